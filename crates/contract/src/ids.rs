@@ -1,0 +1,185 @@
+//! Typed ids. One type an entity, so that an account id can't stand where a
+//! record id belongs.
+
+use std::{fmt, str::FromStr, time::SystemTime};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A text that is not an id of the form asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParseIdError {
+    /// Not a UUID in its hyphenated form of 36 characters.
+    #[error("must be a UUID such as 0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c11")]
+    NotAUuid,
+    /// Not 1 to 255 visible ASCII characters.
+    #[error("must be 1 to 255 visible ASCII characters")]
+    NotVisible,
+}
+
+fn parse_uuid(text: &str) -> Result<Uuid, ParseIdError> {
+    // `Uuid::parse_str` also takes braces, `urn:uuid:` and 32 bare digits: one
+    // form only, so that an id can be compared and searched for as text.
+    if text.len() == 36 {
+        Uuid::parse_str(text).map_err(|_| ParseIdError::NotAUuid)
+    } else {
+        Err(ParseIdError::NotAUuid)
+    }
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new id (UUIDv7): ids made later sort later, to the millisecond.
+            #[must_use]
+            #[allow(clippy::new_without_default)]
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+
+            /// The id behind a column that only holds ids made here.
+            #[must_use]
+            pub const fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            /// The id as its UUID, for a column or an index.
+            #[must_use]
+            pub const fn as_uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                parse_uuid(text).map(Self)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = ParseIdError;
+
+            fn try_from(text: String) -> Result<Self, ParseIdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.to_string()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// Names one account, in both services.
+    AccountId
+}
+
+uuid_id! {
+    /// Names one request to move money: the identity that makes it happen once.
+    RecordId
+}
+
+impl RecordId {
+    /// The smallest record id that can have been made at `time` (to the
+    /// millisecond): every id made earlier sorts before it.
+    #[must_use]
+    pub fn lowest_at(time: SystemTime) -> Self {
+        let millis = time
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
+    }
+}
+
+/// Who asked: the subject of the bearer token. 1 to 255 visible ASCII
+/// characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UserId(String);
+
+impl UserId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for UserId {
+    type Error = ParseIdError;
+
+    fn try_from(text: String) -> Result<Self, ParseIdError> {
+        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        if (1..=255).contains(&text.len()) && visible {
+            Ok(Self(text))
+        } else {
+            Err(ParseIdError::NotVisible)
+        }
+    }
+}
+
+impl From<UserId> for String {
+    fn from(id: UserId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_id_has_one_form() {
+        let id = RecordId::new();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for other in [
+            "",
+            "1",
+            "0199d4a27c1e7b7a9a553f1d8f6f2c11",
+            "{0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c11}",
+            "urn:uuid:0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c11",
+            "0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c1g",
+        ] {
+            assert_eq!(other.parse::<RecordId>(), Err(ParseIdError::NotAUuid), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_lowest_id_of_a_time_lies_between_what_was_made_before_and_after() {
+        let before = RecordId::new();
+        let mark = RecordId::lowest_at(SystemTime::now() + Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(3));
+        let after = RecordId::new();
+        assert!(before < mark && mark <= after);
+    }
+}

@@ -1,0 +1,290 @@
+//! The two messages: a command asks for a record's effect, a result tells the
+//! decided outcome. JSON, camelCase, amounts as strings. Unknown fields are
+//! ignored, so that a newer writer can add some; missing or impossible ones
+//! are contract errors.
+
+use std::fmt;
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize, de, ser};
+use time::{OffsetDateTime, serde::rfc3339};
+
+use crate::{AccountId, Amount, Balance, Currency, RecordId, UserId, subjects};
+
+/// Which way the money moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Kind {
+    /// Into the account.
+    Deposit,
+    /// Out of the account.
+    Withdrawal,
+}
+
+impl Kind {
+    /// The name on the wire and in columns.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deposit => "DEPOSIT",
+            Self::Withdrawal => "WITHDRAWAL",
+        }
+    }
+
+    /// The kind with this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Deposit, Self::Withdrawal].into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Where a command of this kind is published.
+    #[must_use]
+    pub const fn command_subject(self) -> &'static str {
+        match self {
+            Self::Deposit => subjects::DEPOSIT,
+            Self::Withdrawal => subjects::WITHDRAWAL,
+        }
+    }
+
+    /// Where the result of such a command is published.
+    #[must_use]
+    pub const fn result_subject(self) -> &'static str {
+        match self {
+            Self::Deposit => subjects::RESULT_DEPOSIT,
+            Self::Withdrawal => subjects::RESULT_WITHDRAWAL,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why the ledger refused. Tried in this order; the first that applies is the
+/// one that is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Reason {
+    /// The ledger holds the account in another currency.
+    CurrencyMismatch,
+    /// A deposit would bring the balance to 10^18 or more.
+    BalanceLimitExceeded,
+    /// A withdrawal would bring the balance below zero.
+    InsufficientFunds,
+}
+
+impl Reason {
+    const ALL: [Self; 3] =
+        [Self::CurrencyMismatch, Self::BalanceLimitExceeded, Self::InsufficientFunds];
+
+    /// The name on the wire and in columns.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CurrencyMismatch => "CURRENCY_MISMATCH",
+            Self::BalanceLimitExceeded => "BALANCE_LIMIT_EXCEEDED",
+            Self::InsufficientFunds => "INSUFFICIENT_FUNDS",
+        }
+    }
+
+    /// The reason with this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Asks the ledger for the effect of one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The record: the identity under which the effect happens once.
+    pub record_id: RecordId,
+    /// Whose balance moves.
+    pub account_id: AccountId,
+    /// Who asked.
+    pub user_id: UserId,
+    /// Which way.
+    pub kind: Kind,
+    /// How much.
+    pub amount: Amount,
+    /// Of what: the account's currency.
+    pub currency: Currency,
+    /// When the record was accepted.
+    pub requested_at: OffsetDateTime,
+}
+
+/// What the ledger decided for a record, once and for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The balance moved.
+    Applied {
+        /// The balance right after this transaction.
+        balance_after: Balance,
+        /// Its number among the account's applied transactions: 1, 2, 3 …
+        account_seq: i64,
+    },
+    /// Nothing moved.
+    Refused(Reason),
+}
+
+/// Tells the decided outcome of one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovementResult {
+    /// The record.
+    pub record_id: RecordId,
+    /// The ledger's number for the transaction.
+    pub transaction_id: i64,
+    /// Whose balance moved, or did not.
+    pub account_id: AccountId,
+    /// Which way.
+    pub kind: Kind,
+    /// How much.
+    pub amount: Amount,
+    /// Of what.
+    pub currency: Currency,
+    /// What was decided.
+    pub outcome: Outcome,
+    /// When the ledger decided.
+    pub processed_at: OffsetDateTime,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CommandWire {
+    record_id: RecordId,
+    account_id: AccountId,
+    user_id: UserId,
+    r#type: Kind,
+    amount: String,
+    currency: String,
+    #[serde(with = "rfc3339")]
+    requested_at: OffsetDateTime,
+}
+
+impl Serialize for Command {
+    fn serialize<S: ser::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        CommandWire {
+            record_id: self.record_id,
+            account_id: self.account_id,
+            user_id: self.user_id.clone(),
+            r#type: self.kind,
+            amount: self.amount.to_string(),
+            currency: self.currency.code().to_owned(),
+            requested_at: self.requested_at,
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = CommandWire::deserialize(deserializer)?;
+        let currency = Currency::parse(&wire.currency).map_err(|e| invalid("currency", e))?;
+        Ok(Self {
+            record_id: wire.record_id,
+            account_id: wire.account_id,
+            user_id: wire.user_id,
+            kind: wire.r#type,
+            amount: Amount::parse(&wire.amount, currency).map_err(|e| invalid("amount", e))?,
+            currency,
+            requested_at: wire.requested_at,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum StatusWire {
+    Success,
+    Failed,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ResultWire {
+    record_id: RecordId,
+    transaction_id: i64,
+    account_id: AccountId,
+    r#type: Kind,
+    amount: String,
+    currency: String,
+    status: StatusWire,
+    reason: Option<Reason>,
+    balance_after: Option<String>,
+    account_seq: Option<i64>,
+    #[serde(with = "rfc3339")]
+    processed_at: OffsetDateTime,
+}
+
+impl Serialize for MovementResult {
+    fn serialize<S: ser::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (status, reason, balance_after, account_seq) = match self.outcome {
+            Outcome::Applied { balance_after, account_seq } => {
+                (StatusWire::Success, None, Some(balance_after.to_string()), Some(account_seq))
+            }
+            Outcome::Refused(reason) => (StatusWire::Failed, Some(reason), None, None),
+        };
+        ResultWire {
+            record_id: self.record_id,
+            transaction_id: self.transaction_id,
+            account_id: self.account_id,
+            r#type: self.kind,
+            amount: self.amount.to_string(),
+            currency: self.currency.code().to_owned(),
+            status,
+            reason,
+            balance_after,
+            account_seq,
+            processed_at: self.processed_at,
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for MovementResult {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = ResultWire::deserialize(deserializer)?;
+        let currency = Currency::parse(&wire.currency).map_err(|e| invalid("currency", e))?;
+        let outcome = match (wire.status, wire.reason, wire.balance_after, wire.account_seq) {
+            (StatusWire::Success, None, Some(balance), Some(account_seq)) if account_seq > 0 => {
+                let balance_after = Decimal::from_str_exact(&balance)
+                    .ok()
+                    .and_then(|value| Balance::from_decimal(value, currency))
+                    .ok_or_else(|| invalid("balanceAfter", "must be a balance of the currency"))?;
+                Outcome::Applied { balance_after, account_seq }
+            }
+            (StatusWire::Failed, Some(reason), None, None) => Outcome::Refused(reason),
+            _ => {
+                return Err(de::Error::custom(
+                    "status SUCCESS goes with balanceAfter and a positive accountSeq, status \
+                     FAILED with a reason, and neither with the other's",
+                ));
+            }
+        };
+        if wire.transaction_id <= 0 {
+            return Err(invalid("transactionId", "must be greater than zero"));
+        }
+        Ok(Self {
+            record_id: wire.record_id,
+            transaction_id: wire.transaction_id,
+            account_id: wire.account_id,
+            kind: wire.r#type,
+            amount: Amount::parse(&wire.amount, currency).map_err(|e| invalid("amount", e))?,
+            currency,
+            outcome,
+            processed_at: wire.processed_at,
+        })
+    }
+}
+
+fn invalid<E: de::Error>(field: &str, why: impl fmt::Display) -> E {
+    E::custom(format_args!("{field}: {why}"))
+}

@@ -1,0 +1,88 @@
+//! The wire format, pinned: what is written today must read what was written
+//! before, to the byte.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use contract::{Command, MovementResult};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+const COMMAND: &str = include_str!("../golden/command.json");
+const SUCCESS: &str = include_str!("../golden/result_success.json");
+const FAILED: &str = include_str!("../golden/result_failed.json");
+
+fn stays_the_same<T: Serialize + DeserializeOwned>(golden: &str) {
+    let message: T = serde_json::from_str(golden).unwrap();
+    assert_eq!(serde_json::to_string(&message).unwrap(), golden.trim_end());
+}
+
+/// The golden message with one field set, or taken away (`None`).
+fn with(golden: &str, field: &str, value: Option<Value>) -> String {
+    let mut message: Value = serde_json::from_str(golden).unwrap();
+    let fields = message.as_object_mut().unwrap();
+    match value {
+        Some(value) => fields.insert(field.to_owned(), value),
+        None => fields.remove(field),
+    };
+    message.to_string()
+}
+
+#[test]
+fn the_wire_format_is_that_of_the_golden_files() {
+    stays_the_same::<Command>(COMMAND);
+    stays_the_same::<MovementResult>(SUCCESS);
+    stays_the_same::<MovementResult>(FAILED);
+}
+
+#[test]
+fn unknown_fields_are_ignored() {
+    let newer = with(COMMAND, "channel", Some(json!("branch")));
+    let command: Command = serde_json::from_str(&newer).unwrap();
+    assert_eq!(command, serde_json::from_str(COMMAND).unwrap());
+}
+
+#[test]
+fn a_missing_field_is_a_contract_error() {
+    for golden in [COMMAND, SUCCESS] {
+        let message: Value = serde_json::from_str(golden).unwrap();
+        for field in message.as_object().unwrap().keys() {
+            if message.get(field).unwrap().is_null() {
+                continue;
+            }
+            let without = with(golden, field, None);
+            assert!(serde_json::from_str::<Command>(&without).is_err(), "{without}");
+            assert!(serde_json::from_str::<MovementResult>(&without).is_err(), "{without}");
+        }
+    }
+}
+
+#[test]
+fn an_impossible_field_is_a_contract_error() {
+    for (field, value) in [
+        ("recordId", json!("0199d4a27c1e7b7a9a553f1d8f6f2c11")),
+        ("accountId", json!(7)),
+        ("userId", json!("")),
+        ("type", json!("TRANSFER")),
+        ("amount", json!(10000)),
+        ("amount", json!("-1")),
+        ("amount", json!("0.5")),
+        ("currency", json!("krw")),
+        ("requestedAt", json!("yesterday")),
+    ] {
+        let message = with(COMMAND, field, Some(value));
+        assert!(serde_json::from_str::<Command>(&message).is_err(), "{message}");
+    }
+    for (golden, field, value) in [
+        (SUCCESS, "status", json!("FAILED")),
+        (SUCCESS, "status", json!("PENDING")),
+        (SUCCESS, "reason", json!("INSUFFICIENT_FUNDS")),
+        (SUCCESS, "balanceAfter", json!("-1.00")),
+        (SUCCESS, "accountSeq", json!(0)),
+        (SUCCESS, "transactionId", json!(0)),
+        (FAILED, "reason", json!("BAD_MOOD")),
+        (FAILED, "reason", json!(null)),
+        (FAILED, "accountSeq", json!(1)),
+    ] {
+        let message = with(golden, field, Some(value));
+        assert!(serde_json::from_str::<MovementResult>(&message).is_err(), "{message}");
+    }
+}
