@@ -1,0 +1,52 @@
+//! The admin port: `/livez` (the process runs), `/readyz` (requests should
+//! come here), `/metrics` (Prometheus text format).
+
+use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::Health;
+
+#[derive(Clone)]
+struct Admin {
+    health: Health,
+    metrics: PrometheusHandle,
+    draining: CancellationToken,
+}
+
+/// Serves the admin port until `stop`. `/readyz` fails as soon as `draining`
+/// is cancelled.
+///
+/// # Errors
+/// If the socket fails.
+pub async fn serve(
+    listener: TcpListener,
+    health: Health,
+    metrics: PrometheusHandle,
+    draining: CancellationToken,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics_text))
+        .with_state(Admin { health, metrics, draining });
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
+    Ok(())
+}
+
+async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
+    let mut report = admin.health.report();
+    if admin.draining.is_cancelled() {
+        report.ready = false;
+    }
+    let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(report))
+}
+
+async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
+    // Histograms are folded in between scrapes, not on every record.
+    admin.metrics.run_upkeep();
+    ([("content-type", "text/plain; version=0.0.4")], admin.metrics.render())
+}

@@ -1,0 +1,155 @@
+//! The flags and environment variables that every service shares. A service
+//! flattens these into its own struct; `--help` is the reference.
+
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
+
+use clap::{Args, ValueEnum};
+
+/// A text that never shows itself in logs.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, to be handed to whoever needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// A length of time, written with its unit: `250ms`, `5s`, `2m`.
+///
+/// # Errors
+/// A sentence that says which forms are taken.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.strip_prefix(digits).unwrap_or_default();
+    let number: u64 = digits.parse().map_err(|_| "must be like 250ms, 5s or 2m".to_owned())?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        _ => Err("must be like 250ms, 5s or 2m".to_owned()),
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For a person at a terminal.
+    Human,
+}
+
+/// Logs, the admin port and the stop: what any process has.
+#[derive(Debug, Clone, Args)]
+pub struct ProcessConfig {
+    /// Address of /livez, /readyz and /metrics. Not for the public.
+    #[arg(long, env = "PASSBOOK_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
+    pub admin_listen: SocketAddr,
+    /// What to log: a level, or levels by module, as tracing's EnvFilter reads them.
+    #[arg(long, env = "PASSBOOK_LOG", default_value = "info")]
+    pub log: String,
+    /// How log lines are written.
+    #[arg(long, env = "PASSBOOK_LOG_FORMAT", value_enum, default_value = "json")]
+    pub log_format: LogFormat,
+    /// After SIGTERM, how long to go on serving while /readyz already fails, so that whoever
+    /// routes requests here can notice.
+    #[arg(long, env = "PASSBOOK_DRAIN_DELAY", value_parser = parse_duration, default_value = "5s")]
+    pub drain_delay: Duration,
+    /// After the drain delay, how long what is in hand may take before it is abandoned.
+    #[arg(long, env = "PASSBOOK_GRACE_PERIOD", value_parser = parse_duration, default_value = "20s")]
+    pub grace_period: Duration,
+}
+
+/// The service's own database.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseConfig {
+    /// PostgreSQL connection URL. It holds a password: give it by environment, not as a flag.
+    #[arg(long, env = "PASSBOOK_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Secret,
+    /// Connections at most.
+    #[arg(long, env = "PASSBOOK_DATABASE_CONNECTIONS", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub database_connections: u32,
+    /// How long a request waits for a free connection, or for the database to come back.
+    #[arg(long, env = "PASSBOOK_DATABASE_TIMEOUT", value_parser = parse_duration, default_value = "2s")]
+    pub database_timeout: Duration,
+}
+
+/// The broker.
+#[derive(Debug, Clone, Args)]
+pub struct NatsConfig {
+    /// NATS server addresses, separated by commas.
+    #[arg(long, env = "PASSBOOK_NATS_URL", default_value = "nats://127.0.0.1:4222")]
+    pub nats_url: String,
+    /// NATS user.
+    #[arg(long, env = "PASSBOOK_NATS_USER", requires = "nats_password")]
+    pub nats_user: Option<String>,
+    /// NATS password: give it by environment, not as a flag.
+    #[arg(long, env = "PASSBOOK_NATS_PASSWORD", hide_env_values = true, requires = "nats_user")]
+    pub nats_password: Option<Secret>,
+    /// How long one attempt to connect may take.
+    #[arg(long, env = "PASSBOOK_NATS_CONNECT_TIMEOUT", value_parser = parse_duration, default_value = "5s")]
+    pub nats_connect_timeout: Duration,
+    /// How long to wait between attempts to connect.
+    #[arg(long, env = "PASSBOOK_NATS_RECONNECT_WAIT", value_parser = parse_duration, default_value = "2s")]
+    pub nats_reconnect_wait: Duration,
+    /// Attempts in a row before the process gives up and ends, for instance 10. Unlimited when
+    /// left out.
+    #[arg(long, env = "PASSBOOK_NATS_MAX_RECONNECTS")]
+    pub nats_max_reconnects: Option<usize>,
+    /// Copies of each stream and consumer that the broker keeps: 1, or 3 on a cluster.
+    #[arg(long, env = "PASSBOOK_STREAM_REPLICAS", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub stream_replicas: u8,
+}
+
+/// The loop that pulls messages.
+#[derive(Debug, Clone, Args)]
+pub struct WorkerConfig {
+    /// Messages taken at once at most.
+    #[arg(long, env = "PASSBOOK_WORKER_BATCH", default_value_t = 500,
+          value_parser = clap::value_parser!(u16).range(1..=5000))]
+    pub worker_batch: u16,
+    /// Loops for each consumer in this process.
+    #[arg(long, env = "PASSBOOK_WORKERS", default_value_t = 2,
+          value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub workers: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_needs_its_unit() {
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        for text in ["", "5", "s", "-1s", "1.5s", "5h", "5 s"] {
+            assert!(parse_duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_show_itself() {
+        let secret: Secret = "hunter2".parse().unwrap();
+        assert_eq!(format!("{secret:?}"), "(secret)");
+    }
+}

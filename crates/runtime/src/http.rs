@@ -1,0 +1,220 @@
+//! Serving HTTP: a strict JSON body, problem+json for what no route takes, and
+//! a stop that fails no request.
+
+use std::{error::Error, time::Duration};
+
+use axum::{
+    Router,
+    body::to_bytes,
+    extract::{FromRequest, Request},
+    http::{HeaderValue, Method, Uri, Version, header},
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+    serve::ListenerExt,
+};
+use serde::de::DeserializeOwned;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::problem::{
+    BODY_TOO_LARGE, BODY_TOO_SLOW, DUPLICATE_FIELD, INTERNAL, INVALID_FIELD, MALFORMED_JSON,
+    METHOD_NOT_ALLOWED, NO_SUCH_PATH, Problem, UNSUPPORTED_MEDIA_TYPE,
+};
+
+/// No body of ours needs more.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A JSON object, read strictly: right content type, at most 16 KiB, no
+/// duplicate field; what is wrong is answered with its field's name.
+#[derive(Debug)]
+pub struct JsonBody<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let essence = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
+            return Err(UNSUPPORTED_MEDIA_TYPE.because("Send the header Content-Type: application/json."));
+        }
+        let reading = to_bytes(request.into_body(), MAX_BODY_BYTES);
+        let bytes = match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(error)) if is_length_limit(&error) => {
+                return Err(BODY_TOO_LARGE
+                    .because(format!("A body has at most {MAX_BODY_BYTES} bytes here.")));
+            }
+            Ok(Err(error)) => {
+                return Err(MALFORMED_JSON.because(format!("The body could not be read: {error}.")));
+            }
+            Err(_) => return Err(BODY_TOO_SLOW.because("Send the body within 10 seconds.")),
+        };
+        parse(&bytes).map(Self)
+    }
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    let mut source = error.source();
+    while let Some(error) = source {
+        // `http_body_util::LengthLimitError`, named by its text: the crate is not ours to name.
+        if error.to_string() == "length limit exceeded" {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let json = &mut serde_json::Deserializer::from_slice(bytes);
+    let parsed: Result<T, _> = serde_path_to_error::deserialize(&mut *json);
+    // A derived struct would also take an array of its fields by position.
+    let object = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    match parsed {
+        Ok(_) if !object => Err(INVALID_FIELD.because("The body must be a JSON object.")),
+        Ok(body) => match json.end() {
+            Ok(()) => Ok(body),
+            Err(error) => Err(MALFORMED_JSON.because(format!("{error}."))),
+        },
+        Err(error) if error.inner().is_data() => Err(data_problem(&error)),
+        Err(error) => Err(MALFORMED_JSON.because(format!("{}.", error.inner()))),
+    }
+}
+
+fn data_problem(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    let text = error.inner().to_string();
+    // Errors about a field's name stand at its parent: the name is in the text.
+    let named = ["missing field `", "unknown field `", "duplicate field `"]
+        .iter()
+        .find_map(|start| text.strip_prefix(start)?.split('`').next());
+    let sort = if text.starts_with("duplicate") { DUPLICATE_FIELD } else { INVALID_FIELD };
+    let field = named.map_or_else(|| error.path().to_string(), str::to_owned);
+    let problem = sort.because(format!("{text}."));
+    if field == "." { problem } else { problem.at(field) }
+}
+
+/// Adds what every route has: problem+json for unknown paths and methods and
+/// for panics, and `Connection: close` while draining, so that clients with
+/// open connections move on before the listener closes.
+pub fn with_defaults<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    draining: CancellationToken,
+) -> Router<S> {
+    router
+        .fallback(|uri: Uri| async move {
+            NO_SUCH_PATH.because(format!("{} is not served here.", uri.path()))
+        })
+        .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
+            METHOD_NOT_ALLOWED.because(format!("{} does not take {method}.", uri.path()))
+        })
+        .layer(CatchPanicLayer::custom(|_| {
+            INTERNAL.because("This is a bug; it was logged.").into_response()
+        }))
+        .layer(from_fn(move |request: Request, next: Next| {
+            let draining = draining.clone();
+            async move {
+                let keeps_alive = request.version() <= Version::HTTP_11;
+                let mut response: Response = next.run(request).await;
+                if keeps_alive && draining.is_cancelled() {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                response
+            }
+        }))
+}
+
+/// Serves until `draining` is cancelled and `drain_delay` has passed, then
+/// closes the listener and lets running requests finish, for at most `grace`.
+///
+/// # Errors
+/// If the socket fails, or requests still ran after `grace`.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    draining: CancellationToken,
+    drain_delay: Duration,
+    grace: Duration,
+) -> anyhow::Result<()> {
+    let listener = listener.tap_io(|socket| {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+    });
+    let drained = {
+        let draining = draining.clone();
+        async move {
+            draining.cancelled().await;
+            tokio::time::sleep(drain_delay).await;
+        }
+    };
+    let serving = axum::serve(listener, router).with_graceful_shutdown(drained).into_future();
+    let deadline = async {
+        draining.cancelled().await;
+        tokio::time::sleep(drain_delay + grace).await;
+    };
+    tokio::select! {
+        result = serving => Ok(result?),
+        () = deadline => Err(anyhow::anyhow!("requests still ran {grace:?} after the listener closed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Movement {
+        amount: String,
+    }
+
+    async fn refused(body: &[u8]) -> serde_json::Value {
+        let problem = parse::<Movement>(body).unwrap_err();
+        let body = to_bytes(problem.into_response().into_body(), 4096).await.unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_body_is_said_by_type_and_field() {
+        let deep = format!("{{\"amount\":{}{}}}", "[".repeat(64), "]".repeat(64));
+        let very_deep = format!("{{\"x\":{}{}}}", "[".repeat(500), "]".repeat(500));
+        for (body, slug, field) in [
+            ("", "malformed-json", None),
+            ("{", "malformed-json", None),
+            ("{\"amount\":\"1\"} x", "malformed-json", None),
+            ("{\"amount\":\"\\ud800\"}", "malformed-json", None),
+            ("{\"amount\":\"1\",\"amount\":\"2\"}", "duplicate-field", Some("amount")),
+            ("{\"amount\":1}", "invalid-field", Some("amount")),
+            ("{\"amount\":null}", "invalid-field", Some("amount")),
+            ("{}", "invalid-field", Some("amount")),
+            ("{\"amount\":\"1\",\"amuont\":\"2\"}", "invalid-field", Some("amuont")),
+            ("[\"1\"]", "invalid-field", None),
+            ("\"1\"", "invalid-field", None),
+            (&deep, "invalid-field", Some("amount")),
+            (&very_deep, "invalid-field", Some("x")),
+        ] {
+            let problem = refused(body.as_bytes()).await;
+            assert_eq!(problem["type"], format!("/problems/{slug}"), "{body}");
+            assert_eq!(problem["field"].as_str(), field, "{body}");
+        }
+        assert_eq!(refused(b"{\"amount\":\"\xff\"}").await["type"], "/problems/malformed-json");
+    }
+
+    #[tokio::test]
+    async fn a_long_body_is_told_from_a_broken_one() {
+        let long = Request::post("/")
+            .header("content-type", "application/json")
+            .body(Body::from("x".repeat(MAX_BODY_BYTES + 1)))
+            .unwrap();
+        let problem = JsonBody::<Movement>::from_request(long, &()).await.unwrap_err();
+        assert_eq!(problem.into_response().status(), 413);
+    }
+}

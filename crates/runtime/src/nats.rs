@@ -1,0 +1,71 @@
+//! The connection to the broker. It comes back by itself, for ever unless
+//! configured otherwise.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use async_nats::{Client, ConnectOptions, Event, jetstream};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::NatsConfig;
+
+/// Connects, or keeps trying in the background: a process can start before its
+/// broker does. `given_up` is cancelled when the configured number of attempts
+/// is used up.
+///
+/// # Errors
+/// If the address can't be read.
+pub async fn connect(
+    config: &NatsConfig,
+    name: &str,
+    inbox_prefix: &str,
+    given_up: CancellationToken,
+) -> anyhow::Result<Client> {
+    let wait = config.nats_reconnect_wait;
+    let mut options = ConnectOptions::new()
+        .name(name)
+        .custom_inbox_prefix(inbox_prefix)
+        .connection_timeout(config.nats_connect_timeout)
+        .reconnect_delay_callback(move |attempt| if attempt <= 1 { Duration::ZERO } else { wait })
+        .retry_on_initial_connect()
+        .max_reconnects(config.nats_max_reconnects)
+        .event_callback(move |event| {
+            let given_up = given_up.clone();
+            async move {
+                match event {
+                    Event::Connected => tracing::info!("connected to NATS"),
+                    Event::Disconnected => tracing::warn!("lost the connection to NATS"),
+                    Event::Closed => {
+                        tracing::warn!("the connection to NATS is closed");
+                        given_up.cancel();
+                    }
+                    other => tracing::warn!(event = %other, "NATS"),
+                }
+            }
+        });
+    if let (Some(user), Some(password)) = (&config.nats_user, &config.nats_password) {
+        options = options.user_and_password(user.clone(), password.expose().to_owned());
+    }
+    let servers: Vec<&str> = config.nats_url.split(',').map(str::trim).collect();
+    options.connect(servers).await.context("PASSBOOK_NATS_URL: connecting to NATS")
+}
+
+/// The JetStream context of a process. Made once and cloned: each one spawns a
+/// task of its own.
+#[must_use]
+pub fn jetstream(client: &Client) -> jetstream::Context {
+    jetstream::ContextBuilder::new()
+        .timeout(Duration::from_secs(5))
+        .ack_timeout(Duration::from_secs(5))
+        .max_ack_inflight(10_000)
+        .backpressure_on_inflight(true)
+        .build(client.clone())
+}
+
+/// Sends what is still on its way (acks, above all) before the process ends.
+pub async fn flush(client: &Client) {
+    let flushed = tokio::time::timeout(Duration::from_secs(2), client.flush()).await;
+    if !matches!(flushed, Ok(Ok(()))) {
+        tracing::warn!("NATS did not take everything before the end");
+    }
+}

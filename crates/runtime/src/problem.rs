@@ -1,0 +1,121 @@
+//! Error answers: RFC 9457 `application/problem+json`, each with a `type` that
+//! stays the same for ever, so that a client can branch on it.
+
+use axum::{
+    http::{HeaderValue, StatusCode, Uri, header::RETRY_AFTER},
+    response::{IntoResponse, Response},
+};
+use problem_details::ProblemDetails;
+use serde::Serialize;
+
+/// One sort of problem. Its `type` is `/problems/<slug>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProblemType {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The last part of the `type`.
+    pub slug: &'static str,
+    /// The same sentence for every occurrence.
+    pub title: &'static str,
+}
+
+impl ProblemType {
+    /// A sort of problem.
+    #[must_use]
+    pub const fn new(status: StatusCode, slug: &'static str, title: &'static str) -> Self {
+        Self { status, slug, title }
+    }
+
+    /// One occurrence of it; `detail` says what to do.
+    #[must_use]
+    pub fn because(self, detail: impl Into<String>) -> Problem {
+        Problem { sort: self, detail: detail.into(), field: None, retry_after: None }
+    }
+}
+
+/// The body is not JSON.
+pub const MALFORMED_JSON: ProblemType =
+    ProblemType::new(StatusCode::BAD_REQUEST, "malformed-json", "The body is not valid JSON.");
+/// A field is there twice: which one is meant?
+pub const DUPLICATE_FIELD: ProblemType =
+    ProblemType::new(StatusCode::BAD_REQUEST, "duplicate-field", "A field is given twice.");
+/// A field is missing, unknown, of another type or out of bounds.
+pub const INVALID_FIELD: ProblemType =
+    ProblemType::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "A field is not acceptable.");
+/// The body is longer than any request needs.
+pub const BODY_TOO_LARGE: ProblemType =
+    ProblemType::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large.");
+/// The body came too slowly.
+pub const BODY_TOO_SLOW: ProblemType =
+    ProblemType::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body took too long to arrive.");
+/// The body is not sent as JSON.
+pub const UNSUPPORTED_MEDIA_TYPE: ProblemType = ProblemType::new(
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    "unsupported-media-type",
+    "The body must be sent as application/json.",
+);
+/// No such path.
+pub const NO_SUCH_PATH: ProblemType =
+    ProblemType::new(StatusCode::NOT_FOUND, "no-such-path", "There is nothing at this path.");
+/// The path is there, the method is not.
+pub const METHOD_NOT_ALLOWED: ProblemType = ProblemType::new(
+    StatusCode::METHOD_NOT_ALLOWED,
+    "method-not-allowed",
+    "This path does not take that method.",
+);
+/// A store is away; nothing was done that a retry would do twice.
+pub const UNAVAILABLE: ProblemType = ProblemType::new(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "unavailable",
+    "The service can't do this at the moment.",
+);
+/// A bug.
+pub const INTERNAL: ProblemType =
+    ProblemType::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The service failed.");
+
+/// One occurrence of a problem, ready to be an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    sort: ProblemType,
+    detail: String,
+    field: Option<String>,
+    retry_after: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct Extensions {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+}
+
+impl Problem {
+    /// Names the field, header or parameter that is wrong.
+    #[must_use]
+    pub fn at(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// Says after how many seconds it is worth trying again.
+    #[must_use]
+    pub const fn retry_after(mut self, seconds: u16) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let uri = Uri::try_from(format!("/problems/{}", self.sort.slug)).unwrap_or_default();
+        let mut response = ProblemDetails::from_status_code(self.sort.status)
+            .with_type(uri)
+            .with_title(self.sort.title)
+            .with_detail(self.detail)
+            .with_extensions(Extensions { field: self.field })
+            .into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

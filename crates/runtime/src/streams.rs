@@ -1,0 +1,211 @@
+//! The streams and consumers of the contract's table, made where they are
+//! missing and compared where they are there. What differs is updated if the
+//! server allows it; a difference that only a deletion could mend is an error
+//! that names the field.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    self,
+    consumer::{AckPolicy, DeliverPolicy, pull},
+    context::{GetStreamError, GetStreamErrorKind},
+    stream,
+};
+use backon::{ExponentialBuilder, Retryable};
+use contract::{ConsumerSpec, Retention, StreamSpec};
+use tokio_util::sync::CancellationToken;
+
+/// Why streams or consumers are not as they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamsError {
+    /// Only deleting what is there could bring it to what it should be.
+    #[error(
+        "{what} has {field} = {found}, and {wanted} is needed, which can't be changed in place: \
+         delete it when it is empty, or point the service at another NATS account"
+    )]
+    Drift {
+        /// The stream or consumer.
+        what: String,
+        /// The field of its configuration.
+        field: &'static str,
+        /// What it is.
+        found: String,
+        /// What it should be.
+        wanted: String,
+    },
+    /// The server did not do it now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+fn unavailable(error: impl std::fmt::Display) -> StreamsError {
+    StreamsError::Unavailable(error.to_string())
+}
+
+/// Tries [`ensure`] until it succeeds, or can't, or `stop`.
+///
+/// # Errors
+/// [`StreamsError::Drift`] only.
+pub async fn ensure_eventually(
+    jetstream: &jetstream::Context,
+    streams: &[&StreamSpec],
+    consumers: &[&ConsumerSpec],
+    replicas: u8,
+    stop: &CancellationToken,
+) -> Result<(), StreamsError> {
+    let retrying = (|| ensure(jetstream, streams, consumers, replicas))
+        .retry(forever())
+        .when(|error| matches!(error, StreamsError::Unavailable(_)))
+        .notify(|error, wait| tracing::warn!(%error, ?wait, "streams are not there yet"));
+    stop.run_until_cancelled(retrying).await.unwrap_or(Ok(()))
+}
+
+/// Backoff without an end: 100 ms to 5 s, with jitter.
+pub(crate) fn forever() -> ExponentialBuilder {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times()
+}
+
+/// Makes or compares each of them.
+///
+/// # Errors
+/// [`StreamsError`]
+pub async fn ensure(
+    jetstream: &jetstream::Context,
+    streams: &[&StreamSpec],
+    consumers: &[&ConsumerSpec],
+    replicas: u8,
+) -> Result<(), StreamsError> {
+    for spec in streams {
+        ensure_stream(jetstream, spec, replicas).await?;
+    }
+    for spec in consumers {
+        ensure_consumer(jetstream, spec).await?;
+    }
+    Ok(())
+}
+
+fn is_missing(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error)
+        if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND)
+}
+
+async fn ensure_stream(
+    jetstream: &jetstream::Context,
+    spec: &StreamSpec,
+    replicas: u8,
+) -> Result<(), StreamsError> {
+    let wanted = stream_config(spec, replicas);
+    let found = match jetstream.get_stream(spec.name).await {
+        Ok(stream) => stream.cached_info().config.clone(),
+        Err(error) if is_missing(&error) => {
+            jetstream.create_stream(wanted).await.map_err(unavailable)?;
+            tracing::info!(stream = spec.name, "created");
+            return Ok(());
+        }
+        Err(error) => return Err(unavailable(error)),
+    };
+    let drift = |field, found: String, wanted: String| {
+        let what = format!("stream {}", spec.name);
+        Err(StreamsError::Drift { what, field, found, wanted })
+    };
+    if found.retention != wanted.retention {
+        return drift("retention", format!("{:?}", found.retention), format!("{:?}", wanted.retention));
+    }
+    if found.storage != wanted.storage {
+        return drift("storage", format!("{:?}", found.storage), format!("{:?}", wanted.storage));
+    }
+    // What the table does not name (placement, sizes, metadata) stays as an operator set it.
+    let updated = stream::Config {
+        subjects: wanted.subjects,
+        discard: wanted.discard,
+        max_age: wanted.max_age,
+        duplicate_window: wanted.duplicate_window,
+        num_replicas: wanted.num_replicas,
+        ..found.clone()
+    };
+    if updated != found {
+        jetstream.update_stream(&updated).await.map_err(unavailable)?;
+        tracing::warn!(stream = spec.name, "its configuration had drifted and was updated");
+    }
+    Ok(())
+}
+
+fn stream_config(spec: &StreamSpec, replicas: u8) -> stream::Config {
+    stream::Config {
+        name: spec.name.to_owned(),
+        subjects: spec.subjects.iter().map(|&subject| subject.to_owned()).collect(),
+        retention: match spec.retention {
+            Retention::WorkQueue => stream::RetentionPolicy::WorkQueue,
+            Retention::Limits => stream::RetentionPolicy::Limits,
+        },
+        discard: stream::DiscardPolicy::New,
+        storage: stream::StorageType::File,
+        max_age: spec.max_age,
+        duplicate_window: spec.duplicate_window,
+        num_replicas: usize::from(replicas),
+        ..stream::Config::default()
+    }
+}
+
+async fn ensure_consumer(
+    jetstream: &jetstream::Context,
+    spec: &ConsumerSpec,
+) -> Result<(), StreamsError> {
+    let wanted = consumer_config(spec);
+    let found = match jetstream
+        .get_consumer_from_stream::<pull::Config, _, _>(spec.name, spec.stream)
+        .await
+    {
+        Ok(consumer) => consumer.cached_info().config.clone(),
+        Err(error) if error.to_string().contains("consumer not found") => {
+            jetstream.create_consumer_on_stream(wanted, spec.stream).await.map_err(unavailable)?;
+            tracing::info!(consumer = spec.name, "created");
+            return Ok(());
+        }
+        Err(error) if error.to_string().contains("push") => {
+            return Err(StreamsError::Drift {
+                what: format!("consumer {}", spec.name),
+                field: "type",
+                found: "push".to_owned(),
+                wanted: "pull".to_owned(),
+            });
+        }
+        Err(error) => return Err(unavailable(error)),
+    };
+    for (field, found, wanted) in [
+        ("deliver_policy", format!("{:?}", found.deliver_policy), format!("{:?}", wanted.deliver_policy)),
+        ("ack_policy", format!("{:?}", found.ack_policy), format!("{:?}", wanted.ack_policy)),
+    ] {
+        if found != wanted {
+            let what = format!("consumer {}", spec.name);
+            return Err(StreamsError::Drift { what, field, found, wanted });
+        }
+    }
+    let same = found.filter_subject == wanted.filter_subject
+        && found.ack_wait == wanted.ack_wait
+        && found.max_deliver == wanted.max_deliver
+        && found.max_ack_pending == wanted.max_ack_pending
+        && found.backoff.is_empty();
+    if !same {
+        jetstream.create_consumer_on_stream(wanted, spec.stream).await.map_err(unavailable)?;
+        tracing::warn!(consumer = spec.name, "its configuration had drifted and was updated");
+    }
+    Ok(())
+}
+
+fn consumer_config(spec: &ConsumerSpec) -> pull::Config {
+    pull::Config {
+        durable_name: Some(spec.name.to_owned()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: spec.ack_wait,
+        max_deliver: spec.max_deliver,
+        max_ack_pending: spec.max_ack_pending,
+        filter_subject: spec.filter.to_owned(),
+        ..pull::Config::default()
+    }
+}

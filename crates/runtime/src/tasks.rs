@@ -1,0 +1,105 @@
+//! The long-lived tasks of a process, owned: a panic is seen, an early end is
+//! an error, the stop is awaited.
+
+use std::{future::Future, time::Duration};
+
+use anyhow::{Context, anyhow};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// The tasks of a process and the token that asks them to stop.
+#[derive(Debug)]
+pub struct Tasks {
+    stop: CancellationToken,
+    running: JoinSet<(&'static str, anyhow::Result<()>)>,
+}
+
+impl Tasks {
+    /// No tasks yet; cancelling `stop` asks all of them to end.
+    #[must_use]
+    pub fn new(stop: CancellationToken) -> Self {
+        Self { stop, running: JoinSet::new() }
+    }
+
+    /// Starts a task that runs until the stop.
+    pub fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        self.running.spawn(async move { (name, task.await) });
+    }
+
+    /// Waits until `asked` resolves or a task ends before it was asked to,
+    /// which is an error.
+    ///
+    /// # Errors
+    /// The task that ended, with its error if it had one.
+    pub async fn watch(&mut self, asked: impl Future<Output = ()>) -> anyhow::Result<()> {
+        tokio::select! {
+            () = asked => Ok(()),
+            Some(ended) = self.running.join_next() => match ended {
+                Ok((name, Ok(()))) => Err(anyhow!("the task {name} ended by itself")),
+                Ok((name, Err(error))) => Err(error.context(format!("the task {name} failed"))),
+                Err(error) => Err(anyhow!(error).context("a task panicked")),
+            },
+        }
+    }
+
+    /// Asks all tasks to stop and waits for them; abandons those that take
+    /// longer than `within`.
+    ///
+    /// # Errors
+    /// The first task that failed, panicked or was abandoned.
+    pub async fn finish(mut self, within: Duration) -> anyhow::Result<()> {
+        self.stop.cancel();
+        let mut outcome = Ok(());
+        let all = async {
+            while let Some(ended) = self.running.join_next().await {
+                let result = match ended {
+                    Ok((name, result)) => result.with_context(|| format!("the task {name} failed")),
+                    Err(error) => Err(anyhow!(error).context("a task panicked")),
+                };
+                if outcome.is_ok() {
+                    outcome = result;
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(within, all).await.is_ok();
+        if in_time {
+            outcome
+        } else {
+            Err(anyhow!("{} tasks were still busy after {within:?}", self.running.len()))
+        }
+    }
+}
+
+/// A token that SIGTERM or SIGINT cancels. A second signal ends the process at
+/// once.
+///
+/// # Errors
+/// If the signals can't be listened to.
+pub fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let stop = token.clone();
+    tokio::spawn(async move {
+        loop {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if stop.is_cancelled() {
+                tracing::warn!(signal = name, "second signal: ending at once");
+                std::process::exit(130);
+            }
+            tracing::info!(signal = name, "stopping");
+            stop.cancel();
+        }
+    });
+    Ok(token)
+}

@@ -1,0 +1,213 @@
+//! The loop that pulls messages from a durable consumer, hands them to a
+//! handler in batches and settles each delivery by what became of it.
+//!
+//! The order is always the same: the handler commits, what it wants published
+//! gets its PubAck, and only then is the delivery acked. A process that dies
+//! anywhere in between leaves an unacked message, which comes again.
+//!
+//! A plain loop of short fetches was chosen over the client's endless message
+//! stream, which can stall for half a minute after an outage.
+
+mod delivery;
+mod settle;
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_nats::{
+    Client,
+    connection::State,
+    jetstream::{
+        self,
+        consumer::{Consumer, pull},
+    },
+};
+use contract::ConsumerSpec;
+use futures::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+pub use delivery::Delivery;
+
+use crate::{
+    config::WorkerConfig,
+    health::Health,
+    publish::Outgoing,
+    streams::{self, StreamsError},
+};
+
+/// How long a fetch waits for a first message.
+const FETCH_WAIT: Duration = Duration::from_secs(1);
+/// A fetch that took this long was not answered: the client ends it by itself
+/// five seconds after its wait.
+const UNANSWERED_AFTER: Duration = Duration::from_secs(4);
+
+/// What became of one message.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Decided and committed, or already decided: publish this, then ack.
+    Done(Option<Outgoing>),
+    /// It will never succeed: keep it as a dead letter with this reason.
+    DeadLetter(String),
+}
+
+/// Why a batch could not be decided. Nothing of it was committed.
+#[derive(Debug)]
+pub enum Failure {
+    /// A store is away or busy: the same batch will do later.
+    Transient(anyhow::Error),
+    /// Something is wrong with a message, or with us.
+    Other(anyhow::Error),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        if crate::postgres::is_transient(&error) {
+            Self::Transient(error.into())
+        } else {
+            Self::Other(error.into())
+        }
+    }
+}
+
+/// Decides messages.
+pub trait Handler: Send + Sync + 'static {
+    /// Decides all messages of a batch and commits, or commits nothing. Gives
+    /// one verdict a message, in their order.
+    fn process(
+        &self,
+        batch: &[Delivery],
+    ) -> impl Future<Output = Result<Vec<Verdict>, Failure>> + Send;
+}
+
+/// One consumer's loop.
+pub struct Worker<H> {
+    /// The connection, to see whether it is up.
+    pub client: Client,
+    /// The context to fetch and publish with.
+    pub jetstream: jetstream::Context,
+    /// Which consumer.
+    pub consumer: &'static ConsumerSpec,
+    /// Copies of a consumer's state, should it have to be made again.
+    pub stream_replicas: u8,
+    /// Batch size.
+    pub config: WorkerConfig,
+    /// Where the loop says whether its pulls are answered; the condition has
+    /// the consumer's name.
+    pub health: Health,
+    /// Who decides.
+    pub handler: Arc<H>,
+}
+
+impl<H: Handler> Worker<H> {
+    /// Pulls and processes until `stop`; then finishes what is in hand. No
+    /// error of the broker or a store ends it.
+    ///
+    /// # Errors
+    /// If the stream or consumer exists with a configuration that can't be
+    /// changed in place.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut consumer = None;
+        let mut pause = Pause::default();
+        while !stop.is_cancelled() {
+            if self.client.connection_state() != State::Connected {
+                self.health.set(self.consumer.name, Some("not connected to NATS".to_owned()));
+                let _ = stop.run_until_cancelled(tokio::time::sleep(FETCH_WAIT / 5)).await;
+                continue;
+            }
+            let Some(source) = &consumer else {
+                consumer = self.open(&stop).await?;
+                continue;
+            };
+            match self.run_once(source, &stop).await {
+                Ok(()) => {
+                    pause.reset();
+                    self.health.set(self.consumer.name, None);
+                }
+                Err(error) => {
+                    tracing::warn!(consumer = self.consumer.name, %error, "fetching failed");
+                    metrics::counter!("passbook_worker_fetch_errors_total", "consumer" => self.consumer.name)
+                        .increment(1);
+                    self.health.set(self.consumer.name, Some(error));
+                    let _ = stop.run_until_cancelled(tokio::time::sleep(pause.next())).await;
+                    // It may be gone: look it up again, and make it again.
+                    consumer = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn open(
+        &self,
+        stop: &CancellationToken,
+    ) -> Result<Option<Consumer<pull::Config>>, StreamsError> {
+        let stream = contract::StreamSpec::named(self.consumer.stream);
+        let streams: Vec<_> = stream.into_iter().collect();
+        streams::ensure_eventually(
+            &self.jetstream,
+            &streams,
+            &[self.consumer],
+            self.stream_replicas,
+            stop,
+        )
+        .await?;
+        let found = self
+            .jetstream
+            .get_consumer_from_stream(self.consumer.name, self.consumer.stream)
+            .await;
+        Ok(found.inspect_err(|error| tracing::warn!(%error, "the consumer is not there")).ok())
+    }
+
+    /// One fetch and what came of it. A fetch is never cut short: a message
+    /// that arrives for nobody would be missing until its ack wait is over.
+    async fn run_once(
+        &self,
+        consumer: &Consumer<pull::Config>,
+        stop: &CancellationToken,
+    ) -> Result<(), String> {
+        let begun = Instant::now();
+        let mut fetched = consumer
+            .fetch()
+            .max_messages(usize::from(self.config.worker_batch))
+            .expires(FETCH_WAIT)
+            .messages()
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut batch = Vec::new();
+        let mut failed = None;
+        while let Some(message) = fetched.next().await {
+            match message {
+                Ok(message) => batch.push(message),
+                Err(error) => failed = Some(error.to_string()),
+            }
+        }
+        if batch.is_empty() && begun.elapsed() > UNANSWERED_AFTER {
+            failed = failed.or_else(|| Some("a pull was not answered".to_owned()));
+        }
+        if !batch.is_empty() {
+            metrics::histogram!("passbook_worker_batch_messages", "consumer" => self.consumer.name)
+                .record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
+            self.settle(batch, stop).await;
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// A pause that grows while things go wrong: 100 ms to 5 s.
+#[derive(Default)]
+struct Pause(Option<backon::ExponentialBackoff>);
+
+impl Pause {
+    fn next(&mut self) -> Duration {
+        let backoff =
+            self.0.get_or_insert_with(|| backon::BackoffBuilder::build(streams::forever()));
+        backoff.next().unwrap_or(FETCH_WAIT)
+    }
+
+    fn reset(&mut self) {
+        self.0 = None;
+    }
+}

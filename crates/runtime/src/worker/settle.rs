@@ -1,0 +1,189 @@
+//! What is done with each delivery of a batch, once and for all: publish and
+//! ack, dead letter and term, or hand back.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_nats::{
+    HeaderMap,
+    jetstream::{AckKind, Message},
+};
+use contract::subjects::DEAD_LETTER_PREFIX;
+use futures::future::join_all;
+use tokio_util::sync::CancellationToken;
+
+use super::{Delivery, Failure, Handler, Pause, Verdict, Worker, delivery::place};
+use crate::{
+    publish::{Outgoing, publish_all},
+    trace::Trace,
+};
+
+/// A message that is handed back comes again after this, not at once: a short
+/// fault would burn all its deliveries in milliseconds.
+const HAND_BACK: Duration = Duration::from_secs(1);
+
+enum Decided {
+    Verdicts(Vec<Verdict>),
+    Failed(anyhow::Error),
+    Stopped,
+}
+
+impl<H: Handler> Worker<H> {
+    /// Takes a batch to its end. While it lasts, the server is told that the
+    /// messages are being worked on.
+    pub(super) async fn settle(&self, batch: Vec<Message>, stop: &CancellationToken) {
+        let mut alive = tokio::time::interval(self.consumer.ack_wait / 3);
+        alive.tick().await;
+        let work = self.work_through(&batch, stop);
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                () = &mut work => return,
+                _ = alive.tick() => self.tell_all(&batch, AckKind::Progress).await,
+            }
+        }
+    }
+
+    async fn work_through(&self, batch: &[Message], stop: &CancellationToken) {
+        match self.decide(batch, stop).await {
+            Decided::Verdicts(verdicts) => self.carry_out(batch, verdicts, stop).await,
+            Decided::Stopped => self.hand_back(batch).await,
+            Decided::Failed(error) if batch.len() == 1 => self.fail(batch, &error, stop).await,
+            Decided::Failed(error) => {
+                // One bad message must not hold up the others: each for itself.
+                tracing::warn!(consumer = self.consumer.name, messages = batch.len(),
+                    error = format!("{error:#}"), "a batch failed; taking its messages one by one");
+                for message in batch {
+                    let message = std::slice::from_ref(message);
+                    match self.decide(message, stop).await {
+                        Decided::Verdicts(verdicts) => self.carry_out(message, verdicts, stop).await,
+                        Decided::Stopped => self.hand_back(message).await,
+                        Decided::Failed(error) => self.fail(message, &error, stop).await,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the handler, again and again while a store is away.
+    async fn decide(&self, batch: &[Message], stop: &CancellationToken) -> Decided {
+        let deliveries: Vec<_> = batch.iter().map(Delivery::of).collect();
+        let mut pause = Pause::default();
+        loop {
+            match self.handler.process(&deliveries).await {
+                Ok(verdicts) if verdicts.len() == batch.len() => return Decided::Verdicts(verdicts),
+                Ok(verdicts) => {
+                    let error = anyhow::anyhow!("{} verdicts for {} messages", verdicts.len(), batch.len());
+                    return Decided::Failed(error);
+                }
+                Err(Failure::Other(error)) => return Decided::Failed(error),
+                Err(Failure::Transient(error)) => {
+                    let wait = pause.next();
+                    tracing::warn!(consumer = self.consumer.name, messages = batch.len(), ?wait,
+                        error = format!("{error:#}"), "can't process now; keeping the batch");
+                    if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                        return Decided::Stopped;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Publishes what the verdicts ask for, and then, PubAck in hand, acks.
+    async fn carry_out(&self, batch: &[Message], verdicts: Vec<Verdict>, stop: &CancellationToken) {
+        let mut done = Vec::new();
+        let mut dead = Vec::new();
+        let mut outgoing = Vec::new();
+        for (message, verdict) in batch.iter().zip(verdicts) {
+            match verdict {
+                Verdict::Done(publish) => {
+                    done.push(message);
+                    outgoing.extend(publish);
+                }
+                Verdict::DeadLetter(reason) => {
+                    outgoing.push(self.dead_letter(message, &reason));
+                    dead.push(message);
+                }
+            }
+        }
+        if !self.publish(outgoing, stop).await {
+            return self.hand_back(batch).await;
+        }
+        join_all(done.iter().map(|message| message.ack())).await;
+        join_all(dead.iter().map(|message| message.double_ack_with(AckKind::Term))).await;
+        self.count("done", done.len());
+        self.count("dead_letter", dead.len());
+    }
+
+    /// Publishes until every message has its PubAck; `false` if `stop` came
+    /// before.
+    async fn publish(&self, mut outgoing: Vec<Outgoing>, stop: &CancellationToken) -> bool {
+        let mut pause = Pause::default();
+        while let Err(missing) = publish_all(&self.jetstream, &outgoing).await {
+            let wait = pause.next();
+            tracing::warn!(consumer = self.consumer.name, messages = missing.positions.len(), ?wait,
+                reason = missing.reason, "results were not acknowledged; publishing them again");
+            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return false;
+            }
+            let positions: BTreeSet<_> = missing.positions.into_iter().collect();
+            let mut at = 0..;
+            outgoing.retain(|_| at.next().is_some_and(|at| positions.contains(&at)));
+        }
+        true
+    }
+
+    /// Deals with one message that the handler failed on: again later, or, at
+    /// its last delivery, a dead letter.
+    async fn fail(&self, message: &[Message], error: &anyhow::Error, stop: &CancellationToken) {
+        let delivered = message.first().and_then(|it| it.info().ok()).map_or(1, |it| it.delivered);
+        tracing::error!(consumer = self.consumer.name, delivered,
+            error = format!("{error:#}"), "a message can't be processed");
+        if delivered >= self.consumer.max_deliver {
+            let reason = format!("failed {delivered} times: {error:#}");
+            self.carry_out(message, vec![Verdict::DeadLetter(reason)], stop).await;
+        } else {
+            self.hand_back(message).await;
+        }
+    }
+
+    async fn hand_back(&self, batch: &[Message]) {
+        self.tell_all(batch, AckKind::Nak(Some(HAND_BACK))).await;
+        self.count("handed_back", batch.len());
+    }
+
+    async fn tell_all(&self, batch: &[Message], kind: AckKind) {
+        for told in join_all(batch.iter().map(|message| message.ack_with(kind))).await {
+            if let Err(error) = told {
+                tracing::debug!(consumer = self.consumer.name, %error, ?kind, "not told");
+            }
+        }
+    }
+
+    /// The message as it came, with its reason and where it comes from in the
+    /// headers.
+    fn dead_letter(&self, message: &Message, reason: &str) -> Outgoing {
+        let place = place(message);
+        tracing::error!(consumer = self.consumer.name, reason, message = place, "dead letter");
+        metrics::counter!("passbook_dead_letters_total", "consumer" => self.consumer.name).increment(1);
+        let mut headers = HeaderMap::new();
+        let one_line: String =
+            reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect();
+        headers.insert("Passbook-Reason", one_line);
+        headers.insert("Passbook-Subject", message.subject.as_str());
+        headers.insert("Passbook-Message", place.as_str());
+        headers.insert("Passbook-Message-Id", Delivery::of(message).message_id);
+        Outgoing {
+            subject: format!("{DEAD_LETTER_PREFIX}.{}.{}", self.consumer.stream, self.consumer.name),
+            message_id: place,
+            trace: Trace::of_message(message.headers.as_ref()),
+            headers,
+            payload: message.payload.clone(),
+        }
+    }
+
+    fn count(&self, verdict: &'static str, messages: usize) {
+        metrics::counter!("passbook_worker_messages_total",
+            "consumer" => self.consumer.name, "verdict" => verdict)
+        .increment(u64::try_from(messages).unwrap_or(u64::MAX));
+    }
+}
