@@ -35,10 +35,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let media_type =
+            request.headers().get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
         let essence = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
-            return Err(UNSUPPORTED_MEDIA_TYPE.because("Send the header Content-Type: application/json."));
+            return Err(
+                UNSUPPORTED_MEDIA_TYPE.because("Send the header Content-Type: application/json.")
+            );
         }
         let reading = to_bytes(request.into_body(), MAX_BODY_BYTES);
         let bytes = match tokio::time::timeout(BODY_TIMEOUT, reading).await {

@@ -14,11 +14,11 @@ use crate::config::DatabaseConfig;
 /// If the URL can't be read. It is not repeated in the error: it holds a
 /// password.
 pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool> {
-    let options: PgConnectOptions = config
-        .database_url
-        .expose()
-        .parse()
-        .map_err(|_| anyhow::anyhow!("PASSBOOK_DATABASE_URL is no URL like postgres://user:password@host:5432/database"))?;
+    let options: PgConnectOptions = config.database_url.expose().parse().map_err(|_| {
+        anyhow::anyhow!(
+            "PASSBOOK_DATABASE_URL is no URL like postgres://user:password@host:5432/database"
+        )
+    })?;
     let options = options
         .application_name(application)
         // What runs longer than this is stuck; a lock is waited for less long still.

@@ -40,14 +40,20 @@ pub const MALFORMED_JSON: ProblemType =
 pub const DUPLICATE_FIELD: ProblemType =
     ProblemType::new(StatusCode::BAD_REQUEST, "duplicate-field", "A field is given twice.");
 /// A field is missing, unknown, of another type or out of bounds.
-pub const INVALID_FIELD: ProblemType =
-    ProblemType::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "A field is not acceptable.");
+pub const INVALID_FIELD: ProblemType = ProblemType::new(
+    StatusCode::UNPROCESSABLE_ENTITY,
+    "invalid-field",
+    "A field is not acceptable.",
+);
 /// The body is longer than any request needs.
 pub const BODY_TOO_LARGE: ProblemType =
     ProblemType::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large.");
 /// The body came too slowly.
-pub const BODY_TOO_SLOW: ProblemType =
-    ProblemType::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body took too long to arrive.");
+pub const BODY_TOO_SLOW: ProblemType = ProblemType::new(
+    StatusCode::REQUEST_TIMEOUT,
+    "body-too-slow",
+    "The body took too long to arrive.",
+);
 /// The body is not sent as JSON.
 pub const UNSUPPORTED_MEDIA_TYPE: ProblemType = ProblemType::new(
     StatusCode::UNSUPPORTED_MEDIA_TYPE,

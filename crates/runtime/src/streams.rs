@@ -11,7 +11,7 @@ use async_nats::jetstream::{
     context::{GetStreamError, GetStreamErrorKind},
     stream,
 };
-use backon::{ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder, ExponentialBuilder};
 use contract::{ConsumerSpec, Retention, StreamSpec};
 use tokio_util::sync::CancellationToken;
 
@@ -53,11 +53,18 @@ pub async fn ensure_eventually(
     replicas: u8,
     stop: &CancellationToken,
 ) -> Result<(), StreamsError> {
-    let retrying = (|| ensure(jetstream, streams, consumers, replicas))
-        .retry(forever())
-        .when(|error| matches!(error, StreamsError::Unavailable(_)))
-        .notify(|error, wait| tracing::warn!(%error, ?wait, "streams are not there yet"));
-    stop.run_until_cancelled(retrying).await.unwrap_or(Ok(()))
+    let mut backoff = forever().build();
+    while !stop.is_cancelled() {
+        match ensure(jetstream, streams, consumers, replicas).await {
+            Err(StreamsError::Unavailable(error)) => {
+                let wait = backoff.next().unwrap_or_default();
+                tracing::warn!(error, ?wait, "streams are not there yet");
+                let _ = stop.run_until_cancelled(tokio::time::sleep(wait)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+    Ok(())
 }
 
 /// Backoff without an end: 100 ms to 5 s, with jitter.
@@ -113,7 +120,11 @@ async fn ensure_stream(
         Err(StreamsError::Drift { what, field, found, wanted })
     };
     if found.retention != wanted.retention {
-        return drift("retention", format!("{:?}", found.retention), format!("{:?}", wanted.retention));
+        return drift(
+            "retention",
+            format!("{:?}", found.retention),
+            format!("{:?}", wanted.retention),
+        );
     }
     if found.storage != wanted.storage {
         return drift("storage", format!("{:?}", found.storage), format!("{:?}", wanted.storage));
@@ -177,7 +188,11 @@ async fn ensure_consumer(
         Err(error) => return Err(unavailable(error)),
     };
     for (field, found, wanted) in [
-        ("deliver_policy", format!("{:?}", found.deliver_policy), format!("{:?}", wanted.deliver_policy)),
+        (
+            "deliver_policy",
+            format!("{:?}", found.deliver_policy),
+            format!("{:?}", wanted.deliver_policy),
+        ),
         ("ack_policy", format!("{:?}", found.ack_policy), format!("{:?}", wanted.ack_policy)),
     ] {
         if found != wanted {

@@ -28,7 +28,9 @@ pub fn start(config: &ProcessConfig) -> anyhow::Result<PrometheusHandle> {
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panicked")));
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-        .and_then(|it| it.set_buckets_for_metric(Matcher::Suffix("_batch_messages".to_owned()), &BATCH))
+        .and_then(|it| {
+            it.set_buckets_for_metric(Matcher::Suffix("_batch_messages".to_owned()), &BATCH)
+        })
         .context("metric buckets")?
         .install_recorder()
         .context("starting the metrics")

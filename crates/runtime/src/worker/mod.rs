@@ -25,6 +25,7 @@ use async_nats::{
         consumer::{Consumer, pull},
     },
 };
+use backon::BackoffBuilder;
 use contract::ConsumerSpec;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -154,10 +155,8 @@ impl<H: Handler> Worker<H> {
             stop,
         )
         .await?;
-        let found = self
-            .jetstream
-            .get_consumer_from_stream(self.consumer.name, self.consumer.stream)
-            .await;
+        let found =
+            self.jetstream.get_consumer_from_stream(self.consumer.name, self.consumer.stream).await;
         Ok(found.inspect_err(|error| tracing::warn!(%error, "the consumer is not there")).ok())
     }
 
@@ -202,8 +201,7 @@ struct Pause(Option<backon::ExponentialBackoff>);
 
 impl Pause {
     fn next(&mut self) -> Duration {
-        let backoff =
-            self.0.get_or_insert_with(|| backon::BackoffBuilder::build(streams::forever()));
+        let backoff = self.0.get_or_insert_with(|| streams::forever().build());
         backoff.next().unwrap_or(FETCH_WAIT)
     }
 

@@ -50,12 +50,18 @@ impl<H: Handler> Worker<H> {
             Decided::Failed(error) if batch.len() == 1 => self.fail(batch, &error, stop).await,
             Decided::Failed(error) => {
                 // One bad message must not hold up the others: each for itself.
-                tracing::warn!(consumer = self.consumer.name, messages = batch.len(),
-                    error = format!("{error:#}"), "a batch failed; taking its messages one by one");
+                tracing::warn!(
+                    consumer = self.consumer.name,
+                    messages = batch.len(),
+                    error = format!("{error:#}"),
+                    "a batch failed; taking its messages one by one"
+                );
                 for message in batch {
                     let message = std::slice::from_ref(message);
                     match self.decide(message, stop).await {
-                        Decided::Verdicts(verdicts) => self.carry_out(message, verdicts, stop).await,
+                        Decided::Verdicts(verdicts) => {
+                            self.carry_out(message, verdicts, stop).await
+                        }
                         Decided::Stopped => self.hand_back(message).await,
                         Decided::Failed(error) => self.fail(message, &error, stop).await,
                     }
@@ -70,16 +76,24 @@ impl<H: Handler> Worker<H> {
         let mut pause = Pause::default();
         loop {
             match self.handler.process(&deliveries).await {
-                Ok(verdicts) if verdicts.len() == batch.len() => return Decided::Verdicts(verdicts),
+                Ok(verdicts) if verdicts.len() == batch.len() => {
+                    return Decided::Verdicts(verdicts);
+                }
                 Ok(verdicts) => {
-                    let error = anyhow::anyhow!("{} verdicts for {} messages", verdicts.len(), batch.len());
+                    let error =
+                        anyhow::anyhow!("{} verdicts for {} messages", verdicts.len(), batch.len());
                     return Decided::Failed(error);
                 }
                 Err(Failure::Other(error)) => return Decided::Failed(error),
                 Err(Failure::Transient(error)) => {
                     let wait = pause.next();
-                    tracing::warn!(consumer = self.consumer.name, messages = batch.len(), ?wait,
-                        error = format!("{error:#}"), "can't process now; keeping the batch");
+                    tracing::warn!(
+                        consumer = self.consumer.name,
+                        messages = batch.len(),
+                        ?wait,
+                        error = format!("{error:#}"),
+                        "can't process now; keeping the batch"
+                    );
                     if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                         return Decided::Stopped;
                     }
@@ -120,8 +134,13 @@ impl<H: Handler> Worker<H> {
         let mut pause = Pause::default();
         while let Err(missing) = publish_all(&self.jetstream, &outgoing).await {
             let wait = pause.next();
-            tracing::warn!(consumer = self.consumer.name, messages = missing.positions.len(), ?wait,
-                reason = missing.reason, "results were not acknowledged; publishing them again");
+            tracing::warn!(
+                consumer = self.consumer.name,
+                messages = missing.positions.len(),
+                ?wait,
+                reason = missing.reason,
+                "results were not acknowledged; publishing them again"
+            );
             if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return false;
             }
@@ -136,8 +155,12 @@ impl<H: Handler> Worker<H> {
     /// its last delivery, a dead letter.
     async fn fail(&self, message: &[Message], error: &anyhow::Error, stop: &CancellationToken) {
         let delivered = message.first().and_then(|it| it.info().ok()).map_or(1, |it| it.delivered);
-        tracing::error!(consumer = self.consumer.name, delivered,
-            error = format!("{error:#}"), "a message can't be processed");
+        tracing::error!(
+            consumer = self.consumer.name,
+            delivered,
+            error = format!("{error:#}"),
+            "a message can't be processed"
+        );
         if delivered >= self.consumer.max_deliver {
             let reason = format!("failed {delivered} times: {error:#}");
             self.carry_out(message, vec![Verdict::DeadLetter(reason)], stop).await;
@@ -164,7 +187,8 @@ impl<H: Handler> Worker<H> {
     fn dead_letter(&self, message: &Message, reason: &str) -> Outgoing {
         let place = place(message);
         tracing::error!(consumer = self.consumer.name, reason, message = place, "dead letter");
-        metrics::counter!("passbook_dead_letters_total", "consumer" => self.consumer.name).increment(1);
+        metrics::counter!("passbook_dead_letters_total", "consumer" => self.consumer.name)
+            .increment(1);
         let mut headers = HeaderMap::new();
         let one_line: String =
             reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect();
@@ -173,7 +197,10 @@ impl<H: Handler> Worker<H> {
         headers.insert("Passbook-Message", place.as_str());
         headers.insert("Passbook-Message-Id", Delivery::of(message).message_id);
         Outgoing {
-            subject: format!("{DEAD_LETTER_PREFIX}.{}.{}", self.consumer.stream, self.consumer.name),
+            subject: format!(
+                "{DEAD_LETTER_PREFIX}.{}.{}",
+                self.consumer.stream, self.consumer.name
+            ),
             message_id: place,
             trace: Trace::of_message(message.headers.as_ref()),
             headers,
