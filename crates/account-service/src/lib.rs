@@ -1,0 +1,183 @@
+//! Accounts and the requests to move their money.
+//!
+//! A deposit's way: [`http`] accepts it, [`store`] commits it as a PENDING
+//! [`record`], [`dispatch`] sends its command; [`results`] settles it when the
+//! ledger's result is here, and [`settled`] tells whoever waits. [`redrive`]
+//! stands behind all of it.
+
+pub mod dispatch;
+pub mod http;
+pub mod record;
+pub mod redrive;
+pub mod results;
+pub mod settled;
+pub mod store;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use clap::Parser;
+use contract::{ConsumerSpec, DEAD_LETTER, TRANSACTION, consumers};
+use metrics_exporter_prometheus::PrometheusHandle;
+use runtime::{
+    admin,
+    config::{DatabaseConfig, NatsConfig, ProcessConfig, WorkerConfig, parse_duration},
+    health::{self, Health, Need},
+    nats, postgres, streams,
+    tasks::Tasks,
+    worker::Worker,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    http::{Api, Auth},
+    redrive::Redrive,
+    results::SettleRecords,
+    settled::Settled,
+};
+
+/// The account-service: takes deposits and withdrawals over HTTP, writes each down as a PENDING
+/// record, sends it as a command, and settles it with the ledger's result.
+#[derive(Debug, Clone, Parser)]
+#[command(version)]
+pub struct Config {
+    /// Address of the public API.
+    #[arg(long, env = "PASSBOOK_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Public key (Ed25519, PEM) of whoever signs the bearer tokens.
+    #[arg(long, env = "PASSBOOK_JWT_PUBLIC_KEY")]
+    pub jwt_public_key: String,
+    /// The issuer (`iss`) that tokens must name.
+    #[arg(long, env = "PASSBOOK_JWT_ISSUER", default_value = "passbook")]
+    pub jwt_issuer: String,
+    /// The audience (`aud`) that tokens must name.
+    #[arg(long, env = "PASSBOOK_JWT_AUDIENCE", default_value = "passbook")]
+    pub jwt_audience: String,
+    /// The longest wait that a client gets with Prefer: wait=N.
+    #[arg(long, env = "PASSBOOK_LONGEST_WAIT", value_parser = parse_duration, default_value = "30s")]
+    pub longest_wait: Duration,
+    /// Records that clients may wait for at a time; more are answered at once.
+    #[arg(long, env = "PASSBOOK_MOST_WAITING", default_value_t = 10_000)]
+    pub most_waiting: usize,
+    /// The age at which the command of a PENDING record is sent again.
+    #[arg(long, env = "PASSBOOK_REDRIVE_AFTER", value_parser = parse_duration, default_value = "5s")]
+    pub redrive_after: Duration,
+    /// What any process has.
+    #[command(flatten)]
+    pub process: ProcessConfig,
+    /// The service's database.
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    /// The broker.
+    #[command(flatten)]
+    pub nats: NatsConfig,
+    /// The loop that pulls results.
+    #[command(flatten)]
+    pub worker: WorkerConfig,
+}
+
+/// Where the service listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The public API.
+    pub api: TcpListener,
+    /// The admin port.
+    pub admin: TcpListener,
+}
+
+/// Runs the service until `stop`; then fails its readiness probe, goes on
+/// serving for the drain delay, finishes what is in hand and ends.
+///
+/// # Errors
+/// If something it stands on can't be used at all, or a task failed.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let auth = Auth::new(&config.jwt_public_key, &config.jwt_issuer, &config.jwt_audience)?;
+    let health = Health::default();
+    health.expect("postgres", Need::Required);
+    // Without the broker requests are still accepted: their commands are sent later.
+    health.expect("nats", Need::Degraded);
+    let pool = postgres::pool(&config.database, "account-service")?;
+    let client =
+        nats::connect(&config.nats, "account-service", "_INBOX_account", stop.clone()).await?;
+    let jetstream = nats::jetstream(&client);
+    let grace = config.process.grace_period;
+    let settled = Settled::new(client.clone(), config.most_waiting);
+    let (dispatch, commands) = dispatch::channel();
+
+    // Everything but the API stops after it: a request in hand may still need all of it.
+    let finished = CancellationToken::new();
+    let mut tasks = Tasks::new(finished.clone());
+    tasks.spawn(
+        "admin port",
+        admin::serve(listeners.admin, health.clone(), metrics, stop.clone(), finished.clone()),
+    );
+    tasks.spawn(
+        "postgres watch",
+        health::watch_postgres(health.clone(), pool.clone(), finished.clone()),
+    );
+    tasks.spawn("nats watch", health::watch_nats(health.clone(), client.clone(), finished.clone()));
+    tasks.spawn("settled records", settled.clone().listen(finished.clone()));
+    let redrive = Redrive {
+        pool: pool.clone(),
+        client: client.clone(),
+        jetstream: jetstream.clone(),
+        after: config.redrive_after,
+        mark: Redrive::from_the_beginning(),
+    };
+    tasks.spawn("redrive", redrive.run(finished.clone()));
+    let replicas = config.nats.stream_replicas;
+    let others = &[TRANSACTION, DEAD_LETTER];
+    tasks.spawn("streams", streams::keep(jetstream.clone(), others, replicas, finished.clone()));
+    let handler = Arc::new(SettleRecords { pool: pool.clone(), settled: settled.clone() });
+    let consumer = ConsumerSpec::named(consumers::ACCOUNT_RESULT)
+        .context("a consumer of the contract's table")?;
+    health.expect(consumer.name, Need::Degraded);
+    for _ in 0..config.worker.workers {
+        let worker = Worker {
+            client: client.clone(),
+            jetstream: jetstream.clone(),
+            consumer,
+            stream_replicas: replicas,
+            config: config.worker.clone(),
+            health: health.clone(),
+            handler: Arc::clone(&handler),
+        };
+        tasks.spawn(consumer.name, worker.run(finished.clone()));
+    }
+
+    let api = Api {
+        pool: pool.clone(),
+        dispatch,
+        settled,
+        auth,
+        longest_wait: config.longest_wait,
+        draining: stop.clone(),
+    };
+    let serving = runtime::http::serve(
+        listeners.api,
+        http::router(api),
+        stop.clone(),
+        config.process.drain_delay,
+        grace,
+    );
+    // Ends by itself when the API, which holds the only sender, is gone.
+    let mut sending = tokio::spawn(commands.run(client.clone(), jetstream));
+    let outcome = tokio::select! {
+        outcome = serving => outcome,
+        outcome = tasks.watch(std::future::pending()) => outcome,
+        outcome = &mut sending => Err(anyhow::anyhow!("sending commands ended early: {outcome:?}")),
+    };
+    if !sending.is_finished() && tokio::time::timeout(grace, sending).await.is_err() {
+        tracing::warn!("some commands were not sent; the redrive of another replica will");
+    }
+    let ended = tasks.finish(grace).await;
+    nats::flush(&client).await;
+    pool.close().await;
+    outcome.and(ended)
+}

@@ -2,7 +2,10 @@
 //! stays the same for ever, so that a client can branch on it.
 
 use axum::{
-    http::{HeaderValue, StatusCode, Uri, header::RETRY_AFTER},
+    http::{
+        HeaderValue, StatusCode, Uri,
+        header::{RETRY_AFTER, WWW_AUTHENTICATE},
+    },
     response::{IntoResponse, Response},
 };
 use problem_details::ProblemDetails;
@@ -121,6 +124,9 @@ impl IntoResponse for Problem {
             .into_response();
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.sort.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -67,6 +67,28 @@ pub async fn ensure_eventually(
     Ok(())
 }
 
+/// How often a running process looks whether its streams are still there.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// Makes these streams and looks after them until `stop`: one that is deleted
+/// comes back.
+///
+/// # Errors
+/// [`StreamsError::Drift`] only.
+pub async fn keep(
+    jetstream: jetstream::Context,
+    names: &'static [&'static str],
+    replicas: u8,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let streams: Vec<_> = names.iter().filter_map(|name| StreamSpec::named(name)).collect();
+    while !stop.is_cancelled() {
+        ensure_eventually(&jetstream, &streams, &[], replicas, &stop).await?;
+        let _ = stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await;
+    }
+    Ok(())
+}
+
 /// Backoff without an end: 100 ms to 5 s, with jitter.
 pub(crate) fn forever() -> ExponentialBuilder {
     ExponentialBuilder::new()

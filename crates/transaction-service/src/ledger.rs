@@ -237,7 +237,7 @@ mod tests {
         ) {
             // A record's number says all of it: its commands repeat, and never contradict.
             let of = |record: &u128| {
-                let kind = if record % 3 == 0 { Kind::Withdrawal } else { Kind::Deposit };
+                let kind = if record.is_multiple_of(3) { Kind::Withdrawal } else { Kind::Deposit };
                 command(*record, record % 4, kind, i64::try_from(record * 37 % 50 + 1).unwrap(), "KRW")
             };
             let commands: Vec<_> = records.iter().map(of).collect();

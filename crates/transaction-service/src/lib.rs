@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use contract::{ConsumerSpec, DEAD_LETTER, StreamSpec, TRANSACTION_RESULT, consumers};
+use contract::{ConsumerSpec, DEAD_LETTER, TRANSACTION_RESULT, consumers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use runtime::{
     admin,
@@ -80,15 +80,9 @@ pub async fn run(
 
     let mut workers = Tasks::new(stop.clone());
     let handler = Arc::new(ApplyCommands { pool: pool.clone() });
-    let others: Vec<_> =
-        [TRANSACTION_RESULT, DEAD_LETTER].into_iter().filter_map(StreamSpec::named).collect();
     let replicas = config.nats.stream_replicas;
-    let set_up = {
-        let (jetstream, stop) = (jetstream.clone(), stop.clone());
-        async move { streams::ensure_eventually(&jetstream, &others, &[], replicas, &stop).await }
-    };
-    tasks.watch(async {}).await?;
-    set_up.await?;
+    let others = &[TRANSACTION_RESULT, DEAD_LETTER];
+    workers.spawn("streams", streams::keep(jetstream.clone(), others, replicas, stop.clone()));
     for name in [consumers::DEPOSIT, consumers::WITHDRAWAL] {
         let consumer = ConsumerSpec::named(name).context("a consumer of the contract's table")?;
         health.expect(consumer.name, Need::Required);

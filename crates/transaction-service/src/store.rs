@@ -160,6 +160,7 @@ async fn find_decided(
 }
 
 /// `None` if one of the records was decided by somebody else meanwhile.
+#[expect(clippy::as_conversions, reason = "sqlx takes the type of a nullable array this way")]
 async fn insert_entries(
     connection: &mut PgConnection,
     entries: &[Entry],

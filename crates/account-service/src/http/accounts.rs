@@ -1,0 +1,92 @@
+//! `/v1/accounts`: open an account, look at it.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{StatusCode, header::LOCATION},
+    response::{IntoResponse, Response},
+};
+use contract::{AccountId, Currency};
+use runtime::{
+    http::JsonBody,
+    problem::{INVALID_FIELD, Problem},
+};
+use serde::{Deserialize, Serialize};
+use time::{OffsetDateTime, serde::rfc3339};
+
+use super::{
+    Api,
+    auth::Caller,
+    problems::{MALFORMED_ID, account_not_found, of_database},
+};
+use crate::store::{self, Account};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OpenAccount {
+    currency: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AccountView {
+    account_id: AccountId,
+    owner_id: String,
+    currency: &'static str,
+    status: String,
+    balance: String,
+    account_seq: i64,
+    #[serde(with = "rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "rfc3339")]
+    updated_at: OffsetDateTime,
+}
+
+impl From<Account> for AccountView {
+    fn from(account: Account) -> Self {
+        Self {
+            account_id: account.id,
+            owner_id: account.owner.to_string(),
+            currency: account.currency.code(),
+            status: account.status,
+            balance: account.balance.to_string(),
+            account_seq: account.seq,
+            created_at: account.created_at,
+            updated_at: account.updated_at,
+        }
+    }
+}
+
+pub(super) async fn open(
+    State(api): State<Api>,
+    caller: Caller,
+    JsonBody(body): JsonBody<OpenAccount>,
+) -> Result<Response, Problem> {
+    let currency = Currency::parse(&body.currency)
+        .map_err(|error| INVALID_FIELD.because(format!("currency {error}.")).at("currency"))?;
+    let account = store::open_account(&api.pool, AccountId::new(), &caller.user_id, currency)
+        .await
+        .map_err(of_database)?;
+    let location = format!("/v1/accounts/{}", account.id);
+    let view = Json(AccountView::from(account));
+    Ok((StatusCode::CREATED, [(LOCATION, location)], view).into_response())
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let account = usable(&api, &caller, &id).await?;
+    Ok(Json(AccountView::from(account)).into_response())
+}
+
+/// The account that a path names, if the caller may use it.
+pub(super) async fn usable(api: &Api, caller: &Caller, id: &str) -> Result<Account, Problem> {
+    let id: AccountId =
+        id.parse().map_err(|error| MALFORMED_ID.because(format!("An account id {error}.")))?;
+    let account = store::find_account(&api.pool, id).await.map_err(of_database)?;
+    let account = account.ok_or_else(|| account_not_found(id))?;
+    caller.may_use(&account)?;
+    Ok(account)
+}

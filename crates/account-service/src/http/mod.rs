@@ -1,0 +1,76 @@
+//! The public API, one file a resource.
+
+mod accounts;
+mod auth;
+mod movements;
+mod prefer;
+mod problems;
+mod records;
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request},
+    middleware::{Next, from_fn},
+    response::Response,
+    routing::{get, post},
+};
+use runtime::trace::Trace;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+pub use auth::Auth;
+
+use crate::{dispatch::Dispatch, settled::Settled};
+
+/// What every handler works with.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// The service's database.
+    pub pool: PgPool,
+    /// Where commands go.
+    pub dispatch: Dispatch,
+    /// How a waiting client hears of its record.
+    pub settled: Settled,
+    /// Who may do what.
+    pub auth: Auth,
+    /// The longest a client may wait for its record.
+    pub longest_wait: Duration,
+    /// Cancelled when the process is to end.
+    pub draining: CancellationToken,
+}
+
+/// All routes.
+pub fn router(api: Api) -> Router {
+    let draining = api.draining.clone();
+    let routes = Router::new()
+        .route("/v1/accounts", post(accounts::open))
+        .route("/v1/accounts/{account}", get(accounts::show))
+        .route("/v1/accounts/{account}/deposits", post(movements::deposit))
+        .route("/v1/accounts/{account}/withdrawals", post(movements::withdraw))
+        .route("/v1/accounts/{account}/records", get(records::list))
+        .route("/v1/records/{record}", get(records::show))
+        .layer(from_fn(observe));
+    runtime::http::with_defaults(routes.with_state(api), draining)
+}
+
+/// Gives a request its trace, a span for its log lines, and its metrics.
+async fn observe(mut request: Request, next: Next) -> Response {
+    let begun = std::time::Instant::now();
+    let trace = Trace::of_request(request.headers());
+    let method = request.method().to_string();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(String::new, |path| path.as_str().to_owned());
+    let span = tracing::info_span!("request", trace_id = trace.id(), %method, route);
+    request.extensions_mut().insert(trace);
+    let response = next.run(request).instrument(span).await;
+    let status = response.status().as_str().to_owned();
+    metrics::histogram!("passbook_http_request_seconds",
+        "method" => method, "route" => route, "status" => status)
+    .record(begun.elapsed().as_secs_f64());
+    response
+}

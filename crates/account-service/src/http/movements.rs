@@ -1,0 +1,115 @@
+//! `POST /v1/accounts/{id}/deposits` and `/withdrawals`: the way into the
+//! system.
+//!
+//! Once the record is committed the request has been accepted, whatever
+//! happens to this process after that; so everything that can refuse it comes
+//! before.
+
+use axum::{
+    Extension,
+    extract::{Path, State},
+    http::HeaderMap,
+    response::Response,
+};
+use contract::{Amount, Kind, RecordId};
+use runtime::{
+    http::JsonBody,
+    problem::{INVALID_FIELD, Problem},
+    trace::Trace,
+};
+use serde::Deserialize;
+
+use super::{
+    Api, accounts,
+    auth::Caller,
+    prefer,
+    problems::{KEY_MALFORMED, KEY_MISSING, KEY_REUSED, of_database},
+    records::{self, Replayed},
+};
+use crate::{
+    record::{IdempotencyKey, NewRecord},
+    store::{self, Accepted},
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Movement {
+    amount: String,
+}
+
+pub(super) async fn deposit(
+    api: State<Api>,
+    caller: Caller,
+    account: Path<String>,
+    headers: HeaderMap,
+    trace: Extension<Trace>,
+    body: JsonBody<Movement>,
+) -> Result<Response, Problem> {
+    accept(Kind::Deposit, api, caller, account, headers, trace, body).await
+}
+
+pub(super) async fn withdraw(
+    api: State<Api>,
+    caller: Caller,
+    account: Path<String>,
+    headers: HeaderMap,
+    trace: Extension<Trace>,
+    body: JsonBody<Movement>,
+) -> Result<Response, Problem> {
+    accept(Kind::Withdrawal, api, caller, account, headers, trace, body).await
+}
+
+async fn accept(
+    kind: Kind,
+    State(api): State<Api>,
+    caller: Caller,
+    Path(account): Path<String>,
+    headers: HeaderMap,
+    Extension(trace): Extension<Trace>,
+    JsonBody(body): JsonBody<Movement>,
+) -> Result<Response, Problem> {
+    let key = idempotency_key(&headers)?;
+    let account = accounts::usable(&api, &caller, &account).await?;
+    let amount = Amount::parse(&body.amount, account.currency)
+        .map_err(|error| INVALID_FIELD.because(format!("amount: {error}.")).at("amount"))?;
+    let new = NewRecord {
+        id: RecordId::new(),
+        account_id: account.id,
+        key,
+        user_id: caller.user_id,
+        kind,
+        amount,
+        currency: account.currency,
+    };
+    let accepted = store::accept(&api.pool, &new).await.map_err(of_database)?;
+    let (record, replayed) = match accepted {
+        Accepted::New(record) => {
+            // No await between the commit and this: a client that hangs up can't come in between.
+            api.dispatch.send(&record.command(), trace);
+            metrics::counter!("passbook_records_accepted_total", "type" => kind.as_str())
+                .increment(1);
+            (record, Replayed::No)
+        }
+        Accepted::Replayed(record) => (record, Replayed::Yes),
+        Accepted::KeyReused => {
+            let detail = "Send a new key for a new request, or the first request again.";
+            return Err(KEY_REUSED.because(detail).at("Idempotency-Key"));
+        }
+    };
+    let patience = prefer::wait(&headers, api.longest_wait);
+    Ok(records::answer(&api, record, patience, replayed).await)
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
+    const WHAT: &str =
+        "1 to 255 visible ASCII characters, once, the same for every try of a request";
+    let mut given = headers.get_all("idempotency-key").into_iter();
+    let Some(value) = given.next() else {
+        return Err(KEY_MISSING.because(format!("Send {WHAT}.")).at("Idempotency-Key"));
+    };
+    let key = value.to_str().ok().and_then(IdempotencyKey::parse);
+    match (key, given.next()) {
+        (Some(key), None) => Ok(key),
+        _ => Err(KEY_MALFORMED.because(format!("It must be {WHAT}.")).at("Idempotency-Key")),
+    }
+}

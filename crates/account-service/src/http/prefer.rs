@@ -1,0 +1,82 @@
+//! `Prefer: wait=N` (RFC 7240): the client would rather wait up to N seconds
+//! for the settled record than ask again.
+
+use std::time::{Duration, Instant};
+
+use axum::http::HeaderMap;
+use contract::RecordId;
+
+use super::Api;
+use crate::{record::Record, settled::Wait, store};
+
+/// Without news from another replica, how often the database is asked.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What is left of a wait when the process is to end.
+const LAST_MOMENTS: Duration = Duration::from_secs(1);
+
+/// How long the client would wait, if it said so. A preference that can't be
+/// read is ignored, as RFC 7240 section 2 says.
+pub(super) fn wait(headers: &HeaderMap, longest: Duration) -> Option<Duration> {
+    let preferences = headers.get_all("prefer").into_iter().filter_map(|it| it.to_str().ok());
+    let seconds: u64 = preferences
+        .flat_map(|line| line.split(','))
+        .filter_map(|preference| preference.split(';').next()?.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
+        .and_then(|(_, value)| value.trim().trim_matches('"').parse().ok())?;
+    Some(Duration::from_secs(seconds).min(longest))
+}
+
+/// Waits until a record is settled, or for so long. Gives the record as it is
+/// then, or `None` if it could not be read meanwhile.
+pub(super) async fn settled(
+    api: &Api,
+    id: RecordId,
+    mut news: Wait,
+    patience: Duration,
+) -> Option<Record> {
+    let mut deadline = Instant::now() + patience;
+    let mut last_seen = None;
+    loop {
+        // The news may have come before the wait began, and is not persisted: always look first.
+        match store::find_record(&api.pool, id).await {
+            Ok(Some((record, _))) if record.settlement.is_some() => return Some(record),
+            Ok(Some((record, _))) => last_seen = Some(record),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, record.id = %id, "a waiting client's record"),
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return last_seen;
+        }
+        tokio::select! {
+            () = news.news() => {}
+            () = tokio::time::sleep(left.min(LOOK_EVERY)) => {}
+            () = api.draining.cancelled(), if left > LAST_MOMENTS => {
+                deadline = deadline.min(Instant::now() + LAST_MOMENTS);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_read_from_among_other_preferences_and_has_an_end() {
+        let longest = Duration::from_secs(30);
+        for (prefer, expected) in [
+            ("wait=5", Some(5)),
+            ("respond-async, wait=10", Some(10)),
+            ("Wait = \"7\" ; x=y", Some(7)),
+            ("wait=9999", Some(30)),
+            ("wait=-1", None),
+            ("wait", None),
+            ("return=minimal", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("prefer", prefer.parse().unwrap());
+            assert_eq!(wait(&headers, longest), expected.map(Duration::from_secs), "{prefer}");
+        }
+    }
+}

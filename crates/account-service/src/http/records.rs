@@ -1,0 +1,181 @@
+//! `/v1/records/{id}` and an account's records.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header::LOCATION},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use contract::{AccountId, RecordId};
+use runtime::problem::{INVALID_FIELD, Problem};
+use serde::{Deserialize, Serialize};
+use time::{OffsetDateTime, serde::rfc3339};
+use uuid::Uuid;
+
+use super::{
+    Api, accounts,
+    auth::Caller,
+    prefer,
+    problems::{MALFORMED_ID, RECORD_NOT_FOUND, of_database},
+};
+use crate::{record::Record, store};
+
+/// Records a page, when the client does not say.
+const PAGE: u16 = 20;
+const LONGEST_PAGE: u16 = 100;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RecordView {
+    record_id: RecordId,
+    account_id: AccountId,
+    r#type: &'static str,
+    amount: String,
+    currency: &'static str,
+    status: &'static str,
+    reason: Option<&'static str>,
+    transaction_id: Option<i64>,
+    balance_after: Option<String>,
+    #[serde(with = "rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "rfc3339")]
+    updated_at: OffsetDateTime,
+}
+
+impl From<&Record> for RecordView {
+    fn from(record: &Record) -> Self {
+        let end = record.settlement.map(|settlement| settlement.end);
+        Self {
+            record_id: record.id,
+            account_id: record.account_id,
+            r#type: record.kind.as_str(),
+            amount: record.amount.to_string(),
+            currency: record.currency.code(),
+            status: match end {
+                None => "PENDING",
+                Some(Ok(_)) => "SUCCESS",
+                Some(Err(_)) => "FAILED",
+            },
+            reason: end.and_then(Result::err).map(|reason| reason.as_str()),
+            transaction_id: record.settlement.map(|settlement| settlement.transaction_id),
+            balance_after: end.and_then(Result::ok).map(|balance| balance.to_string()),
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        }
+    }
+}
+
+/// Whether the answer is to a request that was made before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replayed {
+    Yes,
+    No,
+}
+
+/// The answer to a movement: the record, after waiting for it to settle if the
+/// client wants that. 200 once it is settled and was waited for, else 202.
+pub(super) async fn answer(
+    api: &Api,
+    record: Record,
+    patience: Option<Duration>,
+    replayed: Replayed,
+) -> Response {
+    let record = wait_if_wanted(api, record, patience).await;
+    let settled = record.settlement.is_some() && patience.is_some();
+    let status = if settled { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let location = format!("/v1/records/{}", record.id);
+    let view = Json(RecordView::from(&record));
+    let mut response = (status, [(LOCATION, location)], view).into_response();
+    if replayed == Replayed::Yes {
+        let yes = HeaderValue::from_static("true");
+        response.headers_mut().insert("idempotent-replayed", yes);
+    }
+    say_applied(&mut response, patience);
+    response
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let id: RecordId =
+        id.parse().map_err(|error| MALFORMED_ID.because(format!("A record id {error}.")))?;
+    let found = store::find_record(&api.pool, id).await.map_err(of_database)?;
+    let (record, owner) =
+        found.ok_or_else(|| RECORD_NOT_FOUND.because(format!("No record has the id {id}.")))?;
+    caller.may_use_account_of(&owner)?;
+    let patience = prefer::wait(&headers, api.longest_wait);
+    let record = wait_if_wanted(&api, record, patience).await;
+    let mut response = Json(RecordView::from(&record)).into_response();
+    say_applied(&mut response, patience);
+    Ok(response)
+}
+
+async fn wait_if_wanted(api: &Api, record: Record, patience: Option<Duration>) -> Record {
+    let Some(patience) = patience.filter(|_| record.settlement.is_none()) else { return record };
+    let Some(news) = api.settled.wait_for(record.id) else { return record };
+    prefer::settled(api, record.id, news, patience).await.unwrap_or(record)
+}
+
+fn say_applied(response: &mut Response, patience: Option<Duration>) {
+    let applied = patience.map(|patience| format!("wait={}", patience.as_secs()));
+    if let Some(value) = applied.and_then(|text| HeaderValue::try_from(text).ok()) {
+        response.headers_mut().insert("preference-applied", value);
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PageView {
+    items: Vec<RecordView>,
+    next_cursor: Option<String>,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(account): Path<String>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(page) = page.map_err(|error| {
+        INVALID_FIELD.because(format!("The query takes limit and cursor: {}.", error.body_text()))
+    })?;
+    let limit = page.limit.as_deref().map_or(Ok(PAGE), parse_limit)?;
+    let before = page.cursor.as_deref().map(parse_cursor).transpose()?;
+    let account = accounts::usable(&api, &caller, &account).await?;
+    // One more than asked for tells whether there is another page.
+    let mut records =
+        store::list_records(&api.pool, account.id, before, limit + 1).await.map_err(of_database)?;
+    let more = records.len() > usize::from(limit);
+    records.truncate(usize::from(limit));
+    let last = records.last().filter(|_| more);
+    let next_cursor = last.map(|record| URL_SAFE_NO_PAD.encode(record.id.as_uuid()));
+    let items = records.iter().map(RecordView::from).collect();
+    Ok(Json(PageView { items, next_cursor }).into_response())
+}
+
+fn parse_limit(text: &str) -> Result<u16, Problem> {
+    let limit = text.parse().ok().filter(|limit| (1..=LONGEST_PAGE).contains(limit));
+    limit.ok_or_else(|| {
+        INVALID_FIELD.because(format!("limit must be 1 to {LONGEST_PAGE}.")).at("limit")
+    })
+}
+
+fn parse_cursor(text: &str) -> Result<RecordId, Problem> {
+    let id = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| Uuid::from_slice(&bytes).ok());
+    id.map(RecordId::from_uuid).ok_or_else(|| {
+        INVALID_FIELD.because("cursor must be the nextCursor of a page before.").at("cursor")
+    })
+}

@@ -1,0 +1,30 @@
+//! The `account-service` process.
+
+use account_service::{Config, Listeners, run};
+use anyhow::Context;
+use clap::Parser;
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    let metrics = runtime::telemetry::start(&config.process)?;
+    let stop = runtime::tasks::stop_on_signal()?;
+    let (api, admin) = (config.listen, config.process.admin_listen);
+    let listeners = Listeners {
+        api: TcpListener::bind(api)
+            .await
+            .with_context(|| format!("PASSBOOK_LISTEN: listening on {api}"))?,
+        admin: TcpListener::bind(admin)
+            .await
+            .with_context(|| format!("PASSBOOK_ADMIN_LISTEN: listening on {admin}"))?,
+    };
+    tracing::info!(api = %listeners.api.local_addr()?, admin = %listeners.admin.local_addr()?,
+        version = env!("CARGO_PKG_VERSION"), "starting");
+    let outcome = run(config, listeners, metrics, stop).await;
+    match &outcome {
+        Ok(()) => tracing::info!("stopped"),
+        Err(error) => tracing::error!(error = format!("{error:#}"), "stopped"),
+    }
+    outcome
+}

@@ -1,0 +1,69 @@
+//! Results in, records settled: what the pull loop does with a batch of
+//! results.
+
+use contract::MovementResult;
+use runtime::worker::{Delivery, Failure, Handler, Verdict};
+use sqlx::PgPool;
+
+use crate::{
+    settled::Settled,
+    store::{self, Settling},
+};
+
+/// Settles records.
+#[derive(Debug)]
+pub struct SettleRecords {
+    /// Where the records are.
+    pub pool: PgPool,
+    /// Who waits for them.
+    pub settled: Settled,
+}
+
+impl Handler for SettleRecords {
+    async fn process(&self, batch: &[Delivery]) -> Result<Vec<Verdict>, Failure> {
+        let read: Vec<_> = batch.iter().map(read).collect();
+        let results: Vec<MovementResult> = read.iter().flatten().cloned().collect();
+        let settling = store::settle(&self.pool, &results).await?;
+        let settled: Vec<_> = results
+            .iter()
+            .zip(&settling)
+            .filter(|(_, settling)| **settling == Settling::Settled)
+            .map(|(result, _)| result.record_id)
+            .collect();
+        metrics::counter!("passbook_records_settled_total")
+            .increment(u64::try_from(settled.len()).unwrap_or(u64::MAX));
+        self.settled.tell(&settled).await;
+        let mut settling = settling.into_iter();
+        Ok(read.into_iter().map(|read| verdict(read, &mut settling)).collect())
+    }
+}
+
+fn verdict(
+    read: Result<MovementResult, String>,
+    settling: &mut impl Iterator<Item = Settling>,
+) -> Verdict {
+    let result = match read {
+        Ok(result) => result,
+        Err(reason) => return Verdict::DeadLetter(reason),
+    };
+    match settling.next() {
+        Some(Settling::Settled | Settling::Already) => Verdict::Done(None),
+        Some(Settling::Refused(contradiction)) => {
+            Verdict::DeadLetter(format!("record {}: {contradiction}", result.record_id))
+        }
+        Some(Settling::Unknown) | None => {
+            Verdict::DeadLetter(format!("there is no record {}", result.record_id))
+        }
+    }
+}
+
+/// The result in a message, or why it is none.
+fn read(delivery: &Delivery) -> Result<MovementResult, String> {
+    let result: MovementResult = serde_json::from_slice(&delivery.payload)
+        .map_err(|error| format!("not a result: {error}"))?;
+    if result.kind.result_subject() == delivery.subject {
+        Ok(result)
+    } else {
+        Err(format!("a result of a {} on the subject {}", result.kind, delivery.subject))
+    }
+}

@@ -1,0 +1,114 @@
+//! Clients that wait for their record, and how they hear of it.
+//!
+//! Any replica may consume a record's result. Whichever it is tells all others
+//! over a plain NATS subject, without persistence: a message that is lost only
+//! costs the waiting client the time to the next look into the database.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_nats::Client;
+use contract::{RecordId, subjects::SETTLED};
+use futures::StreamExt;
+use tokio::sync::watch;
+use tokio_util::{bytes::Bytes, sync::CancellationToken};
+use uuid::Uuid;
+
+type Waiting = Arc<Mutex<HashMap<RecordId, watch::Sender<()>>>>;
+
+/// Who waits in this process, and the line to the other replicas.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    client: Client,
+    waiting: Waiting,
+    /// Clients that may wait at the same time.
+    most: usize,
+}
+
+/// One client's wait for one record.
+#[derive(Debug)]
+pub struct Wait {
+    record: RecordId,
+    news: watch::Receiver<()>,
+    waiting: Waiting,
+}
+
+impl Settled {
+    /// Nobody waits yet; at most `most` records may be waited for at a time.
+    #[must_use]
+    pub fn new(client: Client, most: usize) -> Self {
+        Self { client, waiting: Waiting::default(), most }
+    }
+
+    /// Begins to wait for a record; before it is looked at, so that no news is
+    /// missed. `None` if too many wait already.
+    #[must_use]
+    pub fn wait_for(&self, record: RecordId) -> Option<Wait> {
+        let mut waiting = lock(&self.waiting);
+        if waiting.len() >= self.most && !waiting.contains_key(&record) {
+            return None;
+        }
+        let news = waiting.entry(record).or_insert_with(|| watch::channel(()).0).subscribe();
+        Some(Wait { record, news, waiting: Arc::clone(&self.waiting) })
+    }
+
+    /// Tells everybody who waits for these records, here and on other
+    /// replicas. Call it after the commit.
+    pub async fn tell(&self, records: &[RecordId]) {
+        if records.is_empty() {
+            return;
+        }
+        self.tell_here(records.iter().copied());
+        let ids: Vec<u8> = records.iter().flat_map(|id| id.as_uuid().into_bytes()).collect();
+        if let Err(error) = self.client.publish(SETTLED, Bytes::from(ids)).await {
+            tracing::debug!(%error, "other replicas were not told");
+        }
+    }
+
+    fn tell_here(&self, records: impl Iterator<Item = RecordId>) {
+        let mut waiting = lock(&self.waiting);
+        for record in records {
+            if let Some(sender) = waiting.remove(&record) {
+                sender.send_replace(());
+            }
+        }
+    }
+
+    /// Listens to the other replicas until `stop`.
+    ///
+    /// # Errors
+    /// If the subject can't be subscribed to.
+    pub async fn listen(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut news = self.client.subscribe(SETTLED).await?;
+        while let Some(Some(message)) = stop.run_until_cancelled(news.next()).await {
+            // 16 bytes an id; a remainder is nobody's.
+            let ids = message.payload.chunks_exact(16).filter_map(|id| Uuid::from_slice(id).ok());
+            self.tell_here(ids.map(RecordId::from_uuid));
+        }
+        Ok(())
+    }
+}
+
+impl Wait {
+    /// Resolves when somebody says that the record is settled.
+    pub async fn news(&mut self) {
+        // An error means that the sender is gone, after telling.
+        let _ = self.news.changed().await;
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let mut waiting = lock(&self.waiting);
+        // The last one to wait clears up; this receiver is still counted.
+        if waiting.get(&self.record).is_some_and(|sender| sender.receiver_count() <= 1) {
+            waiting.remove(&self.record);
+        }
+    }
+}
+
+fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<RecordId, watch::Sender<()>>> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
