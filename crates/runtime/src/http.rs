@@ -1,17 +1,18 @@
 //! Serving HTTP: a strict JSON body, problem+json for what no route takes, and
 //! a stop that fails no request.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Router,
-    body::to_bytes,
+    body::Body,
     extract::{FromRequest, Request},
     http::{HeaderValue, Method, Uri, Version, header},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     serve::ListenerExt,
 };
+use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,8 @@ use crate::problem::{
 
 /// No body of ours needs more.
 const MAX_BODY_BYTES: usize = 16 * 1024;
+/// What is read of a larger one before the connection is given up.
+const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A JSON object, read strictly: right content type, at most 16 KiB, no
@@ -43,32 +46,38 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
                 UNSUPPORTED_MEDIA_TYPE.because("Send the header Content-Type: application/json.")
             );
         }
-        let reading = to_bytes(request.into_body(), MAX_BODY_BYTES);
-        let bytes = match tokio::time::timeout(BODY_TIMEOUT, reading).await {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(error)) if is_length_limit(&error) => {
-                return Err(BODY_TOO_LARGE
-                    .because(format!("A body has at most {MAX_BODY_BYTES} bytes here.")));
-            }
-            Ok(Err(error)) => {
-                return Err(MALFORMED_JSON.because(format!("The body could not be read: {error}.")));
-            }
+        let body = match tokio::time::timeout(BODY_TIMEOUT, read(request.into_body())).await {
+            Ok(read) => read?,
             Err(_) => return Err(BODY_TOO_SLOW.because("Send the body within 10 seconds.")),
         };
-        parse(&bytes).map(Self)
+        parse(&body).map(Self)
     }
 }
 
-fn is_length_limit(error: &axum::Error) -> bool {
-    let mut source = error.source();
-    while let Some(error) = source {
-        // `http_body_util::LengthLimitError`, named by its text: the crate is not ours to name.
-        if error.to_string() == "length limit exceeded" {
-            return true;
+/// Reads a body. One that is too large is still read for a while, and thrown
+/// away: a client that is cut off in the middle of sending would not see the
+/// answer.
+async fn read(body: Body) -> Result<Vec<u8>, Problem> {
+    let mut chunks = body.into_data_stream();
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            MALFORMED_JSON.because(format!("The body could not be read: {error}."))
+        })?;
+        length += chunk.len();
+        if length <= MAX_BODY_BYTES {
+            bytes.extend_from_slice(&chunk);
+        } else if length > MAX_DISCARDED_BYTES {
+            break;
         }
-        source = error.source();
     }
-    false
+    if length > MAX_BODY_BYTES {
+        return Err(
+            BODY_TOO_LARGE.because(format!("A body has at most {MAX_BODY_BYTES} bytes here."))
+        );
+    }
+    Ok(bytes)
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
@@ -167,7 +176,7 @@ pub async fn serve(
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
+    use axum::body::to_bytes;
     use serde::Deserialize;
 
     use super::*;

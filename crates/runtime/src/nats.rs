@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use async_nats::{Client, ConnectOptions, Event, jetstream};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::NatsConfig;
+use crate::config::{NatsConfig, Secret};
 
 /// Connects, or keeps trying in the background: a process can start before its
 /// broker does. `given_up` is cancelled when the configured number of attempts
@@ -43,11 +43,21 @@ pub async fn connect(
                 }
             }
         });
-    if let (Some(user), Some(password)) = (&config.nats_user, &config.nats_password) {
-        options = options.user_and_password(user.clone(), password.expose().to_owned());
+    let servers = config
+        .nats_url
+        .split(',')
+        .map(|server| server.trim().parse())
+        .collect::<Result<Vec<ServerAddr>, _>>()
+        .context(
+            "PASSBOOK_NATS_URL must be addresses like nats://host:4222, separated by commas",
+        )?;
+    // The client ignores a user in the address; there, it is easily put and easily missed.
+    let in_address = servers.iter().find_map(|it| Some((it.username()?, it.password()?)));
+    let given = config.nats_user.as_deref().zip(config.nats_password.as_ref().map(Secret::expose));
+    if let Some((user, password)) = given.or(in_address) {
+        options = options.user_and_password(user.to_owned(), password.to_owned());
     }
-    let servers: Vec<&str> = config.nats_url.split(',').map(str::trim).collect();
-    options.connect(servers).await.context("PASSBOOK_NATS_URL: connecting to NATS")
+    options.connect(servers).await.context("connecting to NATS")
 }
 
 /// The JetStream context of a process. Made once and cloned: each one spawns a

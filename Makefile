@@ -1,0 +1,57 @@
+# `make help` lists the targets: it reads the comments behind them.
+
+PASSBOOK := target/debug/passbook
+STACK := .passbook
+
+.DEFAULT_GOAL := help
+# One after the other, whatever -j says: cargo uses all processors by itself.
+.NOTPARALLEL:
+.PHONY: help run demo test check verify prepare clean reset build \
+        check-format check-metadata check-lints check-dependencies check-docs
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## start the whole system, move some money, stay up until Ctrl-C
+	@exec $(PASSBOOK) dev up --demo
+
+demo: build ## start the whole system, move some money, check every figure, stop
+	@exec $(PASSBOOK) dev demo
+
+test: build ## run every test, against real servers
+	cargo test --workspace
+
+check: check-format check-metadata check-lints check-dependencies check-docs ## check formatting, statements, lints, dependencies and docs
+
+verify: ## check the books of the running system (`make run`)
+	@$(PASSBOOK) verify
+
+prepare: ## describe the SQL statements anew, after one or a migration was changed
+	deploy/sqlx-metadata.sh prepare
+
+clean: ## remove what was built (not the data)
+	cargo clean
+
+reset: ## remove the data, secrets and logs of `make run`, unless it runs
+	@if [ -e $(STACK)/lock ] && ! flock --nonblock $(STACK)/lock true; then \
+		echo "a stack runs in $(STACK): stop it first" >&2; exit 1; fi
+	@echo "removing $(STACK): every account, record and transaction, secrets and logs"
+	@rm -rf $(STACK)
+
+build:
+	cargo build --workspace --bins
+
+check-format:
+	cargo fmt --all --check
+
+check-metadata: build
+	deploy/sqlx-metadata.sh check
+
+check-lints:
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+check-dependencies:
+	deploy/check-dependencies.sh
+
+check-docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps

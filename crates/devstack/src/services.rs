@@ -1,0 +1,159 @@
+//! Passbook's own services as processes: their programs, their ports, and
+//! the environment that configures them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+use crate::{
+    Databases, Secrets,
+    ports::Ports,
+    process::{Program, Supervised},
+    tokens,
+};
+
+const HOST: &str = "127.0.0.1";
+const ACCOUNT: &str = "account-service";
+const TRANSACTION: &str = "transaction-service";
+
+/// How many replicas of each service to start.
+#[derive(Debug, Clone, Copy)]
+pub struct Replicas {
+    /// Of the account-service.
+    pub account: u16,
+    /// Of the transaction-service.
+    pub transaction: u16,
+}
+
+/// What the services share and connect to.
+pub(crate) struct Surroundings<'a> {
+    /// Each database as the role of its service.
+    pub(crate) databases: Databases,
+    /// The broker.
+    pub(crate) nats: String,
+    pub(crate) secrets: &'a Secrets,
+}
+
+/// A replica to start, or one that runs.
+pub(crate) struct Service {
+    pub(crate) program: Program,
+    /// `127.0.0.1:<port>` of its API, if it has one.
+    pub(crate) http: Option<String>,
+    /// `127.0.0.1:<port>` of its admin port.
+    pub(crate) admin: String,
+}
+
+/// A service's replica that is kept running.
+pub(crate) struct RunningService {
+    pub(crate) process: Supervised,
+    pub(crate) http: Option<String>,
+    pub(crate) admin: String,
+}
+
+/// All replicas, with ports of their own that they keep when they are started
+/// again.
+///
+/// # Errors
+/// When a program was not built, or there are no free ports.
+pub(crate) fn services(
+    replicas: Replicas,
+    programs: &Programs,
+    surroundings: &Surroundings<'_>,
+    ports: &mut Ports,
+) -> Result<Vec<Service>> {
+    let key = tokens::public_key_pem(surroundings.secrets)?;
+    let mut services = Vec::new();
+    for number in 0..replicas.account {
+        let (http, admin) = (address(ports)?, address(ports)?);
+        let mut environment = surroundings.environment(
+            &surroundings.databases.account,
+            ACCOUNT,
+            &surroundings.secrets.nats.account_service,
+            &admin,
+        );
+        environment.push(("PASSBOOK_LISTEN", http.clone()));
+        environment.push(("PASSBOOK_JWT_PUBLIC_KEY", key.clone()));
+        let program = program(format!("{ACCOUNT}-{number}"), &programs.account, environment);
+        services.push(Service { program, http: Some(http), admin });
+    }
+    for number in 0..replicas.transaction {
+        let admin = address(ports)?;
+        let environment = surroundings.environment(
+            &surroundings.databases.transaction,
+            TRANSACTION,
+            &surroundings.secrets.nats.transaction_service,
+            &admin,
+        );
+        let program =
+            program(format!("{TRANSACTION}-{number}"), &programs.transaction, environment);
+        services.push(Service { program, http: None, admin });
+    }
+    Ok(services)
+}
+
+fn address(ports: &mut Ports) -> Result<String> {
+    Ok(format!("{HOST}:{}", ports.take()?))
+}
+
+fn program(name: String, path: &Path, environment: Vec<(&'static str, String)>) -> Program {
+    Program {
+        name,
+        path: path.to_owned(),
+        arguments: Vec::new(),
+        environment,
+        user: None,
+        signal: Signal::SIGTERM,
+    }
+}
+
+impl Surroundings<'_> {
+    fn environment(
+        &self,
+        database: &str,
+        nats_user: &str,
+        nats_password: &str,
+        admin: &str,
+    ) -> Vec<(&'static str, String)> {
+        let mut environment = vec![
+            ("PASSBOOK_DATABASE_URL", database.to_owned()),
+            ("PASSBOOK_NATS_URL", self.nats.clone()),
+            ("PASSBOOK_NATS_USER", nats_user.to_owned()),
+            ("PASSBOOK_NATS_PASSWORD", nats_password.to_owned()),
+            ("PASSBOOK_ADMIN_LISTEN", admin.to_owned()),
+            // The front sees within 200 ms that a replica is not ready.
+            ("PASSBOOK_DRAIN_DELAY", "1s".to_owned()),
+        ];
+        if std::env::var_os("PASSBOOK_LOG_FORMAT").is_none() {
+            environment.push(("PASSBOOK_LOG_FORMAT", "json".to_owned()));
+        }
+        environment
+    }
+}
+
+/// The services' programs.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    account: PathBuf,
+    transaction: PathBuf,
+}
+
+impl Programs {
+    /// The programs that lie beside `passbook`.
+    ///
+    /// # Errors
+    /// When one was not built.
+    pub(crate) fn beside(passbook: &Path) -> Result<Self> {
+        let folder = passbook.parent().context("a program lies in a folder")?;
+        let program = |name: &str| {
+            let path = folder.join(name);
+            ensure!(
+                path.is_file(),
+                "{} is missing: build it, and all the others, with `cargo build --workspace`",
+                path.display()
+            );
+            Ok(path)
+        };
+        Ok(Self { account: program(ACCOUNT)?, transaction: program(TRANSACTION)? })
+    }
+}

@@ -1,0 +1,33 @@
+//! `passbook dev`: the whole system on this machine.
+
+mod demo;
+mod detach;
+mod down;
+mod signals;
+mod status;
+mod summary;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::output::Output;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Up(up::Up),
+    Demo(demo::Demo),
+    Down(down::Down),
+    Status(status::Status),
+}
+
+pub(crate) async fn run(command: Command, output: Output) -> Result<ExitCode> {
+    match command {
+        Command::Up(up) => up.run(output).await,
+        Command::Demo(demo) => demo.run().await,
+        Command::Down(down) => down.run().await,
+        Command::Status(status) => status.run(output).await,
+    }
+}

@@ -1,0 +1,51 @@
+//! What a person needs to know of a stack that is ready.
+
+use anyhow::Result;
+use devstack::StackFile;
+
+use crate::output::{self, Output};
+
+/// Prints addresses, processes, and a first request to paste.
+pub(super) fn print(file: &StackFile, output: Output) -> Result<()> {
+    if output == Output::Json {
+        return output::json(file);
+    }
+    let addresses = [
+        ("API", &file.api),
+        ("NATS", &file.nats),
+        ("NATS monitoring", &file.nats_monitor),
+        ("account database", &file.databases.account),
+        ("transaction database", &file.databases.transaction),
+        ("report database", &file.databases.report),
+    ];
+    output::line("")?;
+    output::table(
+        &["ADDRESS", ""],
+        addresses.map(|(name, url)| vec![name.to_owned(), url.to_owned()]),
+    )?;
+    output::line("")?;
+    output::table(
+        &["PROCESS", "PID", "HTTP", "ADMIN"],
+        file.processes.iter().map(|process| {
+            let url = |url: &Option<String>| url.clone().unwrap_or_default();
+            vec![
+                process.name.clone(),
+                process.pid.to_string(),
+                url(&process.http),
+                url(&process.admin),
+            ]
+        }),
+    )?;
+    output::line(&format!(
+        "
+A teller's token, good for 30 days:
+{token}
+
+Open an account:
+curl -sS {api}/v1/accounts -H 'Content-Type: application/json' -d '{{\"currency\":\"KRW\"}}' \\
+  -H 'Authorization: Bearer {token}'
+",
+        token = file.tokens.teller,
+        api = file.api,
+    ))
+}

@@ -1,0 +1,155 @@
+//! `passbook dev up`
+
+use std::{env, io, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use devstack::{FrontPort, Options, Replicas, Stack, StackFile};
+use tokio_util::sync::CancellationToken;
+
+use super::{demo, detach, signals::Signals, summary};
+use crate::{cli::Dir, output::Output};
+
+const DEFAULT_PORT: u16 = 8080;
+
+/// Start everything and keep it running until Ctrl-C.
+///
+/// Finds PostgreSQL and nats-server or installs them, starts them on free
+/// ports with their data in DIR, then the services, and one HTTP address
+/// before them. Data stays for the next run.
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(super) stack: StackArguments,
+    /// Port of the API on 127.0.0.1; 0 is any free one. By default 8080, or
+    /// any free one when that is taken.
+    #[arg(long)]
+    port: Option<u16>,
+    /// Go on in the background once everything is ready; `passbook dev down`
+    /// ends it.
+    #[arg(long)]
+    detach: bool,
+    /// Move some money once everything is ready.
+    #[arg(long)]
+    demo: bool,
+    /// This process is the one in the background.
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    detached: bool,
+}
+
+/// What a stack is made of.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StackArguments {
+    #[command(flatten)]
+    pub(super) dir: Dir,
+    /// Replicas of the account-service.
+    #[arg(long, value_name = "NUMBER", default_value_t = 2)]
+    account_replicas: u16,
+    /// Replicas of the transaction-service.
+    #[arg(long, value_name = "NUMBER", default_value_t = 2)]
+    transaction_replicas: u16,
+    /// Folder to install servers into that this machine lacks.
+    #[arg(long, value_name = "DIR", env = "PASSBOOK_TOOLS_DIR", default_value = ".tools")]
+    tools_dir: PathBuf,
+}
+
+impl StackArguments {
+    pub(super) fn options(self, port: FrontPort) -> Result<Options> {
+        Ok(Options {
+            dir: self.dir.dir,
+            tools: std::path::absolute(self.tools_dir)?,
+            replicas: Replicas {
+                account: self.account_replicas,
+                transaction: self.transaction_replicas,
+            },
+            port,
+            passbook: env::current_exe().context("finding this program")?,
+        })
+    }
+}
+
+impl Up {
+    pub(crate) async fn run(self, output: Output) -> Result<ExitCode> {
+        if self.detach {
+            let mut signals = Signals::catch()?;
+            let file = detach::start(self.stack.dir.path(), &mut signals).await?;
+            return ready(&file, output, self.demo).await;
+        }
+        if self.detached {
+            // Out of the caller's session: its terminal's signals end here.
+            nix::unistd::setsid().context("starting a session")?;
+        }
+        let port = self.port.map_or(FrontPort::Preferably(DEFAULT_PORT), FrontPort::Exactly);
+        let options = self.stack.options(port)?;
+        let show = !self.detached;
+        with_stack(options, async |file| {
+            if show {
+                ready(file, output, self.demo).await?;
+            }
+            Ok(After::Stay)
+        })
+        .await
+    }
+}
+
+/// Shows what is ready.
+async fn ready(file: &StackFile, output: Output, demo: bool) -> Result<ExitCode> {
+    summary::print(file, output)?;
+    if !demo {
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Nothing but the one document goes to a program.
+    match output {
+        Output::Table => demo::move_money(file, &mut io::stdout()).await,
+        Output::Json => demo::move_money(file, &mut io::stderr()).await,
+    }
+}
+
+/// What becomes of a stack once it was used.
+pub(super) enum After {
+    /// It stays until a signal comes.
+    Stay,
+    /// It is stopped; this is the exit code.
+    Stop(ExitCode),
+}
+
+/// Starts a stack, uses it, and stops it whatever happened.
+pub(super) async fn with_stack(
+    options: Options,
+    then: impl AsyncFnOnce(&StackFile) -> Result<After>,
+) -> Result<ExitCode> {
+    let mut signals = Signals::catch()?;
+    let mut stack = Stack::new(options).await?;
+    let outcome = tokio::select! {
+        outcome = run(&mut stack, then) => outcome,
+        () = signals.stop() => Ok(ExitCode::SUCCESS),
+    };
+    let at_once = CancellationToken::new();
+    let stopping = stack.stop(&at_once);
+    tokio::pin!(stopping);
+    tokio::select! {
+        () = &mut stopping => {}
+        () = signals.kill() => {
+            at_once.cancel();
+            stopping.await;
+        }
+    }
+    outcome
+}
+
+async fn run(
+    stack: &mut Stack,
+    then: impl AsyncFnOnce(&StackFile) -> Result<After>,
+) -> Result<ExitCode> {
+    let file = stack.start().await?.clone();
+    let used = async {
+        match then(&file).await? {
+            After::Stop(code) => Ok(code),
+            After::Stay => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        code = used => code,
+        () = stack.keep() => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,106 @@
+//! `passbook migrate`: the migrations of every database are part of this
+//! program, so that a release migrates with the same binary everywhere.
+
+use std::{collections::HashSet, process::ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::Serialize;
+use sqlx::{
+    Connection, PgConnection,
+    migrate::{Migrate as _, Migrator},
+};
+
+use crate::output::{self, Output};
+
+static ACCOUNT: Migrator = sqlx::migrate!("../../migrations/account");
+static TRANSACTION: Migrator = sqlx::migrate!("../../migrations/transaction");
+static REPORT: Migrator = sqlx::migrate!("../../migrations/report");
+
+/// Bring databases to the state that this release expects.
+///
+/// Each database whose URL is given is migrated, in one run that a second one
+/// at the same time waits for. Prints what was applied.
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// URL of the account-service's database, as its owner.
+    #[arg(long, value_name = "URL", env = "PASSBOOK_ACCOUNT_DATABASE_URL", hide_env_values = true)]
+    account_database_url: Option<String>,
+    /// URL of the transaction-service's database, as its owner.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "PASSBOOK_TRANSACTION_DATABASE_URL",
+        hide_env_values = true
+    )]
+    transaction_database_url: Option<String>,
+    /// URL of the report-service's database, as its owner.
+    #[arg(long, value_name = "URL", env = "PASSBOOK_REPORT_DATABASE_URL", hide_env_values = true)]
+    report_database_url: Option<String>,
+}
+
+/// A migration that was applied in this run.
+#[derive(Debug, Serialize)]
+struct Applied {
+    database: &'static str,
+    version: i64,
+    description: String,
+}
+
+impl Migrate {
+    pub(crate) async fn run(self, output: Output) -> Result<ExitCode> {
+        let databases = [
+            ("account", self.account_database_url, &ACCOUNT),
+            ("transaction", self.transaction_database_url, &TRANSACTION),
+            ("report", self.report_database_url, &REPORT),
+        ];
+        ensure!(
+            databases.iter().any(|(_, url, _)| url.is_some()),
+            "no database to migrate: give at least one URL, such as --account-database-url"
+        );
+        let mut applied = Vec::new();
+        for (database, url, migrations) in databases {
+            let Some(url) = url else { continue };
+            let now = migrate(database, &url, migrations).await;
+            applied.extend(now.with_context(|| format!("migrating the {database} database"))?);
+        }
+        match output {
+            Output::Json => output::json(&applied)?,
+            Output::Table if applied.is_empty() => output::line("nothing to apply")?,
+            Output::Table => output::table(
+                &["DATABASE", "VERSION", "MIGRATION"],
+                applied.into_iter().map(|migration| {
+                    let version = migration.version.to_string();
+                    vec![migration.database.to_owned(), version, migration.description]
+                }),
+            )?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn migrate(database: &'static str, url: &str, migrations: &Migrator) -> Result<Vec<Applied>> {
+    let mut connection = PgConnection::connect(url).await?;
+    let before = applied_versions(&mut connection, migrations).await?;
+    migrations.run(&mut connection).await?;
+    let after = applied_versions(&mut connection, migrations).await?;
+    connection.close().await?;
+    let new = migrations.iter().filter(|migration| {
+        after.contains(&migration.version) && !before.contains(&migration.version)
+    });
+    let applied = new.map(|migration| Applied {
+        database,
+        version: migration.version,
+        description: migration.description.to_string(),
+    });
+    Ok(applied.collect())
+}
+
+async fn applied_versions(
+    connection: &mut PgConnection,
+    migrations: &Migrator,
+) -> Result<HashSet<i64>> {
+    connection.ensure_migrations_table(&migrations.table_name).await?;
+    let applied = connection.list_applied_migrations(&migrations.table_name).await?;
+    Ok(applied.into_iter().map(|migration| migration.version).collect())
+}

@@ -1,0 +1,113 @@
+//! Records against transactions, merged by record id.
+
+use anyhow::Result;
+use futures::TryStreamExt;
+use rust_decimal::Decimal;
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::report::Report;
+
+/// What both sides say of a movement.
+#[derive(Debug, PartialEq, FromRow)]
+struct Movement {
+    record_id: Uuid,
+    transaction_id: Option<i64>,
+    account_id: Uuid,
+    r#type: String,
+    amount: Decimal,
+    currency: String,
+    status: String,
+    reason: Option<String>,
+    balance_after: Option<Decimal>,
+}
+
+/// Goes through both in the order of their record ids.
+pub(super) async fn compare(
+    accounts: &mut PgConnection,
+    ledger: &mut PgConnection,
+    latest: &mut PgConnection,
+    report: &mut Report,
+) -> Result<()> {
+    let mut records = sqlx::query_as::<_, Movement>(
+        "SELECT id AS record_id, transaction_id, account_id, type, amount, currency, status, reason,
+                balance_after
+         FROM transaction_records ORDER BY id",
+    )
+    .fetch(accounts);
+    let mut transactions = sqlx::query_as::<_, Movement>(
+        "SELECT record_id, id AS transaction_id, account_id, type, amount, currency, status, reason,
+                balance_after
+         FROM transactions ORDER BY record_id, id",
+    )
+    .fetch(ledger);
+    let mut record = records.try_next().await?;
+    let mut transaction = transactions.try_next().await?;
+    let mut last_decided = None;
+    loop {
+        // Whichever side is behind: the lower id, or the only side left.
+        let ids =
+            (record.as_ref().map(|it| it.record_id), transaction.as_ref().map(|it| it.record_id));
+        let (take_record, take_transaction) = match ids {
+            (None, None) => return Ok(()),
+            (Some(_), None) => (true, false),
+            (None, Some(_)) => (false, true),
+            (Some(accepted), Some(decided)) => (accepted <= decided, decided <= accepted),
+        };
+        let this_record = record.take_if(|_| take_record);
+        let this_transaction = transaction.take_if(|_| take_transaction);
+        if let Some(decided) = &this_transaction {
+            let again = last_decided.replace(decided.record_id) == Some(decided.record_id);
+            report.once.count(again.then(|| format!("record {} has several", decided.record_id)));
+            if decided.status == "FAILED" {
+                report.pinned.count(refusal_that_moved(decided));
+            }
+            if this_record.is_none() && !again {
+                let known = is_recorded(latest, decided.record_id).await?;
+                let unknown =
+                    || format!("transaction of {}, which is no record", decided.record_id);
+                if !known {
+                    report.agreed.count(Some(unknown()));
+                }
+            }
+        }
+        if let Some(accepted) = &this_record {
+            match (accepted.status.as_str(), &this_transaction) {
+                ("PENDING", _) => report.pending += 1,
+                (_, Some(decided)) => report.agreed.count(difference(accepted, decided)),
+                (status, None) => {
+                    let id = accepted.record_id;
+                    report
+                        .agreed
+                        .count(Some(format!("record {id} is {status}, the ledger has nothing")));
+                }
+            }
+        }
+        if take_record {
+            record = records.try_next().await?;
+        }
+        if take_transaction {
+            transaction = transactions.try_next().await?;
+        }
+    }
+}
+
+fn refusal_that_moved(refusal: &Movement) -> Option<String> {
+    let sound = refusal.reason.is_some() && refusal.balance_after.is_none();
+    (!sound).then(|| format!("record {}: {refusal:?}", refusal.record_id))
+}
+
+fn difference(accepted: &Movement, decided: &Movement) -> Option<String> {
+    (accepted != decided).then(|| {
+        format!("record {}: it says {accepted:?}, the ledger {decided:?}", accepted.record_id)
+    })
+}
+
+/// A record that is in the ledger and was not in the snapshot may have been
+/// accepted since.
+async fn is_recorded(latest: &mut PgConnection, id: Uuid) -> Result<bool> {
+    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM transaction_records WHERE id = $1)")
+        .bind(id)
+        .fetch_one(latest)
+        .await?)
+}

@@ -1,0 +1,61 @@
+//! Accounts and the pages of their records.
+
+use std::collections::BTreeSet;
+
+use tests::{Client, Stack, client::new_key};
+
+#[tokio::test]
+async fn an_account_starts_empty_and_shows_what_was_deposited() {
+    let client = Client::teller(Stack::shared().await);
+    let account = client.open_account("USD").await;
+    let empty = client.account(&account).await;
+    assert_eq!((empty.text("balance"), &empty.body["accountSeq"]), ("0.00", &0.into()));
+    assert_eq!((empty.text("currency"), empty.text("status")), ("USD", "ACTIVE"));
+
+    let deposit = client.deposit(&account, "10.5").await;
+    assert_eq!((deposit.status, deposit.text("status")), (200, "SUCCESS"));
+    assert_eq!((deposit.text("amount"), deposit.text("balanceAfter")), ("10.50", "10.50"));
+    let shown = client.account(&account).await;
+    assert_eq!((shown.text("balance"), &shown.body["accountSeq"]), ("10.50", &1.into()));
+}
+
+#[tokio::test]
+async fn a_deposit_is_accepted_at_once_and_settled_after() {
+    let client = Client::teller(Stack::shared().await);
+    let account = client.open_account("KRW").await;
+    let accepted = client.movement("deposits", &account, "10000", &new_key(), None).await;
+    assert_eq!((accepted.status, accepted.text("status")), (202, "PENDING"));
+    let record = accepted.text("recordId");
+    assert_eq!(accepted.header("location"), Some(format!("/v1/records/{record}").as_str()));
+    let settled = client.settled(record).await;
+    assert_eq!((settled.text("status"), settled.text("balanceAfter")), ("SUCCESS", "10000"));
+    assert!(settled.body["transactionId"].as_i64().unwrap() > 0);
+    assert!(settled.body["reason"].is_null());
+    assert!(settled.text("updatedAt") >= settled.text("createdAt"));
+}
+
+#[tokio::test]
+async fn records_come_newest_first_page_by_page() {
+    let client = Client::teller(Stack::shared().await);
+    let account = client.open_account("KRW").await;
+    let mut made = Vec::new();
+    for amount in 1..=7 {
+        made.push(client.deposit(&account, &amount.to_string()).await.text("recordId").to_owned());
+    }
+    made.reverse();
+    let mut seen = Vec::new();
+    let mut path = format!("/v1/accounts/{account}/records?limit=3");
+    for expected in [3, 3, 1] {
+        let page = client.get(&path).await;
+        let items = page.body["items"].as_array().unwrap();
+        assert_eq!(items.len(), expected, "{page:?}");
+        seen.extend(items.iter().map(|item| item["recordId"].as_str().unwrap().to_owned()));
+        path = format!(
+            "/v1/accounts/{account}/records?limit=3&cursor={}",
+            page.body["nextCursor"].as_str().unwrap_or("end")
+        );
+    }
+    assert_eq!(seen, made);
+    assert!(path.ends_with("cursor=end"), "the last page has no next one");
+    assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 7);
+}

@@ -1,0 +1,193 @@
+//! Bad input of every sort: each gets a clear answer and changes nothing.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{Answer, Client, Stack, client::new_key};
+
+fn is(answer: &Answer, status: u16, problem: &str, field: Option<&str>, what: &str) {
+    assert_eq!((answer.status, answer.problem()), (status, problem), "{what}: {answer:?}");
+    assert_eq!(answer.body["field"].as_str(), field, "{what}: {answer:?}");
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{what}");
+    assert_eq!(answer.body["status"], status, "{what}");
+    for text in ["title", "detail"] {
+        assert!(!answer.text(text).is_empty(), "{what}: no {text}");
+    }
+}
+
+async fn records_of(client: &Client, account: &str) -> usize {
+    let page = client.get(&format!("/v1/accounts/{account}/records")).await;
+    page.body["items"].as_array().unwrap().len()
+}
+
+async fn post_raw(client: &Client, account: &str, content_type: &str, body: Vec<u8>) -> Answer {
+    let path = format!("/v1/accounts/{account}/deposits");
+    let key = new_key();
+    let headers = [("content-type", content_type), ("idempotency-key", key.as_str())];
+    client.send(Method::POST, &path, &headers, Some(body)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_movement_is_refused() {
+    let client = Client::teller(Stack::shared().await);
+    let account = client.open_account("KRW").await;
+    let deep = format!("{{\"amount\":{}1{}}}", "[".repeat(64), "]".repeat(64));
+    let long = format!("{{\"amount\":\"{}\"}}", "1".repeat(1024 * 1024));
+    for (what, body, status, problem, field) in [
+        ("nothing", "", 400, "malformed-json", None),
+        ("no JSON", "amount=1", 400, "malformed-json", None),
+        ("half", "{\"amount\":\"1", 400, "malformed-json", None),
+        ("more", "{\"amount\":\"1\"}{}", 400, "malformed-json", None),
+        (
+            "duplicate",
+            "{\"amount\":\"1\",\"amount\":\"2\"}",
+            400,
+            "duplicate-field",
+            Some("amount"),
+        ),
+        ("number", "{\"amount\":10000}", 422, "invalid-field", Some("amount")),
+        ("1e400", "{\"amount\":1e400}", 400, "malformed-json", None),
+        ("null", "{\"amount\":null}", 422, "invalid-field", Some("amount")),
+        ("true", "{\"amount\":true}", 422, "invalid-field", Some("amount")),
+        ("object", "{\"amount\":{\"value\":\"1\"}}", 422, "invalid-field", Some("amount")),
+        ("missing", "{}", 422, "invalid-field", Some("amount")),
+        ("unknown", "{\"amount\":\"1\",\"amuont\":\"2\"}", 422, "invalid-field", Some("amuont")),
+        ("array", "[\"1\"]", 422, "invalid-field", None),
+        ("string", "\"1\"", 422, "invalid-field", None),
+        ("64 deep", &deep, 422, "invalid-field", Some("amount")),
+        ("1 MiB", &long, 413, "body-too-large", None),
+    ] {
+        let answer = post_raw(&client, &account, "application/json", body.into()).await;
+        is(&answer, status, problem, field, what);
+    }
+    let latin =
+        post_raw(&client, &account, "application/json", b"{\"amount\":\"\xe9\"}".into()).await;
+    is(&latin, 400, "malformed-json", None, "no UTF-8");
+    for content_type in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""]
+    {
+        let answer = post_raw(&client, &account, content_type, b"{\"amount\":\"1\"}".into()).await;
+        is(&answer, 415, "unsupported-media-type", None, content_type);
+    }
+    assert_eq!(records_of(&client, &account).await, 0);
+    let charset = "application/json; charset=utf-8";
+    let good = post_raw(&client, &account, charset, b" {\"amount\":\"1\"} ".into()).await;
+    assert_eq!(good.status, 202, "{good:?}");
+}
+
+#[tokio::test]
+async fn an_amount_that_can_not_be_moved_is_refused_by_its_field() {
+    let client = Client::teller(Stack::shared().await);
+    let won = client.open_account("KRW").await;
+    let dollars = client.open_account("USD").await;
+    for (account, amount) in [
+        (&won, "1e400"),
+        (&won, "1E3"),
+        (&won, "NaN"),
+        (&won, "Infinity"),
+        (&won, "-0"),
+        (&won, "0"),
+        (&won, "0.00"),
+        (&won, "-1"),
+        (&won, "+1"),
+        (&won, "1.5"),
+        (&won, ""),
+        (&won, " 1"),
+        (&won, "1,000"),
+        (&won, "0x10"),
+        (&won, "01"),
+        (&won, "\u{0661}"),
+        (&won, "1\u{0}"),
+        (&won, "1000000000000000000"),
+        (&won, "123456789012345678901234567890"),
+        (&dollars, "0.001"),
+        (&dollars, "1."),
+        (&dollars, ".5"),
+    ] {
+        for resource in ["deposits", "withdrawals"] {
+            let answer = client.movement(resource, account, amount, &new_key(), None).await;
+            is(&answer, 422, "invalid-field", Some("amount"), amount);
+        }
+    }
+    assert_eq!(records_of(&client, &won).await + records_of(&client, &dollars).await, 0);
+}
+
+#[tokio::test]
+async fn a_key_must_be_there_once_and_be_one() {
+    let client = Client::teller(Stack::shared().await);
+    let account = client.open_account("KRW").await;
+    let path = format!("/v1/accounts/{account}/deposits");
+    let amount = json!({ "amount": "1" });
+    let missing = client.post(&path, &[], &amount).await;
+    is(&missing, 400, "idempotency-key-missing", Some("Idempotency-Key"), "missing");
+    let long = "k".repeat(256);
+    for key in ["", "\"\"", "a b", "\"a", "a\u{e9}", &long] {
+        let answer = client.movement("deposits", &account, "1", key, None).await;
+        is(&answer, 400, "idempotency-key-malformed", Some("Idempotency-Key"), key);
+    }
+    let twice = [("idempotency-key", "a"), ("idempotency-key", "b")];
+    let twice = client.post(&path, &twice, &amount).await;
+    is(&twice, 400, "idempotency-key-malformed", Some("Idempotency-Key"), "twice");
+    assert_eq!(records_of(&client, &account).await, 0);
+    let longest = client.movement("deposits", &account, "1", &"k".repeat(255), None).await;
+    assert_eq!(longest.status, 202);
+}
+
+#[tokio::test]
+async fn an_id_is_of_one_form_and_known() {
+    let client = Client::teller(Stack::shared().await);
+    for id in ["1", "not-an-id", "0199d4a27c1e7b7a9a553f1d8f6f2c11", "%00", "..%2f..%2fetc"] {
+        for path in [format!("/v1/accounts/{id}"), format!("/v1/records/{id}")] {
+            is(&client.get(&path).await, 400, "malformed-id", None, &path);
+        }
+        let deposit = client.movement("deposits", id, "1", &new_key(), None).await;
+        is(&deposit, 400, "malformed-id", None, id);
+    }
+    let unknown = new_key();
+    let account = client.account(&unknown).await;
+    is(&account, 404, "account-not-found", None, "account");
+    is(&client.record(&unknown).await, 404, "record-not-found", None, "record");
+    let deposit = client.movement("deposits", &unknown, "1", &new_key(), None).await;
+    is(&deposit, 404, "account-not-found", None, "deposit");
+}
+
+#[tokio::test]
+async fn an_account_needs_a_currency_of_iso_4217() {
+    let client = Client::teller(Stack::shared().await);
+    for currency in ["", "krw", "KR", "WON", "XXX", "USDT", "K\u{0}W"] {
+        let answer = client.post("/v1/accounts", &[], &json!({ "currency": currency })).await;
+        is(&answer, 422, "invalid-field", Some("currency"), currency);
+    }
+    let number = client.post("/v1/accounts", &[], &json!({ "currency": 410 })).await;
+    is(&number, 422, "invalid-field", Some("currency"), "number");
+    let more = json!({ "currency": "KRW", "balance": "1000000" });
+    let more = client.post("/v1/accounts", &[], &more).await;
+    is(&more, 422, "invalid-field", Some("balance"), "more than a currency");
+}
+
+#[tokio::test]
+async fn a_page_has_a_size_and_a_place() {
+    let client = Client::teller(Stack::shared().await);
+    let account = client.open_account("KRW").await;
+    for (query, field) in [
+        ("limit=0", Some("limit")),
+        ("limit=101", Some("limit")),
+        ("limit=-1", Some("limit")),
+        ("limit=many", Some("limit")),
+        ("cursor=x", Some("cursor")),
+        ("cursor=AAAA", Some("cursor")),
+        ("limt=3", None),
+        ("limit=3&limit=4", None),
+    ] {
+        let answer = client.get(&format!("/v1/accounts/{account}/records?{query}")).await;
+        is(&answer, 422, "invalid-field", field, query);
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_path_or_method_is_a_problem_too() {
+    let client = Client::teller(Stack::shared().await);
+    is(&client.get("/v2/accounts").await, 404, "no-such-path", None, "path");
+    let deleted = client.send(Method::DELETE, "/v1/accounts", &[], None).await.unwrap();
+    is(&deleted, 405, "method-not-allowed", None, "method");
+    assert_eq!(deleted.header("allow"), Some("POST"));
+    assert_eq!(deleted.body["detail"], Value::from("/v1/accounts does not take DELETE."));
+}

@@ -1,0 +1,129 @@
+//! `passbook dev`, as a person uses it: ports, signals, folders.
+
+use std::{net::TcpListener, path::Path, time::Duration};
+
+use nix::sys::signal::Signal;
+use tests::{
+    Client, Stack,
+    client::new_key,
+    eventually,
+    stack::{self, folder, runs, signal, text},
+};
+
+async fn all_gone(pids: &[u32]) {
+    eventually("no process is left", Duration::from_secs(10), || async {
+        let left = pids.iter().any(|pid| runs(i32::try_from(*pid).unwrap()));
+        (!left).then_some(())
+    })
+    .await;
+}
+
+fn pids(stack: &Stack) -> Vec<u32> {
+    stack.file().processes.iter().map(|process| process.pid).chain([stack.supervisor()]).collect()
+}
+
+async fn balance(stack: &Stack, account: &str) -> String {
+    Client::teller(stack).account(account).await.text("balance").to_owned()
+}
+
+#[tokio::test]
+async fn the_money_is_there_again_however_it_was_stopped() {
+    let dir = folder("stopped");
+    let mut running = Stack::start_in(&dir, &["--port", "0"]).await;
+    let client = Client::teller(&running);
+    let account = client.open_account("KRW").await;
+    assert_eq!(client.deposit(&account, "10000").await.text("status"), "SUCCESS");
+    for by in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL] {
+        let pids = pids(&running);
+        let code = running.stop(by);
+        assert_eq!(code, (by != Signal::SIGKILL).then_some(0), "{by}: {}", text(&running.log));
+        all_gone(&pids).await;
+        running = Stack::start_in(&dir, &["--port", "0"]).await;
+        assert_eq!(balance(&running, &account).await, "10000", "after {by}");
+    }
+}
+
+#[tokio::test]
+async fn taken_ports_are_told_and_left_alone() {
+    // Whoever holds them, they are taken now.
+    let _taken = [4222, 5432, 8080].map(|port| TcpListener::bind(("127.0.0.1", port)));
+    let running = Stack::start_in(&folder("ports"), &[]).await;
+    let log = text(&running.log);
+    assert!(log.contains("8080"), "{log}");
+    assert!(!running.file().api.ends_with(":8080"));
+    let client = Client::teller(&running);
+    let account = client.open_account("KRW").await;
+    assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
+
+    // A second one beside it, which is asked for the first one's port.
+    let port = running.file().api.rsplit(':').next().unwrap().to_owned();
+    let second = folder("second");
+    let refused = stack::run(&["dev", "up", "--dir", path(&second), "--port", &port]).await;
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains(&port), "{refused:?}");
+    let beside = Stack::start_in(&second, &["--port", "0"]).await;
+    let other = Client::teller(&beside).open_account("KRW").await;
+    assert_eq!(client.account(&other).await.status, 401, "a stack's tokens are its own");
+
+    let again = stack::run(&["dev", "up", "--dir", path(&running.dir), "--port", "0"]).await;
+    assert_eq!(again.status.code(), Some(2));
+    let supervisor = running.supervisor().to_string();
+    assert!(String::from_utf8_lossy(&again.stderr).contains(&supervisor), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_detached_stack_is_seen_and_stopped_from_outside() {
+    let dir = folder("detached");
+    let gone = stack::run(&["dev", "status", "--dir", path(&dir)]).await;
+    assert_eq!(gone.status.code(), Some(1));
+    let up = stack::run(&["dev", "up", "--detach", "--port", "0", "--dir", path(&dir)]).await;
+    assert_eq!(up.status.code(), Some(0), "{up:?}");
+    let status = stack::run(&["dev", "status", "-o", "json", "--dir", path(&dir)]).await;
+    assert_eq!(status.status.code(), Some(0), "{status:?}");
+    let file = devstack::StackFile::read(&dir).unwrap();
+    let pids: Vec<_> = file.processes.iter().map(|process| process.pid).collect();
+    assert_eq!(pids.len(), 6);
+    let down = stack::run(&["dev", "down", "--dir", path(&dir)]).await;
+    assert_eq!(down.status.code(), Some(0), "{down:?}");
+    all_gone(&pids).await;
+    assert_eq!(stack::run(&["dev", "down", "--dir", path(&dir)]).await.status.code(), Some(0));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_comes_back_and_goes_on() {
+    let running = Stack::start("killed").await;
+    let client = Client::teller(&running);
+    let account = client.open_account("KRW").await;
+    for name in
+        ["account-service-0", "account-service-1", "transaction-service-0", "nats", "postgres"]
+    {
+        let before = running.pid(name);
+        signal(before, Signal::SIGKILL);
+        eventually("it is back", Duration::from_secs(10), || async {
+            (running.pid(name) != before).then_some(())
+        })
+        .await;
+    }
+    // Accepted at the latest when PostgreSQL is back; settled when all is.
+    let key = new_key();
+    let settled = eventually("a deposit succeeds", Duration::from_secs(60), || async {
+        let answer = client.movement("deposits", &account, "1", &key, Some(5)).await;
+        (answer.text("status") == "SUCCESS").then_some(answer)
+    })
+    .await;
+    assert_eq!(settled.text("balanceAfter"), "1");
+}
+
+#[tokio::test]
+async fn the_demo_ends_by_itself_and_its_figures_are_right() {
+    let dir = folder("demo");
+    let demo = stack::run(&["dev", "demo", "--dir", path(&dir)]).await;
+    assert_eq!(demo.status.code(), Some(0), "{}", String::from_utf8_lossy(&demo.stdout));
+    assert!(String::from_utf8_lossy(&demo.stdout).contains("INSUFFICIENT_FUNDS"));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+fn path(dir: &Path) -> &str {
+    dir.to_str().unwrap()
+}

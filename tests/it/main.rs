@@ -1,0 +1,16 @@
+//! One binary, so that the servers are started once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod accounts;
+mod authentication;
+mod bad_input;
+mod concurrency;
+mod development_stack;
+mod graceful_stop;
+mod idempotency;
+mod messages;
+mod redrive;
+mod twice_credited;
+mod verify;
+mod waiting;
+mod withdrawals;

@@ -1,0 +1,92 @@
+//! Plain NATS, for what no client of ours would send, and to look at the
+//! streams.
+
+use std::time::Duration;
+
+use async_nats::{
+    HeaderMap,
+    jetstream::{self, consumer::pull, stream::Info},
+};
+use futures::StreamExt;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{Answer, Stack};
+
+/// A connection that may do everything.
+pub async fn connect(stack: &Stack) -> jetstream::Context {
+    // The client does not take the user out of the URL by itself.
+    let url: async_nats::ServerAddr = stack.file().nats.parse().unwrap();
+    let (user, password) = (url.username().unwrap(), url.password().unwrap());
+    let options = async_nats::ConnectOptions::with_user_and_password(user.into(), password.into());
+    jetstream::new(options.connect(url.clone()).await.unwrap())
+}
+
+/// Publishes and waits for the PubAck.
+pub async fn publish(
+    jetstream: &jetstream::Context,
+    subject: &str,
+    message_id: &str,
+    payload: impl Into<Vec<u8>>,
+) {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", message_id);
+    let payload = payload.into().into();
+    jetstream
+        .publish_with_headers(subject.to_owned(), headers, payload)
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+}
+
+/// The command of a record, as the account-service wrote it.
+#[must_use]
+pub fn command_of(record: &Answer) -> Value {
+    json!({
+        "recordId": record.body["recordId"],
+        "accountId": record.body["accountId"],
+        "userId": "teller",
+        "type": record.body["type"],
+        "amount": record.body["amount"],
+        "currency": record.body["currency"],
+        "requestedAt": record.body["createdAt"],
+    })
+}
+
+/// Messages that a consumer has delivered and not seen acked, and those it
+/// delivered more than once among them.
+pub async fn unacked(
+    jetstream: &jetstream::Context,
+    stream: &str,
+    consumer: &str,
+) -> (usize, usize) {
+    let consumer: jetstream::consumer::Consumer<pull::Config> =
+        jetstream.get_consumer_from_stream(consumer, stream).await.unwrap();
+    let info = consumer.cached_info();
+    (info.num_ack_pending, info.num_redelivered)
+}
+
+/// What a stream says of itself.
+pub async fn stream(jetstream: &jetstream::Context, name: &str) -> Info {
+    jetstream.get_stream(name).await.unwrap().cached_info().clone()
+}
+
+/// The dead letters so far: payload and reason.
+pub async fn dead_letters(jetstream: &jetstream::Context) -> Vec<(Vec<u8>, String)> {
+    let stream = jetstream.get_stream("DEAD_LETTER").await.unwrap();
+    let waiting = usize::try_from(stream.cached_info().state.messages).unwrap();
+    let config =
+        pull::OrderedConfig { name: Some(Uuid::now_v7().to_string()), ..Default::default() };
+    let consumer = stream.create_consumer(config).await.unwrap();
+    let mut letters = Vec::new();
+    let mut messages = consumer.messages().await.unwrap().take(waiting);
+    while letters.len() < waiting {
+        let next = tokio::time::timeout(Duration::from_secs(5), messages.next()).await.unwrap();
+        let message = next.unwrap().unwrap();
+        let reason = message.headers.as_ref().and_then(|it| it.get("Passbook-Reason"));
+        letters
+            .push((message.payload.to_vec(), reason.map_or_else(String::new, ToString::to_string)));
+    }
+    letters
+}

@@ -1,0 +1,203 @@
+//! The system under test: `passbook dev up` as its users start it. One is
+//! shared by all tests that do no harm; a test that breaks things starts its
+//! own.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use devstack::StackFile;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio::sync::OnceCell;
+
+/// Longer than a slow machine needs for everything.
+const START: Duration = Duration::from_secs(120);
+
+static SHARED: OnceCell<Stack> = OnceCell::const_new();
+
+/// A running system.
+#[derive(Debug)]
+pub struct Stack {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What it wrote to stderr.
+    pub log: PathBuf,
+    child: Option<Child>,
+}
+
+/// The `passbook` program beside the test's own.
+#[must_use]
+pub fn passbook() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent().unwrap().parent().unwrap().join("passbook");
+    assert!(program.exists(), "{} is not built: `make test` does it", program.display());
+    program
+}
+
+/// A new folder for a stack; other users can pass through it.
+#[must_use]
+pub fn folder(name: &str) -> PathBuf {
+    let all = std::env::temp_dir();
+    let mine = all.join(format!("passbook-tests-{}", std::process::id()));
+    if !mine.exists() {
+        // What earlier runs left, unless they are still running.
+        for old in fs::read_dir(&all).unwrap().flatten() {
+            let name = old.file_name();
+            let pid = name.to_str().and_then(|name| name.strip_prefix("passbook-tests-"));
+            if pid.and_then(|pid| pid.parse().ok()).is_some_and(|pid: i32| !runs(pid)) {
+                let _ = fs::remove_dir_all(old.path());
+            }
+        }
+    }
+    let folder = mine.join(name);
+    DirBuilder::new().recursive(true).mode(0o711).create(&folder).unwrap();
+    folder
+}
+
+/// Whether a process is there.
+#[must_use]
+pub fn runs(pid: i32) -> bool {
+    kill(Pid::from_raw(pid), None).is_ok()
+}
+
+/// Sends a signal.
+pub fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+}
+
+/// Starts `passbook` so that it ends with the test process, however that
+/// ends.
+pub fn start(arguments: &[&str], settings: &[(&str, &str)], log: &Path) -> Child {
+    let mut command = Command::new(passbook());
+    command.args(["bound-exec", "--signal", "SIGTERM", "--parent"]);
+    command.arg(std::process::id().to_string()).arg("--").arg(passbook()).args(arguments);
+    // `make test` may itself run under settings that are not meant for this stack.
+    for (name, _) in std::env::vars().filter(|(name, _)| is_setting(name)) {
+        command.env_remove(name);
+    }
+    command.envs(settings.iter().copied());
+    command.stdin(Stdio::null()).stdout(File::create(log.with_extension("out")).unwrap());
+    command.stderr(File::create(log).unwrap());
+    spawn(command)
+}
+
+fn is_setting(name: &str) -> bool {
+    let kept = ["PASSBOOK_POSTGRES_BIN", "PASSBOOK_NATS_SERVER", "PASSBOOK_TOOLS_DIR"];
+    name.starts_with("PASSBOOK_") && !kept.contains(&name)
+}
+
+/// The death signal of a child belongs to the thread that spawned it: one
+/// thread that stays, since a test's own ends with the test.
+fn spawn(command: Command) -> Child {
+    type Request = (Command, mpsc::Sender<Child>);
+    static SPAWNER: std::sync::OnceLock<mpsc::Sender<Request>> = std::sync::OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (requests, inbox) = mpsc::channel::<Request>();
+        thread::spawn(move || {
+            for (mut command, answer) in inbox {
+                let _ = answer.send(command.spawn().unwrap());
+            }
+        });
+        requests
+    });
+    let (answer, child) = mpsc::channel();
+    spawner.send((command, answer)).unwrap();
+    child.recv().unwrap()
+}
+
+/// Runs `passbook` to its end.
+pub async fn run(arguments: &[&str]) -> Output {
+    let output = tokio::process::Command::new(passbook()).args(arguments).output();
+    tokio::time::timeout(START, output).await.expect("passbook ends").unwrap()
+}
+
+impl Stack {
+    /// The one that all harmless tests share: two replicas of each service.
+    pub async fn shared() -> &'static Self {
+        SHARED.get_or_init(|| Self::start("shared")).await
+    }
+
+    /// One of a test's own: two replicas of each service.
+    pub async fn start(name: &str) -> Self {
+        Self::start_in(&folder(name), &["--port", "0"]).await
+    }
+
+    /// One in a given folder, with these arguments to `passbook dev up`.
+    pub async fn start_in(dir: &Path, arguments: &[&str]) -> Self {
+        let log = dir.with_extension("log");
+        let dir_text = dir.to_str().unwrap();
+        let arguments = [&["dev", "up", "--dir", dir_text], arguments].concat();
+        let mut child = start(&arguments, &[], &log);
+        let deadline = Instant::now() + START;
+        while StackFile::find(dir).unwrap().is_none() {
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < deadline, "no stack:\n{}", text(&log));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Self { dir: dir.to_owned(), log, child: Some(child) }
+    }
+
+    /// Its addresses and processes, as they are now.
+    #[must_use]
+    pub fn file(&self) -> StackFile {
+        StackFile::read(&self.dir).unwrap()
+    }
+
+    /// The id that the process of this name has now.
+    #[must_use]
+    pub fn pid(&self, name: &str) -> u32 {
+        let file = self.file();
+        let process = file.processes.iter().find(|process| process.name == name);
+        process.unwrap_or_else(|| panic!("no process {name}")).pid
+    }
+
+    /// A pool on the account database.
+    pub async fn accounts(&self) -> PgPool {
+        pool(&self.file().databases.account).await
+    }
+
+    /// A pool on the transaction database.
+    pub async fn ledger(&self) -> PgPool {
+        pool(&self.file().databases.transaction).await
+    }
+
+    /// Stops it and waits for its end. Gives the exit code.
+    pub fn stop(&mut self, by: Signal) -> Option<i32> {
+        let mut child = self.child.take()?;
+        signal(child.id(), by);
+        child.wait().unwrap().code()
+    }
+
+    /// Its supervisor's process id.
+    #[must_use]
+    pub fn supervisor(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.stop(Signal::SIGTERM);
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A file's text, for a failing test's message.
+#[must_use]
+pub fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| format!("{}: {error}", path.display()))
+}
+
+async fn pool(url: &str) -> PgPool {
+    PgPoolOptions::new().max_connections(3).connect(url).await.unwrap()
+}
