@@ -63,7 +63,8 @@ async fn taken_ports_are_told_and_left_alone() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains(&port), "{refused:?}");
     let beside = Stack::start_in(&second, &["--port", "0"]).await;
     let other = Client::teller(&beside).open_account("KRW").await;
-    assert_eq!(client.account(&other).await.status, 401, "a stack's tokens are its own");
+    let stranger = Client::new(&beside.file().api, &running.file().tokens.teller);
+    assert_eq!(stranger.account(&other).await.status, 401, "a stack's tokens are its own");
 
     let again = stack::run(&["dev", "up", "--dir", path(&running.dir), "--port", "0"]).await;
     assert_eq!(again.status.code(), Some(2));

@@ -138,8 +138,10 @@ impl Stack {
         let dir_text = dir.to_str().unwrap();
         let arguments = [&["dev", "up", "--dir", dir_text], arguments].concat();
         let mut child = start(&arguments, &[], &log);
-        let deadline = Instant::now() + START;
-        while StackFile::find(dir).unwrap().is_none() {
+        let (child_id, deadline) = (child.id(), Instant::now() + START);
+        // A killed one leaves its file behind: only the new supervisor's counts.
+        let mine = |file: StackFile| file.supervisor == child_id;
+        while !StackFile::find(dir).unwrap().is_some_and(mine) {
             let ended = child.try_wait().unwrap();
             assert!(ended.is_none() && Instant::now() < deadline, "no stack:\n{}", text(&log));
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -187,8 +189,10 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        self.stop(Signal::SIGTERM);
-        let _ = fs::remove_dir_all(&self.dir);
+        // One that the test stopped may have a successor in its folder.
+        if self.stop(Signal::SIGTERM).is_some() {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
     }
 }
 

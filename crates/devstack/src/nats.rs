@@ -11,7 +11,7 @@ use contract::{
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::{Secrets, private_file, process::Program, servers::Found};
+use crate::{Secrets, launcher::Program, private_file, servers::Found};
 
 const HOST: &str = "127.0.0.1";
 

@@ -2,21 +2,16 @@
 //! each, as production gives each service a database of its own. Durability
 //! is left as it ships: a test that passes with `fsync` off proves little.
 
-use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown},
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::{
-    Databases, Secrets,
+    Databases, Secrets, initdb,
+    launcher::{Launcher, Program},
     postgres_home::Home,
-    process::{Launcher, Program},
     servers::Found,
 };
 
@@ -84,7 +79,9 @@ impl Postgres {
                 found.version,
                 written = written.trim(),
             ),
-            Err(_) if !home.data.exists() => initialize(launcher, &home, secrets).await?,
+            Err(_) if !home.data.exists() => {
+                initdb::run(launcher, &home, ADMIN, &secrets.postgres.passbook).await?
+            }
             Err(error) => return Err(error).with_context(|| home.data.display().to_string()),
         }
         Ok(Self { home, port })
@@ -181,57 +178,5 @@ impl Postgres {
 
 async fn execute(connection: &mut PgConnection, sql: &str) -> Result<()> {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
-    Ok(())
-}
-
-/// Makes the data in a folder of its own first, so that an interrupted run
-/// leaves nothing that looks whole.
-async fn initialize(launcher: &Launcher, home: &Home, secrets: &Secrets) -> Result<()> {
-    let data = home.parent.join("postgres.new");
-    if data.exists() {
-        fs::remove_dir_all(&data)?;
-    }
-    DirBuilder::new().mode(0o700).create(&data)?;
-    give(&data, home)?;
-    let password = write_password(home, &secrets.postgres.passbook)?;
-    let program = Program {
-        name: "initdb".to_owned(),
-        path: home.bin.join("initdb"),
-        arguments: vec![
-            "--pgdata".into(),
-            data.clone().into_os_string(),
-            "--encoding=UTF8".into(),
-            "--locale=C".into(),
-            "--auth=scram-sha-256".into(),
-            format!("--username={ADMIN}").into(),
-            "--pwfile".into(),
-            password.clone().into_os_string(),
-        ],
-        environment: Vec::new(),
-        user: home.user,
-        signal: Signal::SIGTERM,
-    };
-    let outcome = launcher.run(&program).await;
-    fs::remove_file(&password)?;
-    outcome?;
-    fs::rename(&data, &home.data).with_context(|| format!("creating {}", home.data.display()))
-}
-
-fn write_password(home: &Home, password: &str) -> Result<PathBuf> {
-    let path = home.parent.join("postgres.password");
-    if path.exists() {
-        fs::remove_file(&path)?;
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    file.write_all(password.as_bytes())?;
-    give(&path, home)?;
-    Ok(path)
-}
-
-/// Makes PostgreSQL's user the owner of `path`.
-fn give(path: &Path, home: &Home) -> Result<()> {
-    if let Some(user) = home.user {
-        chown(path, Some(user.uid), Some(user.gid))?;
-    }
     Ok(())
 }

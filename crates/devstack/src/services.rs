@@ -6,12 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
-use crate::{
-    Databases, Secrets,
-    ports::Ports,
-    process::{Program, Supervised},
-    tokens,
-};
+use crate::{Databases, Secrets, launcher::Program, ports::Ports, supervised::Supervised, tokens};
 
 const HOST: &str = "127.0.0.1";
 const ACCOUNT: &str = "account-service";

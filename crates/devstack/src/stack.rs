@@ -16,12 +16,13 @@ use tracing::{info, warn};
 use crate::{
     Process, Replicas, Secrets, StackFile, Tokens, folder,
     front::{Front, Replica},
+    launcher::{Launcher, Program},
     lock,
     nats::Nats,
     ports::Ports,
     postgres::Postgres,
-    process::{Launcher, Program, Supervised},
     services::{self, Programs, RunningService, Surroundings},
+    supervised::Supervised,
     tokens, wheels,
 };
 
@@ -180,8 +181,8 @@ impl Stack {
                 .await?;
         let nats = Nats::prepare(&self.dir, &nats_found, &self.secrets, nats_port, monitor_port)?;
         drop(ports);
-        self.servers.push(self.launcher.supervise(postgres.program()));
-        self.servers.push(self.launcher.supervise(nats.program()));
+        self.servers.push(Supervised::start(&self.launcher, postgres.program()));
+        self.servers.push(Supervised::start(&self.launcher, nats.program()));
         if let [postgres_process, nats_process] = self.servers.as_slice() {
             tokio::try_join!(
                 postgres_process.ready(async || postgres.probe(&self.secrets).await),
@@ -221,7 +222,7 @@ impl Stack {
     async fn start_services(&mut self, services: Vec<services::Service>) -> Result<()> {
         let clock = Instant::now();
         for service in services {
-            let process = self.launcher.supervise(service.program);
+            let process = Supervised::start(&self.launcher, service.program);
             let (http, admin) = (service.http, service.admin);
             self.services.push(RunningService { process, http, admin });
         }
