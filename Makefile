@@ -32,11 +32,11 @@ prepare: ## describe the SQL statements anew, after one or a migration was chang
 clean: ## remove what was built (not the data)
 	cargo clean
 
-reset: ## remove the data, secrets and logs of `make run`, unless it runs
+reset: build ## remove the data of `make run`, unless it runs
 	@if [ -e $(STACK)/lock ] && ! flock --nonblock $(STACK)/lock true; then \
 		echo "a stack runs in $(STACK): stop it first" >&2; exit 1; fi
-	@echo "removing $(STACK): every account, record and transaction, secrets and logs"
-	@rm -rf $(STACK)
+	@echo "removing $(STACK): every account, record and transaction, the secrets and the logs"
+	@$(PASSBOOK) dev down --remove-data 2>/dev/null
 
 build:
 	cargo build --workspace --bins

@@ -21,11 +21,10 @@ esac
 
 passbook=${CARGO_TARGET_DIR:-target}/debug/passbook
 scratch=$(mktemp -d)
-# For root, PostgreSQL runs as another user, who has to pass through both.
+# For root, PostgreSQL runs as another user, who has to pass through it.
 chmod 711 "$scratch"
-mkdir -m 711 "$scratch/stack"
 stop() {
-    "$passbook" dev down --dir "$scratch/stack" 2>/dev/null || true
+    "$passbook" dev down --remove-data --dir "$scratch/stack" 2>/dev/null || true
     rm -rf "$scratch"
 }
 trap stop EXIT

@@ -10,6 +10,7 @@ mod graceful_stop;
 mod idempotency;
 mod messages;
 mod redrive;
+mod streams;
 mod twice_credited;
 mod verify;
 mod waiting;

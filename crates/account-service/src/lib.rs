@@ -27,7 +27,7 @@ use runtime::{
     tasks::Tasks,
     worker::Worker,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -57,6 +57,10 @@ pub struct Config {
     /// The longest wait that a client gets with Prefer: wait=N.
     #[arg(long, env = "PASSBOOK_LONGEST_WAIT", value_parser = parse_duration, default_value = "30s")]
     pub longest_wait: Duration,
+    /// Requests worked on at a time, waiting ones included; more are answered with 503 at once.
+    #[arg(long, env = "PASSBOOK_MOST_REQUESTS", default_value_t = 20_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub most_requests: u32,
     /// Records that clients may wait for at a time; more are answered at once.
     #[arg(long, env = "PASSBOOK_MOST_WAITING", default_value_t = 10_000)]
     pub most_waiting: usize,
@@ -157,6 +161,7 @@ pub async fn run(
         settled,
         auth,
         longest_wait: config.longest_wait,
+        permits: Arc::new(Semaphore::new(usize::try_from(config.most_requests)?)),
         draining: stop.clone(),
     };
     let serving = runtime::http::serve(

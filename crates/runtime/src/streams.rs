@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{
-    self,
+    self, ErrorCode,
     consumer::{AckPolicy, DeliverPolicy, pull},
     context::{GetStreamError, GetStreamErrorKind},
-    stream,
+    stream::{self, ConsumerErrorKind},
 };
 use backon::{BackoffBuilder, ExponentialBuilder};
 use contract::{ConsumerSpec, Retention, StreamSpec};
@@ -119,7 +119,7 @@ pub async fn ensure(
 
 fn is_missing(error: &GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(error)
-        if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND)
+        if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 async fn ensure_stream(
@@ -189,38 +189,35 @@ async fn ensure_consumer(
     spec: &ConsumerSpec,
 ) -> Result<(), StreamsError> {
     let wanted = consumer_config(spec);
-    let found = match jetstream
-        .get_consumer_from_stream::<pull::Config, _, _>(spec.name, spec.stream)
-        .await
-    {
-        Ok(consumer) => consumer.cached_info().config.clone(),
-        Err(error) if error.to_string().contains("consumer not found") => {
-            jetstream.create_consumer_on_stream(wanted, spec.stream).await.map_err(unavailable)?;
-            tracing::info!(consumer = spec.name, "created");
-            return Ok(());
-        }
-        Err(error) if error.to_string().contains("push") => {
-            return Err(StreamsError::Drift {
-                what: format!("consumer {}", spec.name),
-                field: "type",
-                found: "push".to_owned(),
-                wanted: "pull".to_owned(),
-            });
-        }
-        Err(error) => return Err(unavailable(error)),
+    let drift = |field, found: String, wanted: String| {
+        let what = format!("consumer {}", spec.name);
+        Err(StreamsError::Drift { what, field, found, wanted })
     };
-    for (field, found, wanted) in [
-        (
-            "deliver_policy",
-            format!("{:?}", found.deliver_policy),
-            format!("{:?}", wanted.deliver_policy),
-        ),
-        ("ack_policy", format!("{:?}", found.ack_policy), format!("{:?}", wanted.ack_policy)),
-    ] {
-        if found != wanted {
-            let what = format!("consumer {}", spec.name);
-            return Err(StreamsError::Drift { what, field, found, wanted });
-        }
+    let found = jetstream.get_consumer_from_stream::<pull::Config, _, _>(spec.name, spec.stream);
+    let found = match found.await {
+        Ok(consumer) => consumer.cached_info().config.clone(),
+        Err(error) => match error.kind() {
+            ConsumerErrorKind::JetStream(error)
+                if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND =>
+            {
+                let made = jetstream.create_consumer_on_stream(wanted, spec.stream).await;
+                made.map_err(unavailable)?;
+                tracing::info!(consumer = spec.name, "created");
+                return Ok(());
+            }
+            ConsumerErrorKind::InvalidConsumerType => {
+                return drift("type", "push".to_owned(), "pull".to_owned());
+            }
+            _ => return Err(unavailable(error)),
+        },
+    };
+    let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
+    if found.deliver_policy != wanted.deliver_policy {
+        let (found, wanted) = (text(&found.deliver_policy), text(&wanted.deliver_policy));
+        return drift("deliver_policy", found, wanted);
+    }
+    if found.ack_policy != wanted.ack_policy {
+        return drift("ack_policy", text(&found.ack_policy), text(&wanted.ack_policy));
     }
     let same = found.filter_subject == wanted.filter_subject
         && found.ack_wait == wanted.ack_wait

@@ -40,6 +40,8 @@ impl Tasks {
     /// The task that ended, with its error if it had one.
     pub async fn watch(&mut self, asked: impl Future<Output = ()>) -> anyhow::Result<()> {
         tokio::select! {
+            // First, since what asks us to stop may ask the tasks as well.
+            biased;
             () = asked => Ok(()),
             Some(ended) = self.running.join_next() => match ended {
                 Ok((name, Ok(()))) => Err(anyhow!("the task {name} ended by itself")),

@@ -7,17 +7,18 @@ mod prefer;
 mod problems;
 mod records;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{MatchedPath, Request},
-    middleware::{Next, from_fn},
-    response::Response,
+    extract::{MatchedPath, Request, State},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
-use runtime::trace::Trace;
+use runtime::{problem::UNAVAILABLE, trace::Trace};
 use sqlx::PgPool;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -38,6 +39,8 @@ pub struct Api {
     pub auth: Auth,
     /// The longest a client may wait for its record.
     pub longest_wait: Duration,
+    /// Requests that may be worked on at the same time.
+    pub permits: Arc<Semaphore>,
     /// Cancelled when the process is to end.
     pub draining: CancellationToken,
 }
@@ -52,8 +55,20 @@ pub fn router(api: Api) -> Router {
         .route("/v1/accounts/{account}/withdrawals", post(movements::withdraw))
         .route("/v1/accounts/{account}/records", get(records::list))
         .route("/v1/records/{record}", get(records::show))
+        .layer(from_fn_with_state(api.clone(), admit))
         .layer(from_fn(observe));
     runtime::http::with_defaults(routes.with_state(api), draining)
+}
+
+/// Takes a permit before any work, or says at once that there is none.
+async fn admit(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match api.permits.try_acquire() {
+        Ok(_permit) => next.run(request).await,
+        Err(_) => UNAVAILABLE
+            .because("Too many requests are being worked on. Nothing was done.")
+            .retry_after(1)
+            .into_response(),
+    }
 }
 
 /// Gives a request its trace, a span for its log lines, and its metrics.

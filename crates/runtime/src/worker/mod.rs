@@ -120,6 +120,9 @@ impl<H: Handler> Worker<H> {
             }
             let Some(source) = &consumer else {
                 consumer = self.open(&stop).await?;
+                if consumer.is_some() {
+                    self.health.set(self.consumer.name, None);
+                }
                 continue;
             };
             match self.run_once(source, &stop).await {

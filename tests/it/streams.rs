@@ -1,0 +1,109 @@
+//! Streams and consumers: made when they are missing, updated when they
+//! drifted, and an error that names the field when only a deletion would help.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    consumer::{AckPolicy, pull},
+    stream,
+};
+use contract::{ConsumerSpec, Retention, StreamSpec};
+use runtime::streams::{StreamsError, ensure};
+use tests::{Client, Stack, broker, checks};
+
+const STREAM: StreamSpec = StreamSpec {
+    name: "DRIFT",
+    subjects: &["drift.>"],
+    retention: Retention::WorkQueue,
+    max_age: Duration::from_secs(3600),
+    duplicate_window: Duration::from_secs(60),
+};
+
+const CONSUMER: ConsumerSpec = ConsumerSpec {
+    name: "drift-consumer",
+    stream: "DRIFT",
+    filter: "drift.one",
+    ack_wait: Duration::from_secs(30),
+    max_deliver: 3,
+    max_ack_pending: 100,
+};
+
+fn names_field(outcome: Result<(), StreamsError>, wanted: &str) {
+    match outcome {
+        Err(StreamsError::Drift { field, .. }) => assert_eq!(field, wanted),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_drift_is_updated_in_place_or_told_by_its_field() {
+    let jetstream = broker::connect(Stack::shared().await).await;
+    let all = || ensure(&jetstream, &[&STREAM], &[&CONSUMER], 1);
+    all().await.unwrap();
+    all().await.unwrap();
+
+    // By hand: two fields that are ours, and one that is the operator's.
+    let mut config = broker::stream(&jetstream, "DRIFT").await.config;
+    config.max_age = Duration::from_secs(120);
+    config.subjects = vec!["drift.one".to_owned()];
+    config.description = Some("the operator's".to_owned());
+    jetstream.update_stream(&config).await.unwrap();
+    let found = jetstream.get_consumer_from_stream::<pull::Config, _, _>("drift-consumer", "DRIFT");
+    let mut config = found.await.unwrap().cached_info().config.clone();
+    config.durable_name = Some("drift-consumer".to_owned());
+    let mine = pull::Config {
+        max_deliver: 7,
+        ack_wait: Duration::from_secs(5),
+        ack_policy: AckPolicy::Explicit,
+        durable_name: config.durable_name.clone(),
+        filter_subject: config.filter_subject.clone(),
+        ..Default::default()
+    };
+    jetstream.create_consumer_on_stream(mine, "DRIFT").await.unwrap();
+    all().await.unwrap();
+    let after = broker::stream(&jetstream, "DRIFT").await.config;
+    assert_eq!(after.max_age, STREAM.max_age);
+    assert_eq!(after.subjects, ["drift.>"]);
+    assert_eq!(after.description.as_deref(), Some("the operator's"));
+    let found = jetstream.get_consumer_from_stream::<pull::Config, _, _>("drift-consumer", "DRIFT");
+    let after = found.await.unwrap().cached_info().config.clone();
+    assert_eq!((after.max_deliver, after.ack_wait), (3, CONSUMER.ack_wait));
+
+    jetstream.delete_stream("DRIFT").await.unwrap();
+    let limits = stream::Config {
+        name: "DRIFT".to_owned(),
+        subjects: vec!["drift.>".to_owned()],
+        ..Default::default()
+    };
+    jetstream.create_stream(limits).await.unwrap();
+    names_field(all().await, "retention");
+    let unacked = pull::Config {
+        durable_name: Some("drift-consumer".to_owned()),
+        ack_policy: AckPolicy::None,
+        ..Default::default()
+    };
+    jetstream.create_consumer_on_stream(unacked, "DRIFT").await.unwrap();
+    names_field(ensure(&jetstream, &[], &[&CONSUMER], 1).await, "ack_policy");
+    jetstream.delete_stream("DRIFT").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_deleted_under_the_running_system_comes_back() {
+    let stack = Stack::start("deleted").await;
+    let client = Client::teller(&stack);
+    let account = client.open_account("KRW").await;
+    assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
+    let jetstream = broker::connect(&stack).await;
+    let commands = jetstream.get_stream("TRANSACTION").await.unwrap();
+    commands.delete_consumer("deposit-consumer").await.unwrap();
+    assert_eq!(
+        client.settled(client.deposit(&account, "1").await.text("recordId")).await.text("status"),
+        "SUCCESS"
+    );
+    jetstream.delete_stream("TRANSACTION_RESULT").await.unwrap();
+    jetstream.delete_stream("TRANSACTION").await.unwrap();
+    let after = client.deposit(&account, "1").await;
+    let settled = client.settled(after.text("recordId")).await;
+    assert_eq!((settled.text("status"), settled.text("balanceAfter")), ("SUCCESS", "3"));
+    checks::assert_verified(&stack).await;
+}
