@@ -36,7 +36,7 @@ reset: build ## remove the data of `make run`, unless it runs
 	@if [ -e $(STACK)/lock ] && ! flock --nonblock $(STACK)/lock true; then \
 		echo "a stack runs in $(STACK): stop it first" >&2; exit 1; fi
 	@echo "removing $(STACK): every account, record and transaction, the secrets and the logs"
-	@$(PASSBOOK) dev down --remove-data 2>/dev/null
+	@PASSBOOK_LOG=warn $(PASSBOOK) dev down --remove-data
 
 build:
 	cargo build --workspace --bins

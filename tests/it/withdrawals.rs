@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sqlx::Row;
 use std::time::Duration;
-use tests::{Client, Stack, broker, checks, eventually};
+use tests::{Client, Stack, broker, checks};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -20,15 +20,15 @@ async fn a_refused_withdrawal_stays_refused_when_its_command_comes_again() {
     client.deposit(&account, "5000").await;
     let jetstream = broker::connect(stack).await;
     let command = broker::command_of(&refused).to_string();
-    let results = || async { broker::stream(&jetstream, "TRANSACTION_RESULT").await };
-    let before = results().await.state.messages;
+    let mut results = broker::results(&jetstream).await;
     let id = format!("{}.again", refused.text("recordId"));
     broker::publish(&jetstream, "transaction.withdrawal", &id, command).await;
     // A duplicate is answered with the stored outcome, not only acked.
-    eventually("its outcome is published again", Duration::from_secs(10), || async {
-        (results().await.state.messages > before).then_some(())
-    })
-    .await;
+    let result = broker::result_of(&mut results, refused.text("recordId")).await;
+    assert_eq!(
+        (&result["status"], &result["transactionId"]),
+        (&"FAILED".into(), &refused.body["transactionId"])
+    );
     let record = client.record(refused.text("recordId")).await;
     assert_eq!(record.body, refused.body);
     checks::holds(&stack.ledger().await, "accounts", &account, 10_000).await.unwrap();

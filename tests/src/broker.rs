@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_nats::{
-    HeaderMap,
+    HeaderMap, Subscriber,
     jetstream::{self, consumer::pull, stream::Info},
 };
 use futures::StreamExt;
@@ -52,6 +52,29 @@ pub fn command_of(record: &Answer) -> Value {
         "currency": record.body["currency"],
         "requestedAt": record.body["createdAt"],
     })
+}
+
+/// What is published on the results' subjects from now on.
+pub async fn results(jetstream: &jetstream::Context) -> Subscriber {
+    let client = jetstream.client();
+    let results = client.subscribe("transaction.result.>").await.unwrap();
+    client.flush().await.unwrap();
+    results
+}
+
+/// Waits for a result of this record.
+pub async fn result_of(results: &mut Subscriber, record: &str) -> Value {
+    let wait = async {
+        loop {
+            let message = results.next().await.unwrap();
+            match serde_json::from_slice::<Value>(&message.payload) {
+                Ok(result) if result["recordId"] == record => return result,
+                _ => {}
+            }
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(10), wait).await;
+    waited.unwrap_or_else(|_| panic!("no result of {record} was published"))
 }
 
 /// Messages that a consumer has delivered and not seen acked, and those it
