@@ -1,5 +1,10 @@
 //! Bad input of every sort: each gets a clear answer and changes nothing.
 
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Answer, Client, Stack, client::new_key};
@@ -71,6 +76,30 @@ async fn a_body_that_is_no_movement_is_refused() {
     let charset = "application/json; charset=utf-8";
     let good = post_raw(&client, &account, charset, b" {\"amount\":\"1\"} ".into()).await;
     assert_eq!(good.status, 202, "{good:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_sends_all_of_a_large_body_before_it_reads_sees_the_answer() {
+    let stack = Stack::shared().await;
+    let client = Client::teller(stack);
+    let account = client.open_account("KRW").await;
+    let file = stack.file();
+    let replica = file.processes.iter().find_map(|it| it.http.as_deref()).unwrap();
+    let address = replica.strip_prefix("http://").unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    let body = "1".repeat(4 * 1024 * 1024);
+    let head = format!(
+        "POST /v1/accounts/{account}/deposits HTTP/1.1\r\nhost: {address}\r\n\
+         authorization: Bearer {}\r\nidempotency-key: large\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        file.tokens.teller,
+        body.len(),
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    socket.write_all(body.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
 }
 
 #[tokio::test]

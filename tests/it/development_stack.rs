@@ -1,8 +1,11 @@
 //! `passbook dev`, as a person uses it: ports, signals, folders.
 
-use std::{net::TcpListener, path::Path, time::Duration};
+use std::{net::TcpListener, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::Signal,
+    unistd::{Uid, chown, geteuid},
+};
 use tests::{
     Client, Stack,
     client::new_key,
@@ -123,6 +126,26 @@ async fn the_demo_ends_by_itself_and_its_figures_are_right() {
     assert_eq!(demo.status.code(), Some(0), "{}", String::from_utf8_lossy(&demo.stdout));
     assert!(String::from_utf8_lossy(&demo.stdout).contains("INSUFFICIENT_FUNDS"));
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[tokio::test]
+async fn root_can_let_an_ordinary_user_run_it() {
+    let nobody = Uid::from_raw(65534);
+    let searchable = |dir: &Path| dir.metadata().unwrap().mode() & 0o001 != 0;
+    if !geteuid().is_root() || !stack::passbook().ancestors().skip(1).all(searchable) {
+        // As an ordinary user every other test shows it; a private clone is not for others to run.
+        return;
+    }
+    let dir = folder("ordinary-user");
+    chown(&dir, Some(nobody), Some(nobody.as_raw().into())).unwrap();
+    let log = dir.with_extension("log");
+    let mut demo = stack::start(&["dev", "demo", "--dir", path(&dir)], Some(nobody), &log);
+    eventually("the demo ends", Duration::from_secs(120), || {
+        std::future::ready(demo.try_wait().unwrap())
+    })
+    .await;
+    assert!(demo.wait().unwrap().success(), "{}", text(&log));
+    assert_eq!(dir.join("postgres").metadata().unwrap().uid(), nobody.as_raw());
 }
 
 fn path(dir: &Path) -> &str {

@@ -83,3 +83,19 @@ async fn sigterm_to_each_replica_in_turn_fails_no_request_and_leaves_nothing_una
     assert_eq!(shown.text("balance"), answered.to_string());
     checks::assert_verified(&running).await;
 }
+
+#[tokio::test]
+async fn a_replica_that_is_about_to_end_sends_its_clients_away_and_serves_them_meanwhile() {
+    let running = Stack::start("draining").await;
+    let client = Client::teller_at(&running, "account-service-0");
+    let account = client.open_account("KRW").await;
+    assert_eq!(client.account(&account).await.header("connection"), None);
+    stack::signal(running.pid("account-service-0"), Signal::SIGTERM);
+    // It closes its listener a second after the signal.
+    eventually("it says that it closes", Duration::from_millis(900), || async {
+        let answer = client.account(&account).await;
+        assert_eq!(answer.status, 200);
+        (answer.header("connection") == Some("close")).then_some(())
+    })
+    .await;
+}

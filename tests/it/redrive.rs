@@ -1,8 +1,12 @@
 //! A record is the outbox: whatever became of its command or its result.
 
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{Consumer, pull};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
-use tests::{Client, Stack, client::new_key};
+use tests::{Client, Stack, broker, client::new_key, eventually, stack::signal};
 use uuid::Uuid;
 
 /// A PENDING record as a crash between its commit and its publish leaves it.
@@ -50,4 +54,35 @@ async fn a_record_whose_result_was_never_sent_is_settled_with_the_ledgers_outcom
     let settled = client.settled(&record).await;
     assert_eq!((settled.text("status"), settled.text("balanceAfter")), ("SUCCESS", "250"));
     assert_eq!(client.account(&account).await.text("balance"), "250");
+}
+
+#[tokio::test]
+async fn a_command_that_the_broker_lost_is_sent_again_though_its_id_is_still_remembered() {
+    let running = Stack::start("lost-command").await;
+    let client = Client::teller(&running);
+    let account = client.open_account("KRW").await;
+    let jetstream = broker::connect(&running).await;
+    let workers = ["transaction-service-0", "transaction-service-1"].map(|it| running.pid(it));
+    for pid in workers {
+        signal(pid, Signal::SIGSTOP);
+    }
+    eventually("nobody waits for commands", Duration::from_secs(10), || async {
+        let found = jetstream.get_consumer_from_stream("deposit-consumer", "TRANSACTION").await;
+        let consumer: Consumer<pull::Config> = found.unwrap();
+        (consumer.cached_info().num_waiting == 0).then_some(())
+    })
+    .await;
+    let accepted = client.movement("deposits", &account, "250", &new_key(), None).await;
+    let commands = jetstream.get_stream("TRANSACTION").await.unwrap();
+    eventually("its command is in the stream", Duration::from_secs(10), || async {
+        (broker::stream(&jetstream, "TRANSACTION").await.state.messages == 1).then_some(())
+    })
+    .await;
+    // The message is lost; the stream still knows its id, for two minutes.
+    commands.purge().await.unwrap();
+    for pid in workers {
+        signal(pid, Signal::SIGCONT);
+    }
+    let settled = client.settled(accepted.text("recordId")).await;
+    assert_eq!((settled.text("status"), settled.text("balanceAfter")), ("SUCCESS", "250"));
 }

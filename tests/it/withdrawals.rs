@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 use sqlx::Row;
-use std::time::Duration;
 use tests::{Client, Stack, broker, checks};
 use uuid::Uuid;
 

@@ -15,7 +15,7 @@ use std::{
 use devstack::StackFile;
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, Uid},
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::sync::OnceCell;
@@ -77,15 +77,18 @@ pub fn signal(pid: u32, signal: Signal) {
 
 /// Starts `passbook` so that it ends with the test process, however that
 /// ends.
-pub fn start(arguments: &[&str], settings: &[(&str, &str)], log: &Path) -> Child {
+pub fn start(arguments: &[&str], user: Option<Uid>, log: &Path) -> Child {
     let mut command = Command::new(passbook());
     command.args(["bound-exec", "--signal", "SIGTERM", "--parent"]);
-    command.arg(std::process::id().to_string()).arg("--").arg(passbook()).args(arguments);
+    command.arg(std::process::id().to_string());
+    if let Some(user) = user {
+        command.args(["--uid", &user.to_string(), "--gid", &user.to_string()]);
+    }
+    command.arg("--").arg(passbook()).args(arguments);
     // `make test` may itself run under settings that are not meant for this stack.
     for (name, _) in std::env::vars().filter(|(name, _)| is_setting(name)) {
         command.env_remove(name);
     }
-    command.envs(settings.iter().copied());
     command.stdin(Stdio::null()).stdout(File::create(log.with_extension("out")).unwrap());
     command.stderr(File::create(log).unwrap());
     spawn(command)
@@ -137,7 +140,7 @@ impl Stack {
         let log = dir.with_extension("log");
         let dir_text = dir.to_str().unwrap();
         let arguments = [&["dev", "up", "--dir", dir_text], arguments].concat();
-        let mut child = start(&arguments, &[], &log);
+        let mut child = start(&arguments, None, &log);
         let (child_id, deadline) = (child.id(), Instant::now() + START);
         // A killed one leaves its file behind: only the new supervisor's counts.
         let mine = |file: StackFile| file.supervisor == child_id;
