@@ -19,7 +19,7 @@ demo: build ## start the whole system, move some money, check every figure, stop
 	@exec $(PASSBOOK) dev demo
 
 test: build ## run every test, against real servers
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 check: check-format check-metadata check-lints check-dependencies check-docs ## check formatting, statements, lints, dependencies and docs
 

@@ -87,7 +87,7 @@ async fn a_client_that_sends_all_of_a_large_body_before_it_reads_sees_the_answer
     let replica = file.processes.iter().find_map(|it| it.http.as_deref()).unwrap();
     let address = replica.strip_prefix("http://").unwrap();
     let mut socket = TcpStream::connect(address).unwrap();
-    let body = "1".repeat(4 * 1024 * 1024);
+    let body = "1".repeat(7 * 1024 * 1024);
     let head = format!(
         "POST /v1/accounts/{account}/deposits HTTP/1.1\r\nhost: {address}\r\n\
          authorization: Bearer {}\r\nidempotency-key: large\r\n\
