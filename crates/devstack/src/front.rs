@@ -22,6 +22,7 @@ use axum::{
     extract::{ConnectInfo, Request, State},
     http::{StatusCode, Uri, Version, header, uri::PathAndQuery},
     response::{IntoResponse, Response},
+    serve::ListenerExt,
 };
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -87,8 +88,10 @@ impl Front {
         for upstream in &all {
             readiness.spawn(follow_readiness(Arc::clone(upstream), http.clone()));
         }
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
         let client =
-            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http();
+            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
         let upstreams = Arc::new(Upstreams { all, next: AtomicUsize::new(0), client });
         let service = Router::new()
             .fallback(forward)
@@ -96,6 +99,8 @@ impl Front {
             .into_make_service_with_connect_info::<SocketAddr>();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
+        // A socket that can't be set is one that is closed: serving finds that out by itself.
+        let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
         let serve = axum::serve(listener, service).with_graceful_shutdown(stopped);
         Self { stop, task: tokio::spawn(serve.into_future()), _readiness: readiness }
     }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 
 use crate::{Databases, Secrets, launcher::Program, ports::Ports, supervised::Supervised, tokens};
@@ -134,17 +134,17 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// The programs that lie beside `passbook`.
+    /// The programs that lie in `folder`.
     ///
     /// # Errors
     /// When one was not built.
-    pub(crate) fn beside(passbook: &Path) -> Result<Self> {
-        let folder = passbook.parent().context("a program lies in a folder")?;
+    pub(crate) fn of(folder: &Path) -> Result<Self> {
+        let release = if folder.ends_with("release") { " --release" } else { "" };
         let program = |name: &str| {
             let path = folder.join(name);
             ensure!(
                 path.is_file(),
-                "{} is missing: build it, and all the others, with `cargo build --workspace`",
+                "{} is missing: build it, and all the others, with `cargo build --workspace{release}`",
                 path.display()
             );
             Ok(path)

@@ -51,6 +51,8 @@ pub struct Options {
     pub port: FrontPort,
     /// The `passbook` program. Beside it lie the services'.
     pub passbook: PathBuf,
+    /// The folder of the services' programs.
+    pub programs: PathBuf,
 }
 
 /// A stack that is starting, running or stopping. What was started is held
@@ -99,7 +101,7 @@ impl Stack {
     /// When a part can't be found, started, or does not become ready.
     pub async fn start(&mut self) -> Result<&StackFile> {
         let clock = Instant::now();
-        let programs = Programs::beside(&self.options.passbook)?;
+        let programs = Programs::of(&self.options.programs)?;
         let listener = listen(self.options.port).await?;
         let (postgres, nats) = self.start_servers().await?;
         self.create_databases(&postgres).await?;

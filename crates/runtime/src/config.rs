@@ -88,7 +88,7 @@ pub struct DatabaseConfig {
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections: u32,
     /// How long a request waits for a free connection, or for the database to come back.
-    #[arg(long, env = "PASSBOOK_DATABASE_TIMEOUT", value_parser = parse_duration, default_value = "2s")]
+    #[arg(long, env = "PASSBOOK_DATABASE_TIMEOUT", value_parser = parse_duration, default_value = "5s")]
     pub database_timeout: Duration,
 }
 

@@ -48,6 +48,10 @@ pub(crate) struct StackArguments {
     /// Replicas of the transaction-service.
     #[arg(long, value_name = "NUMBER", default_value_t = 2)]
     transaction_replicas: u16,
+    /// Run the services' release build, which `cargo build --workspace
+    /// --release` makes, instead of the programs beside this one.
+    #[arg(long)]
+    release: bool,
     /// Folder to install servers into that this machine lacks.
     #[arg(long, value_name = "DIR", env = "PASSBOOK_TOOLS_DIR", default_value = ".tools")]
     tools_dir: PathBuf,
@@ -55,6 +59,10 @@ pub(crate) struct StackArguments {
 
 impl StackArguments {
     pub(super) fn options(self, port: FrontPort) -> Result<Options> {
+        let passbook = env::current_exe().context("finding this program")?;
+        let beside = passbook.parent().context("a program lies in a folder")?;
+        let programs =
+            if self.release { beside.with_file_name("release") } else { beside.to_owned() };
         Ok(Options {
             dir: self.dir.dir,
             tools: std::path::absolute(self.tools_dir)?,
@@ -63,7 +71,8 @@ impl StackArguments {
                 transaction: self.transaction_replicas,
             },
             port,
-            passbook: env::current_exe().context("finding this program")?,
+            passbook,
+            programs,
         })
     }
 }
