@@ -89,6 +89,9 @@ pub fn start(arguments: &[&str], user: Option<Uid>, log: &Path) -> Child {
     for (name, _) in std::env::vars().filter(|(name, _)| is_setting(name)) {
         command.env_remove(name);
     }
+    // Where `make run` looks: the tests' own working directory is another one.
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    command.current_dir(workspace);
     command.stdin(Stdio::null()).stdout(File::create(log.with_extension("out")).unwrap());
     command.stderr(File::create(log).unwrap());
     spawn(command)
@@ -120,7 +123,9 @@ fn spawn(command: Command) -> Child {
 
 /// Runs `passbook` to its end.
 pub async fn run(arguments: &[&str]) -> Output {
-    let output = tokio::process::Command::new(passbook()).args(arguments).output();
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut command = tokio::process::Command::new(passbook());
+    let output = command.args(arguments).current_dir(workspace).output();
     tokio::time::timeout(START, output).await.expect("passbook ends").unwrap()
 }
 

@@ -25,9 +25,10 @@ use runtime::{
     health::{self, Health, Need},
     nats, postgres, streams,
     tasks::Tasks,
+    telemetry,
     worker::Worker,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -57,6 +58,10 @@ pub struct Config {
     /// The longest wait that a client gets with Prefer: wait=N.
     #[arg(long, env = "PASSBOOK_LONGEST_WAIT", value_parser = parse_duration, default_value = "30s")]
     pub longest_wait: Duration,
+    /// After SIGTERM, how long to go on serving while /readyz already fails, so that whoever
+    /// routes requests here can notice; the grace period begins after it.
+    #[arg(long, env = "PASSBOOK_DRAIN_DELAY", value_parser = parse_duration, default_value = "5s")]
+    pub drain_delay: Duration,
     /// Requests worked on at a time, waiting ones included; more are answered with 503 at once.
     #[arg(long, env = "PASSBOOK_MOST_REQUESTS", default_value_t = 20_000,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -107,8 +112,7 @@ pub async fn run(
     // Without the broker requests are still accepted: their commands are sent later.
     health.expect("nats", Need::Degraded);
     let pool = postgres::pool(&config.database, "account-service")?;
-    let client =
-        nats::connect(&config.nats, "account-service", "_INBOX_account", stop.clone()).await?;
+    let client = nats::connect(&config.nats, "account-service", "_INBOX_account").await?;
     let jetstream = nats::jetstream(&client);
     let grace = config.process.grace_period;
     let settled = Settled::new(client.clone(), config.most_waiting);
@@ -119,21 +123,25 @@ pub async fn run(
     let mut tasks = Tasks::new(finished.clone());
     tasks.spawn(
         "admin port",
-        admin::serve(listeners.admin, health.clone(), metrics, stop.clone(), finished.clone()),
+        admin::serve(
+            listeners.admin,
+            health.clone(),
+            metrics.clone(),
+            stop.clone(),
+            finished.clone(),
+        ),
     );
     tasks.spawn(
         "postgres watch",
         health::watch_postgres(health.clone(), pool.clone(), finished.clone()),
     );
     tasks.spawn("nats watch", health::watch_nats(health.clone(), client.clone(), finished.clone()));
+    tasks.spawn("metrics upkeep", telemetry::upkeep(metrics.clone(), finished.clone()));
     tasks.spawn("settled records", settled.clone().listen(finished.clone()));
-    let redrive = Redrive {
-        pool: pool.clone(),
-        client: client.clone(),
-        jetstream: jetstream.clone(),
-        after: config.redrive_after,
-        mark: Redrive::from_the_beginning(),
-    };
+    let look = settled::look(settled.clone(), pool.clone(), finished.clone());
+    tasks.spawn("look for settled records", look);
+    let redrive =
+        Redrive::new(pool.clone(), client.clone(), jetstream.clone(), config.redrive_after);
     tasks.spawn("redrive", redrive.run(finished.clone()));
     let replicas = config.nats.stream_replicas;
     let others = &[TRANSACTION, DEAD_LETTER];
@@ -168,7 +176,7 @@ pub async fn run(
         listeners.api,
         http::router(api),
         stop.clone(),
-        config.process.drain_delay,
+        config.drain_delay,
         grace,
     );
     // Ends by itself when the API, which holds the only sender, is gone.
@@ -178,11 +186,13 @@ pub async fn run(
         outcome = tasks.watch(std::future::pending()) => outcome,
         outcome = &mut sending => Err(anyhow::anyhow!("sending commands ended early: {outcome:?}")),
     };
-    if !sending.is_finished() && tokio::time::timeout(grace, sending).await.is_err() {
+    // One deadline for all of it, from the moment the API is closed.
+    let deadline = Instant::now() + grace;
+    if !sending.is_finished() && tokio::time::timeout_at(deadline, sending).await.is_err() {
         tracing::warn!("some commands were not sent; the redrive of another replica will");
     }
-    let ended = tasks.finish(grace).await;
+    let ended = tasks.finish(deadline.saturating_duration_since(Instant::now())).await;
     nats::flush(&client).await;
-    pool.close().await;
+    postgres::close(&pool).await;
     outcome.and(ended)
 }

@@ -2,49 +2,70 @@
 //! between commit and publish, after the broker was away or lost them.
 //!
 //! Old PENDING records are found through the primary key, whose ids are in
-//! order of time, from a low-water mark on below which nothing is PENDING: the
-//! cost does not grow with the history.
+//! order of time. Two walks share the work. The young one goes over what came
+//! after a low-water mark, again and again, and lifts the mark. The mark is a
+//! guess, since a commit can come late and clocks differ; so the old one goes
+//! over everything below it, slowly and without an end. Each round looks at a
+//! bounded number of records, whatever the history.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use async_nats::{Client, connection::State, jetstream};
-use contract::RecordId;
-use runtime::{postgres::is_transient, publish::publish_all, trace::Trace};
+use contract::{RecordId, TRANSACTION};
+use runtime::{publish::publish_all, trace::Trace};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::{dispatch, store};
 
-/// A round's length.
+/// Between rounds that found little.
 const EVERY: Duration = Duration::from_secs(2);
-/// Records a round at most: the rate is bounded, whatever the backlog.
-const AT_ONCE: u16 = 1000;
-/// An id may be this much older than its commit: the time a request may wait
-/// for a connection and a statement, and what clocks differ by.
+/// A round that takes longer is given up: its database may be no more.
+const LONGEST_ROUND: Duration = Duration::from_secs(60);
+/// Commands sent in a round at most.
+const AT_ONCE: u16 = 2000;
+/// Records that the young walk looks at in a round at most.
+const YOUNG: u32 = 100_000;
+/// The same for the old walk: five million records take 17 minutes.
+const OLD: u32 = 10_000;
+/// An id may be this much older than its commit is visible: what a request may
+/// wait for a connection and a statement, and what clocks differ by. What takes
+/// longer is left to the old walk.
 const COMMIT_LAG: Duration = Duration::from_secs(30);
+/// While so many commands wait in the stream, the ledger is behind or away, and
+/// more of them would not help.
+const BACKLOG: u64 = 20_000;
 
 /// Looks for records to send again.
 #[derive(Debug)]
 pub struct Redrive {
-    /// Where the records are.
-    pub pool: PgPool,
-    /// To see whether there is any point.
-    pub client: Client,
-    /// Where the commands go.
-    pub jetstream: jetstream::Context,
+    pool: PgPool,
+    client: Client,
+    jetstream: jetstream::Context,
     /// The age at which a PENDING record is sent again.
-    pub after: Duration,
-    /// No record with a lower id is PENDING.
-    pub mark: RecordId,
+    after: Duration,
+    /// Records with lower ids are the old walk's.
+    mark: RecordId,
+    /// Where the young walk is.
+    young: RecordId,
+    /// The oldest PENDING record that the young walk met on its way.
+    oldest: Option<RecordId>,
+    /// Where the old walk is.
+    old: RecordId,
 }
 
 impl Redrive {
-    /// The lowest mark: everything is looked at once.
+    /// Begins with all records being young.
     #[must_use]
-    pub const fn from_the_beginning() -> RecordId {
-        RecordId::from_uuid(Uuid::nil())
+    pub const fn new(
+        pool: PgPool,
+        client: Client,
+        jetstream: jetstream::Context,
+        after: Duration,
+    ) -> Self {
+        let first = RecordId::FIRST;
+        Self { pool, client, jetstream, after, mark: first, young: first, oldest: None, old: first }
     }
 
     /// Works until `stop`.
@@ -52,37 +73,87 @@ impl Redrive {
     /// # Errors
     /// None of the database or broker; those are tried again.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+        let mut pause = EVERY;
+        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            pause = EVERY;
             if self.client.connection_state() != State::Connected {
                 continue;
             }
-            match self.run_once().await {
-                Ok(0) => {}
-                Ok(sent) => {
-                    tracing::info!(records = sent, "sent the commands of PENDING records again");
+            let begun = Instant::now();
+            let round = tokio::time::timeout(LONGEST_ROUND, self.run_once());
+            let round = round.await.unwrap_or_else(|_| Err(anyhow::anyhow!("it took too long")));
+            metrics::histogram!("passbook_redrive_round_seconds")
+                .record(begun.elapsed().as_secs_f64());
+            match round {
+                Ok(Round { sent: 0, more: false }) => {}
+                Ok(Round { sent, more }) => {
+                    if sent > 0 {
+                        tracing::info!(
+                            records = sent,
+                            "sent the commands of PENDING records again"
+                        );
+                    }
+                    if more {
+                        pause = Duration::ZERO;
+                    }
                 }
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "redrive"),
+                Err(error) => {
+                    metrics::counter!("passbook_redrive_errors_total").increment(1);
+                    tracing::warn!(error = format!("{error:#}"), "a round of the redrive failed");
+                }
             }
         }
         Ok(())
     }
 
-    /// One round. Gives how many commands were sent again.
+    /// One round of both walks.
     ///
     /// # Errors
     /// The database's or the broker's; what was claimed comes up again.
-    pub async fn run_once(&mut self) -> anyhow::Result<usize> {
+    async fn run_once(&mut self) -> anyhow::Result<Round> {
+        let stream =
+            self.jetstream.get_stream(TRANSACTION).await.context("looking at the backlog")?;
+        if stream.cached_info().state.messages > BACKLOG {
+            return Ok(Round { sent: 0, more: false });
+        }
+        let (mut sent, more) = self.walk_young().await?;
+        sent += self.walk_old().await?;
+        Ok(Round { sent, more })
+    }
+
+    async fn walk_young(&mut self) -> anyhow::Result<(usize, bool)> {
         let now = SystemTime::now();
-        let due = RecordId::lowest_at(now.checked_sub(self.after).unwrap_or(now));
-        let claimed =
-            store::claim_for_redrive(&self.pool, self.mark, due, self.after, AT_ONCE).await;
-        let claimed = match claimed {
-            Err(error) if is_transient(&error) => {
-                tracing::debug!(%error, "redrive waits for the database");
-                return Ok(0);
+        let before = |age| RecordId::lowest_at(now.checked_sub(age).unwrap_or(now));
+        let due = before(self.after);
+        let found = store::find_pending(&self.pool, self.young, due, YOUNG, AT_ONCE).await?;
+        self.oldest = self.oldest.or_else(|| found.records.first().copied());
+        let sent = self.send(&found.records).await?;
+        match found.next {
+            Some(next) => self.young = next,
+            None => {
+                // Also downwards: a clock that was set back must not blind the walk.
+                let safe = before(COMMIT_LAG.max(self.after));
+                self.mark = self.oldest.take().map_or(safe, |oldest| oldest.min(safe));
+                self.young = self.mark;
             }
-            claimed => claimed.context("claiming PENDING records")?,
-        };
+        }
+        Ok((sent, found.next.is_some()))
+    }
+
+    async fn walk_old(&mut self) -> anyhow::Result<usize> {
+        let found = store::find_pending(&self.pool, self.old, self.mark, OLD, AT_ONCE).await?;
+        let sent = self.send(&found.records).await?;
+        self.old = found.next.unwrap_or(RecordId::FIRST);
+        Ok(sent)
+    }
+
+    async fn send(&self, records: &[RecordId]) -> anyhow::Result<usize> {
+        if records.is_empty() {
+            return Ok(0);
+        }
+        let claimed = store::claim_for_redrive(&self.pool, records, self.after)
+            .await
+            .context("claiming PENDING records")?;
         let messages = claimed
             .iter()
             .map(|(record, attempt)| {
@@ -100,9 +171,15 @@ impl Redrive {
                 "commands were not acknowledged; they come up again"
             );
         }
-        let settled = RecordId::lowest_at(now.checked_sub(COMMIT_LAG).unwrap_or(now));
-        let oldest = store::oldest_pending(&self.pool, self.mark, settled).await?;
-        self.mark = oldest.unwrap_or(settled).max(self.mark);
         Ok(messages.len())
     }
+}
+
+/// What a round did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Round {
+    /// Commands sent again.
+    sent: usize,
+    /// Whether the young walk has not come to its end.
+    more: bool,
 }

@@ -1,20 +1,25 @@
 //! Clients that wait for their record, and how they hear of it.
 //!
 //! Any replica may consume a record's result. Whichever it is tells all others
-//! over a plain NATS subject, without persistence: a message that is lost only
-//! costs the waiting client the time to the next look into the database.
+//! over a plain NATS subject, without persistence. A message that is lost only
+//! costs a waiting client the time to the next look into the database, which is
+//! one statement for all who wait.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_nats::Client;
 use contract::{RecordId, subjects::SETTLED};
 use futures::StreamExt;
+use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::{bytes::Bytes, sync::CancellationToken};
 use uuid::Uuid;
+
+use crate::store;
 
 type Waiting = Arc<Mutex<HashMap<RecordId, watch::Sender<()>>>>;
 
@@ -97,6 +102,26 @@ impl Wait {
         // An error means that the sender is gone, after telling.
         let _ = self.news.changed().await;
     }
+}
+
+/// Looks twice a second which of the records that are waited for are settled,
+/// until `stop`.
+///
+/// # Errors
+/// None; the type is that of an owned task.
+pub async fn look(settled: Settled, pool: PgPool, stop: CancellationToken) -> anyhow::Result<()> {
+    const EVERY: Duration = Duration::from_millis(500);
+    while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+        let waiting: Vec<_> = lock(&settled.waiting).keys().copied().collect();
+        if waiting.is_empty() {
+            continue;
+        }
+        match store::settled_among(&pool, &waiting).await {
+            Ok(records) => settled.tell_here(records.into_iter()),
+            Err(error) => tracing::debug!(%error, "looking for settled records"),
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Wait {

@@ -102,6 +102,15 @@ uuid_id! {
 }
 
 impl RecordId {
+    /// Before every record id.
+    pub const FIRST: Self = Self(Uuid::nil());
+
+    /// The very next value, for going on after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(Uuid::from_u128(self.0.as_u128().saturating_add(1)))
+    }
+
     /// The smallest record id that can have been made at `time` (to the
     /// millisecond): every id made earlier sorts before it.
     #[must_use]

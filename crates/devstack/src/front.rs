@@ -40,6 +40,8 @@ use crate::{headers, shared_body::SharedBody};
 
 const READINESS_EVERY: Duration = Duration::from_millis(200);
 const READINESS_TIMEOUT: Duration = Duration::from_secs(1);
+/// Before a replica closes an idle connection by itself.
+const IDLE: Duration = Duration::from_secs(30);
 /// How long open connections may go on once the front stops.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -90,8 +92,10 @@ impl Front {
         }
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        let client =
-            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .build(connector);
         let upstreams = Arc::new(Upstreams { all, next: AtomicUsize::new(0), client });
         let service = Router::new()
             .fallback(forward)
@@ -130,10 +134,15 @@ async fn follow_readiness(upstream: Arc<Upstream>, http: reqwest::Client) {
 }
 
 impl Upstreams {
-    /// The replicas that are ready, each time from another one on.
+    /// The replicas that are ready, each time from another one on. If none is,
+    /// all of them: one that is about to end still serves (as Kubernetes sends
+    /// requests to terminating endpoints when there are no others).
     fn in_turn(&self) -> impl Iterator<Item = &Upstream> {
-        let ready: Vec<_> =
-            self.all.iter().filter(|upstream| upstream.ready.load(Ordering::Relaxed)).collect();
+        let is_ready = |upstream: &&Arc<Upstream>| upstream.ready.load(Ordering::Relaxed);
+        let mut ready: Vec<_> = self.all.iter().filter(is_ready).collect();
+        if ready.is_empty() {
+            ready = self.all.iter().collect();
+        }
         let first = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(ready.len());
         let count = ready.len();
         ready.into_iter().cycle().skip(first.unwrap_or(0)).take(count).map(AsRef::as_ref)
@@ -180,7 +189,7 @@ async fn forward(
             }
         }
     }
-    let detail = "No replica of the account-service is ready. Nothing was carried out.";
+    let detail = "No replica of the account-service can be reached. Nothing was carried out.";
     let answer = problem(StatusCode::SERVICE_UNAVAILABLE, detail);
     ([(header::RETRY_AFTER, "1")], answer).into_response()
 }

@@ -68,6 +68,8 @@ pub(crate) fn services(
             &admin,
         );
         environment.push(("PASSBOOK_LISTEN", http.clone()));
+        // The front sees within 200 ms that a replica is not ready.
+        environment.push(("PASSBOOK_DRAIN_DELAY", "1s".to_owned()));
         environment.push(("PASSBOOK_JWT_PUBLIC_KEY", key.clone()));
         let program = program(format!("{ACCOUNT}-{number}"), &programs.account, environment);
         services.push(Service { program, http: Some(http), admin });
@@ -116,8 +118,6 @@ impl Surroundings<'_> {
             ("PASSBOOK_NATS_USER", nats_user.to_owned()),
             ("PASSBOOK_NATS_PASSWORD", nats_password.to_owned()),
             ("PASSBOOK_ADMIN_LISTEN", admin.to_owned()),
-            // The front sees within 200 ms that a replica is not ready.
-            ("PASSBOOK_DRAIN_DELAY", "1s".to_owned()),
         ];
         if std::env::var_os("PASSBOOK_LOG_FORMAT").is_none() {
             environment.push(("PASSBOOK_LOG_FORMAT", "json".to_owned()));
@@ -137,18 +137,21 @@ impl Programs {
     /// The programs that lie in `folder`.
     ///
     /// # Errors
-    /// When one was not built.
-    pub(crate) fn of(folder: &Path) -> Result<Self> {
+    /// When one that a replica is wanted of was not built.
+    pub(crate) fn of(folder: &Path, replicas: Replicas) -> Result<Self> {
         let release = if folder.ends_with("release") { " --release" } else { "" };
-        let program = |name: &str| {
+        let program = |name: &str, replicas: u16| {
             let path = folder.join(name);
             ensure!(
-                path.is_file(),
+                replicas == 0 || path.is_file(),
                 "{} is missing: build it, and all the others, with `cargo build --workspace{release}`",
                 path.display()
             );
             Ok(path)
         };
-        Ok(Self { account: program(ACCOUNT)?, transaction: program(TRANSACTION)? })
+        Ok(Self {
+            account: program(ACCOUNT, replicas.account)?,
+            transaction: program(TRANSACTION, replicas.transaction)?,
+        })
     }
 }

@@ -101,7 +101,7 @@ impl Stack {
     /// When a part can't be found, started, or does not become ready.
     pub async fn start(&mut self) -> Result<&StackFile> {
         let clock = Instant::now();
-        let programs = Programs::of(&self.options.programs)?;
+        let programs = Programs::of(&self.options.programs, self.options.replicas)?;
         let listener = listen(self.options.port).await?;
         let (postgres, nats) = self.start_servers().await?;
         self.create_databases(&postgres).await?;

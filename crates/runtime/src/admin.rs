@@ -46,7 +46,5 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
-    // Histograms are folded in between scrapes, not on every record.
-    admin.metrics.run_upkeep();
     ([("content-type", "text/plain; version=0.0.4")], admin.metrics.render())
 }

@@ -68,11 +68,7 @@ pub struct ProcessConfig {
     /// How log lines are written.
     #[arg(long, env = "PASSBOOK_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
-    /// After SIGTERM, how long to go on serving while /readyz already fails, so that whoever
-    /// routes requests here can notice.
-    #[arg(long, env = "PASSBOOK_DRAIN_DELAY", value_parser = parse_duration, default_value = "5s")]
-    pub drain_delay: Duration,
-    /// After the drain delay, how long what is in hand may take before it is abandoned.
+    /// After SIGTERM, how long what is in hand may take before it is abandoned.
     #[arg(long, env = "PASSBOOK_GRACE_PERIOD", value_parser = parse_duration, default_value = "20s")]
     pub grace_period: Duration,
 }
@@ -96,8 +92,13 @@ pub struct DatabaseConfig {
 #[derive(Debug, Clone, Args)]
 pub struct NatsConfig {
     /// NATS server addresses, separated by commas.
-    #[arg(long, env = "PASSBOOK_NATS_URL", default_value = "nats://127.0.0.1:4222")]
-    pub nats_url: String,
+    #[arg(
+        long,
+        env = "PASSBOOK_NATS_URL",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222"
+    )]
+    pub nats_url: Secret,
     /// NATS user.
     #[arg(long, env = "PASSBOOK_NATS_USER", requires = "nats_password")]
     pub nats_user: Option<String>,

@@ -130,7 +130,8 @@ pub async fn watch_postgres(
 /// Looks every 200 ms whether NATS is connected, until `stop`.
 ///
 /// # Errors
-/// None; the type is that of an owned task.
+/// If the client's own task has died: a header that its parser panics on does
+/// that. Nothing would ever arrive again, so the process has to begin anew.
 pub async fn watch_nats(
     health: Health,
     client: async_nats::Client,
@@ -140,6 +141,10 @@ pub async fn watch_nats(
     while !stop.is_cancelled() {
         let connected = client.connection_state() == async_nats::connection::State::Connected;
         health.set("nats", (!connected).then(|| "not connected".to_owned()));
+        let flushed = tokio::time::timeout(EVERY, client.flush()).await;
+        if let Ok(Err(error)) = flushed {
+            anyhow::bail!("the NATS client is gone: {error}");
+        }
         let _ = stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Serving HTTP: a strict JSON body, problem+json for what no route takes, and
 //! a stop that fails no request.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -10,11 +10,18 @@ use axum::{
     http::{HeaderValue, Method, Uri, Version, header},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
-    serve::ListenerExt,
 };
 use futures::StreamExt;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
 use serde::de::DeserializeOwned;
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -28,6 +35,10 @@ const MAX_BODY_BYTES: usize = 16 * 1024;
 /// What is read of a larger one before the connection is given up.
 const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may take to send a request's head, idle time included.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Open connections at most; more wait in the kernel's queue.
+const MOST_CONNECTIONS: usize = 20_000;
 
 /// A JSON object, read strictly: right content type, at most 16 KiB, no
 /// duplicate field; what is wrong is answered with its field's name.
@@ -143,7 +154,7 @@ pub fn with_defaults<S: Clone + Send + Sync + 'static>(
 /// closes the listener and lets running requests finish, for at most `grace`.
 ///
 /// # Errors
-/// If the socket fails, or requests still ran after `grace`.
+/// If requests still ran after `grace`.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -151,26 +162,58 @@ pub async fn serve(
     drain_delay: Duration,
     grace: Duration,
 ) -> anyhow::Result<()> {
-    let listener = listener.tap_io(|socket| {
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
-    });
-    let drained = {
-        let draining = draining.clone();
-        async move {
-            draining.cancelled().await;
-            tokio::time::sleep(drain_delay).await;
-        }
-    };
-    let serving = axum::serve(listener, router).with_graceful_shutdown(drained).into_future();
-    let deadline = async {
+    let mut server = Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    server.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEAD_TIMEOUT));
+    let connections = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let drained = async {
         draining.cancelled().await;
-        tokio::time::sleep(drain_delay + grace).await;
+        tokio::time::sleep(drain_delay).await;
     };
-    tokio::select! {
-        result = serving => Ok(result?),
-        () = deadline => Err(anyhow::anyhow!("requests still ran {grace:?} after the listener closed")),
+    tokio::pin!(drained);
+    loop {
+        let (socket, place) = tokio::select! {
+            () = &mut drained => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = server.serve_connection(TokioIo::new(socket), service).into_owned();
+        let connection = connections.watch(connection);
+        // Owned by `connections`, which waits for its end.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    tokio::time::timeout(grace, connections.shutdown())
+        .await
+        .map_err(|_| anyhow::anyhow!("requests still ran {grace:?} after the listener closed"))
+}
+
+/// The next connection, once there is a place for it.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, OwnedSemaphorePermit) {
+    loop {
+        let Ok(place) = Arc::clone(places).acquire_owned().await else { continue };
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                if let Err(error) = socket.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY");
+                }
+                return (socket, place);
+            }
+            Err(error) => {
+                // Out of file descriptors, or a client that left: it passes.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
     }
 }
 

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
-use tokio_util::sync::CancellationToken;
 
 use crate::config::{NatsConfig, Secret};
 
 /// Connects, or keeps trying in the background: a process can start before its
-/// broker does. `given_up` is cancelled when the configured number of attempts
-/// is used up.
+/// broker does. When the configured number of attempts is used up, the client is
+/// gone; `health::watch_nats` sees that and ends the process.
 ///
 /// # Errors
 /// If the address can't be read.
@@ -19,7 +18,6 @@ pub async fn connect(
     config: &NatsConfig,
     name: &str,
     inbox_prefix: &str,
-    given_up: CancellationToken,
 ) -> anyhow::Result<Client> {
     let wait = config.nats_reconnect_wait;
     let mut options = ConnectOptions::new()
@@ -29,22 +27,16 @@ pub async fn connect(
         .reconnect_delay_callback(move |attempt| if attempt <= 1 { Duration::ZERO } else { wait })
         .retry_on_initial_connect()
         .max_reconnects(config.nats_max_reconnects)
-        .event_callback(move |event| {
-            let given_up = given_up.clone();
-            async move {
-                match event {
-                    Event::Connected => tracing::info!("connected to NATS"),
-                    Event::Disconnected => tracing::warn!("lost the connection to NATS"),
-                    Event::Closed => {
-                        tracing::warn!("the connection to NATS is closed");
-                        given_up.cancel();
-                    }
-                    other => tracing::warn!(event = %other, "NATS"),
-                }
+        .event_callback(|event| async move {
+            match event {
+                Event::Connected => tracing::info!("connected to NATS"),
+                Event::Disconnected => tracing::warn!("lost the connection to NATS"),
+                other => tracing::warn!(event = %other, "NATS"),
             }
         });
     let servers = config
         .nats_url
+        .expose()
         .split(',')
         .map(|server| server.trim().parse())
         .collect::<Result<Vec<ServerAddr>, _>>()

@@ -1,5 +1,7 @@
 //! The connection pool, and what an error of it means.
 
+use std::time::Duration;
+
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -19,42 +21,47 @@ pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool
             "PASSBOOK_DATABASE_URL is no URL like postgres://user:password@host:5432/database"
         )
     })?;
-    let options = options
-        .application_name(application)
+    let options = options.application_name(application).options([
         // What runs longer than this is stuck; a lock is waited for less long still.
-        .options([("statement_timeout", "10s"), ("lock_timeout", "5s")]);
+        ("statement_timeout", "10s"),
+        ("lock_timeout", "5s"),
+        // A replica that vanishes must not keep its locks until the kernel notices in hours.
+        ("idle_in_transaction_session_timeout", "10s"),
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_user_timeout", "25000"),
+    ]);
     Ok(PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(config.database_timeout)
         .connect_lazy_with(options))
 }
 
-/// Whether the same statement can be expected to succeed later: the database
-/// is away or busy, or lost a race with another transaction. SQLSTATE classes
-/// from PostgreSQL's appendix A.
-#[must_use]
-pub fn is_transient(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // 08 connection, 53 resources, 57 operator intervention (also: statement timeout),
-            // 40001 serialization failure, 40P01 deadlock, 55P03 lock timeout,
-            // 25006 a standby while roles change.
-            ["08", "53", "57"].iter().any(|class| code.starts_with(class))
-                || ["40001", "40P01", "55P03", "25006"].contains(&code.as_ref())
-        }),
-        _ => false,
+/// Says goodbye to the database, if it is there to hear it.
+pub async fn close(pool: &PgPool) {
+    let closed = tokio::time::timeout(Duration::from_secs(2), pool.close());
+    if closed.await.is_err() {
+        tracing::warn!("the database did not take the goodbye");
     }
 }
 
-/// The name of the constraint that a statement broke, if that is what went
-/// wrong.
+/// Whether the same statement can be expected to succeed later. Only what the
+/// data itself is to blame for can't: SQLSTATE classes 22 (data exception) and
+/// 23 (integrity constraint violation), and values that can't be read or
+/// written. Everything else (the database is away, busy, not migrated yet, a
+/// password was changed, another transaction was faster) is nobody's message's
+/// fault. Classes are those of PostgreSQL's appendix A.
 #[must_use]
-pub fn broken_constraint(error: &sqlx::Error) -> Option<&str> {
-    error.as_database_error().and_then(|error| error.constraint())
+pub fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            !error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+        }
+        sqlx::Error::Decode(_)
+        | sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::Encode(_)
+        | sqlx::Error::RowNotFound => false,
+        _ => true,
+    }
 }

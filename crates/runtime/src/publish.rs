@@ -11,6 +11,9 @@ use tokio_util::bytes::Bytes;
 
 use crate::trace::Trace;
 
+/// Messages sent at once that wait for their PubAcks.
+const IN_FLIGHT: usize = 512;
+
 /// One message on its way into a stream.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
@@ -35,26 +38,24 @@ impl Outgoing {
     }
 }
 
-/// Publishes all, many in flight at once, and waits for every PubAck. Returns
-/// the positions of those that got none (they may be stored all the same) and
-/// the first reason.
+/// Publishes all, many in flight at once, and waits for every PubAck; each has
+/// its own five seconds from the moment it was sent.
+///
+/// # Errors
+/// Those that got none. They may be stored all the same.
 pub async fn publish_all(
     jetstream: &jetstream::Context,
     messages: &[Outgoing],
 ) -> Result<(), Unacknowledged> {
-    let sent = stream::iter(messages.iter().enumerate())
-        .then(|(at, message)| async move {
-            (at, jetstream.send_publish(message.subject.clone(), message.message()).await)
-        })
-        .collect::<Vec<_>>()
+    let written = messages.iter().map(|it| (it.subject.clone(), it.message()));
+    let outcomes: Vec<_> = stream::iter(written.collect::<Vec<_>>())
+        .map(|(subject, message)| async { jetstream.send_publish(subject, message).await?.await })
+        .buffered(IN_FLIGHT)
+        .collect()
         .await;
     let mut missing = Unacknowledged { positions: Vec::new(), reason: String::new() };
-    for (at, acknowledgement) in sent {
-        let result = match acknowledgement {
-            Ok(acknowledgement) => acknowledgement.await.map(drop),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = result {
+    for (at, outcome) in outcomes.into_iter().enumerate() {
+        if let Err(error) = outcome {
             missing.positions.push(at);
             missing.reason = error.to_string();
         }
@@ -67,6 +68,6 @@ pub async fn publish_all(
 pub struct Unacknowledged {
     /// Positions in the slice that was to be published, in order.
     pub positions: Vec<usize>,
-    /// Why the last of them did not.
+    /// Why the last of them got none.
     pub reason: String,
 }

@@ -1,7 +1,10 @@
 //! Logs and metrics of the process.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::config::{LogFormat, ProcessConfig};
@@ -10,6 +13,18 @@ use crate::config::{LogFormat, ProcessConfig};
 const SECONDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 /// Messages, from one to the largest batch.
 const BATCH: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 5000.0];
+
+/// Folds new samples into the histograms every few seconds until `stop`:
+/// without it they would pile up in a process that nobody scrapes.
+///
+/// # Errors
+/// None; the type is that of an owned task.
+pub async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) -> anyhow::Result<()> {
+    while stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(5))).await.is_some() {
+        metrics.run_upkeep();
+    }
+    Ok(())
+}
 
 /// Starts logging to stderr and recording metrics; call once.
 ///

@@ -20,9 +20,10 @@ use runtime::{
     health::{self, Health, Need},
     nats, postgres, streams,
     tasks::Tasks,
+    telemetry,
     worker::Worker,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::worker::ApplyCommands;
@@ -60,9 +61,7 @@ pub async fn run(
     health.expect("postgres", Need::Required);
     health.expect("nats", Need::Required);
     let pool = postgres::pool(&config.database, "transaction-service")?;
-    let client =
-        nats::connect(&config.nats, "transaction-service", "_INBOX_transaction", stop.clone())
-            .await?;
+    let client = nats::connect(&config.nats, "transaction-service", "_INBOX_transaction").await?;
     let jetstream = nats::jetstream(&client);
 
     // The admin port outlives the workers: it tells of the stop while it lasts.
@@ -70,12 +69,19 @@ pub async fn run(
     let mut tasks = Tasks::new(finished.clone());
     tasks.spawn(
         "admin port",
-        admin::serve(admin_listener, health.clone(), metrics, stop.clone(), finished.clone()),
+        admin::serve(
+            admin_listener,
+            health.clone(),
+            metrics.clone(),
+            stop.clone(),
+            finished.clone(),
+        ),
     );
     tasks.spawn(
         "postgres watch",
         health::watch_postgres(health.clone(), pool.clone(), finished.clone()),
     );
+    tasks.spawn("metrics upkeep", telemetry::upkeep(metrics, finished.clone()));
     tasks.spawn("nats watch", health::watch_nats(health.clone(), client.clone(), finished.clone()));
 
     let mut workers = Tasks::new(stop.clone());
@@ -103,8 +109,11 @@ pub async fn run(
         outcome = workers.watch(stop.cancelled()) => outcome,
         outcome = tasks.watch(stop.cancelled()) => outcome,
     };
-    let finished = workers.finish(config.process.grace_period).await;
+    let deadline = Instant::now() + config.process.grace_period;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let worked = workers.finish(left()).await;
     nats::flush(&client).await;
-    pool.close().await;
-    outcome.and(finished).and(tasks.finish(config.process.grace_period).await)
+    let ended = tasks.finish(left()).await;
+    postgres::close(&pool).await;
+    outcome.and(worked).and(ended)
 }

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
@@ -17,7 +17,8 @@ use time::{OffsetDateTime, serde::rfc3339};
 use super::{
     Api,
     auth::Caller,
-    problems::{MALFORMED_ID, account_not_found, of_database},
+    path::PathId,
+    problems::{account_not_found, ask},
 };
 use crate::store::{self, Account};
 
@@ -64,9 +65,8 @@ pub(super) async fn open(
 ) -> Result<Response, Problem> {
     let currency = Currency::parse(&body.currency)
         .map_err(|error| INVALID_FIELD.because(format!("currency {error}.")).at("currency"))?;
-    let account = store::open_account(&api.pool, AccountId::new(), &caller.user_id, currency)
-        .await
-        .map_err(of_database)?;
+    let account =
+        ask(store::open_account(&api.pool, AccountId::new(), &caller.user_id, currency)).await?;
     let location = format!("/v1/accounts/{}", account.id);
     let view = Json(AccountView::from(account));
     Ok((StatusCode::CREATED, [(LOCATION, location)], view).into_response())
@@ -75,17 +75,15 @@ pub(super) async fn open(
 pub(super) async fn show(
     State(api): State<Api>,
     caller: Caller,
-    Path(id): Path<String>,
+    PathId(id): PathId<AccountId>,
 ) -> Result<Response, Problem> {
-    let account = usable(&api, &caller, &id).await?;
+    let account = usable(&api, &caller, id).await?;
     Ok(Json(AccountView::from(account)).into_response())
 }
 
 /// The account that a path names, if the caller may use it.
-pub(super) async fn usable(api: &Api, caller: &Caller, id: &str) -> Result<Account, Problem> {
-    let id: AccountId =
-        id.parse().map_err(|error| MALFORMED_ID.because(format!("An account id {error}.")))?;
-    let account = store::find_account(&api.pool, id).await.map_err(of_database)?;
+pub(super) async fn usable(api: &Api, caller: &Caller, id: AccountId) -> Result<Account, Problem> {
+    let account = ask(store::find_account(&api.pool, id)).await?;
     let account = account.ok_or_else(|| account_not_found(id))?;
     caller.may_use(&account)?;
     Ok(account)

@@ -25,8 +25,7 @@ use super::{
 use crate::store::Account;
 
 /// What a caller may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     /// Opens accounts and uses its own.
     Customer,

@@ -3,6 +3,7 @@
 mod accounts;
 mod auth;
 mod movements;
+mod path;
 mod prefer;
 mod problems;
 mod records;

@@ -5,13 +5,8 @@
 //! happens to this process after that; so everything that can refuse it comes
 //! before.
 
-use axum::{
-    Extension,
-    extract::{Path, State},
-    http::HeaderMap,
-    response::Response,
-};
-use contract::{Amount, Kind, RecordId};
+use axum::{Extension, extract::State, http::HeaderMap, response::Response};
+use contract::{AccountId, Amount, Kind, RecordId};
 use runtime::{
     http::JsonBody,
     problem::{INVALID_FIELD, Problem},
@@ -22,8 +17,9 @@ use serde::Deserialize;
 use super::{
     Api, accounts,
     auth::Caller,
+    path::PathId,
     prefer,
-    problems::{KEY_MALFORMED, KEY_MISSING, KEY_REUSED, of_database},
+    problems::{KEY_MALFORMED, KEY_MISSING, KEY_REUSED, ask},
     records::{self, Replayed},
 };
 use crate::{
@@ -40,7 +36,7 @@ pub(super) struct Movement {
 pub(super) async fn deposit(
     api: State<Api>,
     caller: Caller,
-    account: Path<String>,
+    account: PathId<AccountId>,
     headers: HeaderMap,
     trace: Extension<Trace>,
     body: JsonBody<Movement>,
@@ -51,7 +47,7 @@ pub(super) async fn deposit(
 pub(super) async fn withdraw(
     api: State<Api>,
     caller: Caller,
-    account: Path<String>,
+    account: PathId<AccountId>,
     headers: HeaderMap,
     trace: Extension<Trace>,
     body: JsonBody<Movement>,
@@ -63,13 +59,13 @@ async fn accept(
     kind: Kind,
     State(api): State<Api>,
     caller: Caller,
-    Path(account): Path<String>,
+    PathId(account): PathId<AccountId>,
     headers: HeaderMap,
     Extension(trace): Extension<Trace>,
     JsonBody(body): JsonBody<Movement>,
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
-    let account = accounts::usable(&api, &caller, &account).await?;
+    let account = accounts::usable(&api, &caller, account).await?;
     let amount = Amount::parse(&body.amount, account.currency)
         .map_err(|error| INVALID_FIELD.because(format!("amount: {error}.")).at("amount"))?;
     let new = NewRecord {
@@ -81,10 +77,10 @@ async fn accept(
         amount,
         currency: account.currency,
     };
-    let accepted = store::accept(&api.pool, &new).await.map_err(of_database)?;
+    let accepted = ask(store::accept(&api.pool, &new)).await?;
     let (record, replayed) = match accepted {
         Accepted::New(record) => {
-            // No await between the commit and this: a client that hangs up can't come in between.
+            // A client that hangs up may cut this off: the redrive stands behind it.
             api.dispatch.send(&record.command(), trace);
             metrics::counter!("passbook_records_accepted_total", "type" => kind.as_str())
                 .increment(1);

@@ -9,8 +9,6 @@ use contract::RecordId;
 use super::Api;
 use crate::{record::Record, settled::Wait, store};
 
-/// Without news from another replica, how often the database is asked.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What is left of a wait when the process is to end.
 const LAST_MOMENTS: Duration = Duration::from_secs(1);
 
@@ -26,8 +24,8 @@ pub(super) fn wait(headers: &HeaderMap, longest: Duration) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(longest))
 }
 
-/// Waits until a record is settled, or for so long. Gives the record as it is
-/// then, or `None` if it could not be read meanwhile.
+/// Waits until a record is settled, or for so long. Gives the settled record,
+/// or `None`.
 pub(super) async fn settled(
     api: &Api,
     id: RecordId,
@@ -35,26 +33,28 @@ pub(super) async fn settled(
     patience: Duration,
 ) -> Option<Record> {
     let mut deadline = Instant::now() + patience;
-    let mut last_seen = None;
+    let mut told = false;
     loop {
-        // The news may have come before the wait began, and is not persisted: always look first.
+        // Before the wait: the news may have come before it began.
         match store::find_record(&api.pool, id).await {
             Ok(Some((record, _))) if record.settlement.is_some() => return Some(record),
-            Ok(Some((record, _))) => last_seen = Some(record),
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, record.id = %id, "a waiting client's record"),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, record.id = %id, "a waiting client's record"),
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return last_seen;
+        if told {
+            // Settled, and it can't be read: looking again at once would not change that.
+            return None;
         }
-        tokio::select! {
-            () = news.news() => {}
-            () = tokio::time::sleep(left.min(LOOK_EVERY)) => {}
-            () = api.draining.cancelled(), if left > LAST_MOMENTS => {
-                deadline = deadline.min(Instant::now() + LAST_MOMENTS);
+        told = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            tokio::select! {
+                () = news.news() => break true,
+                () = tokio::time::sleep(left) => return None,
+                () = api.draining.cancelled(), if left > LAST_MOMENTS => {
+                    deadline = deadline.min(Instant::now() + LAST_MOMENTS);
+                }
             }
-        }
+        };
     }
 }
 

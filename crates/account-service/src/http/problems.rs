@@ -1,12 +1,18 @@
 //! What can be wrong with a request to this service, in one place: the `type`
 //! of each never changes. (`runtime::problem` has those of any service.)
 
+use std::{future::Future, time::Duration};
+
 use axum::http::StatusCode;
 use contract::AccountId;
 use runtime::{
     postgres::is_transient,
     problem::{INTERNAL, Problem, ProblemType, UNAVAILABLE},
 };
+
+/// Longer than any statement may take; who asks a machine that is no more would
+/// wait for ever.
+const LONGEST_ANSWER: Duration = Duration::from_secs(15);
 
 /// No token, or one that is not valid.
 pub(super) const UNAUTHENTICATED: ProblemType = ProblemType::new(
@@ -49,12 +55,20 @@ pub(super) fn account_not_found(id: AccountId) -> Problem {
     ACCOUNT_NOT_FOUND.because(format!("No account has the id {id}."))
 }
 
-/// The one place where a database error becomes an answer.
-pub(super) fn of_database(error: sqlx::Error) -> Problem {
+/// Asks the database, for a bounded time: the one place where its errors
+/// become answers.
+pub(super) async fn ask<T>(question: impl Future<Output = sqlx::Result<T>>) -> Result<T, Problem> {
+    match tokio::time::timeout(LONGEST_ANSWER, question).await {
+        Ok(answer) => answer.map_err(of_database),
+        Err(_) => Err(of_database(sqlx::Error::PoolTimedOut)),
+    }
+}
+
+fn of_database(error: sqlx::Error) -> Problem {
     if is_transient(&error) {
         tracing::warn!(%error, "the database can't answer now");
         UNAVAILABLE
-            .because("The database is not available. Try again with the same Idempotency-Key.")
+            .because("The database can't answer now. Try again; a movement with the same Idempotency-Key.")
             .retry_after(1)
     } else {
         tracing::error!(%error, "a statement failed");

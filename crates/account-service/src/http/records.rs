@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
@@ -18,8 +18,9 @@ use uuid::Uuid;
 use super::{
     Api, accounts,
     auth::Caller,
+    path::PathId,
     prefer,
-    problems::{MALFORMED_ID, RECORD_NOT_FOUND, of_database},
+    problems::{RECORD_NOT_FOUND, ask},
 };
 use crate::{record::Record, store};
 
@@ -83,7 +84,7 @@ pub(super) async fn answer(
     patience: Option<Duration>,
     replayed: Replayed,
 ) -> Response {
-    let record = wait_if_wanted(api, record, patience).await;
+    let (record, patience) = wait_if_wanted(api, record, patience).await;
     let settled = record.settlement.is_some() && patience.is_some();
     let status = if settled { StatusCode::OK } else { StatusCode::ACCEPTED };
     let location = format!("/v1/records/{}", record.id);
@@ -100,26 +101,33 @@ pub(super) async fn answer(
 pub(super) async fn show(
     State(api): State<Api>,
     caller: Caller,
-    Path(id): Path<String>,
+    PathId(id): PathId<RecordId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id: RecordId =
-        id.parse().map_err(|error| MALFORMED_ID.because(format!("A record id {error}.")))?;
-    let found = store::find_record(&api.pool, id).await.map_err(of_database)?;
+    let found = ask(store::find_record(&api.pool, id)).await?;
     let (record, owner) =
         found.ok_or_else(|| RECORD_NOT_FOUND.because(format!("No record has the id {id}.")))?;
     caller.may_use_account_of(&owner)?;
     let patience = prefer::wait(&headers, api.longest_wait);
-    let record = wait_if_wanted(&api, record, patience).await;
+    let (record, patience) = wait_if_wanted(&api, record, patience).await;
     let mut response = Json(RecordView::from(&record)).into_response();
     say_applied(&mut response, patience);
     Ok(response)
 }
 
-async fn wait_if_wanted(api: &Api, record: Record, patience: Option<Duration>) -> Record {
-    let Some(patience) = patience.filter(|_| record.settlement.is_none()) else { return record };
-    let Some(news) = api.settled.wait_for(record.id) else { return record };
-    prefer::settled(api, record.id, news, patience).await.unwrap_or(record)
+/// The record after the wait, and how long that was allowed to take: `None` if
+/// the client did not want to wait, or too many do.
+async fn wait_if_wanted(
+    api: &Api,
+    record: Record,
+    patience: Option<Duration>,
+) -> (Record, Option<Duration>) {
+    let Some(wanted) = patience.filter(|_| record.settlement.is_none()) else {
+        return (record, patience);
+    };
+    let Some(news) = api.settled.wait_for(record.id) else { return (record, None) };
+    let settled = prefer::settled(api, record.id, news, wanted).await;
+    (settled.unwrap_or(record), patience)
 }
 
 fn say_applied(response: &mut Response, patience: Option<Duration>) {
@@ -146,7 +154,7 @@ struct PageView {
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
-    Path(account): Path<String>,
+    PathId(account): PathId<AccountId>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(page) = page.map_err(|error| {
@@ -154,10 +162,9 @@ pub(super) async fn list(
     })?;
     let limit = page.limit.as_deref().map_or(Ok(PAGE), parse_limit)?;
     let before = page.cursor.as_deref().map(parse_cursor).transpose()?;
-    let account = accounts::usable(&api, &caller, &account).await?;
+    let account = accounts::usable(&api, &caller, account).await?;
     // One more than asked for tells whether there is another page.
-    let mut records =
-        store::list_records(&api.pool, account.id, before, limit + 1).await.map_err(of_database)?;
+    let mut records = ask(store::list_records(&api.pool, account.id, before, limit + 1)).await?;
     let more = records.len() > usize::from(limit);
     records.truncate(usize::from(limit));
     let last = records.last().filter(|_| more);

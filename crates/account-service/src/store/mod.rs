@@ -5,8 +5,8 @@ mod records;
 
 pub use accounts::{Account, find_account, open_account};
 pub use records::{
-    Accepted, Settling, accept, claim_for_redrive, find_record, list_records, oldest_pending,
-    settle,
+    Accepted, Pending, Settling, accept, claim_for_redrive, find_pending, find_record,
+    list_records, settle, settled_among,
 };
 
 /// A column that holds what no writer of ours puts there.

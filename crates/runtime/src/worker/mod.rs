@@ -54,7 +54,8 @@ pub enum Verdict {
     DeadLetter(String),
 }
 
-/// Why a batch could not be decided. Nothing of it was committed.
+/// Why a batch has no verdicts. What was committed of it all the same is
+/// answered from the store when the batch comes again.
 #[derive(Debug)]
 pub enum Failure {
     /// A store is away or busy: the same batch will do later.
@@ -91,7 +92,7 @@ pub struct Worker<H> {
     pub jetstream: jetstream::Context,
     /// Which consumer.
     pub consumer: &'static ConsumerSpec,
-    /// Copies of a consumer's state, should it have to be made again.
+    /// Copies of its stream, should it have to be made again.
     pub stream_replicas: u8,
     /// Batch size.
     pub config: WorkerConfig,

@@ -21,6 +21,12 @@ use crate::{
 /// fault would burn all its deliveries in milliseconds.
 const HAND_BACK: Duration = Duration::from_secs(1);
 
+/// A store that has not answered by then is taken to be away: its connection
+/// may be to a machine that is no more.
+const LONGEST_DECISION: Duration = Duration::from_secs(30);
+/// What a dead letter's headers may take beside its body.
+const HEADER_ROOM: usize = 8 * 1024;
+
 enum Decided {
     Verdicts(Vec<Verdict>),
     Failed(anyhow::Error),
@@ -31,15 +37,16 @@ impl<H: Handler> Worker<H> {
     /// Takes a batch to its end. While it lasts, the server is told that the
     /// messages are being worked on.
     pub(super) async fn settle(&self, batch: Vec<Message>, stop: &CancellationToken) {
-        let mut alive = tokio::time::interval(self.consumer.ack_wait / 3);
-        alive.tick().await;
-        let work = self.work_through(&batch, stop);
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                () = &mut work => return,
-                _ = alive.tick() => self.tell_all(&batch, AckKind::Progress).await,
+        // Beside the work, never instead of it: telling may take as long as a reconnect.
+        let keep_alive = async {
+            loop {
+                tokio::time::sleep(self.consumer.ack_wait / 3).await;
+                self.tell_all(&batch, AckKind::Progress).await;
             }
+        };
+        tokio::select! {
+            () = self.work_through(&batch, stop) => {}
+            () = keep_alive => {}
         }
     }
 
@@ -75,7 +82,13 @@ impl<H: Handler> Worker<H> {
         let deliveries: Vec<_> = batch.iter().map(Delivery::of).collect();
         let mut pause = Pause::default();
         loop {
-            match self.handler.process(&deliveries).await {
+            let processed =
+                tokio::time::timeout(LONGEST_DECISION, self.handler.process(&deliveries));
+            let processed = processed.await.unwrap_or_else(|_| {
+                let error = anyhow::anyhow!("no outcome after {LONGEST_DECISION:?}");
+                Err(Failure::Transient(error))
+            });
+            match processed {
                 Ok(verdicts) if verdicts.len() == batch.len() => {
                     return Decided::Verdicts(verdicts);
                 }
@@ -196,6 +209,12 @@ impl<H: Handler> Worker<H> {
         headers.insert("Passbook-Subject", message.subject.as_str());
         headers.insert("Passbook-Message", place.as_str());
         headers.insert("Passbook-Message-Id", Delivery::of(message).message_id);
+        // With our headers a message of the largest size would be larger than that.
+        let most = self.client.server_info().max_payload.saturating_sub(HEADER_ROOM);
+        let payload = message.payload.slice(..message.payload.len().min(most));
+        if payload.len() < message.payload.len() {
+            headers.insert("Passbook-Truncated-From", message.payload.len().to_string());
+        }
         Outgoing {
             subject: format!(
                 "{DEAD_LETTER_PREFIX}.{}.{}",
@@ -204,7 +223,7 @@ impl<H: Handler> Worker<H> {
             message_id: place,
             trace: Trace::of_message(message.headers.as_ref()),
             headers,
-            payload: message.payload.clone(),
+            payload,
         }
     }
 
