@@ -50,6 +50,27 @@ async fn a_command_that_can_not_be_read_is_a_dead_letter_and_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn a_poison_message_of_the_largest_size_is_a_dead_letter_too() {
+    let stack = Stack::shared().await;
+    let jetstream = broker::connect(stack).await;
+    let largest = jetstream.client().server_info().max_payload;
+    let id = new_key();
+    // The headers count: this is as large as the server takes it.
+    let headers = "NATS/1.0\r\nNats-Msg-Id: \r\n\r\n".len() + id.len();
+    let payload = format!("{id}{}", "x".repeat(largest - headers - id.len()));
+    broker::publish(&jetstream, "transaction.deposit", &id, payload).await;
+    let kept = eventually("it is a dead letter", Duration::from_secs(15), || async {
+        let letters = broker::dead_letters(&jetstream).await;
+        letters.into_iter().find(|(body, _)| body.starts_with(id.as_bytes()))
+    })
+    .await;
+    assert!(kept.0.len() > largest / 2 && kept.0.len() < largest, "{}", kept.0.len());
+    let client = Client::teller(stack);
+    let account = client.open_account("KRW").await;
+    assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
+}
+
+#[tokio::test]
 async fn a_forged_result_changes_nothing_and_is_a_dead_letter() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);

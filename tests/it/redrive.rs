@@ -36,6 +36,19 @@ async fn a_record_whose_command_was_never_sent_is_settled_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_record_that_appears_below_the_mark_is_found_all_the_same() {
+    let stack = Stack::shared().await;
+    let client = Client::teller(stack);
+    let account = client.open_account("KRW").await;
+    // As old as a commit that was held up for a day: the redrive has long been past it.
+    let day = 86_400_000_u128 << 80;
+    let now = Uuid::parse_str(&new_key()).unwrap().as_u128();
+    let record = Uuid::from_u128(now - day).to_string();
+    unsent_deposit_of_250(stack, &account, &record).await;
+    assert_eq!(client.settled(&record).await.text("status"), "SUCCESS");
+}
+
+#[tokio::test]
 async fn a_record_whose_result_was_never_sent_is_settled_with_the_ledgers_outcome() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);

@@ -73,6 +73,15 @@ async fn each_invariant_is_seen_to_be_broken() {
             "UPDATE transaction_records SET balance_after = 100 WHERE account_id = @ AND amount = 100",
         ),
         (
+            "agreed",
+            &accounts,
+            "UPDATE transaction_records SET status = 'PENDING', amount = 21, transaction_id = NULL,
+             balance_after = NULL, redrive_at = now() + interval '1 hour'
+             WHERE account_id = @ AND amount = 20",
+            "UPDATE transaction_records SET amount = 20, redrive_at = NULL
+             WHERE account_id = @ AND amount = 21",
+        ),
+        (
             "projected",
             &accounts,
             "UPDATE accounts SET balance = 119 WHERE account_id = @",

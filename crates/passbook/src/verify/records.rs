@@ -73,7 +73,13 @@ pub(super) async fn compare(
         }
         if let Some(accepted) = &this_record {
             match (accepted.status.as_str(), &this_transaction) {
-                ("PENDING", _) => report.pending += 1,
+                ("PENDING", decided) => {
+                    report.pending += 1;
+                    // Its result is on its way, and must be one that it can take.
+                    if let Some(decided) = decided {
+                        report.agreed.count(other_movement(accepted, decided));
+                    }
+                }
                 (_, Some(decided)) => report.agreed.count(difference(accepted, decided)),
                 (status, None) => {
                     let id = accepted.record_id;
@@ -95,6 +101,16 @@ pub(super) async fn compare(
 fn refusal_that_moved(refusal: &Movement) -> Option<String> {
     let sound = refusal.reason.is_some() && refusal.balance_after.is_none();
     (!sound).then(|| format!("record {}: {refusal:?}", refusal.record_id))
+}
+
+fn other_movement(accepted: &Movement, decided: &Movement) -> Option<String> {
+    let of = |it: &Movement| (it.account_id, it.r#type.clone(), it.amount, it.currency.clone());
+    (of(accepted) != of(decided)).then(|| {
+        format!(
+            "record {}: it asks for {accepted:?}, the ledger decided {decided:?}",
+            accepted.record_id
+        )
+    })
 }
 
 fn difference(accepted: &Movement, decided: &Movement) -> Option<String> {
