@@ -86,6 +86,22 @@ pub struct Config {
     pub worker: WorkerConfig,
 }
 
+impl Config {
+    /// Finds what can't be used, before a port is bound.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn check(&self) -> anyhow::Result<()> {
+        postgres::options(&self.database)?;
+        nats::servers(&self.nats)?;
+        self.auth().map(drop)
+    }
+
+    fn auth(&self) -> anyhow::Result<Auth> {
+        Auth::new(&self.jwt_public_key, &self.jwt_issuer, &self.jwt_audience)
+    }
+}
+
 /// Where the service listens.
 #[derive(Debug)]
 pub struct Listeners {
@@ -106,7 +122,7 @@ pub async fn run(
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let auth = Auth::new(&config.jwt_public_key, &config.jwt_issuer, &config.jwt_audience)?;
+    let auth = config.auth()?;
     let health = Health::default();
     health.expect("postgres", Need::Required);
     // Without the broker requests are still accepted: their commands are sent later.

@@ -1,14 +1,20 @@
 //! The `account-service` process.
 
+use std::process::ExitCode;
+
 use account_service::{Config, Listeners, run};
 use anyhow::Context;
 use clap::Parser;
 use tokio::net::TcpListener;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let config = Config::parse();
+async fn main() -> ExitCode {
+    runtime::tasks::ended(start(Config::parse()).await)
+}
+
+async fn start(config: Config) -> anyhow::Result<()> {
     let metrics = runtime::telemetry::start(&config.process)?;
+    config.check()?;
     let stop = runtime::tasks::stop_on_signal()?;
     let (api, admin) = (config.listen, config.process.admin_listen);
     let listeners = Listeners {
@@ -21,10 +27,5 @@ async fn main() -> anyhow::Result<()> {
     };
     tracing::info!(api = %listeners.api.local_addr()?, admin = %listeners.admin.local_addr()?,
         version = env!("CARGO_PKG_VERSION"), "starting");
-    let outcome = run(config, listeners, metrics, stop).await;
-    match &outcome {
-        Ok(()) => tracing::info!("stopped"),
-        Err(error) => tracing::error!(error = format!("{error:#}"), "stopped"),
-    }
-    outcome
+    run(config, listeners, metrics, stop).await
 }

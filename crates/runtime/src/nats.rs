@@ -8,6 +8,20 @@ use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
 
 use crate::config::{NatsConfig, Secret};
 
+/// The addresses in the configuration.
+///
+/// # Errors
+/// If one can't be read.
+pub fn servers(config: &NatsConfig) -> anyhow::Result<Vec<ServerAddr>> {
+    config
+        .nats_url
+        .expose()
+        .split(',')
+        .map(|server| server.trim().parse())
+        .collect::<Result<_, _>>()
+        .context("PASSBOOK_NATS_URL must be addresses like nats://host:4222, separated by commas")
+}
+
 /// Connects, or keeps trying in the background: a process can start before its
 /// broker does. When the configured number of attempts is used up, the client is
 /// gone; `health::watch_nats` sees that and ends the process.
@@ -34,15 +48,7 @@ pub async fn connect(
                 other => tracing::warn!(event = %other, "NATS"),
             }
         });
-    let servers = config
-        .nats_url
-        .expose()
-        .split(',')
-        .map(|server| server.trim().parse())
-        .collect::<Result<Vec<ServerAddr>, _>>()
-        .context(
-            "PASSBOOK_NATS_URL must be addresses like nats://host:4222, separated by commas",
-        )?;
+    let servers = servers(config)?;
     // The client ignores a user in the address; there, it is easily put and easily missed.
     let in_address = servers.iter().find_map(|it| Some((it.username()?, it.password()?)));
     let given = config.nats_user.as_deref().zip(config.nats_password.as_ref().map(Secret::expose));

@@ -9,18 +9,26 @@ use sqlx::{
 
 use crate::config::DatabaseConfig;
 
-/// A pool that connects when it is first used, so that a process can start
-/// before its database does.
+/// The address and credentials in the configuration.
 ///
 /// # Errors
 /// If the URL can't be read. It is not repeated in the error: it holds a
 /// password.
-pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool> {
-    let options: PgConnectOptions = config.database_url.expose().parse().map_err(|_| {
+pub fn options(config: &DatabaseConfig) -> anyhow::Result<PgConnectOptions> {
+    config.database_url.expose().parse().map_err(|_| {
         anyhow::anyhow!(
             "PASSBOOK_DATABASE_URL is no URL like postgres://user:password@host:5432/database"
         )
-    })?;
+    })
+}
+
+/// A pool that connects when it is first used, so that a process can start
+/// before its database does.
+///
+/// # Errors
+/// As [`options`].
+pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool> {
+    let options = options(config)?;
     let options = options.application_name(application).options([
         // What runs longer than this is stuck; a lock is waited for less long still.
         ("statement_timeout", "10s"),

@@ -1,7 +1,7 @@
 //! The long-lived tasks of a process, owned: a panic is seen, an early end is
 //! an error, the stop is awaited.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, process::ExitCode, time::Duration};
 
 use anyhow::{Context, anyhow};
 use tokio::{
@@ -75,6 +75,24 @@ impl Tasks {
             outcome
         } else {
             Err(anyhow!("{} tasks were still busy after {within:?}", self.running.len()))
+        }
+    }
+}
+
+/// Says how the process ended, and with which exit code it has to.
+pub fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => {
+            tracing::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            if tracing::dispatcher::has_been_set() {
+                tracing::error!(error = format!("{error:#}"), "stopped");
+            } else {
+                eprintln!("{error:#}");
+            }
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Logs and metrics of the process.
 
-use std::time::Duration;
+use std::{io::IsTerminal, time::Duration};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -33,7 +33,9 @@ pub async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) -> anyho
 pub fn start(config: &ProcessConfig) -> anyhow::Result<PrometheusHandle> {
     let filter = EnvFilter::try_new(&config.log)
         .with_context(|| format!("PASSBOOK_LOG: {:?} is no filter", config.log))?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     match config.log_format {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),

@@ -47,6 +47,18 @@ pub struct Config {
     pub worker: WorkerConfig,
 }
 
+impl Config {
+    /// Finds what can't be used, before a port is bound.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn check(&self) -> anyhow::Result<()> {
+        postgres::options(&self.database)?;
+        nats::servers(&self.nats)?;
+        Ok(())
+    }
+}
+
 /// Runs the service until `stop`, then finishes what is in hand.
 ///
 /// # Errors
