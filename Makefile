@@ -1,6 +1,6 @@
 # `make help` lists the targets: it reads the comments behind them.
 
-PASSBOOK := target/debug/passbook
+PASSBOOK := $(or $(CARGO_TARGET_DIR),target)/debug/passbook
 STACK := .passbook
 
 .DEFAULT_GOAL := help
@@ -13,10 +13,10 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## start the whole system, move some money, stay up until Ctrl-C
-	@exec $(PASSBOOK) dev up --demo
+	@exec $(PASSBOOK) dev up --demo --dir $(STACK)
 
 demo: build ## start the whole system, move some money, check every figure, stop
-	@exec $(PASSBOOK) dev demo
+	@exec $(PASSBOOK) dev demo --dir $(STACK)
 
 test: build ## run every test, against real servers
 	cargo test --workspace --no-fail-fast
@@ -24,7 +24,7 @@ test: build ## run every test, against real servers
 check: check-format check-metadata check-lints check-dependencies check-docs ## check formatting, statements, lints, dependencies and docs
 
 verify: ## check the books of the running system (`make run`)
-	@$(PASSBOOK) verify
+	@$(PASSBOOK) verify --dir $(STACK)
 
 prepare: ## describe the SQL statements anew, after one or a migration was changed
 	deploy/sqlx-metadata.sh prepare
@@ -36,7 +36,7 @@ reset: build ## remove the data of `make run`, unless it runs
 	@if [ -e $(STACK)/lock ] && ! flock --nonblock $(STACK)/lock true; then \
 		echo "a stack runs in $(STACK): stop it first" >&2; exit 1; fi
 	@echo "removing $(STACK): every account, record and transaction, the secrets and the logs"
-	@PASSBOOK_LOG=warn $(PASSBOOK) dev down --remove-data
+	@PASSBOOK_LOG=warn $(PASSBOOK) dev down --remove-data --dir $(STACK)
 
 build:
 	cargo build --workspace --bins
