@@ -32,7 +32,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 cargo build --quiet --package passbook
-if ! "$passbook" --output json dev up --dir "$scratch/stack" --port 0 --detach \
+if ! "$passbook" dev up --output json --dir "$scratch/stack" --port 0 --detach \
     --account-replicas 0 --transaction-replicas 0 >"$scratch/stack.json" 2>"$scratch/log"; then
     cat "$scratch/log" >&2
     exit 1

@@ -1,8 +1,12 @@
 //! `passbook dev`, as a person uses it: ports, signals, folders.
 
-use std::{net::TcpListener, os::unix::fs::MetadataExt, path::Path, time::Duration};
+use std::{
+    net::TcpListener, os::unix::fs::MetadataExt, path::Path, process::Stdio, time::Duration,
+};
 
 use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    pty::openpty,
     sys::signal::Signal,
     unistd::{Uid, chown, geteuid},
 };
@@ -44,6 +48,26 @@ async fn the_money_is_there_again_however_it_was_stopped() {
         running = Stack::start_in(&dir, &["--port", "0"]).await;
         assert_eq!(balance(&running, &account).await, "10000", "after {by}");
     }
+}
+
+#[tokio::test]
+async fn it_ends_in_order_when_its_terminal_is_closed() {
+    let terminal = openpty(None, None).unwrap();
+    // No child may keep it open.
+    fcntl(&terminal.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    fcntl(&terminal.slave, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    let dir = folder("terminal");
+    let input = Stdio::from(terminal.slave);
+    let mut running = Stack::start_with(&dir, &["--port", "0"], input).await;
+    let pids = pids(&running);
+    // No signal comes with it: the process is not the first one of its session.
+    drop(terminal.master);
+    let code =
+        eventually("it ends", Duration::from_secs(20), || std::future::ready(running.ended()))
+            .await;
+    assert_eq!(code, 0, "{}", text(&running.log));
+    all_gone(&pids).await;
+    assert!(text(&running.log).contains("everything is stopped"), "{}", text(&running.log));
 }
 
 #[tokio::test]
@@ -139,7 +163,8 @@ async fn root_can_let_an_ordinary_user_run_it() {
     let dir = folder("ordinary-user");
     chown(&dir, Some(nobody), Some(nobody.as_raw().into())).unwrap();
     let log = dir.with_extension("log");
-    let mut demo = stack::start(&["dev", "demo", "--dir", path(&dir)], Some(nobody), &log);
+    let mut demo =
+        stack::start(&["dev", "demo", "--dir", path(&dir)], Some(nobody), Stdio::null(), &log);
     eventually("the demo ends", Duration::from_secs(120), || {
         std::future::ready(demo.try_wait().unwrap())
     })

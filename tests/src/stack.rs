@@ -77,7 +77,7 @@ pub fn signal(pid: u32, signal: Signal) {
 
 /// Starts `passbook` so that it ends with the test process, however that
 /// ends.
-pub fn start(arguments: &[&str], user: Option<Uid>, log: &Path) -> Child {
+pub fn start(arguments: &[&str], user: Option<Uid>, stdin: Stdio, log: &Path) -> Child {
     let mut command = Command::new(passbook());
     command.args(["bound-exec", "--signal", "SIGTERM", "--parent"]);
     command.arg(std::process::id().to_string());
@@ -92,7 +92,7 @@ pub fn start(arguments: &[&str], user: Option<Uid>, log: &Path) -> Child {
     // Where `make run` looks: the tests' own working directory is another one.
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     command.current_dir(workspace);
-    command.stdin(Stdio::null()).stdout(File::create(log.with_extension("out")).unwrap());
+    command.stdin(stdin).stdout(File::create(log.with_extension("out")).unwrap());
     command.stderr(File::create(log).unwrap());
     spawn(command)
 }
@@ -142,10 +142,15 @@ impl Stack {
 
     /// One in a given folder, with these arguments to `passbook dev up`.
     pub async fn start_in(dir: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(dir, arguments, Stdio::null()).await
+    }
+
+    /// One whose terminal, or whatever else stands at its input, is this.
+    pub async fn start_with(dir: &Path, arguments: &[&str], stdin: Stdio) -> Self {
         let log = dir.with_extension("log");
         let dir_text = dir.to_str().unwrap();
         let arguments = [&["dev", "up", "--dir", dir_text], arguments].concat();
-        let mut child = start(&arguments, None, &log);
+        let mut child = start(&arguments, None, stdin, &log);
         let (child_id, deadline) = (child.id(), Instant::now() + START);
         // A killed one leaves its file behind: only the new supervisor's counts.
         let mine = |file: StackFile| file.supervisor == child_id;
@@ -186,6 +191,13 @@ impl Stack {
         let mut child = self.child.take()?;
         signal(child.id(), by);
         child.wait().unwrap().code()
+    }
+
+    /// Its exit code, if it has ended by itself.
+    pub fn ended(&mut self) -> Option<i32> {
+        let code = self.child.as_mut()?.try_wait().unwrap()?.code();
+        self.child = None;
+        code
     }
 
     /// Its supervisor's process id.

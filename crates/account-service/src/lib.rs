@@ -56,21 +56,22 @@ pub struct Config {
     #[arg(long, env = "PASSBOOK_JWT_AUDIENCE", default_value = "passbook")]
     pub jwt_audience: String,
     /// The longest wait that a client gets with Prefer: wait=N.
-    #[arg(long, env = "PASSBOOK_LONGEST_WAIT", value_parser = parse_duration, default_value = "30s")]
+    #[arg(long, env = "PASSBOOK_LONGEST_WAIT", value_parser = parse_duration, value_name = "DURATION", default_value = "30s")]
     pub longest_wait: Duration,
     /// After SIGTERM, how long to go on serving while /readyz already fails, so that whoever
     /// routes requests here can notice; the grace period begins after it.
-    #[arg(long, env = "PASSBOOK_DRAIN_DELAY", value_parser = parse_duration, default_value = "5s")]
+    #[arg(long, env = "PASSBOOK_DRAIN_DELAY", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
     pub drain_delay: Duration,
     /// Requests worked on at a time, waiting ones included; more are answered with 503 at once.
     #[arg(long, env = "PASSBOOK_MOST_REQUESTS", default_value_t = 20_000,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub most_requests: u32,
-    /// Records that clients may wait for at a time; more are answered at once.
+    /// Records that clients may wait for at a time; more are answered as PENDING at once.
     #[arg(long, env = "PASSBOOK_MOST_WAITING", default_value_t = 10_000)]
     pub most_waiting: usize,
-    /// The age at which the command of a PENDING record is sent again.
-    #[arg(long, env = "PASSBOOK_REDRIVE_AFTER", value_parser = parse_duration, default_value = "5s")]
+    /// The age at which the command of a PENDING record is sent again; then after twice as long
+    /// each time, up to ten minutes.
+    #[arg(long, env = "PASSBOOK_REDRIVE_AFTER", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
     pub redrive_after: Duration,
     /// What any process has.
     #[command(flatten)]
@@ -101,6 +102,9 @@ impl Config {
         Auth::new(&self.jwt_public_key, &self.jwt_issuer, &self.jwt_audience)
     }
 }
+
+/// For what is in hand when the service ends by an error.
+const LAST_MOMENTS: Duration = Duration::from_secs(2);
 
 /// Where the service listens.
 #[derive(Debug)]
@@ -197,18 +201,20 @@ pub async fn run(
     );
     // Ends by itself when the API, which holds the only sender, is gone.
     let mut sending = tokio::spawn(commands.run(client.clone(), jetstream));
-    let outcome = tokio::select! {
-        outcome = serving => outcome,
-        outcome = tasks.watch(std::future::pending()) => outcome,
-        outcome = &mut sending => Err(anyhow::anyhow!("sending commands ended early: {outcome:?}")),
+    let served = tokio::select! {
+        served = serving => served,
+        early = tasks.watch(std::future::pending()) => early.map(|()| grace),
+        early = &mut sending => {
+            Err(anyhow::anyhow!("sending commands ended early: {early:?}"))
+        }
     };
-    // One deadline for all of it, from the moment the API is closed.
-    let deadline = Instant::now() + grace;
+    // One grace period for all of it, from the moment the listener is closed.
+    let deadline = Instant::now() + *served.as_ref().unwrap_or(&LAST_MOMENTS);
     if !sending.is_finished() && tokio::time::timeout_at(deadline, sending).await.is_err() {
         tracing::warn!("some commands were not sent; the redrive of another replica will");
     }
     let ended = tasks.finish(deadline.saturating_duration_since(Instant::now())).await;
     nats::flush(&client).await;
     postgres::close(&pool).await;
-    outcome.and(ended)
+    served.and(ended)
 }

@@ -111,14 +111,17 @@ impl Wait {
 /// None; the type is that of an owned task.
 pub async fn look(settled: Settled, pool: PgPool, stop: CancellationToken) -> anyhow::Result<()> {
     const EVERY: Duration = Duration::from_millis(500);
+    const LONGEST_LOOK: Duration = Duration::from_secs(15);
     while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
         let waiting: Vec<_> = lock(&settled.waiting).keys().copied().collect();
         if waiting.is_empty() {
             continue;
         }
-        match store::settled_among(&pool, &waiting).await {
-            Ok(records) => settled.tell_here(records.into_iter()),
-            Err(error) => tracing::debug!(%error, "looking for settled records"),
+        let look = store::settled_among(&pool, &waiting);
+        match tokio::time::timeout(LONGEST_LOOK, look).await {
+            Ok(Ok(records)) => settled.tell_here(records.into_iter()),
+            Ok(Err(error)) => tracing::debug!(%error, "looking for settled records"),
+            Err(_) => tracing::debug!("looking for settled records: no answer"),
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseIdError {
     /// Not a UUID in its hyphenated form of 36 characters.
-    #[error("must be a UUID such as 0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c11")]
+    #[error("must be a UUID in small letters, such as 0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c11")]
     NotAUuid,
     /// Not 1 to 255 visible ASCII characters.
     #[error("must be 1 to 255 visible ASCII characters")]
@@ -18,9 +18,9 @@ pub enum ParseIdError {
 }
 
 fn parse_uuid(text: &str) -> Result<Uuid, ParseIdError> {
-    // `Uuid::parse_str` also takes braces, `urn:uuid:` and 32 bare digits: one
-    // form only, so that an id can be compared and searched for as text.
-    if text.len() == 36 {
+    // `Uuid::parse_str` also takes braces, `urn:uuid:`, 32 bare digits and
+    // capitals: one form only, so that an id can be compared and searched for as text.
+    if text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Uuid::parse_str(text).map_err(|_| ParseIdError::NotAUuid)
     } else {
         Err(ParseIdError::NotAUuid)
@@ -176,6 +176,7 @@ mod tests {
             "1",
             "0199d4a27c1e7b7a9a553f1d8f6f2c11",
             "{0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c11}",
+            "0199D4A2-7C1E-7B7A-9A55-3F1D8F6F2C11",
             "urn:uuid:0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c11",
             "0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c1g",
         ] {

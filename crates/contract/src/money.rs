@@ -96,7 +96,7 @@ pub enum AmountError {
     #[error("must be greater than zero")]
     NotPositive,
     /// More decimals than the currency has.
-    #[error("{currency} has {} decimals", currency.exponent())]
+    #[error("{currency} amounts have at most {} decimals", currency.exponent())]
     TooManyDecimals {
         /// The currency of the account.
         currency: Currency,

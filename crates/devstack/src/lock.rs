@@ -37,7 +37,8 @@ pub(crate) async fn take(dir: &Path) -> Result<File> {
     while !try_lock(&file)? {
         let holder = holder(dir);
         if let Some(pid) = holder.filter(|pid| alive(*pid)) {
-            bail!("already running in {} (pid {pid})", dir.display());
+            let dir = dir.display();
+            bail!("already running in {dir} (pid {pid}): `passbook dev down --dir {dir}` stops it");
         }
         if Instant::now() > deadline {
             bail!("processes of a killed stack still hold {}", path.display());
@@ -80,8 +81,37 @@ fn holder(dir: &Path) -> Option<u32> {
     fs::read_to_string(dir.join(NAME)).ok()?.trim().parse().ok()
 }
 
-/// Whether there is such a process, whoever it belongs to.
+/// Whether there is such a process, whoever it belongs to. One that has ended
+/// and that its parent has not asked about yet is none.
 #[must_use]
 pub fn alive(pid: u32) -> bool {
     i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
+        && !is_zombie(pid)
+}
+
+/// Where there is no `/proc`, nothing is known of it.
+fn is_zombie(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state comes behind the name, which may hold anything.
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_zombie_is_not_alive() {
+        assert!(alive(std::process::id()));
+        let mut child = Command::new("true").spawn().unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while alive(child.id()) {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::sleep(POLL);
+        }
+        child.wait().unwrap();
+    }
 }

@@ -74,9 +74,10 @@ impl Postgres {
                 written.trim() == found.version.0.to_string(),
                 "the data in {} was written by PostgreSQL {written}, but the one found here is \
                  {}: set PASSBOOK_POSTGRES_BIN to the folder of a PostgreSQL {written}, or remove \
-                 the data by `passbook dev down --remove-data`",
+                 the data by `passbook dev down --remove-data --dir {}`",
                 home.data.display(),
                 found.version,
+                dir.display(),
                 written = written.trim(),
             ),
             Err(_) if !home.data.exists() => {

@@ -87,7 +87,8 @@ impl StackFile {
     /// When none is ready there, or the file can't be read.
     pub fn read(dir: &Path) -> Result<Self> {
         Self::find(dir)?.with_context(|| {
-            format!("no stack runs in {}: `passbook dev up` starts one", dir.display())
+            let dir = dir.display();
+            format!("no stack is ready in {dir}: `passbook dev up --dir {dir}` starts one")
         })
     }
 

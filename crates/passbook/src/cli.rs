@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, ensure};
 use clap::{Args, Parser, Subcommand};
-use devstack::StackFile;
+use devstack::{Databases, StackFile};
 
 use crate::{
-    bound_exec::BoundExec, completion::Completion, dev, migrate::Migrate, output::Output, verify,
+    bound_exec::BoundExec, completion::Completion, dev, migrate::Migrate, output::Format, verify,
 };
 
 /// Deposits and withdrawals: the tool for developing and operating Passbook.
@@ -18,9 +18,6 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "passbook", version, propagate_version = true)]
 pub(crate) struct Cli {
-    /// How to print data.
-    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
-    pub(crate) output: Output,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -48,6 +45,20 @@ pub(crate) struct Dir {
 impl Dir {
     pub(crate) fn path(&self) -> &Path {
         &self.dir
+    }
+
+    /// The stack that is ready there and its supervisor, or else what there
+    /// is instead. The file alone proves nothing: a killed one leaves it.
+    pub(crate) fn stack(&self) -> Result<Result<(u32, StackFile), String>> {
+        let dir = self.dir.display();
+        let Some(supervisor) = devstack::supervisor(&self.dir)? else {
+            return Ok(Err(format!(
+                "no stack runs in {dir}: `passbook dev up --dir {dir}` starts one"
+            )));
+        };
+        let file = StackFile::find(&self.dir)?.filter(|file| file.supervisor == supervisor);
+        let instead = || format!("the stack in {dir} is starting or stopping (pid {supervisor})");
+        Ok(file.map(|file| (supervisor, file)).ok_or_else(instead))
     }
 }
 
@@ -78,19 +89,31 @@ pub(crate) struct Verify {
         requires = "account_database_url"
     )]
     transaction_database_url: Option<String>,
+    #[command(flatten)]
+    format: Format,
 }
 
 impl Verify {
-    pub(crate) async fn run(self, output: Output) -> Result<std::process::ExitCode> {
-        let (account, transaction) =
-            match self.account_database_url.zip(self.transaction_database_url) {
-                Some(urls) => urls,
-                None => {
-                    let stack = StackFile::read(self.dir.path())
-                        .context("no database URLs are given, so the stack's are needed")?;
-                    (stack.databases.account, stack.databases.transaction)
-                }
-            };
-        verify::run(&account, &transaction, output).await
+    pub(crate) async fn run(self) -> Result<std::process::ExitCode> {
+        let given = self.account_database_url.zip(self.transaction_database_url);
+        let (account, transaction) = match given {
+            Some(urls) => urls,
+            None => {
+                let databases =
+                    databases_of_stack(&self.dir).context("no database URLs are given")?;
+                (databases.account, databases.transaction)
+            }
+        };
+        verify::run(&account, &transaction, self.format.output).await
     }
+}
+
+fn databases_of_stack(dir: &Dir) -> Result<Databases> {
+    let (supervisor, file) = dir.stack()?.map_err(Error::msg)?;
+    let dir = dir.path().display();
+    ensure!(
+        devstack::alive(supervisor),
+        "the stack in {dir} was killed: `passbook dev up --dir {dir}` starts it again"
+    );
+    Ok(file.databases)
 }

@@ -2,20 +2,36 @@
 //! each with the seconds since the start.
 
 use std::{
-    fmt,
+    env, fmt,
     io::{self, IsTerminal},
     time::Instant,
 };
 
+use anyhow::{Context, Result};
 use tracing_subscriber::{
     EnvFilter,
     fmt::{format::Writer, time::FormatTime},
 };
 
+const LEVELS: &str = "PASSBOOK_LOG";
+
 /// Starts logging; PASSBOOK_LOG sets what is logged.
-pub(crate) fn init() {
-    let filter = EnvFilter::try_from_env("PASSBOOK_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,passbook=info,devstack=info"));
+///
+/// # Errors
+/// When PASSBOOK_LOG can't be understood; errors are logged all the same.
+pub(crate) fn init() -> Result<()> {
+    let default = || EnvFilter::new("warn,passbook=info,devstack=info");
+    let asked = env::var_os(LEVELS).map_or_else(
+        || Ok(default()),
+        |levels| {
+            let filter = EnvFilter::try_new(levels.to_string_lossy());
+            filter.with_context(|| format!("{LEVELS}: {levels:?} is no filter"))
+        },
+    );
+    let (filter, outcome) = match asked {
+        Ok(filter) => (filter, Ok(())),
+        Err(error) => (default(), Err(error)),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -23,6 +39,7 @@ pub(crate) fn init() {
         .with_timer(SinceStart(Instant::now()))
         .with_target(false)
         .init();
+    outcome
 }
 
 struct SinceStart(Instant);

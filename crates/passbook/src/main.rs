@@ -7,6 +7,7 @@
 mod bound_exec;
 mod cli;
 mod completion;
+mod database;
 mod dev;
 mod logs;
 mod migrate;
@@ -15,7 +16,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
@@ -24,10 +25,23 @@ const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logs::init();
-    run(cli).unwrap_or_else(|error| {
-        tracing::error!("{error:#}");
+    logs::init().and_then(|()| run(cli)).unwrap_or_else(|error| {
+        tracing::error!("{}", causes(&error));
         ExitCode::from(FAILED)
+    })
+}
+
+/// An error and its causes, without those that the one before told already:
+/// sqlx's do.
+fn causes(error: &Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
+        if told.is_empty() {
+            cause
+        } else if told.ends_with(&cause) {
+            told
+        } else {
+            format!("{told}: {cause}")
+        }
     })
 }
 
@@ -36,10 +50,28 @@ fn run(cli: Cli) -> Result<ExitCode> {
     // be started from a thread that lives as long as the process.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match cli.command {
-        Command::Dev(command) => runtime.block_on(dev::run(command, cli.output)),
-        Command::Migrate(migrate) => runtime.block_on(migrate.run(cli.output)),
-        Command::Verify(verify) => runtime.block_on(verify.run(cli.output)),
+        Command::Dev(command) => runtime.block_on(dev::run(command)),
+        Command::Migrate(migrate) => runtime.block_on(migrate.run()),
+        Command::Verify(verify) => runtime.block_on(verify.run()),
         Command::Completion(completion) => completion.run(),
         Command::BoundExec(bound) => bound.run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let refused = sqlx::Error::Io(io::Error::other("connection refused"));
+        let error = anyhow!(refused).context("the account database");
+        let told = "the account database: error communicating with database: connection refused";
+        assert_eq!(causes(&error), told);
+        assert_eq!(causes(&anyhow!("inner").context("outer")), "outer: inner");
     }
 }

@@ -11,7 +11,10 @@ use sqlx::{
     migrate::{Migrate as _, Migrator},
 };
 
-use crate::output::{self, Output};
+use crate::{
+    database,
+    output::{self, Format, Output},
+};
 
 static ACCOUNT: Migrator = sqlx::migrate!("../../migrations/account");
 static TRANSACTION: Migrator = sqlx::migrate!("../../migrations/transaction");
@@ -37,6 +40,8 @@ pub(crate) struct Migrate {
     /// URL of the report-service's database, as its owner.
     #[arg(long, value_name = "URL", env = "PASSBOOK_REPORT_DATABASE_URL", hide_env_values = true)]
     report_database_url: Option<String>,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// A migration that was applied in this run.
@@ -48,7 +53,7 @@ struct Applied {
 }
 
 impl Migrate {
-    pub(crate) async fn run(self, output: Output) -> Result<ExitCode> {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
         let databases = [
             ("account", self.account_database_url, &ACCOUNT),
             ("transaction", self.transaction_database_url, &TRANSACTION),
@@ -64,7 +69,7 @@ impl Migrate {
             let now = migrate(database, &url, migrations).await;
             applied.extend(now.with_context(|| format!("migrating the {database} database"))?);
         }
-        match output {
+        match self.format.output {
             Output::Json => output::json(&applied)?,
             Output::Table if applied.is_empty() => output::line("nothing to apply")?,
             Output::Table => output::table(
@@ -80,7 +85,7 @@ impl Migrate {
 }
 
 async fn migrate(database: &'static str, url: &str, migrations: &Migrator) -> Result<Vec<Applied>> {
-    let mut connection = PgConnection::connect(url).await?;
+    let mut connection = database::connect(url).await?;
     let before = applied_versions(&mut connection, migrations).await?;
     migrations.run(&mut connection).await?;
     let after = applied_versions(&mut connection, migrations).await?;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::Result;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 
@@ -14,6 +14,14 @@ pub(crate) enum Output {
     Table,
     /// One JSON document, for programs.
     Json,
+}
+
+/// The choice of that form, of commands that print data.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Format {
+    /// How to print data.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
 }
 
 /// Prints one JSON document.

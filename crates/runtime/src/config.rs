@@ -69,7 +69,7 @@ pub struct ProcessConfig {
     #[arg(long, env = "PASSBOOK_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
     /// After SIGTERM, how long what is in hand may take before it is abandoned.
-    #[arg(long, env = "PASSBOOK_GRACE_PERIOD", value_parser = parse_duration, default_value = "20s")]
+    #[arg(long, env = "PASSBOOK_GRACE_PERIOD", value_parser = parse_duration, value_name = "DURATION", default_value = "20s")]
     pub grace_period: Duration,
 }
 
@@ -79,12 +79,13 @@ pub struct DatabaseConfig {
     /// PostgreSQL connection URL. It holds a password: give it by environment, not as a flag.
     #[arg(long, env = "PASSBOOK_DATABASE_URL", hide_env_values = true)]
     pub database_url: Secret,
-    /// Connections at most.
+    /// Connections at most: 1 to 1000.
     #[arg(long, env = "PASSBOOK_DATABASE_CONNECTIONS", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections: u32,
-    /// How long a request waits for a free connection, or for the database to come back.
-    #[arg(long, env = "PASSBOOK_DATABASE_TIMEOUT", value_parser = parse_duration, default_value = "5s")]
+    /// How long to wait for a free connection, or for the database to come back, before a
+    /// request is answered with 503 and a worker tries again.
+    #[arg(long, env = "PASSBOOK_DATABASE_TIMEOUT", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
     pub database_timeout: Duration,
 }
 
@@ -105,17 +106,17 @@ pub struct NatsConfig {
     /// NATS password: give it by environment, not as a flag.
     #[arg(long, env = "PASSBOOK_NATS_PASSWORD", hide_env_values = true, requires = "nats_user")]
     pub nats_password: Option<Secret>,
-    /// How long one attempt to connect may take.
-    #[arg(long, env = "PASSBOOK_NATS_CONNECT_TIMEOUT", value_parser = parse_duration, default_value = "5s")]
+    /// How long one attempt to connect may take, such as 250ms, 5s or 2m.
+    #[arg(long, env = "PASSBOOK_NATS_CONNECT_TIMEOUT", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
     pub nats_connect_timeout: Duration,
     /// How long to wait between attempts to connect.
-    #[arg(long, env = "PASSBOOK_NATS_RECONNECT_WAIT", value_parser = parse_duration, default_value = "2s")]
+    #[arg(long, env = "PASSBOOK_NATS_RECONNECT_WAIT", value_parser = parse_duration, value_name = "DURATION", default_value = "2s")]
     pub nats_reconnect_wait: Duration,
     /// Attempts in a row before the process gives up and ends, for instance 10. Unlimited when
     /// left out.
     #[arg(long, env = "PASSBOOK_NATS_MAX_RECONNECTS")]
     pub nats_max_reconnects: Option<usize>,
-    /// Copies of each stream and consumer that the broker keeps: 1, or 3 on a cluster.
+    /// Copies of each stream and consumer that the broker keeps: 1, or 3 or 5 on a cluster.
     #[arg(long, env = "PASSBOOK_STREAM_REPLICAS", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=5))]
     pub stream_replicas: u8,
@@ -124,11 +125,11 @@ pub struct NatsConfig {
 /// The loop that pulls messages.
 #[derive(Debug, Clone, Args)]
 pub struct WorkerConfig {
-    /// Messages taken at once at most.
+    /// Messages taken at once at most: 1 to 5000.
     #[arg(long, env = "PASSBOOK_WORKER_BATCH", default_value_t = 500,
           value_parser = clap::value_parser!(u16).range(1..=5000))]
     pub worker_batch: u16,
-    /// Loops for each consumer in this process.
+    /// Loops for each consumer in this process: 1 to 32.
     #[arg(long, env = "PASSBOOK_WORKERS", default_value_t = 2,
           value_parser = clap::value_parser!(u8).range(1..=32))]
     pub workers: u8,

@@ -143,7 +143,10 @@ pub async fn watch_nats(
         health.set("nats", (!connected).then(|| "not connected".to_owned()));
         let flushed = tokio::time::timeout(EVERY, client.flush()).await;
         if let Ok(Err(error)) = flushed {
-            anyhow::bail!("the NATS client is gone: {error}");
+            anyhow::bail!(
+                "the NATS client is gone ({error}): it used up PASSBOOK_NATS_MAX_RECONNECTS, or \
+                 met a message that it can't read"
+            );
         }
         let _ = stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
     }

@@ -17,10 +17,11 @@ use hyper_util::{
     server::{conn::auto::Builder, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -92,12 +93,16 @@ async fn read(body: Body) -> Result<Vec<u8>, Problem> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // A derived struct would also take an array of its fields by position.
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
+            Ok(_) => INVALID_FIELD.because("The body must be a JSON object."),
+            Err(error) => MALFORMED_JSON.because(format!("{error}.")),
+        });
+    }
     let json = &mut serde_json::Deserializer::from_slice(bytes);
     let parsed: Result<T, _> = serde_path_to_error::deserialize(&mut *json);
-    // A derived struct would also take an array of its fields by position.
-    let object = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     match parsed {
-        Ok(_) if !object => Err(INVALID_FIELD.because("The body must be a JSON object.")),
         Ok(body) => match json.end() {
             Ok(()) => Ok(body),
             Err(error) => Err(MALFORMED_JSON.because(format!("{error}."))),
@@ -152,6 +157,7 @@ pub fn with_defaults<S: Clone + Send + Sync + 'static>(
 
 /// Serves until `draining` is cancelled and `drain_delay` has passed, then
 /// closes the listener and lets running requests finish, for at most `grace`.
+/// Gives what is left of `grace`.
 ///
 /// # Errors
 /// If requests still ran after `grace`.
@@ -161,7 +167,7 @@ pub async fn serve(
     draining: CancellationToken,
     drain_delay: Duration,
     grace: Duration,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Duration> {
     let mut server = Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     server.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEAD_TIMEOUT));
@@ -189,9 +195,11 @@ pub async fn serve(
         });
     }
     drop(listener);
+    let closed = Instant::now();
     tokio::time::timeout(grace, connections.shutdown())
         .await
-        .map_err(|_| anyhow::anyhow!("requests still ran {grace:?} after the listener closed"))
+        .map_err(|_| anyhow::anyhow!("requests still ran {grace:?} after the listener closed"))?;
+    Ok(grace.saturating_sub(closed.elapsed()))
 }
 
 /// The next connection, once there is a place for it.

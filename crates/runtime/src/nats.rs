@@ -17,7 +17,10 @@ pub fn servers(config: &NatsConfig) -> anyhow::Result<Vec<ServerAddr>> {
         .nats_url
         .expose()
         .split(',')
-        .map(|server| server.trim().parse())
+        .map(|server| match server.trim() {
+            "" => Err(std::io::Error::from(std::io::ErrorKind::InvalidInput)),
+            address => address.parse(),
+        })
         .collect::<Result<_, _>>()
         .context("PASSBOOK_NATS_URL must be addresses like nats://host:4222, separated by commas")
 }

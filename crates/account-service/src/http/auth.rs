@@ -83,7 +83,16 @@ impl Auth {
         let (key, validation) = &*self.0;
         let claims = jsonwebtoken::decode::<Claims>(token, key, validation)
             .map_err(|error| {
-                UNAUTHENTICATED.because(format!("The token was not accepted: {error}."))
+                UNAUTHENTICATED.because(match error.kind() {
+                    ErrorKind::ExpiredSignature => "The token has expired.",
+                    ErrorKind::ImmatureSignature => "The token is not valid yet.",
+                    ErrorKind::InvalidSignature => "The token's signature is not the issuer's.",
+                    ErrorKind::InvalidIssuer | ErrorKind::InvalidAudience => {
+                        "The token is of another issuer, or for another audience."
+                    }
+                    ErrorKind::InvalidAlgorithm => "The token must be signed with EdDSA (Ed25519).",
+                    _ => "The token is no JWT with the claims sub, role, iss, aud and exp.",
+                })
             })?
             .claims;
         let role = match claims.role.as_str() {

@@ -9,6 +9,8 @@ use contract::RecordId;
 use super::Api;
 use crate::{record::Record, settled::Wait, store};
 
+/// A look at the record may take this long, though the wait be shorter.
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 /// What is left of a wait when the process is to end.
 const LAST_MOMENTS: Duration = Duration::from_secs(1);
 
@@ -36,10 +38,15 @@ pub(super) async fn settled(
     let mut told = false;
     loop {
         // Before the wait: the news may have come before it began.
-        match store::find_record(&api.pool, id).await {
-            Ok(Some((record, _))) if record.settlement.is_some() => return Some(record),
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, record.id = %id, "a waiting client's record"),
+        let left = deadline.saturating_duration_since(Instant::now());
+        let look = store::find_record(&api.pool, id);
+        match tokio::time::timeout(left.max(SHORTEST_LOOK), look).await {
+            Ok(Ok(Some((record, _)))) if record.settlement.is_some() => return Some(record),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, record.id = %id, "a waiting client's record");
+            }
+            Err(_) => return None,
         }
         if told {
             // Settled, and it can't be read: looking again at once would not change that.

@@ -2,6 +2,7 @@
 //! every figure.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     process::ExitCode,
     time::Instant,
@@ -11,10 +12,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 use devstack::{FrontPort, StackFile};
 use reqwest::{Client, RequestBuilder};
+use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::up::{After, StackArguments, with_stack};
+use crate::output::{self, Format, Output};
 
 /// Start everything, move some money, check every figure, stop everything.
 ///
@@ -26,28 +29,65 @@ pub(crate) struct Demo {
     /// Port of the API on 127.0.0.1; 0 is any free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
+    #[command(flatten)]
+    format: Format,
 }
 
 impl Demo {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let options = self.stack.options(FrontPort::Exactly(self.port))?;
         with_stack(options, async |file| {
-            Ok(After::Stop(move_money(file, &mut io::stdout()).await?))
+            let outcome = match self.format.output {
+                Output::Table => move_money(file, &mut io::stdout()).await?,
+                Output::Json => {
+                    let outcome = move_money(file, &mut io::stderr()).await?;
+                    output::json(&outcome)?;
+                    outcome
+                }
+            };
+            Ok(After::Stop(outcome.code()))
         })
         .await
     }
+}
+
+/// What was done, and whether every figure was right.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    right: bool,
+    steps: Vec<Done>,
+}
+
+impl Outcome {
+    pub(super) fn code(&self) -> ExitCode {
+        if self.right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// A step that was done.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Done {
+    step: &'static str,
+    right: bool,
+    status: u16,
+    replayed: bool,
+    /// What the answer had to hold.
+    expected: BTreeMap<&'static str, Value>,
+    answer: Value,
+    milliseconds: u128,
 }
 
 /// Opens an account, deposits and withdraws, and prints each step to `out`.
 ///
 /// # Errors
 /// When the API can't be reached.
-pub(super) async fn move_money(file: &StackFile, out: &mut dyn Write) -> Result<ExitCode> {
+pub(super) async fn move_money(file: &StackFile, out: &mut dyn Write) -> Result<Outcome> {
     let mut teller = Teller {
         http: Client::builder().no_proxy().build()?,
         url: format!("{}/v1/accounts", file.api),
         token: file.tokens.teller.clone(),
-        wrong: false,
+        steps: Vec::new(),
         out,
     };
     let open = teller.http.post(&teller.url).json(&json!({ "currency": "KRW" }));
@@ -57,17 +97,17 @@ pub(super) async fn move_money(file: &StackFile, out: &mut dyn Write) -> Result<
         teller.url = format!("{}/{id}", teller.url);
         teller.deposit_and_withdraw().await?;
     }
-    let done =
-        if teller.wrong { "✗ some figures are wrong" } else { "✓ every figure is right" };
+    let right = teller.steps.iter().all(|step| step.right);
+    let done = if right { "✓ every figure is right" } else { "✗ some figures are wrong" };
     writeln!(teller.out, "{done}")?;
-    Ok(if teller.wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(Outcome { right, steps: teller.steps })
 }
 
 struct Teller<'a> {
     http: Client,
     url: String,
     token: String,
-    wrong: bool,
+    steps: Vec<Done>,
     out: &'a mut dyn Write,
 }
 
@@ -135,13 +175,12 @@ impl Teller<'_> {
         let status = answer.status();
         let replayed = answer.headers().contains_key("Idempotent-Replayed");
         let text = answer.text().await.context(step.asked)?;
-        let took = clock.elapsed().as_millis();
+        let milliseconds = clock.elapsed().as_millis();
         let body: Value = serde_json::from_str(&text).unwrap_or_default();
 
         let right = status.is_success()
             && replayed == step.replayed
             && step.expected.iter().all(|(field, value)| body.get(field) == Some(value));
-        self.wrong |= !right;
         let shown = step.expected.iter().map(|(field, value)| {
             let came = body.get(field).unwrap_or(&Value::Null);
             let came = came.as_str().map_or_else(|| came.to_string(), str::to_owned);
@@ -158,10 +197,19 @@ impl Teller<'_> {
         }
         let mark = if right { "✓" } else { "✗" };
         let (asked, shown) = (step.asked, shown.join(", "));
-        writeln!(self.out, "{mark} {asked:<26} {} {shown}  ({took} ms)", status.as_u16())?;
+        writeln!(self.out, "{mark} {asked:<26} {} {shown}  ({milliseconds} ms)", status.as_u16())?;
         if !status.is_success() {
             writeln!(self.out, "  {text}")?;
         }
+        self.steps.push(Done {
+            step: step.asked,
+            right,
+            status: status.as_u16(),
+            replayed,
+            expected: step.expected.into_iter().collect(),
+            answer: body.clone(),
+            milliseconds,
+        });
         Ok(body)
     }
 }

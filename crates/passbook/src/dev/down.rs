@@ -23,7 +23,9 @@ const GONE_WITHIN: Duration = Duration::from_secs(100);
 pub(crate) struct Down {
     #[command(flatten)]
     dir: Dir,
-    /// Then remove all data, wherever it is.
+    /// Then remove what the stack kept in DIR: its data, secrets and logs, and
+    /// DIR itself unless there is something else in it. PostgreSQL's data is
+    /// removed too where it had to be put under /var/tmp, as its log told.
     #[arg(long)]
     remove_data: bool,
 }

@@ -13,8 +13,6 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::output::Output;
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Up(up::Up),
@@ -23,11 +21,11 @@ pub(crate) enum Command {
     Status(status::Status),
 }
 
-pub(crate) async fn run(command: Command, output: Output) -> Result<ExitCode> {
+pub(crate) async fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Up(up) => up.run(output).await,
+        Command::Up(up) => up.run().await,
         Command::Demo(demo) => demo.run().await,
         Command::Down(down) => down.run().await,
-        Command::Status(status) => status.run(output).await,
+        Command::Status(status) => status.run().await,
     }
 }

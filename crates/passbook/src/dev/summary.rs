@@ -1,12 +1,15 @@
 //! What a person needs to know of a stack that is ready.
 
+use std::path::Path;
+
 use anyhow::Result;
 use devstack::StackFile;
 
 use crate::output::{self, Output};
 
-/// Prints addresses, processes, and a first request to paste.
-pub(super) fn print(file: &StackFile, output: Output) -> Result<()> {
+/// Prints addresses, processes, a first request to paste, and how to stop a
+/// stack that is in the background.
+pub(super) fn print(file: &StackFile, detached_dir: Option<&Path>, output: Output) -> Result<()> {
     if output == Output::Json {
         return output::json(file);
     }
@@ -47,5 +50,7 @@ curl -sS {api}/v1/accounts -H 'Content-Type: application/json' -d '{{\"currency\
 ",
         token = file.tokens.teller,
         api = file.api,
-    ))
+    ))?;
+    let Some(dir) = detached_dir else { return Ok(()) };
+    output::line(&format!("Stop everything:\npassbook dev down --dir {}\n", dir.display()))
 }

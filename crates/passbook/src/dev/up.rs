@@ -1,6 +1,10 @@
 //! `passbook dev up`
 
-use std::{env, io, path::PathBuf, process::ExitCode};
+use std::{
+    env, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -8,7 +12,10 @@ use devstack::{FrontPort, Options, Replicas, Stack, StackFile};
 use tokio_util::sync::CancellationToken;
 
 use super::{demo, detach, signals::Signals, summary};
-use crate::{cli::Dir, output::Output};
+use crate::{
+    cli::Dir,
+    output::{Format, Output},
+};
 
 const DEFAULT_PORT: u16 = 8080;
 
@@ -25,8 +32,8 @@ pub(crate) struct Up {
     /// any free one when that is taken.
     #[arg(long)]
     port: Option<u16>,
-    /// Go on in the background once everything is ready; `passbook dev down`
-    /// ends it.
+    /// Go on in the background once everything is ready; `passbook dev down
+    /// --dir DIR` ends it.
     #[arg(long)]
     detach: bool,
     /// Move some money once everything is ready.
@@ -35,6 +42,8 @@ pub(crate) struct Up {
     /// This process is the one in the background.
     #[arg(long, hide = true, conflicts_with = "detach")]
     detached: bool,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// What a stack is made of.
@@ -78,11 +87,13 @@ impl StackArguments {
 }
 
 impl Up {
-    pub(crate) async fn run(self, output: Output) -> Result<ExitCode> {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        let output = self.format.output;
         if self.detach {
             let mut signals = Signals::catch()?;
-            let file = detach::start(self.stack.dir.path(), &mut signals).await?;
-            return ready(&file, output, self.demo).await;
+            let dir = self.stack.dir.path();
+            let file = detach::start(dir, &mut signals).await?;
+            return ready(&file, Some(dir), output, self.demo).await;
         }
         if self.detached {
             // Out of the caller's session: its terminal's signals end here.
@@ -93,7 +104,7 @@ impl Up {
         let show = !self.detached;
         with_stack(options, async |file| {
             if show {
-                ready(file, output, self.demo).await?;
+                ready(file, None, output, self.demo).await?;
             }
             Ok(After::Stay)
         })
@@ -101,17 +112,24 @@ impl Up {
     }
 }
 
-/// Shows what is ready.
-async fn ready(file: &StackFile, output: Output, demo: bool) -> Result<ExitCode> {
-    summary::print(file, output)?;
+/// Shows what is ready. A stack in the background has to be stopped by its
+/// folder, `detached_dir`.
+async fn ready(
+    file: &StackFile,
+    detached_dir: Option<&Path>,
+    output: Output,
+    demo: bool,
+) -> Result<ExitCode> {
+    summary::print(file, detached_dir, output)?;
     if !demo {
         return Ok(ExitCode::SUCCESS);
     }
     // Nothing but the one document goes to a program.
-    match output {
-        Output::Table => demo::move_money(file, &mut io::stdout()).await,
-        Output::Json => demo::move_money(file, &mut io::stderr()).await,
-    }
+    let outcome = match output {
+        Output::Table => demo::move_money(file, &mut io::stdout()).await?,
+        Output::Json => demo::move_money(file, &mut io::stderr()).await?,
+    };
+    Ok(outcome.code())
 }
 
 /// What becomes of a stack once it was used.

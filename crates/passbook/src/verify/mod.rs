@@ -15,9 +15,9 @@ mod report;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 
-use crate::output::Output;
+use crate::{database, output::Output};
 use report::Report;
 
 /// Checks, prints what was compared and found. Exit code 1 on a finding.
@@ -28,7 +28,7 @@ pub(crate) async fn run(account_url: &str, ledger_url: &str, output: Output) -> 
     let mut accounts = snapshot(account_url).await.context("the account database")?;
     let mut ledger = snapshot(ledger_url).await.context("the transaction database")?;
     // Outside the snapshot, to look again for what was missing in it.
-    let mut latest = PgConnection::connect(account_url).await.context("the account database")?;
+    let mut latest = database::connect(account_url).await.context("the account database")?;
     let mut report = Report::default();
     records::compare(&mut accounts, &mut ledger, &mut latest, &mut report).await?;
     balances::compare(&mut accounts, &mut ledger, &mut latest, &mut report).await?;
@@ -38,7 +38,7 @@ pub(crate) async fn run(account_url: &str, ledger_url: &str, output: Output) -> 
 
 /// A connection that sees the database as it is now, for as long as it lasts.
 async fn snapshot(url: &str) -> Result<PgConnection> {
-    let mut connection = PgConnection::connect(url).await?;
+    let mut connection = database::connect(url).await?;
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1")
         .execute(&mut connection)
         .await?;

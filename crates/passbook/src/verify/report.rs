@@ -68,7 +68,11 @@ impl Default for Report {
                 "balance = sum of applied transactions, numbered 1, 2, 3 … without a gap",
                 "accounts",
             ),
-            agreed: Check::new("agreed", "a settled record says what the ledger says", "records"),
+            agreed: Check::new(
+                "agreed",
+                "a settled record says what the ledger says, a PENDING one asks for what it decided",
+                "records",
+            ),
             projected: Check::new(
                 "projected",
                 "a shown balance is one that the ledger had at that number",
