@@ -15,18 +15,13 @@ pub mod store;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Context;
 use clap::Parser;
-use contract::{ConsumerSpec, DEAD_LETTER, TRANSACTION, consumers};
+use contract::{DEAD_LETTER, TRANSACTION, consumers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use runtime::{
-    admin,
-    config::{DatabaseConfig, NatsConfig, ProcessConfig, WorkerConfig, parse_duration},
-    health::{self, Health, Need},
-    nats, postgres, streams,
-    tasks::Tasks,
-    telemetry,
-    worker::Worker,
+    config::{ServiceConfig, parse_duration},
+    health::Need,
+    service::{Identity, Service},
 };
 use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -73,18 +68,9 @@ pub struct Config {
     /// each time, up to ten minutes.
     #[arg(long, env = "PASSBOOK_REDRIVE_AFTER", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
     pub redrive_after: Duration,
-    /// What any process has.
+    /// What any service has.
     #[command(flatten)]
-    pub process: ProcessConfig,
-    /// The service's database.
-    #[command(flatten)]
-    pub database: DatabaseConfig,
-    /// The broker.
-    #[command(flatten)]
-    pub nats: NatsConfig,
-    /// The loop that pulls results.
-    #[command(flatten)]
-    pub worker: WorkerConfig,
+    pub service: ServiceConfig,
 }
 
 impl Config {
@@ -93,8 +79,7 @@ impl Config {
     /// # Errors
     /// Names the setting.
     pub fn check(&self) -> anyhow::Result<()> {
-        postgres::options(&self.database)?;
-        nats::servers(&self.nats)?;
+        self.service.check()?;
         self.auth().map(drop)
     }
 
@@ -127,64 +112,36 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let auth = config.auth()?;
-    let health = Health::default();
-    health.expect("postgres", Need::Required);
-    // Without the broker requests are still accepted: their commands are sent later.
-    health.expect("nats", Need::Degraded);
-    let pool = postgres::pool(&config.database, "account-service")?;
-    let client = nats::connect(&config.nats, "account-service", "_INBOX_account").await?;
-    let jetstream = nats::jetstream(&client);
-    let grace = config.process.grace_period;
+    let identity = Identity {
+        name: "account-service",
+        inbox_prefix: "_INBOX_account",
+        // Without the broker requests are still accepted: their commands are sent later.
+        broker: Need::Degraded,
+    };
+    let mut service =
+        Service::start(identity, &config.service, listeners.admin, metrics, &stop).await?;
+    let grace = config.service.process.grace_period;
+    let (pool, client, jetstream) =
+        (service.pool.clone(), service.client.clone(), service.jetstream.clone());
     let settled = Settled::new(client.clone(), config.most_waiting);
     let (dispatch, commands) = dispatch::channel();
 
-    // Everything but the API stops after it: a request in hand may still need all of it.
-    let finished = CancellationToken::new();
-    let mut tasks = Tasks::new(finished.clone());
-    tasks.spawn(
-        "admin port",
-        admin::serve(
-            listeners.admin,
-            health.clone(),
-            metrics.clone(),
-            stop.clone(),
-            finished.clone(),
-        ),
-    );
-    tasks.spawn(
-        "postgres watch",
-        health::watch_postgres(health.clone(), pool.clone(), finished.clone()),
-    );
-    tasks.spawn("nats watch", health::watch_nats(health.clone(), client.clone(), finished.clone()));
-    tasks.spawn("metrics upkeep", telemetry::upkeep(metrics.clone(), finished.clone()));
-    tasks.spawn("settled records", settled.clone().listen(finished.clone()));
+    // All of it stops after the API: a request in hand may still need it.
+    let finished = service.finished.clone();
+    service.keep_streams(&[TRANSACTION, DEAD_LETTER]);
+    service.tasks.spawn("settled records", settled.clone().listen(finished.clone()));
     let look = settled::look(settled.clone(), pool.clone(), finished.clone());
-    tasks.spawn("look for settled records", look);
+    service.tasks.spawn("look for settled records", look);
     let redrive =
         Redrive::new(pool.clone(), client.clone(), jetstream.clone(), config.redrive_after);
-    tasks.spawn("redrive", redrive.run(finished.clone()));
-    let replicas = config.nats.stream_replicas;
-    let others = &[TRANSACTION, DEAD_LETTER];
-    tasks.spawn("streams", streams::keep(jetstream.clone(), others, replicas, finished.clone()));
+    service.tasks.spawn("redrive", redrive.run(finished.clone()));
     let handler = Arc::new(SettleRecords { pool: pool.clone(), settled: settled.clone() });
-    let consumer = ConsumerSpec::named(consumers::ACCOUNT_RESULT)
-        .context("a consumer of the contract's table")?;
-    health.expect(consumer.name, Need::Degraded);
-    for _ in 0..config.worker.workers {
-        let worker = Worker {
-            client: client.clone(),
-            jetstream: jetstream.clone(),
-            consumer,
-            stream_replicas: replicas,
-            config: config.worker.clone(),
-            health: health.clone(),
-            handler: Arc::clone(&handler),
-        };
-        tasks.spawn(consumer.name, worker.run(finished.clone()));
+    for worker in service.workers(consumers::ACCOUNT_RESULT, Need::Degraded, &handler)? {
+        service.tasks.spawn(consumers::ACCOUNT_RESULT, worker.run(finished.clone()));
     }
 
     let api = Api {
-        pool: pool.clone(),
+        pool,
         dispatch,
         settled,
         auth,
@@ -192,29 +149,20 @@ pub async fn run(
         permits: Arc::new(Semaphore::new(usize::try_from(config.most_requests)?)),
         draining: stop.clone(),
     };
-    let serving = runtime::http::serve(
-        listeners.api,
-        http::router(api),
-        stop.clone(),
-        config.drain_delay,
-        grace,
-    );
+    let serving =
+        runtime::http::serve(listeners.api, http::router(api), stop, config.drain_delay, grace);
     // Ends by itself when the API, which holds the only sender, is gone.
-    let mut sending = tokio::spawn(commands.run(client.clone(), jetstream));
+    let mut sending = tokio::spawn(commands.run(client, jetstream));
     let served = tokio::select! {
         served = serving => served,
-        early = tasks.watch(std::future::pending()) => early.map(|()| grace),
-        early = &mut sending => {
-            Err(anyhow::anyhow!("sending commands ended early: {early:?}"))
-        }
+        early = service.tasks.watch(std::future::pending()) => early.map(|()| grace),
+        early = &mut sending => Err(anyhow::anyhow!("sending commands ended early: {early:?}")),
     };
     // One grace period for all of it, from the moment the listener is closed.
     let deadline = Instant::now() + *served.as_ref().unwrap_or(&LAST_MOMENTS);
     if !sending.is_finished() && tokio::time::timeout_at(deadline, sending).await.is_err() {
         tracing::warn!("some commands were not sent; the redrive of another replica will");
     }
-    let ended = tasks.finish(deadline.saturating_duration_since(Instant::now())).await;
-    nats::flush(&client).await;
-    postgres::close(&pool).await;
+    let ended = service.end(deadline).await;
     served.and(ended)
 }

@@ -13,10 +13,10 @@ async fn main() -> ExitCode {
 }
 
 async fn start(config: Config) -> anyhow::Result<()> {
-    let metrics = runtime::telemetry::start(&config.process)?;
+    let metrics = runtime::telemetry::start(&config.service.process)?;
     config.check()?;
     let stop = runtime::tasks::stop_on_signal()?;
-    let (api, admin) = (config.listen, config.process.admin_listen);
+    let (api, admin) = (config.listen, config.service.process.admin_listen);
     let listeners = Listeners {
         api: TcpListener::bind(api)
             .await

@@ -135,6 +135,35 @@ pub struct WorkerConfig {
     pub workers: u8,
 }
 
+/// Everything that any service of ours has.
+#[derive(Debug, Clone, Args)]
+pub struct ServiceConfig {
+    /// Logs, the admin port and the stop.
+    #[command(flatten)]
+    pub process: ProcessConfig,
+    /// The service's own database.
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    /// The broker.
+    #[command(flatten)]
+    pub nats: NatsConfig,
+    /// The loops that pull messages.
+    #[command(flatten)]
+    pub worker: WorkerConfig,
+}
+
+impl ServiceConfig {
+    /// Finds what can't be used, before a port is bound.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn check(&self) -> anyhow::Result<()> {
+        crate::postgres::options(&self.database)?;
+        crate::nats::servers(&self.nats)?;
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ pub mod nats;
 pub mod postgres;
 pub mod problem;
 pub mod publish;
+pub mod service;
 pub mod streams;
 pub mod tasks;
 pub mod telemetry;

@@ -13,10 +13,10 @@ async fn main() -> ExitCode {
 }
 
 async fn start(config: Config) -> anyhow::Result<()> {
-    let metrics = runtime::telemetry::start(&config.process)?;
-    config.check()?;
+    let metrics = runtime::telemetry::start(&config.service.process)?;
+    config.service.check()?;
     let stop = runtime::tasks::stop_on_signal()?;
-    let address = config.process.admin_listen;
+    let address = config.service.process.admin_listen;
     let admin = TcpListener::bind(address)
         .await
         .with_context(|| format!("PASSBOOK_ADMIN_LISTEN: listening on {address}"))?;

@@ -1,0 +1,133 @@
+//! What a service stands on while it runs: its database, the broker, its admin
+//! port, its health, and the tasks that look after them.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use async_nats::{Client, jetstream};
+use contract::ConsumerSpec;
+use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::PgPool;
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin,
+    config::ServiceConfig,
+    health::{self, Health, Need},
+    nats, postgres, streams,
+    tasks::Tasks,
+    telemetry,
+    worker::{Handler, Worker},
+};
+
+/// A service's name and what it can't be without.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity {
+    /// How it calls itself to the database and the broker.
+    pub name: &'static str,
+    /// The subjects that its broker user may get answers on.
+    pub inbox_prefix: &'static str,
+    /// Whether it can serve without the broker.
+    pub broker: Need,
+}
+
+/// A running service, less what is its own.
+#[derive(Debug)]
+pub struct Service {
+    /// Its database.
+    pub pool: PgPool,
+    /// The connection to the broker.
+    pub client: Client,
+    /// Streams of the broker.
+    pub jetstream: jetstream::Context,
+    /// What it says of itself.
+    pub health: Health,
+    /// Its tasks. They run until [`Service::end`].
+    pub tasks: Tasks,
+    /// Cancelled by [`Service::end`].
+    pub finished: CancellationToken,
+    config: ServiceConfig,
+}
+
+impl Service {
+    /// Starts the admin port and the connections. Neither the database nor the
+    /// broker has to be there yet.
+    ///
+    /// # Errors
+    /// If the configuration can't be used.
+    pub async fn start(
+        identity: Identity,
+        config: &ServiceConfig,
+        admin_listener: TcpListener,
+        metrics: PrometheusHandle,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let health = Health::default();
+        health.expect("postgres", Need::Required);
+        health.expect("nats", identity.broker);
+        let pool = postgres::pool(&config.database, identity.name)?;
+        let client = nats::connect(&config.nats, identity.name, identity.inbox_prefix).await?;
+        let finished = CancellationToken::new();
+        let mut tasks = Tasks::new(finished.clone());
+        let (stop, ended) = (stop.clone(), finished.clone());
+        let admin = admin::serve(admin_listener, health.clone(), metrics.clone(), stop, ended);
+        tasks.spawn("admin port", admin);
+        tasks.spawn("metrics upkeep", telemetry::upkeep(metrics, finished.clone()));
+        let watch = health::watch_postgres(health.clone(), pool.clone(), finished.clone());
+        tasks.spawn("postgres watch", watch);
+        let watch = health::watch_nats(health.clone(), client.clone(), finished.clone());
+        tasks.spawn("nats watch", watch);
+        let jetstream = nats::jetstream(&client);
+        Ok(Self { pool, client, jetstream, health, tasks, finished, config: config.clone() })
+    }
+
+    /// Looks after streams that the service only writes to.
+    pub fn keep_streams(&mut self, names: &'static [&'static str]) {
+        let replicas = self.config.nats.stream_replicas;
+        let keep = streams::keep(self.jetstream.clone(), names, replicas, self.finished.clone());
+        self.tasks.spawn("streams", keep);
+    }
+
+    /// The workers of a consumer, as many as are configured, to be run.
+    ///
+    /// # Errors
+    /// If the contract has no consumer of this name.
+    pub fn workers<H: Handler>(
+        &self,
+        consumer: &str,
+        need: Need,
+        handler: &Arc<H>,
+    ) -> anyhow::Result<Vec<Worker<H>>> {
+        let consumer = ConsumerSpec::named(consumer).context("a consumer of the contract")?;
+        self.health.expect(consumer.name, need);
+        let worker = |_| Worker {
+            client: self.client.clone(),
+            jetstream: self.jetstream.clone(),
+            consumer,
+            stream_replicas: self.config.nats.stream_replicas,
+            config: self.config.worker.clone(),
+            health: self.health.clone(),
+            handler: Arc::clone(handler),
+        };
+        Ok((0..self.config.worker.workers).map(worker).collect())
+    }
+
+    /// Ends the tasks, until `deadline`, and says goodbye to everybody.
+    ///
+    /// # Errors
+    /// If a task failed or did not end in time.
+    pub async fn end(self, deadline: Instant) -> anyhow::Result<()> {
+        let ended = self.tasks.finish(until(deadline)).await;
+        // Above all the acks of the last batch.
+        nats::flush(&self.client).await;
+        postgres::close(&self.pool).await;
+        ended
+    }
+}
+
+/// The time that is left.
+#[must_use]
+pub fn until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
