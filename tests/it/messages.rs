@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::{
+    AckKind,
+    consumer::{Consumer, pull},
+};
+use futures::StreamExt;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
-use tests::{Client, Stack, broker, checks, client::new_key, eventually};
+use tests::{Client, Stack, broker, checks, client::new_key, eventually, stack::signal};
 use uuid::Uuid;
 
 async fn reason_of(stack: &Stack, payload: &str) -> String {
@@ -68,6 +74,55 @@ async fn a_poison_message_of_the_largest_size_is_a_dead_letter_too() {
     let client = Client::teller(stack);
     let account = client.open_account("KRW").await;
     assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
+}
+
+#[tokio::test]
+async fn a_command_whose_deliveries_are_used_up_is_a_dead_letter_and_leaves_the_queue() {
+    let running = Stack::start("used-up").await;
+    let client = Client::teller(&running);
+    let account = client.open_account("KRW").await;
+    let settled = client.deposit(&account, "100").await;
+    let jetstream = broker::connect(&running).await;
+    let workers = ["transaction-service-0", "transaction-service-1"].map(|it| running.pid(it));
+    for pid in workers {
+        signal(pid, Signal::SIGSTOP);
+    }
+    let found = || jetstream.get_consumer_from_stream("deposit-consumer", "TRANSACTION");
+    eventually("nobody waits for commands", Duration::from_secs(10), || async {
+        let consumer: Consumer<pull::Config> = found().await.unwrap();
+        (consumer.cached_info().num_waiting == 0).then_some(())
+    })
+    .await;
+    let command = broker::command_of(&settled).to_string();
+    broker::publish(&jetstream, "transaction.deposit", &new_key(), command.clone()).await;
+    // As many workers as there are deliveries take it, and none of them settles it.
+    let consumer: Consumer<pull::Config> = found().await.unwrap();
+    for _ in 0..3 {
+        let mut one = consumer
+            .fetch()
+            .max_messages(1)
+            .expires(Duration::from_secs(5))
+            .messages()
+            .await
+            .unwrap();
+        let message = one.next().await.unwrap().unwrap();
+        message.ack_with(AckKind::Nak(Some(Duration::from_millis(10)))).await.unwrap();
+    }
+    for pid in workers {
+        signal(pid, Signal::SIGCONT);
+    }
+    let kept = eventually("it is a dead letter", Duration::from_secs(30), || async {
+        let letters = broker::dead_letters(&jetstream).await;
+        letters.into_iter().find(|(body, _)| body == command.as_bytes())
+    })
+    .await;
+    assert!(kept.1.contains("delivered 3 times"), "{}", kept.1);
+    for stream in ["TRANSACTION", "USED_UP"] {
+        eventually("the queue is empty", Duration::from_secs(10), || async {
+            (broker::stream(&jetstream, stream).await.state.messages == 0).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -15,5 +15,5 @@ pub use messages::{Command, Kind, MovementResult, Outcome, Reason};
 pub use money::{Amount, AmountError, Balance, Currency, UnknownCurrency};
 pub use topology::{
     CONSUMERS, ConsumerSpec, DEAD_LETTER, Retention, STREAMS, StreamSpec, TRANSACTION,
-    TRANSACTION_RESULT, consumers, subjects,
+    TRANSACTION_RESULT, USED_UP, consumers, subjects,
 };

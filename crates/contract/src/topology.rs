@@ -58,7 +58,7 @@ pub struct ConsumerSpec {
     pub filter: &'static str,
     /// How long a delivered message may stay unacked before it comes again.
     pub ack_wait: Duration,
-    /// How often a message is delivered at most.
+    /// How often a message is delivered at most; -1: until it is settled.
     pub max_deliver: i64,
     /// How many messages all its workers may hold unacked together.
     pub max_ack_pending: i64,
@@ -72,6 +72,10 @@ pub mod consumers {
     pub const WITHDRAWAL: &str = "withdrawal-consumer";
     /// The account-service's, of results.
     pub const ACCOUNT_RESULT: &str = "account-result-consumer";
+    /// The transaction-service's, of advisories about its commands.
+    pub const COMMANDS_USED_UP: &str = "commands-used-up-consumer";
+    /// The account-service's, of advisories about its results.
+    pub const RESULTS_USED_UP: &str = "results-used-up-consumer";
     /// The report-service's, of jobs.
     pub const JOB: &str = "job_cons";
 }
@@ -82,6 +86,9 @@ pub const TRANSACTION: &str = "TRANSACTION";
 pub const TRANSACTION_RESULT: &str = "TRANSACTION_RESULT";
 /// The stream of what could not be processed.
 pub const DEAD_LETTER: &str = "DEAD_LETTER";
+/// The stream of the server's advisories about messages that it delivers no
+/// more, because their deliveries are used up.
+pub const USED_UP: &str = "USED_UP";
 const JOB: &str = "job";
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -92,7 +99,7 @@ const ACK_WAIT: Duration = Duration::from_secs(30);
 const MANY: i64 = 20_000;
 
 /// Every stream.
-pub const STREAMS: [StreamSpec; 4] = [
+pub const STREAMS: [StreamSpec; 5] = [
     StreamSpec {
         name: TRANSACTION,
         subjects: &[subjects::DEPOSIT, subjects::WITHDRAWAL],
@@ -122,10 +129,17 @@ pub const STREAMS: [StreamSpec; 4] = [
         max_age: DAY.saturating_mul(90),
         duplicate_window: DUPLICATE_WINDOW,
     },
+    StreamSpec {
+        name: USED_UP,
+        subjects: &["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"],
+        retention: Retention::WorkQueue,
+        max_age: DAY.saturating_mul(90),
+        duplicate_window: DUPLICATE_WINDOW,
+    },
 ];
 
 /// Every durable consumer.
-pub const CONSUMERS: [ConsumerSpec; 4] = [
+pub const CONSUMERS: [ConsumerSpec; 6] = [
     ConsumerSpec {
         name: consumers::DEPOSIT,
         stream: TRANSACTION,
@@ -148,6 +162,23 @@ pub const CONSUMERS: [ConsumerSpec; 4] = [
         filter: "transaction.result.>",
         ack_wait: ACK_WAIT,
         max_deliver: 3,
+        max_ack_pending: MANY,
+    },
+    ConsumerSpec {
+        name: consumers::COMMANDS_USED_UP,
+        stream: USED_UP,
+        filter: "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.TRANSACTION.*",
+        ack_wait: ACK_WAIT,
+        // There is nothing behind this one: it is delivered until it is settled.
+        max_deliver: -1,
+        max_ack_pending: MANY,
+    },
+    ConsumerSpec {
+        name: consumers::RESULTS_USED_UP,
+        stream: USED_UP,
+        filter: "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.TRANSACTION_RESULT.*",
+        ack_wait: ACK_WAIT,
+        max_deliver: -1,
         max_ack_pending: MANY,
     },
     ConsumerSpec {

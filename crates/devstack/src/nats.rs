@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use contract::{
-    CONSUMERS, ConsumerSpec, DEAD_LETTER, STREAMS, TRANSACTION, TRANSACTION_RESULT, consumers,
-    subjects,
+    CONSUMERS, ConsumerSpec, DEAD_LETTER, STREAMS, TRANSACTION, TRANSACTION_RESULT, USED_UP,
+    consumers, subjects,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -95,7 +95,7 @@ fn users(secrets: &Secrets) -> Value {
                 "publish": publish(
                     &[subjects::DEPOSIT, subjects::WITHDRAWAL, subjects::SETTLED],
                     TRANSACTION_RESULT,
-                    &[consumers::ACCOUNT_RESULT],
+                    &[consumers::ACCOUNT_RESULT, consumers::RESULTS_USED_UP],
                 ),
                 "subscribe": ["_INBOX_account.>", subjects::SETTLED],
             },
@@ -107,7 +107,7 @@ fn users(secrets: &Secrets) -> Value {
                 "publish": publish(
                     &[subjects::RESULT_DEPOSIT, subjects::RESULT_WITHDRAWAL],
                     TRANSACTION,
-                    &[consumers::DEPOSIT, consumers::WITHDRAWAL],
+                    &[consumers::DEPOSIT, consumers::WITHDRAWAL, consumers::COMMANDS_USED_UP],
                 ),
                 "subscribe": ["_INBOX_transaction.>"],
             },
@@ -121,15 +121,18 @@ fn users(secrets: &Secrets) -> Value {
 fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Vec<String> {
     let mut allowed: Vec<String> = messages.iter().map(|&subject| subject.to_owned()).collect();
     allowed.push(format!("{}.{reads}.>", subjects::DEAD_LETTER_PREFIX));
+    allowed.push(format!("{}.{USED_UP}.>", subjects::DEAD_LETTER_PREFIX));
     allowed.push("$JS.API.INFO".to_owned());
-    let set_up = [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER];
+    let set_up = [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, USED_UP];
     for stream in STREAMS.iter().filter(|stream| set_up.contains(&stream.name)) {
         for request in ["CREATE", "UPDATE", "INFO"] {
             allowed.push(format!("$JS.API.STREAM.{request}.{}", stream.name));
         }
     }
-    let own =
-        |consumer: &&ConsumerSpec| consumer.stream == reads && through.contains(&consumer.name);
+    // A message whose deliveries are used up is looked up, and deleted once it is a dead letter.
+    allowed.push(format!("$JS.API.STREAM.MSG.GET.{reads}"));
+    allowed.push(format!("$JS.API.STREAM.MSG.DELETE.{reads}"));
+    let own = |consumer: &&ConsumerSpec| through.contains(&consumer.name);
     for ConsumerSpec { stream, name, .. } in CONSUMERS.iter().filter(own) {
         let consumer = format!("{stream}.{name}");
         allowed.extend([

@@ -18,7 +18,7 @@ use crate::{
     nats, postgres, streams,
     tasks::Tasks,
     telemetry,
-    worker::{Handler, Worker},
+    worker::{Handler, UsedUp, Worker},
 };
 
 /// A service's name and what it can't be without.
@@ -111,6 +111,20 @@ impl Service {
             handler: Arc::clone(handler),
         };
         Ok((0..self.config.worker.workers).map(worker).collect())
+    }
+
+    /// Works off the advisories about messages of this service whose
+    /// deliveries are used up.
+    ///
+    /// # Errors
+    /// If the contract has no consumer of this name.
+    pub fn work_off_used_up(&mut self, consumer: &'static str) -> anyhow::Result<()> {
+        let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
+        let handler = Arc::new(UsedUp { client, jetstream });
+        for worker in self.workers(consumer, Need::Degraded, &handler)?.into_iter().take(1) {
+            self.tasks.spawn(consumer, worker.run(self.finished.clone()));
+        }
+        Ok(())
     }
 
     /// Ends the tasks, until `deadline`, and says goodbye to everybody.

@@ -52,6 +52,7 @@ pub async fn run(
     let mut service =
         Service::start(identity, &config.service, admin_listener, metrics, &stop).await?;
     service.keep_streams(&[TRANSACTION_RESULT, DEAD_LETTER]);
+    service.work_off_used_up(consumers::COMMANDS_USED_UP)?;
 
     // The admin port outlives the workers: it tells of the stop while it lasts.
     let mut workers = Tasks::new(stop.clone());

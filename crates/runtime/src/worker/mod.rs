@@ -8,8 +8,10 @@
 //! A plain loop of short fetches was chosen over the client's endless message
 //! stream, which can stall for half a minute after an outage.
 
+mod dead_letter;
 mod delivery;
 mod settle;
+mod used_up;
 
 use std::{
     future::Future,
@@ -31,6 +33,7 @@ use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 pub use delivery::Delivery;
+pub use used_up::UsedUp;
 
 use crate::{
     config::WorkerConfig,

@@ -3,19 +3,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use async_nats::{
-    HeaderMap,
-    jetstream::{AckKind, Message},
-};
-use contract::subjects::DEAD_LETTER_PREFIX;
+use async_nats::jetstream::{AckKind, Message};
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use super::{Delivery, Failure, Handler, Pause, Verdict, Worker, delivery::place};
-use crate::{
-    publish::{Outgoing, publish_all},
-    trace::Trace,
+use super::{
+    Delivery, Failure, Handler, Pause, Verdict, Worker, dead_letter::DeadLetter, delivery::place,
 };
+use crate::publish::{Outgoing, publish_all};
 
 /// A message that is handed back comes again after this, not at once: a short
 /// fault would burn all its deliveries in milliseconds.
@@ -24,8 +19,6 @@ const HAND_BACK: Duration = Duration::from_secs(1);
 /// A store that has not answered by then is taken to be away: its connection
 /// may be to a machine that is no more.
 const LONGEST_DECISION: Duration = Duration::from_secs(30);
-/// What a dead letter's headers may take beside its body.
-const HEADER_ROOM: usize = 8 * 1024;
 
 enum Decided {
     Verdicts(Vec<Verdict>),
@@ -174,7 +167,7 @@ impl<H: Handler> Worker<H> {
             error = format!("{error:#}"),
             "a message can't be processed"
         );
-        if delivered >= self.consumer.max_deliver {
+        if self.consumer.max_deliver > 0 && delivered >= self.consumer.max_deliver {
             let reason = format!("failed {delivered} times: {error:#}");
             self.carry_out(message, vec![Verdict::DeadLetter(reason)], stop).await;
         } else {
@@ -195,36 +188,15 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    /// The message as it came, with its reason and where it comes from in the
-    /// headers.
     fn dead_letter(&self, message: &Message, reason: &str) -> Outgoing {
-        let place = place(message);
-        tracing::error!(consumer = self.consumer.name, reason, message = place, "dead letter");
-        metrics::counter!("passbook_dead_letters_total", "consumer" => self.consumer.name)
-            .increment(1);
-        let mut headers = HeaderMap::new();
-        let one_line: String =
-            reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect();
-        headers.insert("Passbook-Reason", one_line);
-        headers.insert("Passbook-Subject", message.subject.as_str());
-        headers.insert("Passbook-Message", place.as_str());
-        headers.insert("Passbook-Message-Id", Delivery::of(message).message_id);
-        // With our headers a message of the largest size would be larger than that.
-        let most = self.client.server_info().max_payload.saturating_sub(HEADER_ROOM);
-        let payload = message.payload.slice(..message.payload.len().min(most));
-        if payload.len() < message.payload.len() {
-            headers.insert("Passbook-Truncated-From", message.payload.len().to_string());
-        }
-        Outgoing {
-            subject: format!(
-                "{DEAD_LETTER_PREFIX}.{}.{}",
-                self.consumer.stream, self.consumer.name
-            ),
-            message_id: place,
-            trace: Trace::of_message(message.headers.as_ref()),
-            headers,
-            payload,
-        }
+        let dead = DeadLetter {
+            consumer: self.consumer,
+            place: place(message),
+            subject: &message.subject,
+            headers: message.headers.as_ref(),
+            payload: &message.payload,
+        };
+        dead.because(reason, self.client.server_info().max_payload)
     }
 
     fn count(&self, verdict: &'static str, messages: usize) {

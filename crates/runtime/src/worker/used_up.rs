@@ -1,0 +1,85 @@
+//! Messages whose deliveries are used up: their workers crashed each time, or
+//! were stopped. The server delivers them no more and keeps them, and only says
+//! so in an advisory. A stream captures the advisories; this handler makes each
+//! such message a dead letter and takes it out of its work queue.
+
+use anyhow::{Context, anyhow};
+use async_nats::{
+    Client,
+    jetstream::{self, stream::LastRawMessageErrorKind},
+};
+use contract::{ConsumerSpec, Retention, StreamSpec};
+use serde::Deserialize;
+
+use super::{Delivery, Failure, Handler, Verdict, dead_letter::DeadLetter};
+use crate::publish::publish_all;
+
+/// Works off the advisories of a service's consumers.
+#[derive(Debug)]
+pub struct UsedUp {
+    /// To see how large a message may be.
+    pub client: Client,
+    /// The streams.
+    pub jetstream: jetstream::Context,
+}
+
+/// What the server says (`io.nats.jetstream.advisory.v1.max_deliver`).
+#[derive(Debug, Deserialize)]
+struct Advisory {
+    consumer: String,
+    stream_seq: u64,
+    deliveries: u64,
+}
+
+impl Handler for UsedUp {
+    async fn process(&self, batch: &[Delivery]) -> Result<Vec<Verdict>, Failure> {
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for delivery in batch {
+            verdicts.push(match serde_json::from_slice(&delivery.payload) {
+                Ok(advisory) => self.work_off(&advisory).await.map_err(Failure::Transient)?,
+                Err(error) => Verdict::DeadLetter(format!("not an advisory: {error}")),
+            });
+        }
+        Ok(verdicts)
+    }
+}
+
+impl UsedUp {
+    /// In this order, so that a crash in between only makes it do so again: the
+    /// dead letter, its PubAck, the deletion.
+    async fn work_off(&self, advisory: &Advisory) -> anyhow::Result<Verdict> {
+        let Some(consumer) = ConsumerSpec::named(&advisory.consumer) else {
+            return Ok(Verdict::DeadLetter(format!("no consumer {} of ours", advisory.consumer)));
+        };
+        let spec = StreamSpec::named(consumer.stream).context("a stream of the contract")?;
+        let stream = self.jetstream.get_stream_no_info(spec.name).await?;
+        let message = match stream.get_raw_message(advisory.stream_seq).await {
+            Ok(message) => message,
+            // Worked off before, or acked late after all.
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                return Ok(Verdict::Done(None));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let dead = DeadLetter {
+            consumer,
+            place: place(spec, &message),
+            subject: &message.subject,
+            headers: Some(&message.headers),
+            payload: &message.payload,
+        };
+        let reason = format!("delivered {} times and never settled", advisory.deliveries);
+        let letter = dead.because(&reason, self.client.server_info().max_payload);
+        publish_all(&self.jetstream, &[letter]).await.map_err(|missing| anyhow!(missing.reason))?;
+        if spec.retention == Retention::WorkQueue {
+            stream.delete_message(advisory.stream_seq).await?;
+        }
+        Ok(Verdict::Done(None))
+    }
+}
+
+/// As a delivery of the message would name it.
+fn place(stream: &StreamSpec, message: &jetstream::message::StreamMessage) -> String {
+    let stored = message.time.unix_timestamp_nanos();
+    format!("{}.{}.{stored}", stream.name, message.sequence)
+}
