@@ -5,6 +5,7 @@ mod accounts;
 mod authentication;
 mod bad_input;
 mod concurrency;
+mod dead_letters;
 mod development_stack;
 mod graceful_stop;
 mod idempotency;

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, ensure};
 use clap::{Args, Parser, Subcommand};
-use devstack::{Databases, StackFile};
+use devstack::StackFile;
 
 use crate::{
-    bound_exec::BoundExec, completion::Completion, dev, migrate::Migrate, output::Format, verify,
+    bound_exec::BoundExec, completion::Completion, dev, dlq, migrate::Migrate, output::Format,
+    verify,
 };
 
 /// Deposits and withdrawals: the tool for developing and operating Passbook.
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Dev(dev::Command),
     Migrate(Migrate),
     Verify(Verify),
+    #[command(subcommand)]
+    Dlq(dlq::Command),
     Completion(Completion),
     #[command(hide = true)]
     BoundExec(BoundExec),
@@ -100,7 +103,7 @@ impl Verify {
             Some(urls) => urls,
             None => {
                 let databases =
-                    databases_of_stack(&self.dir).context("no database URLs are given")?;
+                    stack_of(&self.dir).context("no database URLs are given")?.databases;
                 (databases.account, databases.transaction)
             }
         };
@@ -108,12 +111,16 @@ impl Verify {
     }
 }
 
-fn databases_of_stack(dir: &Dir) -> Result<Databases> {
+/// The stack that runs there.
+///
+/// # Errors
+/// When none does; with how to start it.
+pub(crate) fn stack_of(dir: &Dir) -> Result<StackFile> {
     let (supervisor, file) = dir.stack()?.map_err(Error::msg)?;
     let dir = dir.path().display();
     ensure!(
         devstack::alive(supervisor),
         "the stack in {dir} was killed: `passbook dev up --dir {dir}` starts it again"
     );
-    Ok(file.databases)
+    Ok(file)
 }

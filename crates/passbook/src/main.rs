@@ -9,6 +9,7 @@ mod cli;
 mod completion;
 mod database;
 mod dev;
+mod dlq;
 mod logs;
 mod migrate;
 mod output;
@@ -53,6 +54,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Dev(command) => runtime.block_on(dev::run(command)),
         Command::Migrate(migrate) => runtime.block_on(migrate.run()),
         Command::Verify(verify) => runtime.block_on(verify.run()),
+        Command::Dlq(command) => runtime.block_on(command.run()),
         Command::Completion(completion) => completion.run(),
         Command::BoundExec(bound) => bound.run(),
     }
