@@ -6,7 +6,7 @@ use async_nats::jetstream::consumer::{Consumer, pull};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
-use tests::{Client, Stack, broker, client::new_key, eventually, stack::signal};
+use tests::{Client, Stack, broker, checks, client::new_key, eventually, stack::signal};
 use uuid::Uuid;
 
 /// A PENDING record as a crash between its commit and its publish leaves it.
@@ -98,4 +98,40 @@ async fn a_command_that_the_broker_lost_is_sent_again_though_its_id_is_still_rem
     }
     let settled = client.settled(accepted.text("recordId")).await;
     assert_eq!((settled.text("status"), settled.text("balanceAfter")), ("SUCCESS", "250"));
+}
+
+#[tokio::test]
+async fn records_settle_though_the_broker_loses_everything_it_holds() {
+    let running = Stack::start("wiped-broker").await;
+    let client = Client::teller(&running);
+    let account = client.open_account("KRW").await;
+    let workers = ["transaction-service-0", "transaction-service-1"].map(|it| running.pid(it));
+    for pid in workers {
+        signal(pid, Signal::SIGSTOP);
+    }
+    let mut records = Vec::new();
+    for _ in 0..50 {
+        let accepted = client.movement("deposits", &account, "10", &new_key(), None).await;
+        assert_eq!(accepted.status, 202, "{accepted:?}");
+        records.push(accepted.text("recordId").to_owned());
+    }
+    let before = running.pid("nats");
+    signal(before, Signal::SIGKILL);
+    // It is started again after a second; by then there is nothing left of its streams.
+    std::fs::remove_dir_all(running.dir.join("nats")).unwrap();
+    eventually("the broker is back", Duration::from_secs(10), || async {
+        (running.pid("nats") != before).then_some(())
+    })
+    .await;
+    for pid in workers {
+        signal(pid, Signal::SIGCONT);
+    }
+    eventually("all are settled", Duration::from_secs(60), || async {
+        (client.account(&account).await.text("balance") == "500").then_some(())
+    })
+    .await;
+    for record in records {
+        assert_eq!(client.record(&record).await.text("status"), "SUCCESS");
+    }
+    checks::assert_verified(&running).await;
 }
