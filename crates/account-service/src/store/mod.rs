@@ -1,13 +1,14 @@
 //! The account-service's SQL: accounts and records.
 
 mod accounts;
+mod pending;
 mod records;
+mod settling;
 
 pub use accounts::{Account, find_account, open_account};
-pub use records::{
-    Accepted, Pending, Settling, accept, claim_for_redrive, find_pending, find_record,
-    list_records, settle, settled_among,
-};
+pub use pending::{Pending, claim_for_redrive, find_pending};
+pub use records::{Accepted, accept, find_record, list_records};
+pub use settling::{Settling, settle, settled_among};
 
 /// A column that holds what no writer of ours puts there.
 fn unreadable(what: &str) -> sqlx::Error {

@@ -1,0 +1,108 @@
+//! Records that stay PENDING: found, and claimed to be sent again.
+
+use std::time::Duration;
+
+use contract::RecordId;
+use sqlx::PgPool;
+
+use super::records::RecordRow;
+use crate::record::Record;
+
+/// What a look at a part of the records found.
+#[derive(Debug)]
+pub struct Pending {
+    /// The PENDING ones in it, oldest first, at most as many as asked for.
+    pub records: Vec<RecordId>,
+    /// Where the part ended; `None` if it was the last.
+    pub next: Option<RecordId>,
+}
+
+/// Looks at the next `most` records with ids in `from..until`, whatever their
+/// status, so that a look costs the same whatever the history. Finds up to
+/// `limit` PENDING ones.
+///
+/// # Errors
+/// The database's.
+pub async fn find_pending(
+    pool: &PgPool,
+    from: RecordId,
+    until: RecordId,
+    most: u32,
+    limit: u16,
+) -> sqlx::Result<Pending> {
+    let looked = sqlx::query!(
+        r#"WITH part AS MATERIALIZED (
+               SELECT id, status FROM transaction_records WHERE id >= $1 AND id < $2
+               ORDER BY id LIMIT $3
+           )
+           SELECT
+               (SELECT id FROM part ORDER BY id DESC LIMIT 1) AS last,
+               (SELECT count(*) FROM part) AS "count!",
+               ARRAY(SELECT id FROM part WHERE status = 'PENDING' ORDER BY id LIMIT $4)
+                   AS "pending!""#,
+        from.as_uuid(),
+        until.as_uuid(),
+        i64::from(most),
+        i64::from(limit),
+    )
+    .fetch_one(pool)
+    .await?;
+    let records: Vec<_> = looked.pending.into_iter().map(RecordId::from_uuid).collect();
+    // Cut short by `limit`, the next look goes on after the last one found.
+    let full = records.len() >= usize::from(limit);
+    let end = if full { records.last().copied() } else { looked.last.map(RecordId::from_uuid) };
+    let more = full || looked.count >= i64::from(most);
+    Ok(Pending { records, next: end.filter(|_| more).map(RecordId::next) })
+}
+
+/// Takes those of these records that are PENDING and due to be sent again, and
+/// puts off their next turn: `first`, then twice as long each time, up to ten
+/// minutes, with jitter. Replicas that ask at the same time get different
+/// ones. Gives each with the number of its attempt.
+///
+/// # Errors
+/// The database's.
+pub async fn claim_for_redrive(
+    pool: &PgPool,
+    records: &[RecordId],
+    first: Duration,
+) -> sqlx::Result<Vec<(Record, i32)>> {
+    let ids: Vec<_> = records.iter().map(|id| id.as_uuid()).collect();
+    let rows = sqlx::query!(
+        "UPDATE transaction_records AS r
+         SET redrives = r.redrives + 1,
+             redrive_at = now() + least(600, $2 * 2 ^ least(r.redrives, 10))
+                          * (0.75 + random() / 2) * interval '1 second'
+         FROM (
+             SELECT id FROM transaction_records
+             WHERE id = ANY($1) AND status = 'PENDING'
+                   AND (redrive_at IS NULL OR redrive_at <= now())
+             ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+         ) AS due
+         WHERE r.id = due.id
+         RETURNING r.id, r.account_id, r.user_id, r.type AS kind, r.amount, r.currency,
+                   r.transaction_id, r.reason, r.balance_after, r.created_at, r.updated_at, r.redrives",
+        &ids,
+        first.as_secs_f64(),
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let record = RecordRow {
+                id: row.id,
+                account_id: row.account_id,
+                user_id: row.user_id,
+                kind: row.kind,
+                amount: row.amount,
+                currency: row.currency,
+                transaction_id: row.transaction_id,
+                reason: row.reason,
+                balance_after: row.balance_after,
+                created_at: row.created_at,
+                updated_at: row.updated_at,
+            };
+            Ok((record.try_into()?, row.redrives))
+        })
+        .collect()
+}
