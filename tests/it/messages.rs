@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use tests::{Client, Stack, broker, checks, client::new_key, eventually, stack::signal};
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 async fn reason_of(stack: &Stack, payload: &str) -> String {
@@ -122,6 +123,47 @@ async fn a_command_whose_deliveries_are_used_up_is_a_dead_letter_and_leaves_the_
             (broker::stream(&jetstream, stream).await.state.messages == 0).then_some(())
         })
         .await;
+    }
+}
+
+#[tokio::test]
+async fn an_advisory_about_a_message_that_is_no_more_spares_the_one_in_its_place() {
+    let stack = Stack::shared().await;
+    let client = Client::teller(stack);
+    let account = client.open_account("KRW").await;
+    let jetstream = broker::connect(stack).await;
+    let mut results = broker::results(&jetstream).await;
+    // Results stay in their stream: the older one stands for the message of a stream made anew.
+    for (age, letters) in [(time::Duration::DAY, 0), (time::Duration::ZERO, 1)] {
+        let record = client.deposit(&account, "100").await.text("recordId").to_owned();
+        broker::result_of(&mut results, &record).await;
+        let stream = jetstream.get_stream("TRANSACTION_RESULT").await.unwrap();
+        let last = stream.cached_info().state.last_sequence;
+        let mut place = 0;
+        for sequence in (1..=last).rev() {
+            let message = stream.get_raw_message(sequence).await.unwrap();
+            if String::from_utf8_lossy(&message.payload).contains(&record) {
+                place = sequence;
+                break;
+            }
+        }
+        let given_up = time::OffsetDateTime::now_utc() - age;
+        let advisory = json!({
+            "type": "io.nats.jetstream.advisory.v1.max_deliver",
+            "timestamp": given_up.format(&Rfc3339).unwrap(),
+            "stream": "TRANSACTION_RESULT", "consumer": "account-result-consumer",
+            "stream_seq": place, "deliveries": 3,
+        });
+        let subject =
+            "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.TRANSACTION_RESULT.account-result-consumer";
+        broker::publish(&jetstream, subject, &new_key(), advisory.to_string()).await;
+        eventually("it is worked off", Duration::from_secs(10), || async {
+            (broker::stream(&jetstream, "USED_UP").await.state.messages == 0).then_some(())
+        })
+        .await;
+        let kept = broker::dead_letters(&jetstream).await;
+        let of_it = kept.iter().filter(|it| String::from_utf8_lossy(&it.0).contains(&record));
+        assert_eq!(of_it.count(), letters, "given up at {given_up}");
     }
 }
 

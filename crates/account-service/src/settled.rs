@@ -28,7 +28,7 @@ type Waiting = Arc<Mutex<HashMap<RecordId, watch::Sender<()>>>>;
 pub struct Settled {
     client: Client,
     waiting: Waiting,
-    /// Clients that may wait at the same time.
+    /// Records that may be waited for at the same time.
     most: usize,
 }
 

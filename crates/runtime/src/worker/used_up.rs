@@ -10,6 +10,7 @@ use async_nats::{
 };
 use contract::{ConsumerSpec, Retention, StreamSpec};
 use serde::Deserialize;
+use time::OffsetDateTime;
 
 use super::{Delivery, Failure, Handler, Verdict, dead_letter::DeadLetter};
 use crate::publish::publish_all;
@@ -29,6 +30,9 @@ struct Advisory {
     consumer: String,
     stream_seq: u64,
     deliveries: u64,
+    /// When the server gave the message up.
+    #[serde(with = "time::serde::rfc3339")]
+    timestamp: OffsetDateTime,
 }
 
 impl Handler for UsedUp {
@@ -61,6 +65,10 @@ impl UsedUp {
             }
             Err(error) => return Err(error.into()),
         };
+        if message.time > advisory.timestamp {
+            // The stream was made anew and counts from one again: this is another message.
+            return Ok(Verdict::Done(None));
+        }
         let dead = DeadLetter {
             consumer,
             place: place(spec, &message),
