@@ -44,8 +44,17 @@ pub fn logs(dir: &Path) -> PathBuf {
 
 /// Everything that a stack puts into its folder; the lock last, since it
 /// keeps another stack from starting there meanwhile.
-const FOLDERS: [&str; 4] = ["postgres", "postgres.new", "nats", "logs"];
-const FILES: [&str; 4] = ["nats.conf", "stack.json", "secrets.json", "lock"];
+const FOLDERS: [&str; 7] =
+    ["postgres", "postgres.new", "nats", "nats-0", "nats-1", "nats-2", "logs"];
+const FILES: [&str; 7] = [
+    "nats.conf",
+    "nats-0.conf",
+    "nats-1.conf",
+    "nats-2.conf",
+    "stack.json",
+    "secrets.json",
+    "lock",
+];
 
 /// Removes all data of the stack in the folder `dir`, and the folder too if
 /// nothing else is in it.

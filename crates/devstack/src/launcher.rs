@@ -46,13 +46,13 @@ pub(crate) struct Launcher {
     passbook: PathBuf,
     logs: PathBuf,
     lock: File,
-    /// Told whenever a process has been started.
-    pub(crate) started: Notify,
+    /// Told whenever a process has been started, or is kept away.
+    pub(crate) changed: Notify,
 }
 
 impl Launcher {
     pub(crate) fn new(passbook: PathBuf, logs: PathBuf, lock: File) -> Self {
-        Self { passbook, logs, lock, started: Notify::new() }
+        Self { passbook, logs, lock, changed: Notify::new() }
     }
 
     /// Where a program's output goes.

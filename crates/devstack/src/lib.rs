@@ -2,6 +2,8 @@
 //! every service, and one HTTP address before them. `passbook dev` is its
 //! front end, and the tests run against what it starts.
 //!
+//! It also breaks it, when it was asked for that: [`Fault`].
+//!
 //! Nothing here is a stand-in: the servers are the ones of production, with
 //! their durability on, and the services are the programs that are shipped,
 //! configured by environment variables as a deployment does it.
@@ -9,6 +11,7 @@
 //! Linux and other Unix systems; bound children ([`Bound`]) only on Linux.
 
 mod bound;
+mod faults;
 pub mod folder;
 mod front;
 mod headers;
@@ -31,8 +34,10 @@ pub mod tokens;
 mod wheels;
 
 pub use bound::{Bound, User};
+pub use faults::{Fault, FaultClient, Target};
 pub use lock::{alive, supervisor};
+pub use nats::Brokers;
 pub use secrets::{NatsPasswords, PostgresPasswords, Secrets};
 pub use services::Replicas;
 pub use stack::{FrontPort, Options, Stack};
-pub use stackfile::{Databases, Process, StackFile, Tokens};
+pub use stackfile::{Control, Databases, Process, StackFile, Tokens};

@@ -25,14 +25,24 @@ impl Ports {
     /// # Errors
     /// When none was found after many tries.
     pub(crate) fn take(&mut self) -> Result<u16> {
+        let listener = self.take_listener()?;
+        let port = listener.local_addr()?.port();
+        self.held.push(listener);
+        Ok(port)
+    }
+
+    /// One more free port, listened on by whoever asks.
+    ///
+    /// # Errors
+    /// When none was found after many tries.
+    pub(crate) fn take_listener(&self) -> Result<TcpListener> {
         let random = SystemRandom::new();
         for _ in 0..ATTEMPTS {
             let mut bytes = [0; 2];
             random.fill(&mut bytes).ok().context("no random numbers from the system")?;
             let port = FIRST.saturating_add(u16::from_le_bytes(bytes) % COUNT);
             if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-                self.held.push(listener);
-                return Ok(port);
+                return Ok(listener);
             }
         }
         anyhow::bail!("no free TCP port on 127.0.0.1 from {FIRST} on, after {ATTEMPTS} tries")

@@ -9,18 +9,21 @@ use nix::sys::signal::Signal;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::{
-    Databases, Secrets, initdb,
+    Databases, Secrets,
+    faults::Network,
+    initdb,
     launcher::{Launcher, Program},
     postgres_home::Home,
     servers::Found,
 };
 
+const NAME: &str = "postgres";
 const HOST: &str = "127.0.0.1";
 /// The superuser.
 const ADMIN: &str = "passbook";
 
 /// The server of one stack.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Postgres {
     home: Home,
     port: u16,
@@ -88,6 +91,14 @@ impl Postgres {
         Ok(Self { home, port })
     }
 
+    /// The server as the process `from` reaches it.
+    ///
+    /// # Errors
+    /// When there is no free port for a link.
+    pub(crate) fn way(&self, network: &mut Network, from: &str) -> Result<Self> {
+        Ok(Self { port: network.way(from, NAME, self.port)?, ..self.clone() })
+    }
+
     /// The server, to be supervised.
     pub(crate) fn program(&self) -> Program {
         let mut arguments = vec!["-D".into(), self.home.data.clone().into_os_string()];
@@ -101,7 +112,7 @@ impl Postgres {
             arguments.extend(["-c".into(), setting.into()]);
         }
         Program {
-            name: "postgres".to_owned(),
+            name: NAME.to_owned(),
             path: self.home.bin.join("postgres"),
             arguments,
             environment: Vec::new(),

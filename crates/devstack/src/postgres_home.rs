@@ -25,7 +25,7 @@ pub(crate) const SEARCHABLE: u32 = 0o711;
 const DATA: &str = "postgres";
 
 /// Where PostgreSQL lies, and whom it runs as.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Home {
     /// The folder of `postgres` and `initdb`.
     pub(crate) bin: PathBuf,

@@ -102,6 +102,14 @@ impl Secrets {
     }
 }
 
+/// A secret that is not kept.
+///
+/// # Errors
+/// When the system has no random numbers.
+pub(crate) fn random() -> Result<String> {
+    password(&SystemRandom::new())
+}
+
 /// 128 random bits in hexadecimal: nothing to escape in a URL, in SQL or in
 /// the broker's configuration.
 fn password(random: &SystemRandom) -> Result<String> {

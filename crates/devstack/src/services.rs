@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 
-use crate::{Databases, Secrets, launcher::Program, ports::Ports, supervised::Supervised, tokens};
+use crate::{
+    Secrets, faults::Network, launcher::Program, nats::Nats, ports::Ports, postgres::Postgres,
+    supervised::Supervised, tokens,
+};
 
 const HOST: &str = "127.0.0.1";
 const ACCOUNT: &str = "account-service";
@@ -23,10 +26,8 @@ pub struct Replicas {
 
 /// What the services share and connect to.
 pub(crate) struct Surroundings<'a> {
-    /// Each database as the role of its service.
-    pub(crate) databases: Databases,
-    /// The broker.
-    pub(crate) nats: String,
+    pub(crate) postgres: &'a Postgres,
+    pub(crate) nats: &'a Nats,
     pub(crate) secrets: &'a Secrets,
 }
 
@@ -55,35 +56,35 @@ pub(crate) fn services(
     replicas: Replicas,
     programs: &Programs,
     surroundings: &Surroundings<'_>,
+    network: &mut Network,
     ports: &mut Ports,
 ) -> Result<Vec<Service>> {
     let key = tokens::public_key_pem(surroundings.secrets)?;
     let mut services = Vec::new();
     for number in 0..replicas.account {
         let (http, admin) = (address(ports)?, address(ports)?);
-        let mut environment = surroundings.environment(
-            &surroundings.databases.account,
-            ACCOUNT,
-            &surroundings.secrets.nats.account_service,
-            &admin,
-        );
+        let name = format!("{ACCOUNT}-{number}");
+        let user = (ACCOUNT, surroundings.secrets.nats.account_service.as_str());
+        let mut environment = surroundings.environment(&name, user, &admin, network)?;
+        let database = surroundings.postgres.way(network, &name)?;
+        let database = database.service_urls(surroundings.secrets).account;
+        environment.push(("PASSBOOK_DATABASE_URL", database));
         environment.push(("PASSBOOK_LISTEN", http.clone()));
         // The front sees within 200 ms that a replica is not ready.
         environment.push(("PASSBOOK_DRAIN_DELAY", "1s".to_owned()));
         environment.push(("PASSBOOK_JWT_PUBLIC_KEY", key.clone()));
-        let program = program(format!("{ACCOUNT}-{number}"), &programs.account, environment);
+        let program = program(name, &programs.account, environment);
         services.push(Service { program, http: Some(http), admin });
     }
     for number in 0..replicas.transaction {
         let admin = address(ports)?;
-        let environment = surroundings.environment(
-            &surroundings.databases.transaction,
-            TRANSACTION,
-            &surroundings.secrets.nats.transaction_service,
-            &admin,
-        );
-        let program =
-            program(format!("{TRANSACTION}-{number}"), &programs.transaction, environment);
+        let name = format!("{TRANSACTION}-{number}");
+        let user = (TRANSACTION, surroundings.secrets.nats.transaction_service.as_str());
+        let mut environment = surroundings.environment(&name, user, &admin, network)?;
+        let database = surroundings.postgres.way(network, &name)?;
+        let database = database.service_urls(surroundings.secrets).transaction;
+        environment.push(("PASSBOOK_DATABASE_URL", database));
+        let program = program(name, &programs.transaction, environment);
         services.push(Service { program, http: None, admin });
     }
     Ok(services)
@@ -105,24 +106,25 @@ fn program(name: String, path: &Path, environment: Vec<(&'static str, String)>) 
 }
 
 impl Surroundings<'_> {
+    /// What any service is told; its database is its own.
     fn environment(
         &self,
-        database: &str,
-        nats_user: &str,
-        nats_password: &str,
+        name: &str,
+        (nats_user, nats_password): (&str, &str),
         admin: &str,
-    ) -> Vec<(&'static str, String)> {
+        network: &mut Network,
+    ) -> Result<Vec<(&'static str, String)>> {
         let mut environment = vec![
-            ("PASSBOOK_DATABASE_URL", database.to_owned()),
-            ("PASSBOOK_NATS_URL", self.nats.clone()),
+            ("PASSBOOK_NATS_URL", self.nats.urls(network, name)?),
             ("PASSBOOK_NATS_USER", nats_user.to_owned()),
             ("PASSBOOK_NATS_PASSWORD", nats_password.to_owned()),
+            ("PASSBOOK_STREAM_REPLICAS", self.nats.stream_replicas().to_string()),
             ("PASSBOOK_ADMIN_LISTEN", admin.to_owned()),
         ];
         if std::env::var_os("PASSBOOK_LOG_FORMAT").is_none() {
             environment.push(("PASSBOOK_LOG_FORMAT", "json".to_owned()));
         }
-        environment
+        Ok(environment)
     }
 }
 

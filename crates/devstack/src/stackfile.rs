@@ -15,9 +15,10 @@ const NAME: &str = "stack.json";
 pub struct StackFile {
     /// The one HTTP address before all replicas of the account-service.
     pub api: String,
-    /// URL of the broker, with the user that may do everything.
+    /// URL of the broker, with the user that may do everything; of each node,
+    /// separated by commas, when it is a cluster.
     pub nats: String,
-    /// URL of the broker's monitoring port.
+    /// URL of the broker's monitoring port; of the first node's.
     pub nats_monitor: String,
     /// URLs of the databases, as superuser.
     pub databases: Databases,
@@ -25,8 +26,20 @@ pub struct StackFile {
     pub tokens: Tokens,
     /// The process that started all the others.
     pub supervisor: u32,
+    /// Where faults are ordered, if the stack was started for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<Control>,
     /// Every process under it.
     pub processes: Vec<Process>,
+}
+
+/// Where faults are ordered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// The supervisor's port for it.
+    pub url: String,
+    /// The bearer token that it asks for.
+    pub token: String,
 }
 
 /// A URL for each database.
@@ -62,6 +75,9 @@ pub struct Process {
     /// Where it serves `/livez`, `/readyz` and `/metrics`, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<String>,
+    /// Where a broker tells about itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<String>,
 }
 
 impl StackFile {
@@ -125,14 +141,22 @@ mod tests {
             },
             tokens: Tokens { teller: "t".into(), admin: "a".into() },
             supervisor: 10,
+            control: None,
             processes: vec![
                 Process {
                     name: "account-service-0".into(),
                     pid: 11,
                     http: Some("http://127.0.0.1:3".into()),
                     admin: Some("http://127.0.0.1:4".into()),
+                    monitor: None,
                 },
-                Process { name: "nats".into(), pid: 12, http: None, admin: None },
+                Process {
+                    name: "nats".into(),
+                    pid: 12,
+                    http: None,
+                    admin: None,
+                    monitor: Some("http://127.0.0.1:2".into()),
+                },
             ],
         };
         let json = serde_json::json!({
@@ -144,7 +168,7 @@ mod tests {
             "supervisor": 10,
             "processes": [
                 { "name": "account-service-0", "pid": 11, "http": "http://127.0.0.1:3", "admin": "http://127.0.0.1:4" },
-                { "name": "nats", "pid": 12 }
+                { "name": "nats", "pid": 12, "monitor": "http://127.0.0.1:2" }
             ]
         });
         assert_eq!(serde_json::to_value(&file).unwrap(), json);

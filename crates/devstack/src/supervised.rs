@@ -1,10 +1,13 @@
-//! Processes that are kept running: started again when they die, and stopped
-//! in order.
+//! Processes that are kept running: started again when they die, unless they
+//! are held, and stopped in order.
 
-use std::{path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
 
-use anyhow::{Result, bail};
-use nix::{sys::signal::kill, unistd::Pid};
+use anyhow::{Context, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::{
     process::Child,
     sync::watch,
@@ -31,6 +34,8 @@ const DEATHS: u32 = 3;
 struct State {
     pid: Option<u32>,
     deaths: u32,
+    /// Whether it is kept away.
+    held: bool,
 }
 
 /// A process that is started again whenever it dies.
@@ -41,9 +46,69 @@ pub(crate) struct Supervised {
     /// Where the log of this run starts.
     log_from: u64,
     state: watch::Receiver<State>,
+    hold: watch::Sender<bool>,
     stop: CancellationToken,
     kill: CancellationToken,
     task: JoinHandle<()>,
+}
+
+/// By which faults happen to a process.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) name: String,
+    state: watch::Receiver<State>,
+    hold: watch::Sender<bool>,
+}
+
+impl Handle {
+    /// Sends a signal to the process and the children it has.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.state.borrow().pid.context("it does not run")?;
+        let mut all = vec![pid];
+        // A frozen server whose children go on is not frozen. The others end with their parent.
+        if matches!(signal, Signal::SIGSTOP | Signal::SIGCONT) {
+            all.extend(children(pid));
+        }
+        for pid in all {
+            kill(Pid::from_raw(i32::try_from(pid)?), signal)
+                .with_context(|| format!("sending {signal} to {pid}"))?;
+        }
+        Ok(())
+    }
+
+    /// Kills the process and keeps it away.
+    pub(crate) async fn hold(&self) -> Result<()> {
+        self.hold.send_replace(true);
+        let mut state = self.state.clone();
+        state.wait_for(|it| it.held).await.context("the stack is stopping")?;
+        Ok(())
+    }
+
+    /// Has the process started again.
+    pub(crate) fn release(&self) {
+        self.hold.send_replace(false);
+    }
+
+    /// Whether it is kept away.
+    pub(crate) fn is_held(&self) -> bool {
+        *self.hold.borrow()
+    }
+
+    /// For a person.
+    pub(crate) fn describe(&self) -> &'static str {
+        let state = self.state.borrow();
+        match (state.held, state.pid) {
+            (true, _) => "held",
+            (false, Some(_)) => "runs",
+            (false, None) => "starts",
+        }
+    }
+}
+
+/// A process's children, and none where the system does not tell.
+fn children(pid: u32) -> Vec<u32> {
+    let told = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    told.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 impl Supervised {
@@ -51,19 +116,28 @@ impl Supervised {
     pub(crate) fn start(launcher: &Arc<Launcher>, program: Program) -> Self {
         let log = launcher.log(&program);
         let (state, watched) = watch::channel(State::default());
+        let (hold, held) = watch::channel(false);
         let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
+        let kept = Kept { program: program.clone(), state, held };
         Self {
             name: program.name.clone(),
             log_from: length(&log),
             log,
             state: watched,
+            hold,
             stop: stop.clone(),
             kill: kill.clone(),
-            task: tokio::spawn(keep_running(Arc::clone(launcher), program, state, stop, kill)),
+            task: tokio::spawn(kept.keep_running(Arc::clone(launcher), stop, kill)),
         }
     }
 
-    /// The id of the process, or of the last one when it has just died.
+    /// By which faults happen to it.
+    pub(crate) fn handle(&self) -> Handle {
+        let (name, hold) = (self.name.clone(), self.hold.clone());
+        Handle { name, state: self.state.clone(), hold }
+    }
+
+    /// The id of the process, while there is one.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.state.borrow().pid
     }
@@ -111,32 +185,66 @@ impl Supervised {
     }
 }
 
-async fn keep_running(
-    launcher: Arc<Launcher>,
+/// A program that is kept running.
+struct Kept {
     program: Program,
     state: watch::Sender<State>,
-    stop: CancellationToken,
-    kill: CancellationToken,
-) {
-    loop {
-        match launcher.start(&program) {
-            Ok(mut child) => {
-                state.send_modify(|state| state.pid = child.id());
-                launcher.started.notify_one();
+    held: watch::Receiver<bool>,
+}
+
+impl Kept {
+    async fn keep_running(
+        mut self,
+        launcher: Arc<Launcher>,
+        stop: CancellationToken,
+        kill: CancellationToken,
+    ) {
+        while !stop.is_cancelled() {
+            if *self.held.borrow() {
+                self.state.send_modify(|state| state.held = true);
+                launcher.changed.notify_one();
                 tokio::select! {
-                    ended = child.wait() => {
-                        warn!("{} died ({}): starting it again", program.name, describe(ended));
-                    }
-                    () = stop.cancelled() => return end(&program, child, &kill).await,
+                    () = turned(&mut self.held, false) => {}
+                    () = stop.cancelled() => return,
                 }
+                self.state.send_modify(|state| state.held = false);
             }
-            Err(error) => error!("{} can't be started: {error:#}", program.name),
+            match launcher.start(&self.program) {
+                Ok(mut child) => {
+                    self.state.send_modify(|state| state.pid = child.id());
+                    launcher.changed.notify_one();
+                    tokio::select! {
+                        ended = child.wait() => {
+                            let how = describe(ended);
+                            warn!("{} died ({how}): starting it again", self.program.name);
+                        }
+                        () = turned(&mut self.held, true) => {
+                            if let Err(error) = child.kill().await {
+                                error!("{} can't be killed: {error}", self.program.name);
+                            }
+                        }
+                        () = stop.cancelled() => return end(&self.program, child, &kill).await,
+                    }
+                    self.state.send_modify(|state| state.pid = None);
+                }
+                Err(error) => error!("{} can't be started: {error:#}", self.program.name),
+            }
+            if *self.held.borrow() {
+                continue;
+            }
+            self.state.send_modify(|state| state.deaths = state.deaths.saturating_add(1));
+            tokio::select! {
+                () = sleep(RESTART_DELAY) => {}
+                () = stop.cancelled() => return,
+            }
         }
-        state.send_modify(|state| state.deaths = state.deaths.saturating_add(1));
-        tokio::select! {
-            () = sleep(RESTART_DELAY) => {}
-            () = stop.cancelled() => return,
-        }
+    }
+}
+
+/// Waits until the switch stands so. Nobody turns it once its owner is gone.
+async fn turned(switch: &mut watch::Receiver<bool>, on: bool) {
+    if switch.wait_for(|it| *it == on).await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -3,6 +3,7 @@
 mod demo;
 mod detach;
 mod down;
+mod fault;
 mod signals;
 mod status;
 mod summary;
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     Demo(demo::Demo),
     Down(down::Down),
     Status(status::Status),
+    #[command(subcommand)]
+    Fault(fault::Command),
 }
 
 pub(crate) async fn run(command: Command) -> Result<ExitCode> {
@@ -27,5 +30,6 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(demo) => demo.run().await,
         Command::Down(down) => down.run().await,
         Command::Status(status) => status.run().await,
+        Command::Fault(command) => command.run().await,
     }
 }

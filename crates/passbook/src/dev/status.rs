@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::Args;
-use devstack::{Process, StackFile};
+use devstack::Process;
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection};
@@ -74,7 +74,7 @@ impl Status {
             reason: (!alive).then(|| "it was killed: everything under it is ending".to_owned()),
         }];
         for process in &file.processes {
-            let (ready, reason) = ask(&http, &file, process).await;
+            let (ready, reason) = ask(&http, &file.databases.account, process).await;
             all.push(ProcessStatus {
                 name: process.name.clone(),
                 pid: process.pid,
@@ -110,16 +110,12 @@ fn print(all: Vec<ProcessStatus>, output: Output) -> Result<()> {
 }
 
 /// Whether a process is ready, and what is wrong with it.
-async fn ask(
-    http: &reqwest::Client,
-    file: &StackFile,
-    process: &Process,
-) -> (bool, Option<String>) {
-    let url = match (&process.admin, process.name.as_str()) {
+async fn ask(http: &reqwest::Client, database: &str, process: &Process) -> (bool, Option<String>) {
+    let url = match (&process.admin, &process.monitor) {
         (Some(admin), _) => format!("{admin}/readyz"),
-        (None, "nats") => format!("{}/healthz", file.nats_monitor),
-        (None, _) => {
-            let reason = ask_postgres(&file.databases.account).await;
+        (None, Some(monitor)) => format!("{monitor}/healthz"),
+        (None, None) => {
+            let reason = ask_postgres(database).await;
             return (reason.is_none(), reason);
         }
     };

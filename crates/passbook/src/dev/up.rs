@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::Args;
-use devstack::{FrontPort, Options, Replicas, Stack, StackFile};
+use clap::{Args, ValueEnum};
+use devstack::{Brokers, FrontPort, Options, Replicas, Stack, StackFile};
 use tokio_util::sync::CancellationToken;
 
 use super::{demo, detach, signals::Signals, summary};
@@ -57,6 +57,14 @@ pub(crate) struct StackArguments {
     /// Replicas of the transaction-service.
     #[arg(long, value_name = "NUMBER", default_value_t = 2)]
     transaction_replicas: u16,
+    /// Servers of the broker: 1, or 3 for a cluster that keeps each stream three times and has
+    /// every message on the disk before it acknowledges it.
+    #[arg(long, value_name = "NUMBER", value_enum, default_value_t = NatsNodes::One)]
+    nats_nodes: NatsNodes,
+    /// Put every connection of a service through a link that can be broken, and take orders for
+    /// faults: see `passbook dev fault`.
+    #[arg(long)]
+    faults: bool,
     /// Run the services' release build, which `cargo build --workspace
     /// --release` makes, instead of the programs beside this one.
     #[arg(long)]
@@ -64,6 +72,14 @@ pub(crate) struct StackArguments {
     /// Folder to install servers into that this machine lacks.
     #[arg(long, value_name = "DIR", env = "PASSBOOK_TOOLS_DIR", default_value = ".tools")]
     tools_dir: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum NatsNodes {
+    #[value(name = "1")]
+    One,
+    #[value(name = "3")]
+    Three,
 }
 
 impl StackArguments {
@@ -79,6 +95,11 @@ impl StackArguments {
                 account: self.account_replicas,
                 transaction: self.transaction_replicas,
             },
+            brokers: match self.nats_nodes {
+                NatsNodes::One => Brokers::Single,
+                NatsNodes::Three => Brokers::Cluster,
+            },
+            faults: self.faults,
             port,
             passbook,
             programs,
