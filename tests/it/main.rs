@@ -4,9 +4,11 @@
 mod accounts;
 mod authentication;
 mod bad_input;
+mod chaos;
 mod concurrency;
 mod dead_letters;
 mod development_stack;
+mod faults;
 mod graceful_stop;
 mod idempotency;
 mod messages;

@@ -15,11 +15,21 @@ use crate::{Answer, Stack};
 
 /// A connection that may do everything.
 pub async fn connect(stack: &Stack) -> jetstream::Context {
+    try_connect(stack).await.unwrap()
+}
+
+/// As [`connect`], while the broker may be away.
+///
+/// # Errors
+/// If it is.
+pub async fn try_connect(stack: &Stack) -> Result<jetstream::Context, async_nats::ConnectError> {
+    let nats = stack.file().nats;
+    let urls: Vec<async_nats::ServerAddr> =
+        nats.split(',').map(|url| url.parse().unwrap()).collect();
     // The client does not take the user out of the URL by itself.
-    let url: async_nats::ServerAddr = stack.file().nats.parse().unwrap();
-    let (user, password) = (url.username().unwrap(), url.password().unwrap());
+    let (user, password) = (urls[0].username().unwrap(), urls[0].password().unwrap());
     let options = async_nats::ConnectOptions::with_user_and_password(user.into(), password.into());
-    jetstream::new(options.connect(url.clone()).await.unwrap())
+    Ok(jetstream::new(options.connect(&urls[..]).await?))
 }
 
 /// Publishes and waits for the PubAck.

@@ -1,5 +1,7 @@
 //! A client of the HTTP API, as a user of it would write one.
 
+use std::time::Duration;
+
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -45,7 +47,14 @@ impl Answer {
 impl Client {
     #[must_use]
     pub fn new(base: &str, token: &str) -> Self {
-        let http = reqwest::Client::builder().build().unwrap();
+        // Longer than any wait that a test asks for.
+        Self::with_timeout(base, token, Duration::from_secs(60))
+    }
+
+    /// As [`Client::new`], for who gives up earlier.
+    #[must_use]
+    pub fn with_timeout(base: &str, token: &str, timeout: Duration) -> Self {
+        let http = reqwest::Client::builder().timeout(timeout).build().unwrap();
         Self { http, base: base.to_owned(), token: token.to_owned() }
     }
 
@@ -127,11 +136,27 @@ impl Client {
         key: &str,
         wait: Option<u32>,
     ) -> Answer {
+        self.try_movement(resource, account, amount, key, wait).await.unwrap()
+    }
+
+    /// As [`Client::movement`], while the system may be away.
+    ///
+    /// # Errors
+    /// If no answer came.
+    pub async fn try_movement(
+        &self,
+        resource: &str,
+        account: &str,
+        amount: &str,
+        key: &str,
+        wait: Option<u32>,
+    ) -> Result<Answer, reqwest::Error> {
         let path = format!("/v1/accounts/{account}/{resource}");
         let wait = wait.map(|seconds| format!("wait={seconds}"));
-        let mut headers = vec![("idempotency-key", key)];
+        let mut headers = vec![("content-type", "application/json"), ("idempotency-key", key)];
         headers.extend(wait.as_deref().map(|wait| ("prefer", wait)));
-        self.post(&path, &headers, &json!({ "amount": amount })).await
+        let body = json!({ "amount": amount }).to_string();
+        self.send(Method::POST, &path, &headers, Some(body.into())).await
     }
 
     pub async fn account(&self, id: &str) -> Answer {

@@ -7,8 +7,11 @@
 #![allow(clippy::missing_panics_doc, missing_docs)]
 
 pub mod broker;
+pub mod chaos;
 pub mod checks;
 pub mod client;
+pub mod memory;
+pub mod scale;
 pub mod stack;
 mod wait;
 

@@ -4,6 +4,7 @@
 
 use std::{
     fs::{self, DirBuilder, File},
+    io::Write,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -12,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use devstack::StackFile;
+use devstack::{Fault, FaultClient, StackFile};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, Uid},
@@ -35,13 +36,17 @@ pub struct Stack {
     child: Option<Child>,
 }
 
-/// The `passbook` program beside the test's own.
+/// The `passbook` program of the same build: beside this one, or above a
+/// test's.
 #[must_use]
 pub fn passbook() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().unwrap().parent().unwrap().join("passbook");
-    assert!(program.exists(), "{} is not built: `make test` does it", program.display());
-    program
+    let me = std::env::current_exe().unwrap();
+    let folder = me.parent().unwrap();
+    let places = [folder, folder.parent().unwrap()].map(|it| it.join("passbook"));
+    let found = places.iter().find(|it| it.is_file());
+    found
+        .unwrap_or_else(|| panic!("{} is not built: `make test` does it", places[1].display()))
+        .clone()
 }
 
 /// A new folder for a stack; other users can pass through it.
@@ -78,13 +83,18 @@ pub fn signal(pid: u32, signal: Signal) {
 /// Starts `passbook` so that it ends with the test process, however that
 /// ends.
 pub fn start(arguments: &[&str], user: Option<Uid>, stdin: Stdio, log: &Path) -> Child {
+    start_by(&[passbook().to_str().unwrap()], arguments, user, stdin, log)
+}
+
+/// As [`start`], by a command before the arguments.
+fn start_by(by: &[&str], arguments: &[&str], user: Option<Uid>, stdin: Stdio, log: &Path) -> Child {
     let mut command = Command::new(passbook());
     command.args(["bound-exec", "--signal", "SIGTERM", "--parent"]);
     command.arg(std::process::id().to_string());
     if let Some(user) = user {
         command.args(["--uid", &user.to_string(), "--gid", &user.to_string()]);
     }
-    command.arg("--").arg(passbook()).args(arguments);
+    command.arg("--").args(by).args(arguments);
     // `make test` may itself run under settings that are not meant for this stack.
     for (name, _) in std::env::vars().filter(|(name, _)| is_setting(name)) {
         command.env_remove(name);
@@ -150,7 +160,12 @@ impl Stack {
         let log = dir.with_extension("log");
         let dir_text = dir.to_str().unwrap();
         let arguments = [&["dev", "up", "--dir", dir_text], arguments].concat();
-        let mut child = start(&arguments, None, stdin, &log);
+        let child = start(&arguments, None, stdin, &log);
+        Self::ready(child, dir, log).await
+    }
+
+    /// Waits until the stack of this process says in `dir` that it is ready.
+    async fn ready(mut child: Child, dir: &Path, log: PathBuf) -> Self {
         let (child_id, deadline) = (child.id(), Instant::now() + START);
         // A killed one leaves its file behind: only the new supervisor's counts.
         let mine = |file: StackFile| file.supervisor == child_id;
@@ -166,6 +181,13 @@ impl Stack {
     #[must_use]
     pub fn file(&self) -> StackFile {
         StackFile::read(&self.dir).unwrap()
+    }
+
+    /// Has a fault happen to everything whose name fits. The stack must have
+    /// been started with `--faults`.
+    pub async fn fault(&self, on: &str, fault: Fault) -> Vec<String> {
+        let client = FaultClient::of(&self.file()).unwrap();
+        client.order(on, fault).await.unwrap()
     }
 
     /// The id that the process of this name has now.
@@ -193,6 +215,13 @@ impl Stack {
         child.wait().unwrap().code()
     }
 
+    /// Stops it and leaves its folder, for a person to look into.
+    #[must_use]
+    pub fn keep(mut self) -> PathBuf {
+        self.stop(Signal::SIGTERM);
+        self.dir.clone()
+    }
+
     /// Its exit code, if it has ended by itself.
     pub fn ended(&mut self) -> Option<i32> {
         let code = self.child.as_mut()?.try_wait().unwrap()?.code();
@@ -213,6 +242,59 @@ impl Drop for Stack {
         if self.stop(Signal::SIGTERM).is_some() {
             let _ = fs::remove_dir_all(&self.dir);
         }
+    }
+}
+
+/// A disk of 300 MB for PostgreSQL, which only the stack on it sees: it goes
+/// away with the stack's processes.
+#[derive(Debug)]
+pub struct SmallDisk {
+    /// Where the stack sees it.
+    dir: PathBuf,
+}
+
+impl SmallDisk {
+    /// `None` where this user may not mount one.
+    pub async fn mount(name: &str) -> Option<Self> {
+        let disk = Self { dir: folder(name) };
+        let mut tried = tokio::process::Command::new("unshare");
+        tried.args(["--mount", "sh", "-c"]).arg(disk.script("true"));
+        let outcome = tried.output().await.ok()?;
+        outcome.status.success().then_some(disk)
+    }
+
+    /// Mounts it and goes on with `command`.
+    fn script(&self, command: &str) -> String {
+        let dir = self.dir.display();
+        // The broker's data is elsewhere: it is PostgreSQL that has no room.
+        format!(
+            "mount -t tmpfs -o size=300m,mode=0711 passbook {dir} && mkdir -p {dir}.nats && \
+             ln -s {dir}.nats {dir}/nats && {command}"
+        )
+    }
+
+    /// Starts a stack on it.
+    pub async fn start(&self, arguments: &[&str]) -> Stack {
+        let (program, dir) = (passbook(), self.dir.display());
+        let up = format!("exec {} dev up --dir {dir} {}", program.display(), arguments.join(" "));
+        let log = self.dir.with_extension("log");
+        let by = ["unshare", "--mount", "sh", "-c", &self.script(&up)];
+        let child = start_by(&by, &[], None, Stdio::null(), &log);
+        let seen = PathBuf::from(format!("/proc/{}/root{dir}", child.id()));
+        Stack::ready(child, &seen, log).await
+    }
+
+    /// Leaves no room on it.
+    pub fn fill(&self, stack: &Stack) {
+        let mut ballast = File::create(stack.dir.join("ballast")).unwrap();
+        for chunk in [vec![1; 1 << 20], vec![1; 4096]] {
+            while ballast.write_all(&chunk).is_ok() {}
+        }
+    }
+
+    /// Takes away what filled it.
+    pub fn make_room(&self, stack: &Stack) {
+        fs::remove_file(stack.dir.join("ballast")).unwrap();
     }
 }
 

@@ -8,6 +8,8 @@ use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
 
 use crate::config::{NatsConfig, Secret};
 
+const PING_EVERY: Duration = Duration::from_secs(5);
+
 /// The addresses in the configuration.
 ///
 /// # Errors
@@ -41,6 +43,8 @@ pub async fn connect(
         .name(name)
         .custom_inbox_prefix(inbox_prefix)
         .connection_timeout(config.nats_connect_timeout)
+        // A connection whose other end is silent is given up after three of them.
+        .ping_interval(PING_EVERY)
         .reconnect_delay_callback(move |attempt| if attempt <= 1 { Duration::ZERO } else { wait })
         .retry_on_initial_connect()
         .max_reconnects(config.nats_max_reconnects)

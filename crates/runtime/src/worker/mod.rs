@@ -15,7 +15,7 @@ mod used_up;
 
 use std::{
     future::Future,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -167,14 +167,30 @@ impl<H: Handler> Worker<H> {
         Ok(found.inspect_err(|error| tracing::warn!(%error, "the consumer is not there")).ok())
     }
 
+    /// How often the client has connected so far.
+    fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    /// Returns when the connection that was there is no more, and long enough
+    /// after that for all that it brought to be read.
+    async fn disconnected(&self, connects: u64) {
+        while self.client.connection_state() == State::Connected && self.connects() == connects {
+            tokio::time::sleep(FETCH_WAIT / 10).await;
+        }
+        tokio::time::sleep(FETCH_WAIT / 10).await;
+    }
+
     /// One fetch and what came of it. A fetch is never cut short: a message
     /// that arrives for nobody would be missing until its ack wait is over.
+    /// Only a pull whose connection is lost is given up: the client would go on
+    /// waiting for five seconds, and nothing comes of it any more.
     async fn run_once(
         &self,
         consumer: &Consumer<pull::Config>,
         stop: &CancellationToken,
     ) -> Result<(), String> {
-        let begun = Instant::now();
+        let (begun, connects) = (Instant::now(), self.connects());
         let mut fetched = consumer
             .fetch()
             .max_messages(usize::from(self.config.worker_batch))
@@ -184,10 +200,17 @@ impl<H: Handler> Worker<H> {
             .map_err(|error| error.to_string())?;
         let mut batch = Vec::new();
         let mut failed = None;
-        while let Some(message) = fetched.next().await {
-            match message {
-                Ok(message) => batch.push(message),
-                Err(error) => failed = Some(error.to_string()),
+        loop {
+            tokio::select! {
+                message = fetched.next() => match message {
+                    Some(Ok(message)) => batch.push(message),
+                    Some(Err(error)) => failed = Some(error.to_string()),
+                    None => break,
+                },
+                () = self.disconnected(connects) => {
+                    failed = Some("the connection was lost in the middle of a pull".to_owned());
+                    break;
+                }
             }
         }
         if batch.is_empty() && begun.elapsed() > UNANSWERED_AFTER {
