@@ -1,5 +1,9 @@
 //! Sends the command of a record right after its commit. The record is the
-//! outbox: what does not get through here is sent again by `redrive`.
+//! outbox: what does not get through here is sent again by `redrive`, which
+//! takes it up at a certain age. Until then a command is tried here again and
+//! again, so that a leader's election or a short outage costs only itself.
+
+use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, connection::State, jetstream};
 use contract::Command;
@@ -7,20 +11,29 @@ use runtime::{
     publish::{Outgoing, publish_all},
     trace::Trace,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 /// Commands on their way to the broker at most; what comes on top waits for
 /// the redrive.
 const CAPACITY: usize = 10_000;
 const AT_ONCE: usize = 500;
+/// Between attempts.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Where the commands of accepted records go.
 #[derive(Debug, Clone)]
-pub struct Dispatch(mpsc::Sender<Outgoing>);
+pub struct Dispatch(mpsc::Sender<Waiting>);
 
 /// The other end of a [`Dispatch`].
 #[derive(Debug)]
-pub struct Commands(mpsc::Receiver<Outgoing>);
+pub struct Commands(mpsc::Receiver<Waiting>);
+
+/// A command on its way.
+#[derive(Debug)]
+struct Waiting {
+    message: Outgoing,
+    since: Instant,
+}
 
 /// Makes both ends.
 #[must_use]
@@ -35,7 +48,8 @@ impl Dispatch {
     pub fn send(&self, command: &Command, trace: Trace) {
         match message(command, command.record_id.to_string(), trace) {
             Ok(message) => {
-                if self.0.try_send(message).is_err() {
+                let waiting = Waiting { message, since: Instant::now() };
+                if self.0.try_send(waiting).is_err() {
                     left_to_redrive(1, "too many commands are on their way");
                 }
             }
@@ -63,26 +77,44 @@ pub fn message(
 }
 
 impl Commands {
-    /// Publishes until every [`Dispatch`] is gone and all was sent.
-    ///
-    /// # Errors
-    /// None; the type is that of an owned task.
+    /// Publishes until every [`Dispatch`] is gone and all was sent, or was too
+    /// old: at the age `redrive_after` a command is the redrive's.
     pub async fn run(
         mut self,
         client: Client,
         jetstream: jetstream::Context,
-    ) -> anyhow::Result<()> {
-        let mut messages = Vec::with_capacity(AT_ONCE);
-        while self.0.recv_many(&mut messages, AT_ONCE).await > 0 {
-            if client.connection_state() != State::Connected {
-                left_to_redrive(messages.len(), "not connected to NATS");
-            } else if let Err(missing) = publish_all(&jetstream, &messages).await {
-                left_to_redrive(missing.positions.len(), &missing.reason);
+        redrive_after: Duration,
+    ) {
+        let mut received = Vec::with_capacity(AT_ONCE);
+        while self.0.recv_many(&mut received, AT_ONCE).await > 0 {
+            let (since, mut messages): (Vec<_>, Vec<_>) =
+                received.drain(..).map(|it| (it.since, it.message)).unzip();
+            // In the order of their acceptance: the newest is the last.
+            let newest = since.into_iter().max().unwrap_or_else(Instant::now);
+            while let Err(reason) = send(&client, &jetstream, &mut messages).await {
+                if newest.elapsed() > redrive_after {
+                    left_to_redrive(messages.len(), &reason);
+                    break;
+                }
+                tokio::time::sleep(AGAIN).await;
             }
-            messages.clear();
         }
-        Ok(())
     }
+}
+
+/// Publishes the messages and keeps those that got no PubAck.
+async fn send(
+    client: &Client,
+    jetstream: &jetstream::Context,
+    messages: &mut Vec<Outgoing>,
+) -> Result<(), String> {
+    if client.connection_state() != State::Connected {
+        return Err("not connected to NATS".to_owned());
+    }
+    let Err(missing) = publish_all(jetstream, messages).await else { return Ok(()) };
+    let mut at = 0..;
+    messages.retain(|_| at.next().is_some_and(|at| missing.positions.binary_search(&at).is_ok()));
+    Err(missing.reason)
 }
 
 fn left_to_redrive(commands: usize, reason: &str) {

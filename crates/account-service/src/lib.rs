@@ -153,7 +153,7 @@ pub async fn run(
     let serving =
         runtime::http::serve(listeners.api, http::router(api), stop, config.drain_delay, grace);
     // Ends by itself when the API, which holds the only sender, is gone.
-    let mut sending = tokio::spawn(commands.run(client, jetstream));
+    let mut sending = tokio::spawn(commands.run(client, jetstream, config.redrive_after));
     let served = tokio::select! {
         served = serving => served,
         early = service.tasks.watch(std::future::pending()) => early.map(|()| grace),

@@ -33,6 +33,8 @@ const DEATHS: u32 = 3;
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
     pid: Option<u32>,
+    /// Whether it has not ended.
+    runs: bool,
     deaths: u32,
     /// Whether it is kept away.
     held: bool,
@@ -63,7 +65,8 @@ pub(crate) struct Handle {
 impl Handle {
     /// Sends a signal to the process and the children it has.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self.state.borrow().pid.context("it does not run")?;
+        let State { pid, runs, .. } = *self.state.borrow();
+        let pid = pid.filter(|_| runs).context("it does not run")?;
         let mut all = vec![pid];
         // A frozen server whose children go on is not frozen. The others end with their parent.
         if matches!(signal, Signal::SIGSTOP | Signal::SIGCONT) {
@@ -97,10 +100,10 @@ impl Handle {
     /// For a person.
     pub(crate) fn describe(&self) -> &'static str {
         let state = self.state.borrow();
-        match (state.held, state.pid) {
+        match (state.held, state.runs) {
             (true, _) => "held",
-            (false, Some(_)) => "runs",
-            (false, None) => "starts",
+            (false, true) => "runs",
+            (false, false) => "starts",
         }
     }
 }
@@ -137,7 +140,8 @@ impl Supervised {
         Handle { name, state: self.state.clone(), hold }
     }
 
-    /// The id of the process, while there is one.
+    /// The id of the process, or of the last one when it has just died; none
+    /// while it is held.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.state.borrow().pid
     }
@@ -201,7 +205,7 @@ impl Kept {
     ) {
         while !stop.is_cancelled() {
             if *self.held.borrow() {
-                self.state.send_modify(|state| state.held = true);
+                self.state.send_modify(|state| (state.held, state.pid) = (true, None));
                 launcher.changed.notify_one();
                 tokio::select! {
                     () = turned(&mut self.held, false) => {}
@@ -211,7 +215,7 @@ impl Kept {
             }
             match launcher.start(&self.program) {
                 Ok(mut child) => {
-                    self.state.send_modify(|state| state.pid = child.id());
+                    self.state.send_modify(|state| (state.runs, state.pid) = (true, child.id()));
                     launcher.changed.notify_one();
                     tokio::select! {
                         ended = child.wait() => {
@@ -225,7 +229,7 @@ impl Kept {
                         }
                         () = stop.cancelled() => return end(&self.program, child, &kill).await,
                     }
-                    self.state.send_modify(|state| state.pid = None);
+                    self.state.send_modify(|state| state.runs = false);
                 }
                 Err(error) => error!("{} can't be started: {error:#}", self.program.name),
             }

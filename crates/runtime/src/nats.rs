@@ -70,7 +70,8 @@ pub async fn connect(
 #[must_use]
 pub fn jetstream(client: &Client) -> jetstream::Context {
     jetstream::ContextBuilder::new()
-        .timeout(Duration::from_secs(5))
+        // A stream whose leader is being elected does not answer at all: better to ask again.
+        .timeout(Duration::from_secs(2))
         .ack_timeout(Duration::from_secs(5))
         .max_ack_inflight(10_000)
         .backpressure_on_inflight(true)

@@ -89,11 +89,11 @@ pub async fn keep(
     Ok(())
 }
 
-/// Backoff without an end: 100 ms to 5 s, with jitter.
+/// Backoff without an end: 100 ms to 2 s, with jitter.
 pub(crate) fn forever() -> ExponentialBuilder {
     ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(5))
+        .with_max_delay(Duration::from_secs(2))
         .with_jitter()
         .without_max_times()
 }

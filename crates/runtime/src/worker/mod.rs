@@ -129,7 +129,8 @@ impl<H: Handler> Worker<H> {
                 }
                 continue;
             };
-            match self.run_once(source, &stop).await {
+            let connects = self.connects();
+            match self.run_once(source, connects, &stop).await {
                 Ok(()) => {
                     pause.reset();
                     self.health.set(self.consumer.name, None);
@@ -140,8 +141,11 @@ impl<H: Handler> Worker<H> {
                         .increment(1);
                     self.health.set(self.consumer.name, Some(error));
                     let _ = stop.run_until_cancelled(tokio::time::sleep(pause.next())).await;
-                    // It may be gone: look it up again, and make it again.
-                    consumer = None;
+                    // It may be gone: look it up again, and make it again. A lost connection says
+                    // nothing about it.
+                    if self.connects() == connects {
+                        consumer = None;
+                    }
                 }
             }
         }
@@ -188,9 +192,10 @@ impl<H: Handler> Worker<H> {
     async fn run_once(
         &self,
         consumer: &Consumer<pull::Config>,
+        connects: u64,
         stop: &CancellationToken,
     ) -> Result<(), String> {
-        let (begun, connects) = (Instant::now(), self.connects());
+        let begun = Instant::now();
         let mut fetched = consumer
             .fetch()
             .max_messages(usize::from(self.config.worker_batch))
@@ -225,7 +230,7 @@ impl<H: Handler> Worker<H> {
     }
 }
 
-/// A pause that grows while things go wrong: 100 ms to 5 s.
+/// A pause that grows while things go wrong: 100 ms to 2 s.
 #[derive(Default)]
 struct Pause(Option<backon::ExponentialBackoff>);
 
