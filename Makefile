@@ -1,16 +1,17 @@
 # `make help` lists the targets: it reads the comments behind them.
 
 PASSBOOK := $(or $(CARGO_TARGET_DIR),target)/debug/passbook
+CHAOS := $(or $(CARGO_TARGET_DIR),target)/debug/chaos
 STACK := .passbook
 
 .DEFAULT_GOAL := help
 # One after the other, whatever -j says: cargo uses all processors by itself.
 .NOTPARALLEL:
-.PHONY: help run demo test check verify prepare clean reset build \
+.PHONY: help run demo test check chaos reliability verify prepare clean reset build \
         check-format check-metadata check-lints check-dependencies check-docs
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## start the whole system, move some money, stay up until Ctrl-C
 	@exec $(PASSBOOK) dev up --demo --dir $(STACK)
@@ -22,6 +23,12 @@ test: build ## run every test, against real servers
 	cargo test --workspace --no-fail-fast
 
 check: check-format check-metadata check-lints check-dependencies check-docs ## check formatting, statements, lints, dependencies and docs
+
+chaos: build ## break everything in an order drawn from a seed: make chaos ARGS="--seed 7 --seconds 120"
+	@exec $(CHAOS) $(ARGS)
+
+reliability: build ## the tests of faults at the size that RELIABILITY.md promises, with their figures (an hour)
+	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 faults:: chaos::
 
 verify: ## check the books of the running system (`make run`)
 	@$(PASSBOOK) verify --dir $(STACK)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{
-    AckKind,
+    AckKind, Context,
     consumer::{Consumer, pull},
 };
 use futures::StreamExt;
@@ -77,13 +77,12 @@ async fn a_poison_message_of_the_largest_size_is_a_dead_letter_too() {
     assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
 }
 
-#[tokio::test]
-async fn a_command_whose_deliveries_are_used_up_is_a_dead_letter_and_leaves_the_queue() {
-    let running = Stack::start("used-up").await;
-    let client = Client::teller(&running);
+/// Has a command delivered as often as it may be, with nobody to settle it.
+/// Gives it.
+async fn use_up(running: &Stack, jetstream: &Context) -> String {
+    let client = Client::teller(running);
     let account = client.open_account("KRW").await;
     let settled = client.deposit(&account, "100").await;
-    let jetstream = broker::connect(&running).await;
     let workers = ["transaction-service-0", "transaction-service-1"].map(|it| running.pid(it));
     for pid in workers {
         signal(pid, Signal::SIGSTOP);
@@ -95,7 +94,7 @@ async fn a_command_whose_deliveries_are_used_up_is_a_dead_letter_and_leaves_the_
     })
     .await;
     let command = broker::command_of(&settled).to_string();
-    broker::publish(&jetstream, "transaction.deposit", &new_key(), command.clone()).await;
+    broker::publish(jetstream, "transaction.deposit", &new_key(), command.clone()).await;
     // As many workers as there are deliveries take it, and none of them settles it.
     let consumer: Consumer<pull::Config> = found().await.unwrap();
     for _ in 0..3 {
@@ -112,6 +111,14 @@ async fn a_command_whose_deliveries_are_used_up_is_a_dead_letter_and_leaves_the_
     for pid in workers {
         signal(pid, Signal::SIGCONT);
     }
+    command
+}
+
+#[tokio::test]
+async fn a_command_whose_deliveries_are_used_up_is_a_dead_letter_and_leaves_the_queue() {
+    let running = Stack::start("used-up").await;
+    let jetstream = broker::connect(&running).await;
+    let command = use_up(&running, &jetstream).await;
     let kept = eventually("it is a dead letter", Duration::from_secs(30), || async {
         let letters = broker::dead_letters(&jetstream).await;
         letters.into_iter().find(|(body, _)| body == command.as_bytes())
@@ -124,6 +131,33 @@ async fn a_command_whose_deliveries_are_used_up_is_a_dead_letter_and_leaves_the_
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_command_whose_deliveries_are_used_up_is_found_though_the_advisory_was_lost() {
+    let running = Stack::start("advisory-lost").await;
+    let jetstream = broker::connect(&running).await;
+    // Nobody captures the advisory.
+    let mut config = broker::stream(&jetstream, "USED_UP").await.config;
+    config.subjects = vec!["nothing.of.this.name".to_owned()];
+    jetstream.update_stream(&config).await.unwrap();
+    let command = use_up(&running, &jetstream).await;
+    let client = Client::teller(&running);
+    let account = client.open_account("KRW").await;
+    assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
+    assert_eq!(broker::stream(&jetstream, "USED_UP").await.state.last_sequence, 0);
+    assert_eq!(broker::stream(&jetstream, "TRANSACTION").await.state.messages, 1);
+    // A minute until it is old enough, half of one until the next look.
+    let kept = eventually("it is a dead letter", Duration::from_secs(120), || async {
+        let letters = broker::dead_letters(&jetstream).await;
+        letters.into_iter().find(|(body, _)| body == command.as_bytes())
+    })
+    .await;
+    assert!(kept.1.contains("delivered no more"), "{}", kept.1);
+    eventually("the queue is empty", Duration::from_secs(10), || async {
+        (broker::stream(&jetstream, "TRANSACTION").await.state.messages == 0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ pub async fn run(
     // All of it stops after the API: a request in hand may still need it.
     let finished = service.finished.clone();
     service.keep_streams(&[TRANSACTION, DEAD_LETTER]);
-    service.work_off_used_up(consumers::RESULTS_USED_UP)?;
+    service.work_off_used_up(consumers::RESULTS_USED_UP, &[])?;
     service.tasks.spawn("settled records", settled.clone().listen(finished.clone()));
     let look = settled::look(settled.clone(), pool.clone(), finished.clone());
     service.tasks.spawn("look for settled records", look);

@@ -18,7 +18,7 @@ use crate::{
     nats, postgres, streams,
     tasks::Tasks,
     telemetry,
-    worker::{Handler, UsedUp, Worker},
+    worker::{self, Handler, UsedUp, Worker},
 };
 
 /// A service's name and what it can't be without.
@@ -114,15 +114,26 @@ impl Service {
     }
 
     /// Works off the advisories about messages of this service whose
-    /// deliveries are used up.
+    /// deliveries are used up, and looks into its work queues for messages
+    /// whose advisory was lost.
     ///
     /// # Errors
     /// If the contract has no consumer of this name.
-    pub fn work_off_used_up(&mut self, consumer: &'static str) -> anyhow::Result<()> {
+    pub fn work_off_used_up(
+        &mut self,
+        consumer: &'static str,
+        queues: &[&'static str],
+    ) -> anyhow::Result<()> {
         let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
         let handler = Arc::new(UsedUp { client, jetstream });
         for worker in self.workers(consumer, Need::Degraded, &handler)?.into_iter().take(1) {
             self.tasks.spawn(consumer, worker.run(self.finished.clone()));
+        }
+        let named = |name| ConsumerSpec::named(name).context("a consumer of the contract");
+        for consumer in queues.iter().map(|name| named(name)).collect::<Result<Vec<_>, _>>()? {
+            let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
+            let sweep = worker::sweep(client, jetstream, consumer, self.finished.clone());
+            self.tasks.spawn("sweep", sweep);
         }
         Ok(())
     }

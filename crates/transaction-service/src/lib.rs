@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::worker::ApplyCommands;
 
+/// The consumers of the work queue that this service works off.
+const QUEUES: [&str; 2] = [consumers::DEPOSIT, consumers::WITHDRAWAL];
+
 /// The transaction-service: pulls deposit and withdrawal commands, applies each exactly once to
 /// the ledger, and publishes the results.
 #[derive(Debug, Clone, Parser)]
@@ -52,12 +55,12 @@ pub async fn run(
     let mut service =
         Service::start(identity, &config.service, admin_listener, metrics, &stop).await?;
     service.keep_streams(&[TRANSACTION_RESULT, DEAD_LETTER]);
-    service.work_off_used_up(consumers::COMMANDS_USED_UP)?;
+    service.work_off_used_up(consumers::COMMANDS_USED_UP, &QUEUES)?;
 
     // The admin port outlives the workers: it tells of the stop while it lasts.
     let mut workers = Tasks::new(stop.clone());
     let handler = Arc::new(ApplyCommands { pool: service.pool.clone() });
-    for consumer in [consumers::DEPOSIT, consumers::WITHDRAWAL] {
+    for consumer in QUEUES {
         for worker in service.workers(consumer, Need::Required, &handler)? {
             workers.spawn(consumer, worker.run(stop.clone()));
         }

@@ -11,6 +11,7 @@
 mod dead_letter;
 mod delivery;
 mod settle;
+mod sweep;
 mod used_up;
 
 use std::{
@@ -33,6 +34,7 @@ use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 pub use delivery::Delivery;
+pub(crate) use sweep::sweep;
 pub use used_up::UsedUp;
 
 use crate::{

@@ -6,7 +6,7 @@
 use anyhow::{Context, anyhow};
 use async_nats::{
     Client,
-    jetstream::{self, stream::LastRawMessageErrorKind},
+    jetstream::{self, message::StreamMessage, stream::LastRawMessageErrorKind},
 };
 use contract::{ConsumerSpec, Retention, StreamSpec};
 use serde::Deserialize;
@@ -49,8 +49,6 @@ impl Handler for UsedUp {
 }
 
 impl UsedUp {
-    /// In this order, so that a crash in between only makes it do so again: the
-    /// dead letter, its PubAck, the deletion.
     async fn work_off(&self, advisory: &Advisory) -> anyhow::Result<Verdict> {
         let Some(consumer) = ConsumerSpec::named(&advisory.consumer) else {
             return Ok(Verdict::DeadLetter(format!("no consumer {} of ours", advisory.consumer)));
@@ -69,25 +67,41 @@ impl UsedUp {
             // The stream was made anew and counts from one again: this is another message.
             return Ok(Verdict::Done(None));
         }
-        let dead = DeadLetter {
-            consumer,
-            place: place(spec, &message),
-            subject: &message.subject,
-            headers: Some(&message.headers),
-            payload: &message.payload,
-        };
         let reason = format!("delivered {} times and never settled", advisory.deliveries);
-        let letter = dead.because(&reason, self.client.server_info().max_payload);
-        publish_all(&self.jetstream, &[letter]).await.map_err(|missing| anyhow!(missing.reason))?;
-        if spec.retention == Retention::WorkQueue {
-            stream.delete_message(advisory.stream_seq).await?;
-        }
+        bury(&self.client, &self.jetstream, consumer, &message, &reason).await?;
         Ok(Verdict::Done(None))
     }
 }
 
+/// Makes a message a dead letter and takes it out of its work queue. In this
+/// order, so that a crash in between only makes it happen again: the dead
+/// letter, its PubAck, the deletion.
+pub(super) async fn bury(
+    client: &Client,
+    jetstream: &jetstream::Context,
+    consumer: &ConsumerSpec,
+    message: &StreamMessage,
+    reason: &str,
+) -> anyhow::Result<()> {
+    let spec = StreamSpec::named(consumer.stream).context("a stream of the contract")?;
+    let dead = DeadLetter {
+        consumer,
+        place: place(spec, message),
+        subject: &message.subject,
+        headers: Some(&message.headers),
+        payload: &message.payload,
+    };
+    let letter = dead.because(reason, client.server_info().max_payload);
+    publish_all(jetstream, &[letter]).await.map_err(|missing| anyhow!(missing.reason))?;
+    if spec.retention == Retention::WorkQueue {
+        let stream = jetstream.get_stream_no_info(spec.name).await?;
+        stream.delete_message(message.sequence).await?;
+    }
+    Ok(())
+}
+
 /// As a delivery of the message would name it.
-fn place(stream: &StreamSpec, message: &jetstream::message::StreamMessage) -> String {
+fn place(stream: &StreamSpec, message: &StreamMessage) -> String {
     let stored = message.time.unix_timestamp_nanos();
     format!("{}.{}.{stored}", stream.name, message.sequence)
 }

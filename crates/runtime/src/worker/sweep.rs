@@ -1,0 +1,84 @@
+//! What the advisories missed. The server sends them without persistence: one
+//! that is lost leaves a message in its work queue that is delivered no more,
+//! and that nobody would ever hear of.
+//!
+//! Such a message is known by its place: a work queue removes what is settled,
+//! and all that its consumer has in hand lies above the consumer's ack floor. So
+//! what lies below, and is not from just now, is neither settled nor in hand.
+
+use std::time::Duration;
+
+use async_nats::{
+    Client,
+    connection::State,
+    jetstream::{
+        self,
+        consumer::{Consumer, pull},
+        stream::LastRawMessageErrorKind,
+    },
+};
+use contract::ConsumerSpec;
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use super::used_up::bury;
+
+const EVERY: Duration = Duration::from_secs(30);
+/// A message that was acked may take a moment to leave the queue, on each copy.
+const SETTLING: Duration = Duration::from_secs(60);
+/// Messages looked at in a round at most.
+const AT_ONCE: usize = 1000;
+
+/// Looks for messages of a work queue that its consumer delivers no more, and
+/// makes them dead letters, until `stop`.
+///
+/// # Errors
+/// None; the type is that of an owned task.
+pub(crate) async fn sweep(
+    client: Client,
+    jetstream: jetstream::Context,
+    consumer: &'static ConsumerSpec,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+        if client.connection_state() != State::Connected {
+            continue;
+        }
+        let round = round(&client, &jetstream, consumer);
+        match stop.run_until_cancelled(round).await {
+            Some(Err(error)) => {
+                let error = format!("{error:#}");
+                tracing::warn!(consumer = consumer.name, error, "the queue was not swept");
+            }
+            Some(Ok(())) => {}
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+async fn round(
+    client: &Client,
+    jetstream: &jetstream::Context,
+    spec: &ConsumerSpec,
+) -> anyhow::Result<()> {
+    let consumer: Consumer<pull::Config> =
+        jetstream.get_consumer_from_stream(spec.name, spec.stream).await?;
+    let floor = consumer.cached_info().ack_floor.stream_sequence;
+    let before = OffsetDateTime::now_utc() - SETTLING;
+    let stream = jetstream.get_stream_no_info(spec.stream).await?;
+    let mut from = 1;
+    for _ in 0..AT_ONCE {
+        let message = match stream.get_first_raw_message_by_subject(spec.filter, from).await {
+            Ok(message) => message,
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if message.sequence > floor || message.time > before {
+            return Ok(());
+        }
+        from = message.sequence + 1;
+        bury(client, jetstream, spec, &message, "delivered no more, and never settled").await?;
+    }
+    Ok(())
+}
