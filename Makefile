@@ -7,7 +7,7 @@ STACK := .passbook
 .DEFAULT_GOAL := help
 # One after the other, whatever -j says: cargo uses all processors by itself.
 .NOTPARALLEL:
-.PHONY: help run demo test check chaos reliability verify prepare clean reset build \
+.PHONY: help run demo test check chaos reliability verify prepare clean reset build release \
         check-format check-metadata check-lints check-dependencies check-docs
 
 help: ## list the targets
@@ -27,7 +27,7 @@ check: check-format check-metadata check-lints check-dependencies check-docs ## 
 chaos: build ## break everything in an order drawn from a seed: make chaos ARGS="--seed 7 --seconds 120"
 	@exec $(CHAOS) $(ARGS)
 
-reliability: build ## the tests of faults at the size that RELIABILITY.md promises, with their figures (an hour)
+reliability: build release ## the tests of faults at the size that RELIABILITY.md promises, with their figures (an hour)
 	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 faults:: chaos::
 
 verify: ## check the books of the running system (`make run`)
@@ -47,6 +47,9 @@ reset: build ## remove the data of `make run`, unless it runs
 
 build:
 	cargo build --workspace --bins
+
+release:
+	cargo build --workspace --bins --release
 
 check-format:
 	cargo fmt --all --check

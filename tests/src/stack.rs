@@ -21,6 +21,8 @@ use nix::{
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::sync::OnceCell;
 
+use crate::scale;
+
 /// Longer than a slow machine needs for everything.
 const START: Duration = Duration::from_secs(120);
 
@@ -159,7 +161,8 @@ impl Stack {
     pub async fn start_with(dir: &Path, arguments: &[&str], stdin: Stdio) -> Self {
         let log = dir.with_extension("log");
         let dir_text = dir.to_str().unwrap();
-        let arguments = [&["dev", "up", "--dir", dir_text], arguments].concat();
+        let release: &[&str] = if scale::full() { &["--release"] } else { &[] };
+        let arguments = [&["dev", "up", "--dir", dir_text], release, arguments].concat();
         let child = start(&arguments, None, stdin, &log);
         Self::ready(child, dir, log).await
     }
