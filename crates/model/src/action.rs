@@ -2,10 +2,10 @@
 //! goes wrong are told apart: [`crate::drain`] takes only the former.
 
 use crate::{
-    broker::{Body, Message, MessageId, Place, Publication, StreamName, Wipe},
+    broker::{Body, Message, Place, Publication, StreamName, Wipe},
     protocol::Protocol,
     rules::Rule,
-    state::{Hand, Outcome, Phase, Record, RecordId, Service, State, Stray, Transaction, Who},
+    state::{End, Hand, Phase, Record, RecordId, Service, State, Who},
 };
 
 /// One step.
@@ -47,6 +47,8 @@ pub enum Action {
     Wipe(Wipe),
     /// The duplicate window of a stream ends.
     Forget(StreamName),
+    /// The advisory about a message whose deliveries are used up is lost.
+    LoseAdvisory(Place),
     /// A message from a wrong hand is stored.
     SendStray(Message),
 }
@@ -68,7 +70,7 @@ impl Protocol {
                 actions.extend(replica.outgoing.iter().map(|it| Action::Send(who, *it)));
                 match &replica.hand {
                     Some(hand) => self.steps_in_hand(state, who, hand, actions),
-                    None => self.deliveries(state, who, actions),
+                    None => self.deliveries(state, who, false, actions),
                 }
             }
         }
@@ -100,7 +102,9 @@ impl Protocol {
         actions.push(Action::LetGo(who));
         if hand.stale && self.scenario.stale_acks {
             let stream = state.stream(hand.place.stream);
-            let others = stream.stored.iter().filter(|it| it.deliveries > 0);
+            // The consumer knows only what it delivered, the stream all that it stores.
+            let known = |deliveries| deliveries > 0 || hand.end == End::Delete;
+            let others = stream.stored.iter().filter(|it| known(it.deliveries));
             actions.extend(others.map(|it| Action::LetGoOther(who, it.place)));
         }
     }
@@ -113,9 +117,17 @@ impl Protocol {
         !self.keep(Rule::OutcomeBeforeResult) && matches!(hand.place.message.body, Body::Command(_))
     }
 
-    fn deliveries(&self, state: &State, who: Who, actions: &mut Vec<Action>) {
+    /// Deliveries of messages that nobody works on, or, with `held`, of those
+    /// that somebody does.
+    pub(crate) fn deliveries(
+        &self,
+        state: &State,
+        who: Who,
+        held: bool,
+        actions: &mut Vec<Action>,
+    ) {
         for stored in &state.stream(who.service.consumes()).stored {
-            if state.is_held(&stored.place) {
+            if state.is_held(&stored.place) != held {
                 continue;
             }
             if stored.deliveries < self.scenario.max_deliver {
@@ -128,7 +140,9 @@ impl Protocol {
 
     /// The redrive's next turns.
     pub(crate) fn claims(&self, state: &State, actions: &mut Vec<Action>) {
-        if !self.keep(Rule::Redrive) {
+        let messages = state.commands.stored.len() + usize::from(state.commands.stuck);
+        let behind = self.scenario.backlog.is_some_and(|most| messages > most);
+        if behind || !self.keep(Rule::Redrive) {
             return;
         }
         for record in self.scenario.records(None) {
@@ -157,72 +171,7 @@ impl Protocol {
         self.each(state, Service::Account, action, actions);
     }
 
-    /// What may go wrong.
-    pub(crate) fn faults(&self, state: &State, actions: &mut Vec<Action>) {
-        let left = &state.left;
-        actions.extend(state.in_flight.iter().map(|it| Action::Arrive(*it)));
-        for service in [Service::Account, Service::Transaction] {
-            let mut before = None;
-            for (index, replica) in state.replicas(service).iter().enumerate() {
-                if before == Some(replica) {
-                    continue;
-                }
-                before = Some(replica);
-                let who = Who { service, index };
-                if left.crashes > 0 && *replica != crate::state::Replica::default() {
-                    actions.push(Action::Crash(who));
-                }
-                if left.held_up > 0 {
-                    let sends = replica.outgoing.iter();
-                    actions.extend(sends.map(|it| Action::HoldUpSend(who, *it)));
-                    if matches!(replica.hand, Some(Hand { phase: Phase::Publish { .. }, .. })) {
-                        actions.push(Action::HoldUpPublish(who));
-                    }
-                }
-                if left.slow > 0 && replica.hand.is_none() {
-                    self.deliveries_of_held(state, who, actions);
-                }
-            }
-        }
-        if left.wipes > 0 {
-            actions.extend(Wipe::ALL.map(Action::Wipe));
-        }
-        if left.windows > 0 {
-            let streams = [StreamName::Commands, StreamName::Results];
-            let full = |name: &StreamName| !state.stream(*name).remembered.is_empty();
-            actions.extend(streams.into_iter().filter(full).map(Action::Forget));
-        }
-        self.strays(state, actions);
-    }
-
-    fn deliveries_of_held(&self, state: &State, who: Who, actions: &mut Vec<Action>) {
-        for stored in &state.stream(who.service.consumes()).stored {
-            if !state.is_held(&stored.place) {
-                continue;
-            }
-            if stored.deliveries < self.scenario.max_deliver {
-                actions.push(Action::Take(who, stored.place));
-            } else if self.keep(Rule::WorkOffUsedUp) {
-                actions.push(Action::TakeUsedUp(who, stored.place));
-            }
-        }
-    }
-
-    fn strays(&self, state: &State, actions: &mut Vec<Action>) {
-        let unsent = |at: usize| state.strays.get(at) == Some(&Stray::Unsent);
-        let stray = |body| Action::SendStray(Message { id: MessageId::None, body });
-        if self.scenario.unreadable && unsent(0) {
-            actions.push(stray(Body::Unreadable));
-        }
-        if self.scenario.contradicting && unsent(1) {
-            let settled = state.records.iter().find_map(|record| match record {
-                Record::Settled(told) => Some(*told),
-                _ => None,
-            });
-            actions.extend(settled.map(|told| stray(Body::Result(contradiction(told)))));
-        }
-    }
-
+    /// The same step for each replica of a service; equal ones count once.
     fn each(
         &self,
         state: &State,
@@ -238,13 +187,4 @@ impl Protocol {
             before = Some(replica);
         }
     }
-}
-
-/// Another transaction of the same record, with the other outcome.
-fn contradiction(told: Transaction) -> Transaction {
-    let outcome = match told.outcome {
-        Outcome::Applied { .. } => Outcome::Refused,
-        Outcome::Refused => Outcome::Applied { balance_after: 0, account_seq: 1 },
-    };
-    Transaction { id: u8::MAX, outcome, ..told }
 }

@@ -81,6 +81,9 @@ pub struct Stream {
     pub stored: Vec<Stored>,
     /// The message ids within the duplicate window.
     pub remembered: Vec<MessageId>,
+    /// How many messages are in it that nobody will ever touch: their
+    /// deliveries are used up, and the advisory about it was lost.
+    pub stuck: u8,
 }
 
 impl Stream {
@@ -114,8 +117,7 @@ pub enum Wipe {
     Everything,
     /// One stream and its ids: it was deleted and made again.
     Stream(StreamName),
-    /// The messages of one stream, whose ids are still remembered: a purge, or
-    /// messages that were not on disk when the machine went.
+    /// The messages of one stream, whose ids are still remembered: a purge.
     Messages(StreamName),
 }
 
@@ -183,11 +185,13 @@ impl State {
             if ids {
                 stream.remembered.clear();
             }
+            stream.stuck = 0;
             let lost = std::mem::take(&mut stream.stored);
             for stored in &lost {
                 self.lose_stray(&stored.place);
             }
-            for replica in self.account.iter_mut().chain(&mut self.transaction) {
+            // A purge leaves the sequence numbers as they are.
+            for replica in self.account.iter_mut().chain(&mut self.transaction).filter(|_| ids) {
                 if let Some(hand) = replica.hand.as_mut().filter(|hand| hand.place.stream == name) {
                     hand.stale = true;
                 }
@@ -196,7 +200,7 @@ impl State {
     }
 
     /// Notes that a stray, if it is one, is no more.
-    pub fn lose_stray(&mut self, place: &Place) {
+    fn lose_stray(&mut self, place: &Place) {
         if place.message.id == MessageId::None {
             let at = usize::from(place.stream == StreamName::Results);
             if let Some(stray) = self.strays.get_mut(at) {

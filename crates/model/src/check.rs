@@ -38,7 +38,11 @@ pub fn explore(protocol: &Protocol, threads: usize) -> Explored {
         depth: checker.max_depth(),
         took: begun.elapsed(),
         broken: Invariant::ALL.into_iter().filter(|it| found.contains(it.name())).collect(),
-        reached: SITUATIONS.map(|(name, _)| name).into_iter().filter(|it| found.contains(it)).collect(),
+        reached: SITUATIONS
+            .map(|(name, _)| name)
+            .into_iter()
+            .filter(|it| found.contains(it))
+            .collect(),
     }
 }
 

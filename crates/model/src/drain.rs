@@ -4,7 +4,7 @@
 //! `stateright`'s `eventually` can't carry it: it looks for a path's end, takes
 //! a state that it has met before for none, and so misses counterexamples
 //! where paths join. Here it is a statement about each state instead: *from
-//! here, with no more faults, one fair schedule settles everything*. It holds
+//! here, with no more faults, each of two fair schedules settles everything*. It holds
 //! for every state, so there is no state out of which only luck leads; and
 //! since each step that is no redrive uses something up (a phase, a delivery, a
 //! message), no schedule can go on without coming to its end or to the redrive.
@@ -25,31 +25,43 @@ const TURNS: usize = 2;
 /// More steps than any drain takes.
 const STEPS: usize = 1_000;
 
+/// Which of the possible steps is taken each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The first: commands before results, what is in hand before what is not.
+    First,
+    /// The last.
+    Last,
+}
+
 impl Protocol {
     /// The state after all that is left to do was done. With `redrive`, the
     /// redrive comes to what is still PENDING then.
     #[must_use]
-    pub fn drain(&self, state: &State, redrive: bool) -> State {
+    pub fn drain(&self, state: &State, redrive: bool, order: Order) -> State {
         let mut state = state.clone();
         state.left = Faults { redrives: u8::MAX, ..Faults::default() };
         state.in_flight.clear();
         let mut actions = Vec::new();
-        self.work_off(&mut state, &mut actions);
+        self.work_off(&mut state, order, &mut actions);
         for _ in 0..TURNS {
             if redrive && state.records.iter().any(is_pending) {
                 self.redrive_all(&mut state);
-                self.work_off(&mut state, &mut actions);
+                self.work_off(&mut state, order, &mut actions);
             }
         }
         state
     }
 
-    fn work_off(&self, state: &mut State, actions: &mut Vec<Action>) {
+    fn work_off(&self, state: &mut State, order: Order, actions: &mut Vec<Action>) {
         for _ in 0..STEPS {
             actions.clear();
             self.steps(state, actions);
-            let Some(next) = actions.first() else { return };
-            if self.apply(state, *next).is_none() {
+            let next = match order {
+                Order::First => actions.first(),
+                Order::Last => actions.last(),
+            };
+            if next.and_then(|next| self.apply(state, *next)).is_none() {
                 return;
             }
         }

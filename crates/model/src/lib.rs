@@ -1,6 +1,7 @@
 //! The money protocol as a model.
 pub mod action;
 pub mod broker;
+pub mod cases;
 pub mod check;
 pub mod drain;
 pub mod properties;
@@ -9,7 +10,9 @@ pub mod reached;
 pub mod rules;
 pub mod scenario;
 pub mod state;
+pub mod story;
 
 mod account_service;
+mod faults;
 mod transaction_service;
 mod worker;

@@ -6,8 +6,8 @@ use std::fmt;
 use stateright::Property;
 
 use crate::{
-    broker::{Body, MessageId, StreamName},
-    drain::is_pending,
+    broker::{Body, MessageId, Place, StreamName},
+    drain::{Order, is_pending},
     protocol::Protocol,
     state::{AccountId, Balance, Outcome, Record, RecordId, State, Stray},
 };
@@ -153,11 +153,13 @@ fn projected(protocol: &Protocol, state: &State) -> bool {
 
 fn settled(protocol: &Protocol, state: &State) -> bool {
     !state.records.iter().any(is_pending)
-        || !protocol.drain(state, true).records.iter().any(is_pending)
+        || [Order::First, Order::Last]
+            .into_iter()
+            .all(|order| !protocol.drain(state, true, order).records.iter().any(is_pending))
 }
 
 fn told(protocol: &Protocol, state: &State) -> bool {
-    let lost = state.left.wipes < protocol.scenario.faults.wipes;
+    let lost = state.left.wipes < protocol.scenario.faults.wipes || state.commands.stuck > 0;
     if lost || !state.records.iter().any(is_pending) {
         return true;
     }
@@ -166,7 +168,7 @@ fn told(protocol: &Protocol, state: &State) -> bool {
         state.ledger.find(record).is_some()
             || state.commands.stored.iter().any(|it| is_its(&it.place.message.body))
     };
-    let drained = protocol.drain(state, false);
+    let drained = protocol.drain(state, false, Order::First);
     let given_up = |record: RecordId| {
         drained.dead_letters.iter().any(|place| match place.message.body {
             Body::Command(id) => id == record,
@@ -184,14 +186,12 @@ fn told(protocol: &Protocol, state: &State) -> bool {
 fn kept(protocol: &Protocol, state: &State) -> bool {
     let names = [StreamName::Commands, StreamName::Results];
     let is_stray = |name: StreamName| {
-        move |message: &crate::broker::Place| {
-            message.stream == name && message.message.id == MessageId::None
-        }
+        move |place: &Place| place.stream == name && place.message.id == MessageId::None
     };
     if !state.strays.contains(&Stray::Sent) {
         return true;
     }
-    let drained = protocol.drain(state, true);
+    let drained = protocol.drain(state, true, Order::First);
     names.into_iter().zip(&state.strays).all(|(name, stray)| {
         *stray != Stray::Sent
             || (drained.dead_letters.iter().any(is_stray(name))

@@ -76,6 +76,7 @@ impl Protocol {
                 state.stream_mut(name).remembered.clear();
                 Some(())
             }
+            Action::LoseAdvisory(place) => self.lose_advisory(state, place),
             Action::SendStray(message) => {
                 let at = usize::from(message.body != crate::broker::Body::Unreadable);
                 *state.strays.get_mut(at)? = Stray::Sent;

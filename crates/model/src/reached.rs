@@ -66,8 +66,7 @@ fn decided_before(state: &State) -> impl Iterator<Item = Transaction> {
 fn refused_again(protocol: &Protocol, state: &State) -> bool {
     decided_before(state).any(|told| {
         let movement = protocol.scenario.movement(told.record);
-        let balance =
-            movement.and_then(|it| state.ledger.balances.get(usize::from(it.account.0)));
+        let balance = movement.and_then(|it| state.ledger.balances.get(usize::from(it.account.0)));
         told.outcome == Outcome::Refused
             && movement.zip(balance).is_some_and(|(it, balance)| balance.amount + it.amount >= 0)
     })
@@ -144,7 +143,8 @@ fn stale_hand(_: &Protocol, state: &State) -> bool {
 }
 
 fn used_up(_: &Protocol, state: &State) -> bool {
-    let deleting = |hand: &Hand| hand.end == End::Delete && state.dead_letters.contains(&hand.place);
+    let deleting =
+        |hand: &Hand| hand.end == End::Delete && state.dead_letters.contains(&hand.place);
     state.hands(StreamName::Commands).any(deleting)
 }
 

@@ -3,7 +3,6 @@
 
 use std::{fmt, str::FromStr};
 
-
 /// A rule of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rule {

@@ -33,6 +33,8 @@ pub struct Faults {
     pub slow: u8,
     /// Duplicate windows that end.
     pub windows: u8,
+    /// Advisories about used-up messages that get lost.
+    pub advisories: u8,
     /// Turns of the redrive.
     pub redrives: u8,
 }
@@ -57,6 +59,8 @@ pub struct Scenario {
     /// Whether an ack for a message that a wipe took may hit another one, which
     /// has its sequence number now.
     pub stale_acks: bool,
+    /// While more messages than this are in `TRANSACTION`, the redrive waits.
+    pub backlog: Option<usize>,
 }
 
 impl Scenario {
@@ -72,6 +76,7 @@ impl Scenario {
             unreadable: false,
             contradicting: false,
             stale_acks: false,
+            backlog: None,
         }
     }
 

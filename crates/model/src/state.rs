@@ -127,7 +127,8 @@ pub enum End {
 pub struct Hand {
     /// Which message.
     pub place: Place,
-    /// The stream was wiped since: an ack may hit another message.
+    /// The stream was lost since, and counts from one again: an ack may hit
+    /// another message.
     pub stale: bool,
     /// It was let go already: only if that did not wait for the end.
     pub gone: bool,

@@ -139,11 +139,8 @@ impl Protocol {
     }
 
     fn result(&self, command: MessageId, told: Transaction) -> Message {
-        let id = if self.keep(Rule::ResultMessageId) {
-            command
-        } else {
-            MessageId::Record(told.record)
-        };
+        let id =
+            if self.keep(Rule::ResultMessageId) { command } else { MessageId::Record(told.record) };
         Message { id, body: Body::Result(told) }
     }
 }

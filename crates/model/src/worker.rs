@@ -109,6 +109,15 @@ impl Protocol {
         Some(())
     }
 
+    /// The advisory about a used-up message gets lost: nobody touches it again.
+    pub(crate) fn lose_advisory(&self, state: &mut State, place: Place) -> Option<()> {
+        state.left.advisories = state.left.advisories.checked_sub(1)?;
+        let stream = state.stream_mut(place.stream);
+        stream.remove(&place);
+        stream.stuck += 1;
+        Some(())
+    }
+
     /// Acks, terms or deletes the message, or, where that was lost in a wipe,
     /// perhaps the one that has its number now.
     pub(crate) fn let_go_of(
@@ -119,7 +128,6 @@ impl Protocol {
     ) -> Option<()> {
         let hand = state.hand(who)?;
         if let Some(other) = other {
-            state.lose_stray(&other);
             state.stream_mut(other.stream).remove(&other);
         } else if !hand.stale {
             state.stream_mut(hand.place.stream).remove(&hand.place);
