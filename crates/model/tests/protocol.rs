@@ -48,7 +48,7 @@ fn breaks_as_told(case: &Case) {
     let broken: Vec<_> = explore(&protocol, 1)
         .broken
         .into_iter()
-        .map(|invariant| (invariant, shortest(&protocol, invariant).unwrap().len()))
+        .map(|invariant| (invariant, shortest(&protocol, invariant).map_or(0, |path| path.len())))
         .collect();
     assert_eq!(broken, case.broken, "without {:?}", case.off);
 }
