@@ -57,7 +57,8 @@
 //!   made again, the ack of a worker that still holds a message of the old one
 //!   lets go of the message that has its number now (seen with nats-server
 //!   2.15.1, for acks and terms). A command or result that goes this way is
-//!   redriven; a message that can't be processed is gone without a dead letter.
+//!   redriven; a message that can't be processed is only in its worker's memory
+//!   then, and gone without a dead letter if that crashes.
 //! - If the advisory about a used-up message is lost, the message is no dead
 //!   letter, and stays until its age removes it.
 //! - Such messages count for the backlog above which the redrive waits. More of
@@ -93,8 +94,9 @@
 //! - **Time.** Ack waits, duplicate windows and the redrive's turns end at any
 //!   moment. That a PENDING record's next turn comes at all, which is the work
 //!   of the walks in `redrive.rs`, is taken for granted.
-//! - **Outages.** A database that is away only makes a step late. `Nak`, `Progress`
-//!   and a lost ack are a delivery that comes again: a crash with less lost.
+//! - **Outages.** A database that is away only makes a step late. A `Nak`, a lost
+//!   ack, and a commit whose answer is lost are a message that comes again: a
+//!   crash at that point, with less lost.
 //! - **Dead letters that the broker loses**: nothing else knows of them.
 //! - **Other reasons of refusal, other currencies, idempotency keys, waiting
 //!   clients**: they are decided before the record, or by the same step.

@@ -243,6 +243,8 @@ fn stands(state: &State) -> String {
     for (projected, balance) in state.projected.iter().zip(&state.ledger.balances) {
         parts.push(format!("balance {}, shown as {}", balance.amount, projected.amount));
     }
-    parts.push(format!("{} dead letters", state.dead_letters.len()));
+    for place in &state.dead_letters {
+        parts.push(format!("{} is a dead letter", say(&place.message)));
+    }
     parts.join("; ")
 }
