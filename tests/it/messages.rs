@@ -147,7 +147,7 @@ async fn a_command_whose_deliveries_are_used_up_is_found_though_the_advisory_was
     assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
     assert_eq!(broker::stream(&jetstream, "USED_UP").await.state.last_sequence, 0);
     assert_eq!(broker::stream(&jetstream, "TRANSACTION").await.state.messages, 1);
-    // A minute until it is old enough, half of one until the next look.
+    // Two looks, half a minute apart.
     let kept = eventually("it is a dead letter", Duration::from_secs(120), || async {
         let letters = broker::dead_letters(&jetstream).await;
         letters.into_iter().find(|(body, _)| body == command.as_bytes())

@@ -36,6 +36,40 @@ async fn a_record_whose_command_was_never_sent_is_settled_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_record_that_can_not_be_read_holds_no_other_up() {
+    let stack = Stack::shared().await;
+    let client = Client::teller(stack);
+    let account = client.open_account("KRW").await;
+    let (odd, good) = (new_key(), new_key());
+    // Nobody's but a person's hand writes such a currency.
+    sqlx::query(
+        "INSERT INTO transaction_records
+             (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency)
+         VALUES ($1, $2, 'odd', '', 'teller', 'DEPOSIT', 250, 'ODD')",
+    )
+    .bind(Uuid::parse_str(&odd).unwrap())
+    .bind(Uuid::parse_str(&account).unwrap())
+    .execute(&stack.accounts().await)
+    .await
+    .unwrap();
+    unsent_deposit_of_250(stack, &account, &good).await;
+    assert_eq!(client.settled(&good).await.text("status"), "SUCCESS");
+    // Both were claimed at once: neither has to wait for another turn.
+    let turns: i32 = sqlx::query_scalar("SELECT redrives FROM transaction_records WHERE id = $1")
+        .bind(Uuid::parse_str(&good).unwrap())
+        .fetch_one(&stack.accounts().await)
+        .await
+        .unwrap();
+    assert_eq!(turns, 1);
+    // It would be PENDING for ever, in the sight of the tests beside this one.
+    sqlx::query("DELETE FROM transaction_records WHERE id = $1")
+        .bind(Uuid::parse_str(&odd).unwrap())
+        .execute(&stack.accounts().await)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_record_that_appears_below_the_mark_is_found_all_the_same() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);

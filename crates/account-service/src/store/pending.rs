@@ -87,8 +87,8 @@ pub async fn claim_for_redrive(
     )
     .fetch_all(pool)
     .await?;
-    rows.into_iter()
-        .map(|row| {
+    // What can't be read holds nobody else up; its next turn is put off like any other's.
+    let readable = rows.into_iter().filter_map(|row| {
             let record = RecordRow {
                 id: row.id,
                 account_id: row.account_id,
@@ -102,7 +102,11 @@ pub async fn claim_for_redrive(
                 created_at: row.created_at,
                 updated_at: row.updated_at,
             };
-            Ok((record.try_into()?, row.redrives))
-        })
-        .collect()
+            let read: sqlx::Result<Record> = record.try_into();
+            let read = read.inspect_err(|error| {
+                tracing::error!(record.id = %row.id, %error, "a record can't be read, and not sent again");
+            });
+            Some((read.ok()?, row.redrives))
+        });
+    Ok(readable.collect())
 }

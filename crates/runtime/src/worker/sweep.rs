@@ -3,8 +3,10 @@
 //! and that nobody would ever hear of.
 //!
 //! Such a message is known by its place: a work queue removes what is settled,
-//! and all that its consumer has in hand lies above the consumer's ack floor. So
-//! what lies below, and is not from just now, is neither settled nor in hand.
+//! and all that its consumer has in hand, or will deliver again, lies above the
+//! consumer's ack floor; above all that it delivered, if nothing is in hand. So
+//! what lay below it half a minute ago, and is still there, is neither settled
+//! nor in hand.
 
 use std::time::Duration;
 
@@ -23,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::used_up::bury;
 
+/// Far longer than a message that was acked takes to leave the queue on each
+/// copy of it.
 const EVERY: Duration = Duration::from_secs(30);
-/// A message that was acked may take a moment to leave the queue, on each copy.
-const SETTLING: Duration = Duration::from_secs(60);
 /// Messages looked at in a round at most.
 const AT_ONCE: usize = 1000;
 
@@ -40,11 +42,12 @@ pub(crate) async fn sweep(
     consumer: &'static ConsumerSpec,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let mut last = None;
     while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
         if client.connection_state() != State::Connected {
             continue;
         }
-        let round = round(&client, &jetstream, consumer);
+        let round = round(&client, &jetstream, consumer, &mut last);
         match stop.run_until_cancelled(round).await {
             Some(Err(error)) => {
                 let error = format!("{error:#}");
@@ -57,15 +60,26 @@ pub(crate) async fn sweep(
     Ok(())
 }
 
+/// What was below the floor when.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: OffsetDateTime,
+    floor: u64,
+}
+
 async fn round(
     client: &Client,
     jetstream: &jetstream::Context,
     spec: &ConsumerSpec,
+    last: &mut Option<Look>,
 ) -> anyhow::Result<()> {
     let consumer: Consumer<pull::Config> =
         jetstream.get_consumer_from_stream(spec.name, spec.stream).await?;
-    let floor = consumer.cached_info().ack_floor.stream_sequence;
-    let before = OffsetDateTime::now_utc() - SETTLING;
+    let info = consumer.cached_info();
+    let in_hand = info.num_ack_pending > 0;
+    let floor = if in_hand { info.ack_floor } else { info.delivered }.stream_sequence;
+    let look = Look { at: OffsetDateTime::now_utc(), floor };
+    let Some(before) = last.replace(look) else { return Ok(()) };
     let stream = jetstream.get_stream_no_info(spec.stream).await?;
     let mut from = 1;
     for _ in 0..AT_ONCE {
@@ -74,7 +88,8 @@ async fn round(
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        if message.sequence > floor || message.time > before {
+        // One that was stored since then is another stream's, made anew, which counts from one.
+        if message.sequence > before.floor || message.time > before.at {
             return Ok(());
         }
         from = message.sequence + 1;
