@@ -17,7 +17,7 @@ use futures::FutureExt;
 use rig::{ACCOUNT, Crash, Rig, TRANSACTION};
 use scenarios::{
     About,
-    Command::{Either, Sent, Unacked, Unsent},
+    Left::{Depends, SentCommand, UnackedCommand, UnackedResult, UnsentCommand},
     Scenario,
 };
 use tests::{broker, checks, eventually};
@@ -100,23 +100,23 @@ crashes! {
 
     // The transaction-service: commands, the ledger, and the results' publishing.
     a_deposit_settles_through_a_crash_after_its_command_was_fetched:
-        Scenario::Deposits(1, ledger("worker.fetched").with(DEPOSITS), Unacked);
+        Scenario::Deposits(1, ledger("worker.fetched").with(DEPOSITS), UnackedCommand);
     fifty_deposits_settle_through_a_crash_after_their_commands_were_fetched:
-        Scenario::Deposits(50, ledger("worker.fetched").with(DEPOSITS), Either);
+        Scenario::Deposits(50, ledger("worker.fetched").with(DEPOSITS), Depends);
     a_withdrawal_settles_through_a_crash_after_its_command_was_fetched:
         Scenario::Withdrawal(ledger("worker.fetched").with(WITHDRAWALS));
     a_deposit_settles_through_a_crash_after_its_account_was_added_to_the_ledger:
-        Scenario::Deposits(1, ledger("ledger.accounts-added"), Unacked);
+        Scenario::Deposits(1, ledger("ledger.accounts-added"), UnackedCommand);
     a_deposit_settles_through_a_crash_between_its_entry_and_its_balance:
-        Scenario::Deposits(1, ledger("ledger.entries-inserted"), Unacked);
+        Scenario::Deposits(1, ledger("ledger.entries-inserted"), UnackedCommand);
     fifty_deposits_settle_through_a_crash_between_their_entries_and_the_balance:
-        Scenario::Deposits(50, ledger("ledger.entries-inserted"), Either);
+        Scenario::Deposits(50, ledger("ledger.entries-inserted"), Depends);
     a_deposit_settles_through_a_crash_before_the_ledgers_commit:
-        Scenario::Deposits(1, ledger("ledger.balances-written"), Unacked);
+        Scenario::Deposits(1, ledger("ledger.balances-written"), UnackedCommand);
     a_deposit_settles_through_a_crash_after_the_ledgers_commit:
-        Scenario::Deposits(1, ledger("ledger.committed"), Unacked);
+        Scenario::Deposits(1, ledger("ledger.committed"), UnackedCommand);
     fifty_deposits_settle_through_a_crash_after_the_ledgers_commit:
-        Scenario::Deposits(50, ledger("ledger.committed"), Either);
+        Scenario::Deposits(50, ledger("ledger.committed"), Depends);
     a_withdrawal_settles_through_a_crash_after_the_ledgers_commit:
         Scenario::Withdrawal(ledger("ledger.committed"));
     a_refusal_stays_one_through_a_crash_after_the_ledgers_commit:
@@ -124,43 +124,43 @@ crashes! {
     a_batch_taken_one_by_one_settles_through_a_crash_between_two_of_them:
         Scenario::OneByOne(ledger("worker.one-by-one").with(DEPOSITS));
     a_deposit_settles_through_a_crash_between_its_decision_and_its_result:
-        Scenario::Deposits(1, ledger("worker.decided").with(DEPOSITS), Unacked);
+        Scenario::Deposits(1, ledger("worker.decided").with(DEPOSITS), UnackedCommand);
     a_deposit_settles_through_a_crash_before_its_result_is_sent:
-        Scenario::Deposits(1, ledger("publish.begun").with("transaction.result.deposit"), Unacked);
+        Scenario::Deposits(1, ledger("publish.begun").with("transaction.result.deposit"), UnackedCommand);
     fifty_deposits_settle_through_a_crash_with_half_of_their_results_sent:
-        Scenario::Deposits(50, ledger("publish.half").with("transaction.result.deposit"), Either);
+        Scenario::Deposits(50, ledger("publish.half").with("transaction.result.deposit"), Depends);
     a_deposit_settles_through_a_crash_before_its_results_puback:
-        Scenario::Deposits(1, ledger("publish.sent").with("transaction.result.deposit"), Unacked);
+        Scenario::Deposits(1, ledger("publish.sent").with("transaction.result.deposit"), UnackedCommand);
     a_deposit_settles_through_a_crash_between_its_results_puback_and_the_commands_ack:
-        Scenario::Deposits(1, ledger("publish.acknowledged").with("transaction.result.deposit"), Unacked);
+        Scenario::Deposits(1, ledger("publish.acknowledged").with("transaction.result.deposit"), UnackedCommand);
     a_refusal_stays_one_through_a_crash_before_its_results_puback:
         Scenario::Refused(ledger("publish.sent").with("transaction.result.withdrawal"));
     fifty_deposits_settle_through_a_crash_with_half_of_their_commands_acked:
-        Scenario::Deposits(50, ledger("worker.half-acked").with(DEPOSITS), Either);
+        Scenario::Deposits(50, ledger("worker.half-acked").with(DEPOSITS), Depends);
     a_deposit_settles_through_a_crash_right_after_its_commands_ack:
-        Scenario::Deposits(1, ledger("worker.acked").with(DEPOSITS), Either);
+        Scenario::Deposits(1, ledger("worker.acked").with(DEPOSITS), Depends);
 
     // The account-service: results and settling.
     a_deposit_settles_through_a_crash_after_its_result_was_fetched:
-        Scenario::Deposits(1, account("worker.fetched").with(RESULTS), Sent);
+        Scenario::Deposits(1, account("worker.fetched").with(RESULTS), UnackedResult);
     a_deposit_settles_through_a_crash_between_its_record_and_the_balance_shown:
-        Scenario::Deposits(1, account("settle.records-written"), Sent);
+        Scenario::Deposits(1, account("settle.records-written"), UnackedResult);
     fifty_deposits_settle_through_a_crash_between_their_records_and_the_balance_shown:
-        Scenario::Deposits(50, account("settle.records-written"), Either);
+        Scenario::Deposits(50, account("settle.records-written"), Depends);
     a_deposit_settles_through_a_crash_before_the_settling_commit:
-        Scenario::Deposits(1, account("settle.balances-projected"), Sent);
+        Scenario::Deposits(1, account("settle.balances-projected"), UnackedResult);
     a_deposit_settles_once_through_a_crash_between_the_settling_commit_and_the_telling:
-        Scenario::Deposits(1, account("settle.committed"), Sent);
+        Scenario::Deposits(1, account("settle.committed"), UnackedResult);
     fifty_deposits_settle_once_through_a_crash_between_the_settling_commit_and_the_telling:
-        Scenario::Deposits(50, account("settle.committed"), Either);
+        Scenario::Deposits(50, account("settle.committed"), Depends);
     a_client_at_another_replica_gets_its_answer_through_a_crash_before_that_is_told:
         Scenario::Waiting(account("settled.told-here"));
     a_deposit_settles_once_through_a_crash_between_the_telling_and_its_results_ack:
-        Scenario::Deposits(1, account("worker.decided").with(RESULTS), Sent);
+        Scenario::Deposits(1, account("worker.decided").with(RESULTS), UnackedResult);
     fifty_deposits_settle_once_through_a_crash_with_half_of_their_results_acked:
-        Scenario::Deposits(50, account("worker.half-acked").with(RESULTS), Either);
+        Scenario::Deposits(50, account("worker.half-acked").with(RESULTS), Depends);
     a_deposit_settles_once_through_a_crash_right_after_its_results_ack:
-        Scenario::Deposits(1, account("worker.acked").with(RESULTS), Sent);
+        Scenario::Deposits(1, account("worker.acked").with(RESULTS), Depends);
 
     // The account-service: accepting, dispatching, redriving.
     a_client_finds_its_record_again_after_a_crash_between_its_commit_and_the_dispatch:
@@ -168,13 +168,13 @@ crashes! {
     a_client_finds_its_record_again_after_a_crash_between_the_dispatch_and_the_answer:
         Scenario::Accepting(account("accept.dispatched"));
     a_deposit_settles_through_a_crash_before_its_command_is_published:
-        Scenario::Deposits(1, account("dispatch.received"), Unsent);
+        Scenario::Deposits(1, account("dispatch.received"), UnsentCommand);
     fifty_deposits_settle_through_a_crash_with_half_of_their_commands_sent:
-        Scenario::Deposits(50, account("publish.half").with(COMMANDS), Either);
+        Scenario::Deposits(50, account("publish.half").with(COMMANDS), Depends);
     a_deposit_settles_through_a_crash_before_its_commands_puback:
-        Scenario::Deposits(1, account("publish.sent").with(COMMANDS), Sent);
+        Scenario::Deposits(1, account("publish.sent").with(COMMANDS), SentCommand);
     a_deposit_settles_through_a_crash_after_its_commands_puback:
-        Scenario::Deposits(1, account("publish.acknowledged").with(COMMANDS), Sent);
+        Scenario::Deposits(1, account("publish.acknowledged").with(COMMANDS), SentCommand);
     a_record_settles_through_a_crash_after_it_was_claimed_for_its_redrive:
         Scenario::Unsent(1, account("redrive.claimed"), About::Account);
     a_record_settles_through_a_crash_before_its_redrive_is_sent:

@@ -295,6 +295,12 @@ impl Rig {
         letters.iter().filter(|letter| letter.0 == body.as_bytes()).count()
     }
 
+    /// The place up to which all results are acked.
+    pub(super) async fn results_acked_up_to(&self) -> u64 {
+        let consumer = self.consumer("account-result-consumer", "TRANSACTION_RESULT").await;
+        consumer.ack_floor.stream_sequence
+    }
+
     /// What the server says of a consumer.
     pub(super) async fn consumer(&self, name: &str, stream: &str) -> jetstream::consumer::Info {
         let consumer: jetstream::consumer::Consumer<pull::Config> =
