@@ -18,7 +18,10 @@ use rig::{ACCOUNT, Crash, Rig, TRANSACTION};
 use scenarios::{
     About,
     Left::{Depends, SentCommand, UnackedCommand, UnackedResult, UnsentCommand},
-    Scenario,
+    Scenario::{
+        self, Accepting, Deposits, OneByOne, PoisonCommand, PoisonResult, Refused, Unsent,
+        UsedUpCommand, UsedUpResult, Waiting, Withdrawal,
+    },
 };
 use tests::{broker, checks, eventually};
 
@@ -48,17 +51,18 @@ const RESULT_LETTERS: &str = "dead-letter.TRANSACTION_RESULT.account-result-cons
 const GIVEN_UP: &str = "never settled";
 
 static AHEAD: LazyLock<Ahead> = LazyLock::new(|| {
-    let names = SCENARIOS.iter().map(|(name, _)| *name);
+    let names = SCENARIOS.iter().map(|(name, ..)| *name);
     Ahead::of(module_path!(), names, |name| {
-        let (name, scenario) = SCENARIOS.iter().find(|it| it.0 == name).unwrap();
-        scenario.run(name).boxed()
+        let (name, crash, scenario) = SCENARIOS.iter().find(|it| it.0 == name).unwrap();
+        scenario.run(name, *crash).boxed()
     })
 });
 
 macro_rules! crashes {
-    ($($name:ident: $scenario:expr;)*) => {
+    ($($name:ident: $crash:expr => $scenario:expr;)*) => {
         /// Those first that wait for a message to be delivered again.
-        const SCENARIOS: &[(&str, Scenario)] = &[$((stringify!($name), $scenario)),*];
+        const SCENARIOS: &[(&str, Crash, Scenario)] =
+            &[$((stringify!($name), $crash, $scenario)),*];
         $(#[test] fn $name() { AHEAD.tell(stringify!($name)); })*
     };
 }
@@ -66,125 +70,125 @@ macro_rules! crashes {
 crashes! {
     // Dead letters: nobody would send those messages again.
     a_command_that_is_none_survives_a_crash_before_its_dead_letter_is_sent:
-        Scenario::PoisonCommand(ledger("publish.begun").with(COMMAND_LETTERS), 0);
+        ledger("publish.begun").with(COMMAND_LETTERS) => PoisonCommand(0);
     a_command_that_is_none_gives_one_dead_letter_through_a_crash_before_its_puback:
-        Scenario::PoisonCommand(ledger("publish.sent").with(COMMAND_LETTERS), 1);
+        ledger("publish.sent").with(COMMAND_LETTERS) => PoisonCommand(1);
     a_command_that_is_none_gives_one_dead_letter_through_a_crash_after_its_puback:
-        Scenario::PoisonCommand(ledger("publish.acknowledged").with(COMMAND_LETTERS), 1);
+        ledger("publish.acknowledged").with(COMMAND_LETTERS) => PoisonCommand(1);
     a_command_that_is_none_gives_one_dead_letter_through_a_crash_before_its_term:
-        Scenario::PoisonCommand(ledger("worker.acked").with(DEPOSITS), 1);
+        ledger("worker.acked").with(DEPOSITS) => PoisonCommand(1);
     a_result_that_is_none_survives_a_crash_before_its_dead_letter_is_sent:
-        Scenario::PoisonResult(account("publish.begun").with(RESULT_LETTERS), 0);
+        account("publish.begun").with(RESULT_LETTERS) => PoisonResult(0);
     a_result_that_is_none_gives_one_dead_letter_through_a_crash_before_its_puback:
-        Scenario::PoisonResult(account("publish.sent").with(RESULT_LETTERS), 1);
+        account("publish.sent").with(RESULT_LETTERS) => PoisonResult(1);
     a_result_that_is_none_gives_one_dead_letter_through_a_crash_after_its_puback:
-        Scenario::PoisonResult(account("publish.acknowledged").with(RESULT_LETTERS), 1);
+        account("publish.acknowledged").with(RESULT_LETTERS) => PoisonResult(1);
     a_result_that_is_none_gives_one_dead_letter_through_a_crash_before_its_term:
-        Scenario::PoisonResult(account("worker.acked").with(RESULTS), 1);
+        account("worker.acked").with(RESULTS) => PoisonResult(1);
 
     // Messages whose deliveries are used up: their advisory is delivered again.
     a_used_up_command_survives_a_crash_before_its_dead_letter_is_sent:
-        Scenario::UsedUpCommand(ledger("publish.begun").with(GIVEN_UP), 0);
+        ledger("publish.begun").with(GIVEN_UP) => UsedUpCommand(0);
     a_used_up_command_gives_one_dead_letter_through_a_crash_before_its_puback:
-        Scenario::UsedUpCommand(ledger("publish.sent").with(GIVEN_UP), 1);
+        ledger("publish.sent").with(GIVEN_UP) => UsedUpCommand(1);
     a_used_up_command_gives_one_dead_letter_through_a_crash_before_its_deletion:
-        Scenario::UsedUpCommand(ledger("publish.acknowledged").with(GIVEN_UP), 1);
+        ledger("publish.acknowledged").with(GIVEN_UP) => UsedUpCommand(1);
     a_used_up_command_gives_one_dead_letter_through_a_crash_before_its_advisory_is_acked:
-        Scenario::UsedUpCommand(ledger("used-up.deleted"), 1);
+        ledger("used-up.deleted") => UsedUpCommand(1);
     a_used_up_result_survives_a_crash_before_its_dead_letter_is_sent:
-        Scenario::UsedUpResult(account("publish.begun").with(GIVEN_UP), 0);
+        account("publish.begun").with(GIVEN_UP) => UsedUpResult(0);
     a_used_up_result_gives_one_dead_letter_through_a_crash_before_its_puback:
-        Scenario::UsedUpResult(account("publish.sent").with(GIVEN_UP), 1);
+        account("publish.sent").with(GIVEN_UP) => UsedUpResult(1);
     a_used_up_result_gives_one_dead_letter_through_a_crash_before_its_advisory_is_acked:
-        Scenario::UsedUpResult(account("publish.acknowledged").with(GIVEN_UP), 1);
+        account("publish.acknowledged").with(GIVEN_UP) => UsedUpResult(1);
 
     // The transaction-service: commands, the ledger, and the results' publishing.
     a_deposit_settles_through_a_crash_after_its_command_was_fetched:
-        Scenario::Deposits(1, ledger("worker.fetched").with(DEPOSITS), UnackedCommand);
+        ledger("worker.fetched").with(DEPOSITS) => Deposits(1, UnackedCommand);
     fifty_deposits_settle_through_a_crash_after_their_commands_were_fetched:
-        Scenario::Deposits(50, ledger("worker.fetched").with(DEPOSITS), Depends);
+        ledger("worker.fetched").with(DEPOSITS) => Deposits(50, Depends);
     a_withdrawal_settles_through_a_crash_after_its_command_was_fetched:
-        Scenario::Withdrawal(ledger("worker.fetched").with(WITHDRAWALS));
+        ledger("worker.fetched").with(WITHDRAWALS) => Withdrawal;
     a_deposit_settles_through_a_crash_after_its_account_was_added_to_the_ledger:
-        Scenario::Deposits(1, ledger("ledger.accounts-added"), UnackedCommand);
+        ledger("ledger.accounts-added") => Deposits(1, UnackedCommand);
     a_deposit_settles_through_a_crash_between_its_entry_and_its_balance:
-        Scenario::Deposits(1, ledger("ledger.entries-inserted"), UnackedCommand);
+        ledger("ledger.entries-inserted") => Deposits(1, UnackedCommand);
     fifty_deposits_settle_through_a_crash_between_their_entries_and_the_balance:
-        Scenario::Deposits(50, ledger("ledger.entries-inserted"), Depends);
+        ledger("ledger.entries-inserted") => Deposits(50, Depends);
     a_deposit_settles_through_a_crash_before_the_ledgers_commit:
-        Scenario::Deposits(1, ledger("ledger.balances-written"), UnackedCommand);
+        ledger("ledger.balances-written") => Deposits(1, UnackedCommand);
     a_deposit_settles_through_a_crash_after_the_ledgers_commit:
-        Scenario::Deposits(1, ledger("ledger.committed"), UnackedCommand);
+        ledger("ledger.committed") => Deposits(1, UnackedCommand);
     fifty_deposits_settle_through_a_crash_after_the_ledgers_commit:
-        Scenario::Deposits(50, ledger("ledger.committed"), Depends);
+        ledger("ledger.committed") => Deposits(50, Depends);
     a_withdrawal_settles_through_a_crash_after_the_ledgers_commit:
-        Scenario::Withdrawal(ledger("ledger.committed"));
+        ledger("ledger.committed") => Withdrawal;
     a_refusal_stays_one_through_a_crash_after_the_ledgers_commit:
-        Scenario::Refused(ledger("ledger.committed"));
+        ledger("ledger.committed") => Refused;
     a_batch_taken_one_by_one_settles_through_a_crash_between_two_of_them:
-        Scenario::OneByOne(ledger("worker.one-by-one").with(DEPOSITS));
+        ledger("worker.one-by-one").with(DEPOSITS) => OneByOne;
     a_deposit_settles_through_a_crash_between_its_decision_and_its_result:
-        Scenario::Deposits(1, ledger("worker.decided").with(DEPOSITS), UnackedCommand);
+        ledger("worker.decided").with(DEPOSITS) => Deposits(1, UnackedCommand);
     a_deposit_settles_through_a_crash_before_its_result_is_sent:
-        Scenario::Deposits(1, ledger("publish.begun").with("transaction.result.deposit"), UnackedCommand);
+        ledger("publish.begun").with("transaction.result.deposit") => Deposits(1, UnackedCommand);
     fifty_deposits_settle_through_a_crash_with_half_of_their_results_sent:
-        Scenario::Deposits(50, ledger("publish.half").with("transaction.result.deposit"), Depends);
+        ledger("publish.half").with("transaction.result.deposit") => Deposits(50, Depends);
     a_deposit_settles_through_a_crash_before_its_results_puback:
-        Scenario::Deposits(1, ledger("publish.sent").with("transaction.result.deposit"), UnackedCommand);
+        ledger("publish.sent").with("transaction.result.deposit") => Deposits(1, UnackedCommand);
     a_deposit_settles_through_a_crash_between_its_results_puback_and_the_commands_ack:
-        Scenario::Deposits(1, ledger("publish.acknowledged").with("transaction.result.deposit"), UnackedCommand);
+        ledger("publish.acknowledged").with("transaction.result.deposit") => Deposits(1, UnackedCommand);
     a_refusal_stays_one_through_a_crash_before_its_results_puback:
-        Scenario::Refused(ledger("publish.sent").with("transaction.result.withdrawal"));
+        ledger("publish.sent").with("transaction.result.withdrawal") => Refused;
     fifty_deposits_settle_through_a_crash_with_half_of_their_commands_acked:
-        Scenario::Deposits(50, ledger("worker.half-acked").with(DEPOSITS), Depends);
+        ledger("worker.half-acked").with(DEPOSITS) => Deposits(50, Depends);
     a_deposit_settles_through_a_crash_right_after_its_commands_ack:
-        Scenario::Deposits(1, ledger("worker.acked").with(DEPOSITS), Depends);
+        ledger("worker.acked").with(DEPOSITS) => Deposits(1, Depends);
 
     // The account-service: results and settling.
     a_deposit_settles_through_a_crash_after_its_result_was_fetched:
-        Scenario::Deposits(1, account("worker.fetched").with(RESULTS), UnackedResult);
+        account("worker.fetched").with(RESULTS) => Deposits(1, UnackedResult);
     a_deposit_settles_through_a_crash_between_its_record_and_the_balance_shown:
-        Scenario::Deposits(1, account("settle.records-written"), UnackedResult);
+        account("settle.records-written") => Deposits(1, UnackedResult);
     fifty_deposits_settle_through_a_crash_between_their_records_and_the_balance_shown:
-        Scenario::Deposits(50, account("settle.records-written"), Depends);
+        account("settle.records-written") => Deposits(50, Depends);
     a_deposit_settles_through_a_crash_before_the_settling_commit:
-        Scenario::Deposits(1, account("settle.balances-projected"), UnackedResult);
+        account("settle.balances-projected") => Deposits(1, UnackedResult);
     a_deposit_settles_once_through_a_crash_between_the_settling_commit_and_the_telling:
-        Scenario::Deposits(1, account("settle.committed"), UnackedResult);
+        account("settle.committed") => Deposits(1, UnackedResult);
     fifty_deposits_settle_once_through_a_crash_between_the_settling_commit_and_the_telling:
-        Scenario::Deposits(50, account("settle.committed"), Depends);
+        account("settle.committed") => Deposits(50, Depends);
     a_client_at_another_replica_gets_its_answer_through_a_crash_before_that_is_told:
-        Scenario::Waiting(account("settled.told-here"));
+        account("settled.told-here") => Waiting;
     a_deposit_settles_once_through_a_crash_between_the_telling_and_its_results_ack:
-        Scenario::Deposits(1, account("worker.decided").with(RESULTS), UnackedResult);
+        account("worker.decided").with(RESULTS) => Deposits(1, UnackedResult);
     fifty_deposits_settle_once_through_a_crash_with_half_of_their_results_acked:
-        Scenario::Deposits(50, account("worker.half-acked").with(RESULTS), Depends);
+        account("worker.half-acked").with(RESULTS) => Deposits(50, Depends);
     a_deposit_settles_once_through_a_crash_right_after_its_results_ack:
-        Scenario::Deposits(1, account("worker.acked").with(RESULTS), Depends);
+        account("worker.acked").with(RESULTS) => Deposits(1, Depends);
 
     // The account-service: accepting, dispatching, redriving.
     a_client_finds_its_record_again_after_a_crash_between_its_commit_and_the_dispatch:
-        Scenario::Accepting(account("accept.committed"));
+        account("accept.committed") => Accepting;
     a_client_finds_its_record_again_after_a_crash_between_the_dispatch_and_the_answer:
-        Scenario::Accepting(account("accept.dispatched"));
+        account("accept.dispatched") => Accepting;
     a_deposit_settles_through_a_crash_before_its_command_is_published:
-        Scenario::Deposits(1, account("dispatch.received"), UnsentCommand);
+        account("dispatch.received") => Deposits(1, UnsentCommand);
     fifty_deposits_settle_through_a_crash_with_half_of_their_commands_sent:
-        Scenario::Deposits(50, account("publish.half").with(COMMANDS), Depends);
+        account("publish.half").with(COMMANDS) => Deposits(50, Depends);
     a_deposit_settles_through_a_crash_before_its_commands_puback:
-        Scenario::Deposits(1, account("publish.sent").with(COMMANDS), SentCommand);
+        account("publish.sent").with(COMMANDS) => Deposits(1, SentCommand);
     a_deposit_settles_through_a_crash_after_its_commands_puback:
-        Scenario::Deposits(1, account("publish.acknowledged").with(COMMANDS), SentCommand);
+        account("publish.acknowledged").with(COMMANDS) => Deposits(1, SentCommand);
     a_record_settles_through_a_crash_after_it_was_claimed_for_its_redrive:
-        Scenario::Unsent(1, account("redrive.claimed"), About::Account);
+        account("redrive.claimed") => Unsent(1, About::Account);
     a_record_settles_through_a_crash_before_its_redrive_is_sent:
-        Scenario::Unsent(1, account("publish.begun").with(COMMANDS), About::Redrive);
+        account("publish.begun").with(COMMANDS) => Unsent(1, About::Redrive);
     fifty_records_settle_through_a_crash_with_half_of_their_redrives_sent:
-        Scenario::Unsent(50, account("publish.half").with(COMMANDS), About::SentRedrive);
+        account("publish.half").with(COMMANDS) => Unsent(50, About::SentRedrive);
     a_record_settles_through_a_crash_before_its_redrives_puback:
-        Scenario::Unsent(1, account("publish.sent").with(COMMANDS), About::SentRedrive);
+        account("publish.sent").with(COMMANDS) => Unsent(1, About::SentRedrive);
     a_record_settles_through_a_crash_after_its_redrives_puback:
-        Scenario::Unsent(1, account("publish.acknowledged").with(COMMANDS), About::SentRedrive);
+        account("publish.acknowledged").with(COMMANDS) => Unsent(1, About::SentRedrive);
 }
 
 #[test]

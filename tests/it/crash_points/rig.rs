@@ -14,7 +14,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tests::{Answer, Client, Stack, broker, client::new_key, eventually, stack};
-use tokio::sync::{Mutex as Lane, OnceCell};
+use tokio::sync::{Mutex as Lane, MutexGuard, OnceCell};
 use uuid::Uuid;
 
 /// What a test may take from crash to settled: more than a redelivery and what
@@ -41,7 +41,7 @@ pub(super) struct Rig {
     pub(super) ledger: PgPool,
     pub(super) accounts: PgPool,
     folder: PathBuf,
-    /// One crash of a service at a time: its next needs its processes back.
+    /// One crash of a service at a time.
     lanes: [Lane<()>; 2],
     /// Message id and record of each result that was published.
     results: Arc<Mutex<Vec<(String, String)>>>,
@@ -97,34 +97,24 @@ impl Rig {
         }
     }
 
-    /// Arms the point for what names `about`, makes the traffic, and returns
-    /// once the process died there and was started again. Gives what the
-    /// traffic gave and which process it was.
-    pub(super) async fn crash<T>(
-        &self,
-        name: &str,
-        crash: Crash,
-        about: &str,
-        traffic: impl Future<Output = T>,
-    ) -> (T, String) {
-        let _lane = self.lanes[usize::from(crash.service == ACCOUNT)].lock().await;
-        let before = self.stack.file().processes;
-        let point = self.folder.join(crash.point);
-        fs::create_dir_all(&point).unwrap();
-        let armed = self.folder.join("new").join(name);
-        fs::write(&armed, format!("{}\n{about}\n", crash.with)).unwrap();
-        fs::rename(armed, point.join(name)).unwrap();
-        let what = format!("{name}: the point {} is reached", crash.point);
-        let reached = eventually(&what, SOON, || async { self.reached(name) });
-        let (outcome, pid) = tokio::join!(traffic, reached);
-        let died = before.into_iter().find(|process| process.pid == pid);
-        let died = died.unwrap_or_else(|| panic!("{name}: {pid} is no process of before")).name;
-        assert!(died.starts_with(crash.service), "{name}: it was {died}");
-        eventually("it is started again", SOON, || async {
-            (self.stack.pid(&died) != pid).then_some(())
-        })
-        .await;
-        (outcome, died)
+    /// Waits for a turn to let a process of this service die.
+    pub(super) async fn turn(&self, name: &'static str, crash: Crash) -> Turn<'_> {
+        let lane = &self.lanes[usize::from(crash.service == ACCOUNT)];
+        Turn { rig: self, name, crash, lane: lane.lock().await }
+    }
+
+    /// Waits until both processes of a service are ready.
+    pub(super) async fn both_ready(&self, service: &str) {
+        for number in [0, 1] {
+            let name = format!("{service}-{number}");
+            eventually(&format!("{name} is ready"), SOON, || async {
+                let process = self.stack.file().processes.into_iter().find(|it| it.name == name)?;
+                let probe = Client::new(&process.admin?, "");
+                let answer = probe.send(Method::GET, "/readyz", &[], None).await.ok()?;
+                (answer.status == 200).then_some(())
+            })
+            .await;
+        }
     }
 
     /// The process that died at the point armed under this name.
@@ -306,5 +296,47 @@ impl Rig {
         let consumer: jetstream::consumer::Consumer<pull::Config> =
             self.jetstream.get_consumer_from_stream(name, stream).await.unwrap();
         consumer.cached_info().clone()
+    }
+}
+
+/// A scenario's turn to let a process die.
+pub(super) struct Turn<'a> {
+    rig: &'a Rig,
+    pub(super) name: &'static str,
+    pub(super) crash: Crash,
+    lane: MutexGuard<'a, ()>,
+}
+
+impl Turn<'_> {
+    /// Arms the point for what names `about`, makes the traffic, and returns
+    /// once the process died there and was started again. Gives what the
+    /// traffic gave and which process it was. The next one's turn comes as
+    /// soon as this one died.
+    pub(super) async fn crash<T>(
+        self,
+        about: &str,
+        traffic: impl Future<Output = T>,
+    ) -> (T, String) {
+        let Self { rig, name, crash, lane } = self;
+        let point = rig.folder.join(crash.point);
+        fs::create_dir_all(&point).unwrap();
+        let armed = rig.folder.join("new").join(name);
+        fs::write(&armed, format!("{}\n{about}\n", crash.with)).unwrap();
+        fs::rename(armed, point.join(name)).unwrap();
+        let what = format!("the point {} is reached", crash.point);
+        let reached = async {
+            let pid = eventually(&what, SOON, || async { rig.reached(name) }).await;
+            // For a second it is still listed.
+            let died = rig.stack.file().processes.into_iter().find(|process| process.pid == pid);
+            (died.unwrap_or_else(|| panic!("there is no process {pid}")).name, pid)
+        };
+        let (outcome, (died, pid)) = tokio::join!(traffic, reached);
+        assert!(died.starts_with(crash.service), "it was {died}");
+        drop(lane);
+        eventually("it is started again", SOON, || async {
+            (rig.stack.pid(&died) != pid).then_some(())
+        })
+        .await;
+        (outcome, died)
     }
 }
