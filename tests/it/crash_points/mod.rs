@@ -10,7 +10,7 @@ mod ahead;
 mod rig;
 mod scenarios;
 
-use std::{sync::LazyLock, time::Duration};
+use std::sync::LazyLock;
 
 use ahead::Ahead;
 use futures::FutureExt;
@@ -205,7 +205,7 @@ fn when_all_of_these_have_crashed_nothing_is_left_in_hand_and_the_books_balance(
             ("USED_UP", "commands-used-up-consumer"),
             ("USED_UP", "results-used-up-consumer"),
         ] {
-            eventually("nothing is left unacked", Duration::from_secs(60), || async {
+            eventually("nothing is left unacked", rig::SETTLED_WITHIN, || async {
                 (broker::unacked(&rig.jetstream, stream, consumer).await == (0, 0)).then_some(())
             })
             .await;

@@ -124,6 +124,16 @@ impl Rig {
         names.find_map(|file| file.strip_prefix(name)?.strip_prefix('.')?.parse().ok())
     }
 
+    /// Whether a process dies there within some seconds.
+    pub(super) async fn soon_reached(&self, name: &str) -> bool {
+        let reached = async {
+            while self.reached(name).is_none() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(3), reached).await.is_ok()
+    }
+
     /// A request as a good client makes it: again, until there is an answer.
     pub(super) async fn ask(
         &self,

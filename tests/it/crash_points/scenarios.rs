@@ -128,7 +128,16 @@ async fn accepting(rig: &Rig, turn: Turn<'_>) {
 
 async fn deposits(rig: &Rig, turn: Turn<'_>, many: u64, left: Left) {
     let account = rig.open_account().await;
-    let (records, _) = turn.crash(&account, rig.deposits(&account, many)).await;
+    let name = turn.name;
+    let traffic = async {
+        let mut records = rig.deposits(&account, many).await;
+        // Half a batch takes a batch: on a bad day all of them came one by one.
+        while many > 1 && !rig.soon_reached(name).await {
+            records.extend(rig.deposits(&account, many).await);
+        }
+        records
+    };
+    let (records, _) = turn.crash(&account, traffic).await;
     let record = &records[0];
     if left == Left::UnackedCommand {
         let queued = rig.newest("TRANSACTION", record).await;
@@ -138,7 +147,7 @@ async fn deposits(rig: &Rig, turn: Turn<'_>, many: u64, left: Left) {
         let place = rig.newest("TRANSACTION_RESULT", record).await.unwrap();
         assert!(rig.results_acked_up_to().await < place, "the result was acked");
     }
-    rig.settled_once(&account, &records, 10 * i64::try_from(many).unwrap()).await;
+    rig.settled_once(&account, &records, 10 * i64::try_from(records.len()).unwrap()).await;
     let told = || rig.results_of(record).contains(record);
     if left == Left::UnsentCommand {
         assert!(!told(), "the command was sent");
