@@ -20,6 +20,8 @@ use uuid::Uuid;
 /// What a test may take from crash to settled: more than a redelivery and what
 /// other crashes may hold up.
 pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(90);
+/// Longer than the ack wait.
+const REACHED_WITHIN: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(30);
 
 pub(super) const ACCOUNT: &str = "account-service";
@@ -103,7 +105,9 @@ impl Rig {
         Turn { rig: self, name, crash, lane: lane.lock().await }
     }
 
-    /// Waits until both processes of a service are ready.
+    /// Waits until both processes of a service are ready. A message that only
+    /// comes once must not go to one that just died: it would be missing until
+    /// it is delivered again.
     pub(super) async fn both_ready(&self, service: &str) {
         for number in [0, 1] {
             let name = format!("{service}-{number}");
@@ -335,7 +339,7 @@ impl Turn<'_> {
         fs::rename(armed, point.join(name)).unwrap();
         let what = format!("the point {} is reached", crash.point);
         let reached = async {
-            let pid = eventually(&what, SOON, || async { rig.reached(name) }).await;
+            let pid = eventually(&what, REACHED_WITHIN, || async { rig.reached(name) }).await;
             // For a second it is still listed.
             let died = rig.stack.file().processes.into_iter().find(|process| process.pid == pid);
             (died.unwrap_or_else(|| panic!("there is no process {pid}")).name, pid)

@@ -264,6 +264,7 @@ async fn one_by_one(rig: &Rig, turn: Turn<'_>) {
 }
 
 async fn poison_command(rig: &Rig, turn: Turn<'_>, letters: Letters) {
+    rig.both_ready(TRANSACTION).await;
     let poison = format!("no command {}", new_key());
     let traffic = rig.publish("transaction.deposit", &poison);
     let (place, _) = turn.crash(&poison, traffic).await;
@@ -277,6 +278,7 @@ async fn poison_command(rig: &Rig, turn: Turn<'_>, letters: Letters) {
 }
 
 async fn poison_result(rig: &Rig, turn: Turn<'_>, letters: Letters) {
+    rig.both_ready(ACCOUNT).await;
     let poison = format!("no result {}", new_key());
     let traffic = rig.publish("transaction.result.deposit", &poison);
     let (place, _) = turn.crash(&poison, traffic).await;
@@ -353,6 +355,7 @@ async fn used_up_command(rig: &Rig, turn: Turn<'_>, letters: Letters) {
 }
 
 async fn used_up_result(rig: &Rig, turn: Turn<'_>, letters: Letters) {
+    rig.both_ready(ACCOUNT).await;
     let account = rig.open_account().await;
     let traffic = async {
         let record = rig.accepted("deposits", &account, 10).await;
