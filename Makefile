@@ -1,13 +1,15 @@
 # `make help` lists the targets: it reads the comments behind them.
 
-PASSBOOK := $(or $(CARGO_TARGET_DIR),target)/debug/passbook
-CHAOS := $(or $(CARGO_TARGET_DIR),target)/debug/chaos
+BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
+PASSBOOK := $(BUILT)/passbook
+CHAOS := $(BUILT)/chaos
+CRASH_POINTS := account-service/crash-points,transaction-service/crash-points
 STACK := .passbook
 
 .DEFAULT_GOAL := help
 # One after the other, whatever -j says: cargo uses all processors by itself.
 .NOTPARALLEL:
-.PHONY: help run demo test check chaos reliability verify prepare clean reset build release \
+.PHONY: help run demo test check chaos reliability verify prepare clean reset build release crash-points \
         check-format check-metadata check-lints check-dependencies check-docs
 
 help: ## list the targets
@@ -19,7 +21,7 @@ run: build ## start the whole system, move some money, stay up until Ctrl-C
 demo: build ## start the whole system, move some money, check every figure, stop
 	@exec $(PASSBOOK) dev demo --dir $(STACK)
 
-test: build ## run every test, against real servers
+test: crash-points ## run every test, against real servers
 	cargo test --workspace --no-fail-fast
 
 check: check-format check-metadata check-lints check-dependencies check-docs ## check formatting, statements, lints, dependencies and docs
@@ -51,6 +53,14 @@ build:
 release:
 	cargo build --workspace --bins --release
 
+# The services once more, for tests that let them crash: beside the others, which the last line
+# puts back. The copies are made last, so that one older than its plain program is out of date.
+crash-points: build
+	cargo build --workspace --bin account-service --bin transaction-service --features $(CRASH_POINTS)
+	@mkdir -p $(BUILT)/crash-points
+	@cp -f $(BUILT)/account-service $(BUILT)/transaction-service $(BUILT)/crash-points/
+	@cargo build --workspace --bins
+
 check-format:
 	cargo fmt --all --check
 
@@ -59,6 +69,7 @@ check-metadata: build
 
 check-lints:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --lib --bins --features $(CRASH_POINTS) -- -D warnings
 
 check-dependencies:
 	deploy/check-dependencies.sh

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap, connection::State, jetstream};
 use contract::Command;
 use runtime::{
+    crash,
     publish::{Outgoing, publish_all},
     trace::Trace,
 };
@@ -89,6 +90,7 @@ impl Commands {
         while self.0.recv_many(&mut received, AT_ONCE).await > 0 {
             let (since, mut messages): (Vec<_>, Vec<_>) =
                 received.drain(..).map(|it| (it.since, it.message)).unzip();
+            crash::point("dispatch.received", &messages);
             // In the order of their acceptance: the newest is the last.
             let newest = since.into_iter().max().unwrap_or_else(Instant::now);
             while let Err(reason) = send(&client, &jetstream, &mut messages).await {

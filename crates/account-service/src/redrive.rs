@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context;
 use async_nats::{Client, connection::State, jetstream};
 use contract::{RecordId, TRANSACTION};
-use runtime::{publish::publish_all, trace::Trace};
+use runtime::{crash, publish::publish_all, trace::Trace};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
@@ -154,6 +154,7 @@ impl Redrive {
         let claimed = store::claim_for_redrive(&self.pool, records, self.after)
             .await
             .context("claiming PENDING records")?;
+        crash::point("redrive.claimed", &claimed);
         let messages = claimed
             .iter()
             .map(|(record, attempt)| {

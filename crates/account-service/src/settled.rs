@@ -14,6 +14,7 @@ use std::{
 use async_nats::Client;
 use contract::{RecordId, subjects::SETTLED};
 use futures::StreamExt;
+use runtime::crash;
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::{bytes::Bytes, sync::CancellationToken};
@@ -66,6 +67,7 @@ impl Settled {
             return;
         }
         self.tell_here(records.iter().copied());
+        crash::point("settled.told-here", &records);
         let ids: Vec<u8> = records.iter().flat_map(|id| id.as_uuid().into_bytes()).collect();
         if let Err(error) = self.client.publish(SETTLED, Bytes::from(ids)).await {
             tracing::debug!(%error, "other replicas were not told");

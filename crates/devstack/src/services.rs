@@ -29,6 +29,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) postgres: &'a Postgres,
     pub(crate) nats: &'a Nats,
     pub(crate) secrets: &'a Secrets,
+    /// Where their crash points are armed, if they have any.
+    pub(crate) crash_points: Option<&'a Path>,
 }
 
 /// A replica to start, or one that runs.
@@ -121,6 +123,9 @@ impl Surroundings<'_> {
             ("PASSBOOK_STREAM_REPLICAS", self.nats.stream_replicas().to_string()),
             ("PASSBOOK_ADMIN_LISTEN", admin.to_owned()),
         ];
+        if let Some(folder) = self.crash_points {
+            environment.push(("PASSBOOK_CRASH_POINTS", folder.display().to_string()));
+        }
         if std::env::var_os("PASSBOOK_LOG_FORMAT").is_none() {
             environment.push(("PASSBOOK_LOG_FORMAT", "json".to_owned()));
         }

@@ -60,6 +60,8 @@ pub struct Options {
     pub passbook: PathBuf,
     /// The folder of the services' programs.
     pub programs: PathBuf,
+    /// Where crash points are armed, for programs that have them.
+    pub crash_points: Option<PathBuf>,
 }
 
 /// A server that is kept running.
@@ -124,8 +126,12 @@ impl Stack {
         let listener = listen(self.options.port).await?;
         let (postgres, nats) = self.start_servers().await?;
         self.create_databases(&postgres).await?;
-        let surroundings =
-            Surroundings { postgres: &postgres, nats: &nats, secrets: &self.secrets };
+        let surroundings = Surroundings {
+            postgres: &postgres,
+            nats: &nats,
+            secrets: &self.secrets,
+            crash_points: self.options.crash_points.as_deref(),
+        };
         let mut ports = Ports::default();
         let services = services::services(
             self.options.replicas,

@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod crash;
 pub mod health;
 pub mod http;
 pub mod nats;

@@ -4,12 +4,12 @@
 use async_nats::{
     HeaderMap,
     header::NATS_MESSAGE_ID,
-    jetstream::{self, message::PublishMessage},
+    jetstream::{self, context::PublishError, message::PublishMessage, publish::PublishAck},
 };
 use futures::{StreamExt, stream};
 use tokio_util::bytes::Bytes;
 
-use crate::trace::Trace;
+use crate::{crash, trace::Trace};
 
 /// Messages sent at once that wait for their PubAcks.
 const IN_FLIGHT: usize = 512;
@@ -47,12 +47,14 @@ pub async fn publish_all(
     jetstream: &jetstream::Context,
     messages: &[Outgoing],
 ) -> Result<(), Unacknowledged> {
-    let written = messages.iter().map(|it| (it.subject.clone(), it.message()));
-    let outcomes: Vec<_> = stream::iter(written.collect::<Vec<_>>())
-        .map(|(subject, message)| async { jetstream.send_publish(subject, message).await?.await })
-        .buffered(IN_FLIGHT)
-        .collect()
-        .await;
+    crash::point("publish.begun", &messages);
+    if let (half @ [_, ..], _) = messages.split_at(messages.len() / 2)
+        && let Some(armed) = crash::armed("publish.half", &messages)
+    {
+        let _ = send_all(jetstream, half).await;
+        armed.crash();
+    }
+    let outcomes = send_all(jetstream, messages).await;
     let mut missing = Unacknowledged { positions: Vec::new(), reason: String::new() };
     for (at, outcome) in outcomes.into_iter().enumerate() {
         if let Err(error) = outcome {
@@ -60,7 +62,33 @@ pub async fn publish_all(
             missing.reason = error.to_string();
         }
     }
-    if missing.positions.is_empty() { Ok(()) } else { Err(missing) }
+    if !missing.positions.is_empty() {
+        return Err(missing);
+    }
+    crash::point("publish.acknowledged", &messages);
+    Ok(())
+}
+
+/// Gives each message's PubAck, or why there is none, in their order.
+async fn send_all(
+    jetstream: &jetstream::Context,
+    messages: &[Outgoing],
+) -> Vec<Result<PublishAck, PublishError>> {
+    let written = messages.iter().map(|it| (it.subject.clone(), it.message()));
+    stream::iter(written.collect::<Vec<_>>())
+        .map(|(subject, message)| async {
+            let acknowledged = jetstream.send_publish(subject, message).await?;
+            if let Some(armed) = crash::armed("publish.sent", &messages) {
+                // Stored, and nobody here knows it. A flush would not do: what the server has
+                // not read yet can be lost with the connection.
+                let _ = acknowledged.await;
+                armed.crash();
+            }
+            acknowledged.await
+        })
+        .buffered(IN_FLIGHT)
+        .collect()
+        .await
 }
 
 /// What got no PubAck.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin,
     config::ServiceConfig,
+    crash,
     health::{self, Health, Need},
     nats, postgres, streams,
     tasks::Tasks,
@@ -63,6 +64,7 @@ impl Service {
         metrics: PrometheusHandle,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
+        crash::warn();
         let health = Health::default();
         health.expect("postgres", Need::Required);
         health.expect("nats", identity.broker);

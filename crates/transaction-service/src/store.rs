@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use contract::{
     AccountId, Amount, Balance, Command, Currency, Kind, MovementResult, Outcome, Reason, RecordId,
 };
-use runtime::worker::Failure;
+use runtime::{crash, worker::Failure};
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, PgPool, types::Uuid};
 use time::OffsetDateTime;
@@ -60,6 +60,7 @@ async fn try_apply(
         // Not inside this transaction: its locks must be taken in one go, in order.
         transaction.rollback().await?;
         add_accounts(pool, commands).await?;
+        crash::point("ledger.accounts-added", &commands);
         return Ok(None);
     }
     let stored = find_decided(&mut transaction, commands).await?;
@@ -69,8 +70,11 @@ async fn try_apply(
         transaction.rollback().await?;
         return Ok(None);
     };
+    crash::point("ledger.entries-inserted", &commands);
     write_balances(&mut transaction, &decisions).await?;
+    crash::point("ledger.balances-written", &commands);
     transaction.commit().await?;
+    crash::point("ledger.committed", &commands);
     let outcomes: HashMap<_, _> = stored.into_iter().chain(new).collect();
     Ok(Some(results(&decisions.answers, &outcomes)))
 }

@@ -8,6 +8,7 @@
 use axum::{Extension, extract::State, http::HeaderMap, response::Response};
 use contract::{AccountId, Amount, Kind, RecordId};
 use runtime::{
+    crash,
     http::JsonBody,
     problem::{INVALID_FIELD, Problem},
     trace::Trace,
@@ -80,10 +81,12 @@ async fn accept(
     let accepted = ask(store::accept(&api.pool, &new)).await?;
     let (record, replayed) = match accepted {
         Accepted::New(record) => {
+            crash::point("accept.committed", &record);
             // A client that hangs up may cut this off: the redrive stands behind it.
             api.dispatch.send(&record.command(), trace);
             metrics::counter!("passbook_records_accepted_total", "type" => kind.as_str())
                 .increment(1);
+            crash::point("accept.dispatched", &record);
             (record, Replayed::No)
         }
         Accepted::Replayed(record) => (record, Replayed::Yes),

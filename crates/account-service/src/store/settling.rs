@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{AccountId, Balance, MovementResult, Outcome, RecordId};
+use runtime::crash;
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, PgPool, types::Uuid};
 
@@ -54,9 +55,12 @@ pub async fn settle(pool: &PgPool, results: &[MovementResult]) -> sqlx::Result<V
     }
     if !changed.is_empty() {
         write_settlements(&mut transaction, &changed).await?;
+        crash::point("settle.records-written", &results);
         project_balances(&mut transaction, &balances).await?;
+        crash::point("settle.balances-projected", &results);
     }
     transaction.commit().await?;
+    crash::point("settle.committed", &results);
     Ok(settling)
 }
 

@@ -69,6 +69,10 @@ pub(crate) struct StackArguments {
     /// --release` makes, instead of the programs beside this one.
     #[arg(long)]
     release: bool,
+    /// Run the services' build with crash points, which `make crash-points`
+    /// makes; they are armed in DIR.
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with = "release")]
+    crash_points: Option<PathBuf>,
     /// Folder to install servers into that this machine lacks.
     #[arg(long, value_name = "DIR", env = "PASSBOOK_TOOLS_DIR", default_value = ".tools")]
     tools_dir: PathBuf,
@@ -86,8 +90,11 @@ impl StackArguments {
     pub(super) fn options(self, port: FrontPort) -> Result<Options> {
         let passbook = env::current_exe().context("finding this program")?;
         let beside = passbook.parent().context("a program lies in a folder")?;
-        let programs =
-            if self.release { beside.with_file_name("release") } else { beside.to_owned() };
+        let programs = match &self.crash_points {
+            Some(_) => beside.join("crash-points"),
+            None if self.release => beside.with_file_name("release"),
+            None => beside.to_owned(),
+        };
         Ok(Options {
             dir: self.dir.dir,
             tools: std::path::absolute(self.tools_dir)?,
@@ -103,6 +110,7 @@ impl StackArguments {
             port,
             passbook,
             programs,
+            crash_points: self.crash_points,
         })
     }
 }

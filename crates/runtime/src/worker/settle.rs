@@ -10,7 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Delivery, Failure, Handler, Pause, Verdict, Worker, dead_letter::DeadLetter, delivery::place,
 };
-use crate::publish::{Outgoing, publish_all};
+use crate::{
+    crash, nats,
+    publish::{Outgoing, publish_all},
+};
 
 /// A message that is handed back comes again after this, not at once: a short
 /// fault would burn all its deliveries in milliseconds.
@@ -44,6 +47,7 @@ impl<H: Handler> Worker<H> {
     }
 
     async fn work_through(&self, batch: &[Message], stop: &CancellationToken) {
+        crash::point("worker.fetched", &(self.consumer.name, batch));
         match self.decide(batch, stop).await {
             Decided::Verdicts(verdicts) => self.carry_out(batch, verdicts, stop).await,
             Decided::Stopped => self.hand_back(batch).await,
@@ -65,6 +69,7 @@ impl<H: Handler> Worker<H> {
                         Decided::Stopped => self.hand_back(message).await,
                         Decided::Failed(error) => self.fail(message, &error, stop).await,
                     }
+                    crash::point("worker.one-by-one", &(self.consumer.name, message));
                 }
             }
         }
@@ -110,6 +115,8 @@ impl<H: Handler> Worker<H> {
 
     /// Publishes what the verdicts ask for, and then, PubAck in hand, acks.
     async fn carry_out(&self, batch: &[Message], verdicts: Vec<Verdict>, stop: &CancellationToken) {
+        let in_hand = (self.consumer.name, batch);
+        crash::point("worker.decided", &in_hand);
         let mut done = Vec::new();
         let mut dead = Vec::new();
         let mut outgoing = Vec::new();
@@ -128,7 +135,15 @@ impl<H: Handler> Worker<H> {
         if !self.publish(outgoing, stop).await {
             return self.hand_back(batch).await;
         }
+        if let (half @ [_, ..], _) = done.split_at(done.len() / 2)
+            && let Some(armed) = crash::armed("worker.half-acked", &in_hand)
+        {
+            join_all(half.iter().map(|message| message.ack())).await;
+            nats::flush(&self.client).await;
+            armed.crash();
+        }
         join_all(done.iter().map(|message| message.ack())).await;
+        crash::point("worker.acked", &in_hand);
         join_all(dead.iter().map(|message| message.double_ack_with(AckKind::Term))).await;
         self.count("done", done.len());
         self.count("dead_letter", dead.len());

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use super::{Delivery, Failure, Handler, Verdict, dead_letter::DeadLetter};
-use crate::publish::publish_all;
+use crate::{crash, publish::publish_all};
 
 /// Works off the advisories of a service's consumers.
 #[derive(Debug)]
@@ -96,6 +96,7 @@ pub(super) async fn bury(
     if spec.retention == Retention::WorkQueue {
         let stream = jetstream.get_stream_no_info(spec.name).await?;
         stream.delete_message(message.sequence).await?;
+        crash::point("used-up.deleted", message);
     }
     Ok(())
 }
