@@ -5,6 +5,7 @@
 //! well, 1 when it found something, 2 when it could not do its work.
 
 mod bound_exec;
+mod broker;
 mod cli;
 mod completion;
 mod database;

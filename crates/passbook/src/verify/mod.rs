@@ -15,25 +15,42 @@ mod report;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use clap::Args;
 use sqlx::PgConnection;
 
-use crate::{database, output::Output};
+use crate::{cli::System, database, output::Format};
 use report::Report;
 
-/// Checks, prints what was compared and found. Exit code 1 on a finding.
+/// Check that the books balance: every invariant of the ledger, in both
+/// databases.
 ///
-/// # Errors
-/// If a database can't be read.
-pub(crate) async fn run(account_url: &str, ledger_url: &str, output: Output) -> Result<ExitCode> {
-    let mut accounts = snapshot(account_url).await.context("the account database")?;
-    let mut ledger = snapshot(ledger_url).await.context("the transaction database")?;
-    // Outside the snapshot, to look again for what was missing in it.
-    let mut latest = database::connect(account_url).await.context("the account database")?;
-    let mut report = Report::default();
-    records::compare(&mut accounts, &mut ledger, &mut latest, &mut report).await?;
-    balances::compare(&mut accounts, &mut ledger, &mut latest, &mut report).await?;
-    report.print(output)?;
-    Ok(ExitCode::from(u8::from(report.has_findings())))
+/// Exits with 1 when one is broken. Without URLs, the development stack is
+/// checked.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    system: System,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Verify {
+    /// Checks, prints what was compared and found. Exit code 1 on a finding.
+    ///
+    /// # Errors
+    /// If a database can't be read.
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        let urls = self.system.find()?.databases.context("no database URLs are given")?;
+        let mut accounts = snapshot(&urls.account).await.context("the account database")?;
+        let mut ledger = snapshot(&urls.transaction).await.context("the transaction database")?;
+        // Outside the snapshot, to look again for what was missing in it.
+        let mut latest = database::connect(&urls.account).await.context("the account database")?;
+        let mut report = Report::default();
+        records::compare(&mut accounts, &mut ledger, &mut latest, &mut report).await?;
+        balances::compare(&mut accounts, &mut ledger, &mut latest, &mut report).await?;
+        report.print(self.format.output)?;
+        Ok(ExitCode::from(u8::from(report.has_findings())))
+    }
 }
 
 /// A connection that sees the database as it is now, for as long as it lasts.

@@ -2,25 +2,11 @@
 
 use anyhow::Result;
 use futures::TryStreamExt;
-use rust_decimal::Decimal;
-use sqlx::{FromRow, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::report::Report;
-
-/// What both sides say of a movement.
-#[derive(Debug, PartialEq, FromRow)]
-struct Movement {
-    record_id: Uuid,
-    transaction_id: Option<i64>,
-    account_id: Uuid,
-    r#type: String,
-    amount: Decimal,
-    currency: String,
-    status: String,
-    reason: Option<String>,
-    balance_after: Option<Decimal>,
-}
+use crate::database::Movement;
 
 /// Goes through both in the order of their record ids.
 pub(super) async fn compare(
