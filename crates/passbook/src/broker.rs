@@ -8,8 +8,8 @@ use async_nats::{
     Client, ConnectOptions, ServerAddr,
     jetstream::{
         self, ErrorCode, Message,
-        consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
-        context::GetStreamErrorKind,
+        consumer::{AckPolicy, Consumer, DeliverPolicy, Info, pull},
+        context::{ConsumerInfoErrorKind, GetStreamErrorKind},
         message::StreamMessage,
         stream::{RawMessageErrorKind, Stream},
     },
@@ -69,6 +69,18 @@ impl Broker {
                 _ => Err(error).with_context(|| format!("looking at {name}")),
             },
         }
+    }
+}
+
+/// What a consumer says of itself; `None` where there is none.
+///
+/// # Errors
+/// When the broker does not tell.
+pub(crate) async fn consumer(stream: &Stream, name: &str) -> Result<Option<Info>> {
+    match stream.consumer_info(name).await {
+        Ok(info) => Ok(Some(info)),
+        Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("looking at {name}")),
     }
 }
 

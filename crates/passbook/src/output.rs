@@ -82,10 +82,13 @@ pub(crate) fn safe(text: &str) -> String {
 }
 
 /// How far something is that takes long: on stderr, and only on a terminal.
-pub(crate) fn progress(what: &'static str, expected: u64) -> ProgressBar {
-    let bar = ProgressBar::new(expected).with_message(what);
-    let style =
-        ProgressStyle::with_template("{spinner} {human_pos} of {human_len} {msg} ({elapsed})");
+/// `expected` is how many there are, if that is known.
+pub(crate) fn progress(what: &'static str, expected: Option<u64>) -> ProgressBar {
+    let of = if expected.is_some() { " of {human_len}" } else { "" };
+    let bar = expected.map_or_else(ProgressBar::new_spinner, ProgressBar::new).with_message(what);
+    let style = ProgressStyle::with_template(&format!(
+        "{{spinner}} {{human_pos}}{of} {{msg}} ({{elapsed}})"
+    ));
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
     bar
 }

@@ -64,13 +64,13 @@ impl Discard {
             _ => None,
         };
         let Some(letters) = DeadLetters::at(addresses.nats).await? else {
-            return Listing::new(self.format.output, 0).finish();
+            return Listing::new(self.format.output, None).finish();
         };
         let meant = self.count(&letters).await?;
         if meant > 0 && !self.yes && !self.dry_run && !asked(meant)? {
             bail!("nothing was discarded");
         }
-        let mut listing = Listing::new(self.format.output, meant);
+        let mut listing = Listing::new(self.format.output, Some(meant));
         let outcome = self.each(&letters, books.as_mut(), &mut listing).await;
         let code = listing.finish()?;
         outcome.map(|()| code)

@@ -79,7 +79,7 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    pub(super) fn new(format: Output, expected: u64) -> Self {
+    pub(super) fn new(format: Output, expected: Option<u64>) -> Self {
         let progress = output::progress("letters", expected);
         Self { format, counts: [0; Done::ALL.len()], told: 0, progress }
     }

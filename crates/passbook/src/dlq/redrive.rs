@@ -60,10 +60,9 @@ impl Redrive {
             ),
         };
         let Some(letters) = DeadLetters::at(addresses.nats).await? else {
-            return Listing::new(self.format.output, 0).finish();
+            return Listing::new(self.format.output, None).finish();
         };
-        let expected = letters.stream.cached_info().state.messages;
-        let mut listing = Listing::new(self.format.output, expected);
+        let mut listing = Listing::new(self.format.output, None);
         let outcome = self.each(&letters, books.as_mut(), &mut listing).await;
         let code = listing.finish()?;
         outcome.map(|()| code)
