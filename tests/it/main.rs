@@ -7,6 +7,7 @@ mod bad_input;
 mod concurrency;
 mod dead_letters;
 mod development_stack;
+mod doctor;
 mod graceful_stop;
 mod idempotency;
 mod messages;

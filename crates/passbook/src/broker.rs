@@ -15,6 +15,7 @@ use async_nats::{
     },
 };
 use futures::StreamExt;
+use time::OffsetDateTime;
 
 /// How long the broker may take to let somebody in.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -96,6 +97,31 @@ pub(crate) fn found(
         Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Messages of a work queue that their consumer is done with and that are there
+/// all the same: they were delivered as often as is allowed, and never will be
+/// again. Sequence and time of the first `most`.
+///
+/// # Errors
+/// When the broker does not tell.
+pub(crate) async fn left_behind(
+    stream: &Stream,
+    consumer: &Info,
+    most: usize,
+) -> Result<Vec<(u64, OffsetDateTime)>> {
+    let floor = consumer.ack_floor.stream_sequence;
+    let mut next = stream.get_info().await?.state.first_sequence;
+    let mut behind = Vec::new();
+    while behind.len() < most && next <= floor {
+        // A work queue lets nobody read beside its consumers: one by one.
+        let filter = consumer.config.filter_subject.as_str();
+        let message = found(stream.get_first_raw_message_by_subject(filter, next).await)?;
+        let Some(message) = message.filter(|it| it.sequence <= floor) else { break };
+        behind.push((message.sequence, message.time));
+        next = message.sequence + 1;
+    }
+    Ok(behind)
 }
 
 /// A walk over what a stream holds when it begins: oldest first, each message

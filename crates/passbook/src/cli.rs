@@ -8,8 +8,8 @@ use devstack::StackFile;
 use nix::unistd::{Uid, User};
 
 use crate::{
-    bound_exec::BoundExec, completion::Completion, database::Urls, dev, dlq, migrate::Migrate,
-    verify::Verify,
+    bound_exec::BoundExec, completion::Completion, database::Urls, dev, dlq, doctor::Doctor,
+    migrate::Migrate, verify::Verify,
 };
 
 /// Deposits and withdrawals: the tool for developing and operating Passbook.
@@ -31,6 +31,7 @@ pub(crate) enum Command {
     Dev(dev::Command),
     Migrate(Migrate),
     Verify(Verify),
+    Doctor(Doctor),
     #[command(subcommand)]
     Dlq(dlq::Command),
     Completion(Completion),

@@ -222,24 +222,12 @@ impl Look<'_> {
         told: &mut Streams,
     ) -> Result<Vec<(u64, OffsetDateTime)>> {
         let Some(stream) = self.broker.stream(TRANSACTION).await? else { return Ok(Vec::new()) };
-        let info = broker::consumer(&stream, spec.name).await?;
-        told.commands_in_flight += info.as_ref().map_or(0, in_flight);
-        let floor = info.map(|info| info.ack_floor.stream_sequence);
-        let mut next = stream.cached_info().state.first_sequence;
-        let mut behind = Vec::new();
-        while behind.len() < SUSPECTS && floor.is_none_or(|floor| next <= floor) {
-            // A work queue lets nobody read beside its consumers: one by one.
-            let answer = stream.get_first_raw_message_by_subject(spec.filter, next).await;
-            let Some(message) = broker::found(answer)? else { break };
-            if floor.is_none() {
-                return Ok(vec![(0, message.time)]);
-            }
-            if floor.is_some_and(|floor| message.sequence <= floor) {
-                behind.push((message.sequence, message.time));
-            }
-            next = message.sequence + 1;
-        }
-        Ok(behind)
+        let Some(info) = broker::consumer(&stream, spec.name).await? else {
+            let first = stream.get_first_raw_message_by_subject(spec.filter, 1).await;
+            return Ok(broker::found(first)?.map(|it| (0, it.time)).into_iter().collect());
+        };
+        told.commands_in_flight += in_flight(&info);
+        broker::left_behind(&stream, &info, SUSPECTS).await
     }
 
     async fn dead_letters(&self, told: &mut Streams) -> Result<()> {
