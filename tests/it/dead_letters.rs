@@ -112,6 +112,8 @@ async fn dead_letters_are_listed_and_shown_with_their_reason() {
     assert_eq!(code, 0, "{text}");
     assert!(text.contains(r"first \u001b[2J\u009b31m poison"), "{text:?}");
     assert!(text.contains("not a command"), "{text}");
+    let (_, shown) = dlq(&running, &["show", "--reason", "not a command"]).await;
+    assert_eq!(shown.as_array().unwrap().len(), 2, "{shown}");
     let unknown = dlq_text(&running, &["show", "999"]).await;
     assert_eq!(unknown.0, 2, "{unknown:?}");
 }

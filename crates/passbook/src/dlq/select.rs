@@ -36,7 +36,7 @@ pub(super) struct Filter {
     before: Option<OffsetDateTime>,
 }
 
-/// The letters that a command is to close: by id, by what they are, or all.
+/// The letters that are meant: by id, by what they are, or all.
 #[derive(Debug, Clone, Args)]
 #[group(id = "selection", required = true, multiple = true,
         args = ["ids", "consumer", "reason_contains", "record", "since", "before", "all"])]
@@ -100,10 +100,15 @@ pub(super) struct Selected<'a> {
 
 enum Source<'a> {
     Ids(std::slice::Chunks<'a, u64>),
-    All(Walk, &'a Filter),
+    All(Box<Walk>, &'a Filter),
 }
 
 impl Selection {
+    /// The one letter that is meant by its id, if it is just that.
+    pub(super) fn one(&self) -> Option<u64> {
+        if let &[id] = self.ids.as_slice() { Some(id) } else { None }
+    }
+
     /// Begins to look for them. Letters that come later are not meant.
     ///
     /// # Errors
@@ -113,7 +118,7 @@ impl Selection {
             let subjects = letter::open_subjects();
             let walk =
                 Walk::begin(&letters.stream, &subjects, letters.until(), AT_ONCE, false).await?;
-            Source::All(walk, &self.filter)
+            Source::All(Box::new(walk), &self.filter)
         } else {
             Source::Ids(self.ids.chunks(AT_ONCE))
         };

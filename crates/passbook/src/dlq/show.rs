@@ -2,24 +2,27 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 use clap::Args;
+use tracing::error;
 
 use super::{
     DeadLetters,
     letter::{Letter, rfc3339},
-    select::{Found, find},
+    select::{Found, Selection},
 };
 use crate::{
     cli::System,
     output::{self, Format, Output},
 };
 
-/// Show one dead letter with its body, and what became of it.
+/// Show dead letters with their bodies, and what became of them.
 #[derive(Debug, Args)]
+// `--reason` is short for `--reason-contains`.
+#[command(infer_long_args = true)]
 pub(crate) struct Show {
-    /// Its id, as `passbook dlq ls` lists it.
-    id: u64,
+    #[command(flatten)]
+    selection: Selection,
     #[command(flatten)]
     system: System,
     #[command(flatten)]
@@ -28,18 +31,51 @@ pub(crate) struct Show {
 
 impl Show {
     pub(super) async fn run(self) -> Result<ExitCode> {
-        let letter = match DeadLetters::at(self.system.find()?.nats).await? {
-            Some(letters) => find(&letters, self.id).await?,
-            None => Found::Nothing(self.id),
-        };
-        let (Found::Open(letter) | Found::Closed(letter)) = letter else {
-            bail!("there is no dead letter {}: `passbook dlq ls` lists them", self.id);
-        };
-        match self.format.output {
-            Output::Json => output::json(&letter.view())?,
-            Output::Table => print(&letter)?,
+        let letters = DeadLetters::at(self.system.find()?.nats).await?;
+        let (mut shown, mut missing) = (0_usize, false);
+        if let Some(letters) = &letters {
+            let mut selected = self.selection.of(letters).await?;
+            while let Some(found) = selected.next().await? {
+                for found in found {
+                    match found {
+                        Found::Open(letter) | Found::Closed(letter) => {
+                            self.print(&letter, shown)?;
+                            shown += 1;
+                        }
+                        Found::Nothing(id) => {
+                            missing = true;
+                            error!("there is no dead letter {id}");
+                        }
+                    }
+                }
+            }
         }
-        Ok(ExitCode::SUCCESS)
+        match self.format.output {
+            Output::Json if self.selection.one().is_none() => {
+                output::line(if shown == 0 { "[]" } else { "]" })?;
+            }
+            _ => {}
+        }
+        ensure!(shown > 0, "no dead letter is meant by that: `passbook dlq ls` lists them");
+        Ok(ExitCode::from(u8::from(missing)))
+    }
+
+    /// One by one, so that they are not all in memory.
+    fn print(&self, letter: &Letter, before: usize) -> Result<()> {
+        match self.format.output {
+            Output::Json => {
+                if self.selection.one().is_none() {
+                    output::line(if before == 0 { "[" } else { "," })?;
+                }
+                output::json(&letter.view())
+            }
+            Output::Table => {
+                if before > 0 {
+                    output::line("\n")?;
+                }
+                print(letter)
+            }
+        }
     }
 }
 
