@@ -150,9 +150,14 @@ async fn a_redriven_command_settles_its_record_once_and_is_open_no_more() {
     assert_eq!((code, &told[0]["outcome"]), (1, &json!("closed-otherwise")), "{told}");
     checks::holds(&running.ledger().await, "accounts", &account, 250).await.unwrap();
 
-    // Another letter of the same record, which is decided now.
-    keep(&jetstream, COMMANDS, "transaction.deposit", &command, &[]).await;
+    // Another letter of the same record, which is decided now. The stream still remembers the id
+    // of its message.
     let mut results = broker::results(&jetstream).await;
+    let used = new_key();
+    broker::publish(&jetstream, "transaction.deposit", &used, command.as_str()).await;
+    broker::result_of(&mut results, &record).await;
+    let used = [("Passbook-Message-Id", used.as_str())];
+    keep(&jetstream, COMMANDS, "transaction.deposit", &command, &used).await;
     let (code, told) = dlq(running, &["redrive", "--record", &record]).await;
     let detail = told[0]["detail"].as_str().unwrap();
     assert_eq!(code, 0, "{told}");
@@ -198,6 +203,7 @@ async fn what_would_harm_or_come_back_is_refused_and_the_others_go_on() {
         assert!(told[0]["detail"].as_str().unwrap().contains(reason), "{reason}: {told}");
     }
     assert_eq!(dlq(&running, &["ls"]).await.1.as_array().unwrap().len(), 7);
+    assert_eq!(dlq(&running, &["ls", "--closed"]).await, (0, json!([])));
     // Of all, only this one would be processed.
     let good = keep(&jetstream, RESULTS, subjects[1], &result.to_string(), &[]).await;
     let (code, told) = dlq(&running, &["redrive", "--all"]).await;

@@ -44,6 +44,8 @@ pub(crate) struct Movement {
 pub(crate) async fn connect(url: &str) -> Result<PgConnection> {
     ensure!(["postgres://", "postgresql://"].iter().any(|it| url.starts_with(it)), FORM);
     let options = PgConnectOptions::from_str(url).context(FORM)?.application_name("passbook");
+    // Reading a whole table takes its time, and is no reason to warn anybody.
+    let options = options.disable_statement_logging();
     let connected = tokio::time::timeout(CONNECT, options.connect()).await;
     Ok(connected.with_context(|| format!("no answer within {} s", CONNECT.as_secs()))??)
 }
