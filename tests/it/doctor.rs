@@ -22,6 +22,23 @@ impl Findings {
     }
 }
 
+/// Processes that stand still, and go on in any case: else they could not be
+/// stopped in time.
+struct Paused([u32; 2]);
+
+impl Paused {
+    fn new(pids: [u32; 2]) -> Self {
+        pids.iter().for_each(|pid| signal(*pid, Signal::SIGSTOP));
+        Self(pids)
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|pid| signal(*pid, Signal::SIGCONT));
+    }
+}
+
 async fn doctor(arguments: &[&str]) -> (i32, Findings) {
     let output = stack::run(&[&["doctor", "-o", "json"], arguments].concat()).await;
     let checks: Vec<Value> =
@@ -47,9 +64,7 @@ async fn what_is_broken_on_purpose_is_found_with_what_to_do() {
     // Drift in one field, of a stream and of a consumer.
     let jetstream = broker::connect(&running).await;
     let workers = ["transaction-service-0", "transaction-service-1"].map(|it| running.pid(it));
-    for pid in workers {
-        signal(pid, Signal::SIGSTOP);
-    }
+    let _paused = Paused::new(workers);
     // Nobody sets this one right now: its keeper is stopped.
     let mut config = broker::stream(&jetstream, "TRANSACTION_RESULT").await.config;
     config.max_age = Duration::from_secs(3600);
@@ -106,7 +121,7 @@ async fn what_is_broken_on_purpose_is_found_with_what_to_do() {
         ("transaction-service-0", "ready", ""),
         ("transaction-service-1", "ready", ""),
     ];
-    eventually("everything is found", Duration::from_secs(60), || async {
+    eventually("everything is found", Duration::from_secs(30), || async {
         let (code, found) = doctor(&dir).await;
         let missing: Vec<_> = wanted.iter().filter(|it| !found.has(it.0, it.1, it.2)).collect();
         println!("missing: {missing:?}\n{found:?}");
@@ -115,9 +130,6 @@ async fn what_is_broken_on_purpose_is_found_with_what_to_do() {
     .await;
     holder.rollback().await.unwrap();
     waiter.await.unwrap().unwrap();
-    for pid in workers {
-        signal(pid, Signal::SIGCONT);
-    }
 }
 
 #[tokio::test]

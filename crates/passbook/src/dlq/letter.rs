@@ -12,14 +12,15 @@ use tokio_util::bytes::Bytes;
 /// The token that stands before the stream's name once a letter is closed.
 const CLOSED: &str = "closed";
 
-/// The subjects of all open letters.
-pub(super) fn open_subjects() -> Vec<String> {
-    vec![format!("{DEAD_LETTER_PREFIX}.*.*")]
+/// The subjects of open letters whose messages were in this stream; `*`: in
+/// any.
+pub(crate) fn open_subjects(stream: &str) -> String {
+    format!("{DEAD_LETTER_PREFIX}.{stream}.*")
 }
 
-/// The subjects of all that are closed.
-pub(super) fn closed_subjects() -> Vec<String> {
-    vec![format!("{DEAD_LETTER_PREFIX}.{CLOSED}.*.*.*.*")]
+/// The subjects of those that are closed.
+pub(crate) fn closed_subjects(stream: &str) -> String {
+    format!("{DEAD_LETTER_PREFIX}.{CLOSED}.{stream}.*.*.*")
 }
 
 /// The subjects on which a letter with this id may have been closed: another

@@ -44,8 +44,8 @@ impl Ls {
         let mut newest = VecDeque::new();
         let mut all = 0_usize;
         if let Some(letters) = DeadLetters::at(self.system.find()?.nats).await? {
-            let subjects = if self.closed { closed_subjects() } else { open_subjects() };
-            walk(&letters, &subjects, &self.filter, |letter| {
+            let subjects = if self.closed { closed_subjects("*") } else { open_subjects("*") };
+            walk(&letters, &[subjects], &self.filter, |letter| {
                 all += 1;
                 newest.push_front(letter);
                 newest.truncate(self.limit);

@@ -24,6 +24,8 @@ use async_nats::jetstream::stream::Stream;
 use clap::Subcommand;
 use contract::DEAD_LETTER;
 
+pub(crate) use letter::{closed_subjects, open_subjects};
+
 use crate::broker::Broker;
 
 /// Deal with dead letters: messages that could not be processed.

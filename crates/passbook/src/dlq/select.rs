@@ -115,7 +115,7 @@ impl Selection {
     /// The broker's.
     pub(super) async fn of<'a>(&'a self, letters: &'a DeadLetters) -> Result<Selected<'a>> {
         let source = if self.ids.is_empty() {
-            let subjects = letter::open_subjects();
+            let subjects = [letter::open_subjects("*")];
             let walk =
                 Walk::begin(&letters.stream, &subjects, letters.until(), AT_ONCE, false).await?;
             Source::All(Box::new(walk), &self.filter)

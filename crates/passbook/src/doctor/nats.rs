@@ -8,17 +8,17 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, DeliverPolicy, Info},
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
-use contract::{
-    CONSUMERS, ConsumerSpec, DEAD_LETTER, Retention, STREAMS, StreamSpec, USED_UP,
-    subjects::DEAD_LETTER_PREFIX,
-};
+use contract::{CONSUMERS, ConsumerSpec, DEAD_LETTER, Retention, STREAMS, StreamSpec, USED_UP};
 use time::OffsetDateTime;
 
 use super::{
     STUCK,
     check::{Area, Check},
 };
-use crate::broker::{self, Broker, Walk};
+use crate::{
+    broker::{self, Broker, Walk},
+    dlq::open_subjects,
+};
 
 /// Two looks at a consumer are this far apart: workers fetch every second.
 const BETWEEN: Duration = Duration::from_millis(1500);
@@ -162,7 +162,8 @@ fn tell_drifts(area: &mut Area, name: &str, drifts: Vec<Drift>) {
             "delete it once it is empty and restart the services, which make it anew: no change in \
              place can mend that"
         } else {
-            "restart the services, which set it right, and find out who changed it"
+            "the services set it right, within seconds or when they are restarted: find out who \
+             changed it"
         };
         area.finding(name, detail, advice);
     }
@@ -300,7 +301,7 @@ async fn contents(area: &mut Area, spec: &StreamSpec, stream: &Stream) {
 }
 
 async fn open_letters(stream: &Stream) -> Result<(u64, Option<Duration>)> {
-    let subjects = [format!("{DEAD_LETTER_PREFIX}.*.*")];
+    let subjects = [open_subjects("*")];
     let until = stream.cached_info().state.last_sequence;
     let mut walk = Walk::begin(stream, &subjects, until, 1, true).await?;
     let open = walk.left;

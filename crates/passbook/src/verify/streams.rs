@@ -16,7 +16,7 @@ use anyhow::Result;
 use async_nats::jetstream::{Message, consumer::Info};
 use contract::{
     CONSUMERS, ConsumerSpec, DEAD_LETTER, Kind, MovementResult, Outcome, TRANSACTION,
-    TRANSACTION_RESULT, USED_UP, consumers, subjects::DEAD_LETTER_PREFIX,
+    TRANSACTION_RESULT, USED_UP, consumers,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -27,6 +27,7 @@ use super::report::{Check, Report};
 use crate::{
     broker::{self, Broker, Walk},
     database::{self, Movement},
+    dlq::{closed_subjects, open_subjects},
     output,
 };
 
@@ -138,9 +139,10 @@ impl Look<'_> {
         let mut left = self.without_letters(suspects).await?;
         if !left.is_empty() {
             tokio::time::sleep(AGAIN_AFTER).await;
-            left = self.without_letters(left).await?;
+            // In this order: an advisory is there until its dead letter is.
             let advised = self.advised(consumers::ACCOUNT_RESULT).await?;
             left.retain(|suspect| !advised.contains(&suspect.sequence));
+            left = self.without_letters(left).await?;
         }
         dropped.count_sound(all - left.len());
         for Suspect { sequence, what, .. } in left {
@@ -155,10 +157,7 @@ impl Look<'_> {
         let Some(stream) = stream.filter(|_| !suspects.is_empty()) else { return Ok(suspects) };
         let mut left: HashMap<_, _> =
             suspects.into_iter().map(|suspect| (suspect.place.clone(), suspect)).collect();
-        let subjects = [
-            format!("{DEAD_LETTER_PREFIX}.{TRANSACTION_RESULT}.*"),
-            format!("{DEAD_LETTER_PREFIX}.closed.{TRANSACTION_RESULT}.>"),
-        ];
+        let subjects = [open_subjects(TRANSACTION_RESULT), closed_subjects(TRANSACTION_RESULT)];
         let until = stream.cached_info().state.last_sequence;
         let mut walk = Walk::begin(&stream, &subjects, until, AT_ONCE, true).await?;
         while let Some(batch) = walk.next().await? {
@@ -200,8 +199,8 @@ impl Look<'_> {
         let mut lost = self.left_behind(spec, &mut report.streams).await?;
         if !lost.is_empty() {
             tokio::time::sleep(AGAIN_AFTER).await;
-            lost = self.left_behind(spec, &mut Streams::default()).await?;
             let advised = self.advised(spec.name).await?;
+            lost = self.left_behind(spec, &mut Streams::default()).await?;
             lost.retain(|(sequence, _)| !advised.contains(sequence));
         }
         for (sequence, stored) in lost {
@@ -232,7 +231,7 @@ impl Look<'_> {
 
     async fn dead_letters(&self, told: &mut Streams) -> Result<()> {
         let Some(stream) = self.broker.stream(DEAD_LETTER).await? else { return Ok(()) };
-        let subjects = [format!("{DEAD_LETTER_PREFIX}.*.*")];
+        let subjects = [open_subjects("*")];
         let until = stream.cached_info().state.last_sequence;
         let mut walk = Walk::begin(&stream, &subjects, until, AT_ONCE, true).await?;
         while let Some(batch) = walk.next().await? {
