@@ -168,7 +168,7 @@ impl Closing<'_> {
                 PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
                     NotSent::Unknown(error.into())
                 }
-                _ => NotSent::Refused(format!("{:#}", anyhow::Error::from(error))),
+                _ => NotSent::Refused(crate::causes(&error.into())),
             }),
         }
     }

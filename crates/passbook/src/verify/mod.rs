@@ -62,7 +62,7 @@ impl Verify {
         compare_databases(urls, self.pending_limit, &mut report).await?;
         let streams = self.compare_streams(&addresses, urls, &mut report).await;
         if let Err(error) = &streams {
-            report.streams.why = Some(format!("{error:#}"));
+            report.streams.why = Some(crate::causes(error));
         }
         report.print(self.format.output)?;
         if report.has_findings() {
