@@ -9,6 +9,7 @@ mod concurrency;
 mod crash_points;
 mod dead_letters;
 mod development_stack;
+mod doctor;
 mod faults;
 mod graceful_stop;
 mod idempotency;

@@ -1,8 +1,21 @@
 //! `passbook verify` finds what is broken on purpose.
 
-use serde_json::Value;
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    AckKind, Context,
+    consumer::{Consumer, pull},
+};
+use futures::StreamExt;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
-use tests::{Client, Stack, checks};
+use tests::{
+    Client, Stack, broker, checks,
+    client::new_key,
+    eventually,
+    stack::{self, signal},
+};
 
 #[tokio::test]
 async fn each_invariant_is_seen_to_be_broken() {
@@ -17,6 +30,11 @@ async fn each_invariant_is_seen_to_be_broken() {
     let clean = checks::assert_verified(&stack).await;
     assert_eq!(clean["agreed"]["compared"], Value::from(4), "{clean:#}");
     assert_eq!(clean["conserved"]["compared"], Value::from(2), "{clean:#}");
+    let counts = &clean["counts"];
+    assert_eq!((&counts["accepted"], &counts["settled"]), (&json!(4), &json!(4)), "{clean:#}");
+    assert_eq!((&counts["ledgered"], &clean["pending"]), (&json!(4), &json!(0)), "{clean:#}");
+    assert_eq!(clean["streams"]["checked"], true, "{clean:#}");
+    assert_eq!(clean["dropped"]["compared"], json!(4), "a result each: {clean:#}");
 
     let accounts = stack.accounts().await;
     let ledger = stack.ledger().await;
@@ -82,6 +100,17 @@ async fn each_invariant_is_seen_to_be_broken() {
              WHERE account_id = @ AND amount = 21",
         ),
         (
+            "settled",
+            &accounts,
+            "UPDATE transaction_records SET status = 'PENDING', transaction_id = NULL,
+             balance_after = NULL, redrive_at = now() + interval '1 hour',
+             created_at = created_at - interval '16 minutes'
+             WHERE account_id = @ AND amount = 100",
+            "UPDATE transaction_records SET redrive_at = NULL,
+             created_at = created_at + interval '16 minutes'
+             WHERE account_id = @ AND amount = 100",
+        ),
+        (
             "projected",
             &accounts,
             "UPDATE accounts SET balance = 119 WHERE account_id = @",
@@ -120,4 +149,143 @@ async fn each_invariant_is_seen_to_be_broken() {
         sqlx::raw_sql(AssertSqlSafe(of(repair))).execute(database).await.unwrap();
         checks::assert_verified(&stack).await;
     }
+}
+
+/// A result that the ledger never decided.
+fn forged(client_record: &tests::Answer, balance: &str) -> String {
+    json!({
+        "recordId": client_record.text("recordId"), "transactionId": 1,
+        "accountId": client_record.text("accountId"), "type": "DEPOSIT",
+        "amount": client_record.text("amount"), "currency": "KRW", "status": "SUCCESS",
+        "reason": null, "balanceAfter": balance, "accountSeq": 1,
+        "processedAt": "2026-01-02T03:04:05Z",
+    })
+    .to_string()
+}
+
+/// The id of the dead letter with this body.
+async fn letter_of(jetstream: &Context, body: &str) -> u64 {
+    eventually("it is a dead letter", Duration::from_secs(15), || async {
+        let stream = jetstream.get_stream("DEAD_LETTER").await.unwrap();
+        for id in 1..=stream.cached_info().state.last_sequence {
+            let letter = stream.get_raw_message(id).await;
+            if letter.is_ok_and(|it| it.payload == body.as_bytes()) {
+                return Some(id);
+            }
+        }
+        None
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_result_that_was_neither_settled_nor_kept_is_found() {
+    let stack = Stack::start("dropped-results").await;
+    let client = Client::teller(&stack);
+    let account = client.open_account("KRW").await;
+    let settled = client.deposit(&account, "100").await;
+    let jetstream = broker::connect(&stack).await;
+    let unknown = forged(&settled, "100").replace(settled.text("recordId"), &new_key());
+    let bodies = [forged(&settled, "1000000"), unknown, "no result at all".to_owned()];
+    let mut letters = Vec::new();
+    for body in &bodies {
+        let body = body.as_str();
+        broker::publish(&jetstream, "transaction.result.deposit", &new_key(), body).await;
+        letters.push(letter_of(&jetstream, body).await);
+    }
+    // Each has its dead letter, open or closed: nothing is dropped.
+    let clean = checks::assert_verified(&stack).await;
+    assert_eq!(clean["dropped"]["compared"], 4, "{clean:#}");
+    let open = &clean["streams"]["deadLettersOpen"];
+    assert_eq!(open["account-result-consumer"], 3, "{clean:#}");
+    let dir = stack.dir.to_str().unwrap();
+    let id = letters[0].to_string();
+    let discard = ["dlq", "discard", &id, "--reason", "forged", "--yes", "--dir", dir];
+    assert_eq!(stack::run(&discard).await.status.code(), Some(0));
+    checks::assert_verified(&stack).await;
+
+    let dead = jetstream.get_stream("DEAD_LETTER").await.unwrap();
+    for (left, what) in [(1, "does not exist"), (2, "can't be read")] {
+        dead.delete_message(letters[left]).await.unwrap();
+        let (code, report) = checks::verify(&stack).await;
+        assert_eq!((code, &report["dropped"]["findings"]), (1, &json!(left)), "{report:#}");
+        let told = report["dropped"]["first"].to_string();
+        assert!(told.contains(what), "{told}");
+    }
+    dead.purge().await.unwrap();
+    let (code, report) = checks::verify(&stack).await;
+    assert_eq!((code, &report["dropped"]["findings"]), (1, &json!(3)), "{report:#}");
+    let told = report["dropped"]["first"].to_string();
+    assert!(told.contains("what the ledger did not decide"), "{told}");
+
+    // Who leaves the streams out, or gives no NATS URL, is told so.
+    let databases = stack.file().databases;
+    let urls = ["--account-database-url", &databases.account, "--transaction-database-url"];
+    for arguments in
+        [&["--no-streams", "--dir", dir][..], &[&urls[..], &[&databases.transaction]].concat()]
+    {
+        let output = stack::run(&[&["verify", "-o", "json"], arguments].concat()).await;
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{report:#}");
+        assert_eq!(report["streams"]["checked"], false, "{report:#}");
+        assert!(report["streams"]["why"].is_string(), "{report:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_will_never_be_delivered_again_is_found() {
+    let stack = Stack::start("dropped-command").await;
+    let client = Client::teller(&stack);
+    let account = client.open_account("KRW").await;
+    let settled = client.deposit(&account, "100").await;
+    let jetstream = broker::connect(&stack).await;
+    let workers = ["transaction-service-0", "transaction-service-1"].map(|it| stack.pid(it));
+    for pid in workers {
+        signal(pid, Signal::SIGSTOP);
+    }
+    let found = || jetstream.get_consumer_from_stream("deposit-consumer", "TRANSACTION");
+    eventually("nobody waits for commands", Duration::from_secs(10), || async {
+        let consumer: Consumer<pull::Config> = found().await.unwrap();
+        (consumer.cached_info().num_waiting == 0).then_some(())
+    })
+    .await;
+    let command = broker::command_of(&settled).to_string();
+    for _ in 0..2 {
+        let command = command.clone();
+        broker::publish(&jetstream, "transaction.deposit", &new_key(), command).await;
+    }
+    // In flight is no finding, however often it was delivered.
+    let clean = checks::assert_verified(&stack).await;
+    assert_eq!(clean["streams"]["commandsInFlight"], 2, "{clean:#}");
+    // The first is delivered as often as is allowed; a fourth delivery is of the second.
+    let consumer: Consumer<pull::Config> = found().await.unwrap();
+    for _ in 0..4 {
+        let fetch = consumer.fetch().max_messages(1).expires(Duration::from_secs(5));
+        let message = fetch.messages().await.unwrap().next().await.unwrap().unwrap();
+        let again = AckKind::Nak(Some(Duration::from_millis(10)));
+        message.ack_with(again).await.unwrap();
+        eventually("it can come again", Duration::from_secs(5), || async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Some(())
+        })
+        .await;
+    }
+    // As if the server's word about it had been lost.
+    let used_up = jetstream.get_stream("USED_UP").await.unwrap();
+    eventually("the server has given it up", Duration::from_secs(10), || async {
+        (used_up.get_info().await.unwrap().state.messages == 1).then_some(())
+    })
+    .await;
+    used_up.purge().await.unwrap();
+    for pid in workers {
+        signal(pid, Signal::SIGCONT);
+    }
+    eventually("the second is done with", Duration::from_secs(45), || async {
+        (broker::stream(&jetstream, "TRANSACTION").await.state.messages == 1).then_some(())
+    })
+    .await;
+    let (code, report) = checks::verify(&stack).await;
+    assert_eq!((code, &report["dropped"]["findings"]), (1, &json!(1)), "{report:#}");
+    let told = report["dropped"]["first"][0].as_str().unwrap();
+    assert!(told.contains("will never be delivered again"), "{told}");
 }

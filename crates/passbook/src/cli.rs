@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use devstack::StackFile;
+use nix::unistd::{Uid, User};
 
 use crate::{
-    bound_exec::BoundExec, completion::Completion, dev, dlq, migrate::Migrate, output::Format,
-    verify,
+    bound_exec::BoundExec, completion::Completion, database::Urls, dev, dlq, doctor::Doctor,
+    migrate::Migrate, verify::Verify,
 };
 
 /// Deposits and withdrawals: the tool for developing and operating Passbook.
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Dev(dev::Command),
     Migrate(Migrate),
     Verify(Verify),
+    Doctor(Doctor),
     #[command(subcommand)]
     Dlq(dlq::Command),
     Completion(Completion),
@@ -65,16 +67,12 @@ impl Dir {
     }
 }
 
-/// Check that the books balance: every invariant of the ledger, in both
-/// databases.
-///
-/// Exits with 1 when one is broken. Without database URLs, those of the
-/// development stack are checked.
-#[derive(Debug, Args)]
-pub(crate) struct Verify {
+/// The system to look at: the development stack, or one whose URLs are given.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct System {
     #[command(flatten)]
     dir: Dir,
-    /// URL of the account-service's database.
+    /// URL of the account-service's database. Without any URL, those of the development stack.
     #[arg(
         long,
         value_name = "URL",
@@ -92,23 +90,48 @@ pub(crate) struct Verify {
         requires = "account_database_url"
     )]
     transaction_database_url: Option<String>,
-    #[command(flatten)]
-    format: Format,
+    /// Address of NATS with a user that may read, and where needed write, its streams.
+    #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_URL", hide_env_values = true)]
+    nats_url: Option<String>,
 }
 
-impl Verify {
-    pub(crate) async fn run(self) -> Result<std::process::ExitCode> {
-        let given = self.account_database_url.zip(self.transaction_database_url);
-        let (account, transaction) = match given {
-            Some(urls) => urls,
-            None => {
-                let databases =
-                    stack_of(&self.dir).context("no database URLs are given")?.databases;
-                (databases.account, databases.transaction)
-            }
-        };
-        verify::run(&account, &transaction, self.format.output).await
+/// Where a system is.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses {
+    pub(crate) databases: Option<Urls>,
+    pub(crate) nats: Option<String>,
+    /// The development stack, if it is that.
+    pub(crate) stack: Option<StackFile>,
+}
+
+impl System {
+    /// What is given, or else the development stack, but no mixture of both:
+    /// two systems do not agree.
+    ///
+    /// # Errors
+    /// When nothing is given and no stack runs.
+    pub(crate) fn find(&self) -> Result<Addresses> {
+        let given = self.account_database_url.clone().zip(self.transaction_database_url.clone());
+        let databases = given.map(|(account, transaction)| Urls { account, transaction });
+        if databases.is_some() || self.nats_url.is_some() {
+            return Ok(Addresses { databases, nats: self.nats_url.clone(), stack: None });
+        }
+        let file = stack_of(&self.dir).context("no URLs are given")?;
+        let (account, transaction) =
+            (file.databases.account.clone(), file.databases.transaction.clone());
+        Ok(Addresses {
+            databases: Some(Urls { account, transaction }),
+            nats: Some(file.nats.clone()),
+            stack: Some(file),
+        })
     }
+}
+
+/// The name of the user who runs this.
+pub(crate) fn user() -> String {
+    let id = Uid::current();
+    let user = User::from_uid(id).ok().flatten();
+    user.map_or_else(|| format!("user {id}"), |user| user.name)
 }
 
 /// The stack that runs there.

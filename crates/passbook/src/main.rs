@@ -1,15 +1,17 @@
 //! The command-line tool: starts and stops the development stack, migrates
-//! databases, checks the books.
+//! databases, checks the books, deals with dead letters, finds what is wrong.
 //!
 //! Data goes to stdout, logs and progress to stderr. Exits with 0 when all is
 //! well, 1 when it found something, 2 when it could not do its work.
 
 mod bound_exec;
+mod broker;
 mod cli;
 mod completion;
 mod database;
 mod dev;
 mod dlq;
+mod doctor;
 mod logs;
 mod migrate;
 mod output;
@@ -54,6 +56,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Dev(command) => runtime.block_on(dev::run(command)),
         Command::Migrate(migrate) => runtime.block_on(migrate.run()),
         Command::Verify(verify) => runtime.block_on(verify.run()),
+        Command::Doctor(doctor) => runtime.block_on(doctor.run()),
         Command::Dlq(command) => runtime.block_on(command.run()),
         Command::Completion(completion) => completion.run(),
         Command::BoundExec(bound) => bound.run(),

@@ -16,8 +16,10 @@ use crate::{
     output::{self, Format, Output},
 };
 
-static ACCOUNT: Migrator = sqlx::migrate!("../../migrations/account");
-static TRANSACTION: Migrator = sqlx::migrate!("../../migrations/transaction");
+/// The account-service's.
+pub(crate) static ACCOUNT: Migrator = sqlx::migrate!("../../migrations/account");
+/// The transaction-service's.
+pub(crate) static TRANSACTION: Migrator = sqlx::migrate!("../../migrations/transaction");
 static REPORT: Migrator = sqlx::migrate!("../../migrations/report");
 
 /// Bring databases to the state that this release expects.

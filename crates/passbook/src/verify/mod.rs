@@ -1,6 +1,7 @@
 //! Checks the protocol's invariants over both databases: that each record was
-//! applied once, that outcomes stayed, that money was conserved, and that the
-//! records say what the ledger says.
+//! applied once, that outcomes stayed, that money was conserved, that no record
+//! stays PENDING, and that the records say what the ledger says; and over the
+//! streams, that nothing was dropped.
 //!
 //! Both databases are read in one pass each, in the order of their keys, and
 //! merged: memory does not grow with the data. It is safe beside a running
@@ -11,29 +12,97 @@
 mod balances;
 mod records;
 mod report;
+mod streams;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
+use clap::Args;
 use sqlx::PgConnection;
 
-use crate::{database, output::Output};
+use crate::{
+    broker::Broker,
+    cli::{Addresses, System},
+    database::{self, Urls},
+    output::Format,
+};
 use report::Report;
+use streams::Look;
 
-/// Checks, prints what was compared and found. Exit code 1 on a finding.
+/// Check that the books balance: every invariant, in both databases and the
+/// streams.
 ///
-/// # Errors
-/// If a database can't be read.
-pub(crate) async fn run(account_url: &str, ledger_url: &str, output: Output) -> Result<ExitCode> {
-    let mut accounts = snapshot(account_url).await.context("the account database")?;
-    let mut ledger = snapshot(ledger_url).await.context("the transaction database")?;
+/// Exits with 1 when one is broken. Without URLs, the development stack is
+/// checked; with those of the databases only, the streams are left out. Safe
+/// beside a running system: what is in flight is no finding.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    system: System,
+    /// Leave the streams out.
+    #[arg(long)]
+    no_streams: bool,
+    /// How long a record may be PENDING before it counts as one that was not settled. The redrive
+    /// sends a command again every ten minutes at the latest.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "15m")]
+    pending_limit: Duration,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Verify {
+    /// Checks, prints what was compared and found. Exit code 1 on a finding.
+    ///
+    /// # Errors
+    /// If a database can't be read, or, with nothing found, the streams can't.
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        let addresses = self.system.find()?;
+        let urls = addresses.databases.as_ref().context("no database URLs are given")?;
+        let mut report = Report::default();
+        compare_databases(urls, self.pending_limit, &mut report).await?;
+        let streams = self.compare_streams(&addresses, urls, &mut report).await;
+        if let Err(error) = &streams {
+            report.streams.why = Some(crate::causes(error));
+        }
+        report.print(self.format.output)?;
+        if report.has_findings() {
+            return Ok(ExitCode::FAILURE);
+        }
+        streams.context("the streams")?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn compare_streams(
+        &self,
+        addresses: &Addresses,
+        urls: &Urls,
+        report: &mut Report,
+    ) -> Result<()> {
+        let url = match &addresses.nats {
+            _ if self.no_streams => {
+                report.streams.why = Some("--no-streams".to_owned());
+                return Ok(());
+            }
+            None => {
+                report.streams.why = Some("no NATS URL is given".to_owned());
+                return Ok(());
+            }
+            Some(url) => url,
+        };
+        let broker = Broker::connect(url).await?;
+        let mut accounts = database::connect(&urls.account).await?;
+        let mut ledger = database::connect(&urls.transaction).await?;
+        Look { broker: &broker, accounts: &mut accounts, ledger: &mut ledger }.compare(report).await
+    }
+}
+
+async fn compare_databases(urls: &Urls, limit: Duration, report: &mut Report) -> Result<()> {
+    let mut accounts = snapshot(&urls.account).await.context("the account database")?;
+    let mut ledger = snapshot(&urls.transaction).await.context("the transaction database")?;
     // Outside the snapshot, to look again for what was missing in it.
-    let mut latest = database::connect(account_url).await.context("the account database")?;
-    let mut report = Report::default();
-    records::compare(&mut accounts, &mut ledger, &mut latest, &mut report).await?;
-    balances::compare(&mut accounts, &mut ledger, &mut latest, &mut report).await?;
-    report.print(output)?;
-    Ok(ExitCode::from(u8::from(report.has_findings())))
+    let mut latest = database::connect(&urls.account).await.context("the account database")?;
+    records::compare(&mut accounts, &mut ledger, &mut latest, limit, report).await?;
+    balances::compare(&mut accounts, &mut ledger, &mut latest, report).await
 }
 
 /// A connection that sees the database as it is now, for as long as it lasts.

@@ -1,25 +1,22 @@
 //! Records against transactions, merged by record id.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use futures::TryStreamExt;
-use rust_decimal::Decimal;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::report::Report;
+use crate::{database::Movement, output};
 
-/// What both sides say of a movement.
-#[derive(Debug, PartialEq, FromRow)]
-struct Movement {
-    record_id: Uuid,
-    transaction_id: Option<i64>,
-    account_id: Uuid,
-    r#type: String,
-    amount: Decimal,
-    currency: String,
-    status: String,
-    reason: Option<String>,
-    balance_after: Option<Decimal>,
+/// A record, and how long it has been there.
+#[derive(Debug, FromRow)]
+struct Accepted {
+    #[sqlx(flatten)]
+    movement: Movement,
+    age: i64,
+    redrives: i32,
 }
 
 /// Goes through both in the order of their record ids.
@@ -27,11 +24,13 @@ pub(super) async fn compare(
     accounts: &mut PgConnection,
     ledger: &mut PgConnection,
     latest: &mut PgConnection,
+    limit: Duration,
     report: &mut Report,
 ) -> Result<()> {
-    let mut records = sqlx::query_as::<_, Movement>(
+    let progress = output::progress("records compared with the ledger", None);
+    let mut records = sqlx::query_as::<_, Accepted>(
         "SELECT id AS record_id, transaction_id, account_id, type, amount, currency, status, reason,
-                balance_after
+                balance_after, extract(epoch FROM now() - created_at)::bigint AS age, redrives
          FROM transaction_records ORDER BY id",
     )
     .fetch(accounts);
@@ -46,17 +45,21 @@ pub(super) async fn compare(
     let mut last_decided = None;
     loop {
         // Whichever side is behind: the lower id, or the only side left.
-        let ids =
-            (record.as_ref().map(|it| it.record_id), transaction.as_ref().map(|it| it.record_id));
+        let ids = (
+            record.as_ref().map(|it| it.movement.record_id),
+            transaction.as_ref().map(|it| it.record_id),
+        );
         let (take_record, take_transaction) = match ids {
-            (None, None) => return Ok(()),
+            (None, None) => break,
             (Some(_), None) => (true, false),
             (None, Some(_)) => (false, true),
             (Some(accepted), Some(decided)) => (accepted <= decided, decided <= accepted),
         };
         let this_record = record.take_if(|_| take_record);
         let this_transaction = transaction.take_if(|_| take_transaction);
+        progress.inc(1);
         if let Some(decided) = &this_transaction {
+            report.counts.ledgered += 1;
             let again = last_decided.replace(decided.record_id) == Some(decided.record_id);
             report.once.count(again.then(|| format!("record {} has several", decided.record_id)));
             if decided.status == "FAILED" {
@@ -72,6 +75,15 @@ pub(super) async fn compare(
             }
         }
         if let Some(accepted) = &this_record {
+            report.counts.accepted += 1;
+            report.settled.count(overdue(accepted, limit));
+            let Accepted { movement: accepted, age, .. } = accepted;
+            if accepted.status == "PENDING" {
+                let oldest = &mut report.counts.oldest_pending_seconds;
+                *oldest = (*oldest).max(Some(*age));
+            } else {
+                report.counts.settled += 1;
+            }
             match (accepted.status.as_str(), &this_transaction) {
                 ("PENDING", decided) => {
                     report.pending += 1;
@@ -96,6 +108,21 @@ pub(super) async fn compare(
             transaction = transactions.try_next().await?;
         }
     }
+    progress.finish_and_clear();
+    Ok(())
+}
+
+/// What a record is that should be settled by now.
+fn overdue(record: &Accepted, limit: Duration) -> Option<String> {
+    let age = Duration::from_secs(u64::try_from(record.age).unwrap_or(0));
+    (record.movement.status == "PENDING" && age > limit).then(|| {
+        format!(
+            "record {} is PENDING for {}, its command was sent again {} times",
+            record.movement.record_id,
+            humantime::format_duration(age),
+            record.redrives
+        )
+    })
 }
 
 fn refusal_that_moved(refusal: &Movement) -> Option<String> {

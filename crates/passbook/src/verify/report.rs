@@ -1,8 +1,11 @@
 //! What was compared and what was found.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use serde::Serialize;
 
+use super::streams::Streams;
 use crate::output::{self, Output};
 
 /// Offenders listed for each check.
@@ -31,6 +34,11 @@ impl Check {
         Self { invariant, meaning, of, compared: 0, findings: 0, first: Vec::new() }
     }
 
+    /// Counts so many comparisons that hold.
+    pub(super) fn count_sound(&mut self, compared: usize) {
+        self.compared += u64::try_from(compared).unwrap_or(0);
+    }
+
     /// Counts one comparison, and what is wrong with it if anything is.
     pub(super) fn count(&mut self, wrong: Option<String>) {
         self.compared += 1;
@@ -43,6 +51,20 @@ impl Check {
     }
 }
 
+/// How many there are on either side.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Counts {
+    /// Records.
+    pub(super) accepted: u64,
+    /// Those that are SUCCESS or FAILED.
+    pub(super) settled: u64,
+    /// How long the oldest of the others has been PENDING.
+    pub(super) oldest_pending_seconds: Option<i64>,
+    /// Transactions. As many as are settled, but for what is in flight.
+    pub(super) ledgered: u64,
+}
+
 /// All checks and what is on its way.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -50,12 +72,16 @@ pub(super) struct Report {
     pub(super) once: Check,
     pub(super) pinned: Check,
     pub(super) conserved: Check,
+    pub(super) settled: Check,
     pub(super) agreed: Check,
     pub(super) projected: Check,
-    /// Records that are PENDING: no finding.
+    pub(super) dropped: Check,
+    pub(super) counts: Counts,
+    /// Records that are PENDING: no finding, unless for too long.
     pub(super) pending: u64,
     /// Projected balances that some results have still to reach: no finding.
     pub(super) behind: u64,
+    pub(super) streams: Streams,
 }
 
 impl Default for Report {
@@ -68,6 +94,7 @@ impl Default for Report {
                 "balance = sum of applied transactions, numbered 1, 2, 3 … without a gap",
                 "accounts",
             ),
+            settled: Check::new("settled", "an accepted record does not stay PENDING", "records"),
             agreed: Check::new(
                 "agreed",
                 "a settled record says what the ledger says, a PENDING one asks for what it decided",
@@ -78,15 +105,30 @@ impl Default for Report {
                 "a shown balance is one that the ledger had at that number",
                 "accounts",
             ),
+            dropped: Check::new(
+                "dropped",
+                "nothing: a message is processed, in flight, or a dead letter",
+                "messages",
+            ),
+            counts: Counts::default(),
             pending: 0,
             behind: 0,
+            streams: Streams::default(),
         }
     }
 }
 
 impl Report {
-    fn checks(&self) -> [&Check; 5] {
-        [&self.once, &self.pinned, &self.conserved, &self.agreed, &self.projected]
+    fn checks(&self) -> [&Check; 7] {
+        [
+            &self.once,
+            &self.pinned,
+            &self.conserved,
+            &self.settled,
+            &self.agreed,
+            &self.projected,
+            &self.dropped,
+        ]
     }
 
     pub(super) fn has_findings(&self) -> bool {
@@ -98,7 +140,12 @@ impl Report {
             return output::json(self);
         }
         let row = |check: &&Check| {
-            let held = if check.findings == 0 { "holds" } else { "BROKEN" };
+            let unchecked = check.invariant == self.dropped.invariant && !self.streams.checked;
+            let held = match check.findings {
+                0 if unchecked => "not checked",
+                0 => "holds",
+                _ => "BROKEN",
+            };
             let compared = format!("{} {}", check.compared, check.of);
             [check.invariant, held, &compared, &check.findings.to_string(), check.meaning]
                 .map(str::to_owned)
@@ -112,9 +159,48 @@ impl Report {
                 output::line(&format!("  {wrong}"))?;
             }
         }
+        self.print_counts()
+    }
+
+    fn print_counts(&self) -> Result<()> {
+        let counts = &self.counts;
+        let oldest =
+            counts.oldest_pending_seconds.map(|it| format!(", the oldest for {}", lasting(it)));
         output::line(&format!(
-            "\nin flight: {} PENDING records, {} balances with results on their way",
-            self.pending, self.behind
+            "\n{} accepted = {} settled + {} PENDING{}; {} in the ledger; {} balances with results \
+             on their way",
+            counts.accepted,
+            counts.settled,
+            self.pending,
+            oldest.unwrap_or_default(),
+            counts.ledgered,
+            self.behind
+        ))?;
+        let streams = &self.streams;
+        if let Some(why) = &streams.why {
+            output::line(&format!("the streams were not checked: {}", output::safe(why)))?;
+        }
+        if !streams.checked {
+            return Ok(());
+        }
+        output::line(&format!(
+            "streams: {} commands and {} results in flight",
+            streams.commands_in_flight, streams.results_in_flight
+        ))?;
+        let open: Vec<_> = streams
+            .dead_letters_open
+            .iter()
+            .map(|(of, count)| format!("{count} of {of}"))
+            .collect();
+        let Some(oldest) = streams.oldest_dead_letter_seconds else { return Ok(()) };
+        output::line(&format!(
+            "open dead letters: {}, the oldest for {}; `passbook dlq ls` lists them",
+            output::safe(&open.join(", ")),
+            lasting(oldest)
         ))
     }
+}
+
+fn lasting(seconds: i64) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
