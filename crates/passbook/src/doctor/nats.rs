@@ -251,8 +251,8 @@ async fn left_behind(area: &mut Area, stream: &Stream, info: &Info) {
             "{} messages will never be delivered again, the first at {sequence},",
             behind.len()
         );
-        let advice = "its record is settled by the redrive; look at it (`nats stream get`), and \
-                      delete it (`nats stream rmm`)";
+        let advice = "the transaction-service makes them dead letters within two minutes, and the \
+                      redrive settles their records: see whether one runs, and read its log";
         area.lasting(&info.name, detail, age(stored), advice);
     }
 }

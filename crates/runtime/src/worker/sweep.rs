@@ -6,7 +6,8 @@
 //! and all that its consumer has in hand, or will deliver again, lies above the
 //! consumer's ack floor; above all that it delivered, if nothing is in hand. So
 //! what lay below it half a minute ago, and is still there, is neither settled
-//! nor in hand.
+//! nor in hand. Where some message is always in hand, the floor may stay where
+//! it is; then it is found at the first moment when none is.
 
 use std::time::Duration;
 

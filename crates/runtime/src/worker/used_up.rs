@@ -95,7 +95,13 @@ pub(super) async fn bury(
     publish_all(jetstream, &[letter]).await.map_err(|missing| anyhow!(missing.reason))?;
     if spec.retention == Retention::WorkQueue {
         let stream = jetstream.get_stream_no_info(spec.name).await?;
-        stream.delete_message(message.sequence).await?;
+        if let Err(error) = stream.delete_message(message.sequence).await {
+            // Another replica may have been faster.
+            let left = stream.get_raw_message(message.sequence).await.map_err(|it| it.kind());
+            if !matches!(left, Err(LastRawMessageErrorKind::NoMessageFound)) {
+                return Err(error.into());
+            }
+        }
         crash::point("used-up.deleted", message);
     }
     Ok(())
