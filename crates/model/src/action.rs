@@ -2,7 +2,7 @@
 //! goes wrong are told apart: [`crate::drain`] takes only the former.
 
 use crate::{
-    broker::{Body, Message, Place, Publication, StreamName, Wipe},
+    broker::{Body, Message, Place, Publication, Stored, StreamName, Wipe},
     protocol::Protocol,
     rules::Rule,
     state::{End, Hand, Phase, Record, RecordId, Service, State, Who},
@@ -23,6 +23,8 @@ pub enum Action {
     Take(Who, Place),
     /// A worker takes the advisory about a message whose deliveries are used up.
     TakeUsedUp(Who, Place),
+    /// The sweep of a worker's queue finds a message that is delivered no more.
+    Sweep(Who, Place),
     /// The account and what was decided are read, without the lock.
     Read(Who),
     /// The result goes out while the outcome is not committed.
@@ -127,10 +129,10 @@ impl Protocol {
         actions: &mut Vec<Action>,
     ) {
         for stored in &state.stream(who.service.consumes()).stored {
-            if state.is_held(&stored.place) != held {
+            if stored.unheard || state.is_held(&stored.place) != held {
                 continue;
             }
-            if stored.deliveries < self.scenario.max_deliver {
+            if !self.is_used_up(stored) {
                 actions.push(Action::Take(who, stored.place));
             } else if self.keep(Rule::WorkOffUsedUp) {
                 actions.push(Action::TakeUsedUp(who, stored.place));
@@ -138,9 +140,29 @@ impl Protocol {
         }
     }
 
+    pub(crate) fn is_used_up(&self, stored: &Stored) -> bool {
+        stored.deliveries >= self.scenario.max_deliver
+    }
+
+    /// What a round of the sweep finds, at any time: what is delivered no more
+    /// and is still there, advisory or not; also from a slow worker's hand. That
+    /// it is not settled can be told in a work queue only, which
+    /// `TRANSACTION_RESULT` is not: that one keeps what is settled.
+    pub(crate) fn sweeps(&self, state: &State, actions: &mut Vec<Action>) {
+        if !self.keep(Rule::Sweep) {
+            return;
+        }
+        let given_up =
+            |it: &&Stored| self.is_used_up(it) && (state.left.slow > 0 || !state.is_awaited(it));
+        for stored in state.commands.stored.iter().filter(given_up) {
+            let action = |who| Action::Sweep(who, stored.place);
+            self.each(state, Service::Transaction, action, actions);
+        }
+    }
+
     /// The redrive's next turns.
     pub(crate) fn claims(&self, state: &State, actions: &mut Vec<Action>) {
-        let messages = state.commands.stored.len() + usize::from(state.commands.stuck);
+        let messages = state.commands.stored.len();
         let behind = self.scenario.backlog.is_some_and(|most| messages > most);
         if behind || !self.keep(Rule::Redrive) {
             return;

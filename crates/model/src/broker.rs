@@ -72,6 +72,8 @@ pub struct Stored {
     pub place: Place,
     /// How often it was delivered.
     pub deliveries: u8,
+    /// Its deliveries are used up, and the advisory about it was lost.
+    pub unheard: bool,
 }
 
 /// A stream and its one consumer.
@@ -81,9 +83,6 @@ pub struct Stream {
     pub stored: Vec<Stored>,
     /// The message ids within the duplicate window.
     pub remembered: Vec<MessageId>,
-    /// How many messages are in it that nobody will ever touch: their
-    /// deliveries are used up, and the advisory about it was lost.
-    pub stuck: u8,
 }
 
 impl Stream {
@@ -157,7 +156,7 @@ impl State {
         if message.id != MessageId::None {
             stream.remembered.push(message.id);
         }
-        stream.stored.push(Stored { place, deliveries: 0 });
+        stream.stored.push(Stored { place, deliveries: 0, unheard: false });
     }
 
     /// A place that nobody can take for another one.
@@ -185,7 +184,6 @@ impl State {
             if ids {
                 stream.remembered.clear();
             }
-            stream.stuck = 0;
             let lost = std::mem::take(&mut stream.stored);
             for stored in &lost {
                 self.lose_stray(&stored.place);

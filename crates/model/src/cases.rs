@@ -25,6 +25,7 @@ const NONE: Faults =
     Faults { crashes: 0, wipes: 0, held_up: 0, slow: 0, windows: 0, advisories: 0, redrives: 0 };
 const CRASH: Faults = Faults { crashes: 1, ..NONE };
 const CRASH_AND_REDRIVE: Faults = Faults { crashes: 1, redrives: 1, ..NONE };
+const LOST_ADVISORY: Faults = Faults { crashes: 1, advisories: 1, ..NONE };
 
 /// A deposit alone.
 fn deposit() -> Scenario {
@@ -38,6 +39,11 @@ fn deposit_and_withdrawal() -> Scenario {
 
 fn unreadable() -> Scenario {
     Scenario { unreadable: true, ..deposit() }
+}
+
+/// One crash uses the deliveries of a message up.
+fn delivered_once(scenario: Scenario) -> Scenario {
+    Scenario { max_deliver: 1, ..scenario }
 }
 
 /// Every rule alone, in the order of [`Rule::ALL`]. The last three stand
@@ -79,42 +85,56 @@ fn world_without(rule: Rule) -> (Scenario, Vec<(Invariant, usize)>) {
         Rule::OnlyNewerSeq => (deposit_and_withdrawal(), vec![(Projected, 14)]),
         Rule::DeadLetter => (unreadable(), vec![(Kept, 1)]),
         Rule::DeadLetterBeforeTerm => (unreadable().with(CRASH), vec![(Kept, 4)]),
-        Rule::WorkOffUsedUp => {
-            (Scenario { max_deliver: 1, ..unreadable() }.with(CRASH), vec![(Told, 4), (Kept, 3)])
-        }
+        Rule::WorkOffUsedUp => (
+            delivered_once(Scenario { contradicting: true, ..deposit() }).with(CRASH),
+            vec![(Told, 7), (Kept, 10)],
+        ),
+        Rule::Sweep => (
+            Scenario { backlog: Some(0), ..delivered_once(unreadable()) }.with(LOST_ADVISORY),
+            vec![(Settled, 5), (Told, 5), (Kept, 4)],
+        ),
         Rule::LockAccounts | Rule::UniqueRecordId | Rule::UniqueAccountSeq => {
             (deposit_and_withdrawal().with(CRASH_AND_REDRIVE), Vec::new())
         }
     }
 }
 
-/// What the lock on the accounts and the two UNIQUE constraints behind it
-/// prevent together.
+/// Rules that stand behind each other: the lock on the accounts and the two
+/// UNIQUE constraints; the advisories about commands and the sweep.
 #[must_use]
 pub fn together() -> Vec<Case> {
-    use Invariant::{Conserved, Once, Pinned};
-    use Rule::{LockAccounts, UniqueAccountSeq, UniqueRecordId};
+    use Invariant::{Conserved, Kept, Once, Pinned, Told};
+    use Rule::{LockAccounts, Sweep, UniqueAccountSeq, UniqueRecordId, WorkOffUsedUp};
     let redrive = Faults { redrives: 1, ..NONE };
     let case = |off: &[Rule], scenario: Scenario, broken: &[(Invariant, usize)]| Case {
         off: off.to_vec(),
-        scenario: scenario.with(redrive),
+        scenario,
         broken: broken.to_vec(),
     };
     vec![
         // The same withdrawal is refused and applied: a refusal has no number to collide.
-        case(&[LockAccounts, UniqueRecordId], deposit_and_withdrawal(), &[(Pinned, 17)]),
+        case(
+            &[LockAccounts, UniqueRecordId],
+            deposit_and_withdrawal().with(redrive),
+            &[(Pinned, 17)],
+        ),
         // Two deposits start from the same balance.
         case(
             &[LockAccounts, UniqueAccountSeq],
-            Scenario::of(&[movement(1), movement(1)]),
+            Scenario::of(&[movement(1), movement(1)]).with(redrive),
             &[(Conserved, 10)],
         ),
         case(
             &[LockAccounts, UniqueRecordId, UniqueAccountSeq],
-            deposit(),
+            deposit().with(redrive),
             &[(Once, 10), (Conserved, 10)],
         ),
-        case(&[UniqueRecordId, UniqueAccountSeq], deposit_and_withdrawal(), &[]),
+        case(&[UniqueRecordId, UniqueAccountSeq], deposit_and_withdrawal().with(redrive), &[]),
+        case(
+            &[WorkOffUsedUp, Sweep],
+            delivered_once(unreadable()).with(CRASH),
+            &[(Told, 4), (Kept, 3)],
+        ),
     ]
 }
 
@@ -123,14 +143,11 @@ pub fn together() -> Vec<Case> {
 #[must_use]
 pub fn limits() -> Vec<Case> {
     let stale = Scenario { stale_acks: true, ..unreadable() };
-    let advisory = Scenario { max_deliver: 1, ..unreadable() };
-    let backlog = Scenario { max_deliver: 1, backlog: Some(0), ..deposit() };
-    let lost = Faults { advisories: 1, ..CRASH };
+    let result = delivered_once(Scenario { contradicting: true, ..deposit() });
     let case = |scenario, broken: &[_]| Case { off: Vec::new(), scenario, broken: broken.to_vec() };
     vec![
         case(stale.with(Faults { wipes: 1, ..NONE }), &[(Invariant::Kept, 9)]),
-        case(advisory.with(lost), &[(Invariant::Kept, 4)]),
-        case(backlog.with(lost), &[(Invariant::Settled, 5)]),
+        case(result.with(LOST_ADVISORY), &[(Invariant::Kept, 11)]),
     ]
 }
 
@@ -142,6 +159,7 @@ pub type World = (&'static str, Scenario, &'static [&'static str]);
 pub fn worlds() -> Vec<World> {
     let each_once = Faults { crashes: 1, wipes: 1, held_up: 1, slow: 1, redrives: 1, ..NONE };
     let other = Movement { account: AccountId(1), amount: 1 };
+    let lost = Scenario { backlog: Some(0), ..delivered_once(unreadable()) };
     vec![
         (
             "a deposit; a crash, a loss, a late publication and a slow worker",
@@ -213,6 +231,20 @@ pub fn worlds() -> Vec<World> {
                 "an unreadable message is a dead letter",
                 "a contradicting result is a dead letter",
             ],
+        ),
+        (
+            "advisories are lost, and the redrive waits for an empty queue",
+            lost.clone().with(Faults { crashes: 2, advisories: 2, redrives: 1, ..NONE }),
+            &[
+                "everything is settled",
+                "a message whose advisory was lost is a dead letter",
+                "a redrive's result settles a record whose first was given up unheard",
+            ],
+        ),
+        (
+            "advisories are lost, also while a slow worker still works",
+            lost.with(Faults { crashes: 2, advisories: 2, slow: 1, ..NONE }),
+            &["everything is settled", "a message whose advisory was lost is a dead letter"],
         ),
     ]
 }

@@ -10,8 +10,8 @@
 //! message), no schedule can go on without coming to its end or to the redrive.
 //!
 //! The schedule is fair and not kind: whatever is still in the network is lost,
-//! the duplicate windows never end, and the redrive comes only once nothing
-//! else is left to do.
+//! the duplicate windows never end, and the sweep and the redrive come only
+//! once nothing else is left to do.
 
 use crate::{
     action::Action,
@@ -57,6 +57,9 @@ impl Protocol {
         for _ in 0..STEPS {
             actions.clear();
             self.steps(state, actions);
+            if actions.is_empty() {
+                self.sweeps(state, actions);
+            }
             let next = match order {
                 Order::First => actions.first(),
                 Order::Last => actions.last(),

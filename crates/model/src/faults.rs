@@ -44,9 +44,9 @@ impl Protocol {
             actions.extend(streams.into_iter().filter(full).map(Action::Forget));
         }
         if left.advisories > 0 {
-            let used_up = |it: &&Stored| it.deliveries >= self.scenario.max_deliver;
-            let lost = state.commands.stored.iter().filter(used_up);
-            let lost = lost.filter(|it| !state.is_held(&it.place));
+            let heard = |it: &&Stored| self.is_used_up(it) && !it.unheard;
+            let lost = state.commands.stored.iter().chain(&state.results.stored).filter(heard);
+            let lost = lost.filter(|it| left.slow > 0 || !state.is_awaited(it));
             actions.extend(lost.map(|it| Action::LoseAdvisory(it.place)));
         }
         self.strays(state, actions);

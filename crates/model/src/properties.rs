@@ -29,8 +29,9 @@ pub enum Invariant {
     Projected,
     /// What was accepted is settled in the end.
     Settled,
-    /// As long as the broker loses nothing and gives nothing up, it is settled
-    /// without the redrive once its command is in the stream.
+    /// As long as the broker loses nothing, no advisory about a result either,
+    /// it is settled without the redrive once its command is in the stream, or
+    /// there is a dead letter.
     Told,
     /// What can't be processed is a dead letter in the end, and until then
     /// still in its stream.
@@ -159,7 +160,8 @@ fn settled(protocol: &Protocol, state: &State) -> bool {
 }
 
 fn told(protocol: &Protocol, state: &State) -> bool {
-    let lost = state.left.wipes < protocol.scenario.faults.wipes || state.commands.stuck > 0;
+    let lost = state.left.wipes < protocol.scenario.faults.wipes
+        || state.results.stored.iter().any(|it| it.unheard);
     if lost || !state.records.iter().any(is_pending) {
         return true;
     }

@@ -47,7 +47,9 @@ impl Protocol {
             Action::Send(who, message) => self.send(state, who, message, false),
             Action::HoldUpSend(who, message) => self.send(state, who, message, true),
             Action::Take(who, place) => self.take(state, who, place),
-            Action::TakeUsedUp(who, place) => self.take_used_up(state, who, place),
+            Action::TakeUsedUp(who, place) | Action::Sweep(who, place) => {
+                self.bury(state, who, place)
+            }
             Action::Read(who) => self.read(state, who),
             Action::PublishUncommitted(who) => self.publish_uncommitted(state, who),
             Action::Commit(who) => self.commit(state, who),
@@ -118,6 +120,7 @@ impl Model for Protocol {
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         self.requests(state, actions);
         self.steps(state, actions);
+        self.sweeps(state, actions);
         if state.left.redrives > 0 {
             self.claims(state, actions);
         }

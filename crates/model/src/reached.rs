@@ -14,7 +14,7 @@ use crate::{
 type Situation = (&'static str, fn(&Protocol, &State) -> bool);
 
 /// Every situation.
-pub const SITUATIONS: [Situation; 13] = [
+pub const SITUATIONS: [Situation; 15] = [
     ("everything is settled", everything_is_settled),
     ("a record is settled after the broker lost something", settled_after_a_wipe),
     ("a refused withdrawal's command comes again after the money arrived", refused_again),
@@ -26,6 +26,8 @@ pub const SITUATIONS: [Situation; 13] = [
     ("a result finds its record settled", result_again),
     ("a worker's message was lost in a wipe and another one was delivered since", stale_hand),
     ("a message whose deliveries are used up is a dead letter", used_up),
+    ("a message whose advisory was lost is a dead letter", unheard),
+    ("a redrive's result settles a record whose first was given up unheard", settled_again),
     ("an unreadable message is a dead letter", |_, state| is_dead(state, StreamName::Commands)),
     ("a contradicting result is a dead letter", |_, state| is_dead(state, StreamName::Results)),
 ];
@@ -146,6 +148,24 @@ fn used_up(_: &Protocol, state: &State) -> bool {
     let deleting =
         |hand: &Hand| hand.end == End::Delete && state.dead_letters.contains(&hand.place);
     state.hands(StreamName::Commands).any(deleting)
+}
+
+fn unheard(_: &Protocol, state: &State) -> bool {
+    // Nobody heard of it: only the sweep can have found it.
+    let dead = |hand: &Hand| hand.end == End::Delete && matches!(hand.phase, Phase::LetGo { .. });
+    let mut hands = state.hands(StreamName::Commands).filter(|hand| dead(hand));
+    hands.any(|hand| state.commands.stored.iter().any(|it| it.unheard && it.place == hand.place))
+}
+
+fn settled_again(_: &Protocol, state: &State) -> bool {
+    let unheard =
+        |id| state.results.stored.iter().any(|it| it.unheard && it.place.message.id == id);
+    state.hands(StreamName::Results).any(|hand| match (hand.phase, hand.place.message.id) {
+        (Phase::LetGo { again: false }, MessageId::Attempt(record, _)) => {
+            unheard(MessageId::Record(record))
+        }
+        _ => false,
+    })
 }
 
 fn is_dead(state: &State, stream: StreamName) -> bool {

@@ -36,6 +36,8 @@ pub enum Rule {
     DeadLetterBeforeTerm,
     /// A message whose deliveries are used up becomes a dead letter.
     WorkOffUsedUp,
+    /// A message that is delivered no more, and whose advisory was lost, is found all the same.
+    Sweep,
     /// A batch locks its accounts before it reads them.
     LockAccounts,
     /// `UNIQUE (record_id)` in the ledger.
@@ -46,7 +48,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::RecordBeforeCommand,
         Self::OutcomeBeforeResult,
         Self::CommitBeforeAck,
@@ -62,6 +64,7 @@ impl Rule {
         Self::DeadLetter,
         Self::DeadLetterBeforeTerm,
         Self::WorkOffUsedUp,
+        Self::Sweep,
         Self::LockAccounts,
         Self::UniqueRecordId,
         Self::UniqueAccountSeq,
@@ -86,6 +89,7 @@ impl Rule {
             Self::DeadLetter => "dead-letter",
             Self::DeadLetterBeforeTerm => "dead-letter-before-term",
             Self::WorkOffUsedUp => "work-off-used-up",
+            Self::Sweep => "sweep",
             Self::LockAccounts => "lock-accounts",
             Self::UniqueRecordId => "unique-record-id",
             Self::UniqueAccountSeq => "unique-account-seq",

@@ -5,7 +5,7 @@
 //! sorted ([`State::sort`]), replicas included.
 
 use crate::{
-    broker::{DeadLetters, Message, Place, Publication, Stream, StreamName},
+    broker::{DeadLetters, Message, Place, Publication, Stored, Stream, StreamName},
     scenario::Faults,
 };
 
@@ -303,6 +303,13 @@ impl State {
     #[must_use]
     pub fn is_held(&self, place: &Place) -> bool {
         self.hands(place.stream).any(|hand| hand.place == *place && !hand.stale && !hand.gone)
+    }
+
+    /// Whether somebody works on this message, as far as the broker knows: it
+    /// waits for an ack.
+    #[must_use]
+    pub fn is_awaited(&self, stored: &Stored) -> bool {
+        !stored.unheard && self.is_held(&stored.place)
     }
 
     /// Puts what has no order into one.

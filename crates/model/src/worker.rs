@@ -17,15 +17,18 @@ impl Protocol {
         self.hold(state, who, place, Phase::Taken, End::Ack)
     }
 
-    /// The advisory is captured, and comes until it is worked off.
-    pub(crate) fn take_used_up(&self, state: &mut State, who: Who, place: Place) -> Option<()> {
+    /// A message whose deliveries are used up becomes a dead letter: by its
+    /// advisory, which is captured and comes until it is worked off, or by the
+    /// sweep, which comes again and again.
+    pub(crate) fn bury(&self, state: &mut State, who: Who, place: Place) -> Option<()> {
         self.pay_for_held(state, &place)?;
         let what = Publication::DeadLetter(place);
         self.hold(state, who, place, Phase::Publish { what, again: false }, End::Delete)
     }
 
     fn pay_for_held(&self, state: &mut State, place: &Place) -> Option<()> {
-        if state.is_held(place) {
+        let stored = state.stream(place.stream).stored.iter().find(|it| it.place == *place)?;
+        if state.is_awaited(stored) {
             state.left.slow = state.left.slow.checked_sub(1)?;
         }
         Some(())
@@ -109,12 +112,12 @@ impl Protocol {
         Some(())
     }
 
-    /// The advisory about a used-up message gets lost: nobody touches it again.
+    /// The advisory about a used-up message gets lost: it is delivered no more,
+    /// and nobody is told. Whoever still has it in hand may let go of it.
     pub(crate) fn lose_advisory(&self, state: &mut State, place: Place) -> Option<()> {
         state.left.advisories = state.left.advisories.checked_sub(1)?;
-        let stream = state.stream_mut(place.stream);
-        stream.remove(&place);
-        stream.stuck += 1;
+        self.pay_for_held(state, &place)?;
+        state.stream_mut(place.stream).get_mut(&place)?.unheard = true;
         Some(())
     }
 

@@ -34,7 +34,7 @@ fn without_a_rule_exactly_its_invariants_break() {
 }
 
 #[test]
-fn the_lock_and_the_unique_constraints_stand_behind_each_other() {
+fn rules_that_stand_behind_each_other_are_missed_together() {
     cases::together().iter().for_each(breaks_as_told);
 }
 
