@@ -29,8 +29,8 @@ check: check-format check-metadata check-lints check-dependencies check-docs ## 
 chaos: build ## break everything in an order drawn from a seed: make chaos ARGS="--seed 7 --seconds 120"
 	@exec $(CHAOS) $(ARGS)
 
-reliability: build release ## the tests of faults at the size that RELIABILITY.md promises, with their figures (an hour)
-	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 faults:: chaos::
+reliability: build release ## the tests of faults at the size that RELIABILITY.md promises, with their figures (half an hour)
+	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 faults:: chaos:: graceful_stop::
 
 verify: ## check the books of the running system (`make run`)
 	@$(PASSBOOK) verify --dir $(STACK)

@@ -50,6 +50,11 @@ const FETCH_WAIT: Duration = Duration::from_secs(1);
 /// five seconds after its wait.
 const UNANSWERED_AFTER: Duration = Duration::from_secs(4);
 
+/// A consumer for which nobody answered so long is gone, or its stream is.
+const GONE_AFTER: Duration = Duration::from_secs(6);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
 /// What became of one message.
 #[derive(Debug)]
 pub enum Verdict {
@@ -118,6 +123,7 @@ impl<H: Handler> Worker<H> {
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut consumer = None;
         let mut pause = Pause::default();
+        let mut unanswered = None;
         while !stop.is_cancelled() {
             if self.client.connection_state() != State::Connected {
                 self.health.set(self.consumer.name, Some("not connected to NATS".to_owned()));
@@ -135,19 +141,25 @@ impl<H: Handler> Worker<H> {
             match self.run_once(source, connects, &stop).await {
                 Ok(()) => {
                     pause.reset();
+                    unanswered = None;
                     self.health.set(self.consumer.name, None);
                 }
                 Err(error) => {
                     tracing::warn!(consumer = self.consumer.name, %error, "fetching failed");
+                    let since = *unanswered.get_or_insert_with(Instant::now);
+                    // It may be gone: look it up again, and make it again. A lost connection says
+                    // nothing about it, and while a leader is elected nobody answers, least of
+                    // all who is asked for it.
+                    let lost = self.connects() != connects
+                        || self.client.connection_state() != State::Connected;
+                    let elected = is_unanswered(&error) && since.elapsed() < GONE_AFTER;
+                    if !lost && !elected {
+                        (consumer, unanswered) = (None, None);
+                    }
                     metrics::counter!("passbook_worker_fetch_errors_total", "consumer" => self.consumer.name)
                         .increment(1);
                     self.health.set(self.consumer.name, Some(error));
                     let _ = stop.run_until_cancelled(tokio::time::sleep(pause.next())).await;
-                    // It may be gone: look it up again, and make it again. A lost connection says
-                    // nothing about it.
-                    if self.connects() == connects {
-                        consumer = None;
-                    }
                 }
             }
         }
@@ -232,14 +244,20 @@ impl<H: Handler> Worker<H> {
     }
 }
 
-/// A pause that grows while things go wrong: 100 ms to 2 s.
+/// Whether nobody listens where the pull went. The client tells the server's
+/// status as text only.
+fn is_unanswered(error: &str) -> bool {
+    error.contains(": 503")
+}
+
+/// A pause that grows while things go wrong, from 100 ms on.
 #[derive(Default)]
 struct Pause(Option<backon::ExponentialBackoff>);
 
 impl Pause {
     fn next(&mut self) -> Duration {
         let backoff = self.0.get_or_insert_with(|| streams::forever().build());
-        backoff.next().unwrap_or(FETCH_WAIT)
+        backoff.next().map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
     }
 
     fn reset(&mut self) {
