@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use async_nats::{
     HeaderMap, Subscriber,
     jetstream::{self, consumer::pull, stream::Info},
@@ -22,7 +23,7 @@ pub async fn connect(stack: &Stack) -> jetstream::Context {
 ///
 /// # Errors
 /// If it is.
-pub async fn try_connect(stack: &Stack) -> Result<jetstream::Context, async_nats::ConnectError> {
+pub async fn try_connect(stack: &Stack) -> Result<jetstream::Context> {
     let nats = stack.file().nats;
     let urls: Vec<async_nats::ServerAddr> =
         nats.split(',').map(|url| url.parse().unwrap()).collect();
@@ -107,19 +108,27 @@ pub async fn stream(jetstream: &jetstream::Context, name: &str) -> Info {
 
 /// The dead letters so far: payload and reason.
 pub async fn dead_letters(jetstream: &jetstream::Context) -> Vec<(Vec<u8>, String)> {
-    let stream = jetstream.get_stream("DEAD_LETTER").await.unwrap();
-    let waiting = usize::try_from(stream.cached_info().state.messages).unwrap();
+    try_dead_letters(jetstream).await.unwrap()
+}
+
+/// As [`dead_letters`], while a cluster may be electing who answers.
+///
+/// # Errors
+/// If nobody does.
+pub async fn try_dead_letters(jetstream: &jetstream::Context) -> Result<Vec<(Vec<u8>, String)>> {
+    let stream = jetstream.get_stream("DEAD_LETTER").await?;
+    let waiting = usize::try_from(stream.cached_info().state.messages)?;
     let config =
         pull::OrderedConfig { name: Some(Uuid::now_v7().to_string()), ..Default::default() };
-    let consumer = stream.create_consumer(config).await.unwrap();
+    let consumer = stream.create_consumer(config).await?;
     let mut letters = Vec::new();
-    let mut messages = consumer.messages().await.unwrap().take(waiting);
+    let mut messages = consumer.messages().await?.take(waiting);
     while letters.len() < waiting {
-        let next = tokio::time::timeout(Duration::from_secs(5), messages.next()).await.unwrap();
-        let message = next.unwrap().unwrap();
+        let next = tokio::time::timeout(Duration::from_secs(5), messages.next()).await?;
+        let message = next.context("the dead letters ended early")??;
         let reason = message.headers.as_ref().and_then(|it| it.get("Passbook-Reason"));
         letters
             .push((message.payload.to_vec(), reason.map_or_else(String::new, ToString::to_string)));
     }
-    letters
+    Ok(letters)
 }

@@ -417,7 +417,14 @@ fn contradiction(told: &Accepted, record: Option<&Record>) -> Option<String> {
 
 /// Dead letters that nobody wrote.
 async fn unexpected_letters(stack: &Stack) -> Vec<String> {
-    let letters = broker::dead_letters(&broker::connect(stack).await).await;
+    let letters = loop {
+        let read = async { broker::try_dead_letters(&broker::try_connect(stack).await?).await };
+        match read.await {
+            Ok(letters) => break letters,
+            // A cluster may still be electing who answers for the stream.
+            Err(_) => sleep(Duration::from_millis(500)).await,
+        }
+    };
     let ours = letters.into_iter().filter(|(payload, _)| {
         let written: Option<Value> = serde_json::from_slice(payload).ok();
         // A copy of a command is a good message; what is forged or poison is none.
