@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use devstack::Fault;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
@@ -9,7 +10,7 @@ use tests::{
     Client, Stack, broker,
     client::new_key,
     eventually,
-    stack::{self, signal},
+    stack::{self, folder, signal},
 };
 
 /// What it found: where, what, and the detail.
@@ -160,4 +161,32 @@ async fn what_is_away_does_not_hide_the_rest() {
     assert!(!format!("{found:?}").contains("secret"), "{found:?}");
     let nowhere = stack::run(&["doctor", "--dir", "/nonexistent"]).await;
     assert_eq!(nowhere.status.code(), Some(2), "{nowhere:?}");
+}
+
+#[tokio::test]
+async fn a_fault_that_was_ordered_and_not_ended_is_told_with_what_ends_it() {
+    let dir = folder("doctor-faults");
+    let running = Stack::start_in(&dir, &["--port", "0", "--faults"]).await;
+    let at = ["--dir", running.dir.to_str().unwrap()];
+    running.fault("transaction-service-0", Fault::Hold).await;
+    running.fault("account-service-1", Fault::Freeze).await;
+    running.fault("transaction-service-1/postgres", Fault::Refuse).await;
+    let (code, found) = doctor(&at).await;
+    assert_eq!(code, 1);
+    for (name, state) in [
+        ("transaction-service-0", "held"),
+        ("account-service-1", "frozen"),
+        ("transaction-service-1/postgres", "refused"),
+    ] {
+        assert!(found.has("faults", name, state), "{name}: {found:?}");
+    }
+    // What is held is no process any more, and is missed all the same.
+    assert!(found.has("transaction-service-0", "ready", ""), "{found:?}");
+    for fault in [Fault::Release, Fault::Thaw, Fault::Pass] {
+        running.fault("*", fault).await;
+    }
+    eventually("nothing is found", Duration::from_secs(30), || async {
+        (doctor(&at).await.0 == 0).then_some(())
+    })
+    .await;
 }

@@ -42,6 +42,8 @@ const READINESS_EVERY: Duration = Duration::from_millis(200);
 const READINESS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Before a replica closes an idle connection by itself.
 const IDLE: Duration = Duration::from_secs(30);
+/// Longer than any wait that a client gets.
+const LONGEST_ANSWER: Duration = Duration::from_secs(45);
 /// How long open connections may go on once the front stops.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -168,7 +170,14 @@ async fn forward(
             Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("{error}")),
         }
         let request = Request::from_parts(parts, body.clone());
-        match upstreams.client.request(request).await {
+        let answered = timeout(LONGEST_ANSWER, upstreams.client.request(request)).await;
+        let Ok(answered) = answered else {
+            warn!("{} does not answer a request", upstream.replica.name);
+            let detail = "The replica does not answer. The request may have been carried out. \
+                          Send it again with the same Idempotency-Key.";
+            return problem(StatusCode::GATEWAY_TIMEOUT, detail);
+        };
+        match answered {
             Ok(answer) => {
                 let mut answer = answer.map(Body::new);
                 headers::remove_hop_by_hop(answer.headers_mut());

@@ -99,13 +99,22 @@ impl Handle {
 
     /// For a person.
     pub(crate) fn describe(&self) -> &'static str {
-        let state = self.state.borrow();
-        match (state.held, state.runs) {
+        let State { held, runs, pid, .. } = *self.state.borrow();
+        match (held, runs) {
             (true, _) => "held",
+            (false, true) if pid.is_some_and(is_frozen) => "frozen",
             (false, true) => "runs",
             (false, false) => "starts",
         }
     }
+}
+
+/// Whether a process was stopped by SIGSTOP; where there is no `/proc`, nothing
+/// is known of it.
+fn is_frozen(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state comes behind the name, which may hold anything.
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
 }
 
 /// A process's children, and none where the system does not tell.
@@ -140,8 +149,7 @@ impl Supervised {
         Handle { name, state: self.state.clone(), hold }
     }
 
-    /// The id of the process, or of the last one when it has just died; none
-    /// while it is held.
+    /// The id of the process, or of the last one when it has died or is held.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.state.borrow().pid
     }
@@ -205,7 +213,7 @@ impl Kept {
     ) {
         while !stop.is_cancelled() {
             if *self.held.borrow() {
-                self.state.send_modify(|state| (state.held, state.pid) = (true, None));
+                self.state.send_modify(|state| state.held = true);
                 launcher.changed.notify_one();
                 tokio::select! {
                     () = turned(&mut self.held, false) => {}

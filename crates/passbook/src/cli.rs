@@ -127,6 +127,15 @@ impl System {
     }
 }
 
+/// A text that says something.
+///
+/// # Errors
+/// When it is blank.
+pub(crate) fn said(text: &str) -> Result<String, String> {
+    let said = text.trim();
+    if said.is_empty() { Err("must not be blank".to_owned()) } else { Ok(said.to_owned()) }
+}
+
 /// The name of the user who runs this.
 pub(crate) fn user() -> String {
     let id = Uid::current();

@@ -47,7 +47,7 @@ impl Told {
         let status = answer.as_ref().map_or(0, |it| it.status);
         *self.answers.entry(status).or_default() += 1;
         match (status, answer) {
-            (0 | 502 | 503, _) | (_, None) => return false,
+            (0 | 502..=504, _) | (_, None) => return false,
             (200 | 202, Some(answer)) => {
                 let status = answer.text("status").to_owned();
                 let told = Some(status).filter(|it| it != "PENDING");

@@ -6,7 +6,16 @@
 
 mod load;
 mod plan;
+mod report;
 mod run;
+mod truth;
 
 pub use plan::{Trouble, What, plan};
-pub use run::{Chaos, Recovery, Report, run};
+pub use report::{Recovery, Report};
+pub use run::{Chaos, run};
+
+use std::time::Duration;
+
+/// How long records may stay PENDING after the last trouble: the redrive
+/// waits twice as long each time.
+const SETTLED_WITHIN: Duration = Duration::from_secs(150);

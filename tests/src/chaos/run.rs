@@ -2,7 +2,6 @@
 //! what its clients were told.
 
 use std::{
-    collections::{BTreeMap, HashMap},
     io::Write,
     path::Path,
     sync::{Arc, Mutex},
@@ -13,29 +12,27 @@ use anyhow::{Context, Result, anyhow};
 use async_nats::{HeaderMap, jetstream};
 use devstack::{Fault, FaultClient};
 use futures::future::try_join_all;
-use rust_decimal::Decimal;
-use serde_json::{Value, json};
-use sqlx::{Connection, FromRow, PgConnection};
+use serde_json::json;
+use sqlx::{Connection, PgConnection};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use uuid::Uuid;
 
 use super::{
+    SETTLED_WITHIN,
     load::{Accepted, Load, Told},
     plan::{Trouble, What, plan},
+    report::{Recovery, Report},
+    truth::{contradiction, settled, unexpected_letters},
 };
 use crate::{Client, Stack, broker, checks, client::new_key, memory::Memory};
 
-/// How long records may stay PENDING after the last trouble: the redrive
-/// waits twice as long each time.
-const SETTLED_WITHIN: Duration = Duration::from_secs(150);
 /// How long a deposit may take to settle once a trouble is over.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(120);
 const BROKER_PATIENCE: Duration = Duration::from_secs(5);
 /// In every poison message, to know them among the dead letters.
-const POISON: &str = "poison of the chaos";
+pub(super) const POISON: &str = "poison of the chaos";
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -55,33 +52,6 @@ impl Chaos {
         let (name, troubles) = (format!("seed {seed}"), plan(seed, length, cluster));
         Self { name, troubles, clients, cluster }
     }
-}
-
-/// What came of it.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// What does not hold.
-    pub findings: Vec<String>,
-    pub accepted: usize,
-    pub refused: usize,
-    /// Answers by status; 0 is none.
-    pub answers: BTreeMap<u16, u64>,
-    /// How the system came back after each trouble.
-    pub recoveries: Vec<Recovery>,
-    /// From the end of the last trouble until no record was PENDING.
-    pub settled_after: Duration,
-    /// The most that a process of this name had resident, in MiB.
-    pub memory: BTreeMap<String, u64>,
-}
-
-/// How the system came back after a trouble.
-#[derive(Debug)]
-pub struct Recovery {
-    pub trouble: String,
-    /// From its end until a deposit that was made then was settled.
-    pub took: Duration,
-    /// Whether no other trouble went on in that time.
-    pub alone: bool,
 }
 
 /// Says what happens, with the time since the beginning.
@@ -257,7 +227,7 @@ impl Runner {
 
     async fn broker(&self) -> Result<jetstream::Context> {
         let connected = timeout(BROKER_PATIENCE, broker::try_connect(&self.stack)).await;
-        Ok(connected.context("NATS is away")??)
+        connected.context("NATS is away")?
     }
 
     /// Returns once a deposit that is made now is settled.
@@ -362,119 +332,4 @@ async fn publish(
     });
     timeout(BROKER_PATIENCE, try_join_all(publish)).await??;
     Ok(())
-}
-
-/// A record as the database has it.
-#[derive(Debug, FromRow)]
-struct Record {
-    account_id: Uuid,
-    r#type: String,
-    amount: Decimal,
-    idempotency_key: String,
-    status: String,
-}
-
-/// All records, once none is PENDING.
-async fn settled(stack: &Stack) -> Result<HashMap<String, Record>> {
-    let pool = stack.accounts().await;
-    let deadline = Instant::now() + SETTLED_WITHIN;
-    loop {
-        let pending: Vec<(Uuid, i32)> = sqlx::query_as(
-            "SELECT id, redrives FROM transaction_records WHERE status = 'PENDING' ORDER BY id",
-        )
-        .fetch_all(&pool)
-        .await?;
-        if pending.is_empty() {
-            break;
-        }
-        if Instant::now() > deadline {
-            let first = &pending[..pending.len().min(10)];
-            return Err(anyhow!("{} records are PENDING still: {first:?}", pending.len()));
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-    let rows: Vec<(Uuid, Record)> = sqlx::query(
-        "SELECT id, account_id, type, amount, idempotency_key, status FROM transaction_records",
-    )
-    .fetch_all(&pool)
-    .await?
-    .iter()
-    .map(|row| Ok((sqlx::Row::try_get(row, "id")?, Record::from_row(row)?)))
-    .collect::<Result<_, sqlx::Error>>()?;
-    Ok(rows.into_iter().map(|(id, record)| (id.to_string(), record)).collect())
-}
-
-/// What a client was told, against what there is.
-fn contradiction(told: &Accepted, record: Option<&Record>) -> Option<String> {
-    let Some(record) = record else { return Some(format!("accepted and lost: {told:?}")) };
-    let same = record.account_id.to_string() == told.account
-        && record.r#type == told.kind
-        && record.amount == Decimal::from(told.amount)
-        && record.idempotency_key == told.key
-        && told.told.as_ref().is_none_or(|it| *it == record.status);
-    (!same).then(|| format!("told {told:?}, and there is {record:?}"))
-}
-
-/// Dead letters that nobody wrote.
-async fn unexpected_letters(stack: &Stack) -> Vec<String> {
-    let letters = loop {
-        let read = async { broker::try_dead_letters(&broker::try_connect(stack).await?).await };
-        match read.await {
-            Ok(letters) => break letters,
-            // A cluster may still be electing who answers for the stream.
-            Err(_) => sleep(Duration::from_millis(500)).await,
-        }
-    };
-    let ours = letters.into_iter().filter(|(payload, _)| {
-        let written: Option<Value> = serde_json::from_slice(payload).ok();
-        // A copy of a command is a good message; what is forged or poison is none.
-        let forged = written.is_some_and(|it| it.get(POISON).is_some_and(Value::is_null));
-        !forged && !String::from_utf8_lossy(payload).contains("\": null")
-    });
-    ours.map(|(payload, reason)| {
-        format!("a dead letter of ours: {}: {reason}", String::from_utf8_lossy(&payload))
-    })
-    .collect()
-}
-
-impl Report {
-    /// Prints a summary for a person.
-    pub fn print(&self, chaos: &Chaos) {
-        println!("\n{}", chaos.name);
-        println!(
-            "accepted {} movements; {} of all were refused by the ledger",
-            self.accepted, self.refused
-        );
-        let answers: Vec<_> = self
-            .answers
-            .iter()
-            .map(|(status, count)| match status {
-                0 => format!("{count} times none"),
-                status => format!("{count} × {status}"),
-            })
-            .collect();
-        println!("answers: {}", answers.join(", "));
-        for (which, alone) in [("met no other", true), ("met others", false)] {
-            let of = self.recoveries.iter().filter(|it| it.alone == alone);
-            let mut took: Vec<_> = of.map(|it| it.took.as_secs_f64()).collect();
-            took.sort_by(f64::total_cmp);
-            if let (Some(median), Some(longest)) = (took.get(took.len() / 2), took.last()) {
-                println!(
-                    "{} troubles {which}: a deposit made at the end of one settled after \
-                     {median:.2} s (median), {longest:.2} s (longest)",
-                    took.len(),
-                );
-            }
-        }
-        let memory = self.memory.iter().map(|(name, most)| format!("{name} {most} MiB"));
-        println!("resident at most: {}", memory.collect::<Vec<_>>().join(", "));
-        println!("nothing PENDING {:.1} s after the last", self.settled_after.as_secs_f64());
-        for finding in self.findings.iter().take(20) {
-            println!("FINDING: {finding}");
-        }
-        match self.findings.len() {
-            0 => println!("held: once, pinned, conserved, settled, agreed, nothing dropped"),
-            count => println!("{count} findings in {}", chaos.name),
-        }
-    }
 }

@@ -62,7 +62,7 @@ impl FaultClient {
         let request = self.http.post(&self.url).bearer_auth(&self.token).json(&order);
         let answer = request.send().await.context("asking the supervisor")?;
         if !answer.status().is_success() {
-            bail!("{fault:?} on {on}: {}", answer.text().await?);
+            bail!("{}", answer.text().await?);
         }
         Ok(answer.json().await?)
     }

@@ -105,7 +105,8 @@ async fn order(
     match shared.targets.apply(&on, fault).await {
         Ok(names) if names.is_empty() => {
             let kind = if fault.is_of_links() { "link" } else { "process" };
-            (StatusCode::NOT_FOUND, format!("there is no {kind} {on}")).into_response()
+            let why = format!("there is no {kind} {on:?}: `passbook dev fault ls` lists them");
+            (StatusCode::NOT_FOUND, why).into_response()
         }
         Ok(names) => {
             info!("{fault:?}: {}", names.join(", "));
@@ -141,7 +142,8 @@ impl ProcessTarget {
             Fault::Kill => self.handle.signal(Signal::SIGKILL),
             Fault::Terminate => self.handle.signal(Signal::SIGTERM),
             Fault::Freeze => self.handle.signal(Signal::SIGSTOP),
-            Fault::Thaw => self.handle.signal(Signal::SIGCONT),
+            // What does not run is not frozen.
+            Fault::Thaw => self.handle.signal(Signal::SIGCONT).or(Ok(())),
             Fault::Hold => self.handle.hold().await,
             Fault::Release => {
                 self.handle.release();

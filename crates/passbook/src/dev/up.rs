@@ -51,7 +51,7 @@ pub(crate) struct Up {
 pub(crate) struct StackArguments {
     #[command(flatten)]
     pub(super) dir: Dir,
-    /// Replicas of the account-service.
+    /// Replicas of the account-service. Without any, there is no API.
     #[arg(long, value_name = "NUMBER", default_value_t = 2)]
     account_replicas: u16,
     /// Replicas of the transaction-service.

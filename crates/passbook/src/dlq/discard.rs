@@ -18,7 +18,7 @@ use super::{
     select::{Found, Selection},
 };
 use crate::{
-    cli::{System, user},
+    cli::{System, said, user},
     output::Format,
 };
 
@@ -34,10 +34,10 @@ pub(crate) struct Discard {
     selection: Selection,
     /// Why they are given up.
     #[arg(long, value_name = "TEXT", required_unless_present = "dry_run",
-          value_parser = clap::builder::NonEmptyStringValueParser::new())]
+          value_parser = said)]
     reason: Option<String>,
     /// Who does this. Without it, the name of the user on this machine.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = said)]
     by: Option<String>,
     /// Do not ask.
     #[arg(long, short)]

@@ -15,7 +15,7 @@ use super::{
     select::{Found, Selection},
 };
 use crate::{
-    cli::{System, user},
+    cli::{System, said, user},
     output::Format,
 };
 
@@ -40,7 +40,7 @@ pub(crate) struct Redrive {
     #[arg(long)]
     force: bool,
     /// Who does this. Without it, the name of the user on this machine.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = said)]
     by: Option<String>,
     #[command(flatten)]
     system: System,

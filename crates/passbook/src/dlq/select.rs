@@ -42,7 +42,7 @@ pub(super) struct Filter {
         args = ["ids", "consumer", "reason_contains", "record", "since", "before", "all"])]
 pub(super) struct Selection {
     /// Ids, as `passbook dlq ls` lists them.
-    #[arg(value_name = "ID", conflicts_with_all = ["consumer", "reason_contains", "record", "since", "before", "all"])]
+    #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["consumer", "reason_contains", "record", "since", "before", "all"])]
     ids: Vec<u64>,
     /// Every open letter.
     #[arg(long, conflicts_with_all = ["consumer", "reason_contains", "record", "since", "before"])]

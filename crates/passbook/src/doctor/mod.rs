@@ -5,6 +5,7 @@
 //! has a time limit, so that what is away hides nothing else.
 
 mod check;
+mod faults;
 mod nats;
 mod postgres;
 mod services;
@@ -50,6 +51,7 @@ impl Doctor {
             Err(_) if !self.services.is_empty() => Addresses::default(),
             addresses => addresses?,
         };
+        let faults = faults::look(stack.as_ref()).await;
         let mut services: Vec<_> =
             self.services.iter().map(|url| (url.clone(), url.clone())).collect();
         for process in stack.into_iter().flat_map(|file| file.processes) {
@@ -67,7 +69,7 @@ impl Doctor {
         let (((account, transaction), nats), services) =
             join(join(databases, nats::look(nats.as_deref())), services).await;
         let checks: Vec<Check> =
-            [account, transaction, nats].into_iter().chain(services).flatten().collect();
+            [faults, account, transaction, nats].into_iter().chain(services).flatten().collect();
         print(&checks, self.format.output)?;
         Ok(ExitCode::from(u8::from(checks.iter().any(Check::is_finding))))
     }
