@@ -156,7 +156,7 @@ async fn while_the_ledgers_database_is_away_no_delivery_is_used_up_and_no_letter
     let back = Instant::now();
     let next = client.deposit(&account, "1").await;
     println!("ledger back: a deposit settled after {:.2?}", back.elapsed());
-    assert!(back.elapsed() < seconds(5), "{:?}", back.elapsed());
+    assert!(back.elapsed() < seconds(size(5, 15)), "{:?}", back.elapsed());
     assert_eq!(next.text("status"), "SUCCESS");
     let took = nothing_is_pending(&stack, seconds(30)).await;
     println!("{accepted} deposits, settled {took:.2?} after that");
@@ -195,9 +195,9 @@ async fn while_the_accounts_database_is_away_requests_get_503_and_results_wait()
     refused.await;
     assert_eq!(pending(&stack).await, 50);
     stack.fault("account-service-*/postgres", Fault::Pass).await;
-    let took = nothing_is_pending(&stack, seconds(10)).await;
+    let took = nothing_is_pending(&stack, seconds(size(10, 30))).await;
     println!("the waiting results were settled {took:.2?} after its return");
-    let answer = eventually("it serves again", seconds(5), || async {
+    let answer = eventually("it serves again", seconds(size(5, 15)), || async {
         let answer = client.movement("deposits", &account, "7", &key, Some(10)).await;
         (answer.status == 200).then_some(answer)
     })
@@ -260,7 +260,8 @@ async fn poison_among_good_messages_ends_as_dead_letters_and_takes_less_than_hal
         "{good} good ones: {:.2?}; with {bad} poison ones among them: {:.2?}",
         took[0], took[1]
     );
-    assert!(took[1] < took[0] * 2, "{took:?}");
+    // The small ones take less than a second each: other tests beside them weigh more.
+    assert!(took[1] < took[0] * size(2, 5), "{took:?}");
     assert_eq!(client.account(&account).await.text("balance"), (good * 2).to_string());
     checks::assert_verified(&stack).await;
 }
