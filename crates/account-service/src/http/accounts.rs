@@ -81,6 +81,22 @@ pub(super) async fn show(
     Ok(Json(AccountView::from(account)).into_response())
 }
 
+/// The currency of the account that a path names, if the caller may use it.
+/// An account's owner and currency never change, so they are remembered.
+pub(super) async fn currency_of(
+    api: &Api,
+    caller: &Caller,
+    id: AccountId,
+) -> Result<Currency, Problem> {
+    if let Some((owner, currency)) = api.known_accounts.get(&id) {
+        caller.may_use_account_of(&owner)?;
+        return Ok(currency);
+    }
+    let account = usable(api, caller, id).await?;
+    api.known_accounts.insert(id, (account.owner, account.currency));
+    Ok(account.currency)
+}
+
 /// The account that a path names, if the caller may use it.
 pub(super) async fn usable(api: &Api, caller: &Caller, id: AccountId) -> Result<Account, Problem> {
     let account = ask(store::find_account(&api.pool, id)).await?;

@@ -17,6 +17,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use contract::{AccountId, Currency, UserId};
+use quick_cache::sync::Cache;
 use runtime::{problem::UNAVAILABLE, trace::Trace};
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
@@ -25,19 +27,24 @@ use tracing::Instrument;
 
 pub use auth::Auth;
 
-use crate::{dispatch::Dispatch, settled::Settled};
+use crate::{accept::Acceptance, settled::Settled};
+
+/// What never changes about an account: its owner and its currency.
+pub type KnownAccounts = Cache<AccountId, (UserId, Currency)>;
 
 /// What every handler works with.
 #[derive(Debug, Clone)]
 pub struct Api {
     /// The service's database.
     pub pool: PgPool,
-    /// Where commands go.
-    pub dispatch: Dispatch,
+    /// Where records are accepted.
+    pub acceptance: Acceptance,
     /// How a waiting client hears of its record.
     pub settled: Settled,
     /// Who may do what.
     pub auth: Auth,
+    /// Accounts that were looked up before.
+    pub known_accounts: Arc<KnownAccounts>,
     /// The longest a client may wait for its record.
     pub longest_wait: Duration,
     /// Requests that may be worked on at the same time.
