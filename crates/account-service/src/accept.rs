@@ -22,7 +22,7 @@ const CAPACITY: usize = 10_000;
 const GROUP: usize = 1000;
 /// Groups that are written at the same time: while one is being committed, the
 /// next is on its way.
-const WRITERS: usize = 2;
+const WRITERS: usize = 1;
 /// Longer than any statement may take: a database that is no more would be
 /// waited for for ever.
 const LONGEST_WRITE: Duration = Duration::from_secs(15);

@@ -150,9 +150,9 @@ pub async fn run(
         acceptance,
         settled,
         auth,
-        known_accounts: Arc::new(KnownAccounts::new(KNOWN_ACCOUNTS)),
+        known_accounts: KnownAccounts::new(KNOWN_ACCOUNTS),
         longest_wait: config.longest_wait,
-        permits: Arc::new(Semaphore::new(usize::try_from(config.most_requests)?)),
+        permits: Semaphore::new(usize::try_from(config.most_requests)?),
         draining: stop.clone(),
     };
     let serving =

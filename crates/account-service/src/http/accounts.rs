@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, serde::rfc3339};
 
 use super::{
-    Api,
+    Api, Shared,
     auth::Caller,
     path::PathId,
     problems::{account_not_found, ask},
@@ -59,7 +59,7 @@ impl From<Account> for AccountView {
 }
 
 pub(super) async fn open(
-    State(api): State<Api>,
+    State(api): State<Shared>,
     caller: Caller,
     JsonBody(body): JsonBody<OpenAccount>,
 ) -> Result<Response, Problem> {
@@ -73,7 +73,7 @@ pub(super) async fn open(
 }
 
 pub(super) async fn show(
-    State(api): State<Api>,
+    State(api): State<Shared>,
     caller: Caller,
     PathId(id): PathId<AccountId>,
 ) -> Result<Response, Problem> {

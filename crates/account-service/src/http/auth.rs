@@ -23,7 +23,7 @@ use runtime::problem::Problem;
 use serde::Deserialize;
 
 use super::{
-    Api,
+    Shared,
     problems::{FORBIDDEN, UNAUTHENTICATED},
 };
 use crate::store::Account;
@@ -170,10 +170,10 @@ impl Caller {
     }
 }
 
-impl FromRequestParts<Api> for Caller {
+impl FromRequestParts<Shared> for Caller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Problem> {
         let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = header.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;

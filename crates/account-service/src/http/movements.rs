@@ -15,7 +15,7 @@ use runtime::{
 use serde::Deserialize;
 
 use super::{
-    Api, accounts,
+    Shared, accounts,
     auth::Caller,
     path::PathId,
     prefer,
@@ -34,7 +34,7 @@ pub(super) struct Movement {
 }
 
 pub(super) async fn deposit(
-    api: State<Api>,
+    api: State<Shared>,
     caller: Caller,
     account: PathId<AccountId>,
     headers: HeaderMap,
@@ -45,7 +45,7 @@ pub(super) async fn deposit(
 }
 
 pub(super) async fn withdraw(
-    api: State<Api>,
+    api: State<Shared>,
     caller: Caller,
     account: PathId<AccountId>,
     headers: HeaderMap,
@@ -57,7 +57,7 @@ pub(super) async fn withdraw(
 
 async fn accept(
     kind: Kind,
-    State(api): State<Api>,
+    State(api): State<Shared>,
     caller: Caller,
     PathId(account): PathId<AccountId>,
     headers: HeaderMap,
