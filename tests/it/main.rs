@@ -6,6 +6,7 @@ mod authentication;
 mod bad_input;
 mod chaos;
 mod concurrency;
+mod copy;
 mod crash_points;
 mod dead_letters;
 mod development_stack;
