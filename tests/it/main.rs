@@ -4,6 +4,7 @@
 mod accounts;
 mod authentication;
 mod bad_input;
+mod batches;
 mod chaos;
 mod concurrency;
 mod copy;
