@@ -20,6 +20,12 @@ use crate::{
 const CAPACITY: usize = 10_000;
 /// Records in a group at most.
 const GROUP: usize = 1000;
+/// From so many records on a group is copied. A key that is taken makes that
+/// fail, all of it.
+const COPIED: usize = 8;
+/// After that, so many groups are inserted: clients that send requests again
+/// rarely do it once.
+const CAREFUL: u32 = 100;
 /// Groups that are written at the same time: while one is being committed, the
 /// next is on its way.
 const WRITERS: usize = 1;
@@ -85,6 +91,7 @@ impl Writer {
 
     async fn write_groups(self) {
         let mut requests = Vec::with_capacity(GROUP);
+        let mut careful = 0;
         while self.requests.lock().await.recv_many(&mut requests, GROUP).await > 0 {
             // Who has gone meanwhile was told nothing: nothing is stored.
             let (records, waiting): (Vec<_>, Vec<_>) = requests
@@ -93,18 +100,18 @@ impl Writer {
                 .map(|request| (request.record, request.waiting))
                 .unzip();
             if !records.is_empty() {
-                self.write(&records, waiting).await;
+                self.write(&records, waiting, &mut careful).await;
             }
         }
     }
 
     /// Writes a group; its records one by one if that fails by one of them.
-    async fn write(&self, records: &[NewRecord], waiting: Vec<Waiting>) {
-        match self.store(records).await {
+    async fn write(&self, records: &[NewRecord], waiting: Vec<Waiting>, careful: &mut u32) {
+        match self.store(records, careful).await {
             Err(error) if records.len() > 1 && !is_transient(&error) => {
                 tracing::warn!(%error, records = records.len(), "a group failed; taking its records one by one");
                 for (record, waiting) in records.iter().zip(waiting) {
-                    let stored = self.store(slice::from_ref(record)).await;
+                    let stored = self.store(slice::from_ref(record), careful).await;
                     self.answer(vec![waiting], stored);
                 }
             }
@@ -112,8 +119,19 @@ impl Writer {
         }
     }
 
-    async fn store(&self, records: &[NewRecord]) -> sqlx::Result<Vec<Accepted>> {
-        let stored = tokio::time::timeout(LONGEST_WRITE, store::accept(&self.pool, records));
+    /// Stores a group in the way that costs least; `careful` counts down to
+    /// when it may be copied again.
+    async fn store(&self, records: &[NewRecord], careful: &mut u32) -> sqlx::Result<Vec<Accepted>> {
+        let stored = tokio::time::timeout(LONGEST_WRITE, async {
+            if records.len() >= COPIED && *careful == 0 {
+                if let Some(accepted) = store::accept_all(&self.pool, records).await? {
+                    return Ok(accepted);
+                }
+                *careful = CAREFUL;
+            }
+            *careful = careful.saturating_sub(1);
+            store::accept(&self.pool, records).await
+        });
         stored.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 

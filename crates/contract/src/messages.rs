@@ -3,7 +3,7 @@
 //! ignored, so that a newer writer can add some; missing or impossible ones
 //! are contract errors.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize, de, ser};
@@ -156,28 +156,52 @@ pub struct MovementResult {
     pub processed_at: OffsetDateTime,
 }
 
-#[derive(Serialize, Deserialize)]
+/// Written as it is shown, without a `String` in between.
+struct Shown<T>(T);
+
+impl<T: fmt::Display> Serialize for Shown<T> {
+    fn serialize<S: ser::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct CommandWire {
+struct CommandRead<'a> {
     record_id: RecordId,
     account_id: AccountId,
     user_id: UserId,
     r#type: Kind,
-    amount: String,
-    currency: String,
+    #[serde(borrow)]
+    amount: Cow<'a, str>,
+    #[serde(borrow)]
+    currency: Cow<'a, str>,
+    #[serde(with = "rfc3339")]
+    requested_at: OffsetDateTime,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CommandWritten<'a> {
+    record_id: RecordId,
+    account_id: AccountId,
+    user_id: &'a str,
+    r#type: Kind,
+    amount: Shown<Amount>,
+    currency: &'static str,
     #[serde(with = "rfc3339")]
     requested_at: OffsetDateTime,
 }
 
 impl Serialize for Command {
     fn serialize<S: ser::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        CommandWire {
+        CommandWritten {
             record_id: self.record_id,
             account_id: self.account_id,
-            user_id: self.user_id.clone(),
+            user_id: self.user_id.as_str(),
             r#type: self.kind,
-            amount: self.amount.to_string(),
-            currency: self.currency.code().to_owned(),
+            amount: Shown(self.amount),
+            currency: self.currency.code(),
             requested_at: self.requested_at,
         }
         .serialize(serializer)
@@ -186,7 +210,7 @@ impl Serialize for Command {
 
 impl<'de> Deserialize<'de> for Command {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire = CommandWire::deserialize(deserializer)?;
+        let wire = CommandRead::deserialize(deserializer)?;
         let currency = Currency::parse(&wire.currency).map_err(|e| invalid("currency", e))?;
         Ok(Self {
             record_id: wire.record_id,
@@ -207,18 +231,38 @@ enum StatusWire {
     Failed,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ResultWire {
+struct ResultRead<'a> {
     record_id: RecordId,
     transaction_id: i64,
     account_id: AccountId,
     r#type: Kind,
-    amount: String,
-    currency: String,
+    #[serde(borrow)]
+    amount: Cow<'a, str>,
+    #[serde(borrow)]
+    currency: Cow<'a, str>,
     status: StatusWire,
     reason: Option<Reason>,
-    balance_after: Option<String>,
+    #[serde(borrow)]
+    balance_after: Option<Cow<'a, str>>,
+    account_seq: Option<i64>,
+    #[serde(with = "rfc3339")]
+    processed_at: OffsetDateTime,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResultWritten {
+    record_id: RecordId,
+    transaction_id: i64,
+    account_id: AccountId,
+    r#type: Kind,
+    amount: Shown<Amount>,
+    currency: &'static str,
+    status: StatusWire,
+    reason: Option<Reason>,
+    balance_after: Option<Shown<Balance>>,
     account_seq: Option<i64>,
     #[serde(with = "rfc3339")]
     processed_at: OffsetDateTime,
@@ -228,17 +272,17 @@ impl Serialize for MovementResult {
     fn serialize<S: ser::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (status, reason, balance_after, account_seq) = match self.outcome {
             Outcome::Applied { balance_after, account_seq } => {
-                (StatusWire::Success, None, Some(balance_after.to_string()), Some(account_seq))
+                (StatusWire::Success, None, Some(Shown(balance_after)), Some(account_seq))
             }
             Outcome::Refused(reason) => (StatusWire::Failed, Some(reason), None, None),
         };
-        ResultWire {
+        ResultWritten {
             record_id: self.record_id,
             transaction_id: self.transaction_id,
             account_id: self.account_id,
             r#type: self.kind,
-            amount: self.amount.to_string(),
-            currency: self.currency.code().to_owned(),
+            amount: Shown(self.amount),
+            currency: self.currency.code(),
             status,
             reason,
             balance_after,
@@ -251,7 +295,7 @@ impl Serialize for MovementResult {
 
 impl<'de> Deserialize<'de> for MovementResult {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire = ResultWire::deserialize(deserializer)?;
+        let wire = ResultRead::deserialize(deserializer)?;
         let currency = Currency::parse(&wire.currency).map_err(|e| invalid("currency", e))?;
         let outcome = match (wire.status, wire.reason, wire.balance_after, wire.account_seq) {
             (StatusWire::Success, None, Some(balance), Some(account_seq)) if account_seq > 0 => {

@@ -51,10 +51,14 @@ impl Currency {
     pub fn parse(code: &str) -> Result<Self, UnknownCurrency> {
         BY_EXPONENT
             .iter()
-            .flat_map(|&(exponent, codes)| {
-                codes.split_ascii_whitespace().map(move |code| Self { code, exponent })
+            .find_map(|&(exponent, codes)| {
+                // Three letters and a blank each.
+                let at = codes
+                    .as_bytes()
+                    .chunks(4)
+                    .position(|it| it.get(..3) == Some(code.as_bytes()))?;
+                Some(Self { code: codes.get(at * 4..at * 4 + 3)?, exponent })
             })
-            .find(|currency| currency.code == code)
             .ok_or(UnknownCurrency)
     }
 

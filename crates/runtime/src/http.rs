@@ -8,7 +8,6 @@ use axum::{
     body::Body,
     extract::{FromRequest, Request},
     http::{HeaderValue, Method, Uri, Version, header},
-    middleware::{Next, from_fn},
     response::{IntoResponse, Response},
 };
 use futures::StreamExt;
@@ -125,12 +124,8 @@ fn data_problem(error: &serde_path_to_error::Error<serde_json::Error>) -> Proble
 }
 
 /// Adds what every route has: problem+json for unknown paths and methods and
-/// for panics, and `Connection: close` while draining, so that clients with
-/// open connections move on before the listener closes.
-pub fn with_defaults<S: Clone + Send + Sync + 'static>(
-    router: Router<S>,
-    draining: CancellationToken,
-) -> Router<S> {
+/// for panics.
+pub fn with_defaults<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .fallback(|uri: Uri| async move {
             NO_SUCH_PATH.because(format!("{} is not served here.", uri.path()))
@@ -141,18 +136,15 @@ pub fn with_defaults<S: Clone + Send + Sync + 'static>(
         .layer(CatchPanicLayer::custom(|_| {
             INTERNAL.because("This is a bug; it was logged.").into_response()
         }))
-        .layer(from_fn(move |request: Request, next: Next| {
-            let draining = draining.clone();
-            async move {
-                let keeps_alive = request.version() <= Version::HTTP_11;
-                let mut response: Response = next.run(request).await;
-                if keeps_alive && draining.is_cancelled() {
-                    let close = HeaderValue::from_static("close");
-                    response.headers_mut().insert(header::CONNECTION, close);
-                }
-                response
-            }
-        }))
+}
+
+/// Asks the client to close its connection after this answer, if that is what
+/// keeps it alive: while draining, clients with open connections should move
+/// on before the listener closes.
+pub fn ask_to_close(version: Version, response: &mut Response) {
+    if version <= Version::HTTP_11 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// Serves until `draining` is cancelled and `drain_delay` has passed, then

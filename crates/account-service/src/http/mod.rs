@@ -8,12 +8,16 @@ mod prefer;
 mod problems;
 mod records;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
-    middleware::{Next, from_fn, from_fn_with_state},
+    http::Method,
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -59,45 +63,59 @@ type Shared = Arc<Api>;
 /// All routes.
 pub fn router(api: Api) -> Router {
     let api = Arc::new(api);
-    let draining = api.draining.clone();
     let routes = Router::new()
         .route("/v1/accounts", post(accounts::open))
         .route("/v1/accounts/{account}", get(accounts::show))
         .route("/v1/accounts/{account}/deposits", post(movements::deposit))
         .route("/v1/accounts/{account}/withdrawals", post(movements::withdraw))
         .route("/v1/accounts/{account}/records", get(records::list))
-        .route("/v1/records/{record}", get(records::show))
-        .layer(from_fn_with_state(Arc::clone(&api), admit))
-        .layer(from_fn(observe));
-    runtime::http::with_defaults(routes.with_state(api), draining)
+        .route("/v1/records/{record}", get(records::show));
+    runtime::http::with_defaults(routes)
+        .layer(from_fn_with_state(Arc::clone(&api), each))
+        .with_state(api)
 }
 
-/// Takes a permit before any work, or says at once that there is none.
-async fn admit(State(api): State<Shared>, request: Request, next: Next) -> Response {
-    match api.permits.try_acquire() {
-        Ok(_permit) => next.run(request).await,
-        Err(_) => UNAVAILABLE
-            .because("Too many requests are being worked on. Nothing was done.")
-            .retry_after(1)
-            .into_response(),
-    }
-}
-
-/// Gives a request its trace, a span for its log lines, and its metrics.
-async fn observe(mut request: Request, next: Next) -> Response {
-    let begun = std::time::Instant::now();
-    let trace = Trace::of_request(request.headers());
-    let method = request.method().to_string();
+/// What is done for each request, whatever it asks for: a trace, a span for its
+/// log lines, its metrics; a permit before any work; and, while draining, the
+/// wish that the client goes elsewhere. One layer, since each costs.
+async fn each(State(api): State<Shared>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let (method, version) = (method(request.method()), request.version());
     let route = request
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(String::new, |path| path.as_str().to_owned());
-    let span = tracing::info_span!("request", trace_id = trace.id(), %method, route);
+    let trace = Trace::of_request(request.headers());
+    let span = tracing::info_span!("request", trace_id = trace.id(), method, route);
     request.extensions_mut().insert(trace);
-    let response = next.run(request).instrument(span).await;
+    let mut response = match api.permits.try_acquire() {
+        Ok(_permit) => next.run(request).instrument(span).await,
+        Err(_) => UNAVAILABLE
+            .because("Too many requests are being worked on. Nothing was done.")
+            .retry_after(1)
+            .into_response(),
+    };
+    if api.draining.is_cancelled() {
+        runtime::http::ask_to_close(version, &mut response);
+    }
     let status = response.status().as_str().to_owned();
     metrics::histogram!("passbook_http_request_seconds",
         "method" => method, "route" => route, "status" => status)
     .record(begun.elapsed().as_secs_f64());
     response
+}
+
+/// A method's name in logs and metrics. Clients may make up any; here they are
+/// few.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
 }
