@@ -1,17 +1,23 @@
 //! Batches as the services' stores take them, with nobody else at work: what
 //! lies in one batch is not left to chance here.
 
+use std::{collections::HashMap, time::Duration};
+
 use account_service::{
     record::Contradiction,
     store::{Settling, settle},
 };
 use contract::{
-    AccountId, Amount, Balance, Currency, Kind, MovementResult, Outcome, Reason, RecordId,
+    AccountId, Amount, Balance, Command, Currency, Kind, MovementResult, Outcome, Reason, RecordId,
 };
+use futures::future::join_all;
+use rand::{RngExt, seq::SliceRandom};
+use runtime::{config::DatabaseConfig, worker::Failure};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
 use tests::{Stack, stack};
 use time::OffsetDateTime;
+use transaction_service::store::Ledger;
 use uuid::Uuid;
 
 /// The databases, and no replica of any service.
@@ -169,4 +175,165 @@ async fn results_of_other_movements_leave_their_records_pending() {
     assert_eq!(shown(&accounts, other).await, (0.into(), 0));
     assert_eq!(settle(&accounts, &right).await.unwrap(), [Settling::Settled; 4]);
     assert_eq!(shown(&accounts, account).await, (400.into(), 4));
+}
+
+fn command(record: RecordId, account: AccountId, kind: Kind, amount: i64) -> Command {
+    Command {
+        record_id: record,
+        account_id: account,
+        user_id: "teller".to_owned().try_into().unwrap(),
+        kind,
+        amount: Amount::from_decimal(amount.into(), krw()).unwrap(),
+        currency: krw(),
+        requested_at: OffsetDateTime::UNIX_EPOCH,
+    }
+}
+
+async fn entries(ledger: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM transactions").fetch_one(ledger).await.unwrap()
+}
+
+/// The ledger's balance and number of an account.
+async fn held(ledger: &PgPool, account: AccountId) -> (Decimal, i64) {
+    shown(ledger, account).await
+}
+
+#[tokio::test]
+async fn a_batch_of_commands_does_what_they_do_one_after_the_other_whatever_its_size() {
+    let stack = databases("batches-of-commands").await;
+    let pool = stack.ledger().await;
+    // Small ones are inserted, large ones copied.
+    for deposits in [1, 5, 200] {
+        let ledger = Ledger::new(pool.clone());
+        let [account, other] = [AccountId::new(), AccountId::new()];
+        let before = entries(&pool).await;
+        let batch: Vec<_> =
+            (0..deposits).map(|_| command(RecordId::new(), account, Kind::Deposit, 10)).collect();
+        let results = ledger.apply(&batch).await.unwrap();
+        for (seq, (command, result)) in (1..).zip(batch.iter().zip(&results)) {
+            let result = result.clone().unwrap();
+            let applied = Outcome::Applied { balance_after: balance(10 * seq), account_seq: seq };
+            assert_eq!((result.record_id, result.outcome), (command.record_id, applied));
+        }
+        // Again, alone and among others: what was decided is the answer, and nothing moves.
+        assert_eq!(ledger.apply(&batch).await.unwrap(), results);
+        let mut more = batch.clone();
+        more.insert(0, command(RecordId::new(), account, Kind::Withdrawal, 10));
+        more.push(command(RecordId::new(), other, Kind::Withdrawal, 1));
+        more.push(command(RecordId::new(), account, Kind::Deposit, 10));
+        more.push(Command { account_id: other, ..batch[0].clone() });
+        more.extend_from_within(..1);
+        let again = ledger.apply(&more).await.unwrap();
+        assert_eq!(again[1..=batch.len()], results);
+        let refused = Outcome::Refused(Reason::InsufficientFunds);
+        assert_eq!(again[batch.len() + 1].clone().unwrap().outcome, refused);
+        assert_eq!(again[batch.len() + 3], None, "it is another movement");
+        assert_eq!(again.last(), again.first());
+        // Ten more went in than out; all of it is told again, and stands.
+        assert_eq!(ledger.apply(&more).await.unwrap(), again);
+        assert_eq!(held(&pool, account).await, ((10 * deposits).into(), deposits + 2));
+        assert_eq!(held(&pool, other).await, (0.into(), 0));
+        assert_eq!(entries(&pool).await, before + deposits + 3);
+        stored_as_told(&pool, &again).await;
+    }
+}
+
+/// That the results are what is stored.
+async fn stored_as_told(ledger: &PgPool, results: &[Option<MovementResult>]) {
+    for result in results.iter().flatten() {
+        let row: (i64, Uuid, String, Decimal, String, Option<String>, OffsetDateTime) =
+            sqlx::query_as(
+                "SELECT id, account_id, type, amount, currency, reason, created_at
+                 FROM transactions WHERE record_id = $1",
+            )
+            .bind(result.record_id.as_uuid())
+            .fetch_one(ledger)
+            .await
+            .unwrap();
+        let reason = match result.outcome {
+            Outcome::Refused(reason) => Some(reason.as_str().to_owned()),
+            Outcome::Applied { .. } => None,
+        };
+        let told = (
+            result.transaction_id,
+            result.account_id.as_uuid(),
+            result.kind.as_str().to_owned(),
+            result.amount.as_decimal(),
+            result.currency.code().to_owned(),
+            reason,
+            result.processed_at,
+        );
+        assert_eq!(row, told);
+    }
+}
+
+/// The same commands in many batches at once, on few accounts: what each record
+/// gets is the same everywhere, and the books balance.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_that_overlap_decide_each_record_once() {
+    const RECORDS: usize = 2_000;
+    let stack = databases("batches-that-overlap").await;
+    let config = DatabaseConfig {
+        database_url: stack.file().databases.transaction.parse().unwrap(),
+        database_connections: 8,
+        database_timeout: Duration::from_secs(20),
+    };
+    let pool = runtime::postgres::pool(&config, "batches").unwrap();
+    let accounts: Vec<_> = (0..20).map(|_| AccountId::new()).collect();
+    let commands: Vec<_> = (0..RECORDS)
+        .map(|_| {
+            let mut random = rand::rng();
+            let kind = if random.random_bool(0.5) { Kind::Deposit } else { Kind::Withdrawal };
+            let account = accounts[random.random_range(0..accounts.len())];
+            command(RecordId::new(), account, kind, random.random_range(1..50))
+        })
+        .collect();
+    let worker = |commands: Vec<Command>| async move {
+        let (ledger, mut left, mut told) = (Ledger::new(pool.clone()), &commands[..], Vec::new());
+        while !left.is_empty() {
+            let size = rand::rng().random_range(1..=left.len().min(100));
+            let (batch, rest) = left.split_at(size);
+            match ledger.apply(batch).await {
+                Ok(results) => told.extend(results.into_iter().map(Option::unwrap)),
+                Err(Failure::Transient(error)) => {
+                    assert!(!format!("{error:#}").contains("deadlock"), "{error:#}");
+                    continue;
+                }
+                Err(Failure::Other(error)) => panic!("{error:#}"),
+            }
+            left = rest;
+        }
+        told
+    };
+    let workers = (0..6).map(|_| {
+        let mut shuffled = commands.clone();
+        shuffled.shuffle(&mut rand::rng());
+        tokio::spawn(worker.clone()(shuffled))
+    });
+    let mut outcomes = HashMap::new();
+    for result in join_all(workers).await.into_iter().flat_map(Result::unwrap) {
+        let known = outcomes.entry(result.record_id).or_insert_with(|| result.clone());
+        assert_eq!(*known, result);
+    }
+    assert_eq!(outcomes.len(), RECORDS);
+    let ledger = stack.ledger().await;
+    assert_eq!(usize::try_from(entries(&ledger).await).unwrap(), RECORDS);
+    for account in accounts {
+        let rows: Vec<(String, Decimal, Decimal, i64)> = sqlx::query_as(
+            "SELECT type, amount, balance_after, account_seq FROM transactions
+             WHERE account_id = $1 AND status = 'SUCCESS' ORDER BY account_seq",
+        )
+        .bind(account.as_uuid())
+        .fetch_all(&ledger)
+        .await
+        .unwrap();
+        let mut running = (Decimal::ZERO, 0);
+        for (kind, amount, balance_after, account_seq) in rows {
+            running.0 += if kind == "DEPOSIT" { amount } else { -amount };
+            running.1 += 1;
+            assert_eq!((balance_after, account_seq), running);
+            assert!(balance_after >= Decimal::ZERO);
+        }
+        assert_eq!(held(&ledger, account).await, running);
+    }
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use contract::{AccountId, Amount, Balance, Command, Currency, Kind, Outcome, Reason, RecordId};
+use rust_decimal::Decimal;
 
 /// An account as the ledger holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Account {
 }
 
 /// The decided outcome of one record, as the ledger keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// The record.
     pub record_id: RecordId,
@@ -102,11 +103,57 @@ pub fn decide(
             currency: command.currency,
             outcome,
         };
-        decided.insert(command.record_id, entry.clone());
+        decided.insert(command.record_id, entry);
         decisions.entries.push(entry);
         decisions.answers.push(Answer::Outcome(command.record_id));
     }
     decisions
+}
+
+/// What a batch does to an account if each of its commands is of a new record
+/// and none is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forecast {
+    /// The currency of its first command.
+    pub currency: Currency,
+    /// The sum of its deposits less that of its withdrawals.
+    pub net: Decimal,
+    /// How many they are.
+    pub count: i64,
+}
+
+/// What commands would do. Whether they do is for [`decide`] to say.
+#[must_use]
+pub fn forecast(commands: &[Command]) -> BTreeMap<AccountId, Forecast> {
+    let mut forecasts = BTreeMap::new();
+    for command in commands {
+        let forecast = forecasts.entry(command.account_id).or_insert(Forecast {
+            currency: command.currency,
+            net: Decimal::ZERO,
+            count: 0,
+        });
+        match command.kind {
+            Kind::Deposit => forecast.net += command.amount.as_decimal(),
+            Kind::Withdrawal => forecast.net -= command.amount.as_decimal(),
+        }
+        forecast.count += 1;
+    }
+    forecasts
+}
+
+/// The accounts as they were before they were moved by their forecasts; `None`
+/// if one is missing or can't have been so.
+#[must_use]
+pub fn before(
+    advanced: &BTreeMap<AccountId, Account>,
+    forecasts: &BTreeMap<AccountId, Forecast>,
+) -> Option<BTreeMap<AccountId, Account>> {
+    let before = |(id, forecast): (&AccountId, &Forecast)| {
+        let Account { currency, balance, seq } = *advanced.get(id)?;
+        let balance = Balance::from_decimal(balance.as_decimal() - forecast.net, currency)?;
+        Some((*id, Account { currency, balance, seq: seq - forecast.count }))
+    };
+    forecasts.iter().map(before).collect()
 }
 
 /// Moves the money, or says why not, in the order of [`Reason`].
@@ -131,7 +178,6 @@ fn apply(account: &mut Account, command: &Command) -> Outcome {
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*};
-    use rust_decimal::Decimal;
     use time::OffsetDateTime;
     use uuid::Uuid;
 

@@ -22,7 +22,7 @@ use runtime::{
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::worker::ApplyCommands;
+use crate::{store::Ledger, worker::ApplyCommands};
 
 /// The consumers of the work queue that this service works off.
 const QUEUES: [&str; 2] = [consumers::DEPOSIT, consumers::WITHDRAWAL];
@@ -59,8 +59,9 @@ pub async fn run(
 
     // The admin port outlives the workers: it tells of the stop while it lasts.
     let mut workers = Tasks::new(stop.clone());
-    let handler = Arc::new(ApplyCommands { pool: service.pool.clone() });
     for consumer in QUEUES {
+        // One each: withdrawals are refused more often than deposits.
+        let handler = Arc::new(ApplyCommands { ledger: Ledger::new(service.pool.clone()) });
         for worker in service.workers(consumer, Need::Required, &handler)? {
             workers.spawn(consumer, worker.run(stop.clone()));
         }

@@ -6,22 +6,21 @@ use runtime::{
     publish::Outgoing,
     worker::{Delivery, Failure, Handler, Verdict},
 };
-use sqlx::PgPool;
 
-use crate::store;
+use crate::store::Ledger;
 
 /// Applies commands to the ledger.
 #[derive(Debug)]
 pub struct ApplyCommands {
-    /// The ledger.
-    pub pool: PgPool,
+    /// Where they are applied.
+    pub ledger: Ledger,
 }
 
 impl Handler for ApplyCommands {
     async fn process(&self, batch: &[Delivery]) -> Result<Vec<Verdict>, Failure> {
         let read: Vec<_> = batch.iter().map(read).collect();
         let commands: Vec<Command> = read.iter().flatten().cloned().collect();
-        let mut results = store::apply(&self.pool, &commands).await?.into_iter();
+        let mut results = self.ledger.apply(&commands).await?.into_iter();
         let mut verdicts = Vec::with_capacity(batch.len());
         for (delivery, command) in batch.iter().zip(read) {
             verdicts.push(match command {

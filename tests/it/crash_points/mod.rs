@@ -111,12 +111,12 @@ crashes! {
         ledger("worker.fetched").with(WITHDRAWALS) => Withdrawal;
     a_deposit_settles_through_a_crash_after_its_account_was_added_to_the_ledger:
         ledger("ledger.accounts-added") => Deposits(1, UnackedCommand);
-    a_deposit_settles_through_a_crash_between_its_entry_and_its_balance:
-        ledger("ledger.entries-inserted") => Deposits(1, UnackedCommand);
-    fifty_deposits_settle_through_a_crash_between_their_entries_and_the_balance:
-        ledger("ledger.entries-inserted") => Deposits(50, Depends);
-    a_deposit_settles_through_a_crash_before_the_ledgers_commit:
+    a_deposit_settles_through_a_crash_between_its_balance_and_its_entry:
         ledger("ledger.balances-written") => Deposits(1, UnackedCommand);
+    fifty_deposits_settle_through_a_crash_between_the_balance_and_their_entries:
+        ledger("ledger.balances-written") => Deposits(50, Depends);
+    a_deposit_settles_through_a_crash_before_the_ledgers_commit:
+        ledger("ledger.entries-inserted") => Deposits(1, UnackedCommand);
     a_deposit_settles_through_a_crash_after_the_ledgers_commit:
         ledger("ledger.committed") => Deposits(1, UnackedCommand);
     fifty_deposits_settle_through_a_crash_after_the_ledgers_commit:

@@ -1,0 +1,247 @@
+//! Entries: the decided outcomes, one a record, for ever.
+
+use std::collections::{BTreeSet, HashMap};
+
+use anyhow::{Context, anyhow};
+use contract::{
+    AccountId, Amount, Balance, Command, Kind, MovementResult, Outcome, Reason, RecordId,
+};
+use runtime::{copy::Rows, worker::Failure};
+use rust_decimal::Decimal;
+use sqlx::{PgConnection, types::Uuid};
+use time::OffsetDateTime;
+
+use super::accounts::currency;
+use crate::ledger::Entry;
+
+/// From this many entries on they are copied: two round trips more than an
+/// `INSERT`, and a third of its work less for each.
+const COPIED_FROM: usize = 32;
+
+/// An outcome as it stands in the ledger.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    pub(super) entry: Entry,
+    pub(super) transaction_id: i64,
+    pub(super) processed_at: OffsetDateTime,
+}
+
+impl From<&Stored> for MovementResult {
+    fn from(stored: &Stored) -> Self {
+        let Entry { record_id, account_id, kind, amount, currency, outcome } = stored.entry;
+        Self {
+            record_id,
+            transaction_id: stored.transaction_id,
+            account_id,
+            kind,
+            amount,
+            currency,
+            outcome,
+            processed_at: stored.processed_at,
+        }
+    }
+}
+
+/// Why entries could not be added: a constraint says that one is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Its record was decided by somebody else meanwhile.
+    Record,
+    /// Its number among the account's is another transaction's.
+    Number,
+}
+
+/// What is decided already of the records that these commands name.
+pub(super) async fn find_decided(
+    connection: &mut PgConnection,
+    commands: &[Command],
+) -> Result<HashMap<RecordId, Stored>, Failure> {
+    let ids: BTreeSet<Uuid> = commands.iter().map(|command| command.record_id.as_uuid()).collect();
+    let rows = sqlx::query_as!(
+        TransactionRow,
+        "SELECT id, record_id, account_id, type AS kind, amount, currency, reason, balance_after,
+                account_seq, created_at
+         FROM transactions WHERE record_id = ANY($1)",
+        &Vec::from_iter(ids)
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| Stored::try_from(row).map(|stored| (stored.entry.record_id, stored)))
+        .collect::<anyhow::Result<_>>()
+        .map_err(Failure::Other)
+}
+
+/// Adds entries, none of whose records may be decided: under the lock of their
+/// accounts it looks for them, and the constraint stands behind that. The
+/// transaction is of no use any more if one is taken.
+pub(super) async fn add_entries(
+    connection: &mut PgConnection,
+    entries: Vec<Entry>,
+) -> Result<Result<Vec<Stored>, Taken>, Failure> {
+    let added = match entries.len() {
+        0 => return Ok(Ok(Vec::new())),
+        COPIED_FROM.. => copy(connection, &entries).await,
+        _ => insert(connection, &entries).await,
+    };
+    let (transaction_ids, processed_at) = match added {
+        Ok(Some(added)) => added,
+        Ok(None) => return Ok(Err(Taken::Record)),
+        Err(error) => {
+            let constraint = error.as_database_error().and_then(|error| error.constraint());
+            return match constraint {
+                Some("transactions_record_id_key") => Ok(Err(Taken::Record)),
+                Some("transactions_account_id_account_seq_key") => Ok(Err(Taken::Number)),
+                _ => Err(error.into()),
+            };
+        }
+    };
+    if transaction_ids.len() != entries.len() {
+        let (ids, entries) = (transaction_ids.len(), entries.len());
+        return Err(Failure::Other(anyhow!("{ids} ids for {entries} transactions")));
+    }
+    let stored = entries.into_iter().zip(transaction_ids);
+    Ok(Ok(stored
+        .map(|(entry, transaction_id)| Stored { entry, transaction_id, processed_at })
+        .collect()))
+}
+
+/// Ids in the order of the entries, and the time that they all have.
+type Added = (Vec<i64>, OffsetDateTime);
+
+/// `None` if a record is decided already.
+async fn copy(connection: &mut PgConnection, entries: &[Entry]) -> sqlx::Result<Option<Added>> {
+    // COPY gives nothing back: the ids are drawn before, and now() is the transaction's.
+    let drawn = sqlx::query!(
+        r#"SELECT array_agg(nextval('transactions_id_seq')) AS "ids!", now() AS "now!",
+                  EXISTS (SELECT FROM transactions WHERE record_id = ANY($2)) AS "decided!"
+           FROM generate_series(1, $1::bigint)"#,
+        i64::try_from(entries.len()).map_err(|error| sqlx::Error::Encode(error.into()))?,
+        &entries.iter().map(|it| it.record_id.as_uuid()).collect::<Vec<_>>(),
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if drawn.decided {
+        return Ok(None);
+    }
+    let mut rows = Rows::of(10);
+    for (entry, id) in entries.iter().zip(&drawn.ids) {
+        let applied = applied(entry.outcome);
+        rows.row()
+            .put(id)?
+            .put(entry.record_id.as_uuid())?
+            .put(entry.account_id.as_uuid())?
+            .put(entry.kind.as_str())?
+            .put(entry.amount.as_decimal())?
+            .put(entry.currency.code())?
+            .put(status(entry.outcome))?
+            .put(reason(entry.outcome))?
+            .put(applied.map(|(balance, _)| balance))?
+            .put(applied.map(|(_, seq)| seq))?;
+    }
+    rows.copy(
+        connection,
+        "COPY transactions (id, record_id, account_id, type, amount, currency, status, reason,
+                            balance_after, account_seq)
+         FROM STDIN (FORMAT binary)",
+    )
+    .await?;
+    Ok(Some((drawn.ids, drawn.now)))
+}
+
+/// As [`copy`].
+#[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
+async fn insert(connection: &mut PgConnection, entries: &[Entry]) -> sqlx::Result<Option<Added>> {
+    let applied = || entries.iter().map(|entry| applied(entry.outcome));
+    let rows = sqlx::query!(
+        "INSERT INTO transactions
+             (record_id, account_id, type, amount, currency, status, reason, balance_after, account_seq)
+         SELECT new.* FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[], $5::text[],
+                                  $6::text[], $7::text[], $8::numeric[], $9::bigint[])
+             AS new (record_id, account_id, type, amount, currency, status, reason, balance_after,
+                     account_seq)
+         WHERE NOT EXISTS (SELECT FROM transactions t WHERE t.record_id = new.record_id)
+         RETURNING id, record_id, created_at",
+        &entries.iter().map(|it| it.record_id.as_uuid()).collect::<Vec<_>>(),
+        &entries.iter().map(|it| it.account_id.as_uuid()).collect::<Vec<_>>(),
+        &entries.iter().map(|it| it.kind.as_str()).collect::<Vec<_>>() as &[&str],
+        &entries.iter().map(|it| it.amount.as_decimal()).collect::<Vec<_>>(),
+        &entries.iter().map(|it| it.currency.code()).collect::<Vec<_>>() as &[&str],
+        &entries.iter().map(|it| status(it.outcome)).collect::<Vec<_>>() as &[&str],
+        &entries.iter().map(|it| reason(it.outcome)).collect::<Vec<_>>() as &[Option<&str>],
+        &applied().map(|it| it.map(|(balance, _)| balance)).collect::<Vec<_>>()
+            as &[Option<Decimal>],
+        &applied().map(|it| it.map(|(_, seq)| seq)).collect::<Vec<_>>() as &[Option<i64>],
+    )
+    .fetch_all(connection)
+    .await?;
+    let created_at = rows.first().map(|row| row.created_at);
+    let ids: HashMap<_, _> = rows.into_iter().map(|row| (row.record_id, row.id)).collect();
+    let ids = entries.iter().map(|entry| ids.get(&entry.record_id.as_uuid()).copied());
+    Ok(ids.collect::<Option<_>>().zip(created_at))
+}
+
+const fn status(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Applied { .. } => "SUCCESS",
+        Outcome::Refused(_) => "FAILED",
+    }
+}
+
+const fn reason(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Applied { .. } => None,
+        Outcome::Refused(reason) => Some(reason.as_str()),
+    }
+}
+
+const fn applied(outcome: Outcome) -> Option<(Decimal, i64)> {
+    match outcome {
+        Outcome::Applied { balance_after, account_seq } => {
+            Some((balance_after.as_decimal(), account_seq))
+        }
+        Outcome::Refused(_) => None,
+    }
+}
+
+struct TransactionRow {
+    id: i64,
+    record_id: Uuid,
+    account_id: Uuid,
+    kind: String,
+    amount: Decimal,
+    currency: String,
+    reason: Option<String>,
+    balance_after: Option<Decimal>,
+    account_seq: Option<i64>,
+    created_at: OffsetDateTime,
+}
+
+impl TryFrom<TransactionRow> for Stored {
+    type Error = anyhow::Error;
+
+    fn try_from(row: TransactionRow) -> anyhow::Result<Self> {
+        let odd = || format!("transaction {} can't be read", row.id);
+        let currency = currency(&row.currency)?;
+        let outcome = match (&row.reason, row.balance_after, row.account_seq) {
+            (None, Some(balance), Some(account_seq)) => Outcome::Applied {
+                balance_after: Balance::from_decimal(balance, currency).with_context(odd)?,
+                account_seq,
+            },
+            (Some(name), None, None) => Outcome::Refused(Reason::parse(name).with_context(odd)?),
+            _ => return Err(anyhow!(odd())),
+        };
+        Ok(Self {
+            entry: Entry {
+                record_id: RecordId::from_uuid(row.record_id),
+                account_id: AccountId::from_uuid(row.account_id),
+                kind: Kind::parse(&row.kind).with_context(odd)?,
+                amount: Amount::from_decimal(row.amount, currency).with_context(odd)?,
+                currency,
+                outcome,
+            },
+            transaction_id: row.id,
+            processed_at: row.created_at,
+        })
+    }
+}
