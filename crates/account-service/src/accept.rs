@@ -1,34 +1,25 @@
-//! Accepts records in groups (group commit): whoever asks while a group is
-//! being written shares the next one, with one statement and one commit for
-//! all. Nobody waits for others to come: alone, a record is a group of one.
-//!
-//! Committed: accepted. The commands go out after that.
+//! Accepts records in groups (group commit): one statement and one commit for
+//! all that were asked for while the group before was written. Committed:
+//! accepted. The commands go out after that.
 
 use std::{slice, sync::Arc, time::Duration};
 
 use runtime::{crash, postgres::is_transient, trace::Trace};
 use sqlx::PgPool;
-use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::{
     dispatch::Dispatch,
+    group::{self, Asked, Asking, Waiting},
     record::NewRecord,
     store::{self, Accepted},
 };
 
-/// Records that wait to be written; who brings more waits to bring them.
-const CAPACITY: usize = 10_000;
-/// Records in a group at most.
-const GROUP: usize = 1000;
 /// From so many records on a group is copied. A key that is taken makes that
 /// fail, all of it.
 const COPIED: usize = 8;
 /// After that, so many groups are inserted: clients that send requests again
 /// rarely do it once.
 const CAREFUL: u32 = 100;
-/// Groups that are written at the same time: while one is being committed, the
-/// next is on its way.
-const WRITERS: usize = 1;
 /// Longer than any statement may take: a database that is no more would be
 /// waited for for ever.
 const LONGEST_WRITE: Duration = Duration::from_secs(15);
@@ -36,36 +27,27 @@ const LONGEST_WRITE: Duration = Duration::from_secs(15);
 /// What became of a record, or why nobody knows.
 type Outcome = Result<Accepted, Arc<sqlx::Error>>;
 
+type Request = (NewRecord, Trace);
+
 /// Where records are accepted.
-#[derive(Debug, Clone)]
-pub struct Acceptance(mpsc::Sender<Request>);
-
 #[derive(Debug)]
-struct Request {
-    record: NewRecord,
-    waiting: Waiting,
-}
+pub struct Acceptance(Asking<Request, Outcome>);
 
+/// Writes the records that come to an [`Acceptance`], one group at a time.
 #[derive(Debug)]
-struct Waiting {
-    trace: Trace,
-    answer: oneshot::Sender<Outcome>,
-}
-
-/// Writes the records that come to an [`Acceptance`].
-#[derive(Debug, Clone)]
 pub struct Writer {
-    requests: Arc<Mutex<mpsc::Receiver<Request>>>,
+    asked: Asked<Request, Outcome>,
     pool: PgPool,
     dispatch: Dispatch,
+    /// Groups that are not to be copied.
+    careful: u32,
 }
 
 /// Makes both ends.
 #[must_use]
 pub fn channel(pool: PgPool, dispatch: Dispatch) -> (Acceptance, Writer) {
-    let (sender, receiver) = mpsc::channel(CAPACITY);
-    let requests = Arc::new(Mutex::new(receiver));
-    (Acceptance(sender), Writer { requests, pool, dispatch })
+    let (asking, asked) = group::channel();
+    (Acceptance(asking), Writer { asked, pool, dispatch, careful: 0 })
 }
 
 impl Acceptance {
@@ -75,89 +57,70 @@ impl Acceptance {
     /// The database's. After an error, or when this is dropped before it
     /// returned, the record may be stored all the same: the same key finds it.
     pub async fn accept(&self, record: NewRecord, trace: Trace) -> Outcome {
-        let gone = || Arc::new(sqlx::Error::WorkerCrashed);
-        let (answer, answered) = oneshot::channel();
-        let request = Request { record, waiting: Waiting { trace, answer } };
-        self.0.send(request).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        let answer = self.0.ask((record, trace)).await;
+        answer.unwrap_or_else(|| Err(Arc::new(sqlx::Error::WorkerCrashed)))
     }
 }
 
 impl Writer {
-    /// Writes until every [`Acceptance`] is gone and all was written.
-    pub async fn run(self) {
-        futures::future::join_all((0..WRITERS).map(|_| self.clone().write_groups())).await;
-    }
-
-    async fn write_groups(self) {
-        let mut requests = Vec::with_capacity(GROUP);
-        let mut careful = 0;
-        while self.requests.lock().await.recv_many(&mut requests, GROUP).await > 0 {
-            // Who has gone meanwhile was told nothing: nothing is stored.
-            let (records, waiting): (Vec<_>, Vec<_>) = requests
-                .drain(..)
-                .filter(|request| !request.waiting.answer.is_closed())
-                .map(|request| (request.record, request.waiting))
-                .unzip();
-            if !records.is_empty() {
-                self.write(&records, waiting, &mut careful).await;
-            }
-        }
-    }
-
-    /// Writes a group; its records one by one if that fails by one of them.
-    async fn write(&self, records: &[NewRecord], waiting: Vec<Waiting>, careful: &mut u32) {
-        match self.store(records, careful).await {
-            Err(error) if records.len() > 1 && !is_transient(&error) => {
-                tracing::warn!(%error, records = records.len(), "a group failed; taking its records one by one");
-                for (record, waiting) in records.iter().zip(waiting) {
-                    let stored = self.store(slice::from_ref(record), careful).await;
-                    self.answer(vec![waiting], stored);
+    /// Writes until the [`Acceptance`] is gone and all was written.
+    pub async fn run(mut self) {
+        while let Some((requests, waiting)) = self.asked.next().await {
+            let (records, traces): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+            match self.store(&records).await {
+                Err(error) if records.len() > 1 && !is_transient(&error) => {
+                    tracing::warn!(%error, records = records.len(), "a group failed; taking its records one by one");
+                    for ((record, trace), waiting) in records.iter().zip(traces).zip(waiting) {
+                        let stored = self.store(slice::from_ref(record)).await;
+                        self.answer(stored, &[trace], vec![waiting]);
+                    }
                 }
+                stored => self.answer(stored, &traces, waiting),
             }
-            stored => self.answer(waiting, stored),
         }
     }
 
-    /// Stores a group in the way that costs least; `careful` counts down to
-    /// when it may be copied again.
-    async fn store(&self, records: &[NewRecord], careful: &mut u32) -> sqlx::Result<Vec<Accepted>> {
+    /// Stores a group in the way that costs least.
+    async fn store(&mut self, records: &[NewRecord]) -> sqlx::Result<Vec<Accepted>> {
         let stored = tokio::time::timeout(LONGEST_WRITE, async {
-            if records.len() >= COPIED && *careful == 0 {
+            if records.len() >= COPIED && self.careful == 0 {
                 if let Some(accepted) = store::accept_all(&self.pool, records).await? {
                     return Ok(accepted);
                 }
-                *careful = CAREFUL;
+                self.careful = CAREFUL;
             }
-            *careful = careful.saturating_sub(1);
+            self.careful = self.careful.saturating_sub(1);
             store::accept(&self.pool, records).await
         });
         stored.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// Sends the commands of new records on their way, and tells who waits.
-    fn answer(&self, waiting: Vec<Waiting>, stored: sqlx::Result<Vec<Accepted>>) {
+    fn answer(
+        &self,
+        stored: sqlx::Result<Vec<Accepted>>,
+        traces: &[Trace],
+        waiting: Vec<Waiting<Outcome>>,
+    ) {
         let accepted = match stored {
             Ok(accepted) => accepted,
             Err(error) => {
                 let error = Arc::new(error);
-                for waiting in waiting {
-                    let _ = waiting.answer.send(Err(Arc::clone(&error)));
-                }
+                waiting.into_iter().for_each(|it| it.answer(Err(Arc::clone(&error))));
                 return;
             }
         };
         crash::point("accept.committed", &accepted);
-        for (accepted, waiting) in accepted.iter().zip(&waiting) {
+        for (accepted, trace) in accepted.iter().zip(traces) {
             if let Accepted::New(record) = accepted {
-                self.dispatch.send(&record.command(), waiting.trace.clone());
+                self.dispatch.send(&record.command(), trace.clone());
                 metrics::counter!("passbook_records_accepted_total", "type" => record.kind.as_str())
                     .increment(1);
             }
         }
         crash::point("accept.dispatched", &accepted);
         for (accepted, waiting) in accepted.into_iter().zip(waiting) {
-            let _ = waiting.answer.send(Ok(accepted));
+            waiting.answer(Ok(accepted));
         }
     }
 }

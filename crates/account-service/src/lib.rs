@@ -7,7 +7,9 @@
 
 pub mod accept;
 pub mod dispatch;
+pub mod group;
 pub mod http;
+pub mod known;
 pub mod record;
 pub mod redrive;
 pub mod results;
@@ -28,7 +30,7 @@ use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    http::{Api, Auth, KnownAccounts},
+    http::{Api, Auth},
     redrive::Redrive,
     results::SettleRecords,
     settled::Settled,
@@ -89,8 +91,6 @@ impl Config {
     }
 }
 
-/// Accounts that are remembered at most, some 150 bytes each.
-const KNOWN_ACCOUNTS: usize = 50_000;
 /// For what is in hand when the service ends by an error.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
 
@@ -145,12 +145,14 @@ pub async fn run(
     }
 
     let (acceptance, writer) = accept::channel(pool.clone(), dispatch);
+    let (known, lookup) = known::channel();
+    let looking = lookup.run(pool.clone());
     let api = Api {
         pool,
         acceptance,
         settled,
         auth,
-        known_accounts: KnownAccounts::new(KNOWN_ACCOUNTS),
+        known,
         longest_wait: config.longest_wait,
         permits: Semaphore::new(usize::try_from(config.most_requests)?),
         draining: stop.clone(),
@@ -159,7 +161,7 @@ pub async fn run(
         runtime::http::serve(listeners.api, http::router(api), stop, config.drain_delay, grace);
     // Each ends by itself when nobody brings it anything any more: the API, then the writer.
     let sending = commands.run(client, jetstream, config.redrive_after);
-    let mut sending = tokio::spawn(async { tokio::join!(writer.run(), sending) });
+    let mut sending = tokio::spawn(async { tokio::join!(looking, writer.run(), sending) });
     let served = tokio::select! {
         served = serving => served,
         early = service.tasks.watch(std::future::pending()) => early.map(|()| grace),

@@ -82,19 +82,15 @@ pub(super) async fn show(
 }
 
 /// The currency of the account that a path names, if the caller may use it.
-/// An account's owner and currency never change, so they are remembered.
 pub(super) async fn currency_of(
     api: &Api,
     caller: &Caller,
     id: AccountId,
 ) -> Result<Currency, Problem> {
-    if let Some((owner, currency)) = api.known_accounts.get(&id) {
-        caller.may_use_account_of(&owner)?;
-        return Ok(currency);
-    }
-    let account = usable(api, caller, id).await?;
-    api.known_accounts.insert(id, (account.owner, account.currency));
-    Ok(account.currency)
+    let found = ask(api.known.find(id)).await?;
+    let (owner, currency) = found.ok_or_else(|| account_not_found(id))?;
+    caller.may_use_account_of(&owner)?;
+    Ok(currency)
 }
 
 /// The account that a path names, if the caller may use it.

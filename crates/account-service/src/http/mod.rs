@@ -21,8 +21,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use contract::{AccountId, Currency, UserId};
-use quick_cache::sync::Cache;
 use runtime::{problem::UNAVAILABLE, trace::Trace};
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
@@ -31,10 +29,7 @@ use tracing::Instrument;
 
 pub use auth::Auth;
 
-use crate::{accept::Acceptance, settled::Settled};
-
-/// What never changes about an account: its owner and its currency.
-pub type KnownAccounts = Cache<AccountId, (UserId, Currency)>;
+use crate::{accept::Acceptance, known::Known, settled::Settled};
 
 /// What every handler works with.
 #[derive(Debug)]
@@ -47,8 +42,8 @@ pub struct Api {
     pub settled: Settled,
     /// Who may do what.
     pub auth: Auth,
-    /// Accounts that were looked up before.
-    pub known_accounts: KnownAccounts,
+    /// The accounts that there are.
+    pub known: Known,
     /// The longest a client may wait for its record.
     pub longest_wait: Duration,
     /// Requests that may be worked on at the same time.

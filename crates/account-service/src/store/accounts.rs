@@ -1,5 +1,7 @@
 //! Accounts and their projected balances.
 
+use std::collections::HashMap;
+
 use contract::{AccountId, Balance, Currency, UserId};
 use rust_decimal::Decimal;
 use sqlx::{PgExecutor, types::Uuid};
@@ -99,4 +101,29 @@ pub async fn find_account(
     .await?
     .map(Account::try_from)
     .transpose()
+}
+
+/// The owners and currencies of those of these accounts that exist.
+///
+/// # Errors
+/// The database's.
+pub async fn owners(
+    database: impl PgExecutor<'_>,
+    ids: &[AccountId],
+) -> sqlx::Result<HashMap<AccountId, (UserId, Currency)>> {
+    let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
+    let rows = sqlx::query!(
+        "SELECT account_id, owner_id, currency FROM accounts WHERE account_id = ANY($1)",
+        &ids
+    )
+    .fetch_all(database)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let odd = || unreadable(&format!("account {}", row.account_id));
+            let currency = Currency::parse(&row.currency).map_err(|_| odd())?;
+            let owner = row.owner_id.try_into().map_err(|_| odd())?;
+            Ok((AccountId::from_uuid(row.account_id), (owner, currency)))
+        })
+        .collect()
 }

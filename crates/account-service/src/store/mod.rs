@@ -7,7 +7,7 @@ mod records;
 mod settling;
 
 pub use accepting::{Accepted, accept, accept_all};
-pub use accounts::{Account, find_account, open_account};
+pub use accounts::{Account, find_account, open_account, owners};
 pub use pending::{Pending, claim_for_redrive, find_pending};
 pub use records::{find_record, list_records};
 pub use settling::{Settling, settle, settled_among};
