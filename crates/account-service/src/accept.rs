@@ -14,12 +14,6 @@ use crate::{
     store::{self, Accepted},
 };
 
-/// From so many records on a group is copied. A key that is taken makes that
-/// fail, all of it.
-const COPIED: usize = 8;
-/// After that, so many groups are inserted: clients that send requests again
-/// rarely do it once.
-const CAREFUL: u32 = 100;
 /// Longer than any statement may take: a database that is no more would be
 /// waited for for ever.
 const LONGEST_WRITE: Duration = Duration::from_secs(15);
@@ -39,15 +33,13 @@ pub struct Writer {
     asked: Asked<Request, Outcome>,
     pool: PgPool,
     dispatch: Dispatch,
-    /// Groups that are not to be copied.
-    careful: u32,
 }
 
 /// Makes both ends.
 #[must_use]
 pub fn channel(pool: PgPool, dispatch: Dispatch) -> (Acceptance, Writer) {
     let (asking, asked) = group::channel();
-    (Acceptance(asking), Writer { asked, pool, dispatch, careful: 0 })
+    (Acceptance(asking), Writer { asked, pool, dispatch })
 }
 
 impl Acceptance {
@@ -80,18 +72,8 @@ impl Writer {
         }
     }
 
-    /// Stores a group in the way that costs least.
-    async fn store(&mut self, records: &[NewRecord]) -> sqlx::Result<Vec<Accepted>> {
-        let stored = tokio::time::timeout(LONGEST_WRITE, async {
-            if records.len() >= COPIED && self.careful == 0 {
-                if let Some(accepted) = store::accept_all(&self.pool, records).await? {
-                    return Ok(accepted);
-                }
-                self.careful = CAREFUL;
-            }
-            self.careful = self.careful.saturating_sub(1);
-            store::accept(&self.pool, records).await
-        });
+    async fn store(&self, records: &[NewRecord]) -> sqlx::Result<Vec<Accepted>> {
+        let stored = tokio::time::timeout(LONGEST_WRITE, store::accept(&self.pool, records));
         stored.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 

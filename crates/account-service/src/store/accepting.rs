@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use contract::{AccountId, RecordId};
-use runtime::copy::{Rows, Undisturbed};
-use sqlx::PgPool;
+use rust_decimal::Decimal;
+use sqlx::{PgPool, types::Uuid};
 use time::OffsetDateTime;
 
 use super::records::RecordRow;
@@ -21,48 +21,6 @@ pub enum Accepted {
     KeyReused,
 }
 
-/// Stores records, all of them or, if a key is taken, none. Committed when this
-/// returns. For many at a time this takes the database half the work that
-/// [`accept`] does; for a few, more.
-///
-/// # Errors
-/// As [`accept`].
-pub async fn accept_all(pool: &PgPool, new: &[NewRecord]) -> sqlx::Result<Option<Vec<Accepted>>> {
-    let now = now();
-    let mut rows = Rows::of(10);
-    for record in in_order(new) {
-        rows.row()
-            .put(record.id.as_uuid())?
-            .put(record.account_id.as_uuid())?
-            .put(record.key.as_str())?
-            .put(record.request_hash().as_slice())?
-            .put(record.user_id.as_str())?
-            .put(record.kind.as_str())?
-            .put(record.amount.as_decimal())?
-            .put(record.currency.code())?
-            .put(now)?
-            .put(now)?;
-    }
-    let mut connection = Undisturbed::acquire(pool).await?;
-    let copied = rows.copy(
-        &mut connection,
-        "COPY transaction_records (id, account_id, idempotency_key, request_hash, user_id, type,
-                                   amount, currency, created_at, updated_at)
-         FROM STDIN (FORMAT binary)",
-    );
-    match copied.await {
-        Ok(_) => {
-            connection.keep();
-            Ok(Some(new.iter().map(|record| Accepted::New(record.pending(now))).collect()))
-        }
-        Err(sqlx::Error::Database(error)) if error.constraint() == Some(KEYS) => {
-            connection.keep();
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
 /// The constraint that a key is taken once in an account.
 const KEYS: &str = "transaction_records_account_id_idempotency_key_key";
 
@@ -71,14 +29,6 @@ const KEYS: &str = "transaction_records_account_id_idempotency_key_key";
 fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
     now.replace_microsecond(now.microsecond()).unwrap_or(now)
-}
-
-/// In the order of their keys: replicas that take the same ones wait for each
-/// other instead of deadlocking.
-fn in_order(new: &[NewRecord]) -> Vec<&NewRecord> {
-    let mut new: Vec<_> = new.iter().collect();
-    new.sort_unstable_by_key(|record| (record.account_id, record.key.as_str()));
-    new
 }
 
 /// Stores records, each unless its key is taken. Committed when this returns.
@@ -110,17 +60,64 @@ pub async fn accept(pool: &PgPool, new: &[NewRecord]) -> sqlx::Result<Vec<Accept
     new.iter().map(outcome).collect()
 }
 
-/// Gives those that were not stored before.
+/// Gives those whose keys were free.
 async fn insert(
     pool: &PgPool,
     new: &[NewRecord],
     now: OffsetDateTime,
 ) -> sqlx::Result<HashSet<RecordId>> {
-    let new = in_order(new);
-    let column = |text: fn(&NewRecord) -> &str| {
-        new.iter().map(|record| text(record).to_owned()).collect::<Vec<_>>()
+    let columns = Columns::of(new);
+    let stored = match insert_free(pool, &columns, now).await {
+        // Two at a time brought the same key.
+        Err(sqlx::Error::Database(error)) if error.constraint() == Some(KEYS) => {
+            insert_contested(pool, &columns, now).await?
+        }
+        stored => stored?,
     };
-    let stored = sqlx::query_scalar!(
+    Ok(stored.into_iter().map(RecordId::from_uuid).collect())
+}
+
+/// The usual way: leaves out keys that are taken, and fails if one is taken
+/// meanwhile. `ON CONFLICT` would cost the database half as much again.
+async fn insert_free(
+    pool: &PgPool,
+    new: &Columns<'_>,
+    now: OffsetDateTime,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "INSERT INTO transaction_records
+             (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
+              created_at, updated_at)
+         SELECT new.*, $9, $9
+         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[], $6::text[],
+                     $7::numeric[], $8::text[])
+             AS new (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency)
+         WHERE NOT EXISTS (
+             SELECT FROM transaction_records AS taken
+             WHERE taken.account_id = new.account_id
+                   AND taken.idempotency_key = new.idempotency_key)
+         RETURNING id",
+        &new.ids,
+        &new.account_ids,
+        &new.keys as &[&str],
+        &new.hashes,
+        &new.user_ids as &[&str],
+        &new.kinds as &[&str],
+        &new.amounts,
+        &new.currencies as &[&str],
+        now,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// The same, whoever else brings the same keys.
+async fn insert_contested(
+    pool: &PgPool,
+    new: &Columns<'_>,
+    now: OffsetDateTime,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
         "INSERT INTO transaction_records
              (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
               created_at, updated_at)
@@ -128,19 +125,49 @@ async fn insert(
                                       $6::text[], $7::numeric[], $8::text[])
          ON CONFLICT (account_id, idempotency_key) DO NOTHING
          RETURNING id",
-        &new.iter().map(|it| it.id.as_uuid()).collect::<Vec<_>>(),
-        &new.iter().map(|it| it.account_id.as_uuid()).collect::<Vec<_>>(),
-        &column(|it| it.key.as_str()),
-        &new.iter().map(|it| it.request_hash().to_vec()).collect::<Vec<_>>(),
-        &column(|it| it.user_id.as_str()),
-        &column(|it| it.kind.as_str()),
-        &new.iter().map(|it| it.amount.as_decimal()).collect::<Vec<_>>(),
-        &column(|it| it.currency.code()),
+        &new.ids,
+        &new.account_ids,
+        &new.keys as &[&str],
+        &new.hashes,
+        &new.user_ids as &[&str],
+        &new.kinds as &[&str],
+        &new.amounts,
+        &new.currencies as &[&str],
         now,
     )
     .fetch_all(pool)
-    .await?;
-    Ok(stored.into_iter().map(RecordId::from_uuid).collect())
+    .await
+}
+
+/// New records as a statement takes them.
+struct Columns<'a> {
+    ids: Vec<Uuid>,
+    account_ids: Vec<Uuid>,
+    keys: Vec<&'a str>,
+    hashes: Vec<Vec<u8>>,
+    user_ids: Vec<&'a str>,
+    kinds: Vec<&'a str>,
+    amounts: Vec<Decimal>,
+    currencies: Vec<&'a str>,
+}
+
+impl<'a> Columns<'a> {
+    /// In the order of their keys: replicas that take the same ones wait for
+    /// each other instead of deadlocking.
+    fn of(new: &'a [NewRecord]) -> Self {
+        let mut new: Vec<_> = new.iter().collect();
+        new.sort_unstable_by_key(|record| (record.account_id, record.key.as_str()));
+        Self {
+            ids: new.iter().map(|it| it.id.as_uuid()).collect(),
+            account_ids: new.iter().map(|it| it.account_id.as_uuid()).collect(),
+            keys: new.iter().map(|it| it.key.as_str()).collect(),
+            hashes: new.iter().map(|it| it.request_hash().to_vec()).collect(),
+            user_ids: new.iter().map(|it| it.user_id.as_str()).collect(),
+            kinds: new.iter().map(|it| it.kind.as_str()).collect(),
+            amounts: new.iter().map(|it| it.amount.as_decimal()).collect(),
+            currencies: new.iter().map(|it| it.currency.code()).collect(),
+        }
+    }
 }
 
 /// The records under these accounts' keys, with the hashes of their requests.

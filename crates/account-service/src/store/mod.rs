@@ -6,7 +6,7 @@ mod pending;
 mod records;
 mod settling;
 
-pub use accepting::{Accepted, accept, accept_all};
+pub use accepting::{Accepted, accept};
 pub use accounts::{Account, find_account, open_account, owners};
 pub use pending::{Pending, claim_for_redrive, find_pending};
 pub use records::{find_record, list_records};
