@@ -86,7 +86,7 @@ pub async fn run(
             _ = look.tick() => seen(progress(counters.settled().await?)),
         }
     }
-    let answered = begun.elapsed();
+    let (answered, processor) = (begun.elapsed(), processor_time().saturating_sub(processor));
     let accepted = shared.tally().accepted;
     let (mut last, mut changed) = (0, Instant::now());
     let (books, settled) = loop {
@@ -106,8 +106,7 @@ pub async fn run(
         }
         tokio::time::sleep(LAST_LOOKS).await;
     };
-    let took = Took { answered, settled, processor: processor_time().saturating_sub(processor) };
-    Ok(Report::new(&shared.tally(), books, took))
+    Ok(Report::new(&shared.tally(), books, Took { answered, settled, processor }))
 }
 
 /// So many connections, to each replica in turn.

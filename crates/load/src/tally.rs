@@ -11,6 +11,8 @@ use crate::{Shape, connection::Received};
 const SAMPLES: usize = 5;
 /// Of each, so many bytes.
 const SAMPLE_BYTES: usize = 300;
+/// What takes longer counts as this long.
+const LONGEST_MICROS: u64 = 600_000_000;
 /// Counted under this status: no answer came at all.
 const NO_ANSWER: u16 = 0;
 
@@ -34,7 +36,7 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
-            latency: Histogram::new(3)?,
+            latency: Histogram::new_with_max(LONGEST_MICROS, 3)?,
             requests: 0,
             statuses: BTreeMap::new(),
             accepted: 0,
@@ -118,6 +120,6 @@ mod tests {
         assert_eq!(tally.statuses, BTreeMap::from([(200, 2), (202, 1), (503, 2)]));
         assert_eq!(tally.samples.len(), 2);
         assert_eq!(tally.samples[0], "503 too much");
-        assert_eq!(tally.latency.len(), 3);
+        assert_eq!((tally.latency.len(), tally.latency.max()), (3, 1000));
     }
 }
