@@ -7,9 +7,12 @@
 //! compared is measured in turn. Each scenario has a stack of its own, and ends
 //! with `passbook verify`: a fast wrong answer is none.
 
+mod books;
+mod fill;
 mod machine;
 mod pgbench;
 mod plot;
+mod processes;
 mod report;
 mod runs;
 mod scenarios;

@@ -110,7 +110,7 @@ mod tests {
         let said = "number of failed transactions: 0 (0.000%)\nlatency average = 0.524 ms\n\
                     initial connection time = 2.0 ms\n\
                     tps = 3921.123456 (without initial connection time)\n";
-        assert_eq!(read(said), Some(Said { tps: 3921.123_456, latency: 0.524 }));
+        assert_eq!(read(said), Some(Said { tps: 3_921.123_456, latency: 0.524 }));
         assert_eq!(read("pgbench: error"), None);
     }
 

@@ -102,10 +102,9 @@ fn markdown(table: &Table) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Machine;
 
     fn section(scenario: Scenario, measured: f64) -> Section {
-        let mut section = Section::new(scenario.name(), "T", "A", false, Machine::default());
+        let mut section = Section::new(scenario.name(), "T", "A", false);
         section.goals.push(Goal::new("g", Bound::AtLeast(3.0), "×", measured));
         section.table(&["a", "b"], vec![vec!["1".into(), "2".into()]]);
         section

@@ -76,13 +76,13 @@ impl Goal {
 }
 
 impl Section {
-    pub(crate) fn new(name: &str, title: &str, about: &str, quick: bool, machine: Machine) -> Self {
+    pub(crate) fn new(name: &str, title: &str, about: &str, quick: bool) -> Self {
         Self {
             name: name.to_owned(),
             title: title.to_owned(),
             about: about.to_owned(),
             quick,
-            machine,
+            machine: Machine::default(),
             figures: BTreeMap::new(),
             tables: Vec::new(),
             plots: Vec::new(),
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn ratios_are_of_medians() {
-        let mut section = Section::new("", "", "", true, Machine::default());
+        let mut section = Section::new("", "", "", true);
         for (name, figure) in [("a", 1.0), ("a", 30.0), ("a", 20.0), ("b", 10.0)] {
             section.note(name, figure);
         }

@@ -29,5 +29,5 @@ pub use latency::Latency;
 pub use plan::{Answer, Choice, Mix, Pace, Plan, Shape};
 pub use report::Report;
 pub use run::{Progress, run};
-pub use settled::{Books, books_since};
+pub use settled::{Books, Counters, books_since};
 pub use target::Target;

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Between looks at the counters while requests are sent.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(250);
 /// Between looks once the last answer is here: how exact the end is.
 const LAST_LOOKS: Duration = Duration::from_millis(10);
 /// With nothing settled for so long, nothing will be. A redrive that has come

@@ -16,14 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Looks at the counters.
 #[derive(Debug)]
-pub(crate) struct Counters {
+pub struct Counters {
     admins: Vec<Connection>,
     at_start: u64,
 }
 
 impl Counters {
     /// Counts from now on.
-    pub(crate) async fn begin(target: &Target) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When a replica does not tell.
+    pub async fn begin(target: &Target) -> Result<Self> {
         let mut admins = Vec::new();
         for address in &target.admins {
             admins.push(Connection::open(*address).await.context("an admin port")?);
@@ -37,7 +40,7 @@ impl Counters {
     ///
     /// # Errors
     /// When a replica does not tell, or was started again and forgot.
-    pub(crate) async fn settled(&mut self) -> Result<u64> {
+    pub async fn settled(&mut self) -> Result<u64> {
         let mut sum = 0;
         for admin in &mut self.admins {
             let asked = tokio::time::timeout(PATIENCE, admin.exchange(METRICS)).await;

@@ -41,8 +41,8 @@ pub(super) async fn warm_up(bench: &Bench, stack: &Stack, accounts: &[String]) -
 
 pub(super) async fn run(bench: &Bench) -> Result<Section> {
     let stack = Stack::start(bench, Settings::default()).await?;
-    let mut section =
-        Section::new("end-to-end", "End to end", ABOUT, bench.quick, stack.machine.clone());
+    let mut section = Section::new("end-to-end", "End to end", ABOUT, bench.quick);
+    section.machine = stack.machine.clone();
     let pgbench = Pgbench::prepare(&stack.file).await?;
     let accounts = load::open_accounts(&stack.target, ACCOUNTS, false).await?;
     warm_up(bench, &stack, &accounts).await?;
