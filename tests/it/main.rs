@@ -13,6 +13,7 @@ mod doctor;
 mod faults;
 mod graceful_stop;
 mod idempotency;
+mod load;
 mod messages;
 mod redrive;
 mod streams;

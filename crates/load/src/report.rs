@@ -10,6 +10,9 @@ use crate::{Books, Latency, tally::Tally};
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
+    /// What the idempotency keys of its movements begin with: they can be
+    /// found in the database by that.
+    pub keys: String,
     /// Requests that were answered, or got no answer.
     pub requests: u64,
     /// Movements whose acceptance was answered.
@@ -52,10 +55,11 @@ pub(crate) struct Took {
 }
 
 impl Report {
-    pub(crate) fn new(tally: &Tally, books: Books, took: Took) -> Self {
+    pub(crate) fn new(keys: &str, tally: &Tally, books: Books, took: Took) -> Self {
         let settled = books.records.saturating_sub(books.pending);
         let per_second = |count, time: Duration| number(count) / time.as_secs_f64().max(1e-9);
         Self {
+            keys: keys.to_owned(),
             requests: tally.requests,
             accepted: tally.accepted,
             told: tally.told,

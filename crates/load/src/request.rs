@@ -17,6 +17,8 @@ const TOO_MUCH: &str = "900000000000000000";
 /// Writes requests, with what all of them have in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Requests {
+    /// What the keys of all of them begin with.
+    pub(crate) keys: String,
     headers: String,
     prefer: &'static str,
 }
@@ -31,19 +33,19 @@ impl Requests {
             Answer::Accepted => "",
             Answer::Settled => "prefer: wait=10\r\n",
         };
-        Self { headers, prefer }
+        Self { keys: format!("load-{:08x}-", rand::random::<u32>()), headers, prefer }
     }
 
     /// One deposit or withdrawal, under a key of its own.
     pub(crate) fn movement(&self, into: &mut Vec<u8>, movement: Movement<'_>) {
-        let Self { headers, prefer } = self;
+        let Self { headers, prefer, .. } = self;
         let Movement { account, direction } = movement;
         let (resource, amount) = match direction {
             Direction::In => ("deposits", DEPOSIT),
             Direction::Out => ("withdrawals", WITHDRAWAL),
             Direction::TooMuch => ("withdrawals", TOO_MUCH),
         };
-        let (key, length) = (key(), amount.len() + r#"{"amount":""}"#.len());
+        let (key, length) = (self.key(), amount.len() + r#"{"amount":""}"#.len());
         into.clear();
         write(
             into,
@@ -68,7 +70,7 @@ impl Requests {
                 Direction::Out => ("WITHDRAWAL", WITHDRAWAL),
                 Direction::TooMuch => ("WITHDRAWAL", TOO_MUCH),
             };
-            let (comma, key) = (if at > 0 { "," } else { "" }, key());
+            let (comma, key) = (if at > 0 { "," } else { "" }, self.key());
             write(
                 &mut body,
                 format_args!(
@@ -86,8 +88,13 @@ impl Requests {
         self.post(into, "/v1/accounts", br#"{"currency":"KRW"}"#);
     }
 
+    /// As long as the UUIDs that clients use, and in no order.
+    fn key(&self) -> String {
+        format!("{}{:022x}", self.keys, rand::random::<u128>() >> 40)
+    }
+
     fn post(&self, into: &mut Vec<u8>, path: &str, body: &[u8]) {
-        let (Self { headers, prefer }, length) = (self, body.len());
+        let (Self { headers, prefer, .. }, length) = (self, body.len());
         into.clear();
         write(into, format_args!("POST {path}{headers}{prefer}content-length: {length}\r\n\r\n"));
         into.extend_from_slice(body);
@@ -96,11 +103,6 @@ impl Requests {
 
 /// The counters of one process.
 pub(crate) const METRICS: &[u8] = b"GET /metrics HTTP/1.1\r\nhost: passbook\r\n\r\n";
-
-/// As clients make them: random, so that they come in no order.
-fn key() -> uuid::fmt::Simple {
-    uuid::Builder::from_random_bytes(rand::random()).into_uuid().simple()
-}
 
 fn write(into: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     // Writing into memory does not fail.

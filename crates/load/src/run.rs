@@ -106,7 +106,8 @@ pub async fn run(
         }
         tokio::time::sleep(LAST_LOOKS).await;
     };
-    Ok(Report::new(&shared.tally(), books, Took { answered, settled, processor }))
+    let took = Took { answered, settled, processor };
+    Ok(Report::new(&shared.requests.keys, &shared.tally(), books, took))
 }
 
 /// So many connections, to each replica in turn.
