@@ -4,8 +4,10 @@
 mod accounts;
 mod authentication;
 mod bad_input;
+mod batches;
 mod chaos;
 mod concurrency;
+mod copy;
 mod crash_points;
 mod dead_letters;
 mod development_stack;

@@ -1,10 +1,11 @@
 //! Accounts and the requests to move their money.
 //!
-//! A deposit's way: [`http`] accepts it, [`store`] commits it as a PENDING
+//! A deposit's way: [`http`] takes it, [`accept`] has it committed as a PENDING
 //! [`record`], [`dispatch`] sends its command; [`results`] settles it when the
 //! ledger's result is here, and [`settled`] tells whoever waits. [`redrive`]
 //! stands behind all of it.
 
+pub mod accept;
 pub mod dispatch;
 pub mod http;
 pub mod record;
@@ -27,7 +28,7 @@ use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    http::{Api, Auth},
+    http::{Api, Auth, KnownAccounts},
     redrive::Redrive,
     results::SettleRecords,
     settled::Settled,
@@ -88,6 +89,8 @@ impl Config {
     }
 }
 
+/// Accounts that are remembered at most, some 150 bytes each.
+const KNOWN_ACCOUNTS: usize = 50_000;
 /// For what is in hand when the service ends by an error.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
 
@@ -141,19 +144,22 @@ pub async fn run(
         service.tasks.spawn(consumers::ACCOUNT_RESULT, worker.run(finished.clone()));
     }
 
+    let (acceptance, writer) = accept::channel(pool.clone(), dispatch);
     let api = Api {
         pool,
-        dispatch,
+        acceptance,
         settled,
         auth,
+        known_accounts: KnownAccounts::new(KNOWN_ACCOUNTS),
         longest_wait: config.longest_wait,
-        permits: Arc::new(Semaphore::new(usize::try_from(config.most_requests)?)),
+        permits: Semaphore::new(usize::try_from(config.most_requests)?),
         draining: stop.clone(),
     };
     let serving =
         runtime::http::serve(listeners.api, http::router(api), stop, config.drain_delay, grace);
-    // Ends by itself when the API, which holds the only sender, is gone.
-    let mut sending = tokio::spawn(commands.run(client, jetstream, config.redrive_after));
+    // Each ends by itself when nobody brings it anything any more: the API, then the writer.
+    let sending = commands.run(client, jetstream, config.redrive_after);
+    let mut sending = tokio::spawn(async { tokio::join!(writer.run(), sending) });
     let served = tokio::select! {
         served = serving => served,
         early = service.tasks.watch(std::future::pending()) => early.map(|()| grace),

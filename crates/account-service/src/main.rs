@@ -7,6 +7,9 @@ use anyhow::Context;
 use clap::Parser;
 use tokio::net::TcpListener;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     runtime::tasks::ended(start(Config::parse()).await)

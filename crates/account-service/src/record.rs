@@ -74,6 +74,22 @@ impl NewRecord {
     pub fn request_hash(&self) -> [u8; 32] {
         Sha256::digest(format!("{} {} {}", self.kind, self.amount, self.currency)).into()
     }
+
+    /// The record that it becomes by being stored.
+    #[must_use]
+    pub fn pending(&self, now: OffsetDateTime) -> Record {
+        Record {
+            id: self.id,
+            account_id: self.account_id,
+            user_id: self.user_id.clone(),
+            kind: self.kind,
+            amount: self.amount,
+            currency: self.currency,
+            settlement: None,
+            created_at: now,
+            updated_at: now,
+        }
+    }
 }
 
 /// A stored record.

@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod copy;
 pub mod crash;
 pub mod health;
 pub mod http;

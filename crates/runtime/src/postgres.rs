@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use sqlx::{
-    PgPool,
+    Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use crate::config::DatabaseConfig;
+
+/// A connection that was idle for longer is asked before it is used.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// The address and credentials in the configuration.
 ///
@@ -35,6 +38,11 @@ pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool
         ("lock_timeout", "5s"),
         // A replica that vanishes must not keep its locks until the kernel notices in hours.
         ("idle_in_transaction_session_timeout", "10s"),
+        // Every statement finds its rows by their keys: one plan, whatever the statistics say.
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
         ("tcp_keepalives_idle", "10"),
         ("tcp_keepalives_interval", "5"),
         ("tcp_keepalives_count", "3"),
@@ -43,6 +51,16 @@ pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool
     Ok(PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(config.database_timeout)
+        // One that was in use just now need not be asked whether it still is there.
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move {
+                if about.idle_for > TRUSTED_FOR {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options))
 }
 

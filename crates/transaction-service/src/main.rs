@@ -7,6 +7,9 @@ use clap::Parser;
 use tokio::net::TcpListener;
 use transaction_service::{Config, run};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     runtime::tasks::ended(start(Config::parse()).await)

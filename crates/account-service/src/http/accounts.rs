@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, serde::rfc3339};
 
 use super::{
-    Api,
+    Api, Shared,
     auth::Caller,
     path::PathId,
     problems::{account_not_found, ask},
@@ -59,7 +59,7 @@ impl From<Account> for AccountView {
 }
 
 pub(super) async fn open(
-    State(api): State<Api>,
+    State(api): State<Shared>,
     caller: Caller,
     JsonBody(body): JsonBody<OpenAccount>,
 ) -> Result<Response, Problem> {
@@ -73,12 +73,28 @@ pub(super) async fn open(
 }
 
 pub(super) async fn show(
-    State(api): State<Api>,
+    State(api): State<Shared>,
     caller: Caller,
     PathId(id): PathId<AccountId>,
 ) -> Result<Response, Problem> {
     let account = usable(&api, &caller, id).await?;
     Ok(Json(AccountView::from(account)).into_response())
+}
+
+/// The currency of the account that a path names, if the caller may use it.
+/// An account's owner and currency never change, so they are remembered.
+pub(super) async fn currency_of(
+    api: &Api,
+    caller: &Caller,
+    id: AccountId,
+) -> Result<Currency, Problem> {
+    if let Some((owner, currency)) = api.known_accounts.get(&id) {
+        caller.may_use_account_of(&owner)?;
+        return Ok(currency);
+    }
+    let account = usable(api, caller, id).await?;
+    api.known_accounts.insert(id, (account.owner, account.currency));
+    Ok(account.currency)
 }
 
 /// The account that a path names, if the caller may use it.

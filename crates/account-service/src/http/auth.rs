@@ -2,7 +2,10 @@
 //! Ed25519. The service holds the public key only: it can check a token, and
 //! not make one.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::Context;
 use axum::{
@@ -15,11 +18,12 @@ use jsonwebtoken::{
     crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils},
     errors::{Error, ErrorKind},
 };
+use quick_cache::sync::Cache;
 use runtime::problem::Problem;
 use serde::Deserialize;
 
 use super::{
-    Api,
+    Shared,
     problems::{FORBIDDEN, UNAUTHENTICATED},
 };
 use crate::store::Account;
@@ -47,11 +51,34 @@ pub(super) struct Caller {
 struct Claims {
     sub: UserId,
     role: String,
+    exp: f64,
 }
 
-/// Checks tokens.
+/// How far clocks may differ.
+const LEEWAY: Duration = Duration::from_secs(30);
+/// Tokens remembered at most.
+const REMEMBERED: usize = 10_000;
+/// A token that is longer is checked at every request: memory has its bound.
+const LONGEST_REMEMBERED: usize = 2048;
+
+/// Checks tokens. A signature takes longer to check than a deposit to write
+/// down, so a token that was found good is remembered, whole, until it
+/// expires.
 #[derive(Clone)]
-pub struct Auth(Arc<(DecodingKey, Validation)>);
+pub struct Auth(Arc<Tokens>);
+
+struct Tokens {
+    key: DecodingKey,
+    validation: Validation,
+    good: Cache<Box<str>, Good>,
+}
+
+/// Whom a good token stands for, and until when.
+#[derive(Clone)]
+struct Good {
+    caller: Caller,
+    until: SystemTime,
+}
 
 impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -75,12 +102,32 @@ impl Auth {
         validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
-        validation.leeway = 30;
-        Ok(Self(Arc::new((key, validation))))
+        validation.leeway = LEEWAY.as_secs();
+        Ok(Self(Arc::new(Tokens { key, validation, good: Cache::new(REMEMBERED) })))
     }
 
     fn caller(&self, token: &str) -> Result<Caller, Problem> {
-        let (key, validation) = &*self.0;
+        if let Some(caller) = self.remembered(token, SystemTime::now()) {
+            return Ok(caller);
+        }
+        let (caller, expires) = self.checked(token)?;
+        let until = Duration::try_from_secs_f64(expires)
+            .ok()
+            .and_then(|expires| UNIX_EPOCH.checked_add(expires)?.checked_add(LEEWAY));
+        if let Some(until) = until.filter(|_| token.len() <= LONGEST_REMEMBERED) {
+            self.0.good.insert(token.into(), Good { caller: caller.clone(), until });
+        }
+        Ok(caller)
+    }
+
+    /// Whom a token stands for, if it was checked before and is still good.
+    fn remembered(&self, token: &str, now: SystemTime) -> Option<Caller> {
+        self.0.good.get(token).filter(|good| now <= good.until).map(|good| good.caller)
+    }
+
+    /// Whom a token stands for, and when it expires: seconds since 1970.
+    fn checked(&self, token: &str) -> Result<(Caller, f64), Problem> {
+        let Tokens { key, validation, .. } = &*self.0;
         let claims = jsonwebtoken::decode::<Claims>(token, key, validation)
             .map_err(|error| {
                 UNAUTHENTICATED.because(match error.kind() {
@@ -104,7 +151,7 @@ impl Auth {
                 return Err(FORBIDDEN.because(detail));
             }
         };
-        Ok(Caller { user_id: claims.sub, role })
+        Ok((Caller { user_id: claims.sub, role }, claims.exp))
     }
 }
 
@@ -123,10 +170,10 @@ impl Caller {
     }
 }
 
-impl FromRequestParts<Api> for Caller {
+impl FromRequestParts<Shared> for Caller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Problem> {
         let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = header.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -174,5 +221,60 @@ impl signature::Verifier<Vec<u8>> for Ed25519 {
 impl JwtVerifier for Ed25519 {
     fn algorithm(&self) -> Algorithm {
         Algorithm::EdDSA
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use ring::{
+        rand::SystemRandom,
+        signature::{Ed25519KeyPair, KeyPair},
+    };
+
+    use super::*;
+
+    /// Checks tokens of a new issuer, and makes them.
+    fn issuer() -> (Auth, impl Fn(SystemTime) -> String) {
+        let pair = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        let pair = Ed25519KeyPair::from_pkcs8(pair.as_ref()).unwrap();
+        // SubjectPublicKeyInfo of an Ed25519 key: RFC 8410 section 4.
+        let mut der = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+        der.extend_from_slice(pair.public_key().as_ref());
+        let der = base64::engine::general_purpose::STANDARD.encode(der);
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n");
+        let token = move |expires: SystemTime| {
+            let expires = expires.duration_since(UNIX_EPOCH).unwrap().as_secs();
+            let claims = format!(
+                r#"{{"sub":"ann","role":"customer","iss":"i","aud":"a","exp":{expires}}}"#
+            );
+            let text = [r#"{"alg":"EdDSA","typ":"JWT"}"#, &claims]
+                .map(|part| URL_SAFE_NO_PAD.encode(part))
+                .join(".");
+            let signature = URL_SAFE_NO_PAD.encode(pair.sign(text.as_bytes()));
+            format!("{text}.{signature}")
+        };
+        (Auth::new(&pem, "i", "a").unwrap(), token)
+    }
+
+    #[test]
+    fn a_token_that_is_remembered_still_expires() {
+        let (auth, token) = issuer();
+        let token = token(SystemTime::now());
+        assert!(auth.caller(&token).is_ok());
+        assert!(auth.remembered(&token, SystemTime::now()).is_some());
+        let expired = SystemTime::now() + LEEWAY + Duration::from_secs(1);
+        assert!(auth.remembered(&token, expired).is_none());
+    }
+
+    #[test]
+    fn only_the_very_token_that_was_checked_is_remembered() {
+        let (auth, token) = issuer();
+        let token = token(SystemTime::now() + LEEWAY);
+        assert!(auth.caller(&token).is_ok());
+        let (signed, _) = token.rsplit_once('.').unwrap();
+        let forged = format!("{signed}.{}", URL_SAFE_NO_PAD.encode([7; 64]));
+        assert!(auth.caller(&forged).is_err());
+        assert!(auth.remembered(&forged, SystemTime::now()).is_none());
     }
 }

@@ -17,6 +17,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use contract::{AccountId, Currency, UserId};
+use quick_cache::sync::Cache;
 use runtime::{problem::UNAVAILABLE, trace::Trace};
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
@@ -25,29 +27,38 @@ use tracing::Instrument;
 
 pub use auth::Auth;
 
-use crate::{dispatch::Dispatch, settled::Settled};
+use crate::{accept::Acceptance, settled::Settled};
+
+/// What never changes about an account: its owner and its currency.
+pub type KnownAccounts = Cache<AccountId, (UserId, Currency)>;
 
 /// What every handler works with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Api {
     /// The service's database.
     pub pool: PgPool,
-    /// Where commands go.
-    pub dispatch: Dispatch,
+    /// Where records are accepted.
+    pub acceptance: Acceptance,
     /// How a waiting client hears of its record.
     pub settled: Settled,
     /// Who may do what.
     pub auth: Auth,
+    /// Accounts that were looked up before.
+    pub known_accounts: KnownAccounts,
     /// The longest a client may wait for its record.
     pub longest_wait: Duration,
     /// Requests that may be worked on at the same time.
-    pub permits: Arc<Semaphore>,
+    pub permits: Semaphore,
     /// Cancelled when the process is to end.
     pub draining: CancellationToken,
 }
 
+/// One for all requests.
+type Shared = Arc<Api>;
+
 /// All routes.
 pub fn router(api: Api) -> Router {
+    let api = Arc::new(api);
     let draining = api.draining.clone();
     let routes = Router::new()
         .route("/v1/accounts", post(accounts::open))
@@ -56,13 +67,13 @@ pub fn router(api: Api) -> Router {
         .route("/v1/accounts/{account}/withdrawals", post(movements::withdraw))
         .route("/v1/accounts/{account}/records", get(records::list))
         .route("/v1/records/{record}", get(records::show))
-        .layer(from_fn_with_state(api.clone(), admit))
+        .layer(from_fn_with_state(Arc::clone(&api), admit))
         .layer(from_fn(observe));
     runtime::http::with_defaults(routes.with_state(api), draining)
 }
 
 /// Takes a permit before any work, or says at once that there is none.
-async fn admit(State(api): State<Api>, request: Request, next: Next) -> Response {
+async fn admit(State(api): State<Shared>, request: Request, next: Next) -> Response {
     match api.permits.try_acquire() {
         Ok(_permit) => next.run(request).await,
         Err(_) => UNAVAILABLE

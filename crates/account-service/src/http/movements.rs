@@ -8,7 +8,6 @@
 use axum::{Extension, extract::State, http::HeaderMap, response::Response};
 use contract::{AccountId, Amount, Kind, RecordId};
 use runtime::{
-    crash,
     http::JsonBody,
     problem::{INVALID_FIELD, Problem},
     trace::Trace,
@@ -16,7 +15,7 @@ use runtime::{
 use serde::Deserialize;
 
 use super::{
-    Api, accounts,
+    Shared, accounts,
     auth::Caller,
     path::PathId,
     prefer,
@@ -25,7 +24,7 @@ use super::{
 };
 use crate::{
     record::{IdempotencyKey, NewRecord},
-    store::{self, Accepted},
+    store::Accepted,
 };
 
 #[derive(Deserialize)]
@@ -35,7 +34,7 @@ pub(super) struct Movement {
 }
 
 pub(super) async fn deposit(
-    api: State<Api>,
+    api: State<Shared>,
     caller: Caller,
     account: PathId<AccountId>,
     headers: HeaderMap,
@@ -46,7 +45,7 @@ pub(super) async fn deposit(
 }
 
 pub(super) async fn withdraw(
-    api: State<Api>,
+    api: State<Shared>,
     caller: Caller,
     account: PathId<AccountId>,
     headers: HeaderMap,
@@ -58,7 +57,7 @@ pub(super) async fn withdraw(
 
 async fn accept(
     kind: Kind,
-    State(api): State<Api>,
+    State(api): State<Shared>,
     caller: Caller,
     PathId(account): PathId<AccountId>,
     headers: HeaderMap,
@@ -66,29 +65,20 @@ async fn accept(
     JsonBody(body): JsonBody<Movement>,
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
-    let account = accounts::usable(&api, &caller, account).await?;
-    let amount = Amount::parse(&body.amount, account.currency)
+    let currency = accounts::currency_of(&api, &caller, account).await?;
+    let amount = Amount::parse(&body.amount, currency)
         .map_err(|error| INVALID_FIELD.because(format!("amount: {error}.")).at("amount"))?;
     let new = NewRecord {
         id: RecordId::new(),
-        account_id: account.id,
+        account_id: account,
         key,
         user_id: caller.user_id,
         kind,
         amount,
-        currency: account.currency,
+        currency,
     };
-    let accepted = ask(store::accept(&api.pool, &new)).await?;
-    let (record, replayed) = match accepted {
-        Accepted::New(record) => {
-            crash::point("accept.committed", &record);
-            // A client that hangs up may cut this off: the redrive stands behind it.
-            api.dispatch.send(&record.command(), trace);
-            metrics::counter!("passbook_records_accepted_total", "type" => kind.as_str())
-                .increment(1);
-            crash::point("accept.dispatched", &record);
-            (record, Replayed::No)
-        }
+    let (record, replayed) = match ask(api.acceptance.accept(new, trace)).await? {
+        Accepted::New(record) => (record, Replayed::No),
         Accepted::Replayed(record) => (record, Replayed::Yes),
         Accepted::KeyReused => {
             let detail = "Send a new key for a new request, or the first request again.";

@@ -1,7 +1,7 @@
 //! What can be wrong with a request to this service, in one place: the `type`
 //! of each never changes. (`runtime::problem` has those of any service.)
 
-use std::{future::Future, time::Duration};
+use std::{borrow::Borrow, future::Future, time::Duration};
 
 use axum::http::StatusCode;
 use contract::AccountId;
@@ -57,15 +57,17 @@ pub(super) fn account_not_found(id: AccountId) -> Problem {
 
 /// Asks the database, for a bounded time: the one place where its errors
 /// become answers.
-pub(super) async fn ask<T>(question: impl Future<Output = sqlx::Result<T>>) -> Result<T, Problem> {
+pub(super) async fn ask<T, E: Borrow<sqlx::Error>>(
+    question: impl Future<Output = Result<T, E>>,
+) -> Result<T, Problem> {
     match tokio::time::timeout(LONGEST_ANSWER, question).await {
-        Ok(answer) => answer.map_err(of_database),
-        Err(_) => Err(of_database(sqlx::Error::PoolTimedOut)),
+        Ok(answer) => answer.map_err(|error| of_database(error.borrow())),
+        Err(_) => Err(of_database(&sqlx::Error::PoolTimedOut)),
     }
 }
 
-fn of_database(error: sqlx::Error) -> Problem {
-    if is_transient(&error) {
+fn of_database(error: &sqlx::Error) -> Problem {
+    if is_transient(error) {
         tracing::warn!(%error, "the database can't answer now");
         UNAVAILABLE
             .because("The database can't answer now. Try again; a movement with the same Idempotency-Key.")

@@ -16,7 +16,7 @@ use time::{OffsetDateTime, serde::rfc3339};
 use uuid::Uuid;
 
 use super::{
-    Api, accounts,
+    Api, Shared, accounts,
     auth::Caller,
     path::PathId,
     prefer,
@@ -99,7 +99,7 @@ pub(super) async fn answer(
 }
 
 pub(super) async fn show(
-    State(api): State<Api>,
+    State(api): State<Shared>,
     caller: Caller,
     PathId(id): PathId<RecordId>,
     headers: HeaderMap,
@@ -152,7 +152,7 @@ struct PageView {
 }
 
 pub(super) async fn list(
-    State(api): State<Api>,
+    State(api): State<Shared>,
     caller: Caller,
     PathId(account): PathId<AccountId>,
     page: Result<Query<Page>, QueryRejection>,

@@ -1,5 +1,7 @@
 //! Records: accepted, found and listed.
 
+use std::collections::{HashMap, HashSet};
+
 use contract::{AccountId, Amount, Balance, Currency, Kind, Reason, RecordId, UserId};
 use rust_decimal::Decimal;
 use sqlx::{PgExecutor, PgPool, types::Uuid};
@@ -66,56 +68,108 @@ pub enum Accepted {
     KeyReused,
 }
 
-/// Stores a record, unless its key is taken. Committed when this returns.
+/// Stores records, each unless its key is taken. Committed when this returns.
+/// Gives what became of each, in their order.
 ///
 /// # Errors
-/// The database's. After an error the record may be stored all the same (if
-/// the connection broke during the commit): the same key finds it.
-pub async fn accept(pool: &PgPool, new: &NewRecord) -> sqlx::Result<Accepted> {
-    let hash = new.request_hash();
-    let inserted = sqlx::query!(
+/// The database's. After an error the records may be stored all the same (if
+/// the connection broke during the commit): their keys find them.
+pub async fn accept(pool: &PgPool, new: &[NewRecord]) -> sqlx::Result<Vec<Accepted>> {
+    // By this service's clock, as the ids are. A column keeps microseconds.
+    let now = OffsetDateTime::now_utc();
+    let now = now.replace_microsecond(now.microsecond()).unwrap_or(now);
+    let stored = insert(pool, new, now).await?;
+    let mut taken = HashMap::new();
+    if stored.len() < new.len() {
+        let taking = new.iter().filter(|record| !stored.contains(&record.id));
+        taken = find_by_keys(pool, taking).await?;
+    }
+    let outcome = |new: &NewRecord| {
+        if stored.contains(&new.id) {
+            return Ok(Accepted::New(new.pending(now)));
+        }
+        let place = (new.account_id, new.key.as_str().to_owned());
+        let (record, hash) = taken.get(&place).ok_or(sqlx::Error::RowNotFound)?;
+        Ok(if *hash == new.request_hash() {
+            Accepted::Replayed(record.clone())
+        } else {
+            Accepted::KeyReused
+        })
+    };
+    new.iter().map(outcome).collect()
+}
+
+/// Gives those that were not stored before.
+async fn insert(
+    pool: &PgPool,
+    new: &[NewRecord],
+    now: OffsetDateTime,
+) -> sqlx::Result<HashSet<RecordId>> {
+    // In the order of their keys: replicas that take the same ones wait for each other instead of
+    // deadlocking.
+    let mut new: Vec<_> = new.iter().collect();
+    new.sort_unstable_by_key(|record| (record.account_id, record.key.as_str()));
+    let column = |text: fn(&NewRecord) -> &str| {
+        new.iter().map(|record| text(record).to_owned()).collect::<Vec<_>>()
+    };
+    let stored = sqlx::query_scalar!(
         "INSERT INTO transaction_records
-             (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
+              created_at, updated_at)
+         SELECT *, $9, $9 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
+                                      $6::text[], $7::numeric[], $8::text[])
          ON CONFLICT (account_id, idempotency_key) DO NOTHING
-         RETURNING created_at",
-        new.id.as_uuid(),
-        new.account_id.as_uuid(),
-        new.key.as_str(),
-        hash.as_slice(),
-        new.user_id.as_str(),
-        new.kind.as_str(),
-        new.amount.as_decimal(),
-        new.currency.code(),
+         RETURNING id",
+        &new.iter().map(|it| it.id.as_uuid()).collect::<Vec<_>>(),
+        &new.iter().map(|it| it.account_id.as_uuid()).collect::<Vec<_>>(),
+        &column(|it| it.key.as_str()),
+        &new.iter().map(|it| it.request_hash().to_vec()).collect::<Vec<_>>(),
+        &column(|it| it.user_id.as_str()),
+        &column(|it| it.kind.as_str()),
+        &new.iter().map(|it| it.amount.as_decimal()).collect::<Vec<_>>(),
+        &column(|it| it.currency.code()),
+        now,
     )
-    .fetch_optional(pool)
+    .fetch_all(pool)
     .await?;
-    if let Some(row) = inserted {
-        return Ok(Accepted::New(Record {
-            id: new.id,
-            account_id: new.account_id,
-            user_id: new.user_id.clone(),
-            kind: new.kind,
-            amount: new.amount,
-            currency: new.currency,
-            settlement: None,
-            created_at: row.created_at,
-            updated_at: row.created_at,
-        }));
-    }
-    let taken = sqlx::query!(
-        "SELECT id, request_hash FROM transaction_records
-         WHERE account_id = $1 AND idempotency_key = $2",
-        new.account_id.as_uuid(),
-        new.key.as_str(),
+    Ok(stored.into_iter().map(RecordId::from_uuid).collect())
+}
+
+/// The records under these accounts' keys, with the hashes of their requests.
+async fn find_by_keys(
+    pool: &PgPool,
+    wanted: impl Iterator<Item = &NewRecord> + Clone,
+) -> sqlx::Result<HashMap<(AccountId, String), (Record, Vec<u8>)>> {
+    let rows = sqlx::query!(
+        "SELECT r.id, r.account_id, r.idempotency_key, r.request_hash, r.user_id, r.type AS kind,
+                r.amount, r.currency, r.transaction_id, r.reason, r.balance_after, r.created_at,
+                r.updated_at
+         FROM unnest($1::uuid[], $2::text[]) AS wanted (account_id, idempotency_key)
+              JOIN transaction_records AS r USING (account_id, idempotency_key)",
+        &wanted.clone().map(|it| it.account_id.as_uuid()).collect::<Vec<_>>(),
+        &wanted.map(|it| it.key.as_str().to_owned()).collect::<Vec<_>>(),
     )
-    .fetch_one(pool)
+    .fetch_all(pool)
     .await?;
-    if taken.request_hash != hash {
-        return Ok(Accepted::KeyReused);
-    }
-    let record = find_record(pool, RecordId::from_uuid(taken.id)).await?;
-    record.map(|(record, _)| Accepted::Replayed(record)).ok_or(sqlx::Error::RowNotFound)
+    rows.into_iter()
+        .map(|row| {
+            let record = RecordRow {
+                id: row.id,
+                account_id: row.account_id,
+                user_id: row.user_id,
+                kind: row.kind,
+                amount: row.amount,
+                currency: row.currency,
+                transaction_id: row.transaction_id,
+                reason: row.reason,
+                balance_after: row.balance_after,
+                created_at: row.created_at,
+                updated_at: row.updated_at,
+            };
+            let place = (AccountId::from_uuid(row.account_id), row.idempotency_key);
+            Ok((place, (record.try_into()?, row.request_hash)))
+        })
+        .collect()
 }
 
 /// The record with this id, and the owner of its account.

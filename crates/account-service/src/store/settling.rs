@@ -1,8 +1,11 @@
 //! Records settled, and the balances that go with them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashSet},
+};
 
-use contract::{AccountId, Balance, MovementResult, Outcome, RecordId};
+use contract::{Balance, MovementResult, Outcome, Reason, RecordId};
 use runtime::crash;
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, PgPool, types::Uuid};
@@ -26,50 +29,117 @@ pub enum Settling {
 /// Lets PENDING records take their outcomes and accounts their new balances,
 /// in one transaction. Gives what became of each result, in their order.
 ///
+/// Nearly every result is the only one of a PENDING record, so that a single
+/// statement settles them unseen: its conditions are those of
+/// [`Record::effect_of`]. What it leaves is read and judged.
+///
 /// # Errors
 /// The database's; nothing was committed then.
 pub async fn settle(pool: &PgPool, results: &[MovementResult]) -> sqlx::Result<Vec<Settling>> {
+    // Sorted, so that replicas wait for each other instead of deadlocking.
+    let mut firsts: Vec<_> = results.iter().enumerate().collect();
+    firsts.sort_by_key(|(at, result)| (result.record_id, *at));
+    firsts.dedup_by_key(|(_, result)| result.record_id);
     let mut transaction = pool.begin().await?;
-    let mut records = lock_records(&mut transaction, results).await?;
-    let mut settling = Vec::with_capacity(results.len());
+    let settled = settle_pending(&mut transaction, firsts.iter().map(|(_, it)| *it)).await?;
+    let mut settling = vec![None; results.len()];
+    for (at, result) in firsts {
+        if settled.contains(&result.record_id.as_uuid())
+            && let Some(settling) = settling.get_mut(at)
+        {
+            *settling = Some(Settling::Settled);
+        }
+    }
+    if settling.contains(&None) {
+        judge(&mut transaction, results, &mut settling).await?;
+    }
+    let changed: Vec<_> = results
+        .iter()
+        .zip(&settling)
+        .filter_map(|(result, settling)| (*settling == Some(Settling::Settled)).then_some(result))
+        .collect();
+    if !changed.is_empty() {
+        crash::point("settle.records-written", &results);
+        project_balances(&mut transaction, &changed).await?;
+        crash::point("settle.balances-projected", &results);
+    }
+    transaction.commit().await?;
+    crash::point("settle.committed", &results);
+    Ok(settling.into_iter().map(|it| it.unwrap_or(Settling::Unknown)).collect())
+}
+
+/// Settles the records that are PENDING and ask for what was decided. Gives
+/// their ids.
+#[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
+async fn settle_pending(
+    connection: &mut PgConnection,
+    results: impl Iterator<Item = &MovementResult> + Clone,
+) -> sqlx::Result<HashSet<Uuid>> {
+    let ends = || results.clone().map(|result| Settlement::from(result).end);
+    let settled = sqlx::query_scalar!(
+        "UPDATE transaction_records AS r
+         SET status = CASE WHEN told.reason IS NULL THEN 'SUCCESS' ELSE 'FAILED' END,
+             transaction_id = told.transaction_id, reason = told.reason,
+             balance_after = told.balance_after, updated_at = greatest(now(), r.created_at)
+         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[], $5::text[], $6::bigint[],
+                     $7::text[], $8::numeric[])
+             AS told (id, account_id, type, amount, currency, transaction_id, reason, balance_after)
+         WHERE r.id = told.id AND r.status = 'PENDING' AND r.account_id = told.account_id
+             AND r.type = told.type AND r.amount = told.amount AND r.currency = told.currency
+         RETURNING r.id",
+        &results.clone().map(|it| it.record_id.as_uuid()).collect::<Vec<_>>(),
+        &results.clone().map(|it| it.account_id.as_uuid()).collect::<Vec<_>>(),
+        &results.clone().map(|it| it.kind.as_str()).collect::<Vec<_>>() as &[&str],
+        &results.clone().map(|it| it.amount.as_decimal()).collect::<Vec<_>>(),
+        &results.clone().map(|it| it.currency.code()).collect::<Vec<_>>() as &[&str],
+        &results.clone().map(|it| it.transaction_id).collect::<Vec<_>>(),
+        &ends().map(|end| end.err().map(Reason::as_str)).collect::<Vec<_>>() as &[Option<&str>],
+        &ends().map(|end| end.ok().map(Balance::as_decimal)).collect::<Vec<_>>()
+            as &[Option<Decimal>],
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(settled.into_iter().collect())
+}
+
+/// Decides about the results that have not settled their records: each of them
+/// repeats or contradicts what stands, or comes after such a one in its batch.
+async fn judge(
+    connection: &mut PgConnection,
+    results: &[MovementResult],
+    settling: &mut [Option<Settling>],
+) -> sqlx::Result<()> {
+    let left = results.iter().zip(settling).filter(|(_, settling)| settling.is_none());
+    let left: Vec<_> = left.collect();
+    let mut records = lock_records(connection, left.iter().map(|(result, _)| *result)).await?;
     let mut changed = Vec::new();
-    let mut balances: BTreeMap<AccountId, (i64, Balance)> = BTreeMap::new();
-    for result in results {
+    for (result, settling) in left {
         let Some(record) = records.get_mut(&result.record_id) else {
-            settling.push(Settling::Unknown);
+            *settling = Some(Settling::Unknown);
             continue;
         };
-        settling.push(match record.effect_of(result) {
+        *settling = Some(match record.effect_of(result) {
             Effect::None => Settling::Already,
             Effect::Contradicts(contradiction) => Settling::Refused(contradiction),
             Effect::Settles(settlement) => {
                 record.settlement = Some(settlement);
-                changed.push((result.record_id, settlement));
-                if let Outcome::Applied { balance_after, account_seq } = result.outcome {
-                    let newest = balances.entry(result.account_id).or_insert((0, balance_after));
-                    *newest = (*newest).max((account_seq, balance_after));
-                }
+                changed.push(result);
                 Settling::Settled
             }
         });
     }
     if !changed.is_empty() {
-        write_settlements(&mut transaction, &changed).await?;
-        crash::point("settle.records-written", &results);
-        project_balances(&mut transaction, &balances).await?;
-        crash::point("settle.balances-projected", &results);
+        // They are locked, and what was asked of them holds.
+        settle_pending(connection, changed.into_iter()).await?;
     }
-    transaction.commit().await?;
-    crash::point("settle.committed", &results);
-    Ok(settling)
+    Ok(())
 }
 
 async fn lock_records(
     connection: &mut PgConnection,
-    results: &[MovementResult],
+    results: impl Iterator<Item = &MovementResult>,
 ) -> sqlx::Result<BTreeMap<RecordId, Record>> {
-    let ids: BTreeSet<Uuid> = results.iter().map(|result| result.record_id.as_uuid()).collect();
-    // In the order of their ids, so that replicas wait for each other instead of deadlocking.
+    let ids: BTreeSet<Uuid> = results.map(|result| result.record_id.as_uuid()).collect();
     sqlx::query_as!(
         RecordRow,
         "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
@@ -84,51 +154,34 @@ async fn lock_records(
     .collect()
 }
 
-#[expect(clippy::as_conversions, reason = "sqlx takes the type of a nullable array this way")]
-async fn write_settlements(
-    connection: &mut PgConnection,
-    changed: &[(RecordId, Settlement)],
-) -> sqlx::Result<()> {
-    let ends = || changed.iter().map(|(_, settlement)| settlement.end);
-    let status = |end: Result<_, _>| if end.is_ok() { "SUCCESS" } else { "FAILED" }.to_owned();
-    sqlx::query!(
-        "UPDATE transaction_records AS r
-         SET status = s.status, transaction_id = s.transaction_id, reason = s.reason,
-             balance_after = s.balance_after, updated_at = now()
-         FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::numeric[])
-             AS s (id, status, transaction_id, reason, balance_after)
-         WHERE r.id = s.id AND r.status = 'PENDING'",
-        &changed.iter().map(|(id, _)| id.as_uuid()).collect::<Vec<_>>(),
-        &ends().map(status).collect::<Vec<_>>(),
-        &changed.iter().map(|(_, settlement)| settlement.transaction_id).collect::<Vec<_>>(),
-        &ends().map(|end| end.err().map(|it| it.as_str().to_owned())).collect::<Vec<_>>()
-            as &[Option<String>],
-        &ends().map(|end| end.ok().map(Balance::as_decimal)).collect::<Vec<_>>()
-            as &[Option<Decimal>],
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
+/// Moves the balances that are shown.
 async fn project_balances(
     connection: &mut PgConnection,
-    balances: &BTreeMap<AccountId, (i64, Balance)>,
+    settled: &[&MovementResult],
 ) -> sqlx::Result<()> {
+    let mut newest: Vec<_> = settled
+        .iter()
+        .filter_map(|result| match result.outcome {
+            Outcome::Applied { balance_after, account_seq } => {
+                Some((result.account_id, account_seq, balance_after))
+            }
+            Outcome::Refused(_) => None,
+        })
+        .collect();
+    if newest.is_empty() {
+        return Ok(());
+    }
+    // Sorted for the order of the locks; of each account, the last one first.
+    newest.sort_by_key(|(account, seq, _)| (*account, Reverse(*seq)));
+    newest.dedup_by_key(|(account, ..)| *account);
     // Results come in any order across replicas: only a newer number may move a balance.
     sqlx::query!(
-        "UPDATE accounts SET balance = newer.balance, account_seq = newer.seq, updated_at = now()
-         FROM (
-             SELECT a.account_id, told.balance, told.seq
-             FROM accounts a JOIN unnest($1::uuid[], $2::bigint[], $3::numeric[])
-                 AS told (account_id, seq, balance) USING (account_id)
-             WHERE a.account_seq < told.seq
-             ORDER BY a.account_id FOR NO KEY UPDATE OF a
-         ) AS newer
-         WHERE accounts.account_id = newer.account_id AND accounts.account_seq < newer.seq",
-        &balances.keys().map(|id| id.as_uuid()).collect::<Vec<_>>(),
-        &balances.values().map(|(seq, _)| *seq).collect::<Vec<_>>(),
-        &balances.values().map(|(_, balance)| balance.as_decimal()).collect::<Vec<_>>(),
+        "UPDATE accounts SET balance = newest.balance, account_seq = newest.seq, updated_at = now()
+         FROM unnest($1::uuid[], $2::bigint[], $3::numeric[]) AS newest (account_id, seq, balance)
+         WHERE accounts.account_id = newest.account_id AND accounts.account_seq < newest.seq",
+        &newest.iter().map(|(account, ..)| account.as_uuid()).collect::<Vec<_>>(),
+        &newest.iter().map(|(_, seq, _)| *seq).collect::<Vec<_>>(),
+        &newest.iter().map(|(.., balance)| balance.as_decimal()).collect::<Vec<_>>(),
     )
     .execute(connection)
     .await?;

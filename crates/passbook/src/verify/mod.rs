@@ -10,6 +10,7 @@
 //! finding.
 
 mod balances;
+mod ownership;
 mod records;
 mod report;
 mod streams;
@@ -102,7 +103,8 @@ async fn compare_databases(urls: &Urls, limit: Duration, report: &mut Report) ->
     // Outside the snapshot, to look again for what was missing in it.
     let mut latest = database::connect(&urls.account).await.context("the account database")?;
     records::compare(&mut accounts, &mut ledger, &mut latest, limit, report).await?;
-    balances::compare(&mut accounts, &mut ledger, &mut latest, report).await
+    balances::compare(&mut accounts, &mut ledger, &mut latest, report).await?;
+    ownership::compare(&mut accounts, &mut ledger, report).await
 }
 
 /// A connection that sees the database as it is now, for as long as it lasts.

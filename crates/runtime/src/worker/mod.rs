@@ -50,6 +50,12 @@ const FETCH_WAIT: Duration = Duration::from_secs(1);
 /// five seconds after its wait.
 const UNANSWERED_AFTER: Duration = Duration::from_secs(4);
 
+/// After a batch of so many messages the next is let grow: it is sooner done
+/// with many at once than with few at a time. Who is alone never waits for it.
+const CROWD: usize = 16;
+/// For how long.
+const GATHERING: Duration = Duration::from_millis(5);
+
 /// A consumer for which nobody answered so long is gone, or its stream is.
 const GONE_AFTER: Duration = Duration::from_secs(6);
 /// The longest pause between two attempts.
@@ -238,7 +244,11 @@ impl<H: Handler> Worker<H> {
         if !batch.is_empty() {
             metrics::histogram!("passbook_worker_batch_messages", "consumer" => self.consumer.name)
                 .record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
+            let crowd = (CROWD..usize::from(self.config.worker_batch)).contains(&batch.len());
             self.settle(batch, stop).await;
+            if crowd {
+                let _ = stop.run_until_cancelled(tokio::time::sleep(GATHERING)).await;
+            }
         }
         failed.map_or(Ok(()), Err)
     }
