@@ -1,8 +1,6 @@
 //! Commands that wait: as they lie there when the ledger was away for a while.
 
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use async_nats::{
     HeaderMap,
     header::NATS_MESSAGE_ID,
@@ -19,15 +17,16 @@ use sqlx::{Connection as _, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::stack::{Stack, broker};
+use crate::{
+    stack::{Stack, broker},
+    wait::until,
+};
 
 pub(crate) const LEDGER: &str = "transaction-service";
 /// Records in a statement.
 const CHUNK: usize = 10_000;
 /// Commands that wait for their PubAck at a time.
 const IN_FLIGHT: usize = 2_000;
-/// A fetch of a worker lasts a few seconds.
-const QUIET_WITHIN: Duration = Duration::from_secs(30);
 
 /// Records whose commands wait; in order of their ids.
 #[derive(Debug)]
@@ -72,17 +71,14 @@ pub(crate) async fn fill(stack: &Stack, accounts: &[String], number: usize) -> R
     Ok(Waiting { first: first.context("none")?, last: last.context("none")?, count })
 }
 
+/// Waits until every fetch that a worker had begun is over.
 async fn nobody_fetches(broker: &jetstream::Context) -> Result<()> {
-    let begun = Instant::now();
-    loop {
+    until("nobody fetches commands", async || {
         let consumer: Consumer<pull::Config> =
             broker.get_consumer_from_stream(consumers::DEPOSIT, TRANSACTION).await?;
-        if consumer.cached_info().num_waiting == 0 {
-            return Ok(());
-        }
-        ensure!(begun.elapsed() < QUIET_WITHIN, "somebody else fetches commands");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        Ok(consumer.cached_info().num_waiting == 0)
+    })
+    .await
 }
 
 async fn insert(database: &mut PgConnection, commands: &[Command]) -> Result<()> {
@@ -118,12 +114,7 @@ async fn publish(broker: &jetstream::Context, commands: &[Command]) -> Result<()
 }
 
 /// Waits until no command is left in the stream.
-pub(crate) async fn drained(broker: &jetstream::Context, within: Duration) -> Result<()> {
-    let begun = Instant::now();
+pub(crate) async fn drained(broker: &jetstream::Context) -> Result<()> {
     let mut commands = broker.get_stream(TRANSACTION).await?;
-    while commands.info().await?.state.messages > 0 {
-        ensure!(begun.elapsed() < within, "commands are left after {within:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
+    until("no command is left", async || Ok(commands.info().await?.state.messages == 0)).await
 }

@@ -18,6 +18,7 @@ mod runs;
 mod scenarios;
 mod section;
 mod stack;
+mod wait;
 
 use std::{path::PathBuf, process::ExitCode};
 

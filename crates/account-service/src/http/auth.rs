@@ -245,9 +245,8 @@ mod tests {
         let pem = format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n");
         let token = move |expires: SystemTime| {
             let expires = expires.duration_since(UNIX_EPOCH).unwrap().as_secs();
-            let claims = format!(
-                r#"{{"sub":"ann","role":"customer","iss":"i","aud":"a","exp":{expires}}}"#
-            );
+            let claims =
+                format!(r#"{{"sub":"ann","role":"customer","iss":"i","aud":"a","exp":{expires}}}"#);
             let text = [r#"{"alg":"EdDSA","typ":"JWT"}"#, &claims]
                 .map(|part| URL_SAFE_NO_PAD.encode(part))
                 .join(".");

@@ -1,6 +1,6 @@
 //! Commands that wait, and how fast the ledger gets through them.
 
-use std::{env, time::Duration};
+use std::env;
 
 use anyhow::{Context, Result, ensure};
 use load::Counters;
@@ -11,9 +11,10 @@ use super::end_to_end::{ACCOUNTS, warm_up};
 use crate::{
     Bench,
     books::rates,
-    fill::{LEDGER, drained, fill},
+    fill::{LEDGER, Waiting, drained, fill},
     section::{Bound, Goal, Section},
     stack::{Settings, Stack, broker},
+    wait::until,
 };
 
 const ABOUT: &str = "Commands of deposits to 10,000 accounts wait in the stream, their records \
@@ -24,8 +25,6 @@ meanwhile. Beside it, the one-at-a-time loop on the same tables and streams: fet
 is it decided already, begin, lock, update, insert, commit, publish and await the PubAck, ack.";
 
 const ONE: &str = "one at a time, a second";
-/// More than any of these takes.
-const WITHIN: Duration = Duration::from_secs(300);
 
 pub(super) async fn run(bench: &Bench) -> Result<Section> {
     let settings = Settings { arguments: &["--transaction-replicas", "5"], ..Settings::default() };
@@ -68,15 +67,17 @@ async fn drain(
     let waiting = fill(stack, accounts, number).await?;
     let broker = broker(&stack.file).await?;
     stack.signal(LEDGER, replicas, Signal::SIGCONT)?;
-    drained(&broker, WITHIN).await?;
-    while counters.settled().await? < waiting.count {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    drained(&broker).await?;
+    settled_all(&mut counters, &waiting).await?;
     stack.signal(LEDGER, usize::MAX, Signal::SIGCONT)?;
     let rates = rates(&stack.file, &waiting).await?;
     section.note(decided(replicas), rates.decided);
     section.note(settled(replicas), rates.settled);
     Ok(())
+}
+
+async fn settled_all(counters: &mut Counters, waiting: &Waiting) -> Result<()> {
+    until("all records are settled", async || Ok(counters.settled().await? >= waiting.count)).await
 }
 
 /// The baseline's rate, as its program tells it.
@@ -92,9 +93,7 @@ async fn one_at_a_time(stack: &Stack, accounts: &[String], number: usize) -> Res
     let output = command.output().await.with_context(|| program.display().to_string())?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    while counters.settled().await? < waiting.count {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    settled_all(&mut counters, &waiting).await?;
     stack.signal(LEDGER, usize::MAX, Signal::SIGCONT)?;
     said.trim().parse().with_context(|| said.to_string())
 }
