@@ -33,10 +33,10 @@ chaos: build ## break everything in an order drawn from a seed: make chaos ARGS=
 reliability: build release ## the tests of faults at the size that RELIABILITY.md promises, with their figures (half an hour)
 	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 faults:: chaos:: graceful_stop::
 
-bench: release ## measure everything beside pgbench, and write a report with plots (15 minutes): make bench ARGS="--only drain"
+bench: release ## measure everything beside pgbench, and write a report with plots (20 minutes): make bench ARGS="--only drain"
 	@exec $(BENCH) $(ARGS)
 
-bench-quick: release ## the same in two minutes, for a first look
+bench-quick: release ## the most of it in two minutes, for a first look
 	@exec $(BENCH) --quick $(ARGS)
 
 verify: ## check the books of the running system (`make run`)

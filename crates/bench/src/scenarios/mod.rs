@@ -36,6 +36,11 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
+    /// What a quick run measures: the rest takes longer to prepare than to
+    /// measure.
+    pub(crate) const FIRST_LOOK: [Self; 4] =
+        [Self::EndToEnd, Self::Batches, Self::Drain, Self::Resources];
+
     /// All, in the order of the report.
     pub(crate) fn all() -> Vec<Self> {
         Self::value_variants().to_vec()
