@@ -3,13 +3,14 @@
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 PASSBOOK := $(BUILT)/passbook
 CHAOS := $(BUILT)/chaos
+BENCH := $(or $(CARGO_TARGET_DIR),target)/release/bench
 CRASH_POINTS := account-service/crash-points,transaction-service/crash-points
 STACK := .passbook
 
 .DEFAULT_GOAL := help
 # One after the other, whatever -j says: cargo uses all processors by itself.
 .NOTPARALLEL:
-.PHONY: help run demo test check chaos reliability verify prepare clean reset build release crash-points \
+.PHONY: help run demo test check chaos reliability bench bench-quick verify prepare clean reset build release crash-points \
         check-format check-metadata check-lints check-dependencies check-docs
 
 help: ## list the targets
@@ -31,6 +32,12 @@ chaos: build ## break everything in an order drawn from a seed: make chaos ARGS=
 
 reliability: build release ## the tests of faults at the size that RELIABILITY.md promises, with their figures (half an hour)
 	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 faults:: chaos:: graceful_stop::
+
+bench: release ## measure everything beside pgbench, and write a report with plots (20 minutes): make bench ARGS="--only drain"
+	@exec $(BENCH) $(ARGS)
+
+bench-quick: release ## the most of it in two minutes, for a first look
+	@exec $(BENCH) --quick $(ARGS)
 
 verify: ## check the books of the running system (`make run`)
 	@$(PASSBOOK) verify --dir $(STACK)

@@ -15,6 +15,7 @@ mod doctor;
 mod faults;
 mod graceful_stop;
 mod idempotency;
+mod load;
 mod messages;
 mod redrive;
 mod streams;

@@ -19,9 +19,16 @@ use tokio::{
 
 use crate::bound::User;
 
-/// The caller's settings that children may see; their own configuration is
-/// the stack's alone.
-const PASSED_ON: [&str; 2] = ["PASSBOOK_LOG", "PASSBOOK_LOG_FORMAT"];
+/// The caller's settings that children may see: what is logged, and how much
+/// is done at a time. Where things are, and who may do what, is the stack's
+/// alone.
+const PASSED_ON: [&str; 5] = [
+    "PASSBOOK_LOG",
+    "PASSBOOK_LOG_FORMAT",
+    "PASSBOOK_WORKER_BATCH",
+    "PASSBOOK_WORKERS",
+    "PASSBOOK_DATABASE_CONNECTIONS",
+];
 
 /// A program and everything it is started with.
 #[derive(Debug, Clone)]

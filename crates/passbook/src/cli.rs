@@ -9,7 +9,7 @@ use nix::unistd::{Uid, User};
 
 use crate::{
     bound_exec::BoundExec, completion::Completion, database::Urls, dev, dlq, doctor::Doctor,
-    migrate::Migrate, verify::Verify,
+    load::Load, migrate::Migrate, verify::Verify,
 };
 
 /// Deposits and withdrawals: the tool for developing and operating Passbook.
@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Doctor(Doctor),
     #[command(subcommand)]
     Dlq(dlq::Command),
+    Load(Load),
     Completion(Completion),
     #[command(hide = true)]
     BoundExec(BoundExec),

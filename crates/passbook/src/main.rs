@@ -1,5 +1,5 @@
 //! The command-line tool: starts and stops the development stack, migrates
-//! databases, checks the books, deals with dead letters, finds what is wrong.
+//! databases, checks the books, deals with dead letters, finds what is wrong, makes load.
 //!
 //! Data goes to stdout, logs and progress to stderr. Exits with 0 when all is
 //! well, 1 when it found something, 2 when it could not do its work.
@@ -12,6 +12,7 @@ mod database;
 mod dev;
 mod dlq;
 mod doctor;
+mod load;
 mod logs;
 mod migrate;
 mod output;
@@ -57,6 +58,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Migrate(migrate) => runtime.block_on(migrate.run()),
         Command::Verify(verify) => runtime.block_on(verify.run()),
         Command::Doctor(doctor) => runtime.block_on(doctor.run()),
+        Command::Load(load) => runtime.block_on(load.run()),
         Command::Dlq(command) => runtime.block_on(command.run()),
         Command::Completion(completion) => completion.run(),
         Command::BoundExec(bound) => bound.run(),

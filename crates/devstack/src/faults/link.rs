@@ -24,6 +24,8 @@ const CHUNK: usize = 16 * 1024;
 /// Chunks on their way in one direction of a connection; more wait where they
 /// come from, as they would for a full window.
 const ON_THE_WAY: usize = 64;
+/// How late the runtime's timer can be.
+const TIMER: Duration = Duration::from_millis(2);
 const RETRY: Duration = Duration::from_millis(50);
 
 /// What happens to what is sent.
@@ -202,7 +204,7 @@ async fn pass(
     };
     let write = async move {
         while let Some((due, bytes)) = queue.recv().await {
-            sleep_until(due).await;
+            exactly(due).await;
             until(&mut toll, |it| !it.silent).await;
             to.write_all(&bytes).await?;
             let rate = toll.borrow().bytes_per_second;
@@ -214,6 +216,20 @@ async fn pass(
         to.shutdown().await
     };
     tokio::try_join!(read, write).map(|_: ((), ())| ())
+}
+
+/// Waits until then. The runtime's timer can be late by more than was asked
+/// for: the last bit is slept by a thread.
+async fn exactly(due: Instant) {
+    if due <= Instant::now() {
+        return;
+    }
+    if let Some(shortly_before) = due.checked_sub(TIMER) {
+        sleep_until(shortly_before).await;
+    }
+    let rest = due.saturating_duration_since(Instant::now());
+    // It does not panic, and a sleep that is cut short delays nothing.
+    let _ = tokio::task::spawn_blocking(move || std::thread::sleep(rest)).await;
 }
 
 /// Waits until the traffic is so. Nobody changes it once the link is gone.

@@ -1,0 +1,54 @@
+//! `passbook load`: what it says it did is what was done.
+
+use serde_json::Value;
+use tests::{Stack, stack};
+
+/// Runs it for a second, and gives its exit code and report.
+async fn load(stack: &Stack, arguments: &[&str]) -> (Option<i32>, Value) {
+    let dir = stack.dir.to_str().unwrap();
+    let fixed = ["load", "--dir", dir, "-o", "json", "--seconds", "1", "--accounts", "20"];
+    let output = stack::run(&[&fixed, arguments].concat()).await;
+    let report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), report)
+}
+
+/// Its records in the database: all, those that are SUCCESS, and FAILED.
+async fn records(stack: &Stack, report: &Value) -> [i64; 3] {
+    let (all, success, failed) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE status = 'SUCCESS'),
+                count(*) FILTER (WHERE status = 'FAILED')
+         FROM transaction_records WHERE starts_with(idempotency_key, $1)",
+    )
+    .bind(report["keys"].as_str().unwrap())
+    .fetch_one(&stack.accounts().await)
+    .await
+    .unwrap();
+    [all, success, failed]
+}
+
+#[tokio::test]
+async fn the_figures_of_a_load_are_those_of_the_database() {
+    let stack = Stack::shared().await;
+    let mix = ["--clients", "8", "--withdrawals", "0.5", "--refused", "0.5"];
+    let (code, report) = load(stack, &mix).await;
+    assert_eq!(code, Some(0), "{report:#}");
+    let [all, success, failed] = records(stack, &report).await;
+    assert!(all > 0 && failed > 0, "{report:#}");
+    assert_eq!(all, success + failed, "{report:#}");
+    let figures = ["accepted", "settled", "refused", "pending", "unexpected"];
+    let told = figures.map(|name| report[name].as_i64().unwrap());
+    assert_eq!(told, [all, all, failed, 0, 0], "{report:#}");
+    assert_eq!(report["statuses"]["202"], report["accepted"], "{report:#}");
+}
+
+#[tokio::test]
+async fn an_open_loop_sends_what_is_due_and_waits_for_what_is_settled() {
+    let stack = Stack::shared().await;
+    let (code, report) = load(stack, &["--rate", "50", "--wait"]).await;
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_eq!(records(stack, &report).await, [50, 50, 0], "{report:#}");
+    assert_eq!((&report["requests"], &report["told"]), (&50.into(), &50.into()), "{report:#}");
+    let latency = |name: &str| report["latency"][name].as_f64().unwrap();
+    assert!(latency("p50") > 0.0 && latency("p50") <= latency("max"), "{report:#}");
+}
