@@ -238,6 +238,47 @@ async fn a_batch_of_commands_does_what_they_do_one_after_the_other_whatever_its_
     }
 }
 
+/// Batches whose sums look as if all of them could be applied.
+#[tokio::test]
+async fn a_batch_whose_parts_are_not_what_their_sum_is_gets_an_answer_for_each() {
+    let stack = databases("batches-that-seem-sound").await;
+    let pool = stack.ledger().await;
+    let account = AccountId::new();
+    let of = |kind, amount| command(RecordId::new(), account, kind, amount);
+    let (deposit, usd) = (of(Kind::Deposit, 5), Currency::parse("USD").unwrap());
+    let applied =
+        |amount, account_seq| Outcome::Applied { balance_after: balance(amount), account_seq };
+    for (batch, expected, left) in [
+        (vec![deposit.clone()], vec![applied(5, 1)], (5, 1)),
+        (
+            vec![of(Kind::Withdrawal, 10), of(Kind::Deposit, 10)],
+            vec![Outcome::Refused(Reason::InsufficientFunds), applied(15, 2)],
+            (15, 2),
+        ),
+        (
+            vec![of(Kind::Deposit, 1), Command { currency: usd, ..of(Kind::Deposit, 1) }],
+            vec![applied(16, 3), Outcome::Refused(Reason::CurrencyMismatch)],
+            (16, 3),
+        ),
+        (
+            {
+                let twice = of(Kind::Deposit, 4);
+                vec![twice.clone(), of(Kind::Withdrawal, 1), twice]
+            },
+            vec![applied(20, 4), applied(19, 5), applied(20, 4)],
+            (19, 5),
+        ),
+        (vec![of(Kind::Deposit, 1), deposit], vec![applied(20, 6), applied(5, 1)], (20, 6)),
+    ] {
+        // One that has not met anything yet, and so takes each batch to be sound.
+        let results = Ledger::new(pool.clone()).apply(&batch).await.unwrap();
+        let outcomes: Vec<_> = results.iter().map(|it| it.as_ref().unwrap().outcome).collect();
+        assert_eq!(outcomes, expected);
+        assert_eq!(held(&pool, account).await, (left.0.into(), left.1));
+        stored_as_told(&pool, &results).await;
+    }
+}
+
 /// That the results are what is stored.
 async fn stored_as_told(ledger: &PgPool, results: &[Option<MovementResult>]) {
     for result in results.iter().flatten() {

@@ -48,8 +48,9 @@ pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool
         ("tcp_keepalives_count", "3"),
         ("tcp_user_timeout", "25000"),
         // Our statements look rows up by key: to plan one takes longer than many a lookup, and no
-        // plan is better than walking the keys in the order in which they are given. That order
-        // is also the one of the locks: a hash join would take them in another.
+        // plan is better than walking the keys in the order in which they are given, which is also
+        // that of the locks. A plan is made once, perhaps while a table is still empty: none may be
+        // made that only suits a small one.
         ("plan_cache_mode", "force_generic_plan"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),

@@ -3,6 +3,12 @@
 //! Whoever writes takes the locks of a batch's accounts first and in one go, in
 //! the order of their ids: batches that share accounts wait for each other
 //! instead of deadlocking, and what was read can't change until the commit.
+//!
+//! An `UPDATE` locks in the order in which its plan meets the rows. A condition
+//! `account_id = ANY (ARRAY[…])` leaves but one plan, whatever the statistics
+//! say: the keys one after the other, each through the index. A plain equality
+//! could as well be a join that starts from the table, which a statement
+//! planned while the table was small would go on to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,7 +51,7 @@ pub(super) async fn advance(
              account_seq = accounts.account_seq + forecast.count, updated_at = now()
          FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::bigint[])
              AS forecast (account_id, currency, net, count)
-         WHERE accounts.account_id = forecast.account_id
+         WHERE accounts.account_id = ANY (ARRAY[forecast.account_id])
              AND accounts.currency = forecast.currency
              AND accounts.balance + forecast.net >= 0
              AND accounts.balance + forecast.net < 1000000000000000000
@@ -94,7 +100,7 @@ pub(super) async fn write(
     sqlx::query!(
         "UPDATE accounts SET balance = moved.balance, account_seq = moved.seq, updated_at = now()
          FROM unnest($1::uuid[], $2::numeric[], $3::bigint[]) AS moved (account_id, balance, seq)
-         WHERE accounts.account_id = moved.account_id",
+         WHERE accounts.account_id = ANY (ARRAY[moved.account_id])",
         &moved.keys().map(|id| id.as_uuid()).collect::<Vec<_>>(),
         &moved.values().map(|it| it.balance.as_decimal()).collect::<Vec<_>>(),
         &moved.values().map(|it| it.seq).collect::<Vec<_>>(),

@@ -114,7 +114,7 @@ async fn insert(connection: &mut PgConnection, entries: &[Entry]) -> sqlx::Resul
                                   $6::text[], $7::text[], $8::numeric[], $9::bigint[])
              AS new (record_id, account_id, type, amount, currency, status, reason, balance_after,
                      account_seq)
-         WHERE NOT EXISTS (SELECT FROM transactions t WHERE t.record_id = new.record_id)
+         WHERE NOT EXISTS (SELECT FROM transactions WHERE record_id = ANY($1))
          RETURNING id, record_id, created_at",
         &entries.iter().map(|it| it.record_id.as_uuid()).collect::<Vec<_>>(),
         &entries.iter().map(|it| it.account_id.as_uuid()).collect::<Vec<_>>(),
