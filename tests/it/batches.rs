@@ -124,7 +124,8 @@ async fn results_in_one_batch_do_what_they_do_one_after_the_other() {
     ];
     let (results, expected): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
     assert_eq!(settle(&accounts, &results).await.unwrap(), expected);
-    let rows: Vec<(Uuid, String, Option<Decimal>, Option<String>, bool)> = sqlx::query_as(
+    type Row = (Uuid, String, Option<Decimal>, Option<String>, bool);
+    let rows: Vec<Row> = sqlx::query_as(
         "SELECT id, status, balance_after, reason, updated_at >= created_at
          FROM transaction_records ORDER BY id",
     )

@@ -7,7 +7,6 @@ mod bad_input;
 mod batches;
 mod chaos;
 mod concurrency;
-mod copy;
 mod crash_points;
 mod dead_letters;
 mod development_stack;

@@ -4,7 +4,6 @@
 
 pub mod admin;
 pub mod config;
-pub mod copy;
 pub mod crash;
 pub mod health;
 pub mod http;

@@ -79,6 +79,7 @@ async fn insert(
 
 /// The usual way: leaves out keys that are taken, and fails if one is taken
 /// meanwhile. `ON CONFLICT` would cost the database half as much again.
+#[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
 async fn insert_free(
     pool: &PgPool,
     new: &Columns<'_>,
@@ -112,6 +113,7 @@ async fn insert_free(
 }
 
 /// The same, whoever else brings the same keys.
+#[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
 async fn insert_contested(
     pool: &PgPool,
     new: &Columns<'_>,

@@ -50,11 +50,12 @@ const FETCH_WAIT: Duration = Duration::from_secs(1);
 /// five seconds after its wait.
 const UNANSWERED_AFTER: Duration = Duration::from_secs(4);
 
-/// After a batch of so many messages the next is let grow: it is sooner done
-/// with many at once than with few at a time. Who is alone never waits for it.
-const CROWD: usize = 16;
-/// For how long.
-const GATHERING: Duration = Duration::from_millis(5);
+/// What each message of a batch gives the next batch to gather, if it was not
+/// alone: many are sooner done at once than few at a time, and the more there
+/// are, the less a short wait matters to each.
+const GATHERING: Duration = Duration::from_micros(100);
+/// The longest such wait.
+const LONGEST_GATHERING: Duration = Duration::from_millis(10);
 
 /// A consumer for which nobody answered so long is gone, or its stream is.
 const GONE_AFTER: Duration = Duration::from_secs(6);
@@ -244,10 +245,12 @@ impl<H: Handler> Worker<H> {
         if !batch.is_empty() {
             metrics::histogram!("passbook_worker_batch_messages", "consumer" => self.consumer.name)
                 .record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
-            let crowd = (CROWD..usize::from(self.config.worker_batch)).contains(&batch.len());
+            let messages = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+            let full = batch.len() >= usize::from(self.config.worker_batch);
             self.settle(batch, stop).await;
-            if crowd {
-                let _ = stop.run_until_cancelled(tokio::time::sleep(GATHERING)).await;
+            if messages > 1 && !full {
+                let gathering = GATHERING.saturating_mul(messages).min(LONGEST_GATHERING);
+                let _ = stop.run_until_cancelled(tokio::time::sleep(gathering)).await;
             }
         }
         failed.map_or(Ok(()), Err)

@@ -16,8 +16,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use anyhow::anyhow;
 use contract::{Command, MovementResult, RecordId};
-use runtime::{copy::Undisturbed, crash, worker::Failure};
-use sqlx::{Connection, PgPool, Postgres, Transaction};
+use runtime::{crash, worker::Failure};
+use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::ledger::{self, Answer};
 use entries::{Stored, Taken};
@@ -74,32 +74,29 @@ impl Ledger {
         commands: &[Command],
         way: Way,
     ) -> Result<Option<Vec<Option<MovementResult>>>, Failure> {
-        let mut connection = Undisturbed::acquire(&self.pool).await?;
-        let mut transaction = connection.begin().await?;
+        let mut transaction = self.pool.begin().await?;
         let written = match way {
             Way::Quick => write_quickly(&mut transaction, commands).await?,
             Way::Careful => write_carefully(&mut transaction, commands).await?,
         };
-        let results = match written {
+        match written {
             Written::All(results) => {
                 transaction.commit().await?;
                 crash::point("ledger.committed", &commands);
-                Some(results)
+                Ok(Some(results))
             }
             Written::Nothing => {
                 transaction.rollback().await?;
-                None
+                Ok(None)
             }
             Written::AccountsAreMissing => {
                 // Not inside this transaction: its locks must be taken in one go, in order.
                 transaction.rollback().await?;
-                accounts::add(&mut connection, commands).await?;
+                accounts::add(&self.pool, commands).await?;
                 crash::point("ledger.accounts-added", &commands);
-                None
+                Ok(None)
             }
-        };
-        connection.keep();
-        Ok(results)
+        }
     }
 }
 
@@ -151,7 +148,7 @@ async fn write_carefully(
         return Ok(Written::AccountsAreMissing);
     }
     let decided = entries::find_decided(transaction, commands).await?;
-    let known = decided.iter().map(|(id, stored)| (*id, stored.entry.clone())).collect();
+    let known = decided.iter().map(|(id, stored)| (*id, stored.entry)).collect();
     let decisions = ledger::decide(accounts, known, commands);
     accounts::write(transaction, &decisions.moved).await?;
     crash::point("ledger.balances-written", &commands);
