@@ -155,6 +155,7 @@ pub async fn run(
         known,
         longest_wait: config.longest_wait,
         permits: Semaphore::new(usize::try_from(config.most_requests)?),
+        batches: http::turns(),
         draining: stop.clone(),
     };
     let serving =

@@ -33,6 +33,9 @@ const OLD: u32 = 10_000;
 /// wait for a connection and a statement, and what clocks differ by. What takes
 /// longer is left to the old walk.
 const COMMIT_LAG: Duration = Duration::from_secs(30);
+/// The young walk begins again at the mark after this, or at once while it
+/// meets PENDING records: what becomes visible behind it is found then.
+const AGAIN: Duration = Duration::from_secs(10);
 /// While so many commands wait in the stream, the ledger is behind or away, and
 /// more of them would not help.
 const BACKLOG: u64 = 20_000;
@@ -49,7 +52,9 @@ pub struct Redrive {
     mark: RecordId,
     /// Where the young walk is.
     young: RecordId,
-    /// The oldest PENDING record that the young walk met on its way.
+    /// When it began at the mark.
+    began: Instant,
+    /// The oldest PENDING record that it met on its way.
     oldest: Option<RecordId>,
     /// Where the old walk is.
     old: RecordId,
@@ -58,14 +63,16 @@ pub struct Redrive {
 impl Redrive {
     /// Begins with all records being young.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         pool: PgPool,
         client: Client,
         jetstream: jetstream::Context,
         after: Duration,
     ) -> Self {
         let first = RecordId::FIRST;
-        Self { pool, client, jetstream, after, mark: first, young: first, oldest: None, old: first }
+        let began = Instant::now();
+        let (mark, young, old, oldest) = (first, first, first, None);
+        Self { pool, client, jetstream, after, mark, young, began, oldest, old }
     }
 
     /// Works until `stop`.
@@ -130,11 +137,14 @@ impl Redrive {
         let sent = self.send(&found.records).await?;
         match found.next {
             Some(next) => self.young = next,
+            // Going on where it ended looks at each record once; going back, at all of them.
+            None if self.oldest.is_none() && self.began.elapsed() < AGAIN => self.young = due,
             None => {
                 // Also downwards: a clock that was set back must not blind the walk.
-                let safe = before(COMMIT_LAG.max(self.after));
+                let safe = before(COMMIT_LAG.max(self.after) + AGAIN);
                 self.mark = self.oldest.take().map_or(safe, |oldest| oldest.min(safe));
                 self.young = self.mark;
+                self.began = Instant::now();
             }
         }
         Ok((sent, found.next.is_some()))

@@ -30,7 +30,7 @@ use crate::problem::{
     METHOD_NOT_ALLOWED, NO_SUCH_PATH, Problem, UNSUPPORTED_MEDIA_TYPE,
 };
 
-/// No body of ours needs more.
+/// The body of a single thing needs no more.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 /// What is read of a larger one before the connection is given up.
 const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
@@ -40,12 +40,13 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Open connections at most; more wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 20_000;
 
-/// A JSON object, read strictly: right content type, at most 16 KiB, no
-/// duplicate field; what is wrong is answered with its field's name.
+/// A JSON object, read strictly: right content type, at most so many bytes (16
+/// KiB if nothing else is said), no duplicate field; what is wrong is answered
+/// with its field's name.
 #[derive(Debug)]
-pub struct JsonBody<T>(pub T);
+pub struct JsonBody<T, const MOST: usize = MAX_BODY_BYTES>(pub T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+impl<S: Send + Sync, T: DeserializeOwned, const MOST: usize> FromRequest<S> for JsonBody<T, MOST> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -57,7 +58,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
                 UNSUPPORTED_MEDIA_TYPE.because("Send the header Content-Type: application/json.")
             );
         }
-        let body = match tokio::time::timeout(BODY_TIMEOUT, read(request.into_body())).await {
+        let body = match tokio::time::timeout(BODY_TIMEOUT, read(request.into_body(), MOST)).await {
             Ok(read) => read?,
             Err(_) => return Err(BODY_TOO_SLOW.because("Send the body within 10 seconds.")),
         };
@@ -68,7 +69,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 /// Reads a body. One that is too large is still read for a while, and thrown
 /// away: a client that is cut off in the middle of sending would not see the
 /// answer.
-async fn read(body: Body) -> Result<Vec<u8>, Problem> {
+async fn read(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::new();
     let mut length = 0;
@@ -77,16 +78,14 @@ async fn read(body: Body) -> Result<Vec<u8>, Problem> {
             MALFORMED_JSON.because(format!("The body could not be read: {error}."))
         })?;
         length += chunk.len();
-        if length <= MAX_BODY_BYTES {
+        if length <= most {
             bytes.extend_from_slice(&chunk);
         } else if length > MAX_DISCARDED_BYTES {
             break;
         }
     }
-    if length > MAX_BODY_BYTES {
-        return Err(
-            BODY_TOO_LARGE.because(format!("A body has at most {MAX_BODY_BYTES} bytes here."))
-        );
+    if length > most {
+        return Err(BODY_TOO_LARGE.because(format!("A body has at most {most} bytes here.")));
     }
     Ok(bytes)
 }

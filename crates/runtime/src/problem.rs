@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use problem_details::ProblemDetails;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// One sort of problem. Its `type` is `/problems/<slug>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,17 +111,33 @@ impl Problem {
         self.retry_after = Some(seconds);
         self
     }
+
+    /// The HTTP status of its sort.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        self.sort.status
+    }
+
+    fn details(&self) -> ProblemDetails<Extensions> {
+        let uri = Uri::try_from(format!("/problems/{}", self.sort.slug)).unwrap_or_default();
+        ProblemDetails::from_status_code(self.sort.status)
+            .with_type(uri)
+            .with_title(self.sort.title)
+            .with_detail(self.detail.clone())
+            .with_extensions(Extensions { field: self.field.clone() })
+    }
+}
+
+/// As a part of an answer.
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.details().serialize(serializer)
+    }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let uri = Uri::try_from(format!("/problems/{}", self.sort.slug)).unwrap_or_default();
-        let mut response = ProblemDetails::from_status_code(self.sort.status)
-            .with_type(uri)
-            .with_title(self.sort.title)
-            .with_detail(self.detail)
-            .with_extensions(Extensions { field: self.field })
-            .into_response();
+        let mut response = self.details().into_response();
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod auth;
+mod batches;
 mod movements;
 mod path;
 mod prefer;
@@ -29,6 +30,12 @@ use tracing::Instrument;
 
 pub use auth::Auth;
 
+/// Turns for batches.
+#[must_use]
+pub fn turns() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(batches::AT_ONCE))
+}
+
 use crate::{accept::Acceptance, known::Known, settled::Settled};
 
 /// What every handler works with.
@@ -48,6 +55,8 @@ pub struct Api {
     pub longest_wait: Duration,
     /// Requests that may be worked on at the same time.
     pub permits: Semaphore,
+    /// Batches that may be worked on at the same time.
+    pub batches: Arc<Semaphore>,
     /// Cancelled when the process is to end.
     pub draining: CancellationToken,
 }
@@ -64,7 +73,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/accounts/{account}/deposits", post(movements::deposit))
         .route("/v1/accounts/{account}/withdrawals", post(movements::withdraw))
         .route("/v1/accounts/{account}/records", get(records::list))
-        .route("/v1/records/{record}", get(records::show));
+        .route("/v1/records/{record}", get(records::show))
+        .route("/v1/batches", post(batches::accept));
     runtime::http::with_defaults(routes)
         .layer(from_fn_with_state(Arc::clone(&api), each))
         .with_state(api)

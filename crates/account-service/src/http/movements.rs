@@ -15,7 +15,7 @@ use runtime::{
 use serde::Deserialize;
 
 use super::{
-    Shared, accounts,
+    Api, Shared, accounts,
     auth::Caller,
     path::PathId,
     prefer,
@@ -23,7 +23,7 @@ use super::{
     records::{self, Replayed},
 };
 use crate::{
-    record::{IdempotencyKey, NewRecord},
+    record::{IdempotencyKey, NewRecord, Record},
     store::Accepted,
 };
 
@@ -41,7 +41,7 @@ pub(super) async fn deposit(
     trace: Extension<Trace>,
     body: JsonBody<Movement>,
 ) -> Result<Response, Problem> {
-    accept(Kind::Deposit, api, caller, account, headers, trace, body).await
+    answer(Kind::Deposit, api, caller, account, headers, trace, body).await
 }
 
 pub(super) async fn withdraw(
@@ -52,10 +52,10 @@ pub(super) async fn withdraw(
     trace: Extension<Trace>,
     body: JsonBody<Movement>,
 ) -> Result<Response, Problem> {
-    accept(Kind::Withdrawal, api, caller, account, headers, trace, body).await
+    answer(Kind::Withdrawal, api, caller, account, headers, trace, body).await
 }
 
-async fn accept(
+async fn answer(
     kind: Kind,
     State(api): State<Shared>,
     caller: Caller,
@@ -65,28 +65,47 @@ async fn accept(
     JsonBody(body): JsonBody<Movement>,
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
-    let currency = accounts::currency_of(&api, &caller, account).await?;
-    let amount = Amount::parse(&body.amount, currency)
+    let wanted = Wanted { kind, account, key, amount: &body.amount };
+    let (record, replayed) = accept(&api, &caller, trace, wanted).await?;
+    let patience = prefer::wait(&headers, api.longest_wait);
+    Ok(records::answer(&api, record, patience, replayed).await)
+}
+
+/// A movement as a client asks for it.
+pub(super) struct Wanted<'a> {
+    pub(super) kind: Kind,
+    pub(super) account: AccountId,
+    pub(super) key: IdempotencyKey,
+    pub(super) amount: &'a str,
+}
+
+/// Has a movement's record committed, or finds the one that its key stands for.
+pub(super) async fn accept(
+    api: &Api,
+    caller: &Caller,
+    trace: Trace,
+    wanted: Wanted<'_>,
+) -> Result<(Record, Replayed), Problem> {
+    let currency = accounts::currency_of(api, caller, wanted.account).await?;
+    let amount = Amount::parse(wanted.amount, currency)
         .map_err(|error| INVALID_FIELD.because(format!("amount: {error}.")).at("amount"))?;
     let new = NewRecord {
         id: RecordId::new(),
-        account_id: account,
-        key,
-        user_id: caller.user_id,
-        kind,
+        account_id: wanted.account,
+        key: wanted.key,
+        user_id: caller.user_id.clone(),
+        kind: wanted.kind,
         amount,
         currency,
     };
-    let (record, replayed) = match ask(api.acceptance.accept(new, trace)).await? {
-        Accepted::New(record) => (record, Replayed::No),
-        Accepted::Replayed(record) => (record, Replayed::Yes),
+    match ask(api.acceptance.accept(new, trace)).await? {
+        Accepted::New(record) => Ok((record, Replayed::No)),
+        Accepted::Replayed(record) => Ok((record, Replayed::Yes)),
         Accepted::KeyReused => {
             let detail = "Send a new key for a new request, or the first request again.";
-            return Err(KEY_REUSED.because(detail).at("Idempotency-Key"));
+            Err(KEY_REUSED.because(detail).at("Idempotency-Key"))
         }
-    };
-    let patience = prefer::wait(&headers, api.longest_wait);
-    Ok(records::answer(&api, record, patience, replayed).await)
+    }
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {

@@ -30,7 +30,7 @@ const LONGEST_PAGE: u16 = 100;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct RecordView {
+pub(super) struct RecordView {
     record_id: RecordId,
     account_id: AccountId,
     r#type: &'static str,
