@@ -151,7 +151,7 @@ async fn write_carefully(
         return Ok(Written::AccountsAreMissing);
     }
     let decided = entries::find_decided(transaction, commands).await?;
-    let known = decided.iter().map(|(id, stored)| (*id, stored.entry.clone())).collect();
+    let known = decided.iter().map(|(id, stored)| (*id, stored.entry)).collect();
     let decisions = ledger::decide(accounts, known, commands);
     accounts::write(transaction, &decisions.moved).await?;
     crash::point("ledger.balances-written", &commands);
