@@ -5,6 +5,12 @@
 //! table. It takes one round trip more, it has no `ON CONFLICT`, and it gives
 //! nothing back: for a handful of rows an `INSERT` is the better way.
 //!
+//! sqlx 0.9.0 does not set TCP_NODELAY (its issue 4335, mended after that
+//! version), and a COPY ends in two small writes: unless the rows fill several
+//! packets, the second waits 40 ms for the acknowledgement of the first. Over
+//! loopback a packet holds 64 KiB. Until then this is for Unix-domain sockets,
+//! and for where nobody waits.
+//!
 //! Values are encoded by sqlx, as arguments of a statement are. The format
 //! carries no types, so each value must be of exactly its column's (an `i64`
 //! for a `bigint`, a `Decimal` for a `numeric`): nobody converts.

@@ -292,7 +292,7 @@ mod tests {
             let one = decide(BTreeMap::new(), HashMap::new(), first);
             // An account that was only refused is empty, in the store as if it were missing.
             let accounts = one.moved.clone();
-            let decided = one.entries.iter().map(|it| (it.record_id, it.clone())).collect();
+            let decided = one.entries.iter().map(|it| (it.record_id, *it)).collect();
             let two = decide(accounts, decided, second);
             let parts: Vec<_> = one.entries.iter().chain(&two.entries).cloned().collect();
             prop_assert_eq!(parts, whole.entries);

@@ -16,7 +16,7 @@ use anyhow::Context;
 use contract::{AccountId, Balance, Command, Currency};
 use runtime::worker::Failure;
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, types::Uuid};
+use sqlx::{PgConnection, PgPool, types::Uuid};
 
 use crate::ledger::{Account, Forecast};
 
@@ -68,10 +68,7 @@ pub(super) async fn advance(
 
 /// Adds the accounts that are not there yet, empty, in the currency of their
 /// first command.
-pub(super) async fn add(
-    connection: &mut PgConnection,
-    commands: &[Command],
-) -> Result<(), Failure> {
+pub(super) async fn add(pool: &PgPool, commands: &[Command]) -> Result<(), Failure> {
     let mut first = BTreeMap::new();
     for command in commands {
         first.entry(command.account_id).or_insert(command.currency);
@@ -84,7 +81,7 @@ pub(super) async fn add(
         &ids,
         &currencies
     )
-    .execute(connection)
+    .execute(pool)
     .await?;
     Ok(())
 }

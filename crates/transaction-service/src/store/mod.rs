@@ -16,8 +16,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use anyhow::anyhow;
 use contract::{Command, MovementResult, RecordId};
-use runtime::{copy::Undisturbed, crash, worker::Failure};
-use sqlx::{Connection, PgPool, Postgres, Transaction};
+use runtime::{crash, worker::Failure};
+use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::ledger::{self, Answer};
 use entries::{Stored, Taken};
@@ -74,13 +74,12 @@ impl Ledger {
         commands: &[Command],
         way: Way,
     ) -> Result<Option<Vec<Option<MovementResult>>>, Failure> {
-        let mut connection = Undisturbed::acquire(&self.pool).await?;
-        let mut transaction = connection.begin().await?;
+        let mut transaction = self.pool.begin().await?;
         let written = match way {
             Way::Quick => write_quickly(&mut transaction, commands).await?,
             Way::Careful => write_carefully(&mut transaction, commands).await?,
         };
-        let results = match written {
+        Ok(match written {
             Written::All(results) => {
                 transaction.commit().await?;
                 crash::point("ledger.committed", &commands);
@@ -93,13 +92,11 @@ impl Ledger {
             Written::AccountsAreMissing => {
                 // Not inside this transaction: its locks must be taken in one go, in order.
                 transaction.rollback().await?;
-                accounts::add(&mut connection, commands).await?;
+                accounts::add(&self.pool, commands).await?;
                 crash::point("ledger.accounts-added", &commands);
                 None
             }
-        };
-        connection.keep();
-        Ok(results)
+        })
     }
 }
 
