@@ -203,7 +203,6 @@ async fn held(ledger: &PgPool, account: AccountId) -> (Decimal, i64) {
 async fn a_batch_of_commands_does_what_they_do_one_after_the_other_whatever_its_size() {
     let stack = databases("batches-of-commands").await;
     let pool = stack.ledger().await;
-    // Small ones are inserted, large ones copied.
     for deposits in [1, 5, 200] {
         let ledger = Ledger::new(pool.clone());
         let [account, other] = [AccountId::new(), AccountId::new()];
@@ -283,15 +282,15 @@ async fn a_batch_whose_parts_are_not_what_their_sum_is_gets_an_answer_for_each()
 /// That the results are what is stored.
 async fn stored_as_told(ledger: &PgPool, results: &[Option<MovementResult>]) {
     for result in results.iter().flatten() {
-        let row: (i64, Uuid, String, Decimal, String, Option<String>, OffsetDateTime) =
-            sqlx::query_as(
-                "SELECT id, account_id, type, amount, currency, reason, created_at
+        type Row = (i64, Uuid, String, Decimal, String, Option<String>, OffsetDateTime);
+        let row: Row = sqlx::query_as(
+            "SELECT id, account_id, type, amount, currency, reason, created_at
                  FROM transactions WHERE record_id = $1",
-            )
-            .bind(result.record_id.as_uuid())
-            .fetch_one(ledger)
-            .await
-            .unwrap();
+        )
+        .bind(result.record_id.as_uuid())
+        .fetch_one(ledger)
+        .await
+        .unwrap();
         let reason = match result.outcome {
             Outcome::Refused(reason) => Some(reason.as_str().to_owned()),
             Outcome::Applied { .. } => None,

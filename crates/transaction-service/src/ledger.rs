@@ -1,6 +1,6 @@
 //! The decision: balances and commands in, outcomes out. Pure and total; no
 //! I/O, no clock. Everything that could move money wrongly is here or in the
-//! one transaction of `store.rs`.
+//! one transaction of `store`.
 
 use std::collections::{BTreeMap, HashMap};
 
