@@ -14,6 +14,11 @@ use crate::{
     store::{self, Accepted},
 };
 
+/// From so many records on it is worth a try to store all or none.
+const TRIED: usize = 8;
+/// After one that failed, so many groups are stored with care for keys that are
+/// taken: clients that send requests again rarely do it once.
+const CAREFUL: u32 = 100;
 /// Longer than any statement may take: a database that is no more would be
 /// waited for for ever.
 const LONGEST_WRITE: Duration = Duration::from_secs(15);
@@ -33,13 +38,15 @@ pub struct Writer {
     asked: Asked<Request, Outcome>,
     pool: PgPool,
     dispatch: Dispatch,
+    /// Groups that are to be stored with care.
+    careful: u32,
 }
 
 /// Makes both ends.
 #[must_use]
 pub fn channel(pool: PgPool, dispatch: Dispatch) -> (Acceptance, Writer) {
     let (asking, asked) = group::channel();
-    (Acceptance(asking), Writer { asked, pool, dispatch })
+    (Acceptance(asking), Writer { asked, pool, dispatch, careful: 0 })
 }
 
 impl Acceptance {
@@ -72,8 +79,17 @@ impl Writer {
         }
     }
 
-    async fn store(&self, records: &[NewRecord]) -> sqlx::Result<Vec<Accepted>> {
-        let stored = tokio::time::timeout(LONGEST_WRITE, store::accept(&self.pool, records));
+    async fn store(&mut self, records: &[NewRecord]) -> sqlx::Result<Vec<Accepted>> {
+        let stored = tokio::time::timeout(LONGEST_WRITE, async {
+            if records.len() >= TRIED && self.careful == 0 {
+                if let Some(accepted) = store::accept_all(&self.pool, records).await? {
+                    return Ok(accepted);
+                }
+                self.careful = CAREFUL;
+            }
+            self.careful = self.careful.saturating_sub(1);
+            store::accept(&self.pool, records).await
+        });
         stored.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 

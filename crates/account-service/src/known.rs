@@ -1,14 +1,15 @@
-//! What never changes about an account, its owner and its currency:
-//! remembered, and looked up in groups where it is not.
+//! What is looked up in groups: accounts, whose owner and currency never change
+//! and are remembered, and records.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
-use contract::{AccountId, Currency, UserId};
+use contract::{AccountId, Currency, RecordId, UserId};
 use quick_cache::sync::Cache;
 use sqlx::PgPool;
 
 use crate::{
     group::{self, Asked, Asking},
+    record::Record,
     store,
 };
 
@@ -17,24 +18,32 @@ const REMEMBERED: usize = 50_000;
 /// Longer than any statement may take.
 const LONGEST_LOOK: Duration = Duration::from_secs(15);
 
-type Found = Result<Option<(UserId, Currency)>, Arc<sqlx::Error>>;
+type Found<T> = Result<Option<T>, Arc<sqlx::Error>>;
+type Account = (UserId, Currency);
 
-/// The accounts that there are.
+/// What is in the database.
 #[derive(Debug)]
 pub struct Known {
-    remembered: Cache<AccountId, (UserId, Currency)>,
-    asking: Asking<AccountId, Found>,
+    remembered: Cache<AccountId, Account>,
+    accounts: Asking<AccountId, Found<Account>>,
+    records: Asking<RecordId, Found<Record>>,
 }
 
-/// Looks up what is not remembered.
+/// Looks it up.
 #[derive(Debug)]
-pub struct Lookup(Asked<AccountId, Found>);
+pub struct Lookup {
+    accounts: Asked<AccountId, Found<Account>>,
+    records: Asked<RecordId, Found<Record>>,
+}
 
 /// Makes both ends.
 #[must_use]
 pub fn channel() -> (Known, Lookup) {
-    let (asking, asked) = group::channel();
-    (Known { remembered: Cache::new(REMEMBERED), asking }, Lookup(asked))
+    let (asking_accounts, accounts) = group::channel();
+    let (asking_records, records) = group::channel();
+    let remembered = Cache::new(REMEMBERED);
+    let known = Known { remembered, accounts: asking_accounts, records: asking_records };
+    (known, Lookup { accounts, records })
 }
 
 impl Known {
@@ -42,32 +51,65 @@ impl Known {
     ///
     /// # Errors
     /// The database's.
-    pub async fn find(&self, id: AccountId) -> Found {
+    pub async fn account(&self, id: AccountId) -> Found<Account> {
         if let Some(account) = self.remembered.get(&id) {
             return Ok(Some(account));
         }
-        let answer = self.asking.ask(id).await;
-        let found = answer.unwrap_or_else(|| Err(Arc::new(sqlx::Error::WorkerCrashed)))?;
+        let found = ask(&self.accounts, id).await?;
         if let Some(account) = &found {
             self.remembered.insert(id, account.clone());
         }
         Ok(found)
     }
+
+    /// A record as it is now, if it exists.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn record(&self, id: RecordId) -> Found<Record> {
+        ask(&self.records, id).await
+    }
+}
+
+async fn ask<K, T>(asking: &Asking<K, Found<T>>, key: K) -> Found<T> {
+    asking.ask(key).await.unwrap_or_else(|| Err(Arc::new(sqlx::Error::WorkerCrashed)))
 }
 
 impl Lookup {
     /// Looks up until the [`Known`] is gone.
-    pub async fn run(mut self, pool: PgPool) {
-        while let Some((ids, waiting)) = self.0.next().await {
-            let found = tokio::time::timeout(LONGEST_LOOK, store::owners(&pool, &ids));
-            let found = found.await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-            let found: Result<HashMap<_, _>, _> = found.map_err(Arc::new);
-            for (id, waiting) in ids.iter().zip(waiting) {
-                waiting.answer(match &found {
-                    Ok(found) => Ok(found.get(id).cloned()),
-                    Err(error) => Err(Arc::clone(error)),
-                });
+    pub async fn run(self, pool: PgPool) {
+        let Self { mut accounts, mut records } = self;
+        let accounts = async {
+            while let Some((ids, waiting)) = accounts.next().await {
+                let found = within_limit(store::owners(&pool, &ids)).await;
+                answer(&ids, waiting, found);
             }
-        }
+        };
+        let records = async {
+            while let Some((ids, waiting)) = records.next().await {
+                let found = within_limit(store::find_records(&pool, &ids)).await;
+                answer(&ids, waiting, found);
+            }
+        };
+        tokio::join!(accounts, records);
+    }
+}
+
+async fn within_limit<T>(look: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    let looked = tokio::time::timeout(LONGEST_LOOK, look).await;
+    looked.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+fn answer<K: Eq + Hash, T: Clone>(
+    keys: &[K],
+    waiting: Vec<group::Waiting<Found<T>>>,
+    found: sqlx::Result<HashMap<K, T>>,
+) {
+    let found = found.map_err(Arc::new);
+    for (key, waiting) in keys.iter().zip(waiting) {
+        waiting.answer(match &found {
+            Ok(found) => Ok(found.get(key).cloned()),
+            Err(error) => Err(Arc::clone(error)),
+        });
     }
 }

@@ -81,13 +81,13 @@ pub(super) async fn show(
     Ok(Json(AccountView::from(account)).into_response())
 }
 
-/// The currency of the account that a path names, if the caller may use it.
+/// The currency of an account that the caller may use.
 pub(super) async fn currency_of(
     api: &Api,
     caller: &Caller,
     id: AccountId,
 ) -> Result<Currency, Problem> {
-    let found = ask(api.known.find(id)).await?;
+    let found = ask(api.known.account(id)).await?;
     let (owner, currency) = found.ok_or_else(|| account_not_found(id))?;
     caller.may_use_account_of(&owner)?;
     Ok(currency)

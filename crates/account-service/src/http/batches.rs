@@ -12,7 +12,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use contract::Kind;
+use contract::{Kind, RecordId};
 use futures::future::join_all;
 use runtime::{
     http::JsonBody,
@@ -114,7 +114,8 @@ async fn accept_one(api: &Api, caller: &Caller, trace: &Trace, item: &Item) -> A
         let detail = "idempotencyKey must be 1 to 255 visible ASCII characters.";
         KEY_MALFORMED.because(detail).at("idempotencyKey")
     })?;
-    let wanted = Wanted { kind: item.r#type, account, key, amount: &item.amount };
+    let (id, kind) = (RecordId::new(), item.r#type);
+    let wanted = Wanted { id, kind, account, key, amount: &item.amount };
     let (record, replayed) = movements::accept(api, caller, trace.clone(), wanted).await?;
     Ok((RecordView::from(&record), replayed))
 }

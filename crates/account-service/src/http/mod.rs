@@ -49,7 +49,7 @@ pub struct Api {
     pub settled: Settled,
     /// Who may do what.
     pub auth: Auth,
-    /// The accounts that there are.
+    /// The accounts and records that there are.
     pub known: Known,
     /// The longest a client may wait for its record.
     pub longest_wait: Duration,

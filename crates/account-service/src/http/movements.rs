@@ -65,14 +65,19 @@ async fn answer(
     JsonBody(body): JsonBody<Movement>,
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
-    let wanted = Wanted { kind, account, key, amount: &body.amount };
-    let (record, replayed) = accept(&api, &caller, trace, wanted).await?;
+    let id = RecordId::new();
     let patience = prefer::wait(&headers, api.longest_wait);
-    Ok(records::answer(&api, record, patience, replayed).await)
+    // Begun before there can be news, so that none is missed.
+    let news = patience.and_then(|_| api.settled.wait_for(id));
+    let wanted = Wanted { id, kind, account, key, amount: &body.amount };
+    let (record, replayed) = accept(&api, &caller, trace, wanted).await?;
+    Ok(records::answer(&api, record, patience, replayed, news).await)
 }
 
 /// A movement as a client asks for it.
 pub(super) struct Wanted<'a> {
+    /// The id that its record will have, if it is new.
+    pub(super) id: RecordId,
     pub(super) kind: Kind,
     pub(super) account: AccountId,
     pub(super) key: IdempotencyKey,
@@ -90,7 +95,7 @@ pub(super) async fn accept(
     let amount = Amount::parse(wanted.amount, currency)
         .map_err(|error| INVALID_FIELD.because(format!("amount: {error}.")).at("amount"))?;
     let new = NewRecord {
-        id: RecordId::new(),
+        id: wanted.id,
         account_id: wanted.account,
         key: wanted.key,
         user_id: caller.user_id.clone(),

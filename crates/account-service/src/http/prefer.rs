@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use contract::RecordId;
 
 use super::Api;
-use crate::{record::Record, settled::Wait, store};
+use crate::{record::Record, settled::Wait};
 
 /// A look at the record may take this long, though the wait be shorter.
 const SHORTEST_LOOK: Duration = Duration::from_secs(1);
@@ -27,41 +27,40 @@ pub(super) fn wait(headers: &HeaderMap, longest: Duration) -> Option<Duration> {
 }
 
 /// Waits until a record is settled, or for so long. Gives the settled record,
-/// or `None`.
+/// or `None`. The wait may have begun after the news came: then `look_first`.
 pub(super) async fn settled(
     api: &Api,
     id: RecordId,
     mut news: Wait,
     patience: Duration,
+    look_first: bool,
 ) -> Option<Record> {
     let mut deadline = Instant::now() + patience;
-    let mut told = false;
+    if look_first && let Some(record) = look(api, id, deadline).await {
+        return Some(record);
+    }
     loop {
-        // Before the wait: the news may have come before it began.
         let left = deadline.saturating_duration_since(Instant::now());
-        let look = store::find_record(&api.pool, id);
-        match tokio::time::timeout(left.max(SHORTEST_LOOK), look).await {
-            Ok(Ok(Some((record, _)))) if record.settlement.is_some() => return Some(record),
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(%error, record.id = %id, "a waiting client's record");
+        tokio::select! {
+            // Settled; if it can't be read, looking again at once would not change that.
+            () = news.news() => return look(api, id, deadline).await,
+            () = tokio::time::sleep(left) => return None,
+            () = api.draining.cancelled(), if left > LAST_MOMENTS => {
+                deadline = deadline.min(Instant::now() + LAST_MOMENTS);
             }
-            Err(_) => return None,
         }
-        if told {
-            // Settled, and it can't be read: looking again at once would not change that.
-            return None;
+    }
+}
+
+/// The record, if it is settled.
+async fn look(api: &Api, id: RecordId, deadline: Instant) -> Option<Record> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    match tokio::time::timeout(left.max(SHORTEST_LOOK), api.known.record(id)).await.ok()? {
+        Ok(record) => record.filter(|record| record.settlement.is_some()),
+        Err(error) => {
+            tracing::debug!(%error, record.id = %id, "a waiting client's record");
+            None
         }
-        told = loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            tokio::select! {
-                () = news.news() => break true,
-                () = tokio::time::sleep(left) => return None,
-                () = api.draining.cancelled(), if left > LAST_MOMENTS => {
-                    deadline = deadline.min(Instant::now() + LAST_MOMENTS);
-                }
-            }
-        };
     }
 }
 

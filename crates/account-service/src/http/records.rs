@@ -22,7 +22,7 @@ use super::{
     prefer,
     problems::{RECORD_NOT_FOUND, ask},
 };
-use crate::{record::Record, store};
+use crate::{record::Record, settled::Wait, store};
 
 /// Records a page, when the client does not say.
 const PAGE: u16 = 20;
@@ -78,13 +78,16 @@ pub(super) enum Replayed {
 
 /// The answer to a movement: the record, after waiting for it to settle if the
 /// client wants that. 200 once it is settled and was waited for, else 202.
+/// `news` is a wait for it that began before it was accepted.
 pub(super) async fn answer(
     api: &Api,
     record: Record,
     patience: Option<Duration>,
     replayed: Replayed,
+    news: Option<Wait>,
 ) -> Response {
-    let (record, patience) = wait_if_wanted(api, record, patience).await;
+    let news = news.filter(|_| replayed == Replayed::No);
+    let (record, patience) = wait_if_wanted(api, record, patience, news).await;
     let settled = record.settlement.is_some() && patience.is_some();
     let status = if settled { StatusCode::OK } else { StatusCode::ACCEPTED };
     let location = format!("/v1/records/{}", record.id);
@@ -104,12 +107,12 @@ pub(super) async fn show(
     PathId(id): PathId<RecordId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let found = ask(store::find_record(&api.pool, id)).await?;
-    let (record, owner) =
+    let found = ask(api.known.record(id)).await?;
+    let record =
         found.ok_or_else(|| RECORD_NOT_FOUND.because(format!("No record has the id {id}.")))?;
-    caller.may_use_account_of(&owner)?;
+    accounts::currency_of(&api, &caller, record.account_id).await?;
     let patience = prefer::wait(&headers, api.longest_wait);
-    let (record, patience) = wait_if_wanted(&api, record, patience).await;
+    let (record, patience) = wait_if_wanted(&api, record, patience, None).await;
     let mut response = Json(RecordView::from(&record)).into_response();
     say_applied(&mut response, patience);
     Ok(response)
@@ -121,12 +124,17 @@ async fn wait_if_wanted(
     api: &Api,
     record: Record,
     patience: Option<Duration>,
+    news: Option<Wait>,
 ) -> (Record, Option<Duration>) {
     let Some(wanted) = patience.filter(|_| record.settlement.is_none()) else {
         return (record, patience);
     };
-    let Some(news) = api.settled.wait_for(record.id) else { return (record, None) };
-    let settled = prefer::settled(api, record.id, news, wanted).await;
+    // Waiting since before there was news: there is nothing to be seen yet.
+    let look_first = news.is_none();
+    let Some(news) = news.or_else(|| api.settled.wait_for(record.id)) else {
+        return (record, None);
+    };
+    let settled = prefer::settled(api, record.id, news, wanted, look_first).await;
     (settled.unwrap_or(record), patience)
 }
 

@@ -31,6 +31,20 @@ fn now() -> OffsetDateTime {
     now.replace_microsecond(now.microsecond()).unwrap_or(now)
 }
 
+/// Stores records, all of them or, if a key is taken, none. Committed when this
+/// returns. It takes the database two thirds of the work of [`accept`].
+///
+/// # Errors
+/// As [`accept`].
+pub async fn accept_all(pool: &PgPool, new: &[NewRecord]) -> sqlx::Result<Option<Vec<Accepted>>> {
+    let now = now();
+    match insert_free(pool, &Columns::of(new), now).await {
+        Ok(()) => Ok(Some(new.iter().map(|record| Accepted::New(record.pending(now))).collect())),
+        Err(sqlx::Error::Database(error)) if error.constraint() == Some(KEYS) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Stores records, each unless its key is taken. Committed when this returns.
 /// Gives what became of each, in their order.
 ///
@@ -39,7 +53,8 @@ fn now() -> OffsetDateTime {
 /// the connection broke during the commit): their keys find them.
 pub async fn accept(pool: &PgPool, new: &[NewRecord]) -> sqlx::Result<Vec<Accepted>> {
     let now = now();
-    let stored = insert(pool, new, now).await?;
+    let stored = insert_contested(pool, &Columns::of(new), now).await?;
+    let stored: HashSet<_> = stored.into_iter().map(RecordId::from_uuid).collect();
     let mut taken = HashMap::new();
     if stored.len() < new.len() {
         let taking = new.iter().filter(|record| !stored.contains(&record.id));
@@ -60,44 +75,15 @@ pub async fn accept(pool: &PgPool, new: &[NewRecord]) -> sqlx::Result<Vec<Accept
     new.iter().map(outcome).collect()
 }
 
-/// Gives those whose keys were free.
-async fn insert(
-    pool: &PgPool,
-    new: &[NewRecord],
-    now: OffsetDateTime,
-) -> sqlx::Result<HashSet<RecordId>> {
-    let columns = Columns::of(new);
-    let stored = match insert_free(pool, &columns, now).await {
-        // Two at a time brought the same key.
-        Err(sqlx::Error::Database(error)) if error.constraint() == Some(KEYS) => {
-            insert_contested(pool, &columns, now).await?
-        }
-        stored => stored?,
-    };
-    Ok(stored.into_iter().map(RecordId::from_uuid).collect())
-}
-
-/// The usual way: leaves out keys that are taken, and fails if one is taken
-/// meanwhile. `ON CONFLICT` would cost the database half as much again.
+/// Fails if a key is taken.
 #[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
-async fn insert_free(
-    pool: &PgPool,
-    new: &Columns<'_>,
-    now: OffsetDateTime,
-) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar!(
+async fn insert_free(pool: &PgPool, new: &Columns<'_>, now: OffsetDateTime) -> sqlx::Result<()> {
+    sqlx::query!(
         "INSERT INTO transaction_records
              (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
               created_at, updated_at)
-         SELECT new.*, $9, $9
-         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[], $6::text[],
-                     $7::numeric[], $8::text[])
-             AS new (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency)
-         WHERE NOT EXISTS (
-             SELECT FROM transaction_records AS taken
-             WHERE taken.account_id = new.account_id
-                   AND taken.idempotency_key = new.idempotency_key)
-         RETURNING id",
+         SELECT *, $9, $9 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
+                                      $6::text[], $7::numeric[], $8::text[])",
         &new.ids,
         &new.account_ids,
         &new.keys as &[&str],
@@ -108,11 +94,13 @@ async fn insert_free(
         &new.currencies as &[&str],
         now,
     )
-    .fetch_all(pool)
-    .await
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
-/// The same, whoever else brings the same keys.
+/// Leaves out keys that are taken, whoever else brings them at the same time.
+/// Gives the others' ids.
 #[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
 async fn insert_contested(
     pool: &PgPool,

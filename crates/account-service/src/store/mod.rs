@@ -6,10 +6,10 @@ mod pending;
 mod records;
 mod settling;
 
-pub use accepting::{Accepted, accept};
+pub use accepting::{Accepted, accept, accept_all};
 pub use accounts::{Account, find_account, open_account, owners};
 pub use pending::{Pending, claim_for_redrive, find_pending};
-pub use records::{find_record, list_records};
+pub use records::{find_records, list_records};
 pub use settling::{Settling, settle, settled_among};
 
 /// A column that holds what no writer of ours puts there.

@@ -79,7 +79,7 @@ pub async fn claim_for_redrive(
                    AND (redrive_at IS NULL OR redrive_at <= now())
              ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
          ) AS due
-         WHERE r.id = due.id
+         WHERE r.id = ANY (ARRAY[due.id]) -- found by its key, whatever the statistics say
          RETURNING r.id, r.account_id, r.user_id, r.type AS kind, r.amount, r.currency,
                    r.transaction_id, r.reason, r.balance_after, r.created_at, r.updated_at, r.redrives",
         &ids,

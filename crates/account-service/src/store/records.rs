@@ -1,6 +1,8 @@
 //! Records: found and listed.
 
-use contract::{AccountId, Amount, Balance, Currency, Kind, Reason, RecordId, UserId};
+use std::collections::HashMap;
+
+use contract::{AccountId, Amount, Balance, Currency, Kind, Reason, RecordId};
 use rust_decimal::Decimal;
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
@@ -55,38 +57,31 @@ impl TryFrom<RecordRow> for Record {
     }
 }
 
-/// The record with this id, and the owner of its account.
+/// Those of these records that exist.
 ///
 /// # Errors
 /// The database's.
-pub async fn find_record(
+pub async fn find_records(
     database: impl PgExecutor<'_>,
-    id: RecordId,
-) -> sqlx::Result<Option<(Record, UserId)>> {
-    let row = sqlx::query!(
-        "SELECT r.id, r.account_id, r.user_id, r.type AS kind, r.amount, r.currency,
-                r.transaction_id, r.reason, r.balance_after, r.created_at, r.updated_at, a.owner_id
-         FROM transaction_records r JOIN accounts a USING (account_id) WHERE r.id = $1",
-        id.as_uuid(),
+    ids: &[RecordId],
+) -> sqlx::Result<HashMap<RecordId, Record>> {
+    let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
+    let rows = sqlx::query_as!(
+        RecordRow,
+        "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
+                balance_after, created_at, updated_at
+         FROM transaction_records WHERE id = ANY($1)",
+        &ids
     )
-    .fetch_optional(database)
+    .fetch_all(database)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let owner = UserId::try_from(row.owner_id).map_err(|_| unreadable("an account's owner"))?;
-    let record = RecordRow {
-        id: row.id,
-        account_id: row.account_id,
-        user_id: row.user_id,
-        kind: row.kind,
-        amount: row.amount,
-        currency: row.currency,
-        transaction_id: row.transaction_id,
-        reason: row.reason,
-        balance_after: row.balance_after,
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-    };
-    Ok(Some((record.try_into()?, owner)))
+    let readable = rows.into_iter().filter_map(|row| {
+        // What can't be read holds nobody else up.
+        let record = Record::try_from(row);
+        let record = record.inspect_err(|error| tracing::error!(%error, "a record can't be read"));
+        record.ok().map(|record| (record.id, record))
+    });
+    Ok(readable.collect())
 }
 
 /// An account's records, newest first, that are older than `before`.
