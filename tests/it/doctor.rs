@@ -96,7 +96,8 @@ async fn what_is_broken_on_purpose_is_found_with_what_to_do() {
     broker::publish(&jetstream, "dead-letter.TRANSACTION.deposit-consumer", "1", "?").await;
     // A migration that is gone, one that is unknown, and a lock that somebody sits on.
     sqlx::raw_sql(
-        "UPDATE _sqlx_migrations SET version = 20990101000000;
+        "UPDATE _sqlx_migrations SET version = 20990101000000
+         WHERE version = (SELECT max(version) FROM _sqlx_migrations);
          CREATE TABLE held ()",
     )
     .execute(&ledger)

@@ -15,6 +15,7 @@ mod faults;
 mod graceful_stop;
 mod idempotency;
 mod load;
+mod many_at_once;
 mod messages;
 mod redrive;
 mod streams;

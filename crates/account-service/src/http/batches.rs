@@ -115,7 +115,8 @@ async fn accept_one(api: &Api, caller: &Caller, trace: &Trace, item: &Item) -> A
         KEY_MALFORMED.because(detail).at("idempotencyKey")
     })?;
     let (id, kind) = (RecordId::new(), item.r#type);
-    let wanted = Wanted { id, kind, account, key, amount: &item.amount };
+    let wanted =
+        Wanted { id, kind, account, key, amount: &item.amount, key_field: "idempotencyKey" };
     let (record, replayed) = movements::accept(api, caller, trace.clone(), wanted).await?;
     Ok((RecordView::from(&record), replayed))
 }

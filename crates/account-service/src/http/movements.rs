@@ -69,7 +69,8 @@ async fn answer(
     let patience = prefer::wait(&headers, api.longest_wait);
     // Begun before there can be news, so that none is missed.
     let news = patience.and_then(|_| api.settled.wait_for(id));
-    let wanted = Wanted { id, kind, account, key, amount: &body.amount };
+    let wanted =
+        Wanted { id, kind, account, key, amount: &body.amount, key_field: "Idempotency-Key" };
     let (record, replayed) = accept(&api, &caller, trace, wanted).await?;
     Ok(records::answer(&api, record, patience, replayed, news).await)
 }
@@ -82,6 +83,8 @@ pub(super) struct Wanted<'a> {
     pub(super) account: AccountId,
     pub(super) key: IdempotencyKey,
     pub(super) amount: &'a str,
+    /// Where the key stands in the request.
+    pub(super) key_field: &'static str,
 }
 
 /// Has a movement's record committed, or finds the one that its key stands for.
@@ -108,7 +111,7 @@ pub(super) async fn accept(
         Accepted::Replayed(record) => Ok((record, Replayed::Yes)),
         Accepted::KeyReused => {
             let detail = "Send a new key for a new request, or the first request again.";
-            Err(KEY_REUSED.because(detail).at("Idempotency-Key"))
+            Err(KEY_REUSED.because(detail).at(wanted.key_field))
         }
     }
 }
