@@ -11,8 +11,12 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
-use async_nats::{Client, connection::State, jetstream};
-use contract::{RecordId, TRANSACTION};
+use async_nats::{
+    Client,
+    connection::State,
+    jetstream::{self, consumer::pull},
+};
+use contract::{ConsumerSpec, RecordId, TRANSACTION, consumers};
 use runtime::{crash, publish::publish_all, trace::Trace};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +41,7 @@ const COMMIT_LAG: Duration = Duration::from_secs(30);
 /// meets PENDING records: what becomes visible behind it is found then.
 const AGAIN: Duration = Duration::from_secs(10);
 /// While so many commands wait in the stream, the ledger is behind or away, and
-/// more of them would not help.
+/// more of them would not help; while so many results do, we are.
 const BACKLOG: u64 = 20_000;
 
 /// Looks for records to send again.
@@ -120,12 +124,23 @@ impl Redrive {
     async fn run_once(&mut self) -> anyhow::Result<Round> {
         let stream =
             self.jetstream.get_stream(TRANSACTION).await.context("looking at the backlog")?;
-        if stream.cached_info().state.messages > BACKLOG {
+        let commands = stream.cached_info().state.messages;
+        if commands > BACKLOG || self.results_waiting().await > BACKLOG {
             return Ok(Round { sent: 0, more: false });
         }
         let (mut sent, more) = self.walk_young().await?;
         sent += self.walk_old().await?;
         Ok(Round { sent, more })
+    }
+
+    /// Results that nobody has settled yet; none, if there is nobody to ask.
+    async fn results_waiting(&self) -> u64 {
+        let Some(spec) = ConsumerSpec::named(consumers::ACCOUNT_RESULT) else { return 0 };
+        let consumer = self
+            .jetstream
+            .get_consumer_from_stream::<pull::Config, _, _>(spec.name, spec.stream)
+            .await;
+        consumer.map_or(0, |consumer| consumer.cached_info().num_pending)
     }
 
     async fn walk_young(&mut self) -> anyhow::Result<(usize, bool)> {
