@@ -146,7 +146,7 @@ impl<'a> Columns<'a> {
     /// each other instead of deadlocking.
     fn of(new: &'a [NewRecord]) -> Self {
         let mut new: Vec<_> = new.iter().collect();
-        new.sort_unstable_by_key(|record| (record.account_id, record.key.as_str()));
+        new.sort_by_key(|record| (record.account_id, record.key.as_str()));
         Self {
             ids: new.iter().map(|it| it.id.as_uuid()).collect(),
             account_ids: new.iter().map(|it| it.account_id.as_uuid()).collect(),
