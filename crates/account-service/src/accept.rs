@@ -19,8 +19,6 @@ const TRIED: usize = 8;
 /// After one that failed, so many groups are stored with care for keys that are
 /// taken: clients that send requests again rarely do it once.
 const CAREFUL: u32 = 100;
-/// After a group of more than one record the next is let gather for so long.
-const GATHERING: Duration = Duration::from_millis(1);
 /// Longer than any statement may take: a database that is no more would be
 /// waited for for ever.
 const LONGEST_WRITE: Duration = Duration::from_secs(15);
@@ -77,9 +75,6 @@ impl Writer {
                     }
                 }
                 stored => self.answer(stored, &traces, waiting),
-            }
-            if records.len() > 1 {
-                tokio::time::sleep(GATHERING).await;
             }
         }
     }

@@ -50,13 +50,11 @@ const FETCH_WAIT: Duration = Duration::from_secs(1);
 /// five seconds after its wait.
 const UNANSWERED_AFTER: Duration = Duration::from_secs(4);
 
-/// After a batch of more than one message the next is let gather: many are
-/// sooner done at once than few at a time. For at least so long,
-const GATHERING: Duration = Duration::from_millis(2);
-/// and so much longer for each message, since the more there are, the less it
-/// matters to each;
-const GATHERING_EACH: Duration = Duration::from_micros(50);
-/// at most so long.
+/// What each message of a batch gives the next batch to gather, if it was not
+/// alone: many are sooner done at once than few at a time, and the more there
+/// are, the less a short wait matters to each.
+const GATHERING: Duration = Duration::from_micros(100);
+/// The longest such wait.
 const LONGEST_GATHERING: Duration = Duration::from_millis(10);
 
 /// A consumer for which nobody answered so long is gone, or its stream is.
@@ -251,8 +249,7 @@ impl<H: Handler> Worker<H> {
             let full = batch.len() >= usize::from(self.config.worker_batch);
             self.settle(batch, stop).await;
             if messages > 1 && !full {
-                let gathering = GATHERING + GATHERING_EACH.saturating_mul(messages);
-                let gathering = gathering.min(LONGEST_GATHERING);
+                let gathering = GATHERING.saturating_mul(messages).min(LONGEST_GATHERING);
                 let _ = stop.run_until_cancelled(tokio::time::sleep(gathering)).await;
             }
         }
