@@ -19,6 +19,9 @@ const REMEMBERED: usize = 50_000;
 const LONGEST_LOOK: Duration = Duration::from_secs(15);
 
 type Found<T> = Result<Option<T>, Arc<sqlx::Error>>;
+/// What was found of a group, or that it can't be read: that is only its
+/// asker's concern.
+type Rows<K, T> = HashMap<K, sqlx::Result<T>>;
 type Account = (UserId, Currency);
 
 /// What is in the database.
@@ -103,13 +106,36 @@ async fn within_limit<T>(look: impl Future<Output = sqlx::Result<T>>) -> sqlx::R
 fn answer<K: Eq + Hash, T: Clone>(
     keys: &[K],
     waiting: Vec<group::Waiting<Found<T>>>,
-    found: sqlx::Result<HashMap<K, T>>,
+    found: sqlx::Result<Rows<K, T>>,
 ) {
-    let found = found.map_err(Arc::new);
+    let found = found.map_err(Arc::new).map(|rows| {
+        let rows = rows.into_iter().map(|(key, row)| (key, row.map_err(Arc::new)));
+        rows.collect::<HashMap<_, _>>()
+    });
     for (key, waiting) in keys.iter().zip(waiting) {
         waiting.answer(match &found {
-            Ok(found) => Ok(found.get(key).cloned()),
+            Ok(found) => found.get(key).cloned().transpose(),
             Err(error) => Err(Arc::clone(error)),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_can_not_be_read_concerns_its_asker_only() {
+        let (asking, mut asked) = group::channel::<u8, Found<char>>();
+        let answering = async {
+            let (keys, waiting) = asked.next().await.unwrap();
+            let unreadable = Err(sqlx::Error::Decode("odd".into()));
+            answer(&keys, waiting, Ok(HashMap::from([(1, Ok('a')), (2, unreadable)])));
+        };
+        let (readable, unreadable, missing, ()) =
+            tokio::join!(ask(&asking, 1), ask(&asking, 2), ask(&asking, 3), answering);
+        assert_eq!(readable.unwrap(), Some('a'));
+        assert!(unreadable.is_err());
+        assert_eq!(missing.unwrap(), None);
     }
 }

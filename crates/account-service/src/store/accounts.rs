@@ -103,14 +103,15 @@ pub async fn find_account(
     .transpose()
 }
 
-/// The owners and currencies of those of these accounts that exist.
+/// The owners and currencies of those of these accounts that exist, as far as
+/// they can be read.
 ///
 /// # Errors
 /// The database's.
 pub async fn owners(
     database: impl PgExecutor<'_>,
     ids: &[AccountId],
-) -> sqlx::Result<HashMap<AccountId, (UserId, Currency)>> {
+) -> sqlx::Result<HashMap<AccountId, sqlx::Result<(UserId, Currency)>>> {
     let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
     let rows = sqlx::query!(
         "SELECT account_id, owner_id, currency FROM accounts WHERE account_id = ANY($1)",
@@ -118,12 +119,13 @@ pub async fn owners(
     )
     .fetch_all(database)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let odd = || unreadable(&format!("account {}", row.account_id));
-            let currency = Currency::parse(&row.currency).map_err(|_| odd())?;
-            let owner = row.owner_id.try_into().map_err(|_| odd())?;
-            Ok((AccountId::from_uuid(row.account_id), (owner, currency)))
-        })
-        .collect()
+    let account = |id, owner: String, currency: &str| {
+        let odd = || unreadable(&format!("account {id}"));
+        Ok((owner.try_into().map_err(|_| odd())?, Currency::parse(currency).map_err(|_| odd())?))
+    };
+    let rows = rows.into_iter().map(|row| {
+        let id = AccountId::from_uuid(row.account_id);
+        (id, account(id, row.owner_id, &row.currency))
+    });
+    Ok(rows.collect())
 }

@@ -57,14 +57,14 @@ impl TryFrom<RecordRow> for Record {
     }
 }
 
-/// Those of these records that exist.
+/// Those of these records that exist, as far as they can be read.
 ///
 /// # Errors
 /// The database's.
 pub async fn find_records(
     database: impl PgExecutor<'_>,
     ids: &[RecordId],
-) -> sqlx::Result<HashMap<RecordId, Record>> {
+) -> sqlx::Result<HashMap<RecordId, sqlx::Result<Record>>> {
     let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
     let rows = sqlx::query_as!(
         RecordRow,
@@ -75,13 +75,8 @@ pub async fn find_records(
     )
     .fetch_all(database)
     .await?;
-    let readable = rows.into_iter().filter_map(|row| {
-        // What can't be read holds nobody else up.
-        let record = Record::try_from(row);
-        let record = record.inspect_err(|error| tracing::error!(%error, "a record can't be read"));
-        record.ok().map(|record| (record.id, record))
-    });
-    Ok(readable.collect())
+    let rows = rows.into_iter().map(|row| (RecordId::from_uuid(row.id), row.try_into()));
+    Ok(rows.collect())
 }
 
 /// An account's records, newest first, that are older than `before`.
