@@ -6,6 +6,7 @@ use std::{slice, sync::Arc, time::Duration};
 
 use runtime::{crash, postgres::is_transient, trace::Trace};
 use sqlx::PgPool;
+use tokio::time::Instant;
 
 use crate::{
     dispatch::Dispatch,
@@ -19,6 +20,10 @@ const TRIED: usize = 8;
 /// After one that failed, so many groups are stored with care for keys that are
 /// taken: clients that send requests again rarely do it once.
 const CAREFUL: u32 = 100;
+/// After a group of several the next one is written no sooner than this after
+/// it was: under load, a commit for every second record would take the time
+/// that the records need. Whoever is alone does not wait.
+const GATHERING: Duration = Duration::from_millis(2);
 /// Longer than any statement may take: a database that is no more would be
 /// waited for for ever.
 const LONGEST_WRITE: Duration = Duration::from_secs(15);
@@ -65,6 +70,7 @@ impl Writer {
     /// Writes until the [`Acceptance`] is gone and all was written.
     pub async fn run(mut self) {
         while let Some((requests, waiting)) = self.asked.next().await {
+            let (several, next) = (requests.len() > 1, Instant::now() + GATHERING);
             let (records, traces): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
             match self.store(&records).await {
                 Err(error) if records.len() > 1 && !is_transient(&error) => {
@@ -76,6 +82,10 @@ impl Writer {
                 }
                 stored => self.answer(stored, &traces, waiting),
             }
+            if several {
+                tokio::time::sleep_until(next).await;
+            }
+            self.dispatch.room(group::MOST).await;
         }
     }
 
@@ -109,13 +119,15 @@ impl Writer {
             }
         };
         crash::point("accept.committed", &accepted);
-        for (accepted, trace) in accepted.iter().zip(traces) {
-            if let Accepted::New(record) = accepted {
-                self.dispatch.send(&record.command(), trace.clone());
-                metrics::counter!("passbook_records_accepted_total", "type" => record.kind.as_str())
-                    .increment(1);
-            }
-        }
+        let new = accepted.iter().zip(traces).filter_map(|(accepted, trace)| match accepted {
+            Accepted::New(record) => Some((record, trace)),
+            _ => None,
+        });
+        self.dispatch.send(new.map(|(record, trace)| {
+            metrics::counter!("passbook_records_accepted_total", "type" => record.kind.as_str())
+                .increment(1);
+            (record.command(), trace.clone())
+        }));
         crash::point("accept.dispatched", &accepted);
         for (accepted, waiting) in accepted.into_iter().zip(waiting) {
             waiting.answer(Ok(accepted));

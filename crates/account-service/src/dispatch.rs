@@ -18,6 +18,8 @@ use tokio::{sync::mpsc, time::Instant};
 /// the redrive.
 const CAPACITY: usize = 10_000;
 const AT_ONCE: usize = 500;
+/// The longest wait for room.
+const ROOM: Duration = Duration::from_millis(100);
 /// Between attempts.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -44,17 +46,29 @@ pub fn channel() -> (Dispatch, Commands) {
 }
 
 impl Dispatch {
-    /// Hands a command on without waiting. Never fails the caller, whose
-    /// record is safe.
-    pub fn send(&self, command: &Command, trace: Trace) {
-        match message(command, command.record_id.to_string(), trace) {
-            Ok(message) => {
-                let waiting = Waiting { message, since: Instant::now() };
-                if self.0.try_send(waiting).is_err() {
-                    left_to_redrive(1, "too many commands are on their way");
+    /// Waits until so many commands have room, or for [`ROOM`]. Who accepts
+    /// faster than commands can be sent is slowed down by this: what is left to
+    /// the redrive costs more. While the broker is away it goes on all the same.
+    pub async fn room(&self, commands: usize) {
+        let room = self.0.reserve_many(commands.min(CAPACITY));
+        let _ = tokio::time::timeout(ROOM, room).await;
+    }
+
+    /// Hands commands on without waiting. Never fails the caller, whose records
+    /// are safe.
+    pub fn send(&self, commands: impl Iterator<Item = (Command, Trace)>) {
+        let mut left = 0;
+        for (command, trace) in commands {
+            match message(&command, command.record_id.to_string(), trace) {
+                Ok(message) => {
+                    let waiting = Waiting { message, since: Instant::now() };
+                    left += usize::from(self.0.try_send(waiting).is_err());
                 }
+                Err(error) => left_to_redrive(1, &error.to_string()),
             }
-            Err(error) => left_to_redrive(1, &error.to_string()),
+        }
+        if left > 0 {
+            left_to_redrive(left, "too many commands are on their way");
         }
     }
 }

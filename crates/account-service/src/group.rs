@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 /// Questions that wait to be answered; who brings more waits to bring them.
 const CAPACITY: usize = 10_000;
 /// Questions in a group at most.
-const GROUP: usize = 1000;
+pub const MOST: usize = 1000;
 
 /// Where to ask.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl<Q, A> Asked<Q, A> {
     pub async fn next(&mut self) -> Option<(Vec<Q>, Vec<Waiting<A>>)> {
         let mut group = Vec::new();
         while group.is_empty() {
-            if self.0.recv_many(&mut group, GROUP).await == 0 {
+            if self.0.recv_many(&mut group, MOST).await == 0 {
                 return None;
             }
             group.retain(|(_, waiting)| !waiting.0.is_closed());

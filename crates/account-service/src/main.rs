@@ -10,9 +10,9 @@ use tokio::net::TcpListener;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    runtime::tasks::ended(start(Config::parse()).await)
+fn main() -> ExitCode {
+    let config = Config::parse();
+    runtime::tasks::run(config.service.process.threads, start(config))
 }
 
 async fn start(config: Config) -> anyhow::Result<()> {

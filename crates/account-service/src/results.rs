@@ -6,7 +6,7 @@ use runtime::worker::{Delivery, Failure, Handler, Verdict};
 use sqlx::PgPool;
 
 use crate::{
-    settled::Settled,
+    settled::{News, Settled},
     store::{self, Settling},
 };
 
@@ -27,8 +27,12 @@ impl Handler for SettleRecords {
         let settled: Vec<_> = results
             .iter()
             .zip(&settling)
-            .filter(|(_, settling)| **settling == Settling::Settled)
-            .map(|(result, _)| result.record_id)
+            .filter_map(|(result, settling)| match settling {
+                Settling::Settled(at) => {
+                    Some((result.record_id, News { settlement: result.into(), at: *at }))
+                }
+                _ => None,
+            })
             .collect();
         metrics::counter!("passbook_records_settled_total")
             .increment(u64::try_from(settled.len()).unwrap_or(u64::MAX));
@@ -47,7 +51,7 @@ fn verdict(
         Err(reason) => return Verdict::DeadLetter(reason),
     };
     match settling.next() {
-        Some(Settling::Settled | Settling::Already) => Verdict::Done(None),
+        Some(Settling::Settled(_) | Settling::Already) => Verdict::Done(None),
         Some(Settling::Refused(contradiction)) => {
             Verdict::DeadLetter(format!("record {}: {contradiction}", result.record_id))
         }

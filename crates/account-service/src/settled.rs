@@ -1,9 +1,10 @@
 //! Clients that wait for their record, and how they hear of it.
 //!
-//! Any replica may consume a record's result. Whichever it is tells all others
-//! over a plain NATS subject, without persistence. A message that is lost only
-//! costs a waiting client the time to the next look into the database, which is
-//! one statement for all who wait.
+//! Any replica may consume a record's result. Whichever it is knows what it has
+//! committed, and tells all others over a plain NATS subject, without
+//! persistence, that they may look. A message that is lost only costs a waiting
+//! client the time to the next look into the database, which is one statement
+//! for all who wait.
 
 use std::{
     collections::HashMap,
@@ -16,13 +17,24 @@ use contract::{RecordId, subjects::SETTLED};
 use futures::StreamExt;
 use runtime::crash;
 use sqlx::PgPool;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::{bytes::Bytes, sync::CancellationToken};
 use uuid::Uuid;
 
-use crate::store;
+use crate::{record::Settlement, store};
 
-type Waiting = Arc<Mutex<HashMap<RecordId, watch::Sender<()>>>>;
+type Waiters = HashMap<RecordId, watch::Sender<Option<News>>>;
+type Waiting = Arc<Mutex<Waiters>>;
+
+/// How a record was settled, as it was committed.
+#[derive(Debug, Clone, Copy)]
+pub struct News {
+    /// What it says now.
+    pub settlement: Settlement,
+    /// Since when.
+    pub at: OffsetDateTime,
+}
 
 /// Who waits in this process, and the line to the other replicas.
 #[derive(Debug, Clone)]
@@ -37,7 +49,7 @@ pub struct Settled {
 #[derive(Debug)]
 pub struct Wait {
     record: RecordId,
-    news: watch::Receiver<()>,
+    news: watch::Receiver<Option<News>>,
     waiting: Waiting,
 }
 
@@ -56,29 +68,29 @@ impl Settled {
         if waiting.len() >= self.most && !waiting.contains_key(&record) {
             return None;
         }
-        let news = waiting.entry(record).or_insert_with(|| watch::channel(()).0).subscribe();
+        let news = waiting.entry(record).or_insert_with(|| watch::channel(None).0).subscribe();
         Some(Wait { record, news, waiting: Arc::clone(&self.waiting) })
     }
 
     /// Tells everybody who waits for these records, here and on other
     /// replicas. Call it after the commit.
-    pub async fn tell(&self, records: &[RecordId]) {
+    pub async fn tell(&self, records: &[(RecordId, News)]) {
         if records.is_empty() {
             return;
         }
-        self.tell_here(records.iter().copied());
+        self.tell_here(records.iter().map(|(id, news)| (*id, Some(*news))));
         crash::point("settled.told-here", &records);
-        let ids: Vec<u8> = records.iter().flat_map(|id| id.as_uuid().into_bytes()).collect();
+        let ids: Vec<u8> = records.iter().flat_map(|(id, _)| id.as_uuid().into_bytes()).collect();
         if let Err(error) = self.client.publish(SETTLED, Bytes::from(ids)).await {
             tracing::debug!(%error, "other replicas were not told");
         }
     }
 
-    fn tell_here(&self, records: impl Iterator<Item = RecordId>) {
+    fn tell_here(&self, records: impl Iterator<Item = (RecordId, Option<News>)>) {
         let mut waiting = lock(&self.waiting);
-        for record in records {
+        for (record, news) in records {
             if let Some(sender) = waiting.remove(&record) {
-                sender.send_replace(());
+                sender.send_replace(news);
             }
         }
     }
@@ -92,17 +104,19 @@ impl Settled {
         while let Some(Some(message)) = stop.run_until_cancelled(news.next()).await {
             // 16 bytes an id; a remainder is nobody's.
             let ids = message.payload.chunks_exact(16).filter_map(|id| Uuid::from_slice(id).ok());
-            self.tell_here(ids.map(RecordId::from_uuid));
+            self.tell_here(ids.map(|id| (RecordId::from_uuid(id), None)));
         }
         Ok(())
     }
 }
 
 impl Wait {
-    /// Resolves when somebody says that the record is settled.
-    pub async fn news(&mut self) {
+    /// Resolves when somebody says that the record is settled, with what it
+    /// says now if that is known here.
+    pub async fn news(&mut self) -> Option<News> {
         // An error means that the sender is gone, after telling.
         let _ = self.news.changed().await;
+        *self.news.borrow()
     }
 }
 
@@ -121,7 +135,7 @@ pub async fn look(settled: Settled, pool: PgPool, stop: CancellationToken) -> an
         }
         let look = store::settled_among(&pool, &waiting);
         match tokio::time::timeout(LONGEST_LOOK, look).await {
-            Ok(Ok(records)) => settled.tell_here(records.into_iter()),
+            Ok(Ok(records)) => settled.tell_here(records.into_iter().map(|id| (id, None))),
             Ok(Err(error)) => tracing::debug!(%error, "looking for settled records"),
             Err(_) => tracing::debug!("looking for settled records: no answer"),
         }
@@ -139,6 +153,6 @@ impl Drop for Wait {
     }
 }
 
-fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<RecordId, watch::Sender<()>>> {
+fn lock(waiting: &Waiting) -> MutexGuard<'_, Waiters> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -22,11 +22,12 @@ use crate::bound::User;
 /// The caller's settings that children may see: what is logged, and how much
 /// is done at a time. Where things are, and who may do what, is the stack's
 /// alone.
-const PASSED_ON: [&str; 5] = [
+const PASSED_ON: [&str; 6] = [
     "PASSBOOK_LOG",
     "PASSBOOK_LOG_FORMAT",
     "PASSBOOK_WORKER_BATCH",
     "PASSBOOK_WORKERS",
+    "PASSBOOK_THREADS",
     "PASSBOOK_DATABASE_CONNECTIONS",
 ];
 

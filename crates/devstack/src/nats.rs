@@ -1,7 +1,10 @@
 //! The broker: one nats-server with JetStream, or a cluster of three, and a
 //! user for each service that may do what that service does and nothing else.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    thread::available_parallelism,
+};
 
 use anyhow::{Result, ensure};
 use contract::{
@@ -142,7 +145,7 @@ impl Node {
             name: self.name.clone(),
             path: self.program.clone(),
             arguments: vec!["--config".into(), self.configuration.clone().into_os_string()],
-            environment: Vec::new(),
+            environment: vec![("GOMAXPROCS", processors().to_string())],
             user: None,
             signal: Signal::SIGTERM,
         }
@@ -180,6 +183,12 @@ impl Node {
             "advertise": format!("{HOST}:1"),
         }))
     }
+}
+
+/// Half of the machine's: the other half has the rest of the stack to run. With
+/// all of them its threads wake each other up for every message.
+fn processors() -> usize {
+    available_parallelism().map_or(1, |all| (all.get() / 2).max(1))
 }
 
 fn users(secrets: &Secrets) -> Value {

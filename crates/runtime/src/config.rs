@@ -71,6 +71,10 @@ pub struct ProcessConfig {
     /// After SIGTERM, how long what is in hand may take before it is abandoned.
     #[arg(long, env = "PASSBOOK_GRACE_PERIOD", value_parser = parse_duration, value_name = "DURATION", default_value = "20s")]
     pub grace_period: Duration,
+    /// Threads that do the work: 1 to 256. Another replica brings more than another thread.
+    #[arg(long, env = "PASSBOOK_THREADS", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
 }
 
 /// The service's own database.
@@ -80,7 +84,7 @@ pub struct DatabaseConfig {
     #[arg(long, env = "PASSBOOK_DATABASE_URL", hide_env_values = true)]
     pub database_url: Secret,
     /// Connections at most: 1 to 1000.
-    #[arg(long, env = "PASSBOOK_DATABASE_CONNECTIONS", default_value_t = 10,
+    #[arg(long, env = "PASSBOOK_DATABASE_CONNECTIONS", default_value_t = 5,
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections: u32,
     /// How long to wait for a free connection, or for the database to come back, before a
@@ -130,7 +134,7 @@ pub struct WorkerConfig {
           value_parser = clap::value_parser!(u16).range(1..=5000))]
     pub worker_batch: u16,
     /// Loops for each consumer in this process: 1 to 32.
-    #[arg(long, env = "PASSBOOK_WORKERS", default_value_t = 2,
+    #[arg(long, env = "PASSBOOK_WORKERS", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=32))]
     pub workers: u8,
 }

@@ -38,11 +38,6 @@ pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool
         ("lock_timeout", "5s"),
         // A replica that vanishes must not keep its locks until the kernel notices in hours.
         ("idle_in_transaction_session_timeout", "10s"),
-        // Every statement finds its rows by their keys: one plan, whatever the statistics say.
-        ("plan_cache_mode", "force_generic_plan"),
-        ("enable_seqscan", "off"),
-        ("enable_hashjoin", "off"),
-        ("enable_mergejoin", "off"),
         ("tcp_keepalives_idle", "10"),
         ("tcp_keepalives_interval", "5"),
         ("tcp_keepalives_count", "3"),

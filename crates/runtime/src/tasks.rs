@@ -5,6 +5,7 @@ use std::{future::Future, process::ExitCode, time::Duration};
 
 use anyhow::{Context, anyhow};
 use tokio::{
+    runtime::Builder,
     signal::unix::{SignalKind, signal},
     task::JoinSet,
 };
@@ -79,8 +80,18 @@ impl Tasks {
     }
 }
 
-/// Says how the process ended, and with which exit code it has to.
-pub fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+/// Runs a process on so many threads to its end, says how that came, and with
+/// which exit code it has to end.
+///
+/// One thread is enough for most: what it wakes up by itself is awake, while a
+/// second one would be woken for every second task, on another processor.
+pub fn run(threads: u16, process: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let mut builder = match threads {
+        0 | 1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    let runtime = builder.worker_threads(usize::from(threads.max(1))).enable_all().build();
+    let outcome = runtime.context("starting threads").and_then(|it| it.block_on(process));
     match outcome {
         Ok(()) => {
             tracing::info!("stopped");

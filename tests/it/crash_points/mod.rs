@@ -19,8 +19,8 @@ use scenarios::{
     About,
     Left::{Depends, SentCommand, UnackedCommand, UnackedResult, UnsentCommand},
     Scenario::{
-        self, Accepting, Deposits, OneByOne, PoisonCommand, PoisonResult, Refused, Unsent,
-        UsedUpCommand, UsedUpResult, Waiting, Withdrawal,
+        self, Accepting, Deposits, OneByOne, PoisonCommand, PoisonResult, Refused, Repeated,
+        Unsent, UsedUpCommand, UsedUpResult, Waiting, Withdrawal,
     },
 };
 use tests::{broker, checks, eventually};
@@ -147,12 +147,10 @@ crashes! {
     // The account-service: results and settling.
     a_deposit_settles_through_a_crash_after_its_result_was_fetched:
         account("worker.fetched").with(RESULTS) => Deposits(1, UnackedResult);
-    a_deposit_settles_through_a_crash_between_its_record_and_the_balance_shown:
-        account("settle.records-written") => Deposits(1, UnackedResult);
-    fifty_deposits_settle_through_a_crash_between_their_records_and_the_balance_shown:
-        account("settle.records-written") => Deposits(50, Depends);
-    a_deposit_settles_through_a_crash_before_the_settling_commit:
-        account("settle.balances-projected") => Deposits(1, UnackedResult);
+    a_result_that_is_told_again_is_taken_through_a_crash_before_it_is_judged:
+        account("settle.unseen") => Repeated;
+    a_result_that_is_told_again_is_taken_through_a_crash_before_the_judges_commit:
+        account("settle.judged") => Repeated;
     a_deposit_settles_once_through_a_crash_between_the_settling_commit_and_the_telling:
         account("settle.committed") => Deposits(1, UnackedResult);
     fifty_deposits_settle_once_through_a_crash_between_the_settling_commit_and_the_telling:

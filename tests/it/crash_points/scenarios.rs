@@ -29,6 +29,8 @@ pub(super) enum Scenario {
     /// A withdrawal that was refused when the process died; money arrives
     /// before its command comes again.
     Refused,
+    /// A result that is told again after it has settled its record.
+    Repeated,
     /// That many records whose commands were never sent.
     Unsent(usize, About),
     /// One, and a client waits for it at each replica.
@@ -85,6 +87,7 @@ impl Scenario {
             Self::Deposits(many, left) => deposits(rig, turn, many, left).await,
             Self::Withdrawal => withdrawal(rig, turn).await,
             Self::Refused => refused(rig, turn).await,
+            Self::Repeated => repeated(rig, turn).await,
             Self::Unsent(many, about) => unsent(rig, turn, many, about).await,
             Self::Waiting => waiting(rig, turn).await,
             Self::OneByOne => one_by_one(rig, turn).await,
@@ -192,6 +195,24 @@ async fn refused(rig: &Rig, turn: Turn<'_>) {
     assert_eq!(decided, [(told, "FAILED".to_owned())]);
     let shown = rig.ask(Method::GET, &format!("/v1/accounts/{account}"), "", None).await;
     assert_eq!((shown.text("balance"), &shown.body["accountSeq"]), ("100", &json!(1)));
+}
+
+async fn repeated(rig: &Rig, turn: Turn<'_>) {
+    let account = rig.open_account().await;
+    let record = rig.accepted("deposits", &account, 10).await;
+    rig.settled(&account).await;
+    let first = rig.newest("TRANSACTION_RESULT", &record).await.unwrap();
+    let told = rig.message("TRANSACTION_RESULT", first).await.unwrap();
+    let told = String::from_utf8(told.payload.to_vec()).unwrap();
+    let again = rig.publish("transaction.result.deposit", &told);
+    let (place, _) = turn.crash(&account, again).await;
+    assert!(rig.results_acked_up_to().await < place, "it was acked before its time");
+    eventually("it is acked", SETTLED_WITHIN, || async {
+        (rig.results_acked_up_to().await >= place).then_some(())
+    })
+    .await;
+    assert_eq!(rig.letters(&told).await, 0);
+    rig.settled_once(&account, &[record], 10).await;
 }
 
 async fn unsent(rig: &Rig, turn: Turn<'_>, many: usize, about: About) {

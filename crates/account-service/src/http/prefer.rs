@@ -7,7 +7,10 @@ use axum::http::HeaderMap;
 use contract::RecordId;
 
 use super::Api;
-use crate::{record::Record, settled::Wait};
+use crate::{
+    record::Record,
+    settled::{News, Wait},
+};
 
 /// A look at the record may take this long, though the wait be shorter.
 const SHORTEST_LOOK: Duration = Duration::from_secs(1);
@@ -30,20 +33,25 @@ pub(super) fn wait(headers: &HeaderMap, longest: Duration) -> Option<Duration> {
 /// or `None`. The wait may have begun after the news came: then `look_first`.
 pub(super) async fn settled(
     api: &Api,
-    id: RecordId,
+    record: &Record,
     mut news: Wait,
     patience: Duration,
     look_first: bool,
 ) -> Option<Record> {
     let mut deadline = Instant::now() + patience;
-    if look_first && let Some(record) = look(api, id, deadline).await {
-        return Some(record);
+    if look_first && let Some(settled) = look(api, record.id, deadline).await {
+        return Some(settled);
     }
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         tokio::select! {
-            // Settled; if it can't be read, looking again at once would not change that.
-            () = news.news() => return look(api, id, deadline).await,
+            told = news.news() => return match told {
+                Some(News { settlement, at }) => {
+                    Some(Record { settlement: Some(settlement), updated_at: at, ..record.clone() })
+                }
+                // If it can't be read, looking again at once would not change that.
+                None => look(api, record.id, deadline).await,
+            },
             () = tokio::time::sleep(left) => return None,
             () = api.draining.cancelled(), if left > LAST_MOMENTS => {
                 deadline = deadline.min(Instant::now() + LAST_MOMENTS);

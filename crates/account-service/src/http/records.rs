@@ -134,7 +134,7 @@ async fn wait_if_wanted(
     let Some(news) = news.or_else(|| api.settled.wait_for(record.id)) else {
         return (record, None);
     };
-    let settled = prefer::settled(api, record.id, news, wanted, look_first).await;
+    let settled = prefer::settled(api, &record, news, wanted, look_first).await;
     (settled.unwrap_or(record), patience)
 }
 

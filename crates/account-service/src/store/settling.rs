@@ -6,15 +6,13 @@
 //! through the index. `IS NOT DISTINCT FROM` keeps the index on accounts out of
 //! it, through which a record is one of many.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashSet},
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use contract::{Balance, MovementResult, Outcome, Reason, RecordId};
 use runtime::crash;
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, PgPool, types::Uuid};
+use sqlx::{PgConnection, PgExecutor, PgPool, types::Uuid};
+use time::OffsetDateTime;
 
 use super::records::RecordRow;
 use crate::record::{Contradiction, Effect, Record, Settlement};
@@ -22,8 +20,8 @@ use crate::record::{Contradiction, Effect, Record, Settlement};
 /// What a result did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settling {
-    /// Its record is settled now.
-    Settled,
+    /// Its record is settled, since now.
+    Settled(OffsetDateTime),
     /// Its record was settled before, with the same outcome.
     Already,
     /// It contradicts its record.
@@ -32,68 +30,79 @@ pub enum Settling {
     Unknown,
 }
 
-/// Lets PENDING records take their outcomes and accounts their new balances,
-/// in one transaction. Gives what became of each result, in their order.
+/// Lets PENDING records take their outcomes and accounts their new balances.
+/// Gives what became of each result, in their order, and of those that settled
+/// their record, when.
 ///
 /// Nearly every result is the only one of a PENDING record, so that a single
 /// statement settles them unseen: its conditions are those of
 /// [`Record::effect_of`]. What it leaves is read and judged.
 ///
 /// # Errors
-/// The database's; nothing was committed then.
+/// The database's. Records may be settled all the same then: their results,
+/// brought again, say so.
 pub async fn settle(pool: &PgPool, results: &[MovementResult]) -> sqlx::Result<Vec<Settling>> {
     let mut firsts: Vec<_> = results.iter().enumerate().collect();
     firsts.sort_by_key(|(at, result)| (result.record_id, *at));
     firsts.dedup_by_key(|(_, result)| result.record_id);
-    let mut transaction = pool.begin().await?;
-    let settled = settle_pending(&mut transaction, firsts.iter().map(|(_, it)| *it)).await?;
+    let settled = settle_pending(pool, firsts.iter().map(|(_, it)| *it)).await?;
     let mut settling = vec![None; results.len()];
     for (at, result) in firsts {
-        if settled.contains(&result.record_id.as_uuid())
+        if let Some(updated_at) = settled.get(&result.record_id.as_uuid())
             && let Some(settling) = settling.get_mut(at)
         {
-            *settling = Some(Settling::Settled);
+            *settling = Some(Settling::Settled(*updated_at));
         }
     }
     if settling.contains(&None) {
+        crash::point("settle.unseen", &results);
+        let mut transaction = pool.begin().await?;
         judge(&mut transaction, results, &mut settling).await?;
+        crash::point("settle.judged", &results);
+        transaction.commit().await?;
     }
-    let changed: Vec<_> = results
-        .iter()
-        .zip(&settling)
-        .filter_map(|(result, settling)| (*settling == Some(Settling::Settled)).then_some(result))
-        .collect();
-    if !changed.is_empty() {
-        crash::point("settle.records-written", &results);
-        project_balances(&mut transaction, &changed).await?;
-        crash::point("settle.balances-projected", &results);
-    }
-    transaction.commit().await?;
     crash::point("settle.committed", &results);
     Ok(settling.into_iter().map(|it| it.unwrap_or(Settling::Unknown)).collect())
 }
 
-/// Settles the records that are PENDING and ask for what was decided. Gives
-/// their ids.
+/// Settles the records that are PENDING and ask for what was decided, and, if
+/// these are all, moves the balances that are shown. Gives their ids, and when
+/// that was.
 #[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
 async fn settle_pending(
-    connection: &mut PgConnection,
+    database: impl PgExecutor<'_>,
     results: impl Iterator<Item = &MovementResult> + Clone,
-) -> sqlx::Result<HashSet<Uuid>> {
+) -> sqlx::Result<HashMap<Uuid, OffsetDateTime>> {
     let ends = || results.clone().map(|result| Settlement::from(result).end);
-    let settled = sqlx::query_scalar!(
-        "UPDATE transaction_records AS r
-         SET status = CASE WHEN told.reason IS NULL THEN 'SUCCESS' ELSE 'FAILED' END,
-             transaction_id = told.transaction_id, reason = told.reason,
-             balance_after = told.balance_after, updated_at = greatest(now(), r.created_at)
-         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[], $5::text[], $6::bigint[],
-                     $7::text[], $8::numeric[])
-             AS told (id, account_id, type, amount, currency, transaction_id, reason, balance_after)
-         WHERE r.id = ANY (ARRAY[told.id]) AND r.status = 'PENDING'
-             AND r.account_id IS NOT DISTINCT FROM told.account_id
-             AND r.type = told.type AND r.amount = told.amount AND r.currency = told.currency
-         RETURNING r.id",
-        &results.clone().map(|it| it.record_id.as_uuid()).collect::<Vec<_>>(),
+    let ids: Vec<_> = results.clone().map(|it| it.record_id.as_uuid()).collect();
+    let newest = Newest::of(results.clone());
+    // To be counted, all records are settled before the first account is touched: the order of
+    // the locks is that of `judge`.
+    let settled = sqlx::query!(
+        "WITH settled AS (
+             UPDATE transaction_records AS r
+             SET status = CASE WHEN told.reason IS NULL THEN 'SUCCESS' ELSE 'FAILED' END,
+                 transaction_id = told.transaction_id, reason = told.reason,
+                 balance_after = told.balance_after, updated_at = greatest(now(), r.created_at)
+             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[], $5::text[],
+                         $6::bigint[], $7::text[], $8::numeric[])
+                 AS told (id, account_id, type, amount, currency, transaction_id, reason,
+                          balance_after)
+             WHERE r.id = ANY (ARRAY[told.id]) AND r.status = 'PENDING'
+                 AND r.account_id IS NOT DISTINCT FROM told.account_id
+                 AND r.type = told.type AND r.amount = told.amount AND r.currency = told.currency
+             RETURNING r.id, r.updated_at
+         ), projected AS (
+             UPDATE accounts
+             SET balance = newest.balance, account_seq = newest.seq, updated_at = now()
+             FROM unnest($9::uuid[], $10::bigint[], $11::numeric[])
+                 AS newest (account_id, seq, balance)
+             WHERE (SELECT count(*) FROM settled) = cardinality($1::uuid[])
+                 AND accounts.account_id = ANY (ARRAY[newest.account_id])
+                 AND accounts.account_seq < newest.seq
+         )
+         SELECT id, updated_at FROM settled",
+        &ids,
         &results.clone().map(|it| it.account_id.as_uuid()).collect::<Vec<_>>(),
         &results.clone().map(|it| it.kind.as_str()).collect::<Vec<_>>() as &[&str],
         &results.clone().map(|it| it.amount.as_decimal()).collect::<Vec<_>>(),
@@ -102,43 +111,56 @@ async fn settle_pending(
         &ends().map(|end| end.err().map(Reason::as_str)).collect::<Vec<_>>() as &[Option<&str>],
         &ends().map(|end| end.ok().map(Balance::as_decimal)).collect::<Vec<_>>()
             as &[Option<Decimal>],
+        &newest.accounts,
+        &newest.seqs,
+        &newest.balances,
     )
-    .fetch_all(connection)
+    .fetch_all(database)
     .await?;
-    Ok(settled.into_iter().collect())
+    Ok(settled.into_iter().map(|row| (row.id, row.updated_at)).collect())
 }
 
 /// Decides about the results that have not settled their records: each of them
 /// repeats or contradicts what stands, or comes after such a one in its batch.
+/// Then moves the balances of all whose outcome stands: whoever settled such a
+/// record may not have come to that.
 async fn judge(
     connection: &mut PgConnection,
     results: &[MovementResult],
     settling: &mut [Option<Settling>],
 ) -> sqlx::Result<()> {
-    let left = results.iter().zip(settling).filter(|(_, settling)| settling.is_none());
+    let left = results.iter().zip(&mut *settling).filter(|(_, settling)| settling.is_none());
     let left: Vec<_> = left.collect();
     let mut records = lock_records(connection, left.iter().map(|(result, _)| *result)).await?;
-    let mut changed = Vec::new();
+    let mut pending = Vec::new();
     for (result, settling) in left {
         let Some(record) = records.get_mut(&result.record_id) else {
             *settling = Some(Settling::Unknown);
             continue;
         };
-        *settling = Some(match record.effect_of(result) {
-            Effect::None => Settling::Already,
-            Effect::Contradicts(contradiction) => Settling::Refused(contradiction),
+        match record.effect_of(result) {
+            Effect::None => *settling = Some(Settling::Already),
+            Effect::Contradicts(contradiction) => {
+                *settling = Some(Settling::Refused(contradiction));
+            }
             Effect::Settles(settlement) => {
                 record.settlement = Some(settlement);
-                changed.push(result);
-                Settling::Settled
+                pending.push((result, settling));
             }
-        });
+        }
     }
-    if !changed.is_empty() {
+    if !pending.is_empty() {
         // They are locked, and what was asked of them holds.
-        settle_pending(connection, changed.into_iter()).await?;
+        let pending_results = pending.iter().map(|(result, _)| *result);
+        let settled = settle_pending(&mut *connection, pending_results).await?;
+        for (result, settling) in pending {
+            *settling = settled.get(&result.record_id.as_uuid()).copied().map(Settling::Settled);
+        }
     }
-    Ok(())
+    let stands = results.iter().zip(settling).filter_map(|(result, settling)| {
+        matches!(settling, Some(Settling::Settled(_) | Settling::Already)).then_some(result)
+    });
+    project_balances(connection, &Newest::of(stands)).await
 }
 
 async fn lock_records(
@@ -160,35 +182,45 @@ async fn lock_records(
     .collect()
 }
 
-/// Moves the balances that are shown.
-async fn project_balances(
-    connection: &mut PgConnection,
-    settled: &[&MovementResult],
-) -> sqlx::Result<()> {
-    let mut newest: Vec<_> = settled
-        .iter()
-        .filter_map(|result| match result.outcome {
-            Outcome::Applied { balance_after, account_seq } => {
-                Some((result.account_id, account_seq, balance_after))
+/// Of each account the newest balance that results tell, in the order of the
+/// accounts.
+struct Newest {
+    accounts: Vec<Uuid>,
+    seqs: Vec<i64>,
+    balances: Vec<Decimal>,
+}
+
+impl Newest {
+    fn of<'a>(results: impl Iterator<Item = &'a MovementResult>) -> Self {
+        let mut newest = BTreeMap::new();
+        for result in results {
+            if let Outcome::Applied { balance_after, account_seq } = result.outcome {
+                let told = (account_seq, balance_after);
+                let newest = newest.entry(result.account_id).or_insert(told);
+                if account_seq > newest.0 {
+                    *newest = told;
+                }
             }
-            Outcome::Refused(_) => None,
-        })
-        .collect();
-    if newest.is_empty() {
-        return Ok(());
+        }
+        Self {
+            accounts: newest.keys().map(|account| account.as_uuid()).collect(),
+            seqs: newest.values().map(|(seq, _)| *seq).collect(),
+            balances: newest.values().map(|(_, balance)| balance.as_decimal()).collect(),
+        }
     }
-    // Sorted for the order of the locks; of each account, the last one first.
-    newest.sort_by_key(|(account, seq, _)| (*account, Reverse(*seq)));
-    newest.dedup_by_key(|(account, ..)| *account);
-    // Results come in any order across replicas: only a newer number may move a balance.
+}
+
+/// Moves the balances that are shown. Results come in any order across
+/// replicas: only a newer number may move one.
+async fn project_balances(connection: &mut PgConnection, newest: &Newest) -> sqlx::Result<()> {
     sqlx::query!(
         "UPDATE accounts SET balance = newest.balance, account_seq = newest.seq, updated_at = now()
          FROM unnest($1::uuid[], $2::bigint[], $3::numeric[]) AS newest (account_id, seq, balance)
          WHERE accounts.account_id = ANY (ARRAY[newest.account_id])
              AND accounts.account_seq < newest.seq",
-        &newest.iter().map(|(account, ..)| account.as_uuid()).collect::<Vec<_>>(),
-        &newest.iter().map(|(_, seq, _)| *seq).collect::<Vec<_>>(),
-        &newest.iter().map(|(.., balance)| balance.as_decimal()).collect::<Vec<_>>(),
+        &newest.accounts,
+        &newest.seqs,
+        &newest.balances,
     )
     .execute(connection)
     .await?;

@@ -24,7 +24,8 @@ const DEFAULT_PORT: u16 = 8080;
 /// Finds PostgreSQL and nats-server or installs them, starts them on free
 /// ports with their data in DIR, then the services, and one HTTP address
 /// before them. Data stays for the next run. The variables
-/// PASSBOOK_WORKER_BATCH, PASSBOOK_WORKERS and PASSBOOK_DATABASE_CONNECTIONS
+/// PASSBOOK_WORKER_BATCH, PASSBOOK_WORKERS, PASSBOOK_THREADS and
+/// PASSBOOK_DATABASE_CONNECTIONS
 /// are passed on to the services.
 #[derive(Debug, Args)]
 pub(crate) struct Up {

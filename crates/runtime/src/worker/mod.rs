@@ -50,10 +50,13 @@ const FETCH_WAIT: Duration = Duration::from_secs(1);
 /// five seconds after its wait.
 const UNANSWERED_AFTER: Duration = Duration::from_secs(4);
 
-/// What each message of a batch gives the next batch to gather, if it was not
-/// alone: many are sooner done at once than few at a time, and the more there
+/// What each message of a batch gives the next batch to gather: the more there
 /// are, the less a short wait matters to each.
 const GATHERING: Duration = Duration::from_micros(100);
+/// The shortest such wait, about what a batch takes to be worked off: it costs
+/// nothing where that takes longer, and keeps a replica that is quick from
+/// taking messages two by two.
+const SHORTEST_GATHERING: Duration = Duration::from_millis(4);
 /// The longest such wait.
 const LONGEST_GATHERING: Duration = Duration::from_millis(10);
 
@@ -206,6 +209,17 @@ impl<H: Handler> Worker<H> {
         tokio::time::sleep(FETCH_WAIT / 10).await;
     }
 
+    /// How long after a fetch the next one waits, for messages to gather: many
+    /// are sooner done at once than few at a time. Nothing after a message that
+    /// was alone, and nothing while there are more than a batch takes.
+    fn gathering(&self, messages: usize) -> Duration {
+        if messages <= 1 || messages >= usize::from(self.config.worker_batch) {
+            return Duration::ZERO;
+        }
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+        GATHERING.saturating_mul(messages).clamp(SHORTEST_GATHERING, LONGEST_GATHERING)
+    }
+
     /// One fetch and what came of it. A fetch is never cut short: a message
     /// that arrives for nobody would be missing until its ack wait is over.
     /// Only a pull whose connection is lost is given up: the client would go on
@@ -245,13 +259,9 @@ impl<H: Handler> Worker<H> {
         if !batch.is_empty() {
             metrics::histogram!("passbook_worker_batch_messages", "consumer" => self.consumer.name)
                 .record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
-            let messages = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-            let full = batch.len() >= usize::from(self.config.worker_batch);
+            let next = Instant::now() + self.gathering(batch.len());
             self.settle(batch, stop).await;
-            if messages > 1 && !full {
-                let gathering = GATHERING.saturating_mul(messages).min(LONGEST_GATHERING);
-                let _ = stop.run_until_cancelled(tokio::time::sleep(gathering)).await;
-            }
+            let _ = stop.run_until_cancelled(tokio::time::sleep_until(next.into())).await;
         }
         failed.map_or(Ok(()), Err)
     }

@@ -68,7 +68,10 @@ pub(super) async fn advance(
 
 /// Adds the accounts that are not there yet, empty, in the currency of their
 /// first command.
-pub(super) async fn add(pool: &PgPool, commands: &[Command]) -> Result<(), Failure> {
+pub(super) async fn add(
+    pool: &PgPool,
+    commands: impl Iterator<Item = &Command>,
+) -> Result<(), Failure> {
     let mut first = BTreeMap::new();
     for command in commands {
         first.entry(command.account_id).or_insert(command.currency);

@@ -15,7 +15,8 @@ mod pace;
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::anyhow;
-use contract::{Command, MovementResult, RecordId};
+use contract::{AccountId, Command, MovementResult, RecordId};
+use quick_cache::sync::Cache;
 use runtime::{crash, worker::Failure};
 use sqlx::{PgPool, Postgres, Transaction};
 
@@ -25,11 +26,15 @@ use pace::Pace;
 
 /// How often a batch is begun anew because another writer was faster.
 const RACES: usize = 5;
+/// Accounts remembered to be there at most, some 60 bytes each.
+const REMEMBERED: usize = 50_000;
 
 /// The ledger as one consumer's workers write it.
 #[derive(Debug)]
 pub struct Ledger {
     pool: PgPool,
+    /// Accounts that are there: none is ever deleted.
+    seen: Cache<AccountId, ()>,
     pace: Pace,
 }
 
@@ -37,7 +42,7 @@ impl Ledger {
     /// The ledger behind this pool.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, pace: Pace::default() }
+        Self { pool, seen: Cache::new(REMEMBERED), pace: Pace::default() }
     }
 
     /// Applies a batch of commands and commits. Gives the result for each
@@ -53,6 +58,7 @@ impl Ledger {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
+        self.add_unseen(commands).await?;
         if self.pace.tries() {
             let results = self.attempt(commands, Way::Quick).await?;
             self.pace.tried(results.is_some());
@@ -66,6 +72,20 @@ impl Ledger {
             }
         }
         Err(Failure::Transient(anyhow!("other writers were faster {RACES} times in a row")))
+    }
+
+    /// Adds the accounts that may not be there yet: one that is missing would
+    /// take its whole batch the careful way.
+    async fn add_unseen(&self, commands: &[Command]) -> Result<(), Failure> {
+        let unseen = |command: &&Command| self.seen.get(&command.account_id).is_none();
+        let unseen: Vec<_> = commands.iter().filter(unseen).collect();
+        if unseen.is_empty() {
+            return Ok(());
+        }
+        accounts::add(&self.pool, unseen.iter().copied()).await?;
+        crash::point("ledger.accounts-added", &commands);
+        unseen.into_iter().for_each(|command| self.seen.insert(command.account_id, ()));
+        Ok(())
     }
 
     /// `None`: nothing was committed; begin anew, carefully.
@@ -90,10 +110,10 @@ impl Ledger {
                 Ok(None)
             }
             Written::AccountsAreMissing => {
-                // Not inside this transaction: its locks must be taken in one go, in order.
+                // Somebody has put an older ledger in this one's place. Not inside this
+                // transaction: its locks must be taken in one go, in order.
                 transaction.rollback().await?;
-                accounts::add(&self.pool, commands).await?;
-                crash::point("ledger.accounts-added", &commands);
+                accounts::add(&self.pool, commands.iter()).await?;
                 Ok(None)
             }
         }
