@@ -188,28 +188,6 @@ async fn results_of_other_movements_leave_their_records_pending() {
     assert_eq!(shown(&accounts, account).await, (400.into(), 4));
 }
 
-#[tokio::test]
-async fn a_result_that_comes_again_moves_the_balance_that_it_has_not_moved() {
-    let stack = databases("batches-of-repeated-results").await;
-    let accounts = stack.accounts().await;
-    let account = opened(&accounts).await;
-    let [first, second] = [accepted(&accounts, account).await, accepted(&accounts, account).await];
-    let (one, two) = (deposited(account, first, 1), deposited(account, second, 2));
-    // With one that is nobody's not all is settled unseen, and the process may die after what is.
-    sqlx::query(
-        "UPDATE transaction_records
-         SET status = 'SUCCESS', transaction_id = $2, balance_after = 200 WHERE id = $1",
-    )
-    .bind(second.as_uuid())
-    .bind(two.transaction_id)
-    .execute(&accounts)
-    .await
-    .unwrap();
-    assert_eq!(settled(&accounts, &[two.clone(), one]).await, [Settling::Already, NOW]);
-    assert_eq!(shown(&accounts, account).await, (200.into(), 2));
-    assert_eq!(settled(&accounts, &[two]).await, [Settling::Already]);
-}
-
 fn command(record: RecordId, account: AccountId, kind: Kind, amount: i64) -> Command {
     Command {
         record_id: record,

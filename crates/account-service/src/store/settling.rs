@@ -39,8 +39,8 @@ pub enum Settling {
 /// [`Record::effect_of`]. What it leaves is read and judged.
 ///
 /// # Errors
-/// The database's. Records may be settled all the same then: their results,
-/// brought again, say so.
+/// The database's. Some may be settled all the same then: their results, brought
+/// again, change nothing.
 pub async fn settle(pool: &PgPool, results: &[MovementResult]) -> sqlx::Result<Vec<Settling>> {
     let mut firsts: Vec<_> = results.iter().enumerate().collect();
     firsts.sort_by_key(|(at, result)| (result.record_id, *at));
@@ -65,19 +65,16 @@ pub async fn settle(pool: &PgPool, results: &[MovementResult]) -> sqlx::Result<V
     Ok(settling.into_iter().map(|it| it.unwrap_or(Settling::Unknown)).collect())
 }
 
-/// Settles the records that are PENDING and ask for what was decided, and, if
-/// these are all, moves the balances that are shown. Gives their ids, and when
-/// that was.
+/// Settles the records that are PENDING and ask for what was decided, and moves
+/// the balances that are shown. Gives the records' ids, and when that was.
 #[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
 async fn settle_pending(
     database: impl PgExecutor<'_>,
     results: impl Iterator<Item = &MovementResult> + Clone,
 ) -> sqlx::Result<HashMap<Uuid, OffsetDateTime>> {
     let ends = || results.clone().map(|result| Settlement::from(result).end);
-    let ids: Vec<_> = results.clone().map(|it| it.record_id.as_uuid()).collect();
-    let newest = Newest::of(results.clone());
-    // To be counted, all records are settled before the first account is touched: the order of
-    // the locks is that of `judge`.
+    // Results come in any order across replicas: only a newer number may move a balance. To be
+    // sorted, all records are settled before the first account is locked.
     let settled = sqlx::query!(
         "WITH settled AS (
              UPDATE transaction_records AS r
@@ -85,24 +82,25 @@ async fn settle_pending(
                  transaction_id = told.transaction_id, reason = told.reason,
                  balance_after = told.balance_after, updated_at = greatest(now(), r.created_at)
              FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[], $5::text[],
-                         $6::bigint[], $7::text[], $8::numeric[])
+                         $6::bigint[], $7::text[], $8::numeric[], $9::bigint[])
                  AS told (id, account_id, type, amount, currency, transaction_id, reason,
-                          balance_after)
+                          balance_after, account_seq)
              WHERE r.id = ANY (ARRAY[told.id]) AND r.status = 'PENDING'
                  AND r.account_id IS NOT DISTINCT FROM told.account_id
                  AND r.type = told.type AND r.amount = told.amount AND r.currency = told.currency
-             RETURNING r.id, r.updated_at
+             RETURNING r.id, r.updated_at, told.account_id, told.account_seq, told.balance_after
          ), projected AS (
              UPDATE accounts
-             SET balance = newest.balance, account_seq = newest.seq, updated_at = now()
-             FROM unnest($9::uuid[], $10::bigint[], $11::numeric[])
-                 AS newest (account_id, seq, balance)
-             WHERE (SELECT count(*) FROM settled) = cardinality($1::uuid[])
-                 AND accounts.account_id = ANY (ARRAY[newest.account_id])
-                 AND accounts.account_seq < newest.seq
+             SET balance = newest.balance_after, account_seq = newest.account_seq,
+                 updated_at = now()
+             FROM (SELECT DISTINCT ON (account_id) account_id, account_seq, balance_after
+                   FROM settled WHERE account_seq IS NOT NULL
+                   ORDER BY account_id, account_seq DESC) AS newest
+             WHERE accounts.account_id = ANY (ARRAY[newest.account_id])
+                 AND accounts.account_seq < newest.account_seq
          )
          SELECT id, updated_at FROM settled",
-        &ids,
+        &results.clone().map(|it| it.record_id.as_uuid()).collect::<Vec<_>>(),
         &results.clone().map(|it| it.account_id.as_uuid()).collect::<Vec<_>>(),
         &results.clone().map(|it| it.kind.as_str()).collect::<Vec<_>>() as &[&str],
         &results.clone().map(|it| it.amount.as_decimal()).collect::<Vec<_>>(),
@@ -111,25 +109,28 @@ async fn settle_pending(
         &ends().map(|end| end.err().map(Reason::as_str)).collect::<Vec<_>>() as &[Option<&str>],
         &ends().map(|end| end.ok().map(Balance::as_decimal)).collect::<Vec<_>>()
             as &[Option<Decimal>],
-        &newest.accounts,
-        &newest.seqs,
-        &newest.balances,
+        &results.clone().map(|it| account_seq(it.outcome)).collect::<Vec<_>>() as &[Option<i64>],
     )
     .fetch_all(database)
     .await?;
     Ok(settled.into_iter().map(|row| (row.id, row.updated_at)).collect())
 }
 
+const fn account_seq(outcome: Outcome) -> Option<i64> {
+    match outcome {
+        Outcome::Applied { account_seq, .. } => Some(account_seq),
+        Outcome::Refused(_) => None,
+    }
+}
+
 /// Decides about the results that have not settled their records: each of them
 /// repeats or contradicts what stands, or comes after such a one in its batch.
-/// Then moves the balances of all whose outcome stands: whoever settled such a
-/// record may not have come to that.
 async fn judge(
     connection: &mut PgConnection,
     results: &[MovementResult],
     settling: &mut [Option<Settling>],
 ) -> sqlx::Result<()> {
-    let left = results.iter().zip(&mut *settling).filter(|(_, settling)| settling.is_none());
+    let left = results.iter().zip(settling).filter(|(_, settling)| settling.is_none());
     let left: Vec<_> = left.collect();
     let mut records = lock_records(connection, left.iter().map(|(result, _)| *result)).await?;
     let mut pending = Vec::new();
@@ -157,10 +158,7 @@ async fn judge(
             *settling = settled.get(&result.record_id.as_uuid()).copied().map(Settling::Settled);
         }
     }
-    let stands = results.iter().zip(settling).filter_map(|(result, settling)| {
-        matches!(settling, Some(Settling::Settled(_) | Settling::Already)).then_some(result)
-    });
-    project_balances(connection, &Newest::of(stands)).await
+    Ok(())
 }
 
 async fn lock_records(
@@ -180,51 +178,6 @@ async fn lock_records(
     .into_iter()
     .map(|row| Record::try_from(row).map(|record| (record.id, record)))
     .collect()
-}
-
-/// Of each account the newest balance that results tell, in the order of the
-/// accounts.
-struct Newest {
-    accounts: Vec<Uuid>,
-    seqs: Vec<i64>,
-    balances: Vec<Decimal>,
-}
-
-impl Newest {
-    fn of<'a>(results: impl Iterator<Item = &'a MovementResult>) -> Self {
-        let mut newest = BTreeMap::new();
-        for result in results {
-            if let Outcome::Applied { balance_after, account_seq } = result.outcome {
-                let told = (account_seq, balance_after);
-                let newest = newest.entry(result.account_id).or_insert(told);
-                if account_seq > newest.0 {
-                    *newest = told;
-                }
-            }
-        }
-        Self {
-            accounts: newest.keys().map(|account| account.as_uuid()).collect(),
-            seqs: newest.values().map(|(seq, _)| *seq).collect(),
-            balances: newest.values().map(|(_, balance)| balance.as_decimal()).collect(),
-        }
-    }
-}
-
-/// Moves the balances that are shown. Results come in any order across
-/// replicas: only a newer number may move one.
-async fn project_balances(connection: &mut PgConnection, newest: &Newest) -> sqlx::Result<()> {
-    sqlx::query!(
-        "UPDATE accounts SET balance = newest.balance, account_seq = newest.seq, updated_at = now()
-         FROM unnest($1::uuid[], $2::bigint[], $3::numeric[]) AS newest (account_id, seq, balance)
-         WHERE accounts.account_id = ANY (ARRAY[newest.account_id])
-             AND accounts.account_seq < newest.seq",
-        &newest.accounts,
-        &newest.seqs,
-        &newest.balances,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// Which of these records are settled.
