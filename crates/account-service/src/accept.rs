@@ -20,9 +20,10 @@ const TRIED: usize = 8;
 /// After one that failed, so many groups are stored with care for keys that are
 /// taken: clients that send requests again rarely do it once.
 const CAREFUL: u32 = 100;
-/// After a group of several the next one is written no sooner than this after
-/// it was: under load, a commit for every second record would take the time
-/// that the records need. Whoever is alone does not wait.
+/// A group waits until there are as many as in the one before, but no longer
+/// than this after that one was begun: under load, a commit for every second
+/// record would take the time that the records need. Whoever was alone does not
+/// wait.
 const GATHERING: Duration = Duration::from_millis(2);
 /// Longer than any statement may take: a database that is no more would be
 /// waited for for ever.
@@ -69,8 +70,9 @@ impl Acceptance {
 impl Writer {
     /// Writes until the [`Acceptance`] is gone and all was written.
     pub async fn run(mut self) {
-        while let Some((requests, waiting)) = self.asked.next().await {
-            let (several, next) = (requests.len() > 1, Instant::now() + GATHERING);
+        let (mut expected, mut latest) = (1, Instant::now());
+        while let Some((requests, waiting)) = self.asked.gather(expected, latest).await {
+            (expected, latest) = (requests.len(), Instant::now() + GATHERING);
             let (records, traces): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
             match self.store(&records).await {
                 Err(error) if records.len() > 1 && !is_transient(&error) => {
@@ -81,9 +83,6 @@ impl Writer {
                     }
                 }
                 stored => self.answer(stored, &traces, waiting),
-            }
-            if several {
-                tokio::time::sleep_until(next).await;
             }
             self.dispatch.room(group::MOST).await;
         }

@@ -1,8 +1,11 @@
 //! Questions that are answered in groups: whoever asks while a group is being
-//! answered is in the next one, and one statement does for all of it. Nobody
-//! waits for others to come: alone, a question is a group of one.
+//! answered is in the next one, and one statement does for all of it. Alone, a
+//! question is a group of one, and waits for nobody.
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
 
 /// Questions that wait to be answered; who brings more waits to bring them.
 const CAPACITY: usize = 10_000;
@@ -42,10 +45,28 @@ impl<Q, A> Asked<Q, A> {
     /// The next group, and who waits for it; `None` once every [`Asking`] is
     /// gone and all was answered. Who has gone meanwhile is left out.
     pub async fn next(&mut self) -> Option<(Vec<Q>, Vec<Waiting<A>>)> {
+        self.gather(1, Instant::now()).await
+    }
+
+    /// As [`Asked::next`]. With fewer than `expected` it waits for others to
+    /// come, until `latest`.
+    pub async fn gather(
+        &mut self,
+        expected: usize,
+        latest: Instant,
+    ) -> Option<(Vec<Q>, Vec<Waiting<A>>)> {
         let mut group = Vec::new();
         while group.is_empty() {
             if self.0.recv_many(&mut group, MOST).await == 0 {
                 return None;
+            }
+            while group.len() < expected.min(MOST) {
+                let room = MOST - group.len();
+                let more = timeout_at(latest, self.0.recv_many(&mut group, room)).await;
+                // The time is over, or nobody is left who could ask.
+                if more.unwrap_or(0) == 0 {
+                    break;
+                }
             }
             group.retain(|(_, waiting)| !waiting.0.is_closed());
         }
@@ -62,6 +83,8 @@ impl<A> Waiting<A> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::{FutureExt, future::join_all};
 
     use super::*;
@@ -80,6 +103,33 @@ mod tests {
         };
         let (one, others, ()) = futures::join!(first, others, answering);
         assert_eq!((one, others), (Some(10), vec![Some(20), Some(30), Some(40)]));
+    }
+
+    #[tokio::test]
+    async fn a_group_waits_for_those_it_expects_and_for_no_longer_than_it_may() {
+        let (asking, mut asked) = channel::<u32, ()>();
+        let soon = || Instant::now() + Duration::from_millis(50);
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            asking.ask(2).await
+        };
+        let gathered = async {
+            let begun = Instant::now();
+            let (both, _) = asked.gather(2, begun + Duration::from_secs(60)).await.unwrap();
+            (both, begun.elapsed())
+        };
+        let (_, _, (both, took)) = futures::join!(asking.ask(1), late, gathered);
+        assert_eq!(both, [1, 2]);
+        assert!(took < Duration::from_secs(30), "{took:?}");
+
+        let latest = soon();
+        let gathered = async {
+            let (one, _) = asked.gather(2, latest).await.unwrap();
+            (one, Instant::now())
+        };
+        let (_, (one, at)) = futures::join!(asking.ask(3), gathered);
+        assert_eq!(one, [3]);
+        assert!(at >= latest);
     }
 
     #[tokio::test]
