@@ -46,7 +46,7 @@ pub fn channel() -> (Dispatch, Commands) {
 }
 
 impl Dispatch {
-    /// Waits until so many commands have room, or for [`ROOM`]. Who accepts
+    /// Waits until so many commands have room, but not for long. Who accepts
     /// faster than commands can be sent is slowed down by this: what is left to
     /// the redrive costs more. While the broker is away it goes on all the same.
     pub async fn room(&self, commands: usize) {
