@@ -1,7 +1,7 @@
 //! The broker whose address people give: connecting to it, and reading a
 //! stream from one end to the other in bounded memory.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use async_nats::{
@@ -23,6 +23,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const FETCH_WAIT: Duration = Duration::from_secs(1);
 /// A consumer that nobody pulls from any more goes after this.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// A consumer for which nobody answers so long is not there.
+const KNOWN_AFTER: Duration = Duration::from_secs(10);
 
 /// A connection.
 #[derive(Debug, Clone)]
@@ -174,12 +176,25 @@ impl Walk {
     /// When the broker is gone, or some messages were lost on the way here:
     /// then nothing can be said about all of them.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<Message>>> {
-        while self.left > 0 {
+        let begun = Instant::now();
+        'fetches: while self.left > 0 {
             let fetch = self.consumer.fetch().max_messages(self.at_once).expires(FETCH_WAIT);
             let mut fetched = fetch.messages().await?;
             let mut batch = Vec::new();
             while let Some(message) = fetched.next().await {
-                let message = message.map_err(anyhow::Error::from_boxed)?;
+                let message = match message {
+                    Ok(message) => message,
+                    // In a cluster, not every node knows of a new consumer at once.
+                    Err(error)
+                        if error.to_string().contains(": 503")
+                            && batch.is_empty()
+                            && begun.elapsed() < KNOWN_AFTER =>
+                    {
+                        tokio::time::sleep(FETCH_WAIT / 4).await;
+                        continue 'fetches;
+                    }
+                    Err(error) => return Err(anyhow::Error::from_boxed(error)),
+                };
                 let info = message.info().map_err(anyhow::Error::from_boxed)?;
                 ensure!(info.consumer_sequence == self.next, "the connection to NATS was lost");
                 self.next += 1;
