@@ -210,6 +210,51 @@ async fn held(ledger: &PgPool, account: AccountId) -> (Decimal, i64) {
 }
 
 #[tokio::test]
+async fn a_new_account_does_not_take_its_batch_the_careful_way() {
+    let stack = databases("batches-with-new-accounts").await;
+    let pool = stack.ledger().await;
+    let ledger = Ledger::new(pool.clone());
+    let deposit = |account| command(RecordId::new(), account, Kind::Deposit, 10);
+    let known = AccountId::new();
+    ledger.apply(&[deposit(known)]).await.unwrap();
+    let mut least = i64::MAX;
+    // The server's own housekeeping may begin a transaction, but not every time.
+    for _ in 0..5 {
+        let before = transactions_begun(&pool).await;
+        let batch = [deposit(known), deposit(AccountId::new())];
+        assert!(ledger.apply(&batch).await.unwrap().iter().all(Option::is_some));
+        least = least.min(transactions_begun(&pool).await - before);
+    }
+    // The account, the batch, and this question.
+    assert_eq!(least, 3);
+}
+
+/// How many transactions have written something, rolled back ones included.
+async fn transactions_begun(ledger: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT pg_current_xact_id()::text::bigint").fetch_one(ledger).await.unwrap()
+}
+
+#[tokio::test]
+async fn accounts_that_a_restored_ledger_lacks_are_added_again() {
+    let stack = databases("batches-of-a-restored-ledger").await;
+    let pool = stack.ledger().await;
+    let ledger = Ledger::new(pool.clone());
+    let [lost, kept] = [AccountId::new(), AccountId::new()];
+    let deposit = |account| command(RecordId::new(), account, Kind::Deposit, 10);
+    ledger.apply(&[deposit(lost), deposit(kept)]).await.unwrap();
+    for table in ["transactions", "accounts"] {
+        sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM {table} WHERE account_id = $1")))
+            .bind(lost.as_uuid())
+            .execute(&pool)
+            .await
+            .unwrap();
+    }
+    ledger.apply(&[deposit(kept), deposit(lost)]).await.unwrap();
+    assert_eq!(held(&pool, lost).await, (10.into(), 1));
+    assert_eq!(held(&pool, kept).await, (20.into(), 2));
+}
+
+#[tokio::test]
 async fn a_batch_of_commands_does_what_they_do_one_after_the_other_whatever_its_size() {
     let stack = databases("batches-of-commands").await;
     let pool = stack.ledger().await;

@@ -138,3 +138,37 @@ fn left_to_redrive(commands: usize, reason: &str) {
     metrics::counter!("passbook_commands_unsent_total")
         .increment(u64::try_from(commands).unwrap_or(u64::MAX));
 }
+
+#[cfg(test)]
+mod tests {
+    use contract::{AccountId, Amount, Currency, Kind, RecordId};
+    use futures::FutureExt;
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_accepts_more_than_is_sent_waits_for_room_and_not_for_ever() {
+        let currency = Currency::parse("KRW").unwrap();
+        let command = Command {
+            record_id: RecordId::new(),
+            account_id: AccountId::new(),
+            user_id: "teller".to_owned().try_into().unwrap(),
+            kind: Kind::Deposit,
+            amount: Amount::parse("1", currency).unwrap(),
+            currency,
+            requested_at: OffsetDateTime::UNIX_EPOCH,
+        };
+        let (dispatch, mut commands) = channel();
+        dispatch.send((0..CAPACITY - 99).map(|_| (command.clone(), Trace::of_message(None))));
+        assert!(dispatch.room(99).now_or_never().is_some());
+        let begun = Instant::now();
+        dispatch.room(100).await;
+        assert!(begun.elapsed() >= ROOM, "{:?}", begun.elapsed());
+        commands.0.recv().await.unwrap();
+        assert!(dispatch.room(100).now_or_never().is_some());
+        // One more than there is room for is the redrive's; nothing else changes.
+        dispatch.send((0..101).map(|_| (command.clone(), Trace::of_message(None))));
+        assert_eq!(commands.0.len(), CAPACITY);
+    }
+}

@@ -108,8 +108,7 @@ impl Postgres {
             // Its path could be too long for a socket, and nobody needs one.
             "unix_socket_directories=".to_owned(),
             "max_connections=200".to_owned(),
-            // Taken as it is used. Its default is for machines of another time: with millions of
-            // rows, indexes do not fit.
+            // Taken as it is used. The indexes of some million rows do not fit into the default.
             "shared_buffers=512MB".to_owned(),
         ] {
             arguments.extend(["-c".into(), setting.into()]);

@@ -2,9 +2,9 @@
 //!
 //! The runtime's own timer is exact to a millisecond only, and late when the
 //! runtime is busy. So an open loop is paced by a thread of its own, which only
-//! lets go of tickets. It looks once a [`TICK`]: a wake-up for each request
-//! would take more of a processor than the requests, from what is measured.
-//! That a request goes out late counts as its latency.
+//! lets go of tickets. It looks once a [`TICK`]: waking up for each request took
+//! a third of all processor time of the load, from what is measured. That a
+//! request goes out late counts as its latency.
 
 use std::{
     sync::{

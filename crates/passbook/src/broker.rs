@@ -184,7 +184,8 @@ impl Walk {
             while let Some(message) = fetched.next().await {
                 let message = match message {
                     Ok(message) => message,
-                    // In a cluster, not every node knows of a new consumer at once.
+                    // In a cluster, not every node knows of a new consumer at once. The client
+                    // tells the server's status as text only.
                     Err(error)
                         if error.to_string().contains(": 503")
                             && batch.is_empty()

@@ -83,8 +83,8 @@ impl Tasks {
 /// Runs a process on so many threads to its end, says how that came, and with
 /// which exit code it has to end.
 ///
-/// One thread is enough for most: what it wakes up by itself is awake, while a
-/// second one would be woken for every second task, on another processor.
+/// With one thread, a task that wakes another up wakes no thread. With several
+/// it may wake one on another processor, which can take longer than the task.
 pub fn run(threads: u16, process: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let mut builder = match threads {
         0 | 1 => Builder::new_current_thread(),

@@ -7,6 +7,7 @@
 //! the half minute after which a message is delivered again passes once.
 
 mod ahead;
+mod letters;
 mod rig;
 mod scenarios;
 

@@ -20,7 +20,7 @@ use crate::record::{Contradiction, Effect, Record, Settlement};
 /// What a result did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settling {
-    /// Its record is settled, since now.
+    /// Its record is settled now, at this time of the database.
     Settled(OffsetDateTime),
     /// Its record was settled before, with the same outcome.
     Already,
@@ -39,8 +39,8 @@ pub enum Settling {
 /// [`Record::effect_of`]. What it leaves is read and judged.
 ///
 /// # Errors
-/// The database's. Some may be settled all the same then: their results, brought
-/// again, change nothing.
+/// The database's. Some may be settled all the same then: brought again, their
+/// results are [`Settling::Already`], and whoever waits hears of it by looking.
 pub async fn settle(pool: &PgPool, results: &[MovementResult]) -> sqlx::Result<Vec<Settling>> {
     let mut firsts: Vec<_> = results.iter().enumerate().collect();
     firsts.sort_by_key(|(at, result)| (result.record_id, *at));

@@ -25,8 +25,7 @@ const DEFAULT_PORT: u16 = 8080;
 /// ports with their data in DIR, then the services, and one HTTP address
 /// before them. Data stays for the next run. The variables
 /// PASSBOOK_WORKER_BATCH, PASSBOOK_WORKERS, PASSBOOK_THREADS and
-/// PASSBOOK_DATABASE_CONNECTIONS
-/// are passed on to the services.
+/// PASSBOOK_DATABASE_CONNECTIONS are passed on to the services.
 #[derive(Debug, Args)]
 pub(crate) struct Up {
     #[command(flatten)]

@@ -209,17 +209,6 @@ impl<H: Handler> Worker<H> {
         tokio::time::sleep(FETCH_WAIT / 10).await;
     }
 
-    /// How long after a fetch the next one waits, for messages to gather: many
-    /// are sooner done at once than few at a time. Nothing after a message that
-    /// was alone, and nothing while there are more than a batch takes.
-    fn gathering(&self, messages: usize) -> Duration {
-        if messages <= 1 || messages >= usize::from(self.config.worker_batch) {
-            return Duration::ZERO;
-        }
-        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
-        GATHERING.saturating_mul(messages).clamp(SHORTEST_GATHERING, LONGEST_GATHERING)
-    }
-
     /// One fetch and what came of it. A fetch is never cut short: a message
     /// that arrives for nobody would be missing until its ack wait is over.
     /// Only a pull whose connection is lost is given up: the client would go on
@@ -259,12 +248,24 @@ impl<H: Handler> Worker<H> {
         if !batch.is_empty() {
             metrics::histogram!("passbook_worker_batch_messages", "consumer" => self.consumer.name)
                 .record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
-            let next = Instant::now() + self.gathering(batch.len());
+            let next = Instant::now() + gathering(batch.len(), self.config.worker_batch);
             self.settle(batch, stop).await;
             let _ = stop.run_until_cancelled(tokio::time::sleep_until(next.into())).await;
         }
         failed.map_or(Ok(()), Err)
     }
+}
+
+/// How long after a fetch of so many messages, of `most`, the next one waits,
+/// for messages to gather: many are sooner done at once than few at a time.
+/// Nothing after a message that was alone, and nothing while there are more
+/// than a batch takes.
+fn gathering(messages: usize, most: u16) -> Duration {
+    if messages <= 1 || messages >= usize::from(most) {
+        return Duration::ZERO;
+    }
+    let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+    GATHERING.saturating_mul(messages).clamp(SHORTEST_GATHERING, LONGEST_GATHERING)
 }
 
 /// Whether nobody listens where the pull went. The client tells the server's
@@ -285,5 +286,18 @@ impl Pause {
 
     fn reset(&mut self) {
         self.0 = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_fetch_waits_only_after_several_messages_that_were_all() {
+        let waits = [0, 1, 2, 40, 60, 99, 100, 101, 499].map(|messages| gathering(messages, 500));
+        let expected = [0, 0, 4_000, 4_000, 6_000, 9_900, 10_000, 10_000, 10_000];
+        assert_eq!(waits, expected.map(Duration::from_micros));
+        assert_eq!([500, 501].map(|messages| gathering(messages, 500)), [Duration::ZERO; 2]);
     }
 }
