@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     dispatch::Dispatch,
-    group::{self, Asked, Asking, Waiting},
+    group::{self, Answer, Asked, Asking, Waiting},
     record::NewRecord,
     store::{self, Accepted},
 };
@@ -62,9 +62,38 @@ impl Acceptance {
     /// The database's. After an error, or when this is dropped before it
     /// returned, the record may be stored all the same: the same key finds it.
     pub async fn accept(&self, record: NewRecord, trace: Trace) -> Outcome {
-        let answer = self.0.ask((record, trace)).await;
-        answer.unwrap_or_else(|| Err(Arc::new(sqlx::Error::WorkerCrashed)))
+        self.bring(record, trace).await?.committed().await
     }
+
+    /// Brings a record to be stored, and does not wait until it is.
+    ///
+    /// # Errors
+    /// If nobody is there to store it.
+    pub async fn bring(
+        &self,
+        record: NewRecord,
+        trace: Trace,
+    ) -> Result<Accepting, Arc<sqlx::Error>> {
+        self.0.bring((record, trace)).await.map(Accepting).ok_or_else(nobody)
+    }
+}
+
+/// A record that was brought to be stored.
+#[derive(Debug)]
+pub struct Accepting(Answer<Outcome>);
+
+impl Accepting {
+    /// Committed when this returns; see [`Acceptance::accept`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn committed(self) -> Outcome {
+        self.0.await.unwrap_or_else(|| Err(nobody()))
+    }
+}
+
+fn nobody() -> Arc<sqlx::Error> {
+    Arc::new(sqlx::Error::WorkerCrashed)
 }
 
 impl Writer {

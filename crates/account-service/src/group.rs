@@ -2,6 +2,12 @@
 //! answered is in the next one, and one statement does for all of it. Alone, a
 //! question is a group of one, and waits for nobody.
 
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
@@ -24,6 +30,11 @@ pub struct Asked<Q, A>(mpsc::Receiver<(Q, Waiting<A>)>);
 #[derive(Debug)]
 pub struct Waiting<A>(oneshot::Sender<A>);
 
+/// The answer to a question that was brought; `None` if nobody is left to give
+/// one. Dropped before, the question may be answered all the same.
+#[derive(Debug)]
+pub struct Answer<A>(oneshot::Receiver<A>);
+
 /// Makes both ends.
 #[must_use]
 pub fn channel<Q, A>() -> (Asking<Q, A>, Asked<Q, A>) {
@@ -35,9 +46,23 @@ impl<Q, A> Asking<Q, A> {
     /// Waits for the answer; `None` if there is nobody to give one. Dropped
     /// before, the question may be answered all the same.
     pub async fn ask(&self, question: Q) -> Option<A> {
+        self.bring(question).await?.await
+    }
+
+    /// Brings a question without waiting for its answer: whoever has several
+    /// brings them all first. `None` if there is nobody to answer.
+    pub async fn bring(&self, question: Q) -> Option<Answer<A>> {
         let (answer, answered) = oneshot::channel();
         self.0.send((question, Waiting(answer))).await.ok()?;
-        answered.await.ok()
+        Some(Answer(answered))
+    }
+}
+
+impl<A> Future for Answer<A> {
+    type Output = Option<A>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(Result::ok)
     }
 }
 

@@ -55,7 +55,7 @@ impl Known {
     /// # Errors
     /// The database's.
     pub async fn account(&self, id: AccountId) -> Found<Account> {
-        if let Some(account) = self.remembered.get(&id) {
+        if let Some(account) = self.remembered(id) {
             return Ok(Some(account));
         }
         let found = ask(&self.accounts, id).await?;
@@ -63,6 +63,12 @@ impl Known {
             self.remembered.insert(id, account.clone());
         }
         Ok(found)
+    }
+
+    /// The owner and currency of an account that was looked up before.
+    #[must_use]
+    pub fn remembered(&self, id: AccountId) -> Option<Account> {
+        self.remembered.get(&id)
     }
 
     /// A record as it is now, if it exists.

@@ -98,6 +98,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             Err(error) => MALFORMED_JSON.because(format!("{error}.")),
         });
     }
+    // Keeping track of where it is takes as long as reading it, and is needed for an error only.
+    if let Ok(body) = serde_json::from_slice(bytes) {
+        return Ok(body);
+    }
     let json = &mut serde_json::Deserializer::from_slice(bytes);
     let parsed: Result<T, _> = serde_path_to_error::deserialize(&mut *json);
     match parsed {

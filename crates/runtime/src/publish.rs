@@ -1,18 +1,27 @@
 //! Publishing into a stream. A message counts as published when its PubAck is
 //! here, not before.
 
+use std::{collections::VecDeque, time::Duration};
+
 use async_nats::{
     HeaderMap,
     header::NATS_MESSAGE_ID,
-    jetstream::{self, context::PublishError, message::PublishMessage, publish::PublishAck},
+    jetstream::{
+        self,
+        context::{PublishAckFuture, PublishError, PublishErrorKind},
+        message::PublishMessage,
+        publish::PublishAck,
+    },
 };
-use futures::{StreamExt, stream};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::bytes::Bytes;
 
 use crate::{crash, trace::Trace};
 
 /// Messages sent at once that wait for their PubAcks.
 const IN_FLIGHT: usize = 512;
+/// The longest wait for a PubAck, from when its message was sent.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// One message on its way into a stream.
 #[derive(Debug, Clone)]
@@ -74,21 +83,37 @@ async fn send_all(
     jetstream: &jetstream::Context,
     messages: &[Outgoing],
 ) -> Vec<Result<PublishAck, PublishError>> {
-    let written = messages.iter().map(|it| (it.subject.clone(), it.message()));
-    stream::iter(written.collect::<Vec<_>>())
-        .map(|(subject, message)| async {
-            let acknowledged = jetstream.send_publish(subject, message).await?;
-            if let Some(armed) = crash::armed("publish.sent", &messages) {
-                // Stored, and nobody here knows it. A flush would not do: what the server has
-                // not read yet can be lost with the connection.
+    let mut outcomes = Vec::with_capacity(messages.len());
+    // One at a time is waited for, the oldest: most of the others have come by then.
+    let mut in_flight = VecDeque::with_capacity(messages.len().min(IN_FLIGHT));
+    for message in messages {
+        if in_flight.len() == IN_FLIGHT
+            && let Some(oldest) = in_flight.pop_front()
+        {
+            outcomes.push(acknowledged(oldest).await);
+        }
+        let sent = jetstream.send_publish(message.subject.clone(), message.message()).await;
+        if let Some(armed) = crash::armed("publish.sent", &messages) {
+            // Stored, and nobody here knows it. A flush would not do: what the server has not
+            // read yet can be lost with the connection.
+            if let Ok(acknowledged) = sent {
                 let _ = acknowledged.await;
-                armed.crash();
             }
-            acknowledged.await
-        })
-        .buffered(IN_FLIGHT)
-        .collect()
-        .await
+            armed.crash();
+        }
+        in_flight.push_back((sent, Instant::now() + LONGEST_WAIT));
+    }
+    for sent in in_flight {
+        outcomes.push(acknowledged(sent).await);
+    }
+    outcomes
+}
+
+async fn acknowledged(
+    (sent, latest): (Result<PublishAckFuture, PublishError>, Instant),
+) -> Result<PublishAck, PublishError> {
+    let timed_out = |_| Err(PublishError::new(PublishErrorKind::TimedOut));
+    timeout_at(latest, sent?.into_future()).await.unwrap_or_else(timed_out)
 }
 
 /// What got no PubAck.

@@ -87,7 +87,10 @@ pub(super) async fn currency_of(
     caller: &Caller,
     id: AccountId,
 ) -> Result<Currency, Problem> {
-    let found = ask(api.known.account(id)).await?;
+    let found = match api.known.remembered(id) {
+        Some(account) => Some(account),
+        None => ask(api.known.account(id)).await?,
+    };
     let (owner, currency) = found.ok_or_else(|| account_not_found(id))?;
     caller.may_use_account_of(&owner)?;
     Ok(currency)

@@ -4,7 +4,11 @@
 //! nothing holds the items together. So a batch that got no answer is sent
 //! again as it was: what is stored answers, the rest is stored now.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Extension, Json,
@@ -12,7 +16,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use contract::{Kind, RecordId};
+use contract::{AccountId, Currency, Kind, RecordId};
 use futures::future::join_all;
 use runtime::{
     http::JsonBody,
@@ -20,16 +24,19 @@ use runtime::{
     trace::Trace,
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
-    Api, Shared,
+    Api, Shared, accounts,
     auth::Caller,
     movements::{self, Wanted},
-    problems::{KEY_MALFORMED, MALFORMED_ID},
+    problems::{KEY_MALFORMED, LONGEST_ANSWER, MALFORMED_ID, account_not_found, ask_until},
     records::{RecordView, Replayed},
 };
-use crate::record::IdempotencyKey;
+use crate::{
+    record::{IdempotencyKey, NewRecord},
+    store::Accepted,
+};
 
 /// Movements in a batch at most.
 const MOST_ITEMS: usize = 1000;
@@ -93,8 +100,7 @@ pub(super) async fn accept(
         let detail = format!("A batch has 1 to {MOST_ITEMS} items.");
         return Err(INVALID_FIELD.because(detail).at("items"));
     }
-    let items = batch.items.iter().map(|item| accept_one(&api, &caller, &trace, item));
-    let answers = join_all(items).await;
+    let answers = accept_all(&api, &caller, &trace, &batch.items).await;
     // Nothing of it was done: then that is the answer.
     if let Some(problem) = all_unavailable(&answers) {
         return Err(problem);
@@ -105,20 +111,63 @@ pub(super) async fn accept(
 
 type Answer = Result<(RecordView, Replayed), Problem>;
 
-async fn accept_one(api: &Api, caller: &Caller, trace: &Trace, item: &Item) -> Answer {
-    let account = item
-        .account_id
-        .parse()
-        .map_err(|error| MALFORMED_ID.because(format!("accountId {error}.")).at("accountId"))?;
+/// Has all of them written as one group: each is brought before any is waited
+/// for. The time limit is that of the whole.
+async fn accept_all(api: &Api, caller: &Caller, trace: &Trace, items: &[Item]) -> Vec<Answer> {
+    let latest = Instant::now() + LONGEST_ANSWER;
+    let currencies = currencies(api, caller, items).await;
+    let mut brought = Vec::with_capacity(items.len());
+    for item in items {
+        brought.push(match new_record(caller, &currencies, item) {
+            Ok(new) => ask_until(latest, api.acceptance.bring(new, trace.clone())).await,
+            Err(problem) => Err(problem),
+        });
+    }
+    let mut answers = Vec::with_capacity(items.len());
+    for accepting in brought {
+        answers.push(match accepting {
+            Ok(accepting) => ask_until(latest, accepting.committed()).await.and_then(answer),
+            Err(problem) => Err(problem),
+        });
+    }
+    answers
+}
+
+fn answer(accepted: Accepted) -> Answer {
+    let (record, replayed) = movements::accepted(accepted, "idempotencyKey")?;
+    Ok((RecordView::from(&record), replayed))
+}
+
+type Currencies = HashMap<AccountId, Result<Currency, Problem>>;
+
+/// The currencies of a batch's accounts; those that are not known yet are
+/// looked up as one group.
+async fn currencies(api: &Api, caller: &Caller, items: &[Item]) -> Currencies {
+    let accounts: HashSet<AccountId> =
+        items.iter().filter_map(|item| item.account_id.parse().ok()).collect();
+    let (known, new): (Vec<_>, Vec<_>) =
+        accounts.into_iter().partition(|id| api.known.remembered(*id).is_some());
+    let mut currencies = Currencies::with_capacity(known.len() + new.len());
+    for id in known {
+        currencies.insert(id, accounts::currency_of(api, caller, id).await);
+    }
+    let looked_up =
+        new.into_iter().map(async |id| (id, accounts::currency_of(api, caller, id).await));
+    currencies.extend(join_all(looked_up).await);
+    currencies
+}
+
+fn new_record(caller: &Caller, currencies: &Currencies, item: &Item) -> Result<NewRecord, Problem> {
+    let malformed = |error| MALFORMED_ID.because(format!("accountId {error}.")).at("accountId");
+    let account = item.account_id.parse().map_err(malformed)?;
     let key = IdempotencyKey::parse(&item.idempotency_key).ok_or_else(|| {
         let detail = "idempotencyKey must be 1 to 255 visible ASCII characters.";
         KEY_MALFORMED.because(detail).at("idempotencyKey")
     })?;
+    let currency =
+        currencies.get(&account).cloned().unwrap_or_else(|| Err(account_not_found(account)))?;
     let (id, kind) = (RecordId::new(), item.r#type);
-    let wanted =
-        Wanted { id, kind, account, key, amount: &item.amount, key_field: "idempotencyKey" };
-    let (record, replayed) = movements::accept(api, caller, trace.clone(), wanted).await?;
-    Ok((RecordView::from(&record), replayed))
+    Wanted { id, kind, account, key, amount: &item.amount }.record(caller, currency)
 }
 
 fn all_unavailable(answers: &[Answer]) -> Option<Problem> {

@@ -6,7 +6,7 @@
 //! before.
 
 use axum::{Extension, extract::State, http::HeaderMap, response::Response};
-use contract::{AccountId, Amount, Kind, RecordId};
+use contract::{AccountId, Amount, Currency, Kind, RecordId};
 use runtime::{
     http::JsonBody,
     problem::{INVALID_FIELD, Problem},
@@ -15,7 +15,7 @@ use runtime::{
 use serde::Deserialize;
 
 use super::{
-    Api, Shared, accounts,
+    Shared, accounts,
     auth::Caller,
     path::PathId,
     prefer,
@@ -69,9 +69,10 @@ async fn answer(
     let patience = prefer::wait(&headers, api.longest_wait);
     // Begun before there can be news, so that none is missed.
     let news = patience.and_then(|_| api.settled.wait_for(id));
-    let wanted =
-        Wanted { id, kind, account, key, amount: &body.amount, key_field: "Idempotency-Key" };
-    let (record, replayed) = accept(&api, &caller, trace, wanted).await?;
+    let currency = accounts::currency_of(&api, &caller, account).await?;
+    let new = Wanted { id, kind, account, key, amount: &body.amount }.record(&caller, currency)?;
+    let stored = ask(api.acceptance.accept(new, trace)).await?;
+    let (record, replayed) = accepted(stored, "Idempotency-Key")?;
     Ok(records::answer(&api, record, patience, replayed, news).await)
 }
 
@@ -83,35 +84,37 @@ pub(super) struct Wanted<'a> {
     pub(super) account: AccountId,
     pub(super) key: IdempotencyKey,
     pub(super) amount: &'a str,
-    /// Where the key stands in the request.
-    pub(super) key_field: &'static str,
 }
 
-/// Has a movement's record committed, or finds the one that its key stands for.
-pub(super) async fn accept(
-    api: &Api,
-    caller: &Caller,
-    trace: Trace,
-    wanted: Wanted<'_>,
+impl Wanted<'_> {
+    /// The record that this becomes, in an account of this currency.
+    pub(super) fn record(self, caller: &Caller, currency: Currency) -> Result<NewRecord, Problem> {
+        let amount = Amount::parse(self.amount, currency)
+            .map_err(|error| INVALID_FIELD.because(format!("amount: {error}.")).at("amount"))?;
+        Ok(NewRecord {
+            id: self.id,
+            account_id: self.account,
+            key: self.key,
+            user_id: caller.user_id.clone(),
+            kind: self.kind,
+            amount,
+            currency,
+        })
+    }
+}
+
+/// The record that a request stands for; `key_field` is where the request has
+/// its key.
+pub(super) fn accepted(
+    accepted: Accepted,
+    key_field: &'static str,
 ) -> Result<(Record, Replayed), Problem> {
-    let currency = accounts::currency_of(api, caller, wanted.account).await?;
-    let amount = Amount::parse(wanted.amount, currency)
-        .map_err(|error| INVALID_FIELD.because(format!("amount: {error}.")).at("amount"))?;
-    let new = NewRecord {
-        id: wanted.id,
-        account_id: wanted.account,
-        key: wanted.key,
-        user_id: caller.user_id.clone(),
-        kind: wanted.kind,
-        amount,
-        currency,
-    };
-    match ask(api.acceptance.accept(new, trace)).await? {
+    match accepted {
         Accepted::New(record) => Ok((record, Replayed::No)),
         Accepted::Replayed(record) => Ok((record, Replayed::Yes)),
         Accepted::KeyReused => {
             let detail = "Send a new key for a new request, or the first request again.";
-            Err(KEY_REUSED.because(detail).at(wanted.key_field))
+            Err(KEY_REUSED.because(detail).at(key_field))
         }
     }
 }

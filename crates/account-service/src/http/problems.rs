@@ -9,10 +9,11 @@ use runtime::{
     postgres::is_transient,
     problem::{INTERNAL, Problem, ProblemType, UNAVAILABLE},
 };
+use tokio::time::Instant;
 
 /// Longer than any statement may take; who asks a machine that is no more would
 /// wait for ever.
-const LONGEST_ANSWER: Duration = Duration::from_secs(15);
+pub(super) const LONGEST_ANSWER: Duration = Duration::from_secs(15);
 
 /// No token, or one that is not valid.
 pub(super) const UNAUTHENTICATED: ProblemType = ProblemType::new(
@@ -60,7 +61,15 @@ pub(super) fn account_not_found(id: AccountId) -> Problem {
 pub(super) async fn ask<T, E: Borrow<sqlx::Error>>(
     question: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Problem> {
-    match tokio::time::timeout(LONGEST_ANSWER, question).await {
+    ask_until(Instant::now() + LONGEST_ANSWER, question).await
+}
+
+/// As [`ask`], until then.
+pub(super) async fn ask_until<T, E: Borrow<sqlx::Error>>(
+    latest: Instant,
+    question: impl Future<Output = Result<T, E>>,
+) -> Result<T, Problem> {
+    match tokio::time::timeout_at(latest, question).await {
         Ok(answer) => answer.map_err(|error| of_database(error.borrow())),
         Err(_) => Err(of_database(&sqlx::Error::PoolTimedOut)),
     }

@@ -37,7 +37,7 @@ impl<H: Handler> Worker<H> {
         let keep_alive = async {
             loop {
                 tokio::time::sleep(self.consumer.ack_wait / 3).await;
-                self.tell_all(&batch, AckKind::Progress).await;
+                self.tell_all(batch.iter(), AckKind::Progress).await;
             }
         };
         tokio::select! {
@@ -138,11 +138,11 @@ impl<H: Handler> Worker<H> {
         if let (half @ [_, ..], _) = done.split_at(done.len() / 2)
             && let Some(armed) = crash::armed("worker.half-acked", &in_hand)
         {
-            join_all(half.iter().map(|message| message.ack())).await;
+            self.tell_all(half.iter().copied(), AckKind::Ack).await;
             nats::flush(&self.client).await;
             armed.crash();
         }
-        join_all(done.iter().map(|message| message.ack())).await;
+        self.tell_all(done.iter().copied(), AckKind::Ack).await;
         crash::point("worker.acked", &in_hand);
         join_all(dead.iter().map(|message| message.double_ack_with(AckKind::Term))).await;
         self.count("done", done.len());
@@ -191,13 +191,14 @@ impl<H: Handler> Worker<H> {
     }
 
     async fn hand_back(&self, batch: &[Message]) {
-        self.tell_all(batch, AckKind::Nak(Some(HAND_BACK))).await;
+        self.tell_all(batch.iter(), AckKind::Nak(Some(HAND_BACK))).await;
         self.count("handed_back", batch.len());
     }
 
-    async fn tell_all(&self, batch: &[Message], kind: AckKind) {
-        for told in join_all(batch.iter().map(|message| message.ack_with(kind))).await {
-            if let Err(error) = told {
+    /// Without an answer: one that is lost costs a redelivery.
+    async fn tell_all(&self, messages: impl Iterator<Item = &Message>, kind: AckKind) {
+        for message in messages {
+            if let Err(error) = message.ack_with(kind).await {
                 tracing::debug!(consumer = self.consumer.name, %error, ?kind, "not told");
             }
         }
