@@ -209,24 +209,79 @@ async fn held(ledger: &PgPool, account: AccountId) -> (Decimal, i64) {
     shown(ledger, account).await
 }
 
+/// What takes another transaction takes a client longer.
 #[tokio::test]
-async fn a_new_account_does_not_take_its_batch_the_careful_way() {
-    let stack = databases("batches-with-new-accounts").await;
+async fn what_is_new_and_possible_takes_one_transaction_whatever_else_is_in_its_batch() {
+    let stack = databases("batches-and-transactions").await;
     let pool = stack.ledger().await;
     let ledger = Ledger::new(pool.clone());
-    let deposit = |account| command(RecordId::new(), account, Kind::Deposit, 10);
-    let known = AccountId::new();
-    ledger.apply(&[deposit(known)]).await.unwrap();
-    let mut least = i64::MAX;
-    // The server's own housekeeping may begin a transaction, but not every time.
-    for _ in 0..5 {
-        let before = transactions_begun(&pool).await;
-        let batch = [deposit(known), deposit(AccountId::new())];
-        assert!(ledger.apply(&batch).await.unwrap().iter().all(Option::is_some));
-        least = least.min(transactions_begun(&pool).await - before);
+    let of = |account, kind| command(RecordId::new(), account, kind, 10);
+    let [known, poor] = [AccountId::new(), AccountId::new()];
+    ledger.apply(&[of(known, Kind::Deposit)]).await.unwrap();
+    let (deposit, new) = (|| of(known, Kind::Deposit), || of(AccountId::new(), Kind::Deposit));
+    let refused = || of(poor, Kind::Withdrawal);
+    ledger.apply(&[refused()]).await.unwrap();
+    for (batch, expected) in [
+        (vec![deposit(), deposit()], 1),
+        (vec![deposit(), new(), new()], 1),
+        // The refusal's is its own; it does not take the others with it.
+        (vec![deposit(), new(), refused()], 2),
+        (vec![refused()], 1),
+    ] {
+        let mut least = i64::MAX;
+        // The server's own housekeeping may begin a transaction, but not every time.
+        for _ in 0..5 {
+            let fresh = |it: &Command| Command { record_id: RecordId::new(), ..it.clone() };
+            let batch: Vec<_> = batch.iter().map(fresh).collect();
+            let before = transactions_begun(&pool).await;
+            assert!(ledger.apply(&batch).await.unwrap().iter().all(Option::is_some));
+            // This question is one as well.
+            least = least.min(transactions_begun(&pool).await - before - 1);
+        }
+        assert_eq!(least, expected, "{batch:?}");
     }
-    // The account, the batch, and this question.
-    assert_eq!(least, 3);
+}
+
+/// Two replicas have the same commands, and both find none of them decided: the
+/// account is locked, or is being added, by somebody else until both wait.
+#[tokio::test]
+async fn who_waits_for_an_account_while_its_commands_are_decided_gives_their_outcomes() {
+    let stack = databases("batches-that-wait").await;
+    let (pool, replicas) = (stack.ledger().await, [stack.ledger().await, stack.ledger().await]);
+    let account = AccountId::new();
+    for (round, holds) in (1..).zip([
+        "INSERT INTO accounts (account_id, currency) VALUES ($1, 'KRW')",
+        "SELECT FROM accounts WHERE account_id = $1 FOR UPDATE",
+    ]) {
+        let of = |kind, amount| command(RecordId::new(), account, kind, amount);
+        let batch = [of(Kind::Deposit, 10), of(Kind::Withdrawal, 4)];
+        let mut holder = pool.begin().await.unwrap();
+        sqlx::query(holds).bind(account.as_uuid()).execute(&mut *holder).await.unwrap();
+        let apply = async |replica: &PgPool| {
+            let ledger = Ledger::new(replica.clone());
+            ledger.apply(&batch).await.unwrap()
+        };
+        let [one, other] = &replicas;
+        let (one, other, ()) = tokio::join!(apply(one), apply(other), async {
+            tests::eventually("both wait", Duration::from_secs(10), || async {
+                let waiting: i64 = sqlx::query_scalar(
+                    "SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'",
+                )
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+                (waiting == 2).then_some(())
+            })
+            .await;
+            holder.commit().await.unwrap();
+        });
+        assert_eq!(one, other);
+        assert!(one.iter().all(Option::is_some));
+        assert_eq!(held(&pool, account).await, ((6 * round).into(), 2 * round));
+        assert_eq!(entries(&pool).await, 2 * round);
+        stored_as_told(&pool, &one).await;
+    }
 }
 
 /// How many transactions have written something, rolled back ones included.
@@ -293,6 +348,9 @@ async fn a_batch_of_commands_does_what_they_do_one_after_the_other_whatever_its_
     }
 }
 
+/// The largest amount, and balance.
+const MOST: i64 = 999_999_999_999_999_999;
+
 /// Batches whose sums look as if all of them could be applied.
 #[tokio::test]
 async fn a_batch_whose_parts_are_not_what_their_sum_is_gets_an_answer_for_each() {
@@ -324,12 +382,53 @@ async fn a_batch_whose_parts_are_not_what_their_sum_is_gets_an_answer_for_each()
             (19, 5),
         ),
         (vec![of(Kind::Deposit, 1), deposit], vec![applied(20, 6), applied(5, 1)], (20, 6)),
+        (
+            vec![Command { currency: usd, ..of(Kind::Deposit, 1) }],
+            vec![Outcome::Refused(Reason::CurrencyMismatch)],
+            (20, 6),
+        ),
+        (
+            vec![of(Kind::Deposit, MOST), of(Kind::Withdrawal, 20)],
+            vec![Outcome::Refused(Reason::BalanceLimitExceeded), applied(0, 7)],
+            (0, 7),
+        ),
+        (
+            vec![of(Kind::Deposit, MOST), of(Kind::Deposit, 1), of(Kind::Withdrawal, 1)],
+            vec![
+                applied(MOST, 8),
+                Outcome::Refused(Reason::BalanceLimitExceeded),
+                applied(MOST - 1, 9),
+            ],
+            (MOST - 1, 9),
+        ),
     ] {
         // One that has not met anything yet, and so takes each batch to be sound.
         let results = Ledger::new(pool.clone()).apply(&batch).await.unwrap();
         let outcomes: Vec<_> = results.iter().map(|it| it.as_ref().unwrap().outcome).collect();
         assert_eq!(outcomes, expected);
         assert_eq!(held(&pool, account).await, (left.0.into(), left.1));
+        stored_as_told(&pool, &results).await;
+    }
+    // The same on accounts that are not there yet.
+    for (batch, expected) in [
+        (
+            [(Kind::Deposit, MOST), (Kind::Deposit, 1), (Kind::Withdrawal, 1)],
+            [
+                applied(MOST, 1),
+                Outcome::Refused(Reason::BalanceLimitExceeded),
+                applied(MOST - 1, 2),
+            ],
+        ),
+        (
+            [(Kind::Withdrawal, 1), (Kind::Deposit, 2), (Kind::Withdrawal, 1)],
+            [Outcome::Refused(Reason::InsufficientFunds), applied(2, 1), applied(1, 2)],
+        ),
+    ] {
+        let account = AccountId::new();
+        let batch = batch.map(|(kind, amount)| command(RecordId::new(), account, kind, amount));
+        let results = Ledger::new(pool.clone()).apply(&batch).await.unwrap();
+        let outcomes = results.iter().map(|it| it.as_ref().unwrap().outcome);
+        assert_eq!(outcomes.collect::<Vec<_>>(), expected);
         stored_as_told(&pool, &results).await;
     }
 }

@@ -2,7 +2,7 @@
 //! I/O, no clock. Everything that could move money wrongly is here or in the
 //! one transaction of `store`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use contract::{AccountId, Amount, Balance, Command, Currency, Kind, Outcome, Reason, RecordId};
 use rust_decimal::Decimal;
@@ -36,6 +36,19 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What was decided for a command's record.
+    #[must_use]
+    pub const fn of(command: &Command, outcome: Outcome) -> Self {
+        Self {
+            record_id: command.record_id,
+            account_id: command.account_id,
+            kind: command.kind,
+            amount: command.amount,
+            currency: command.currency,
+            outcome,
+        }
+    }
+
     fn is_of(&self, command: &Command) -> bool {
         self.account_id == command.account_id
             && self.kind == command.kind
@@ -95,14 +108,7 @@ pub fn decide(
         if matches!(outcome, Outcome::Applied { .. }) {
             decisions.moved.insert(command.account_id, *account);
         }
-        let entry = Entry {
-            record_id: command.record_id,
-            account_id: command.account_id,
-            kind: command.kind,
-            amount: command.amount,
-            currency: command.currency,
-            outcome,
-        };
+        let entry = Entry::of(command, outcome);
         decided.insert(command.record_id, entry);
         decisions.entries.push(entry);
         decisions.answers.push(Answer::Outcome(command.record_id));
@@ -110,50 +116,68 @@ pub fn decide(
     decisions
 }
 
-/// What a batch does to an account if each of its commands is of a new record
-/// and none is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a batch does if each of its commands is of a new record and none is
+/// refused.
+#[derive(Debug)]
 pub struct Forecast {
-    /// The currency of its first command.
+    /// What it does to each of its accounts.
+    pub accounts: BTreeMap<AccountId, Course>,
+    /// Where each command leaves its account, in their order.
+    pub steps: Vec<Step>,
+}
+
+/// What a batch's commands do to an account, one after the other. None of them
+/// is refused exactly if the account is in this currency and its balance stays
+/// within the limits at the lowest and at the highest point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Course {
+    /// The currency of all of them.
     pub currency: Currency,
-    /// The sum of its deposits less that of its withdrawals.
+    /// Where they lead, from where the balance was before.
+    pub end: Step,
+    /// The lowest point on the way, zero or below.
+    pub lowest: Decimal,
+    /// The highest point on the way, zero or above.
+    pub highest: Decimal,
+}
+
+/// A point on an account's course, counted from before the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Step {
+    /// Deposits so far less withdrawals so far.
     pub net: Decimal,
-    /// How many they are.
+    /// How many of them there were.
     pub count: i64,
 }
 
-/// What commands would do. Whether they do is for [`decide`] to say.
+/// What commands would do. Whether they do is for the accounts to say, and for
+/// what is decided already. `None` if some of them certainly would do something
+/// else: a record stands there twice, or an account in two currencies.
 #[must_use]
-pub fn forecast(commands: &[Command]) -> BTreeMap<AccountId, Forecast> {
-    let mut forecasts = BTreeMap::new();
+pub fn forecast(commands: &[Command]) -> Option<Forecast> {
+    let mut records = HashSet::with_capacity(commands.len());
+    let mut accounts: BTreeMap<AccountId, Course> = BTreeMap::new();
+    let mut steps = Vec::with_capacity(commands.len());
     for command in commands {
-        let forecast = forecasts.entry(command.account_id).or_insert(Forecast {
+        let course = accounts.entry(command.account_id).or_insert(Course {
             currency: command.currency,
-            net: Decimal::ZERO,
-            count: 0,
+            end: Step::default(),
+            lowest: Decimal::ZERO,
+            highest: Decimal::ZERO,
         });
-        match command.kind {
-            Kind::Deposit => forecast.net += command.amount.as_decimal(),
-            Kind::Withdrawal => forecast.net -= command.amount.as_decimal(),
+        if course.currency != command.currency || !records.insert(command.record_id) {
+            return None;
         }
-        forecast.count += 1;
+        match command.kind {
+            Kind::Deposit => course.end.net += command.amount.as_decimal(),
+            Kind::Withdrawal => course.end.net -= command.amount.as_decimal(),
+        }
+        course.end.count += 1;
+        course.lowest = course.lowest.min(course.end.net);
+        course.highest = course.highest.max(course.end.net);
+        steps.push(course.end);
     }
-    forecasts
-}
-
-/// The accounts as they were before they were moved by their forecasts; `None`
-/// if one is missing or can't have been so.
-#[must_use]
-pub fn before(
-    advanced: &BTreeMap<AccountId, Account>,
-    forecasts: &BTreeMap<AccountId, Forecast>,
-) -> Option<BTreeMap<AccountId, Account>> {
-    let before = |(id, forecast): (&AccountId, &Forecast)| {
-        let Account { currency, balance, seq } = *advanced.get(id)?;
-        let balance = Balance::from_decimal(balance.as_decimal() - forecast.net, currency)?;
-        Some((*id, Account { currency, balance, seq: seq - forecast.count }))
-    };
-    forecasts.iter().map(before).collect()
+    Some(Forecast { accounts, steps })
 }
 
 /// Moves the money, or says why not, in the order of [`Reason`].
@@ -253,6 +277,17 @@ mod tests {
             })
     }
 
+    /// Each of a new record, and an account's all in one currency, which is the
+    /// account's only if its number says so.
+    fn new_commands() -> impl Strategy<Value = Vec<Command>> {
+        let as_new = |(record, it): (u128, Command)| {
+            let id = it.account_id.as_uuid().as_u128();
+            let amount = it.amount.as_decimal().try_into().unwrap();
+            command(record, id, it.kind, amount, if id == 3 { "USD" } else { "KRW" })
+        };
+        vec(any_command(), 0..60).prop_map(move |all| (0..).zip(all).map(as_new).collect())
+    }
+
     proptest! {
         #[test]
         fn balances_are_the_sum_of_what_was_applied(commands in vec(any_command(), 0..200)) {
@@ -275,6 +310,51 @@ mod tests {
                 prop_assert_eq!(balances[id], (account.balance.as_decimal(), account.seq));
             }
             prop_assert_eq!(decisions.moved.len(), balances.len());
+        }
+
+        #[test]
+        fn what_is_forecast_is_what_is_decided_exactly_where_the_account_allows_its_course(
+            commands in prop_oneof![1 => vec(any_command(), 0..9), 9 => new_commands()],
+            held in vec(0..1500i64, 4), full in any::<bool>(),
+        ) {
+            let Some(forecast) = forecast(&commands) else {
+                let mut records = HashSet::new();
+                let mut currencies = HashMap::new();
+                let odd = commands.iter().any(|it| {
+                    !records.insert(it.record_id)
+                        || *currencies.entry(it.account_id).or_insert(it.currency) != it.currency
+                });
+                prop_assert!(odd);
+                return Ok(());
+            };
+            let limit = Decimal::from(1_000_000_000_000_000_000i64);
+            let krw = Currency::parse("KRW").unwrap();
+            // Few have much, or are close to the limit.
+            let held = |id: &AccountId| {
+                let held = Decimal::from(held[usize::from(id.as_uuid().as_bytes()[15]) % 4]);
+                if full { limit - Decimal::ONE - held } else { held }
+            };
+            let account = |id: &AccountId| Account {
+                currency: krw,
+                balance: Balance::from_decimal(held(id), krw).unwrap(),
+                seq: 7,
+            };
+            let before: BTreeMap<_, _> =
+                forecast.accounts.keys().map(|id| (*id, account(id))).collect();
+            let decisions = decide(before.clone(), HashMap::new(), &commands);
+            for (id, course) in &forecast.accounts {
+                let account = before[id];
+                let allowed = account.currency == course.currency
+                    && account.balance.as_decimal() + course.lowest >= Decimal::ZERO
+                    && account.balance.as_decimal() + course.highest < limit;
+                let decided = decisions.entries.iter().zip(&forecast.steps);
+                let mut decided = decided.filter(|(entry, _)| entry.account_id == *id);
+                prop_assert_eq!(allowed, decided.all(|(entry, step)| {
+                    let balance = account.balance.as_decimal() + step.net;
+                    matches!(entry.outcome, Outcome::Applied { balance_after, account_seq }
+                        if balance_after.as_decimal() == balance && account_seq == 7 + step.count)
+                }));
+            }
         }
 
         #[test]

@@ -20,8 +20,8 @@ use scenarios::{
     About,
     Left::{Depends, SentCommand, UnackedCommand, UnackedResult, UnsentCommand},
     Scenario::{
-        self, Accepting, Deposits, OneByOne, PoisonCommand, PoisonResult, Refused, Repeated,
-        Unsent, UsedUpCommand, UsedUpResult, Waiting, Withdrawal,
+        self, Accepting, Deposits, Empty, OneByOne, Overdrawn, PoisonCommand, PoisonResult,
+        Refused, Repeated, Unsent, UsedUpCommand, UsedUpResult, Waiting, Withdrawal,
     },
 };
 use tests::{broker, checks, eventually};
@@ -110,14 +110,14 @@ crashes! {
         ledger("worker.fetched").with(DEPOSITS) => Deposits(50, Depends);
     a_withdrawal_settles_through_a_crash_after_its_command_was_fetched:
         ledger("worker.fetched").with(WITHDRAWALS) => Withdrawal;
-    a_deposit_settles_through_a_crash_after_its_account_was_added_to_the_ledger:
-        ledger("ledger.accounts-added") => Deposits(1, UnackedCommand);
-    a_deposit_settles_through_a_crash_between_its_balance_and_its_entry:
-        ledger("ledger.balances-written") => Deposits(1, UnackedCommand);
-    fifty_deposits_settle_through_a_crash_between_the_balance_and_their_entries:
-        ledger("ledger.balances-written") => Deposits(50, Depends);
-    a_deposit_settles_through_a_crash_before_the_ledgers_commit:
-        ledger("ledger.entries-inserted") => Deposits(1, UnackedCommand);
+    a_refusal_is_told_through_a_crash_after_its_account_was_added_to_the_ledger:
+        ledger("ledger.accounts-added") => Empty;
+    withdrawals_settle_through_a_crash_between_the_balance_and_their_entries:
+        ledger("ledger.balances-written") => Overdrawn;
+    withdrawals_settle_through_a_crash_before_the_ledgers_commit:
+        ledger("ledger.entries-inserted") => Overdrawn;
+    withdrawals_settle_through_a_crash_after_the_possible_ones_of_their_batch_were_committed:
+        ledger("ledger.part-committed") => Overdrawn;
     a_deposit_settles_through_a_crash_after_the_ledgers_commit:
         ledger("ledger.committed") => Deposits(1, UnackedCommand);
     fifty_deposits_settle_through_a_crash_after_the_ledgers_commit:

@@ -26,6 +26,11 @@ pub(super) enum Scenario {
     /// A withdrawal that was refused when the process died; money arrives
     /// before its command comes again.
     Refused,
+    /// Withdrawals of more than an account holds, one of which it has the money
+    /// for, beside deposits to others.
+    Overdrawn,
+    /// A withdrawal from an account that the ledger has not met.
+    Empty,
     /// A result that is told again after it has settled its record.
     Repeated,
     /// That many records whose commands were never sent.
@@ -84,6 +89,8 @@ impl Scenario {
             Self::Deposits(many, left) => deposits(rig, turn, many, left).await,
             Self::Withdrawal => withdrawal(rig, turn).await,
             Self::Refused => refused(rig, turn).await,
+            Self::Overdrawn => overdrawn(rig, turn).await,
+            Self::Empty => empty(rig, turn).await,
             Self::Repeated => repeated(rig, turn).await,
             Self::Unsent(many, about) => unsent(rig, turn, many, about).await,
             Self::Waiting => waiting(rig, turn).await,
@@ -192,6 +199,60 @@ async fn refused(rig: &Rig, turn: Turn<'_>) {
     assert_eq!(decided, [(told, "FAILED".to_owned())]);
     let shown = rig.ask(Method::GET, &format!("/v1/accounts/{account}"), "", None).await;
     assert_eq!((shown.text("balance"), &shown.body["accountSeq"]), ("100", &json!(1)));
+}
+
+async fn overdrawn(rig: &Rig, turn: Turn<'_>) {
+    let [account, rich] = [rig.open_account().await, rig.open_account().await];
+    for account in [&account, &rich] {
+        rig.accepted("deposits", account, 100).await;
+        rig.settled(account).await;
+    }
+    let name = turn.name;
+    let traffic = async {
+        let (mut some, mut others) = (0, 0);
+        // What lies in one batch is a matter of luck.
+        while some == 0 || !rig.soon_reached(name).await {
+            let withdrawals = (0..5).map(|_| rig.accepted("withdrawals", &account, 60));
+            let possible = (0..2).map(|_| rig.accepted("withdrawals", &rich, 1));
+            join_all(possible.chain(withdrawals)).await;
+            (some, others) = (some + 5, others + 2);
+        }
+        (some, others)
+    };
+    let ((some, others), _) = turn.crash(&account, traffic).await;
+    for (account, ends, balance) in [
+        (account, [("FAILED", some - 1), ("SUCCESS", 2)], 40),
+        (rich, [("SUCCESS", others + 1), ("", 0)], 100 - others),
+    ] {
+        rig.settled(&account).await;
+        let found: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT status, count(*) FROM transactions WHERE account_id = $1
+             GROUP BY status ORDER BY status",
+        )
+        .bind(Uuid::parse_str(&account).unwrap())
+        .fetch_all(&rig.ledger)
+        .await
+        .unwrap();
+        let ends = ends.into_iter().filter(|(_, many)| *many > 0);
+        assert_eq!(found, ends.map(|(end, many)| (end.to_owned(), many)).collect::<Vec<_>>());
+        let shown = rig.ask(Method::GET, &format!("/v1/accounts/{account}"), "", None).await;
+        assert_eq!(shown.text("balance"), balance.to_string());
+    }
+}
+
+async fn empty(rig: &Rig, turn: Turn<'_>) {
+    let account = rig.open_account().await;
+    let traffic = rig.accepted("withdrawals", &account, 40);
+    let (record, _) = turn.crash(&account, traffic).await;
+    rig.settled(&account).await;
+    let settled = rig.ask(Method::GET, &format!("/v1/records/{record}"), "", None).await;
+    let end = (settled.text("status"), settled.text("reason"));
+    assert_eq!(end, ("FAILED", "INSUFFICIENT_FUNDS"), "{settled:?}");
+    // It is there, and usable.
+    let record = rig.accepted("deposits", &account, 100).await;
+    rig.settled(&account).await;
+    let settled = rig.ask(Method::GET, &format!("/v1/records/{record}"), "", None).await;
+    assert_eq!((settled.text("status"), settled.text("balanceAfter")), ("SUCCESS", "100"));
 }
 
 async fn repeated(rig: &Rig, turn: Turn<'_>) {

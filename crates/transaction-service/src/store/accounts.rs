@@ -18,7 +18,7 @@ use runtime::worker::Failure;
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, PgPool, types::Uuid};
 
-use crate::ledger::{Account, Forecast};
+use crate::ledger::Account;
 
 /// Locks these accounts and reads them; those that are not there are left out.
 pub(super) async fn lock(
@@ -31,35 +31,6 @@ pub(super) async fn lock(
         "SELECT account_id, currency, balance, account_seq FROM accounts
          WHERE account_id = ANY($1) ORDER BY account_id FOR NO KEY UPDATE",
         &ids
-    )
-    .fetch_all(connection)
-    .await?;
-    read(rows)
-}
-
-/// Locks accounts and moves them by what is forecast, in one statement. Gives
-/// those that could be moved by all of it, as they are now.
-#[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
-pub(super) async fn advance(
-    connection: &mut PgConnection,
-    forecasts: &BTreeMap<AccountId, Forecast>,
-) -> Result<BTreeMap<AccountId, Account>, Failure> {
-    // The limits are those of `Balance`: beyond them is decided command by command.
-    let rows = sqlx::query_as!(
-        AccountRow,
-        "UPDATE accounts SET balance = accounts.balance + forecast.net,
-             account_seq = accounts.account_seq + forecast.count, updated_at = now()
-         FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::bigint[])
-             AS forecast (account_id, currency, net, count)
-         WHERE accounts.account_id = ANY (ARRAY[forecast.account_id])
-             AND accounts.currency = forecast.currency
-             AND accounts.balance + forecast.net >= 0
-             AND accounts.balance + forecast.net < 1000000000000000000
-         RETURNING accounts.account_id, accounts.currency, accounts.balance, accounts.account_seq",
-        &forecasts.keys().map(|id| id.as_uuid()).collect::<Vec<_>>(),
-        &forecasts.values().map(|it| it.currency.code()).collect::<Vec<_>>() as &[&str],
-        &forecasts.values().map(|it| it.net).collect::<Vec<_>>(),
-        &forecasts.values().map(|it| it.count).collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await?;

@@ -47,6 +47,17 @@ pub(super) enum Taken {
     Number,
 }
 
+impl Taken {
+    /// `None`: it is another error.
+    pub(super) fn of(error: &sqlx::Error) -> Option<Self> {
+        match error.as_database_error()?.constraint()? {
+            "transactions_record_id_key" => Some(Self::Record),
+            "transactions_account_id_account_seq_key" => Some(Self::Number),
+            _ => None,
+        }
+    }
+}
+
 /// What is decided already of the records that these commands name.
 pub(super) async fn find_decided(
     connection: &mut PgConnection,
@@ -81,14 +92,7 @@ pub(super) async fn add_entries(
     let (transaction_ids, processed_at) = match insert(connection, &entries).await {
         Ok(Some(added)) => added,
         Ok(None) => return Ok(Err(Taken::Record)),
-        Err(error) => {
-            let constraint = error.as_database_error().and_then(|error| error.constraint());
-            return match constraint {
-                Some("transactions_record_id_key") => Ok(Err(Taken::Record)),
-                Some("transactions_account_id_account_seq_key") => Ok(Err(Taken::Number)),
-                _ => Err(error.into()),
-            };
-        }
+        Err(error) => return Taken::of(&error).map_or_else(|| Err(error.into()), |it| Ok(Err(it))),
     };
     if transaction_ids.len() != entries.len() {
         let (ids, entries) = (transaction_ids.len(), entries.len());

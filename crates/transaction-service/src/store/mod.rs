@@ -1,16 +1,16 @@
-//! The ledger's SQL: one transaction for a whole batch.
+//! The ledger's SQL: a whole batch at a time.
 //!
-//! The usual batch asks for movements that are all new and all possible. So it
-//! is taken to be one: a single statement moves its accounts, and what that
-//! gives is held against the decision. Where the two differ, or a record turns
-//! out to be decided already, nothing is committed, and the batch is taken
-//! carefully: lock, look up what is decided, decide, write. Deciding in memory
-//! between statements was three times as fast as one large statement with
-//! window sums.
+//! Most of what comes is new and possible. So a batch is taken to be that: one
+//! statement moves the accounts that allow all that their commands ask for, and
+//! adds the outcomes. What it leaves (a refusal, a record that is decided
+//! already or stands there twice) is taken carefully, in a transaction of its
+//! own: lock, look up what is decided, decide, write. Deciding in memory between
+//! statements was three times as fast as one large statement with window sums;
+//! the sums are made here before, and the statement only compares.
 
 mod accounts;
 mod entries;
-mod pace;
+mod usual;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -22,7 +22,6 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::ledger::{self, Answer};
 use entries::{Stored, Taken};
-use pace::Pace;
 
 /// How often a batch is begun anew because another writer was faster.
 const RACES: usize = 5;
@@ -35,14 +34,13 @@ pub struct Ledger {
     pool: PgPool,
     /// Accounts that are there: none is ever deleted.
     seen: Cache<AccountId, ()>,
-    pace: Pace,
 }
 
 impl Ledger {
     /// The ledger behind this pool.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, seen: Cache::new(REMEMBERED), pace: Pace::default() }
+        Self { pool, seen: Cache::new(REMEMBERED) }
     }
 
     /// Applies a batch of commands and commits. Gives the result for each
@@ -50,56 +48,68 @@ impl Ledger {
     /// for.
     ///
     /// # Errors
-    /// [`Failure`]; nothing was committed then.
+    /// [`Failure`]; what was committed of it all the same is the answer when
+    /// the batch comes again.
     pub async fn apply(
         &self,
         commands: &[Command],
     ) -> Result<Vec<Option<MovementResult>>, Failure> {
-        if commands.is_empty() {
-            return Ok(Vec::new());
+        let applied = self.apply_usual(commands).await?;
+        let result = |command: &Command| applied.get(&command.record_id).map(MovementResult::from);
+        let mut results: Vec<_> = commands.iter().map(result).collect();
+        let mut left: Vec<_> =
+            commands.iter().zip(&mut results).filter(|it| it.1.is_none()).collect();
+        if left.is_empty() {
+            return Ok(results);
         }
-        self.add_unseen(commands).await?;
-        if self.pace.tries() {
-            let results = self.attempt(commands, Way::Quick).await?;
-            self.pace.tried(results.is_some());
-            if let Some(results) = results {
-                return Ok(results);
-            }
+        if !applied.is_empty() {
+            crash::point("ledger.part-committed", &commands);
         }
+        let commands: Vec<_> = left.iter().map(|(command, _)| (*command).clone()).collect();
+        let answers = self.apply_carefully(&commands).await?;
+        left.iter_mut().zip(answers).for_each(|((_, result), answer)| **result = answer);
+        Ok(results)
+    }
+
+    /// What could be done in one statement, by record.
+    async fn apply_usual(
+        &self,
+        commands: &[Command],
+    ) -> Result<HashMap<RecordId, Stored>, Failure> {
+        let Some(forecast) = ledger::forecast(commands) else { return Ok(HashMap::new()) };
+        let new = |account: &AccountId| self.seen.get(account).is_none();
+        // Somebody else was faster with one of them: all of it is looked at carefully.
+        let Ok(applied) = usual::apply(&self.pool, commands, &forecast, new).await? else {
+            return Ok(HashMap::new());
+        };
+        if !applied.is_empty() {
+            crash::point("ledger.committed", &commands);
+        }
+        for account in applied.values().map(|stored| stored.entry.account_id).filter(new) {
+            self.seen.insert(account, ());
+        }
+        Ok(applied)
+    }
+
+    async fn apply_carefully(
+        &self,
+        commands: &[Command],
+    ) -> Result<Vec<Option<MovementResult>>, Failure> {
         for _ in 0..RACES {
-            if let Some(results) = self.attempt(commands, Way::Careful).await? {
+            if let Some(results) = self.attempt(commands).await? {
                 return Ok(results);
             }
         }
         Err(Failure::Transient(anyhow!("other writers were faster {RACES} times in a row")))
     }
 
-    /// Adds the accounts that may not be there yet: one that is missing would
-    /// take its whole batch the careful way.
-    async fn add_unseen(&self, commands: &[Command]) -> Result<(), Failure> {
-        let unseen = |command: &&Command| self.seen.get(&command.account_id).is_none();
-        let unseen: Vec<_> = commands.iter().filter(unseen).collect();
-        if unseen.is_empty() {
-            return Ok(());
-        }
-        accounts::add(&self.pool, unseen.iter().copied()).await?;
-        crash::point("ledger.accounts-added", &commands);
-        unseen.into_iter().for_each(|command| self.seen.insert(command.account_id, ()));
-        Ok(())
-    }
-
-    /// `None`: nothing was committed; begin anew, carefully.
+    /// `None`: nothing was committed; begin anew.
     async fn attempt(
         &self,
         commands: &[Command],
-        way: Way,
     ) -> Result<Option<Vec<Option<MovementResult>>>, Failure> {
         let mut transaction = self.pool.begin().await?;
-        let written = match way {
-            Way::Quick => write_quickly(&mut transaction, commands).await?,
-            Way::Careful => write_carefully(&mut transaction, commands).await?,
-        };
-        match written {
+        match write_carefully(&mut transaction, commands).await? {
             Written::All(results) => {
                 transaction.commit().await?;
                 crash::point("ledger.committed", &commands);
@@ -110,20 +120,14 @@ impl Ledger {
                 Ok(None)
             }
             Written::AccountsAreMissing => {
-                // Somebody has put an older ledger in this one's place. Not inside this
-                // transaction: its locks must be taken in one go, in order.
+                // Not inside this transaction: its locks must be taken in one go, in order.
                 transaction.rollback().await?;
                 accounts::add(&self.pool, commands.iter()).await?;
+                crash::point("ledger.accounts-added", &commands);
                 Ok(None)
             }
         }
     }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Way {
-    Quick,
-    Careful,
 }
 
 /// What an attempt has come to, uncommitted.
@@ -134,27 +138,6 @@ enum Written {
     Nothing,
     /// Nothing, since not all accounts are there.
     AccountsAreMissing,
-}
-
-/// Moves the accounts as if every command were new and possible, which locks
-/// them; decides on what they held before; and goes on only if both agree.
-async fn write_quickly(
-    transaction: &mut Transaction<'_, Postgres>,
-    commands: &[Command],
-) -> Result<Written, Failure> {
-    let forecasts = ledger::forecast(commands);
-    let advanced = accounts::advance(transaction, &forecasts).await?;
-    let Some(before) = ledger::before(&advanced, &forecasts) else { return Ok(Written::Nothing) };
-    let decisions = ledger::decide(before, HashMap::new(), commands);
-    if decisions.moved != advanced || decisions.entries.len() != commands.len() {
-        return Ok(Written::Nothing);
-    }
-    crash::point("ledger.balances-written", &commands);
-    let Ok(stored) = entries::add_entries(transaction, decisions.entries).await? else {
-        return Ok(Written::Nothing);
-    };
-    crash::point("ledger.entries-inserted", &commands);
-    Ok(Written::All(stored.iter().map(|stored| Some(stored.into())).collect()))
 }
 
 /// Locks the accounts, and decides what is not decided yet.
