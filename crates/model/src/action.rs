@@ -89,6 +89,9 @@ impl Protocol {
             }
             Phase::Taken | Phase::Read { .. } | Phase::Uncommitted => {
                 actions.push(Action::Commit(who));
+                if hand.phase == Phase::Taken && self.may_be_usual(state, hand) {
+                    actions.push(Action::Read(who));
+                }
             }
             Phase::Publish { what: Publication::DeadLetter(_), .. }
                 if !hand.gone && !self.keep(Rule::DeadLetterBeforeTerm) =>
@@ -113,6 +116,13 @@ impl Protocol {
 
     fn reads_first(&self, hand: &Hand) -> bool {
         !self.keep(Rule::LockAccounts) && matches!(hand.place.message.body, Body::Command(_))
+    }
+
+    /// The statement for what is new and possible goes on only if the record
+    /// was not decided when it began.
+    fn may_be_usual(&self, state: &State, hand: &Hand) -> bool {
+        matches!(hand.place.message.body, Body::Command(record)
+            if self.known(state, record).is_none())
     }
 
     fn publishes_first(&self, hand: &Hand) -> bool {

@@ -36,15 +36,14 @@
 //! | `pinned-refusals` | pinned (11), agreed (8) | `dead-letter-before-term` | kept (4) |
 //! | `republish-on-duplicate` | settled, told (5) | `work-off-used-up` | told (7), kept (10) |
 //! | `redrive` | settled (2) | `sweep` | settled, told (5), kept (4) |
+//! | `unique-record-id` | once (9), pinned (14) | | |
 //!
 //! Rules that another one covers, and what that tells:
 //!
-//! - `lock-accounts`, `unique-record-id`, `unique-account-seq`: any one of them
-//!   may go. Without the lock and the first, one withdrawal is both refused and
-//!   applied (pinned, 17 steps): a refusal has no number that could collide.
-//!   Without the lock and the second, two deposits start from one balance
-//!   (conserved, 10). Without all three, once breaks (10). The lock alone
-//!   carries everything.
+//! - `lock-accounts` and `unique-account-seq`: either may go. Without both, two
+//!   deposits start from one balance (conserved, 10 steps). Neither stands in
+//!   for `unique-record-id`: the statement for what is new and possible has
+//!   looked for the record before it waited for the lock.
 //! - `sweep` finds what `work-off-used-up` would hear of: a command needs one of
 //!   the two (without both: told, 4 steps; kept, 3). But it is for work queues
 //!   only. `TRANSACTION_RESULT` keeps what is settled, so nobody can tell there
@@ -84,8 +83,8 @@
 //! | `outgoing`, `Send` | the channel of `account-service/src/dispatch.rs`; what `redrive.rs` has claimed |
 //! | `Claim` | `account-service/src/store/pending.rs` `claim_for_redrive` |
 //! | `Take`, `Hand`, `LetGo` | a fetch of `runtime/src/worker/mod.rs`; the message in its batch; ack or `Term` in `settle.rs` `carry_out` |
-//! | `Commit` of a command: `decide` | `transaction-service/src/store.rs` `try_apply`, `ledger.rs` `decide` |
-//! | `Read` | `lock_accounts` and `find_decided` of the same, if they did not lock |
+//! | `Read`, and `Commit` after it | `transaction-service/src/store/usual.rs`: `NOT EXISTS`, and what comes after it |
+//! | `Commit` of a command: `decide` | `transaction-service/src/store/mod.rs` `apply_carefully`, `ledger.rs` `decide` |
 //! | `again` | `Answer::Outcome` of a record that was decided before |
 //! | `Commit` of a result: `settle` | `account-service/src/store/settling.rs` `settle`, `record.rs` `effect_of` |
 //! | `Publish`, `HoldUpPublish` | `runtime/src/worker/settle.rs` `publish`: until every PubAck is here |

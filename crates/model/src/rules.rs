@@ -38,7 +38,7 @@ pub enum Rule {
     WorkOffUsedUp,
     /// A message that is delivered no more, and whose advisory was lost, is found all the same.
     Sweep,
-    /// A batch locks its accounts before it reads them.
+    /// A batch locks its accounts before it reads their balances.
     LockAccounts,
     /// `UNIQUE (record_id)` in the ledger.
     UniqueRecordId,

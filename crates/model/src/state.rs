@@ -87,10 +87,10 @@ impl Ledger {
 pub enum Phase {
     /// It was delivered.
     Taken,
-    /// Its account was read; only without the lock is this a moment of its own.
+    /// The record was looked for, before its account is locked and moved.
     Read {
-        /// The balance at that time.
-        balance: Balance,
+        /// The balance at that time; `None` if it is read under the lock.
+        balance: Option<Balance>,
         /// What was decided for the record at that time.
         known: Option<Transaction>,
     },

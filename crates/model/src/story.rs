@@ -106,7 +106,7 @@ fn in_words(protocol: &Protocol, state: &State, names: &Letters, action: &Action
         Action::Sweep(who, place) => {
             format!("{} finds {} delivered no more", names.of(*who), say(&place.message))
         }
-        Action::Read(who) => format!("{} reads the account, without a lock", names.of(*who)),
+        Action::Read(who) => format!("{} looks whether it is decided", names.of(*who)),
         Action::PublishUncommitted(who) => {
             format!("{} publishes a result that is not committed", names.of(*who))
         }

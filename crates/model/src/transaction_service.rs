@@ -11,15 +11,25 @@ use crate::{
 impl Protocol {
     /// One commit: the outcome and the balance, unless it was decided before.
     ///
-    /// The lock on the account makes reading, deciding and writing one step.
-    /// Without it, the reading is a step of its own, and the two UNIQUE
-    /// constraints are what is left.
+    /// The careful way is one step: the lock on the account holds from reading
+    /// to writing. The statement for what is new and possible looks for the
+    /// record first, in a step of its own, and locks the account to move it;
+    /// what turns out to be refused takes the careful way. Without the lock,
+    /// the balance is of the first step, too, and the two UNIQUE constraints
+    /// are what is left.
     pub(crate) fn decide(&self, state: &mut State, who: Who, record: RecordId) -> Option<()> {
         let hand = state.hand(who)?;
         let account = usize::from(self.scenario.movement(record)?.account.0);
+        let now = *state.ledger.balances.get(account)?;
         let (balance, known) = match hand.phase {
-            Phase::Read { balance, known } => (balance, known),
-            _ => (*state.ledger.balances.get(account)?, self.known(state, record)),
+            Phase::Read { balance: Some(then), known } => (then, known),
+            Phase::Read { balance: None, known }
+                if self.outcome(now, record)? != Outcome::Refused =>
+            {
+                (now, known)
+            }
+            // The careful way; also after the statement has moved nothing.
+            _ => (now, self.known(state, record)),
         };
         let (stored, again) = match known {
             Some(stored) => (stored, true),
@@ -42,7 +52,7 @@ impl Protocol {
         Some(())
     }
 
-    fn known(&self, state: &State, record: RecordId) -> Option<Transaction> {
+    pub(crate) fn known(&self, state: &State, record: RecordId) -> Option<Transaction> {
         state.ledger.find(record).filter(|_| self.keep(Rule::RememberDecided))
     }
 
@@ -114,11 +124,12 @@ impl Protocol {
         Some(())
     }
 
-    /// A batch's first statements, where they are not under the lock.
+    /// What is looked for or read before the account is locked.
     pub(crate) fn read(&self, state: &mut State, who: Who) -> Option<()> {
         let Body::Command(record) = state.hand(who)?.place.message.body else { return None };
         let account = self.scenario.movement(record)?.account;
         let balance = *state.ledger.balances.get(usize::from(account.0))?;
+        let balance = (!self.keep(Rule::LockAccounts)).then_some(balance);
         let known = self.known(state, record);
         state.hand_mut(who)?.phase = Phase::Read { balance, known };
         Some(())

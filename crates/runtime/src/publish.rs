@@ -93,18 +93,16 @@ async fn send_all(
             outcomes.push(acknowledged(oldest).await);
         }
         let sent = jetstream.send_publish(message.subject.clone(), message.message()).await;
-        if let Some(armed) = crash::armed("publish.sent", &messages) {
-            // Stored, and nobody here knows it. A flush would not do: what the server has not
-            // read yet can be lost with the connection.
-            if let Ok(acknowledged) = sent {
-                let _ = acknowledged.await;
-            }
-            armed.crash();
-        }
         in_flight.push_back((sent, Instant::now() + LONGEST_WAIT));
     }
+    let armed = crash::armed("publish.sent", &messages);
     for sent in in_flight {
         outcomes.push(acknowledged(sent).await);
+    }
+    // Stored, and nobody here knows it. A flush would not do: what the server has not read yet
+    // can be lost with the connection.
+    if let Some(armed) = armed {
+        armed.crash();
     }
     outcomes
 }

@@ -56,9 +56,9 @@ const GATHERING: Duration = Duration::from_micros(100);
 /// The shortest such wait, about what a batch takes to be worked off: it costs
 /// nothing where that takes longer, and keeps a replica that is quick from
 /// taking messages two by two.
-const SHORTEST_GATHERING: Duration = Duration::from_millis(4);
+const SHORTEST_GATHERING: Duration = Duration::from_millis(6);
 /// The longest such wait.
-const LONGEST_GATHERING: Duration = Duration::from_millis(10);
+const LONGEST_GATHERING: Duration = Duration::from_millis(12);
 
 /// A consumer for which nobody answered so long is gone, or its stream is.
 const GONE_AFTER: Duration = Duration::from_secs(6);
@@ -295,8 +295,8 @@ mod tests {
 
     #[test]
     fn the_next_fetch_waits_only_after_several_messages_that_were_all() {
-        let waits = [0, 1, 2, 40, 60, 99, 100, 101, 499].map(|messages| gathering(messages, 500));
-        let expected = [0, 0, 4_000, 4_000, 6_000, 9_900, 10_000, 10_000, 10_000];
+        let waits = [0, 1, 2, 60, 80, 119, 120, 121, 499].map(|messages| gathering(messages, 500));
+        let expected = [0, 0, 6_000, 6_000, 8_000, 11_900, 12_000, 12_000, 12_000];
         assert_eq!(waits, expected.map(Duration::from_micros));
         assert_eq!([500, 501].map(|messages| gathering(messages, 500)), [Duration::ZERO; 2]);
     }
