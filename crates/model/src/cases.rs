@@ -93,10 +93,9 @@ fn world_without(rule: Rule) -> (Scenario, Vec<(Invariant, usize)>) {
             Scenario { backlog: Some(0), ..delivered_once(unreadable()) }.with(LOST_ADVISORY),
             vec![(Settled, 5), (Told, 5), (Kept, 4)],
         ),
-        Rule::UniqueRecordId => (
-            deposit_and_withdrawal().with(CRASH_AND_REDRIVE),
-            vec![(Once, 9), (Pinned, 14)],
-        ),
+        Rule::UniqueRecordId => {
+            (deposit_and_withdrawal().with(CRASH_AND_REDRIVE), vec![(Once, 9), (Pinned, 14)])
+        }
         Rule::LockAccounts | Rule::UniqueAccountSeq => {
             (deposit_and_withdrawal().with(CRASH_AND_REDRIVE), Vec::new())
         }
