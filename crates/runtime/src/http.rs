@@ -98,7 +98,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             Err(error) => MALFORMED_JSON.because(format!("{error}.")),
         });
     }
-    // Keeping track of where it is takes as long as reading it, and is needed for an error only.
+    // Where in the body something stands is of interest for an error only, and takes time.
     if let Ok(body) = serde_json::from_slice(bytes) {
         return Ok(body);
     }
