@@ -135,9 +135,15 @@ fn spawn(command: Command) -> Child {
 
 /// Runs `passbook` to its end.
 pub async fn run(arguments: &[&str]) -> Output {
+    run_with(arguments, &[]).await
+}
+
+/// As [`run`], with these settings.
+pub async fn run_with(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut command = tokio::process::Command::new(passbook());
-    let output = command.args(arguments).current_dir(workspace).output();
+    command.args(arguments).envs(settings.iter().copied());
+    let output = command.current_dir(workspace).output();
     tokio::time::timeout(START, output).await.expect("passbook ends").unwrap()
 }
 

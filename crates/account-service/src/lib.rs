@@ -117,7 +117,6 @@ pub async fn run(
     let auth = config.auth()?;
     let identity = Identity {
         name: "account-service",
-        inbox_prefix: "_INBOX_account",
         // Without the broker requests are still accepted: their commands are sent later.
         broker: Need::Degraded,
     };

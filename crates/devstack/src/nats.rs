@@ -1,5 +1,5 @@
-//! The broker: one nats-server with JetStream, or a cluster of three, and a
-//! user for each service that may do what that service does and nothing else.
+//! The broker: one nats-server with JetStream, or a cluster of three, with the
+//! users of [`broker_users`].
 
 use std::{
     path::{Path, PathBuf},
@@ -7,15 +7,16 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use contract::{
-    CONSUMERS, ConsumerSpec, DEAD_LETTER, STREAMS, TRANSACTION, TRANSACTION_RESULT, USED_UP,
-    consumers, subjects,
-};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    Secrets, faults::Network, launcher::Program, ports::Ports, private_file, secrets,
+    Secrets,
+    broker_users::{self, broker_users},
+    faults::Network,
+    launcher::Program,
+    ports::Ports,
+    private_file, secrets,
     servers::Found,
 };
 
@@ -88,7 +89,7 @@ impl Nats {
                 "port": node.port,
                 "http": format!("{HOST}:{}", node.monitor_port),
                 "jetstream": { "store_dir": node.data },
-                "authorization": { "users": users(secrets) },
+                "authorization": { "users": broker_users(|user| secrets.nats.of(user)) },
             });
             if let (true, Some(settings)) = (nodes.len() > 1, text.as_object_mut()) {
                 settings.insert("cluster".into(), node.cluster(&nodes, &password, network)?);
@@ -127,8 +128,8 @@ impl Nats {
 
     /// Every node, with the credentials of the user that may do everything.
     pub(crate) fn admin_url(&self, secrets: &Secrets) -> String {
-        let password = &secrets.nats.passbook;
-        let url = |node: &Node| format!("nats://passbook:{password}@{HOST}:{}", node.port);
+        let (user, password) = (broker_users::OPERATOR, secrets.nats.of(broker_users::OPERATOR));
+        let url = |node: &Node| format!("nats://{user}:{password}@{HOST}:{}", node.port);
         self.nodes.iter().map(url).collect::<Vec<_>>().join(",")
     }
 
@@ -189,68 +190,4 @@ impl Node {
 /// all of them its threads wake each other up for every message.
 fn processors() -> usize {
     available_parallelism().map_or(1, |all| (all.get() / 2).max(1))
-}
-
-fn users(secrets: &Secrets) -> Value {
-    json!([
-        { "user": "passbook", "password": secrets.nats.passbook },
-        {
-            "user": "account-service",
-            "password": secrets.nats.account_service,
-            "permissions": {
-                "publish": publish(
-                    &[subjects::DEPOSIT, subjects::WITHDRAWAL, subjects::SETTLED],
-                    TRANSACTION_RESULT,
-                    &[consumers::ACCOUNT_RESULT, consumers::RESULTS_USED_UP],
-                ),
-                "subscribe": ["_INBOX_account.>", subjects::SETTLED],
-            },
-        },
-        {
-            "user": "transaction-service",
-            "password": secrets.nats.transaction_service,
-            "permissions": {
-                "publish": publish(
-                    &[subjects::RESULT_DEPOSIT, subjects::RESULT_WITHDRAWAL],
-                    TRANSACTION,
-                    &[consumers::DEPOSIT, consumers::WITHDRAWAL, consumers::COMMANDS_USED_UP],
-                ),
-                "subscribe": ["_INBOX_transaction.>"],
-            },
-        },
-    ])
-}
-
-/// What a service publishes: its messages, the dead letters of the stream it
-/// reads, and the requests by which it sets up the streams and reads that one
-/// through its own consumers.
-fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Vec<String> {
-    let mut allowed: Vec<String> = messages.iter().map(|&subject| subject.to_owned()).collect();
-    allowed.push(format!("{}.{reads}.>", subjects::DEAD_LETTER_PREFIX));
-    allowed.push(format!("{}.{USED_UP}.>", subjects::DEAD_LETTER_PREFIX));
-    allowed.push("$JS.API.INFO".to_owned());
-    let set_up = [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, USED_UP];
-    for stream in STREAMS.iter().filter(|stream| set_up.contains(&stream.name)) {
-        for request in ["CREATE", "UPDATE", "INFO"] {
-            allowed.push(format!("$JS.API.STREAM.{request}.{}", stream.name));
-        }
-    }
-    // A message whose deliveries are used up is looked up, and deleted once it is a dead letter.
-    allowed.push(format!("$JS.API.STREAM.MSG.GET.{reads}"));
-    allowed.push(format!("$JS.API.STREAM.MSG.DELETE.{reads}"));
-    let own = |consumer: &&ConsumerSpec| through.contains(&consumer.name);
-    for ConsumerSpec { stream, name, .. } in CONSUMERS.iter().filter(own) {
-        let consumer = format!("{stream}.{name}");
-        allowed.extend([
-            format!("$JS.API.CONSUMER.CREATE.{consumer}"),
-            format!("$JS.API.CONSUMER.CREATE.{consumer}.>"),
-            format!("$JS.API.CONSUMER.DURABLE.CREATE.{consumer}"),
-            format!("$JS.API.CONSUMER.INFO.{consumer}"),
-            format!("$JS.API.CONSUMER.MSG.NEXT.{consumer}"),
-            // Acks come in two forms: the second names domain and account.
-            format!("$JS.ACK.{consumer}.>"),
-            format!("$JS.ACK.*.*.{consumer}.>"),
-        ]);
-    }
-    allowed
 }

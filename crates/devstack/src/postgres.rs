@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 
 use crate::{
     Databases, Secrets,
@@ -27,30 +27,6 @@ const ADMIN: &str = "passbook";
 pub(crate) struct Postgres {
     home: Home,
     port: u16,
-}
-
-/// A service's database, and the role it connects as.
-struct Tenant<'a> {
-    database: &'static str,
-    role: &'static str,
-    password: &'a str,
-}
-
-fn tenants(secrets: &Secrets) -> [Tenant<'_>; 3] {
-    let passwords = &secrets.postgres;
-    [
-        Tenant {
-            database: "account",
-            role: "account_service",
-            password: &passwords.account_service,
-        },
-        Tenant {
-            database: "transaction",
-            role: "transaction_service",
-            password: &passwords.transaction_service,
-        },
-        Tenant { database: "report", role: "report_service", password: &passwords.report_service },
-    ]
 }
 
 fn url(role: &str, password: &str, port: u16, database: &str) -> String {
@@ -126,45 +102,20 @@ impl Postgres {
 
     /// Whether the server takes connections.
     pub(crate) async fn probe(&self, secrets: &Secrets) -> Result<()> {
-        let connection = self.connect(secrets, "postgres").await?;
-        Ok(connection.close().await?)
+        let url = url(ADMIN, &secrets.postgres.passbook, self.port, "postgres");
+        Ok(PgConnection::connect(&url).await?.close().await?)
     }
 
-    /// Creates the databases and roles that are missing. A service may read
-    /// and write rows in its own database, and neither delete them, nor
-    /// change tables, nor connect to another service's.
-    ///
-    /// # Errors
-    /// When a statement fails.
-    pub(crate) async fn create_databases(&self, secrets: &Secrets) -> Result<()> {
-        let mut server = self.connect(secrets, "postgres").await?;
-        execute(&mut server, "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC").await?;
-        for Tenant { database, role, password } in tenants(secrets) {
-            let exists =
-                sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)");
-            if !exists.bind(role).fetch_one(&mut server).await? {
-                execute(&mut server, &format!("CREATE ROLE {role} LOGIN PASSWORD '{password}'"))
-                    .await?;
-            }
-            let exists =
-                sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)");
-            if !exists.bind(database).fetch_one(&mut server).await? {
-                execute(&mut server, &format!("CREATE DATABASE {database} OWNER {ADMIN}")).await?;
-            }
-            let mut own = self.connect(secrets, database).await?;
-            let grants = format!(
-                "REVOKE ALL ON DATABASE {database} FROM PUBLIC;
-                 GRANT CONNECT ON DATABASE {database} TO {role};
-                 GRANT USAGE ON SCHEMA public TO {role};
-                 ALTER DEFAULT PRIVILEGES FOR ROLE {ADMIN} IN SCHEMA public
-                     GRANT SELECT, INSERT, UPDATE ON TABLES TO {role};
-                 ALTER DEFAULT PRIVILEGES FOR ROLE {ADMIN} IN SCHEMA public
-                     GRANT USAGE, SELECT ON SEQUENCES TO {role};"
-            );
-            execute(&mut own, &grants).await?;
-            own.close().await?;
-        }
-        Ok(server.close().await?)
+    /// What `passbook provision` has to know.
+    pub(crate) fn provision(&self, secrets: &Secrets) -> Vec<(&'static str, String)> {
+        let passwords = &secrets.postgres;
+        vec![
+            ("PASSBOOK_POSTGRES_URL", url(ADMIN, &passwords.passbook, self.port, "postgres")),
+            ("PASSBOOK_ACCOUNT_SERVICE_PASSWORD", passwords.account_service.clone()),
+            ("PASSBOOK_TRANSACTION_SERVICE_PASSWORD", passwords.transaction_service.clone()),
+            ("PASSBOOK_REPORT_SERVICE_PASSWORD", passwords.report_service.clone()),
+            ("PASSBOOK_AUDITOR_PASSWORD", passwords.auditor.clone()),
+        ]
     }
 
     /// URLs of the databases, as superuser.
@@ -179,18 +130,12 @@ impl Postgres {
 
     /// URLs of the databases, each as the role of its service.
     pub(crate) fn service_urls(&self, secrets: &Secrets) -> Databases {
-        let [account, transaction, report] = tenants(secrets)
-            .map(|tenant| url(tenant.role, tenant.password, self.port, tenant.database));
-        Databases { account, transaction, report }
+        let url = |role, password: &String, database| url(role, password, self.port, database);
+        let passwords = &secrets.postgres;
+        Databases {
+            account: url("account_service", &passwords.account_service, "account"),
+            transaction: url("transaction_service", &passwords.transaction_service, "transaction"),
+            report: url("report_service", &passwords.report_service, "report"),
+        }
     }
-
-    async fn connect(&self, secrets: &Secrets, database: &str) -> Result<PgConnection> {
-        let url = url(ADMIN, &secrets.postgres.passbook, self.port, database);
-        Ok(PgConnection::connect(&url).await?)
-    }
-}
-
-async fn execute(connection: &mut PgConnection, sql: &str) -> Result<()> {
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
-    Ok(())
 }

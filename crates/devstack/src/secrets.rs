@@ -11,7 +11,7 @@ use ring::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::private_file;
+use crate::{broker_users, private_file};
 
 const NAME: &str = "secrets.json";
 
@@ -37,17 +37,37 @@ pub struct PostgresPasswords {
     pub transaction_service: String,
     /// Of `report_service`.
     pub report_service: String,
+    /// Of `auditor`, which may read all of them.
+    #[serde(default)]
+    pub auditor: String,
 }
 
 /// A password for each of the broker's users.
 #[derive(Serialize, Deserialize)]
 pub struct NatsPasswords {
-    /// Of `passbook`, who may do everything.
-    pub passbook: String,
-    /// Of `account-service`.
+    /// Of the operator.
+    #[serde(alias = "passbook")]
+    pub operator: String,
+    /// Of the auditor.
+    #[serde(default)]
+    pub auditor: String,
+    /// Of the account-service.
     pub account_service: String,
-    /// Of `transaction-service`.
+    /// Of the transaction-service.
     pub transaction_service: String,
+}
+
+impl NatsPasswords {
+    /// The password of a user of [`broker_users`].
+    pub(crate) fn of(&self, user: &str) -> String {
+        let password = match user {
+            broker_users::ACCOUNT_SERVICE => &self.account_service,
+            broker_users::TRANSACTION_SERVICE => &self.transaction_service,
+            broker_users::AUDITOR => &self.auditor,
+            _ => &self.operator,
+        };
+        password.clone()
+    }
 }
 
 impl Secrets {
@@ -63,17 +83,21 @@ impl Secrets {
             .with_context(|| path.display().to_string())
     }
 
-    /// As [`Secrets::read`], but makes them where there are none.
+    /// As [`Secrets::read`], but makes those that are not there yet.
     pub(crate) fn read_or_make(dir: &Path) -> Result<Self> {
         let path = dir.join(NAME);
-        match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let secrets = Self::make()?;
-                private_file::write(&path, &serde_json::to_vec_pretty(&secrets)?)?;
-                Ok(secrets)
+        let mut secrets = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make()?,
+            _ => Self::read(dir)?,
+        };
+        // A folder of an earlier release has none of these.
+        for password in [&mut secrets.postgres.auditor, &mut secrets.nats.auditor] {
+            if password.is_empty() {
+                *password = random()?;
             }
-            _ => Self::read(dir),
         }
+        private_file::write(&path, &serde_json::to_vec_pretty(&secrets)?)?;
+        Ok(secrets)
     }
 
     fn make() -> Result<Self> {
@@ -85,9 +109,11 @@ impl Secrets {
                 account_service: password(&random)?,
                 transaction_service: password(&random)?,
                 report_service: password(&random)?,
+                auditor: password(&random)?,
             },
             nats: NatsPasswords {
-                passbook: password(&random)?,
+                operator: password(&random)?,
+                auditor: password(&random)?,
                 account_service: password(&random)?,
                 transaction_service: password(&random)?,
             },
@@ -102,16 +128,15 @@ impl Secrets {
     }
 }
 
-/// A secret that is not kept.
+/// A new password: 128 random bits in hexadecimal, nothing to escape in a URL,
+/// in SQL or in the broker's configuration.
 ///
 /// # Errors
 /// When the system has no random numbers.
-pub(crate) fn random() -> Result<String> {
+pub fn random() -> Result<String> {
     password(&SystemRandom::new())
 }
 
-/// 128 random bits in hexadecimal: nothing to escape in a URL, in SQL or in
-/// the broker's configuration.
 fn password(random: &SystemRandom) -> Result<String> {
     let mut bytes = [0; 16];
     random.fill(&mut bytes).ok().context("no random numbers from the system")?;

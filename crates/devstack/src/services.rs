@@ -61,7 +61,7 @@ pub(crate) fn services(
     network: &mut Network,
     ports: &mut Ports,
 ) -> Result<Vec<Service>> {
-    let key = tokens::public_key_pem(surroundings.secrets)?;
+    let key = tokens::public_key_pem(&surroundings.secrets.signing_key()?);
     let mut services = Vec::new();
     for number in 0..replicas.account {
         let (http, admin) = (address(ports)?, address(ports)?);

@@ -252,21 +252,22 @@ impl Stack {
 
     async fn create_databases(&self, postgres: &Postgres) -> Result<()> {
         let clock = Instant::now();
-        postgres.create_databases(&self.secrets).await.context("creating the databases")?;
-        let urls = postgres.admin_urls(&self.secrets);
-        let migrate = Program {
-            name: "migrate".to_owned(),
+        let tool = |command: &str, environment| Program {
+            name: command.to_owned(),
             path: self.options.passbook.clone(),
-            arguments: vec!["migrate".into()],
-            environment: vec![
-                ("PASSBOOK_ACCOUNT_DATABASE_URL", urls.account),
-                ("PASSBOOK_TRANSACTION_DATABASE_URL", urls.transaction),
-                ("PASSBOOK_REPORT_DATABASE_URL", urls.report),
-            ],
+            arguments: vec![command.into()],
+            environment,
             user: None,
             signal: Signal::SIGTERM,
         };
-        self.launcher.run(&migrate).await?;
+        self.launcher.run(&tool("provision", postgres.provision(&self.secrets))).await?;
+        let urls = postgres.admin_urls(&self.secrets);
+        let urls = vec![
+            ("PASSBOOK_ACCOUNT_DATABASE_URL", urls.account),
+            ("PASSBOOK_TRANSACTION_DATABASE_URL", urls.transaction),
+            ("PASSBOOK_REPORT_DATABASE_URL", urls.report),
+        ];
+        self.launcher.run(&tool("migrate", urls)).await?;
         info!("databases, roles and migrations ({})", took(clock));
         Ok(())
     }

@@ -6,7 +6,7 @@ use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
-use ring::signature::KeyPair;
+use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
@@ -23,6 +23,12 @@ const SPKI_PREFIX: [u8; 12] =
 /// # Errors
 /// When the signing key can't be used.
 pub fn mint(secrets: &Secrets, subject: &str, role: &str, ttl: Duration) -> Result<String> {
+    Ok(sign(&secrets.signing_key()?, subject, role, ttl))
+}
+
+/// A token as that of [`mint`], signed with this key.
+#[must_use]
+pub fn sign(key: &Ed25519KeyPair, subject: &str, role: &str, ttl: Duration) -> String {
     let now = OffsetDateTime::now_utc();
     let header = json!({ "alg": "EdDSA", "typ": "JWT" });
     let claims = json!({
@@ -38,18 +44,15 @@ pub fn mint(secrets: &Secrets, subject: &str, role: &str, ttl: Duration) -> Resu
         BASE64_URL_SAFE_NO_PAD.encode(header.to_string()),
         BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()),
     );
-    let signature = secrets.signing_key()?.sign(signed.as_bytes());
-    Ok(format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
+    let signature = key.sign(signed.as_bytes());
+    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// The key that verifies the tokens, as PEM of its SubjectPublicKeyInfo.
-///
-/// # Errors
-/// When the signing key can't be used.
-pub fn public_key_pem(secrets: &Secrets) -> Result<String> {
-    let key = secrets.signing_key()?;
+/// The key that verifies what this one signs, as PEM of its SubjectPublicKeyInfo.
+#[must_use]
+pub fn public_key_pem(key: &Ed25519KeyPair) -> String {
     let der = [&SPKI_PREFIX[..], key.public_key().as_ref()].concat();
     // 44 bytes are 60 characters: one line of PEM.
     let line = BASE64_STANDARD.encode(der);
-    Ok(format!("-----BEGIN PUBLIC KEY-----\n{line}\n-----END PUBLIC KEY-----\n"))
+    format!("-----BEGIN PUBLIC KEY-----\n{line}\n-----END PUBLIC KEY-----\n")
 }

@@ -16,6 +16,7 @@ use async_nats::{
 };
 use futures::StreamExt;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 /// How long the broker may take to let somebody in.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -50,7 +51,9 @@ impl Broker {
         // The client does not take the user out of the address by itself.
         let user = servers.iter().find_map(|it| Some((it.username()?, it.password()?)));
         if let Some((user, password)) = user {
-            options = options.user_and_password(user.to_owned(), password.to_owned());
+            options = options
+                .user_and_password(user.to_owned(), password.to_owned())
+                .custom_inbox_prefix(devstack::broker_users::inbox(user));
         }
         let client = options.connect(servers).await.context("connecting to NATS")?;
         Ok(Self { jetstream: jetstream::new(client.clone()), client })
@@ -156,6 +159,8 @@ impl Walk {
         headers_only: bool,
     ) -> Result<Self> {
         let config = pull::Config {
+            // By name: who may make consumers, but not those of the services, can do no other.
+            name: Some(format!("passbook-{}", Uuid::now_v7())),
             description: Some("a walk of the passbook tool".to_owned()),
             deliver_policy: DeliverPolicy::All,
             ack_policy: AckPolicy::None,

@@ -9,7 +9,8 @@ use nix::unistd::{Uid, User};
 
 use crate::{
     bound_exec::BoundExec, completion::Completion, database::Urls, dev, dlq, doctor::Doctor,
-    load::Load, migrate::Migrate, verify::Verify,
+    load::Load, migrate::Migrate, provision::Provision, secrets, streams::Streams, verify::Verify,
+    wait::Wait,
 };
 
 /// Deposits and withdrawals: the tool for developing and operating Passbook.
@@ -29,7 +30,12 @@ pub(crate) enum Command {
     /// Run the whole system on this machine.
     #[command(subcommand)]
     Dev(dev::Command),
+    Provision(Provision),
     Migrate(Migrate),
+    Streams(Streams),
+    Wait(Wait),
+    #[command(subcommand)]
+    Secrets(secrets::Command),
     Verify(Verify),
     Doctor(Doctor),
     #[command(subcommand)]

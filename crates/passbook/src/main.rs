@@ -16,7 +16,12 @@ mod load;
 mod logs;
 mod migrate;
 mod output;
+mod patience;
+mod provision;
+mod secrets;
+mod streams;
 mod verify;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -55,7 +60,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match cli.command {
         Command::Dev(command) => runtime.block_on(dev::run(command)),
+        Command::Provision(provision) => runtime.block_on(provision.run()),
         Command::Migrate(migrate) => runtime.block_on(migrate.run()),
+        Command::Streams(streams) => runtime.block_on(streams.run()),
+        Command::Wait(wait) => runtime.block_on(wait.run()),
+        Command::Secrets(secrets) => runtime.block_on(secrets.run()),
         Command::Verify(verify) => runtime.block_on(verify.run()),
         Command::Doctor(doctor) => runtime.block_on(doctor.run()),
         Command::Load(load) => runtime.block_on(load.run()),

@@ -7,13 +7,14 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Serialize;
 use sqlx::{
-    Connection, PgConnection,
+    AssertSqlSafe, Connection, PgConnection,
     migrate::{Migrate as _, Migrator},
 };
 
 use crate::{
     database,
     output::{self, Format, Output},
+    patience::Patience,
 };
 
 /// The account-service's.
@@ -22,10 +23,14 @@ pub(crate) static ACCOUNT: Migrator = sqlx::migrate!("../../migrations/account")
 pub(crate) static TRANSACTION: Migrator = sqlx::migrate!("../../migrations/transaction");
 static REPORT: Migrator = sqlx::migrate!("../../migrations/report");
 
+/// Held while grants are given: two at the same time would change the same rows.
+const GRANTING: i64 = 0x6772_616e_7473;
+
 /// Bring databases to the state that this release expects.
 ///
 /// Each database whose URL is given is migrated, in one run that a second one
-/// at the same time waits for. Prints what was applied.
+/// at the same time waits for; then the roles of the service and of the auditor,
+/// if they are there, are granted what they need. Prints what was applied.
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
     /// URL of the account-service's database, as its owner.
@@ -42,6 +47,8 @@ pub(crate) struct Migrate {
     /// URL of the report-service's database, as its owner.
     #[arg(long, value_name = "URL", env = "PASSBOOK_REPORT_DATABASE_URL", hide_env_values = true)]
     report_database_url: Option<String>,
+    #[command(flatten)]
+    patience: Patience,
     #[command(flatten)]
     format: Format,
 }
@@ -68,8 +75,10 @@ impl Migrate {
         let mut applied = Vec::new();
         for (database, url, migrations) in databases {
             let Some(url) = url else { continue };
-            let now = migrate(database, &url, migrations).await;
-            applied.extend(now.with_context(|| format!("migrating the {database} database"))?);
+            let what = format!("the {database} database");
+            let connected = self.patience.until(&what, || database::connect(&url));
+            let now = async { migrate(database, connected.await?, migrations).await };
+            applied.extend(now.await.with_context(|| format!("migrating {what}"))?);
         }
         match self.format.output {
             Output::Json => output::json(&applied)?,
@@ -86,11 +95,15 @@ impl Migrate {
     }
 }
 
-async fn migrate(database: &'static str, url: &str, migrations: &Migrator) -> Result<Vec<Applied>> {
-    let mut connection = database::connect(url).await?;
+async fn migrate(
+    database: &'static str,
+    mut connection: PgConnection,
+    migrations: &Migrator,
+) -> Result<Vec<Applied>> {
     let before = applied_versions(&mut connection, migrations).await?;
     migrations.run(&mut connection).await?;
     let after = applied_versions(&mut connection, migrations).await?;
+    grant(&mut connection, database).await.context("granting the service what it needs")?;
     connection.close().await?;
     let new = migrations.iter().filter(|migration| {
         after.contains(&migration.version) && !before.contains(&migration.version)
@@ -101,6 +114,31 @@ async fn migrate(database: &'static str, url: &str, migrations: &Migrator) -> Re
         description: migration.description.to_string(),
     });
     Ok(applied.collect())
+}
+
+/// A service may read and write rows, and neither delete them nor change
+/// tables; an auditor may read.
+async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
+    let roles = "SELECT rolname FROM pg_roles WHERE rolname IN ($1, 'auditor')";
+    let roles = sqlx::query_scalar(roles).bind(format!("{database}_service"));
+    let roles: Vec<String> = roles.fetch_all(&mut *connection).await?;
+    for role in roles {
+        let (rows, numbers) = match role.as_str() {
+            "auditor" => ("SELECT", "SELECT"),
+            _ => ("SELECT, INSERT, UPDATE", "SELECT, USAGE"),
+        };
+        let grants = format!(
+            "BEGIN;
+             SELECT pg_advisory_xact_lock({GRANTING});
+             GRANT USAGE ON SCHEMA public TO {role};
+             GRANT {rows} ON ALL TABLES IN SCHEMA public TO {role};
+             GRANT {numbers} ON ALL SEQUENCES IN SCHEMA public TO {role};
+             REVOKE INSERT, UPDATE ON _sqlx_migrations FROM {role};
+             COMMIT"
+        );
+        sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 async fn applied_versions(

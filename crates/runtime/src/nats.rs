@@ -33,15 +33,12 @@ pub fn servers(config: &NatsConfig) -> anyhow::Result<Vec<ServerAddr>> {
 ///
 /// # Errors
 /// If the address can't be read.
-pub async fn connect(
-    config: &NatsConfig,
-    name: &str,
-    inbox_prefix: &str,
-) -> anyhow::Result<Client> {
+pub async fn connect(config: &NatsConfig, name: &str) -> anyhow::Result<Client> {
     let wait = config.nats_reconnect_wait;
     let mut options = ConnectOptions::new()
         .name(name)
-        .custom_inbox_prefix(inbox_prefix)
+        // Its user may get answers nowhere else.
+        .custom_inbox_prefix(format!("_INBOX_{name}"))
         .connection_timeout(config.nats_connect_timeout)
         // A connection whose other end is silent is given up after three of them.
         .ping_interval(PING_EVERY)

@@ -27,8 +27,6 @@ use crate::{
 pub struct Identity {
     /// How it calls itself to the database and the broker.
     pub name: &'static str,
-    /// The subjects that its broker user may get answers on.
-    pub inbox_prefix: &'static str,
     /// Whether it can serve without the broker.
     pub broker: Need,
 }
@@ -69,7 +67,7 @@ impl Service {
         health.expect("postgres", Need::Required);
         health.expect("nats", identity.broker);
         let pool = postgres::pool(&config.database, identity.name)?;
-        let client = nats::connect(&config.nats, identity.name, identity.inbox_prefix).await?;
+        let client = nats::connect(&config.nats, identity.name).await?;
         let finished = CancellationToken::new();
         let mut tasks = Tasks::new(finished.clone());
         let (stop, ended) = (stop.clone(), finished.clone());

@@ -47,11 +47,7 @@ pub async fn run(
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let identity = Identity {
-        name: "transaction-service",
-        inbox_prefix: "_INBOX_transaction",
-        broker: Need::Required,
-    };
+    let identity = Identity { name: "transaction-service", broker: Need::Required };
     let mut service =
         Service::start(identity, &config.service, admin_listener, metrics, &stop).await?;
     service.keep_streams(&[TRANSACTION_RESULT, DEAD_LETTER]);

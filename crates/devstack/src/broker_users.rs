@@ -1,0 +1,163 @@
+//! The users of the broker, and what each may do: what its program does, and
+//! nothing else. The development stack and the manifests of Kubernetes have the
+//! same.
+
+use contract::{
+    CONSUMERS, ConsumerSpec, DEAD_LETTER, STREAMS, TRANSACTION, TRANSACTION_RESULT, USED_UP,
+    consumers, subjects,
+};
+use serde_json::{Value, json};
+
+/// Who may do everything: sets streams up, deals with dead letters.
+pub const OPERATOR: &str = "operator";
+/// Who may look at everything and change nothing: `passbook verify` and
+/// `passbook doctor`.
+pub const AUDITOR: &str = "auditor";
+/// The account-service.
+pub const ACCOUNT_SERVICE: &str = "account-service";
+/// The transaction-service.
+pub const TRANSACTION_SERVICE: &str = "transaction-service";
+
+/// The subjects on which a user gets its answers: nobody else may listen there.
+#[must_use]
+pub fn inbox(user: &str) -> String {
+    format!("_INBOX_{user}")
+}
+
+/// The users as nats-server's configuration has them.
+pub fn broker_users(password: impl Fn(&str) -> String) -> Value {
+    let user = |name: &str, publish: Value, subscribe: &[&str]| {
+        let mut subscribe: Vec<_> = subscribe.iter().map(|&it| it.to_owned()).collect();
+        subscribe.push(format!("{}.>", inbox(name)));
+        let permissions = json!({ "publish": publish, "subscribe": subscribe });
+        json!({ "user": name, "password": password(name), "permissions": permissions })
+    };
+    json!([
+        { "user": OPERATOR, "password": password(OPERATOR) },
+        user(AUDITOR, look(), &[]),
+        user(
+            ACCOUNT_SERVICE,
+            publish(
+                &[subjects::DEPOSIT, subjects::WITHDRAWAL, subjects::SETTLED],
+                TRANSACTION_RESULT,
+                &[consumers::ACCOUNT_RESULT, consumers::RESULTS_USED_UP],
+            ),
+            &[subjects::SETTLED],
+        ),
+        user(
+            TRANSACTION_SERVICE,
+            publish(
+                &[subjects::RESULT_DEPOSIT, subjects::RESULT_WITHDRAWAL],
+                TRANSACTION,
+                &[consumers::DEPOSIT, consumers::WITHDRAWAL, consumers::COMMANDS_USED_UP],
+            ),
+            &[],
+        ),
+    ])
+}
+
+/// What a service publishes: its messages, the dead letters of the stream it
+/// reads, and the requests by which it sets up the streams and reads that one
+/// through its own consumers.
+fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Value {
+    let mut allowed: Vec<String> = messages.iter().map(|&subject| subject.to_owned()).collect();
+    allowed.push(format!("{}.{reads}.>", subjects::DEAD_LETTER_PREFIX));
+    allowed.push(format!("{}.{USED_UP}.>", subjects::DEAD_LETTER_PREFIX));
+    allowed.push("$JS.API.INFO".to_owned());
+    let set_up = [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, USED_UP];
+    for stream in STREAMS.iter().filter(|stream| set_up.contains(&stream.name)) {
+        for request in ["CREATE", "UPDATE", "INFO"] {
+            allowed.push(format!("$JS.API.STREAM.{request}.{}", stream.name));
+        }
+    }
+    // A message whose deliveries are used up is looked up, and deleted once it is a dead letter.
+    allowed.push(format!("$JS.API.STREAM.MSG.GET.{reads}"));
+    allowed.push(format!("$JS.API.STREAM.MSG.DELETE.{reads}"));
+    let own = |consumer: &&ConsumerSpec| through.contains(&consumer.name);
+    for ConsumerSpec { stream, name, .. } in CONSUMERS.iter().filter(own) {
+        let consumer = format!("{stream}.{name}");
+        allowed.extend([
+            format!("$JS.API.CONSUMER.CREATE.{consumer}"),
+            format!("$JS.API.CONSUMER.CREATE.{consumer}.>"),
+            format!("$JS.API.CONSUMER.DURABLE.CREATE.{consumer}"),
+            format!("$JS.API.CONSUMER.INFO.{consumer}"),
+            format!("$JS.API.CONSUMER.MSG.NEXT.{consumer}"),
+            // Acks come in two forms: the second names domain and account.
+            format!("$JS.ACK.{consumer}.>"),
+            format!("$JS.ACK.*.*.{consumer}.>"),
+        ]);
+    }
+    json!(allowed)
+}
+
+/// What an auditor asks for: how streams and consumers are, single messages,
+/// and walks over streams that can be read beside their consumers, by consumers
+/// of its own that acknowledge nothing.
+fn look() -> Value {
+    let mut allowed = vec![
+        "$JS.API.INFO".to_owned(),
+        "$JS.API.STREAM.INFO.*".to_owned(),
+        "$JS.API.STREAM.MSG.GET.*".to_owned(),
+        "$JS.API.CONSUMER.INFO.*.*".to_owned(),
+    ];
+    let mut denied = Vec::new();
+    for stream in [TRANSACTION_RESULT, DEAD_LETTER] {
+        allowed.push(format!("$JS.API.CONSUMER.CREATE.{stream}.>"));
+        allowed.push(format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.*"));
+        // Not by the name of a consumer that a service reads through.
+        for ConsumerSpec { name, .. } in CONSUMERS.iter().filter(|it| it.stream == stream) {
+            denied.push(format!("$JS.API.CONSUMER.CREATE.{stream}.{name}"));
+            denied.push(format!("$JS.API.CONSUMER.CREATE.{stream}.{name}.>"));
+            denied.push(format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"));
+        }
+    }
+    json!({ "allow": allowed, "deny": denied })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s/components/nats/users.conf");
+    const HEAD: &str = "\
+# The users of the broker and what each may do, as crates/devstack/src/broker_users.rs has them:
+# PASSBOOK_WRITE_MANIFESTS=1 cargo test -p devstack broker_users
+# writes this file. A name that begins with $ is read from the environment.
+";
+
+    /// A variable must not stand in quotation marks.
+    fn manifest() -> String {
+        let variable =
+            |user: &str| format!("$NATS_{}_PASSWORD", user.replace('-', "_").to_uppercase());
+        let users = format!("{:#}", broker_users(variable));
+        let lines = users.lines().map(|line| match line.split_once("\"password\": ") {
+            Some((indent, name)) => format!("{indent}\"password\": {}", name.replace('"', "")),
+            None => line.to_owned(),
+        });
+        format!("{HEAD}users: {}\n", lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    #[test]
+    fn the_manifests_give_the_brokers_users_what_the_contract_says() {
+        if std::env::var_os("PASSBOOK_WRITE_MANIFESTS").is_some() {
+            std::fs::write(MANIFEST, manifest()).unwrap();
+        }
+        let there = std::fs::read_to_string(MANIFEST).unwrap_or_default();
+        assert!(there == manifest(), "{MANIFEST} is not what the contract gives: {HEAD}");
+    }
+
+    #[test]
+    fn nobody_but_the_operator_reads_what_another_one_is_answered() {
+        let users = broker_users(|_| String::new());
+        let users = users.as_array().unwrap();
+        for user in users.iter().filter(|user| user["user"] != OPERATOR) {
+            let subscribe = user["permissions"]["subscribe"].as_array().unwrap();
+            let own = inbox(user["user"].as_str().unwrap());
+            for subject in subscribe.iter().map(|it| it.as_str().unwrap()) {
+                let inbox = subject.starts_with('_') || subject.starts_with(['*', '>']);
+                assert!(!inbox || subject == format!("{own}.>"), "{user}");
+            }
+        }
+    }
+}

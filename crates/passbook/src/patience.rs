@@ -1,0 +1,53 @@
+//! Waiting for what is not there yet: a server that starts at the same time, a
+//! database that another job still migrates.
+
+use std::{cell::RefCell, time::Duration};
+
+use anyhow::{Error, Result};
+use backon::{ExponentialBuilder, Retryable};
+use clap::Args;
+
+use crate::causes;
+
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long to wait for something.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Patience {
+    /// How long to wait for what is not there yet, such as 5m.
+    #[arg(long, value_name = "DURATION", env = "PASSBOOK_WAIT",
+          value_parser = humantime::parse_duration, default_value = "0s")]
+    wait: Duration,
+}
+
+impl Patience {
+    /// Tries again until it succeeds or the time is over. Says what is waited
+    /// for, once for each reason.
+    ///
+    /// # Errors
+    /// The last attempt's.
+    pub(crate) async fn until<T, F: Future<Output = Result<T>>>(
+        &self,
+        what: &str,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T> {
+        if self.wait.is_zero() {
+            return attempt().await;
+        }
+        let pauses = ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_delay(LONGEST_PAUSE)
+            .without_max_times()
+            .with_total_delay(Some(self.wait));
+        let told = RefCell::new(String::new());
+        let tell = |error: &Error, _| {
+            let reason = causes(error);
+            if *told.borrow() != reason {
+                tracing::info!("waiting for {what}: {reason}");
+                *told.borrow_mut() = reason;
+            }
+        };
+        attempt.retry(pauses).notify(tell).await
+    }
+}

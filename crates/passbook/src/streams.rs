@@ -1,0 +1,53 @@
+//! `passbook streams`: the broker's part of a deployment. Services make what is
+//! missing by themselves; this makes it before they start, and tells of a
+//! difference that only a deletion could mend in one place.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use contract::{CONSUMERS, STREAMS};
+use runtime::streams::{self, StreamsError};
+
+use crate::{broker::Broker, output, patience::Patience};
+
+/// Make the streams and consumers, and set right what has drifted.
+///
+/// Can be repeated. Fails, and names the field, where only a deletion could mend a difference.
+#[derive(Debug, Args)]
+pub(crate) struct Streams {
+    /// Address of NATS, with a user who may set it up.
+    #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_URL", hide_env_values = true)]
+    nats_url: String,
+    /// Copies of each stream and consumer that the broker keeps: 1, or 3 or 5 on a cluster.
+    #[arg(long, env = "PASSBOOK_STREAM_REPLICAS", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=5))]
+    stream_replicas: u8,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+impl Streams {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        // A difference stays one: only what is away is waited for.
+        let made = self.patience.until("NATS", || self.make()).await??;
+        output::line(&made)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn make(&self) -> Result<Result<String, StreamsError>> {
+        let broker = Broker::connect(&self.nats_url).await?;
+        let (all, consumers) =
+            (STREAMS.iter().collect::<Vec<_>>(), CONSUMERS.iter().collect::<Vec<_>>());
+        match streams::ensure(&broker.jetstream, &all, &consumers, self.stream_replicas).await {
+            Err(StreamsError::Unavailable(error)) => Err(anyhow::anyhow!(error)),
+            outcome => Ok(outcome.map(|()| {
+                format!(
+                    "{} streams and {} consumers are as they should be",
+                    all.len(),
+                    consumers.len()
+                )
+            })),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! `passbook wait`: the pods of a service wait with it until the jobs that set
+//! up what they stand on are done.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use contract::{DEAD_LETTER, TRANSACTION, TRANSACTION_RESULT, USED_UP};
+use sqlx::{Connection, migrate::Migrator};
+
+use crate::{broker::Broker, database, migrate, output, patience::Patience};
+
+/// The streams that the services stand on.
+const STREAMS: [&str; 4] = [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, USED_UP];
+
+/// Wait until the databases are migrated and the streams are there.
+///
+/// Looks at what URLs are given of, and changes nothing. A service's own credentials are good
+/// enough.
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// URL of the account-service's database.
+    #[arg(long, value_name = "URL", env = "PASSBOOK_ACCOUNT_DATABASE_URL", hide_env_values = true)]
+    account_database_url: Option<String>,
+    /// URL of the transaction-service's database.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "PASSBOOK_TRANSACTION_DATABASE_URL",
+        hide_env_values = true
+    )]
+    transaction_database_url: Option<String>,
+    /// Address of NATS, with a user.
+    #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_URL", hide_env_values = true)]
+    nats_url: Option<String>,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+impl Wait {
+    /// Returns once everything is there.
+    ///
+    /// # Errors
+    /// What is missing still when the time is over.
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        let databases = [
+            ("the account database", &self.account_database_url, &migrate::ACCOUNT),
+            ("the transaction database", &self.transaction_database_url, &migrate::TRANSACTION),
+        ];
+        ensure!(
+            self.nats_url.is_some() || databases.iter().any(|(_, url, _)| url.is_some()),
+            "nothing to wait for: give at least one URL, such as --nats-url"
+        );
+        for (name, url, migrations) in databases {
+            let Some(url) = url else { continue };
+            self.patience.until(name, || migrated(url, migrations)).await.context(name)?;
+            output::line(&format!("{name} is migrated"))?;
+        }
+        if let Some(url) = &self.nats_url {
+            self.patience.until("NATS", || streams(url)).await.context("NATS")?;
+            output::line("the streams are there")?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn migrated(url: &str, migrations: &Migrator) -> Result<()> {
+    let mut connection = database::connect(url).await?;
+    let there = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+    let begun: bool = sqlx::query_scalar(there).fetch_one(&mut connection).await?;
+    ensure!(begun, "it is not migrated yet: `passbook migrate` does that");
+    let applied = "SELECT version FROM _sqlx_migrations WHERE success";
+    let applied: Vec<i64> = sqlx::query_scalar(applied).fetch_all(&mut connection).await?;
+    connection.close().await?;
+    for migration in migrations.iter() {
+        let (version, what) = (migration.version, &migration.description);
+        ensure!(
+            applied.contains(&version),
+            "{version} {what} is not applied: `passbook migrate` does that"
+        );
+    }
+    Ok(())
+}
+
+async fn streams(url: &str) -> Result<()> {
+    let broker = Broker::connect(url).await?;
+    for name in STREAMS {
+        let found = broker.stream(name).await?;
+        ensure!(found.is_some(), "the stream {name} is missing: `passbook streams` makes it");
+    }
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! What a deployment does before the services start, with the least privilege
+//! that does: `passbook provision`, `migrate`, `streams`, `wait`, `secrets`; and
+//! what the auditor may look at, and may not do.
+
+use std::{process::Output, time::Duration};
+
+use async_nats::jetstream::{self, stream};
+use devstack::{Secrets, broker_users};
+use serde_json::Value;
+use sqlx::{Connection, PgConnection};
+use tests::{
+    Client, Stack, broker,
+    stack::{folder, run, run_with},
+};
+
+/// Servers without services.
+async fn servers(name: &str) -> Stack {
+    let none = ["--port", "0", "--account-replicas", "0", "--transaction-replicas", "0"];
+    Stack::start_in(&folder(name), &none).await
+}
+
+/// A database's URL as another role sees it.
+fn as_role(url: &str, role: &str, password: &str) -> String {
+    let (_, place) = url.split_once('@').unwrap();
+    format!("postgres://{role}:{password}@{place}")
+}
+
+fn text(output: &Output) -> String {
+    [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat()
+}
+
+async fn fine(arguments: &[&str], settings: &[(&str, &str)]) -> String {
+    let output = run_with(arguments, settings).await;
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+    text(&output)
+}
+
+/// What goes wrong with a statement.
+async fn refused(url: &str, statement: &'static str) -> String {
+    let mut connection = match PgConnection::connect(url).await {
+        Ok(connection) => connection,
+        Err(error) => return error.to_string(),
+    };
+    let outcome = sqlx::raw_sql(statement).execute(&mut connection).await;
+    outcome.err().map_or_else(|| format!("{statement} was allowed"), |error| error.to_string())
+}
+
+const PASSWORDS: [(&str, &str); 7] = [
+    ("PASSBOOK_ACCOUNT_OWNER_PASSWORD", "first"),
+    ("PASSBOOK_ACCOUNT_SERVICE_PASSWORD", "it's \"second\" \\"),
+    ("PASSBOOK_TRANSACTION_OWNER_PASSWORD", "third"),
+    ("PASSBOOK_TRANSACTION_SERVICE_PASSWORD", "fourth"),
+    ("PASSBOOK_REPORT_OWNER_PASSWORD", "fifth"),
+    ("PASSBOOK_REPORT_SERVICE_PASSWORD", "sixth"),
+    ("PASSBOOK_AUDITOR_PASSWORD", "seventh"),
+];
+
+#[tokio::test]
+async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need() {
+    let stack = servers("provision").await;
+    let urls = stack.file().databases;
+    let server = urls.account.replace("/account?", "/postgres?");
+    let mut admin = PgConnection::connect(&server).await.unwrap();
+    for database in ["account", "transaction", "report"] {
+        let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {database}"));
+        sqlx::raw_sql(drop).execute(&mut admin).await.unwrap();
+    }
+    let settings = [&[("PASSBOOK_POSTGRES_URL", server.as_str())], &PASSWORDS[..]].concat();
+    // Two at the same time, and again.
+    let both = [fine(&["provision"], &settings), fine(&["provision"], &settings)];
+    futures::future::join_all(both).await;
+    fine(&["provision"], &settings).await;
+
+    // As their owners, not as superuser.
+    let account = as_role(&urls.account, "account_owner", "first");
+    let transaction = as_role(&urls.transaction, "transaction_owner", "third");
+    let report = as_role(&urls.report, "report_owner", "fifth");
+    let owners = [
+        ("PASSBOOK_ACCOUNT_DATABASE_URL", account.as_str()),
+        ("PASSBOOK_TRANSACTION_DATABASE_URL", transaction.as_str()),
+        ("PASSBOOK_REPORT_DATABASE_URL", report.as_str()),
+    ];
+    let unmigrated = run_with(&["wait"], &owners[..1]).await;
+    assert!(text(&unmigrated).contains("not migrated yet"), "{}", text(&unmigrated));
+    fine(&["migrate"], &owners).await;
+    assert!(fine(&["migrate"], &owners).await.contains("nothing to apply"));
+
+    let service = as_role(&urls.account, "account_service", "it%27s%20%22second%22%20%5C");
+    let others = as_role(&urls.account, "transaction_service", "fourth");
+    let ledger = as_role(&urls.transaction, "transaction_service", "fourth");
+    let auditor = as_role(&urls.account, "auditor", "seventh");
+    let [as_service, as_auditor] = [&service, &auditor].map(|it| it.as_str());
+    fine(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", as_service)]).await;
+    fine(&["wait"], &[("PASSBOOK_TRANSACTION_DATABASE_URL", ledger.as_str())]).await;
+    fine(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", as_auditor)]).await;
+    for (url, statement) in [
+        (as_service, "DELETE FROM transaction_records"),
+        (as_service, "TRUNCATE accounts"),
+        (as_service, "ALTER TABLE accounts ADD COLUMN more text"),
+        (as_service, "CREATE TABLE more (id int)"),
+        (as_service, "UPDATE _sqlx_migrations SET success = false"),
+        (others.as_str(), "SELECT 1"),
+        (as_auditor, "UPDATE accounts SET balance = 1"),
+        (as_auditor, "INSERT INTO accounts SELECT * FROM accounts"),
+        (as_auditor, "CREATE TABLE more (id int)"),
+    ] {
+        let error = refused(url, statement).await;
+        let told = ["permission denied", "must be owner"].iter().any(|it| error.contains(it));
+        assert!(told, "{statement}: {error}");
+    }
+
+    // Rotation: a new password for one role, and the old one is worth nothing.
+    let settings = settings.iter().map(|&(name, value)| match name {
+        "PASSBOOK_AUDITOR_PASSWORD" => (name, "eighth"),
+        _ => (name, value),
+    });
+    fine(&["provision"], &settings.collect::<Vec<_>>()).await;
+    assert!(refused(as_auditor, "SELECT 1").await.contains("authentication failed"));
+    let rotated = as_role(&urls.account, "auditor", "eighth");
+    fine(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", rotated.as_str())]).await;
+}
+
+#[tokio::test]
+async fn who_waits_goes_on_once_the_streams_are_made() {
+    let stack = servers("wait-for-streams").await;
+    let nats = stack.file().nats;
+    let url = [("PASSBOOK_NATS_URL", nats.as_str())];
+    let missing = run_with(&["wait"], &url).await;
+    assert!(text(&missing).contains("passbook streams"), "{}", text(&missing));
+    assert_eq!(missing.status.code(), Some(2));
+
+    let waiting = [url[0], ("PASSBOOK_WAIT", "60s")];
+    let made = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        fine(&["streams"], &url).await
+    };
+    let (waited, made) = tokio::join!(fine(&["wait"], &waiting), made);
+    assert!(waited.contains("is missing") && waited.contains("the streams are there"), "{waited}");
+    assert!(made.contains("5 streams and 6 consumers"), "{made}");
+    fine(&["streams"], &url).await;
+
+    // What only a deletion could mend is not waited for.
+    let jetstream = broker::connect(&stack).await;
+    jetstream.delete_stream("TRANSACTION").await.unwrap();
+    let other = stream::Config {
+        name: "TRANSACTION".to_owned(),
+        subjects: vec!["transaction.deposit".to_owned(), "transaction.withdrawal".to_owned()],
+        ..Default::default()
+    };
+    jetstream.create_stream(other).await.unwrap();
+    let drifted = run_with(&["streams"], &waiting).await;
+    assert!(text(&drifted).contains("retention"), "{}", text(&drifted));
+    assert_eq!(drifted.status.code(), Some(2));
+}
+
+/// A connection as the auditor.
+async fn auditor(stack: &Stack, secrets: &Secrets) -> jetstream::Context {
+    let (_, place) =
+        stack.file().nats.split_once('@').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let options = async_nats::ConnectOptions::with_user_and_password(
+        broker_users::AUDITOR.to_owned(),
+        secrets.nats.auditor.clone(),
+    );
+    let prefix = broker_users::inbox(broker_users::AUDITOR);
+    let client = options.custom_inbox_prefix(prefix).connect(place).await.unwrap();
+    // What is not allowed is not answered.
+    jetstream::ContextBuilder::new().timeout(Duration::from_secs(1)).build(client)
+}
+
+#[tokio::test]
+async fn an_auditor_sees_everything_and_changes_nothing() {
+    let stack = Stack::start("auditor").await;
+    let client = Client::teller(&stack);
+    let account = client.open_account("KRW").await;
+    client.deposit(&account, "10000").await;
+    let secrets = Secrets::read(&stack.dir).unwrap();
+    let file = stack.file();
+    let password = &secrets.postgres.auditor;
+    let (_, place) = file.nats.split_once('@').unwrap();
+    let urls = [
+        as_role(&file.databases.account, "auditor", password),
+        as_role(&file.databases.transaction, "auditor", password),
+        format!("nats://{}:{}@{place}", broker_users::AUDITOR, secrets.nats.auditor),
+    ];
+    let settings = [
+        ("PASSBOOK_ACCOUNT_DATABASE_URL", urls[0].as_str()),
+        ("PASSBOOK_TRANSACTION_DATABASE_URL", urls[1].as_str()),
+        ("PASSBOOK_NATS_URL", urls[2].as_str()),
+    ];
+    let verified = fine(&["verify", "-o", "json"], &settings).await;
+    assert!(!verified.contains("not checked"), "{verified}");
+    fine(&["doctor"], &settings).await;
+    fine(&["dlq", "ls"], &settings).await;
+
+    let operator = broker::connect(&stack).await;
+    let before = broker::stream(&operator, "TRANSACTION_RESULT").await.state.messages;
+    let auditor = auditor(&stack, &secrets).await;
+    let results = auditor.get_stream("TRANSACTION_RESULT").await.unwrap();
+    auditor.client().publish("transaction.result.deposit", "{}".into()).await.unwrap();
+    assert!(results.purge().await.is_err());
+    assert!(results.delete_message(1).await.is_err());
+    assert!(auditor.delete_stream("DEAD_LETTER").await.is_err());
+    assert!(results.delete_consumer("account-result-consumer").await.is_err());
+    let mine = jetstream::consumer::pull::Config {
+        durable_name: Some("account-result-consumer".to_owned()),
+        ..Default::default()
+    };
+    assert!(results.create_consumer(mine).await.is_err());
+    assert_eq!(broker::stream(&operator, "TRANSACTION_RESULT").await.state.messages, before);
+}
+
+#[tokio::test]
+async fn printed_secrets_are_new_each_time_and_stand_for_themselves() {
+    let print = async || {
+        let output = run(&["secrets", "print", "--namespace", "elsewhere", "--dev"]).await;
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let (first, second) = (print().await, print().await);
+    let items = first["items"].as_array().unwrap();
+    assert_eq!((&first["kind"], items.len()), (&"List".into(), 14));
+    for (one, other) in items.iter().zip(second["items"].as_array().unwrap()) {
+        assert_eq!(one["metadata"]["namespace"], "elsewhere");
+        assert_eq!(one["metadata"], other["metadata"]);
+        assert_ne!(one["stringData"], other["stringData"]);
+    }
+    let outside = run(&["secrets", "create"]).await;
+    assert!(text(&outside).contains("does not run in a cluster"), "{}", text(&outside));
+}
