@@ -19,6 +19,7 @@ mod many_at_once;
 mod messages;
 mod redrive;
 mod streams;
+mod telemetry;
 mod twice_credited;
 mod verify;
 mod waiting;

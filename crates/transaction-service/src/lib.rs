@@ -51,6 +51,7 @@ pub async fn run(
         name: "transaction-service",
         inbox_prefix: "_INBOX_transaction",
         broker: Need::Required,
+        consumers: &[consumers::DEPOSIT, consumers::WITHDRAWAL, consumers::COMMANDS_USED_UP],
     };
     let mut service =
         Service::start(identity, &config.service, admin_listener, metrics, &stop).await?;
