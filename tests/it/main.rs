@@ -20,6 +20,7 @@ mod messages;
 mod redrive;
 mod set_up;
 mod streams;
+mod telemetry;
 mod twice_credited;
 mod verify;
 mod waiting;

@@ -11,6 +11,7 @@ pub mod chaos;
 pub mod checks;
 pub mod client;
 pub mod memory;
+pub mod metrics;
 pub mod scale;
 pub mod stack;
 mod wait;

@@ -15,6 +15,7 @@ pub mod redrive;
 pub mod results;
 pub mod settled;
 pub mod store;
+pub mod telemetry;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -119,9 +120,11 @@ pub async fn run(
         name: "account-service",
         // Without the broker requests are still accepted: their commands are sent later.
         broker: Need::Degraded,
+        consumers: &[consumers::ACCOUNT_RESULT, consumers::RESULTS_USED_UP],
     };
     let mut service =
         Service::start(identity, &config.service, listeners.admin, metrics, &stop).await?;
+    telemetry::describe();
     let grace = config.service.process.grace_period;
     let (pool, client, jetstream) =
         (service.pool.clone(), service.client.clone(), service.jetstream.clone());

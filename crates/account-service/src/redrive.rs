@@ -33,6 +33,9 @@ const AT_ONCE: u16 = 2000;
 const YOUNG: u32 = 100_000;
 /// The same for the old walk: five million records take 17 minutes.
 const OLD: u32 = 10_000;
+/// The same for either while nothing can be sent, and they only count: more
+/// than are accepted meanwhile.
+const COUNTED: u32 = 30_000;
 /// An id may be this much older than its commit is visible: what a request may
 /// wait for a connection and a statement, and what clocks differ by. What takes
 /// longer is left to the old walk.
@@ -58,8 +61,10 @@ pub struct Redrive {
     young: RecordId,
     /// When it began at the mark.
     began: Instant,
-    /// The oldest PENDING record that it met on its way.
-    oldest: Option<RecordId>,
+    /// The PENDING records that it met on its way.
+    met: Met,
+    /// The same of its last way to the end.
+    last: Met,
     /// Where the old walk is.
     old: RecordId,
 }
@@ -75,8 +80,9 @@ impl Redrive {
     ) -> Self {
         let first = RecordId::FIRST;
         let began = Instant::now();
-        let (mark, young, old, oldest) = (first, first, first, None);
-        Self { pool, client, jetstream, after, mark, young, began, oldest, old }
+        let (mark, young, old) = (first, first, first);
+        let (met, last) = (Met::default(), Met::default());
+        Self { pool, client, jetstream, after, mark, young, began, met, last, old }
     }
 
     /// Works until `stop`.
@@ -87,9 +93,6 @@ impl Redrive {
         let mut pause = EVERY;
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             pause = EVERY;
-            if self.client.connection_state() != State::Connected {
-                continue;
-            }
             let begun = Instant::now();
             let round = tokio::time::timeout(LONGEST_ROUND, self.run_once());
             let round = round.await.unwrap_or_else(|_| Err(anyhow::anyhow!("it took too long")));
@@ -113,24 +116,36 @@ impl Redrive {
                     tracing::warn!(error = format!("{error:#}"), "a round of the redrive failed");
                 }
             }
+            self.measure();
         }
         Ok(())
     }
 
-    /// One round of both walks.
+    /// One round of both walks. While nothing can be sent, the young one only
+    /// counts: how much is PENDING then matters most.
     ///
     /// # Errors
     /// The database's or the broker's; what was claimed comes up again.
     async fn run_once(&mut self) -> anyhow::Result<Round> {
+        let room = self.has_room().await;
+        if !matches!(room, Ok(true)) {
+            self.walk_young(COUNTED, None).await?;
+            return room.map(|_| Round { sent: 0, more: false });
+        }
+        let (mut sent, more) = self.walk_young(YOUNG, Some(AT_ONCE)).await?;
+        sent += self.walk_old().await?;
+        Ok(Round { sent, more })
+    }
+
+    /// Whether the broker is there, and not behind already.
+    async fn has_room(&self) -> anyhow::Result<bool> {
+        if self.client.connection_state() != State::Connected {
+            return Ok(false);
+        }
         let stream =
             self.jetstream.get_stream(TRANSACTION).await.context("looking at the backlog")?;
         let commands = stream.cached_info().state.messages;
-        if commands > BACKLOG || self.results_waiting().await > BACKLOG {
-            return Ok(Round { sent: 0, more: false });
-        }
-        let (mut sent, more) = self.walk_young().await?;
-        sent += self.walk_old().await?;
-        Ok(Round { sent, more })
+        Ok(commands <= BACKLOG && self.results_waiting().await <= BACKLOG)
     }
 
     /// Results that nobody has settled yet; none, if there is nobody to ask.
@@ -143,21 +158,26 @@ impl Redrive {
         consumer.map_or(0, |consumer| consumer.cached_info().num_pending)
     }
 
-    async fn walk_young(&mut self) -> anyhow::Result<(usize, bool)> {
+    async fn walk_young(&mut self, most: u32, limit: Option<u16>) -> anyhow::Result<(usize, bool)> {
         let now = SystemTime::now();
         let before = |age| RecordId::lowest_at(now.checked_sub(age).unwrap_or(now));
         let due = before(self.after);
-        let found = store::find_pending(&self.pool, self.young, due, YOUNG, AT_ONCE).await?;
-        self.oldest = self.oldest.or_else(|| found.records.first().copied());
+        let found = store::find_pending(&self.pool, self.young, due, most, limit).await?;
         let sent = self.send(&found.records).await?;
+        self.met.count += found.count;
+        self.met.oldest = self.met.oldest.or(found.oldest);
         match found.next {
             Some(next) => self.young = next,
             // Going on where it ended looks at each record once; going back, at all of them.
-            None if self.oldest.is_none() && self.began.elapsed() < AGAIN => self.young = due,
+            None if self.met.oldest.is_none() && self.began.elapsed() < AGAIN => {
+                self.young = due;
+                self.last = self.met;
+            }
             None => {
+                self.last = std::mem::take(&mut self.met);
                 // Also downwards: a clock that was set back must not blind the walk.
                 let safe = before(COMMIT_LAG.max(self.after) + AGAIN);
-                self.mark = self.oldest.take().map_or(safe, |oldest| oldest.min(safe));
+                self.mark = self.last.oldest.map_or(safe, |oldest| oldest.min(safe));
                 self.young = self.mark;
                 self.began = Instant::now();
             }
@@ -166,10 +186,28 @@ impl Redrive {
     }
 
     async fn walk_old(&mut self) -> anyhow::Result<usize> {
-        let found = store::find_pending(&self.pool, self.old, self.mark, OLD, AT_ONCE).await?;
+        let found =
+            store::find_pending(&self.pool, self.old, self.mark, OLD, Some(AT_ONCE)).await?;
         let sent = self.send(&found.records).await?;
         self.old = found.next.unwrap_or(RecordId::FIRST);
         Ok(sent)
+    }
+
+    /// Tells of the PENDING records that the young walk has met: those that
+    /// are older than `after`, as of its last way from the mark to its end, or
+    /// of the one that it is on, if that met more. Younger ones are on their
+    /// way. One that appears below the mark is not among them, until the
+    /// process starts anew; `passbook verify` finds it.
+    ///
+    /// The age goes on growing while the database is away.
+    fn measure(&self) {
+        let count = self.met.count.max(self.last.count);
+        let oldest = self.last.oldest.into_iter().chain(self.met.oldest).min();
+        let age = oldest.and_then(|it| SystemTime::now().duration_since(it.made_at()).ok());
+        metrics::gauge!("passbook_records_pending")
+            .set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+        metrics::gauge!("passbook_records_pending_oldest_seconds")
+            .set(age.unwrap_or_default().as_secs_f64());
     }
 
     async fn send(&self, records: &[RecordId]) -> anyhow::Result<usize> {
@@ -199,6 +237,13 @@ impl Redrive {
         }
         Ok(messages.len())
     }
+}
+
+/// PENDING records that a walk met.
+#[derive(Debug, Clone, Copy, Default)]
+struct Met {
+    count: u64,
+    oldest: Option<RecordId>,
 }
 
 /// What a round did.

@@ -1,7 +1,7 @@
 //! Results in, records settled: what the pull loop does with a batch of
 //! results.
 
-use contract::MovementResult;
+use contract::{Kind, MovementResult, Outcome};
 use runtime::worker::{Delivery, Failure, Handler, Verdict};
 use sqlx::PgPool;
 
@@ -28,17 +28,38 @@ impl Handler for SettleRecords {
             .iter()
             .zip(&settling)
             .filter_map(|(result, settling)| match settling {
-                Settling::Settled(at) => {
-                    Some((result.record_id, News { settlement: result.into(), at: *at }))
+                Settling::Settled(times) => {
+                    Some((result.record_id, News { settlement: result.into(), at: times.settled }))
                 }
                 _ => None,
             })
             .collect();
-        metrics::counter!("passbook_records_settled_total")
-            .increment(u64::try_from(settled.len()).unwrap_or(u64::MAX));
+        measure(&results, &settling);
         self.settled.tell(&settled).await;
         let mut settling = settling.into_iter();
         Ok(read.into_iter().map(|read| verdict(read, &mut settling)).collect())
+    }
+}
+
+/// Counts the records that were settled, and how long that took.
+pub(crate) fn measure(results: &[MovementResult], settling: &[Settling]) {
+    for kind in Kind::ALL {
+        let (mut applied, mut refused) = (0, 0);
+        let took = metrics::histogram!("passbook_settle_seconds", "type" => kind.as_str());
+        let these = results.iter().zip(settling).filter(|(result, _)| result.kind == kind);
+        for (result, settling) in these {
+            let Settling::Settled(times) = settling else { continue };
+            match result.outcome {
+                Outcome::Applied { .. } => applied += 1,
+                Outcome::Refused(_) => refused += 1,
+            }
+            took.record((times.settled - times.accepted).as_seconds_f64());
+        }
+        for (status, records) in [("SUCCESS", applied), ("FAILED", refused)] {
+            metrics::counter!("passbook_records_settled_total",
+                "status" => status, "type" => kind.as_str())
+            .increment(records);
+        }
     }
 }
 

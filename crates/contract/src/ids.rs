@@ -1,7 +1,11 @@
 //! Typed ids. One type an entity, so that an account id can't stand where a
 //! record id belongs.
 
-use std::{fmt, str::FromStr, time::SystemTime};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
@@ -123,6 +127,13 @@ impl RecordId {
         Self(Uuid::from_u128(self.0.as_u128().saturating_add(1)))
     }
 
+    /// When it was made, to the millisecond.
+    #[must_use]
+    pub fn made_at(self) -> SystemTime {
+        let millis = u64::try_from(self.0.as_u128() >> 80).unwrap_or(u64::MAX);
+        SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
+    }
+
     /// The smallest record id that can have been made at `time` (to the
     /// millisecond): every id made earlier sorts before it.
     #[must_use]
@@ -194,6 +205,14 @@ mod tests {
         ] {
             assert_eq!(other.parse::<RecordId>(), Err(ParseIdError::NotAUuid), "{other}");
         }
+    }
+
+    #[test]
+    fn a_record_id_tells_when_it_was_made() {
+        let (before, id) = (SystemTime::now(), RecordId::new());
+        let millisecond = Duration::from_millis(1);
+        assert!(id.made_at() + millisecond >= before && id.made_at() <= SystemTime::now());
+        assert_eq!(RecordId::lowest_at(id.made_at()).made_at(), id.made_at());
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Deposit, Self::Withdrawal];
+
     /// The name on the wire and in columns.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -34,7 +37,7 @@ impl Kind {
     /// The kind with this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Deposit, Self::Withdrawal].into_iter().find(|kind| kind.as_str() == name)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
     /// Where a command of this kind is published.

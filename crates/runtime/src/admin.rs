@@ -3,15 +3,17 @@
 
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::health::Health;
+use crate::{health::Health, postgres, process};
 
 #[derive(Clone)]
 struct Admin {
     health: Health,
     metrics: PrometheusHandle,
+    pool: PgPool,
     draining: CancellationToken,
 }
 
@@ -24,6 +26,7 @@ pub async fn serve(
     listener: TcpListener,
     health: Health,
     metrics: PrometheusHandle,
+    pool: PgPool,
     draining: CancellationToken,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -31,7 +34,7 @@ pub async fn serve(
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
-        .with_state(Admin { health, metrics, draining });
+        .with_state(Admin { health, metrics, pool, draining });
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
     Ok(())
 }
@@ -46,5 +49,7 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
-    ([("content-type", "text/plain; version=0.0.4")], admin.metrics.render())
+    postgres::measure(&admin.pool);
+    let text = admin.metrics.render() + &process::metrics_text();
+    ([("content-type", "text/plain; version=0.0.4")], text)
 }

@@ -27,6 +27,14 @@ struct Condition {
     down: Option<String>,
 }
 
+impl Condition {
+    fn measure(&self, name: &'static str) {
+        let required = if self.need == Need::Required { "true" } else { "false" };
+        metrics::gauge!("passbook_condition_up", "condition" => name, "required" => required)
+            .set(f64::from(u8::from(self.down.is_none())));
+    }
+}
+
 /// The conditions of this process. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct Health(Arc<Mutex<BTreeMap<&'static str, Condition>>>);
@@ -62,6 +70,7 @@ impl Health {
     pub fn expect(&self, name: &'static str, need: Need) {
         let condition =
             Condition { need, since: Instant::now(), down: Some("not tried yet".to_owned()) };
+        condition.measure(name);
         self.lock().insert(name, condition);
     }
 
@@ -69,7 +78,8 @@ impl Health {
     pub fn set(&self, name: &'static str, down: Option<String>) {
         let mut conditions = self.lock();
         let Some(condition) = conditions.get_mut(name) else { return };
-        if condition.down.is_some() != down.is_some() {
+        let changes = condition.down.is_some() != down.is_some();
+        if changes {
             condition.since = Instant::now();
             match &down {
                 None => tracing::info!(condition = name, "is up"),
@@ -77,6 +87,9 @@ impl Health {
             }
         }
         condition.down = down;
+        if changes {
+            condition.measure(name);
+        }
     }
 
     /// Everything, and whether requests should come here.

@@ -3,6 +3,7 @@
 //! and the pull-worker loop. It knows messages, not what is in them.
 
 pub mod admin;
+pub mod backlog;
 pub mod config;
 pub mod crash;
 pub mod health;
@@ -10,6 +11,7 @@ pub mod http;
 pub mod nats;
 pub mod postgres;
 pub mod problem;
+pub mod process;
 pub mod publish;
 pub mod service;
 pub mod streams;

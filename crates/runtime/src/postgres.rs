@@ -68,6 +68,17 @@ pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool
         .connect_lazy_with(options))
 }
 
+/// Measures how much of the pool is in use now.
+pub fn measure(pool: &PgPool) {
+    let open = pool.size();
+    let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX).min(open);
+    let state = |state| metrics::gauge!("passbook_database_connections", "state" => state);
+    state("idle").set(idle);
+    state("used").set(open - idle);
+    let limit = pool.options().get_max_connections();
+    metrics::gauge!("passbook_database_connections_limit").set(limit);
+}
+
 /// Says goodbye to the database, if it is there to hear it.
 pub async fn close(pool: &PgPool) {
     let closed = tokio::time::timeout(Duration::from_secs(2), pool.close());

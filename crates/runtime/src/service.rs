@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin,
+    admin, backlog,
     config::ServiceConfig,
     crash,
     health::{self, Health, Need},
@@ -29,6 +29,8 @@ pub struct Identity {
     pub name: &'static str,
     /// Whether it can serve without the broker.
     pub broker: Need,
+    /// The consumers that it reads through.
+    pub consumers: &'static [&'static str],
 }
 
 /// A running service, less what is its own.
@@ -63,6 +65,10 @@ impl Service {
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
         crash::warn();
+        telemetry::describe();
+        metrics::gauge!("passbook_build_info",
+            "service" => identity.name, "version" => env!("CARGO_PKG_VERSION"))
+        .set(1);
         let health = Health::default();
         health.expect("postgres", Need::Required);
         health.expect("nats", identity.broker);
@@ -70,8 +76,14 @@ impl Service {
         let client = nats::connect(&config.nats, identity.name).await?;
         let finished = CancellationToken::new();
         let mut tasks = Tasks::new(finished.clone());
-        let (stop, ended) = (stop.clone(), finished.clone());
-        let admin = admin::serve(admin_listener, health.clone(), metrics.clone(), stop, ended);
+        let admin = admin::serve(
+            admin_listener,
+            health.clone(),
+            metrics.clone(),
+            pool.clone(),
+            stop.clone(),
+            finished.clone(),
+        );
         tasks.spawn("admin port", admin);
         tasks.spawn("metrics upkeep", telemetry::upkeep(metrics, finished.clone()));
         let watch = health::watch_postgres(health.clone(), pool.clone(), finished.clone());
@@ -79,6 +91,10 @@ impl Service {
         let watch = health::watch_nats(health.clone(), client.clone(), finished.clone());
         tasks.spawn("nats watch", watch);
         let jetstream = nats::jetstream(&client);
+        let consumers = identity.consumers.iter().map(|name| named(name));
+        let consumers = consumers.collect::<anyhow::Result<_>>()?;
+        let watch = backlog::watch(client.clone(), jetstream.clone(), consumers, finished.clone());
+        tasks.spawn("backlog watch", watch);
         Ok(Self { pool, client, jetstream, health, tasks, finished, config: config.clone() })
     }
 
@@ -99,7 +115,7 @@ impl Service {
         need: Need,
         handler: &Arc<H>,
     ) -> anyhow::Result<Vec<Worker<H>>> {
-        let consumer = ConsumerSpec::named(consumer).context("a consumer of the contract")?;
+        let consumer = named(consumer)?;
         self.health.expect(consumer.name, need);
         let worker = |_| Worker {
             client: self.client.clone(),
@@ -129,7 +145,6 @@ impl Service {
         for worker in self.workers(consumer, Need::Degraded, &handler)?.into_iter().take(1) {
             self.tasks.spawn(consumer, worker.run(self.finished.clone()));
         }
-        let named = |name| ConsumerSpec::named(name).context("a consumer of the contract");
         for consumer in queues.iter().map(|name| named(name)).collect::<Result<Vec<_>, _>>()? {
             let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
             let sweep = worker::sweep(client, jetstream, consumer, self.finished.clone());
@@ -149,6 +164,10 @@ impl Service {
         postgres::close(&self.pool).await;
         ended
     }
+}
+
+fn named(consumer: &str) -> anyhow::Result<&'static ConsumerSpec> {
+    ConsumerSpec::named(consumer).context("a consumer of the contract")
 }
 
 /// The time that is left.

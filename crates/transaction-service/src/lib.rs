@@ -47,7 +47,11 @@ pub async fn run(
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let identity = Identity { name: "transaction-service", broker: Need::Required };
+    let identity = Identity {
+        name: "transaction-service",
+        broker: Need::Required,
+        consumers: &[consumers::DEPOSIT, consumers::WITHDRAWAL, consumers::COMMANDS_USED_UP],
+    };
     let mut service =
         Service::start(identity, &config.service, admin_listener, metrics, &stop).await?;
     service.keep_streams(&[TRANSACTION_RESULT, DEAD_LETTER]);

@@ -2,7 +2,7 @@
 
 use account_service::{
     record::Contradiction,
-    store::{Settling, settle},
+    store::{Settling, Times, settle},
 };
 use contract::{AccountId, Amount, Currency, Kind, MovementResult, Outcome, Reason, RecordId};
 use rust_decimal::Decimal;
@@ -54,7 +54,8 @@ async fn accepted(accounts: &PgPool, account: AccountId) -> RecordId {
 }
 
 /// Settled, whenever that was.
-const NOW: Settling = Settling::Settled(OffsetDateTime::UNIX_EPOCH);
+const EPOCH: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+const NOW: Settling = Settling::Settled(Times { accepted: EPOCH, settled: EPOCH });
 
 /// What becomes of results.
 async fn settled(accounts: &PgPool, results: &[MovementResult]) -> Vec<Settling> {

@@ -10,7 +10,7 @@ pub use accepting::{Accepted, accept, accept_all};
 pub use accounts::{Account, find_account, open_account, owners};
 pub use pending::{Pending, claim_for_redrive, find_pending};
 pub use records::{find_records, list_records};
-pub use settling::{Settling, settle, settled_among};
+pub use settling::{Settling, Times, settle, settled_among};
 
 /// A column that holds what no writer of ours puts there.
 fn unreadable(what: &str) -> sqlx::Error {

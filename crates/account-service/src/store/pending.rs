@@ -13,13 +13,18 @@ use crate::record::Record;
 pub struct Pending {
     /// The PENDING ones in it, oldest first, at most as many as asked for.
     pub records: Vec<RecordId>,
+    /// How many PENDING ones it has, also if none was asked for.
+    pub count: u64,
+    /// The oldest of those.
+    pub oldest: Option<RecordId>,
     /// Where the part ended; `None` if it was the last.
     pub next: Option<RecordId>,
 }
 
 /// Looks at the next `most` records with ids in `from..until`, whatever their
 /// status, so that a look costs the same whatever the history. Finds up to
-/// `limit` PENDING ones.
+/// `limit` PENDING ones, and ends with the last of those; without a limit it
+/// only counts them.
 ///
 /// # Errors
 /// The database's.
@@ -28,7 +33,7 @@ pub async fn find_pending(
     from: RecordId,
     until: RecordId,
     most: u32,
-    limit: u16,
+    limit: Option<u16>,
 ) -> sqlx::Result<Pending> {
     let looked = sqlx::query!(
         r#"WITH part AS MATERIALIZED (
@@ -37,22 +42,29 @@ pub async fn find_pending(
            )
            SELECT
                (SELECT id FROM part ORDER BY id DESC LIMIT 1) AS last,
-               (SELECT count(*) FROM part) AS "count!",
+               (SELECT count(*) FROM part) AS "looked!",
+               (SELECT count(*) FROM part WHERE status = 'PENDING') AS "count!",
+               (SELECT id FROM part WHERE status = 'PENDING' ORDER BY id LIMIT 1) AS oldest,
                ARRAY(SELECT id FROM part WHERE status = 'PENDING' ORDER BY id LIMIT $4)
                    AS "pending!""#,
         from.as_uuid(),
         until.as_uuid(),
         i64::from(most),
-        i64::from(limit),
+        i64::from(limit.unwrap_or(0)),
     )
     .fetch_one(pool)
     .await?;
     let records: Vec<_> = looked.pending.into_iter().map(RecordId::from_uuid).collect();
+    let oldest = looked.oldest.map(RecordId::from_uuid);
+    let mut count = u64::try_from(looked.count).unwrap_or(0);
+    let mut end = looked.last.map(RecordId::from_uuid);
+    let mut more = looked.looked >= i64::from(most);
     // Cut short by `limit`, the next look goes on after the last one found.
-    let full = records.len() >= usize::from(limit);
-    let end = if full { records.last().copied() } else { looked.last.map(RecordId::from_uuid) };
-    let more = full || looked.count >= i64::from(most);
-    Ok(Pending { records, next: end.filter(|_| more).map(RecordId::next) })
+    if limit.is_some_and(|limit| records.len() >= usize::from(limit)) {
+        (count, end, more) =
+            (u64::try_from(records.len()).unwrap_or(0), records.last().copied(), true);
+    }
+    Ok(Pending { records, count, oldest, next: end.filter(|_| more).map(RecordId::next) })
 }
 
 /// Takes those of these records that are PENDING and due to be sent again, and

@@ -20,14 +20,24 @@ use crate::record::{Contradiction, Effect, Record, Settlement};
 /// What a result did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settling {
-    /// Its record is settled now, at this time of the database.
-    Settled(OffsetDateTime),
+    /// Its record is settled now.
+    Settled(Times),
     /// Its record was settled before, with the same outcome.
     Already,
     /// It contradicts its record.
     Refused(Contradiction),
     /// There is no such record.
     Unknown,
+}
+
+/// When a record was accepted, by the clock of the service that did it, and
+/// settled, by the database's; in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// Accepted.
+    pub accepted: OffsetDateTime,
+    /// Settled.
+    pub settled: OffsetDateTime,
 }
 
 /// Lets PENDING records take their outcomes and accounts their new balances.
@@ -48,10 +58,10 @@ pub async fn settle(pool: &PgPool, results: &[MovementResult]) -> sqlx::Result<V
     let settled = settle_pending(pool, firsts.iter().map(|(_, it)| *it)).await?;
     let mut settling = vec![None; results.len()];
     for (at, result) in firsts {
-        if let Some(updated_at) = settled.get(&result.record_id.as_uuid())
+        if let Some(times) = settled.get(&result.record_id.as_uuid())
             && let Some(settling) = settling.get_mut(at)
         {
-            *settling = Some(Settling::Settled(*updated_at));
+            *settling = Some(Settling::Settled(*times));
         }
     }
     if settling.contains(&None) {
@@ -66,12 +76,12 @@ pub async fn settle(pool: &PgPool, results: &[MovementResult]) -> sqlx::Result<V
 }
 
 /// Settles the records that are PENDING and ask for what was decided, and moves
-/// the balances that are shown. Gives the records' ids, and when that was.
+/// the balances that are shown. Gives their times by the records' ids.
 #[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
 async fn settle_pending(
     database: impl PgExecutor<'_>,
     results: impl Iterator<Item = &MovementResult> + Clone,
-) -> sqlx::Result<HashMap<Uuid, OffsetDateTime>> {
+) -> sqlx::Result<HashMap<Uuid, Times>> {
     let ends = || results.clone().map(|result| Settlement::from(result).end);
     // Results come in any order across replicas: only a newer number may move a balance. To be
     // sorted, all records are settled before the first account is locked.
@@ -88,7 +98,7 @@ async fn settle_pending(
              WHERE r.id = ANY (ARRAY[told.id]) AND r.status = 'PENDING'
                  AND r.account_id IS NOT DISTINCT FROM told.account_id
                  AND r.type = told.type AND r.amount = told.amount AND r.currency = told.currency
-             RETURNING r.id, r.updated_at, told.account_id, told.account_seq, told.balance_after
+             RETURNING r.id, r.created_at, r.updated_at, told.account_id, told.account_seq, told.balance_after
          ), projected AS (
              UPDATE accounts
              SET balance = newest.balance_after, account_seq = newest.account_seq,
@@ -99,7 +109,7 @@ async fn settle_pending(
              WHERE accounts.account_id = ANY (ARRAY[newest.account_id])
                  AND accounts.account_seq < newest.account_seq
          )
-         SELECT id, updated_at FROM settled",
+         SELECT id, created_at, updated_at FROM settled",
         &results.clone().map(|it| it.record_id.as_uuid()).collect::<Vec<_>>(),
         &results.clone().map(|it| it.account_id.as_uuid()).collect::<Vec<_>>(),
         &results.clone().map(|it| it.kind.as_str()).collect::<Vec<_>>() as &[&str],
@@ -113,7 +123,10 @@ async fn settle_pending(
     )
     .fetch_all(database)
     .await?;
-    Ok(settled.into_iter().map(|row| (row.id, row.updated_at)).collect())
+    let times = settled
+        .into_iter()
+        .map(|row| (row.id, Times { accepted: row.created_at, settled: row.updated_at }));
+    Ok(times.collect())
 }
 
 const fn account_seq(outcome: Outcome) -> Option<i64> {

@@ -131,6 +131,7 @@ impl<H: Handler> Worker<H> {
     /// If the stream or consumer exists with a configuration that can't be
     /// changed in place.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        self.count_from_zero();
         let mut consumer = None;
         let mut pause = Pause::default();
         let mut unanswered = None;
@@ -193,6 +194,22 @@ impl<H: Handler> Worker<H> {
         let found =
             self.jetstream.get_consumer_from_stream(self.consumer.name, self.consumer.stream).await;
         Ok(found.inspect_err(|error| tracing::warn!(%error, "the consumer is not there")).ok())
+    }
+
+    /// What has not happened yet is to be seen, too: the first of a kind would
+    /// be missed by whoever asks for an increase.
+    fn count_from_zero(&self) {
+        let consumer = self.consumer.name;
+        for metric in [
+            "passbook_dead_letters_total",
+            "passbook_redeliveries_total",
+            "passbook_worker_fetch_errors_total",
+        ] {
+            metrics::counter!(metric, "consumer" => consumer).increment(0);
+        }
+        for verdict in ["done", "dead_letter", "handed_back"] {
+            self.count(verdict, 0);
+        }
     }
 
     /// How often the client has connected so far.

@@ -48,6 +48,9 @@ impl<H: Handler> Worker<H> {
 
     async fn work_through(&self, batch: &[Message], stop: &CancellationToken) {
         crash::point("worker.fetched", &(self.consumer.name, batch));
+        let again = batch.iter().filter(|message| delivered(message) > 1).count();
+        metrics::counter!("passbook_redeliveries_total", "consumer" => self.consumer.name)
+            .increment(u64::try_from(again).unwrap_or(u64::MAX));
         match self.decide(batch, stop).await {
             Decided::Verdicts(verdicts) => self.carry_out(batch, verdicts, stop).await,
             Decided::Stopped => self.hand_back(batch).await,
@@ -175,7 +178,7 @@ impl<H: Handler> Worker<H> {
     /// Deals with one message that the handler failed on: again later, or, at
     /// its last delivery, a dead letter.
     async fn fail(&self, message: &[Message], error: &anyhow::Error, stop: &CancellationToken) {
-        let delivered = message.first().and_then(|it| it.info().ok()).map_or(1, |it| it.delivered);
+        let delivered = message.first().map_or(1, delivered);
         tracing::error!(
             consumer = self.consumer.name,
             delivered,
@@ -215,9 +218,14 @@ impl<H: Handler> Worker<H> {
         dead.because(reason, self.client.server_info().max_payload)
     }
 
-    fn count(&self, verdict: &'static str, messages: usize) {
+    pub(super) fn count(&self, verdict: &'static str, messages: usize) {
         metrics::counter!("passbook_worker_messages_total",
             "consumer" => self.consumer.name, "verdict" => verdict)
         .increment(u64::try_from(messages).unwrap_or(u64::MAX));
     }
+}
+
+/// The number of this delivery, from 1 on.
+fn delivered(message: &Message) -> i64 {
+    message.info().map_or(1, |info| info.delivered)
 }

@@ -1,0 +1,234 @@
+//! What the services tell of themselves.
+
+use std::time::Duration;
+
+use devstack::Fault;
+use tests::{Client, Stack, client::new_key, eventually, metrics::Scrape, stack::folder};
+
+const SOON: Duration = Duration::from_secs(30);
+
+const ACCOUNT: [&str; 2] = ["account-service-0", "account-service-1"];
+const TRANSACTION: [&str; 2] = ["transaction-service-0", "transaction-service-1"];
+
+/// Name, type, names of the labels in the order of the alphabet.
+type Metric = (&'static str, &'static str, &'static [&'static str]);
+
+/// Name, labels, by how much it grows at least.
+type Increase = (&'static str, &'static [(&'static str, &'static str)], f64);
+
+const BOTH: &[Metric] = &[
+    ("passbook_build_info", "gauge", &["service", "version"]),
+    ("passbook_condition_up", "gauge", &["condition", "required"]),
+    ("passbook_worker_batch_messages", "histogram", &["consumer"]),
+    ("passbook_worker_messages_total", "counter", &["consumer", "verdict"]),
+    ("passbook_worker_fetch_errors_total", "counter", &["consumer"]),
+    ("passbook_redeliveries_total", "counter", &["consumer"]),
+    ("passbook_dead_letters_total", "counter", &["consumer"]),
+    ("passbook_consumer_pending_messages", "gauge", &["consumer", "stream"]),
+    ("passbook_consumer_unacked_messages", "gauge", &["consumer", "stream"]),
+    ("passbook_consumer_waiting_pulls", "gauge", &["consumer", "stream"]),
+    ("passbook_stream_messages", "gauge", &["stream"]),
+    ("passbook_stream_bytes", "gauge", &["stream"]),
+    ("passbook_dead_letters_open", "gauge", &[]),
+    ("passbook_database_connections", "gauge", &["state"]),
+    ("passbook_database_connections_limit", "gauge", &[]),
+    ("process_cpu_seconds_total", "counter", &[]),
+    ("process_resident_memory_bytes", "gauge", &[]),
+    ("process_start_time_seconds", "gauge", &[]),
+    ("process_open_fds", "gauge", &[]),
+    ("process_max_fds", "gauge", &[]),
+];
+
+const ACCOUNT_ONLY: &[Metric] = &[
+    ("passbook_http_request_seconds", "histogram", &["method", "route", "status"]),
+    ("passbook_records_accepted_total", "counter", &["type"]),
+    ("passbook_records_settled_total", "counter", &["status", "type"]),
+    ("passbook_settle_seconds", "histogram", &["type"]),
+    ("passbook_records_pending", "gauge", &[]),
+    ("passbook_records_pending_oldest_seconds", "gauge", &[]),
+    ("passbook_redrives_total", "counter", &[]),
+    ("passbook_redrive_errors_total", "counter", &[]),
+    ("passbook_redrive_round_seconds", "histogram", &[]),
+    ("passbook_commands_unsent_total", "counter", &[]),
+];
+
+/// That the metric is there, as the table says.
+fn has(scrape: &Scrape, (name, kind, labels): &Metric) -> bool {
+    let sample = if *kind == "histogram" { format!("{name}_count") } else { (*name).to_owned() };
+    let names = scrape.label_names(&sample);
+    assert!(names.iter().all(|it| it == labels), "{name}: {names:?}");
+    let found = scrape.kind(name);
+    assert!(found.is_none_or(|it| it == *kind), "{name}: {found:?}");
+    found.is_some() && !names.is_empty()
+}
+
+/// What both replicas of a service say together.
+struct Both([Scrape; 2]);
+
+impl Both {
+    async fn of(stack: &Stack, [first, second]: [&str; 2]) -> Self {
+        Self([Scrape::of(stack, first).await, Scrape::of(stack, second).await])
+    }
+
+    fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.0.iter().filter_map(|it| it.sum(name, labels)).sum()
+    }
+
+    fn most(&self, name: &str) -> f64 {
+        self.0.iter().filter_map(|it| it.sum(name, &[])).fold(f64::NAN, f64::max)
+    }
+}
+
+#[tokio::test]
+async fn each_service_tells_every_metric_and_counts_what_was_done() {
+    const DEPOSIT: (&str, &str) = ("type", "DEPOSIT");
+    const WITHDRAWAL: (&str, &str) = ("type", "WITHDRAWAL");
+    const SUCCESS: (&str, &str) = ("status", "SUCCESS");
+    const FAILED: (&str, &str) = ("status", "FAILED");
+    const POST: (&str, &str) = ("method", "POST");
+    const ROUTE: (&str, &str) = ("route", "/v1/accounts/{account}/deposits");
+    let stack = Stack::shared().await;
+    let (accounts, ledgers) = (Both::of(stack, ACCOUNT).await, Both::of(stack, TRANSACTION).await);
+    for replica in ACCOUNT {
+        let client = Client::teller_at(stack, replica);
+        let account = client.open_account("KRW").await;
+        for amount in ["300", "100"] {
+            assert_eq!(client.deposit(&account, amount).await.text("status"), "SUCCESS");
+        }
+        assert_eq!(client.withdraw(&account, "50").await.text("status"), "SUCCESS");
+        assert_eq!(client.withdraw(&account, "500").await.text("status"), "FAILED");
+    }
+    // Other tests move money beside this one: at least so many are more.
+    let expected: [Increase; 9] = [
+        ("passbook_records_accepted_total", &[DEPOSIT], 4.0),
+        ("passbook_records_accepted_total", &[WITHDRAWAL], 4.0),
+        ("passbook_records_settled_total", &[SUCCESS, DEPOSIT], 4.0),
+        ("passbook_records_settled_total", &[SUCCESS, WITHDRAWAL], 2.0),
+        ("passbook_records_settled_total", &[FAILED, WITHDRAWAL], 2.0),
+        ("passbook_settle_seconds_count", &[DEPOSIT], 4.0),
+        ("passbook_settle_seconds_count", &[WITHDRAWAL], 4.0),
+        ("passbook_settle_seconds_bucket", &[DEPOSIT, ("le", "+Inf")], 4.0),
+        ("passbook_http_request_seconds_count", &[POST, ROUTE], 4.0),
+    ];
+    let ledger_expected: [Increase; 2] = [
+        ("passbook_worker_messages_total", &[("consumer", "deposit-consumer")], 4.0),
+        ("passbook_worker_messages_total", &[("consumer", "withdrawal-consumer")], 4.0),
+    ];
+    eventually("all of it is counted", SOON, || async {
+        let (now, ledgers_now) =
+            (Both::of(stack, ACCOUNT).await, Both::of(stack, TRANSACTION).await);
+        let more = |before: &Both, now: &Both, (name, labels, least): Increase| {
+            now.sum(name, labels) - before.sum(name, labels) >= least
+        };
+        let counted = expected.iter().all(|it| more(&accounts, &now, *it))
+            && ledger_expected.iter().all(|it| more(&ledgers, &ledgers_now, *it));
+        counted.then_some(())
+    })
+    .await;
+    for (replicas, own) in [(ACCOUNT, ACCOUNT_ONLY), (TRANSACTION, &[])] {
+        for replica in replicas {
+            // A round of the redrive, a look at the broker.
+            eventually(&format!("{replica} tells all"), SOON, || async {
+                let scrape = Scrape::of(stack, replica).await;
+                let missing = BOTH.iter().chain(own).find(|it| !has(&scrape, it));
+                missing.is_none().then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_numbers_are_those_of_the_service_that_tells_them() {
+    let stack = Stack::shared().await;
+    let client = Client::teller(stack);
+    let account = client.open_account("KRW").await;
+    assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
+    let consumers: [(&str, &[(&str, &str)]); 2] = [
+        (
+            ACCOUNT[0],
+            &[
+                ("TRANSACTION_RESULT", "account-result-consumer"),
+                ("USED_UP", "results-used-up-consumer"),
+            ],
+        ),
+        (
+            TRANSACTION[0],
+            &[
+                ("TRANSACTION", "deposit-consumer"),
+                ("TRANSACTION", "withdrawal-consumer"),
+                ("USED_UP", "commands-used-up-consumer"),
+            ],
+        ),
+    ];
+    for (replica, own) in consumers {
+        let told = eventually("the broker was asked", SOON, || async {
+            let scrape = Scrape::of(stack, replica).await;
+            let results = [("stream", "TRANSACTION_RESULT")];
+            (scrape.sum("passbook_stream_messages", &results)? > 0.0).then_some(scrape)
+        })
+        .await;
+        let service = replica.trim_end_matches("-0");
+        assert_eq!(told.sum("passbook_build_info", &[("service", service)]), Some(1.0));
+        for (stream, consumer) in own {
+            for gauge in ["pending_messages", "unacked_messages", "waiting_pulls"] {
+                let gauge = format!("passbook_consumer_{gauge}");
+                let labels = [("stream", *stream), ("consumer", *consumer)];
+                assert!(told.sum(&gauge, &labels).is_some(), "{gauge} {labels:?}");
+            }
+        }
+        for stream in ["TRANSACTION", "TRANSACTION_RESULT", "DEAD_LETTER", "USED_UP"] {
+            assert!(told.sum("passbook_stream_bytes", &[("stream", stream)]).is_some(), "{stream}");
+        }
+        let required = if service == "account-service" { "false" } else { "true" };
+        for (condition, required) in [("postgres", "true"), ("nats", required)] {
+            let labels = [("condition", condition), ("required", required)];
+            assert_eq!(told.sum("passbook_condition_up", &labels), Some(1.0), "{labels:?}");
+        }
+        let connections = told.sum("passbook_database_connections", &[]).unwrap();
+        let limit = told.sum("passbook_database_connections_limit", &[]).unwrap();
+        assert!(1.0 <= connections && connections <= limit, "{connections} of {limit}");
+    }
+}
+
+#[tokio::test]
+async fn records_that_stay_pending_are_counted_with_their_age_also_while_the_broker_is_away() {
+    let dir = folder("counted-pending");
+    let running = Stack::start_in(&dir, &["--port", "0", "--faults"]).await;
+    let client = Client::teller(&running);
+    let account = client.open_account("KRW").await;
+    running.fault("nats", Fault::Hold).await;
+    for _ in 0..3 {
+        let accepted = client.movement("deposits", &account, "10", &new_key(), None).await;
+        assert_eq!(accepted.status, 202, "{accepted:?}");
+    }
+    let older = |seconds| {
+        let running = &running;
+        move || async move {
+            let told = Both::of(running, ACCOUNT).await;
+            let pending =
+                told.0.iter().all(|it| it.sum("passbook_records_pending", &[]) == Some(3.0));
+            let age = told.most("passbook_records_pending_oldest_seconds");
+            (pending && age >= seconds).then_some(())
+        }
+    };
+    eventually("three are PENDING", SOON, older(5.0)).await;
+    running.fault("account-service-*/postgres", Fault::Refuse).await;
+    eventually("they get older while nobody can be asked", SOON, older(15.0)).await;
+    running.fault("account-service-*/postgres", Fault::Pass).await;
+    running.fault("nats", Fault::Release).await;
+    eventually("none is PENDING", SOON * 2, || async {
+        let told = Both::of(&running, ACCOUNT).await;
+        let none = told.most("passbook_records_pending") == 0.0
+            && told.most("passbook_records_pending_oldest_seconds") == 0.0;
+        none.then_some(())
+    })
+    .await;
+    // What took so long is in the histogram.
+    let told = Both::of(&running, ACCOUNT).await;
+    let (all, within) = (
+        told.sum("passbook_settle_seconds_count", &[]),
+        told.sum("passbook_settle_seconds_bucket", &[("le", "5")]),
+    );
+    assert_eq!((all, within), (3.0, 0.0));
+}
