@@ -11,7 +11,7 @@ STACK := .passbook
 # One after the other, whatever -j says: cargo uses all processors by itself.
 .NOTPARALLEL:
 .PHONY: help run demo test check chaos reliability bench bench-quick verify prepare clean reset build release crash-points \
-        check-format check-metadata check-lints check-dependencies check-docs
+        check-format check-metadata check-lints check-manifests check-dependencies check-docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ check-format:
 
 check-metadata: build
 	deploy/sqlx-metadata.sh check
+
+check-manifests: build
+	deploy/check-manifests.sh
 
 check-lints:
 	cargo clippy --locked --workspace --all-targets -- -D warnings

@@ -84,6 +84,17 @@ async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need()
     assert!(text(&unmigrated).contains("not migrated yet"), "{}", text(&unmigrated));
     fine(&["migrate"], &owners).await;
     assert!(fine(&["migrate"], &owners).await.contains("nothing to apply"));
+    // As a newer release leaves it that is rolled back.
+    let mut owner = PgConnection::connect(&account).await.unwrap();
+    let newer =
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                 VALUES (20990101000001, 'expand something', true, '\\x00', 0)";
+    sqlx::raw_sql(newer).execute(&mut owner).await.unwrap();
+    let again = fine(&["migrate"], &owners).await;
+    assert!(
+        again.contains("a newer one was here") && again.contains("nothing to apply"),
+        "{again}"
+    );
 
     let service = as_role(&urls.account, "account_service", "it%27s%20%22second%22%20%5C");
     let others = as_role(&urls.account, "transaction_service", "fourth");

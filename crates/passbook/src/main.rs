@@ -18,6 +18,7 @@ mod migrate;
 mod output;
 mod patience;
 mod provision;
+mod push;
 mod secrets;
 mod streams;
 mod verify;

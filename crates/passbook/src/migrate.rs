@@ -1,7 +1,7 @@
 //! `passbook migrate`: the migrations of every database are part of this
 //! program, so that a release migrates with the same binary everywhere.
 
-use std::{collections::HashSet, process::ExitCode};
+use std::{collections::HashSet, process::ExitCode, sync::LazyLock};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -18,10 +18,20 @@ use crate::{
 };
 
 /// The account-service's.
-pub(crate) static ACCOUNT: Migrator = sqlx::migrate!("../../migrations/account");
+pub(crate) static ACCOUNT: LazyLock<Migrator> =
+    LazyLock::new(|| beside_newer(sqlx::migrate!("../../migrations/account")));
 /// The transaction-service's.
-pub(crate) static TRANSACTION: Migrator = sqlx::migrate!("../../migrations/transaction");
-static REPORT: Migrator = sqlx::migrate!("../../migrations/report");
+pub(crate) static TRANSACTION: LazyLock<Migrator> =
+    LazyLock::new(|| beside_newer(sqlx::migrate!("../../migrations/transaction")));
+static REPORT: LazyLock<Migrator> =
+    LazyLock::new(|| beside_newer(sqlx::migrate!("../../migrations/report")));
+
+/// A release that is rolled back finds the migrations of the newer one applied.
+/// They only expand what this one knows, so it works beside them.
+fn beside_newer(mut migrations: Migrator) -> Migrator {
+    migrations.set_ignore_missing(true);
+    migrations
+}
 
 /// Held while grants are given: two at the same time would change the same rows.
 const GRANTING: i64 = 0x6772_616e_7473;
@@ -64,9 +74,9 @@ struct Applied {
 impl Migrate {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let databases = [
-            ("account", self.account_database_url, &ACCOUNT),
-            ("transaction", self.transaction_database_url, &TRANSACTION),
-            ("report", self.report_database_url, &REPORT),
+            ("account", self.account_database_url, &*ACCOUNT),
+            ("transaction", self.transaction_database_url, &*TRANSACTION),
+            ("report", self.report_database_url, &*REPORT),
         ];
         ensure!(
             databases.iter().any(|(_, url, _)| url.is_some()),
@@ -105,6 +115,13 @@ async fn migrate(
     let after = applied_versions(&mut connection, migrations).await?;
     grant(&mut connection, database).await.context("granting the service what it needs")?;
     connection.close().await?;
+    let newer = after.iter().filter(|&&version| !migrations.version_exists(version)).count();
+    if newer > 0 {
+        tracing::warn!(
+            "the {database} database has {newer} migrations that this release does not know: a \
+             newer one was here"
+        );
+    }
     let new = migrations.iter().filter(|migration| {
         after.contains(&migration.version) && !before.contains(&migration.version)
     });

@@ -44,8 +44,8 @@ impl Wait {
     /// What is missing still when the time is over.
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let databases = [
-            ("the account database", &self.account_database_url, &migrate::ACCOUNT),
-            ("the transaction database", &self.transaction_database_url, &migrate::TRANSACTION),
+            ("the account database", &self.account_database_url, &*migrate::ACCOUNT),
+            ("the transaction database", &self.transaction_database_url, &*migrate::TRANSACTION),
         ];
         ensure!(
             self.nats_url.is_some() || databases.iter().any(|(_, url, _)| url.is_some()),

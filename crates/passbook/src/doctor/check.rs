@@ -3,6 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use anyhow::Result;
+use metrics::gauge;
 use serde::Serialize;
 
 use crate::output::{self, Output};
@@ -38,6 +39,16 @@ pub(super) struct Check {
 impl Check {
     pub(super) const fn is_finding(&self) -> bool {
         matches!(self.state, State::Finding)
+    }
+
+    /// The same as a metric, if it was looked at.
+    pub(super) fn measure(&self) {
+        let labels = [("area", self.area.clone()), ("check", self.check.clone())];
+        match self.state {
+            State::Fine => gauge!("passbook_doctor_findings", &labels).increment(0),
+            State::Finding => gauge!("passbook_doctor_findings", &labels).increment(1),
+            State::NotChecked => {}
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use futures::future::{join, join_all};
 use crate::{
     cli::{Addresses, System},
     output::Format,
+    push::{self, Push},
 };
 use check::{Check, print};
 
@@ -37,6 +38,8 @@ pub(crate) struct Doctor {
     /// of the development stack are known.
     #[arg(long = "service", value_name = "URL")]
     services: Vec<String>,
+    #[command(flatten)]
+    push: Push,
     #[command(flatten)]
     format: Format,
 }
@@ -71,6 +74,16 @@ impl Doctor {
         let checks: Vec<Check> =
             [faults, account, transaction, nats].into_iter().chain(services).flatten().collect();
         print(&checks, self.format.output)?;
-        Ok(ExitCode::from(u8::from(checks.iter().any(Check::is_finding))))
+        let measure = || {
+            checks.iter().for_each(Check::measure);
+            metrics::gauge!("passbook_doctor_last_run_timestamp_seconds").set(push::now());
+        };
+        let pushed = self.push.job("passbook-doctor", measure).await;
+        if checks.iter().any(Check::is_finding) {
+            pushed.unwrap_or_else(|error| tracing::error!("{}", crate::causes(&error)));
+            return Ok(ExitCode::FAILURE);
+        }
+        pushed?;
+        Ok(ExitCode::SUCCESS)
     }
 }

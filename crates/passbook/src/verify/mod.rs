@@ -15,7 +15,10 @@ mod records;
 mod report;
 mod streams;
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -26,6 +29,7 @@ use crate::{
     cli::{Addresses, System},
     database::{self, Urls},
     output::Format,
+    push::Push,
 };
 use report::Report;
 use streams::Look;
@@ -48,6 +52,8 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "15m")]
     pending_limit: Duration,
     #[command(flatten)]
+    push: Push,
+    #[command(flatten)]
     format: Format,
 }
 
@@ -57,6 +63,7 @@ impl Verify {
     /// # Errors
     /// If a database can't be read, or, with nothing found, the streams can't.
     pub(crate) async fn run(self) -> Result<ExitCode> {
+        let begun = Instant::now();
         let addresses = self.system.find()?;
         let urls = addresses.databases.as_ref().context("no database URLs are given")?;
         let mut report = Report::default();
@@ -66,10 +73,14 @@ impl Verify {
             report.streams.why = Some(crate::causes(error));
         }
         report.print(self.format.output)?;
+        let measure = || report.measure(begun.elapsed(), streams.is_ok());
+        let pushed = self.push.job("passbook-verify", measure).await;
         if report.has_findings() {
+            pushed.unwrap_or_else(|error| tracing::error!("{}", crate::causes(&error)));
             return Ok(ExitCode::FAILURE);
         }
         streams.context("the streams")?;
+        pushed?;
         Ok(ExitCode::SUCCESS)
     }
 

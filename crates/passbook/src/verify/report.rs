@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use metrics::gauge;
 use serde::Serialize;
 
 use super::streams::Streams;
-use crate::output::{self, Output};
+use crate::{
+    output::{self, Output},
+    push,
+};
 
 /// Offenders listed for each check.
 const LISTED: usize = 10;
@@ -133,6 +137,20 @@ impl Report {
 
     pub(super) fn has_findings(&self) -> bool {
         self.checks().iter().any(|check| check.findings > 0)
+    }
+
+    /// The same as metrics, of a run that took so long. That it was complete is
+    /// told only if the streams were looked at, or were not to be.
+    pub(super) fn measure(&self, took: Duration, complete: bool) {
+        for Check { invariant, compared, findings, .. } in self.checks() {
+            let invariant = [("invariant", *invariant)];
+            gauge!("passbook_verify_findings", &invariant).set(push::count(*findings));
+            gauge!("passbook_verify_compared", &invariant).set(push::count(*compared));
+        }
+        gauge!("passbook_verify_duration_seconds").set(took.as_secs_f64());
+        if complete {
+            gauge!("passbook_verify_last_run_timestamp_seconds").set(push::now());
+        }
     }
 
     pub(super) fn print(&self, format: Output) -> Result<()> {
