@@ -18,6 +18,7 @@ mod load;
 mod many_at_once;
 mod messages;
 mod redrive;
+mod restore;
 mod set_up;
 mod streams;
 mod telemetry;

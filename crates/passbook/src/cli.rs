@@ -9,8 +9,8 @@ use nix::unistd::{Uid, User};
 
 use crate::{
     bound_exec::BoundExec, completion::Completion, database::Urls, dev, dlq, doctor::Doctor,
-    load::Load, migrate::Migrate, provision::Provision, secrets, streams::Streams, verify::Verify,
-    wait::Wait,
+    load::Load, migrate::Migrate, provision::Provision, repair::Repair, secrets, streams::Streams,
+    verify::Verify, wait::Wait,
 };
 
 /// Deposits and withdrawals: the tool for developing and operating Passbook.
@@ -40,6 +40,7 @@ pub(crate) enum Command {
     Doctor(Doctor),
     #[command(subcommand)]
     Dlq(dlq::Command),
+    Repair(Repair),
     Load(Load),
     Completion(Completion),
     #[command(hide = true)]

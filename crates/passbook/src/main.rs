@@ -19,6 +19,7 @@ mod output;
 mod patience;
 mod provision;
 mod push;
+mod repair;
 mod secrets;
 mod streams;
 mod verify;
@@ -68,6 +69,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Secrets(secrets) => runtime.block_on(secrets.run()),
         Command::Verify(verify) => runtime.block_on(verify.run()),
         Command::Doctor(doctor) => runtime.block_on(doctor.run()),
+        Command::Repair(repair) => runtime.block_on(repair.run()),
         Command::Load(load) => runtime.block_on(load.run()),
         Command::Dlq(command) => runtime.block_on(command.run()),
         Command::Completion(completion) => completion.run(),
