@@ -111,7 +111,7 @@ fn start_by(by: &[&str], arguments: &[&str], user: Option<Uid>, stdin: Stdio, lo
 
 fn is_setting(name: &str) -> bool {
     let kept = ["PASSBOOK_POSTGRES_BIN", "PASSBOOK_NATS_SERVER", "PASSBOOK_TOOLS_DIR"];
-    name.starts_with("PASSBOOK_") && !kept.contains(&name)
+    (name.starts_with("PASSBOOK_") || name.starts_with("OTEL_")) && !kept.contains(&name)
 }
 
 /// The death signal of a child belongs to the thread that spawned it: one
@@ -170,6 +170,16 @@ impl Stack {
         let release: &[&str] = if scale::full() { &["--release"] } else { &[] };
         let arguments = [&["dev", "up", "--dir", dir_text], release, arguments].concat();
         let child = start(&arguments, None, stdin, &log);
+        Self::ready(child, dir, log).await
+    }
+
+    /// As [`Stack::start_in`], with settings as `NAME=value`.
+    pub async fn start_under(dir: &Path, settings: &[String], arguments: &[&str]) -> Self {
+        let (program, log) = (passbook(), dir.with_extension("log"));
+        let settings = settings.iter().map(String::as_str);
+        let by: Vec<_> = ["env"].into_iter().chain(settings).chain(program.to_str()).collect();
+        let arguments = [&["dev", "up", "--dir", dir.to_str().unwrap()], arguments].concat();
+        let child = start_by(&by, &arguments, None, Stdio::null(), &log);
         Self::ready(child, dir, log).await
     }
 

@@ -4,7 +4,11 @@
 
 use std::{slice, sync::Arc, time::Duration};
 
-use runtime::{crash, postgres::is_transient, trace::Trace};
+use runtime::{
+    crash,
+    postgres::is_transient,
+    trace::{Commit, Trace},
+};
 use sqlx::PgPool;
 use tokio::time::Instant;
 
@@ -103,11 +107,11 @@ impl Writer {
         while let Some((requests, waiting)) = self.asked.gather(expected, latest).await {
             (expected, latest) = (requests.len(), Instant::now() + GATHERING);
             let (records, traces): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
-            match self.store(&records).await {
+            match self.store(&records, &traces).await {
                 Err(error) if records.len() > 1 && !is_transient(&error) => {
                     tracing::warn!(%error, records = records.len(), "a group failed; taking its records one by one");
                     for ((record, trace), waiting) in records.iter().zip(traces).zip(waiting) {
-                        let stored = self.store(slice::from_ref(record)).await;
+                        let stored = self.store(slice::from_ref(record), &[trace]).await;
                         self.answer(stored, &[trace], vec![waiting]);
                     }
                 }
@@ -117,18 +121,25 @@ impl Writer {
         }
     }
 
-    async fn store(&mut self, records: &[NewRecord]) -> sqlx::Result<Vec<Accepted>> {
+    async fn store(
+        &mut self,
+        records: &[NewRecord],
+        traces: &[Trace],
+    ) -> sqlx::Result<Vec<Accepted>> {
+        let commit = Commit::begin("INSERT", "transaction_records");
         let stored = tokio::time::timeout(LONGEST_WRITE, async {
             if records.len() >= TRIED && self.careful == 0 {
-                if let Some(accepted) = store::accept_all(&self.pool, records).await? {
+                if let Some(accepted) = store::accept_all(&self.pool, records, traces).await? {
                     return Ok(accepted);
                 }
                 self.careful = CAREFUL;
             }
             self.careful = self.careful.saturating_sub(1);
-            store::accept(&self.pool, records).await
+            store::accept(&self.pool, records, traces).await
         });
-        stored.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        let stored = stored.await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        commit.end(records.len(), traces.iter(), stored.as_ref().err());
+        stored
     }
 
     /// Sends the commands of new records on their way, and tells who waits.
@@ -154,7 +165,7 @@ impl Writer {
         self.dispatch.send(new.map(|(record, trace)| {
             metrics::counter!("passbook_records_accepted_total", "type" => record.kind.as_str())
                 .increment(1);
-            (record.command(), trace.clone())
+            (record.command(), *trace)
         }));
         crash::point("accept.dispatched", &accepted);
         for (accepted, waiting) in accepted.into_iter().zip(waiting) {

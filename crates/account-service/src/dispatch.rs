@@ -59,7 +59,7 @@ impl Dispatch {
     pub fn send(&self, commands: impl Iterator<Item = (Command, Trace)>) {
         let mut left = 0;
         for (command, trace) in commands {
-            match message(&command, command.record_id.to_string(), trace) {
+            match message(&command, command.record_id.to_string(), trace, None) {
                 Ok(message) => {
                     let waiting = Waiting { message, since: Instant::now() };
                     left += usize::from(self.0.try_send(waiting).is_err());
@@ -81,11 +81,13 @@ pub fn message(
     command: &Command,
     message_id: String,
     trace: Trace,
+    again_for: Option<Trace>,
 ) -> serde_json::Result<Outgoing> {
     Ok(Outgoing {
         subject: command.kind.command_subject().to_owned(),
         message_id,
         trace,
+        again_for,
         headers: HeaderMap::new(),
         payload: serde_json::to_vec(command)?.into(),
     })

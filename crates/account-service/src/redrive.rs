@@ -220,10 +220,11 @@ impl Redrive {
         crash::point("redrive.claimed", &claimed);
         let messages = claimed
             .iter()
-            .map(|(record, attempt)| {
+            .map(|claimed| {
                 // An id of its own: the stream's duplicate window would swallow the record's.
-                let id = format!("{}.{attempt}", record.id);
-                dispatch::message(&record.command(), id, Trace::of_message(None))
+                let id = format!("{}.{}", claimed.record.id, claimed.attempt);
+                let trace = claimed.trace.unwrap_or_else(Trace::begin);
+                dispatch::message(&claimed.record.command(), id, trace, claimed.trace)
             })
             .collect::<Result<Vec<_>, _>>()?;
         metrics::counter!("passbook_redrives_total")

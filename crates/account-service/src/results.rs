@@ -2,7 +2,10 @@
 //! results.
 
 use contract::{Kind, MovementResult, Outcome};
-use runtime::worker::{Delivery, Failure, Handler, Verdict};
+use runtime::{
+    trace::Commit,
+    worker::{Delivery, Failure, Handler, Verdict},
+};
 use sqlx::PgPool;
 
 use crate::{
@@ -23,7 +26,11 @@ impl Handler for SettleRecords {
     async fn process(&self, batch: &[Delivery]) -> Result<Vec<Verdict>, Failure> {
         let read: Vec<_> = batch.iter().map(read).collect();
         let results: Vec<MovementResult> = read.iter().flatten().cloned().collect();
-        let settling = store::settle(&self.pool, &results).await?;
+        let commit = Commit::begin("UPDATE", "transaction_records");
+        let settling = store::settle(&self.pool, &results).await;
+        let traces = batch.iter().zip(&read).filter(|it| it.1.is_ok()).map(|it| &it.0.trace);
+        commit.end(results.len(), traces, settling.as_ref().err());
+        let settling = settling?;
         let settled: Vec<_> = results
             .iter()
             .zip(&settling)

@@ -19,16 +19,18 @@ use tokio::{
 
 use crate::bound::User;
 
-/// The caller's settings that children may see: what is logged, and how much
-/// is done at a time. Where things are, and who may do what, is the stack's
+/// The caller's settings that children may see: what is logged, how much is done
+/// at a time, and where spans go. Where things are, and who may do what, is the stack's
 /// alone.
-const PASSED_ON: [&str; 6] = [
+const PASSED_ON: [&str; 8] = [
     "PASSBOOK_LOG",
     "PASSBOOK_LOG_FORMAT",
     "PASSBOOK_WORKER_BATCH",
     "PASSBOOK_WORKERS",
     "PASSBOOK_THREADS",
     "PASSBOOK_DATABASE_CONNECTIONS",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_TRACES_SAMPLER_ARG",
 ];
 
 /// A program and everything it is started with.
@@ -87,7 +89,7 @@ impl Launcher {
         command.arg("--").arg(&program.path).args(&program.arguments);
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
-            let foreign = text.starts_with("PASSBOOK_") || text.starts_with("PG");
+            let foreign = ["PASSBOOK_", "PG", "OTEL_"].iter().any(|it| text.starts_with(it));
             if foreign && !PASSED_ON.contains(&&*text) {
                 command.env_remove(name);
             }

@@ -126,6 +126,26 @@ pub struct NatsConfig {
     pub stream_replicas: u8,
 }
 
+/// Spans for a collector. The names are OpenTelemetry's, and so are those that
+/// are not listed: OTEL_EXPORTER_OTLP_HEADERS, for a collector that wants to know
+/// who sends.
+#[derive(Debug, Clone, Args)]
+pub struct TracesConfig {
+    /// Where spans are sent, as OTLP over HTTP, such as http://collector:4318. Nothing is
+    /// recorded when left out.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// The share of traces that are recorded, 0 to 1, of those that begin here. For others, whoever
+    /// began them has decided.
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_parser = parse_ratio, value_name = "RATIO", default_value_t = 0.01)]
+    pub traces_sampler_arg: f64,
+}
+
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| "must be a number from 0 to 1".to_owned())
+}
+
 /// The loop that pulls messages.
 #[derive(Debug, Clone, Args)]
 pub struct WorkerConfig {
@@ -154,6 +174,9 @@ pub struct ServiceConfig {
     /// The loops that pull messages.
     #[command(flatten)]
     pub worker: WorkerConfig,
+    /// Spans for a collector.
+    #[command(flatten)]
+    pub traces: TracesConfig,
 }
 
 impl ServiceConfig {
@@ -164,6 +187,7 @@ impl ServiceConfig {
     pub fn check(&self) -> anyhow::Result<()> {
         crate::postgres::options(&self.database)?;
         crate::nats::servers(&self.nats)?;
+        crate::export::endpoint(&self.traces)?;
         Ok(())
     }
 }
@@ -179,6 +203,14 @@ mod tests {
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
         for text in ["", "5", "s", "-1s", "1.5s", "5h", "5 s"] {
             assert!(parse_duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_ratio_is_a_part_of_one() {
+        assert_eq!(parse_ratio("0.05"), Ok(0.05));
+        for text in ["", "-0.1", "1.1", "5%", "NaN"] {
+            assert!(parse_ratio(text).is_err(), "{text:?}");
         }
     }
 

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod backlog;
 pub mod config;
 pub mod crash;
+mod export;
 pub mod health;
 pub mod http;
 pub mod nats;

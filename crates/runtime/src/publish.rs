@@ -1,7 +1,10 @@
 //! Publishing into a stream. A message counts as published when its PubAck is
 //! here, not before.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
 
 use async_nats::{
     HeaderMap,
@@ -16,7 +19,10 @@ use async_nats::{
 use tokio::time::{Instant, timeout_at};
 use tokio_util::bytes::Bytes;
 
-use crate::{crash, trace::Trace};
+use crate::{
+    crash,
+    trace::{Published, Trace},
+};
 
 /// Messages sent at once that wait for their PubAcks.
 const IN_FLIGHT: usize = 512;
@@ -30,8 +36,10 @@ pub struct Outgoing {
     pub subject: String,
     /// Under this id the stream takes it once within its duplicate window.
     pub message_id: String,
-    /// The trace that it belongs to.
+    /// Where it is sent from: the span of its publishing is below.
     pub trace: Trace,
+    /// The request that it is sent again for.
+    pub again_for: Option<Trace>,
     /// Further headers.
     pub headers: HeaderMap,
     /// The body.
@@ -39,10 +47,11 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    fn message(&self) -> PublishMessage {
+    /// As it is sent by the span at this place.
+    fn message(&self, sender: &Trace) -> PublishMessage {
         let mut headers = self.headers.clone();
         headers.insert(NATS_MESSAGE_ID, self.message_id.as_str());
-        self.trace.write_to(&mut headers);
+        sender.write_to(&mut headers);
         PublishMessage::build().payload(self.payload.clone()).headers(headers)
     }
 }
@@ -92,8 +101,11 @@ async fn send_all(
         {
             outcomes.push(acknowledged(oldest).await);
         }
-        let sent = jetstream.send_publish(message.subject.clone(), message.message()).await;
-        in_flight.push_back((sent, Instant::now() + LONGEST_WAIT));
+        let recorded = message.trace.is_recorded();
+        let span = recorded.then(|| (message.trace.below(), SystemTime::now(), message));
+        let sender = span.as_ref().map_or(&message.trace, |(place, ..)| place);
+        let sent = jetstream.send_publish(message.subject.clone(), message.message(sender)).await;
+        in_flight.push_back(Sent { sent, latest: Instant::now() + LONGEST_WAIT, span });
     }
     let armed = crash::armed("publish.sent", &messages);
     for sent in in_flight {
@@ -107,11 +119,31 @@ async fn send_all(
     outcomes
 }
 
-async fn acknowledged(
-    (sent, latest): (Result<PublishAckFuture, PublishError>, Instant),
-) -> Result<PublishAck, PublishError> {
-    let timed_out = |_| Err(PublishError::new(PublishErrorKind::TimedOut));
-    timeout_at(latest, sent?.into_future()).await.unwrap_or_else(timed_out)
+/// A message that waits for its PubAck.
+struct Sent<'a> {
+    sent: Result<PublishAckFuture, PublishError>,
+    latest: Instant,
+    /// Where, since when and of what there is a span, if there is one.
+    span: Option<(Trace, SystemTime, &'a Outgoing)>,
+}
+
+async fn acknowledged(sent: Sent<'_>) -> Result<PublishAck, PublishError> {
+    let outcome = match sent.sent {
+        Ok(ack) => timeout_at(sent.latest, ack.into_future())
+            .await
+            .unwrap_or_else(|_| Err(PublishError::new(PublishErrorKind::TimedOut))),
+        Err(error) => Err(error),
+    };
+    if let Some((place, begun, message)) = sent.span {
+        place.published(Published {
+            begun,
+            subject: &message.subject,
+            message_id: &message.message_id,
+            link: message.again_for,
+            error: outcome.as_ref().err().map(ToString::to_string),
+        });
+    }
+    outcome
 }
 
 /// What got no PubAck.

@@ -8,13 +8,14 @@ use async_nats::{Client, jetstream};
 use contract::ConsumerSpec;
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin, backlog,
     config::ServiceConfig,
-    crash,
+    crash, export,
+    export::Exporter,
     health::{self, Health, Need},
     nats, postgres, streams,
     tasks::Tasks,
@@ -49,6 +50,9 @@ pub struct Service {
     /// Cancelled by [`Service::end`].
     pub finished: CancellationToken,
     config: ServiceConfig,
+    /// Sends spans, until all else has ended.
+    exporter: Option<JoinHandle<()>>,
+    ended: CancellationToken,
 }
 
 impl Service {
@@ -69,6 +73,9 @@ impl Service {
         metrics::gauge!("passbook_build_info",
             "service" => identity.name, "version" => env!("CARGO_PKG_VERSION"))
         .set(1);
+        let ended = CancellationToken::new();
+        let exporter = Exporter::start(&config.traces, identity.name)?;
+        let exporter = exporter.map(|it| tokio::spawn(it.run(ended.clone())));
         let health = Health::default();
         health.expect("postgres", Need::Required);
         health.expect("nats", identity.broker);
@@ -95,7 +102,8 @@ impl Service {
         let consumers = consumers.collect::<anyhow::Result<_>>()?;
         let watch = backlog::watch(client.clone(), jetstream.clone(), consumers, finished.clone());
         tasks.spawn("backlog watch", watch);
-        Ok(Self { pool, client, jetstream, health, tasks, finished, config: config.clone() })
+        let config = config.clone();
+        Ok(Self { pool, client, jetstream, health, tasks, finished, config, exporter, ended })
     }
 
     /// Looks after streams that the service only writes to.
@@ -162,6 +170,13 @@ impl Service {
         // Above all the acks of the last batch.
         nats::flush(&self.client).await;
         postgres::close(&self.pool).await;
+        if let Some(exporter) = self.exporter {
+            self.ended.cancel();
+            let within = until(deadline).min(export::LAST_BATCHES);
+            if !matches!(tokio::time::timeout(within, exporter).await, Ok(Ok(()))) {
+                tracing::warn!("the last spans were not exported");
+            }
+        }
         ended
     }
 }

@@ -4,6 +4,7 @@ use async_nats::HeaderMap;
 use contract::{Command, MovementResult};
 use runtime::{
     publish::Outgoing,
+    trace::Commit,
     worker::{Delivery, Failure, Handler, Verdict},
 };
 
@@ -20,7 +21,11 @@ impl Handler for ApplyCommands {
     async fn process(&self, batch: &[Delivery]) -> Result<Vec<Verdict>, Failure> {
         let read: Vec<_> = batch.iter().map(read).collect();
         let commands: Vec<Command> = read.iter().flatten().cloned().collect();
-        let mut results = self.ledger.apply(&commands).await?.into_iter();
+        let commit = Commit::begin("INSERT", "transactions");
+        let applied = self.ledger.apply(&commands).await;
+        let traces = batch.iter().zip(&read).filter(|it| it.1.is_ok()).map(|it| &it.0.trace);
+        commit.end(commands.len(), traces, applied.as_ref().err());
+        let mut results = applied?.into_iter();
         let mut verdicts = Vec::with_capacity(batch.len());
         for (delivery, command) in batch.iter().zip(read) {
             verdicts.push(match command {
@@ -57,7 +62,8 @@ fn outgoing(delivery: &Delivery, result: &MovementResult) -> Result<Outgoing, Fa
     Ok(Outgoing {
         subject: result.kind.result_subject().to_owned(),
         message_id: delivery.message_id.clone(),
-        trace: delivery.trace.clone(),
+        trace: delivery.trace,
+        again_for: None,
         headers: HeaderMap::new(),
         payload: payload.into(),
     })

@@ -119,7 +119,7 @@ async fn accept_all(api: &Api, caller: &Caller, trace: &Trace, items: &[Item]) -
     let mut brought = Vec::with_capacity(items.len());
     for item in items {
         brought.push(match new_record(caller, &currencies, item) {
-            Ok(new) => ask_until(latest, api.acceptance.bring(new, trace.clone())).await,
+            Ok(new) => ask_until(latest, api.acceptance.bring(new, *trace)).await,
             Err(problem) => Err(problem),
         });
     }

@@ -11,7 +11,7 @@ mod records;
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use axum::{
@@ -22,7 +22,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use runtime::{problem::UNAVAILABLE, trace::Trace};
+use runtime::{
+    problem::UNAVAILABLE,
+    trace::{Served, Trace},
+};
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -91,7 +94,15 @@ async fn each(State(api): State<Shared>, mut request: Request, next: Next) -> Re
         .get::<MatchedPath>()
         .map_or_else(String::new, |path| path.as_str().to_owned());
     let trace = Trace::of_request(request.headers());
-    let span = tracing::info_span!("request", trace_id = trace.id(), method, route);
+    let span = tracing::info_span!(
+        "request",
+        trace_id = trace.id(),
+        span_id = trace.span_id(),
+        method,
+        route
+    );
+    let recorded =
+        trace.is_recorded().then(|| (SystemTime::now(), request.uri().path().to_owned()));
     request.extensions_mut().insert(trace);
     let mut response = match api.permits.try_acquire() {
         Ok(_permit) => next.run(request).instrument(span).await,
@@ -102,6 +113,10 @@ async fn each(State(api): State<Shared>, mut request: Request, next: Next) -> Re
     };
     if api.draining.is_cancelled() {
         runtime::http::ask_to_close(version, &mut response);
+    }
+    if let Some((begun, path)) = recorded {
+        let (route, status) = (route.clone(), response.status().as_u16());
+        trace.served(Served { begun, method, route, path, status });
     }
     let status = response.status().as_str().to_owned();
     metrics::histogram!("passbook_http_request_seconds",

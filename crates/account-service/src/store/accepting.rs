@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use contract::{AccountId, RecordId};
+use runtime::trace::Trace;
 use rust_decimal::Decimal;
 use sqlx::{PgPool, types::Uuid};
 use time::OffsetDateTime;
@@ -31,29 +32,37 @@ fn now() -> OffsetDateTime {
     now.replace_microsecond(now.microsecond()).unwrap_or(now)
 }
 
-/// Stores records, all of them or, if a key is taken, none. Committed when this
+/// Stores records, each with where its request is in its trace; all of them or, if a key is taken, none. Committed when this
 /// returns. It takes the database two thirds of the work of [`accept`].
 ///
 /// # Errors
 /// As [`accept`].
-pub async fn accept_all(pool: &PgPool, new: &[NewRecord]) -> sqlx::Result<Option<Vec<Accepted>>> {
+pub async fn accept_all(
+    pool: &PgPool,
+    new: &[NewRecord],
+    traces: &[Trace],
+) -> sqlx::Result<Option<Vec<Accepted>>> {
     let now = now();
-    match insert_free(pool, &Columns::of(new), now).await {
+    match insert_free(pool, &Columns::of(new, traces), now).await {
         Ok(()) => Ok(Some(new.iter().map(|record| Accepted::New(record.pending(now))).collect())),
         Err(sqlx::Error::Database(error)) if error.constraint() == Some(KEYS) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Stores records, each unless its key is taken. Committed when this returns.
+/// As [`accept_all`], each unless its key is taken. Committed when this returns.
 /// Gives what became of each, in their order.
 ///
 /// # Errors
 /// The database's. After an error the records may be stored all the same (if
 /// the connection broke during the commit): their keys find them.
-pub async fn accept(pool: &PgPool, new: &[NewRecord]) -> sqlx::Result<Vec<Accepted>> {
+pub async fn accept(
+    pool: &PgPool,
+    new: &[NewRecord],
+    traces: &[Trace],
+) -> sqlx::Result<Vec<Accepted>> {
     let now = now();
-    let stored = insert_contested(pool, &Columns::of(new), now).await?;
+    let stored = insert_contested(pool, &Columns::of(new, traces), now).await?;
     let stored: HashSet<_> = stored.into_iter().map(RecordId::from_uuid).collect();
     let mut taken = HashMap::new();
     if stored.len() < new.len() {
@@ -81,9 +90,9 @@ async fn insert_free(pool: &PgPool, new: &Columns<'_>, now: OffsetDateTime) -> s
     sqlx::query!(
         "INSERT INTO transaction_records
              (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
-              created_at, updated_at)
-         SELECT *, $9, $9 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
-                                      $6::text[], $7::numeric[], $8::text[])",
+              traceparent, created_at, updated_at)
+         SELECT *, $10, $10 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
+                                        $6::text[], $7::numeric[], $8::text[], $9::text[])",
         &new.ids,
         &new.account_ids,
         &new.keys as &[&str],
@@ -92,6 +101,7 @@ async fn insert_free(pool: &PgPool, new: &Columns<'_>, now: OffsetDateTime) -> s
         &new.kinds as &[&str],
         &new.amounts,
         &new.currencies as &[&str],
+        &new.traceparents as &[Option<String>],
         now,
     )
     .execute(pool)
@@ -110,9 +120,9 @@ async fn insert_contested(
     sqlx::query_scalar!(
         "INSERT INTO transaction_records
              (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
-              created_at, updated_at)
-         SELECT *, $9, $9 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
-                                      $6::text[], $7::numeric[], $8::text[])
+              traceparent, created_at, updated_at)
+         SELECT *, $10, $10 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
+                                        $6::text[], $7::numeric[], $8::text[], $9::text[])
          ON CONFLICT (account_id, idempotency_key) DO NOTHING
          RETURNING id",
         &new.ids,
@@ -123,6 +133,7 @@ async fn insert_contested(
         &new.kinds as &[&str],
         &new.amounts,
         &new.currencies as &[&str],
+        &new.traceparents as &[Option<String>],
         now,
     )
     .fetch_all(pool)
@@ -139,15 +150,22 @@ struct Columns<'a> {
     kinds: Vec<&'a str>,
     amounts: Vec<Decimal>,
     currencies: Vec<&'a str>,
+    /// None at all if none is recorded, which is the usual case and costs the least: the statement
+    /// takes what is missing as NULL.
+    traceparents: Vec<Option<String>>,
 }
 
 impl<'a> Columns<'a> {
     /// In the order of their keys: replicas that take the same ones wait for
     /// each other instead of deadlocking.
-    fn of(new: &'a [NewRecord]) -> Self {
-        let mut new: Vec<_> = new.iter().collect();
-        new.sort_by_key(|record| (record.account_id, record.key.as_str()));
+    fn of(new: &'a [NewRecord], traces: &[Trace]) -> Self {
+        let mut both: Vec<_> = new.iter().zip(traces).collect();
+        both.sort_by_key(|(record, _)| (record.account_id, record.key.as_str()));
+        let (new, traces): (Vec<&NewRecord>, Vec<&Trace>) = both.into_iter().unzip();
+        let traceparent = |trace: &&Trace| trace.is_recorded().then(|| trace.traceparent());
+        let recorded = traces.iter().any(|trace| trace.is_recorded());
         Self {
+            traceparents: traces.iter().filter(|_| recorded).map(traceparent).collect(),
             ids: new.iter().map(|it| it.id.as_uuid()).collect(),
             account_ids: new.iter().map(|it| it.account_id.as_uuid()).collect(),
             keys: new.iter().map(|it| it.key.as_str()).collect(),

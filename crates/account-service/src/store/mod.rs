@@ -8,7 +8,7 @@ mod settling;
 
 pub use accepting::{Accepted, accept, accept_all};
 pub use accounts::{Account, find_account, open_account, owners};
-pub use pending::{Pending, claim_for_redrive, find_pending};
+pub use pending::{Claimed, Pending, claim_for_redrive, find_pending};
 pub use records::{find_records, list_records};
 pub use settling::{Settling, Times, settle, settled_among};
 

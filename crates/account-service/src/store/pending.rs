@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use contract::RecordId;
+use runtime::trace::Trace;
 use sqlx::PgPool;
 
 use super::records::RecordRow;
@@ -67,10 +68,21 @@ pub async fn find_pending(
     Ok(Pending { records, count, oldest, next: end.filter(|_| more).map(RecordId::next) })
 }
 
+/// A record whose command is to be sent again.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The record.
+    pub record: Record,
+    /// The number of this attempt.
+    pub attempt: i32,
+    /// Where its request was in its trace, if that was recorded.
+    pub trace: Option<Trace>,
+}
+
 /// Takes those of these records that are PENDING and due to be sent again, and
 /// puts off their next turn: `first`, then twice as long each time, up to ten
 /// minutes, with jitter. Replicas that ask at the same time get different
-/// ones. Gives each with the number of its attempt.
+/// ones.
 ///
 /// # Errors
 /// The database's.
@@ -78,7 +90,7 @@ pub async fn claim_for_redrive(
     pool: &PgPool,
     records: &[RecordId],
     first: Duration,
-) -> sqlx::Result<Vec<(Record, i32)>> {
+) -> sqlx::Result<Vec<Claimed>> {
     let ids: Vec<_> = records.iter().map(|id| id.as_uuid()).collect();
     let rows = sqlx::query!(
         "UPDATE transaction_records AS r
@@ -93,7 +105,8 @@ pub async fn claim_for_redrive(
          ) AS due
          WHERE r.id = ANY (ARRAY[due.id]) -- found by its key, whatever the statistics say
          RETURNING r.id, r.account_id, r.user_id, r.type AS kind, r.amount, r.currency,
-                   r.transaction_id, r.reason, r.balance_after, r.created_at, r.updated_at, r.redrives",
+                   r.transaction_id, r.reason, r.balance_after, r.created_at, r.updated_at, r.redrives,
+                   r.traceparent",
         &ids,
         first.as_secs_f64(),
     )
@@ -118,7 +131,8 @@ pub async fn claim_for_redrive(
             let read = read.inspect_err(|error| {
                 tracing::error!(record.id = %row.id, %error, "a record can't be read, and not sent again");
             });
-            Some((read.ok()?, row.redrives))
+            let trace = row.traceparent.as_deref().and_then(Trace::at);
+            Some(Claimed { record: read.ok()?, attempt: row.redrives, trace })
         });
     Ok(readable.collect())
 }

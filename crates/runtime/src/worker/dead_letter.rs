@@ -19,6 +19,8 @@ pub(super) struct DeadLetter<'a> {
     pub(super) place: String,
     /// Where it was published.
     pub(super) subject: &'a str,
+    /// Where it was given up.
+    pub(super) trace: Trace,
     /// Its headers.
     pub(super) headers: Option<&'a HeaderMap>,
     /// Its body.
@@ -30,7 +32,9 @@ impl DeadLetter<'_> {
     /// what the server takes.
     pub(super) fn because(self, reason: &str, largest: usize) -> Outgoing {
         let (consumer, place) = (self.consumer, self.place);
-        tracing::error!(consumer = consumer.name, reason, message = place, "dead letter");
+        self.trace.log_span().in_scope(|| {
+            tracing::error!(consumer = consumer.name, reason, message = place, "dead letter");
+        });
         metrics::counter!("passbook_dead_letters_total", "consumer" => consumer.name).increment(1);
         let mut headers = HeaderMap::new();
         let one_line: String =
@@ -50,7 +54,8 @@ impl DeadLetter<'_> {
         Outgoing {
             subject: format!("{DEAD_LETTER_PREFIX}.{}.{}", consumer.stream, consumer.name),
             message_id: place,
-            trace: Trace::of_message(self.headers),
+            trace: self.trace,
+            again_for: None,
             headers,
             payload,
         }

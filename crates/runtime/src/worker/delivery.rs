@@ -1,5 +1,7 @@
 //! One message as a handler sees it.
 
+use std::time::SystemTime;
+
 use async_nats::{header::NATS_MESSAGE_ID, jetstream};
 use tokio_util::bytes::Bytes;
 
@@ -13,20 +15,26 @@ pub struct Delivery {
     /// Its `Nats-Msg-Id`; if its writer gave none, one made from its place in
     /// the stream, which no other message there has.
     pub message_id: String,
-    /// The trace that it belongs to.
+    /// Where it is processed.
     pub trace: Trace,
     /// Its body.
     pub payload: Bytes,
+    /// The number of this delivery, from 1 on.
+    pub(super) number: i64,
+    /// When it came.
+    pub(super) begun: SystemTime,
 }
 
 impl Delivery {
-    pub(super) fn of(message: &jetstream::Message) -> Self {
+    pub(super) fn of(message: &jetstream::Message, begun: SystemTime) -> Self {
         let given = message.headers.as_ref().and_then(|headers| headers.get(NATS_MESSAGE_ID));
         Self {
             subject: message.subject.to_string(),
             message_id: given.map_or_else(|| place(message), |id| id.as_str().to_owned()),
             trace: Trace::of_message(message.headers.as_ref()),
             payload: message.payload.clone(),
+            number: message.info().map_or(1, |info| info.delivered),
+            begun,
         }
     }
 }

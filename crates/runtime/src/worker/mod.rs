@@ -15,6 +15,7 @@ mod sweep;
 mod used_up;
 
 use std::{
+    fmt,
     future::Future,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -82,6 +83,13 @@ pub enum Failure {
     Transient(anyhow::Error),
     /// Something is wrong with a message, or with us.
     Other(anyhow::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Transient(error) | Self::Other(error)) = self;
+        write!(f, "{error:#}")
+    }
 }
 
 impl From<sqlx::Error> for Failure {

@@ -1,7 +1,10 @@
 //! What is done with each delivery of a batch, once and for all: publish and
 //! ack, dead letter and term, or hand back.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use async_nats::jetstream::{AckKind, Message};
 use futures::future::join_all;
@@ -13,6 +16,7 @@ use super::{
 use crate::{
     crash, nats,
     publish::{Outgoing, publish_all},
+    trace::Processed,
 };
 
 /// A message that is handed back comes again after this, not at once: a short
@@ -22,6 +26,26 @@ const HAND_BACK: Duration = Duration::from_secs(1);
 /// A store that has not answered by then is taken to be away: its connection
 /// may be to a machine that is no more.
 const LONGEST_DECISION: Duration = Duration::from_secs(30);
+
+/// Messages, and as a handler sees them.
+#[derive(Clone, Copy)]
+struct Batch<'a> {
+    messages: &'a [Message],
+    deliveries: &'a [Delivery],
+}
+
+impl<'a> Batch<'a> {
+    /// Each by itself.
+    fn one_by_one(self) -> impl Iterator<Item = Self> {
+        let deliveries = self.deliveries.chunks(1);
+        let both = self.messages.chunks(1).zip(deliveries);
+        both.map(|(messages, deliveries)| Self { messages, deliveries })
+    }
+
+    fn iter(self) -> impl Iterator<Item = (&'a Message, &'a Delivery)> {
+        self.messages.iter().zip(self.deliveries)
+    }
+}
 
 enum Decided {
     Verdicts(Vec<Verdict>),
@@ -46,56 +70,56 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    async fn work_through(&self, batch: &[Message], stop: &CancellationToken) {
-        crash::point("worker.fetched", &(self.consumer.name, batch));
-        let again = batch.iter().filter(|message| delivered(message) > 1).count();
+    async fn work_through(&self, messages: &[Message], stop: &CancellationToken) {
+        crash::point("worker.fetched", &(self.consumer.name, messages));
+        let now = SystemTime::now();
+        let deliveries: Vec<_> = messages.iter().map(|it| Delivery::of(it, now)).collect();
+        let again = deliveries.iter().filter(|it| it.number > 1).count();
         metrics::counter!("passbook_redeliveries_total", "consumer" => self.consumer.name)
             .increment(u64::try_from(again).unwrap_or(u64::MAX));
+        let batch = Batch { messages, deliveries: &deliveries };
         match self.decide(batch, stop).await {
             Decided::Verdicts(verdicts) => self.carry_out(batch, verdicts, stop).await,
-            Decided::Stopped => self.hand_back(batch).await,
-            Decided::Failed(error) if batch.len() == 1 => self.fail(batch, &error, stop).await,
+            Decided::Stopped => self.hand_back(batch, "the process stops").await,
+            Decided::Failed(error) if messages.len() == 1 => self.fail(batch, &error, stop).await,
             Decided::Failed(error) => {
                 // One bad message must not hold up the others: each for itself.
                 tracing::warn!(
                     consumer = self.consumer.name,
-                    messages = batch.len(),
+                    messages = messages.len(),
                     error = format!("{error:#}"),
                     "a batch failed; taking its messages one by one"
                 );
-                for message in batch {
-                    let message = std::slice::from_ref(message);
-                    match self.decide(message, stop).await {
-                        Decided::Verdicts(verdicts) => {
-                            self.carry_out(message, verdicts, stop).await
-                        }
-                        Decided::Stopped => self.hand_back(message).await,
-                        Decided::Failed(error) => self.fail(message, &error, stop).await,
+                for one in batch.one_by_one() {
+                    match self.decide(one, stop).await {
+                        Decided::Verdicts(verdicts) => self.carry_out(one, verdicts, stop).await,
+                        Decided::Stopped => self.hand_back(one, "the process stops").await,
+                        Decided::Failed(error) => self.fail(one, &error, stop).await,
                     }
-                    crash::point("worker.one-by-one", &(self.consumer.name, message));
+                    crash::point("worker.one-by-one", &(self.consumer.name, one.messages));
                 }
             }
         }
     }
 
     /// Asks the handler, again and again while a store is away.
-    async fn decide(&self, batch: &[Message], stop: &CancellationToken) -> Decided {
-        let deliveries: Vec<_> = batch.iter().map(Delivery::of).collect();
+    async fn decide(&self, batch: Batch<'_>, stop: &CancellationToken) -> Decided {
+        let messages = batch.messages.len();
         let mut pause = Pause::default();
         loop {
             let processed =
-                tokio::time::timeout(LONGEST_DECISION, self.handler.process(&deliveries));
+                tokio::time::timeout(LONGEST_DECISION, self.handler.process(batch.deliveries));
             let processed = processed.await.unwrap_or_else(|_| {
                 let error = anyhow::anyhow!("no outcome after {LONGEST_DECISION:?}");
                 Err(Failure::Transient(error))
             });
             match processed {
-                Ok(verdicts) if verdicts.len() == batch.len() => {
+                Ok(verdicts) if verdicts.len() == messages => {
                     return Decided::Verdicts(verdicts);
                 }
                 Ok(verdicts) => {
                     let error =
-                        anyhow::anyhow!("{} verdicts for {} messages", verdicts.len(), batch.len());
+                        anyhow::anyhow!("{} verdicts for {messages} messages", verdicts.len());
                     return Decided::Failed(error);
                 }
                 Err(Failure::Other(error)) => return Decided::Failed(error),
@@ -103,7 +127,7 @@ impl<H: Handler> Worker<H> {
                     let wait = pause.next();
                     tracing::warn!(
                         consumer = self.consumer.name,
-                        messages = batch.len(),
+                        messages,
                         ?wait,
                         error = format!("{error:#}"),
                         "can't process now; keeping the batch"
@@ -117,26 +141,29 @@ impl<H: Handler> Worker<H> {
     }
 
     /// Publishes what the verdicts ask for, and then, PubAck in hand, acks.
-    async fn carry_out(&self, batch: &[Message], verdicts: Vec<Verdict>, stop: &CancellationToken) {
-        let in_hand = (self.consumer.name, batch);
+    async fn carry_out(&self, batch: Batch<'_>, verdicts: Vec<Verdict>, stop: &CancellationToken) {
+        let in_hand = (self.consumer.name, batch.messages);
         crash::point("worker.decided", &in_hand);
         let mut done = Vec::new();
         let mut dead = Vec::new();
         let mut outgoing = Vec::new();
-        for (message, verdict) in batch.iter().zip(verdicts) {
+        let mut ended = Vec::new();
+        for ((message, delivery), verdict) in batch.iter().zip(verdicts) {
             match verdict {
                 Verdict::Done(publish) => {
                     done.push(message);
                     outgoing.extend(publish);
+                    ended.extend(delivery.trace.is_recorded().then_some((delivery, None)));
                 }
                 Verdict::DeadLetter(reason) => {
-                    outgoing.push(self.dead_letter(message, &reason));
+                    outgoing.push(self.dead_letter(message, delivery, &reason));
                     dead.push(message);
+                    ended.push((delivery, Some(reason)));
                 }
             }
         }
         if !self.publish(outgoing, stop).await {
-            return self.hand_back(batch).await;
+            return self.hand_back(batch, "the process stops").await;
         }
         if let (half @ [_, ..], _) = done.split_at(done.len() / 2)
             && let Some(armed) = crash::armed("worker.half-acked", &in_hand)
@@ -150,6 +177,23 @@ impl<H: Handler> Worker<H> {
         join_all(dead.iter().map(|message| message.double_ack_with(AckKind::Term))).await;
         self.count("done", done.len());
         self.count("dead_letter", dead.len());
+        for (delivery, error) in ended {
+            self.record(delivery, error);
+        }
+    }
+
+    /// Records the span of a delivery that was settled.
+    fn record(&self, delivery: &Delivery, error: Option<String>) {
+        if delivery.trace.is_recorded() {
+            delivery.trace.processed(Processed {
+                begun: delivery.begun,
+                consumer: self.consumer.name,
+                subject: &delivery.subject,
+                message_id: &delivery.message_id,
+                delivered: delivery.number,
+                error,
+            });
+        }
     }
 
     /// Publishes until every message has its PubAck; `false` if `stop` came
@@ -177,25 +221,31 @@ impl<H: Handler> Worker<H> {
 
     /// Deals with one message that the handler failed on: again later, or, at
     /// its last delivery, a dead letter.
-    async fn fail(&self, message: &[Message], error: &anyhow::Error, stop: &CancellationToken) {
-        let delivered = message.first().map_or(1, delivered);
-        tracing::error!(
-            consumer = self.consumer.name,
-            delivered,
-            error = format!("{error:#}"),
-            "a message can't be processed"
-        );
+    async fn fail(&self, batch: Batch<'_>, error: &anyhow::Error, stop: &CancellationToken) {
+        let Some(delivery) = batch.deliveries.first() else { return };
+        let delivered = delivery.number;
+        delivery.trace.log_span().in_scope(|| {
+            tracing::error!(
+                consumer = self.consumer.name,
+                delivered,
+                error = format!("{error:#}"),
+                "a message can't be processed"
+            );
+        });
         if self.consumer.max_deliver > 0 && delivered >= self.consumer.max_deliver {
             let reason = format!("failed {delivered} times: {error:#}");
-            self.carry_out(message, vec![Verdict::DeadLetter(reason)], stop).await;
+            self.carry_out(batch, vec![Verdict::DeadLetter(reason)], stop).await;
         } else {
-            self.hand_back(message).await;
+            self.hand_back(batch, &format!("{error:#}")).await;
         }
     }
 
-    async fn hand_back(&self, batch: &[Message]) {
-        self.tell_all(batch.iter(), AckKind::Nak(Some(HAND_BACK))).await;
-        self.count("handed_back", batch.len());
+    async fn hand_back(&self, batch: Batch<'_>, why: &str) {
+        self.tell_all(batch.messages.iter(), AckKind::Nak(Some(HAND_BACK))).await;
+        self.count("handed_back", batch.messages.len());
+        for delivery in batch.deliveries {
+            self.record(delivery, Some(format!("handed back: {why}")));
+        }
     }
 
     /// Without an answer: one that is lost costs a redelivery.
@@ -207,11 +257,12 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    fn dead_letter(&self, message: &Message, reason: &str) -> Outgoing {
+    fn dead_letter(&self, message: &Message, delivery: &Delivery, reason: &str) -> Outgoing {
         let dead = DeadLetter {
             consumer: self.consumer,
             place: place(message),
             subject: &message.subject,
+            trace: delivery.trace,
             headers: message.headers.as_ref(),
             payload: &message.payload,
         };
@@ -223,9 +274,4 @@ impl<H: Handler> Worker<H> {
             "consumer" => self.consumer.name, "verdict" => verdict)
         .increment(u64::try_from(messages).unwrap_or(u64::MAX));
     }
-}
-
-/// The number of this delivery, from 1 on.
-fn delivered(message: &Message) -> i64 {
-    message.info().map_or(1, |info| info.delivered)
 }

@@ -3,9 +3,12 @@
 //! so in an advisory. A stream captures the advisories; this handler makes each
 //! such message a dead letter and takes it out of its work queue.
 
+use std::time::SystemTime;
+
 use anyhow::{Context, anyhow};
 use async_nats::{
     Client,
+    header::NATS_MESSAGE_ID,
     jetstream::{self, message::StreamMessage, stream::LastRawMessageErrorKind},
 };
 use contract::{ConsumerSpec, Retention, StreamSpec};
@@ -13,7 +16,11 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use super::{Delivery, Failure, Handler, Verdict, dead_letter::DeadLetter};
-use crate::{crash, publish::publish_all};
+use crate::{
+    crash,
+    publish::publish_all,
+    trace::{Processed, Trace},
+};
 
 /// Works off the advisories of a service's consumers.
 #[derive(Debug)]
@@ -83,16 +90,26 @@ pub(super) async fn bury(
     message: &StreamMessage,
     reason: &str,
 ) -> anyhow::Result<()> {
+    let (begun, trace) = (SystemTime::now(), Trace::of_message(Some(&message.headers)));
     let spec = StreamSpec::named(consumer.stream).context("a stream of the contract")?;
     let dead = DeadLetter {
         consumer,
         place: place(spec, message),
         subject: &message.subject,
+        trace,
         headers: Some(&message.headers),
         payload: &message.payload,
     };
     let letter = dead.because(reason, client.server_info().max_payload);
     publish_all(jetstream, &[letter]).await.map_err(|missing| anyhow!(missing.reason))?;
+    trace.processed(Processed {
+        begun,
+        consumer: consumer.name,
+        subject: &message.subject,
+        message_id: message.headers.get(NATS_MESSAGE_ID).map_or("", |id| id.as_str()),
+        delivered: consumer.max_deliver,
+        error: Some(reason.to_owned()),
+    });
     if spec.retention == Retention::WorkQueue {
         let stream = jetstream.get_stream_no_info(spec.name).await?;
         if let Err(error) = stream.delete_message(message.sequence).await {
