@@ -96,14 +96,17 @@ async fn a_restored_ledger_gets_back_what_its_records_know() {
     let (code, told) = repair(&stack, &["--yes"]).await;
     assert_eq!((code, &told["booked"], &told["done"]), (0, &6.into(), &true.into()), "{told:#}");
     checks::assert_verified(&stack).await;
+    let number = |record: &Answer| record.body["transactionId"].as_i64().unwrap();
+    let highest = lost.iter().map(number).max().unwrap();
+    let given = "SELECT last_value FROM transactions_id_seq";
+    let given: i64 = sqlx::query_scalar(given).fetch_one(&stack.ledger().await).await.unwrap();
+    assert_eq!(given, highest);
     assert_eq!(repair(&stack, &["--yes"]).await.1["booked"], 0);
 
     stack.fault(LEDGERS, Fault::Release).await;
     let waited = client.settled(waits.text("recordId")).await;
     assert_eq!(waited.text("balanceAfter"), "95", "{waited:?}");
     // New numbers, and a ledger that goes on where it was.
-    let number = |record: &Answer| record.body["transactionId"].as_i64().unwrap();
-    let highest = lost.iter().map(number).max().unwrap();
     assert!(number(&waited) > highest, "{waited:?}");
     assert_eq!(client.deposit(&poor, "3").await.text("status"), "SUCCESS");
     assert_eq!(client.withdraw(&other, "0.01").await.text("status"), "FAILED");
