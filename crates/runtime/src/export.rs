@@ -89,6 +89,11 @@ pub(crate) fn endpoint(config: &TracesConfig) -> anyhow::Result<Option<Uri>> {
     }
     let address: Uri = format!("{text}/v1/traces").parse().context(WHAT)?;
     ensure!(matches!(address.scheme_str(), Some("http" | "https")), WHAT);
+    // It is logged, and shown by --help; the client would not send them anyway.
+    ensure!(
+        address.authority().is_none_or(|it| !it.as_str().contains('@')),
+        "OTEL_EXPORTER_OTLP_ENDPOINT has a user in it: put credentials into OTEL_EXPORTER_OTLP_HEADERS"
+    );
     Ok(Some(address))
 }
 
@@ -229,7 +234,13 @@ mod tests {
             assert_eq!(complete.to_string(), "http://collector:4318/v1/traces");
         }
         assert_eq!(endpoint("").unwrap(), None);
-        for bad in ["collector:4318", "collector", "grpc://collector:4317", "http://"] {
+        for bad in [
+            "collector:4318",
+            "collector",
+            "grpc://collector:4317",
+            "http://",
+            "http://a:b@collector",
+        ] {
             assert!(endpoint(bad).is_err(), "{bad}");
         }
     }
