@@ -10,8 +10,8 @@ STACK := .passbook
 .DEFAULT_GOAL := help
 # One after the other, whatever -j says: cargo uses all processors by itself.
 .NOTPARALLEL:
-.PHONY: help run demo test check chaos reliability bench bench-quick verify prepare clean reset build release crash-points \
-        check-format check-metadata check-lints check-manifests check-dependencies check-docs
+.PHONY: help run demo test check chaos reliability bench bench-quick images test-images verify prepare clean reset build release crash-points \
+        check-format check-migrations check-metadata check-lints check-manifests check-observability check-dependencies check-docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ demo: build ## start the whole system, move some money, check every figure, stop
 test: crash-points ## run every test, against real servers
 	cargo test --workspace --no-fail-fast
 
-check: check-format check-metadata check-lints check-dependencies check-docs ## check formatting, statements, lints, dependencies and docs
+check: check-format check-migrations check-metadata check-lints check-manifests check-observability check-dependencies check-docs ## check formatting, statements, lints, manifests, alerts, dependencies and docs
 
 chaos: build ## break everything in an order drawn from a seed: make chaos ARGS="--seed 7 --seconds 120"
 	@exec $(CHAOS) $(ARGS)
@@ -41,6 +41,12 @@ bench-quick: release ## the most of it in two minutes, for a first look
 
 verify: ## check the books of the running system (`make run`)
 	@$(PASSBOOK) verify --dir $(STACK)
+
+images: ## build the container images, with docker, podman or buildah: make images ARGS="…"
+	deploy/images.sh $(ARGS)
+
+test-images: ## run the system from its images, as the manifests say: needs podman, runc, mmdebstrap
+	deploy/test-images.sh
 
 prepare: ## describe the SQL statements anew, after one or a migration was changed
 	deploy/sqlx-metadata.sh prepare
@@ -73,6 +79,14 @@ check-format:
 
 check-metadata: build
 	deploy/sqlx-metadata.sh check
+
+check-migrations:
+	deploy/check-migrations.sh
+
+# In CI it has to be there; elsewhere the rest of the checks is worth having without it.
+check-observability:
+	@if command -v promtool >/dev/null || [ -n "$$CI" ]; then deploy/observability/check.sh; \
+	else echo "alerts and dashboards were not checked: promtool (Debian's package prometheus) is not here"; fi
 
 check-manifests: build
 	deploy/check-manifests.sh
