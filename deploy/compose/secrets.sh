@@ -1,0 +1,29 @@
+#!/bin/sh
+# Draws the passwords for deploy/compose.yaml, a key that signs tokens, and a
+# teller's token, into deploy/compose/.env, which git ignores. Once: the databases
+# keep the passwords that they began with. The image draws them; make images builds it.
+set -eu
+umask 077
+cd "$(dirname "$0")"
+
+if [ -e .env ]; then
+    echo "deploy/compose/.env is there already. New passwords need new volumes:" >&2
+    echo "docker compose down --volumes, and remove the file." >&2
+    exit 1
+fi
+version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' ../../Cargo.toml)
+trap 'rm -f .env.json .env.partial' EXIT
+
+# From Secrets of Kubernetes, one field a line, to NAME="value". The key's line
+# breaks stay as \n: in quotes, compose reads them as such.
+"${PASSBOOK_IMAGE_TOOL:-docker}" run --rm --network none "passbook/passbook:$version" secrets print --dev >.env.json
+awk -F '": "' '
+    { sub(/",?$/, ""); key = $1; gsub(/[ "]/, "", key) }
+    key == "name" { name = toupper($2); gsub(/-/, "_", name) }
+    key == "password" { print name "_PASSWORD=\"" $2 "\"" }
+    key == "public-key" { print "TOKEN_PUBLIC_KEY=\"" $2 "\"" }
+    key == "teller" { print "TELLER_TOKEN=\"" $2 "\"" }
+' .env.json >.env.partial
+echo "GRAFANA_PASSWORD=\"$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')\"" >>.env.partial
+mv .env.partial .env
+echo "wrote deploy/compose/.env"
