@@ -12,6 +12,7 @@ pub mod checks;
 pub mod client;
 pub mod memory;
 pub mod metrics;
+pub mod prometheus;
 pub mod scale;
 pub mod stack;
 mod wait;

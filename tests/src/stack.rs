@@ -89,7 +89,13 @@ pub fn start(arguments: &[&str], user: Option<Uid>, stdin: Stdio, log: &Path) ->
 }
 
 /// As [`start`], by a command before the arguments.
-fn start_by(by: &[&str], arguments: &[&str], user: Option<Uid>, stdin: Stdio, log: &Path) -> Child {
+pub(crate) fn start_by(
+    by: &[&str],
+    arguments: &[&str],
+    user: Option<Uid>,
+    stdin: Stdio,
+    log: &Path,
+) -> Child {
     let mut command = Command::new(passbook());
     command.args(["bound-exec", "--signal", "SIGTERM", "--parent"]);
     command.arg(std::process::id().to_string());
