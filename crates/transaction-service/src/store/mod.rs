@@ -60,6 +60,7 @@ impl Ledger {
         let mut left: Vec<_> =
             commands.iter().zip(&mut results).filter(|it| it.1.is_none()).collect();
         if left.is_empty() {
+            crash::point("ledger.committed", &commands);
             return Ok(results);
         }
         if !applied.is_empty() {
@@ -82,9 +83,6 @@ impl Ledger {
         let Ok(applied) = usual::apply(&self.pool, commands, &forecast, new).await? else {
             return Ok(HashMap::new());
         };
-        if !applied.is_empty() {
-            crash::point("ledger.committed", &commands);
-        }
         for account in applied.values().map(|stored| stored.entry.account_id).filter(new) {
             self.seen.insert(account, ());
         }
