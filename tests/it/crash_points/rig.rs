@@ -175,11 +175,12 @@ impl Rig {
         join_all((0..many).map(|_| self.accepted("deposits", account, 10))).await
     }
 
-    /// Ids as of ten seconds ago: a redrive takes such records at once.
+    /// Ids as of a minute ago: a redrive takes such records at once, and before
+    /// those that other scenarios have left PENDING meanwhile.
     pub(super) fn unsent_ids(&self, many: usize) -> Vec<String> {
-        let ten_seconds = 10_000_u128 << 80;
+        let a_minute = 60_000_u128 << 80;
         let now = || Uuid::parse_str(&new_key()).unwrap().as_u128();
-        (0..many).map(|_| Uuid::from_u128(now() - ten_seconds).to_string()).collect()
+        (0..many).map(|_| Uuid::from_u128(now() - a_minute).to_string()).collect()
     }
 
     /// Stores PENDING deposits whose commands were never sent.
