@@ -136,7 +136,7 @@ async fn what_a_ledger_that_went_on_contradicts_is_listed_and_left() {
     restore(&stack, &ledger, &backup).await;
     // The mistake: it is started before it is repaired, and takes the first lost number again.
     stack.fault(LEDGERS, Fault::Release).await;
-    let mistake = client.deposit(&one, "1").await;
+    let mistake = client.deposit(&client.open_account("KRW").await, "1").await;
     assert_eq!(mistake.body["transactionId"], lost[0].body["transactionId"]);
     stack.fault(LEDGERS, Fault::Hold).await;
 
