@@ -32,8 +32,9 @@ fn now() -> OffsetDateTime {
     now.replace_microsecond(now.microsecond()).unwrap_or(now)
 }
 
-/// Stores records, each with where its request is in its trace; all of them or, if a key is taken, none. Committed when this
-/// returns. It takes the database two thirds of the work of [`accept`].
+/// Stores records, each with where its request is in its trace; all of them
+/// or, if a key is taken, none. Committed when this returns. It takes the
+/// database two thirds of the work of [`accept`].
 ///
 /// # Errors
 /// As [`accept`].
