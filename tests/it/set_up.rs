@@ -84,8 +84,11 @@ async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need()
     assert!(text(&unmigrated).contains("not migrated yet"), "{}", text(&unmigrated));
     fine(&["migrate"], &owners).await;
     assert!(fine(&["migrate"], &owners).await.contains("nothing to apply"));
-    // As a newer release leaves it that is rolled back.
     let mut owner = PgConnection::connect(&account).await.unwrap();
+    // What a migration adds is the service's at once: nobody has to come and grant it.
+    let added = "CREATE TABLE added (id bigint GENERATED ALWAYS AS IDENTITY, text text)";
+    sqlx::raw_sql(added).execute(&mut owner).await.unwrap();
+    // As a newer release leaves it that is rolled back.
     let newer =
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
                  VALUES (20990101000001, 'expand something', true, '\\x00', 0)";
@@ -104,7 +107,16 @@ async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need()
     fine(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", as_service)]).await;
     fine(&["wait"], &[("PASSBOOK_TRANSACTION_DATABASE_URL", ledger.as_str())]).await;
     fine(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", as_auditor)]).await;
+    let mut services = PgConnection::connect(as_service).await.unwrap();
+    let write = "INSERT INTO added (text) VALUES ('one'); UPDATE added SET text = 'two'";
+    sqlx::raw_sql(write).execute(&mut services).await.unwrap();
+    let mut reader = PgConnection::connect(as_auditor).await.unwrap();
+    let read: String =
+        sqlx::query_scalar("SELECT text FROM added").fetch_one(&mut reader).await.unwrap();
+    assert_eq!(read, "two");
     for (url, statement) in [
+        (as_service, "DELETE FROM added"),
+        (as_auditor, "UPDATE added SET text = 'three'"),
         (as_service, "DELETE FROM transaction_records"),
         (as_service, "TRUNCATE accounts"),
         (as_service, "ALTER TABLE accounts ADD COLUMN more text"),

@@ -103,6 +103,22 @@ pub(crate) struct System {
     nats_url: Option<String>,
 }
 
+/// Databases that may be given one without the other.
+#[derive(Debug, Args)]
+pub(crate) struct Databases {
+    /// URL of the account-service's database.
+    #[arg(long, value_name = "URL", env = "PASSBOOK_ACCOUNT_DATABASE_URL", hide_env_values = true)]
+    pub(crate) account_database_url: Option<String>,
+    /// URL of the transaction-service's database.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "PASSBOOK_TRANSACTION_DATABASE_URL",
+        hide_env_values = true
+    )]
+    pub(crate) transaction_database_url: Option<String>,
+}
+
 /// Where a system is.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {

@@ -12,6 +12,7 @@ use sqlx::{
 };
 
 use crate::{
+    cli::Databases,
     database,
     output::{self, Format, Output},
     patience::Patience,
@@ -33,28 +34,16 @@ fn beside_newer(mut migrations: Migrator) -> Migrator {
     migrations
 }
 
-/// Held while grants are given: two at the same time would change the same rows.
-const GRANTING: i64 = 0x6772_616e_7473;
-
 /// Bring databases to the state that this release expects.
 ///
-/// Each database whose URL is given is migrated, in one run that a second one
-/// at the same time waits for; then the roles of the service and of the auditor,
-/// if they are there, are granted what they need. Prints what was applied.
+/// Each database whose URL is given, as its owner, is migrated, in one run that a
+/// second one at the same time waits for. The roles of the service and of the auditor, if
+/// they are there, are granted what they need. Prints what was applied.
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
-    /// URL of the account-service's database, as its owner.
-    #[arg(long, value_name = "URL", env = "PASSBOOK_ACCOUNT_DATABASE_URL", hide_env_values = true)]
-    account_database_url: Option<String>,
-    /// URL of the transaction-service's database, as its owner.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "PASSBOOK_TRANSACTION_DATABASE_URL",
-        hide_env_values = true
-    )]
-    transaction_database_url: Option<String>,
-    /// URL of the report-service's database, as its owner.
+    #[command(flatten)]
+    databases: Databases,
+    /// URL of the report-service's database.
     #[arg(long, value_name = "URL", env = "PASSBOOK_REPORT_DATABASE_URL", hide_env_values = true)]
     report_database_url: Option<String>,
     #[command(flatten)]
@@ -73,9 +62,10 @@ struct Applied {
 
 impl Migrate {
     pub(crate) async fn run(self) -> Result<ExitCode> {
+        let Databases { account_database_url, transaction_database_url } = self.databases;
         let databases = [
-            ("account", self.account_database_url, &*ACCOUNT),
-            ("transaction", self.transaction_database_url, &*TRANSACTION),
+            ("account", account_database_url, &*ACCOUNT),
+            ("transaction", transaction_database_url, &*TRANSACTION),
             ("report", self.report_database_url, &*REPORT),
         ];
         ensure!(
@@ -110,10 +100,13 @@ async fn migrate(
     mut connection: PgConnection,
     migrations: &Migrator,
 ) -> Result<Vec<Applied>> {
+    // The lock that a run of migrations takes, once more around all of it: who grants while
+    // another one changes tables would change the same rows.
+    connection.lock().await?;
     let before = applied_versions(&mut connection, migrations).await?;
+    grant(&mut connection, database).await.context("granting the service what it needs")?;
     migrations.run(&mut connection).await?;
     let after = applied_versions(&mut connection, migrations).await?;
-    grant(&mut connection, database).await.context("granting the service what it needs")?;
     connection.close().await?;
     let newer = after.iter().filter(|&&version| !migrations.version_exists(version)).count();
     if newer > 0 {
@@ -135,6 +128,9 @@ async fn migrate(
 
 /// A service may read and write rows, and neither delete them nor change
 /// tables; an auditor may read.
+///
+/// Of the tables that are there, and of those that migrations make from now on:
+/// a new one is never there without its grants, whatever happens to this process.
 async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
     let roles = "SELECT rolname FROM pg_roles WHERE rolname IN ($1, 'auditor')";
     let roles = sqlx::query_scalar(roles).bind(format!("{database}_service"));
@@ -146,11 +142,12 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
         };
         let grants = format!(
             "BEGIN;
-             SELECT pg_advisory_xact_lock({GRANTING});
              GRANT USAGE ON SCHEMA public TO {role};
              GRANT {rows} ON ALL TABLES IN SCHEMA public TO {role};
              GRANT {numbers} ON ALL SEQUENCES IN SCHEMA public TO {role};
              REVOKE INSERT, UPDATE ON _sqlx_migrations FROM {role};
+             ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {rows} ON TABLES TO {role};
+             ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {numbers} ON SEQUENCES TO {role};
              COMMIT"
         );
         sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut *connection).await?;

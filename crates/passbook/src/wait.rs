@@ -8,7 +8,7 @@ use clap::Args;
 use contract::{DEAD_LETTER, TRANSACTION, TRANSACTION_RESULT, USED_UP};
 use sqlx::{Connection, migrate::Migrator};
 
-use crate::{broker::Broker, database, migrate, output, patience::Patience};
+use crate::{broker::Broker, cli::Databases, database, migrate, output, patience::Patience};
 
 /// The streams that the services stand on.
 const STREAMS: [&str; 4] = [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, USED_UP];
@@ -19,17 +19,8 @@ const STREAMS: [&str; 4] = [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, USED_U
 /// enough.
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
-    /// URL of the account-service's database.
-    #[arg(long, value_name = "URL", env = "PASSBOOK_ACCOUNT_DATABASE_URL", hide_env_values = true)]
-    account_database_url: Option<String>,
-    /// URL of the transaction-service's database.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "PASSBOOK_TRANSACTION_DATABASE_URL",
-        hide_env_values = true
-    )]
-    transaction_database_url: Option<String>,
+    #[command(flatten)]
+    databases: Databases,
     /// Address of NATS, with a user.
     #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_URL", hide_env_values = true)]
     nats_url: Option<String>,
@@ -43,9 +34,10 @@ impl Wait {
     /// # Errors
     /// What is missing still when the time is over.
     pub(crate) async fn run(self) -> Result<ExitCode> {
+        let Databases { account_database_url, transaction_database_url } = self.databases;
         let databases = [
-            ("the account database", &self.account_database_url, &*migrate::ACCOUNT),
-            ("the transaction database", &self.transaction_database_url, &*migrate::TRANSACTION),
+            ("the account database", account_database_url, &*migrate::ACCOUNT),
+            ("the transaction database", transaction_database_url, &*migrate::TRANSACTION),
         ];
         ensure!(
             self.nats_url.is_some() || databases.iter().any(|(_, url, _)| url.is_some()),
@@ -53,7 +45,7 @@ impl Wait {
         );
         for (name, url, migrations) in databases {
             let Some(url) = url else { continue };
-            self.patience.until(name, || migrated(url, migrations)).await.context(name)?;
+            self.patience.until(name, || migrated(&url, migrations)).await.context(name)?;
             output::line(&format!("{name} is migrated"))?;
         }
         if let Some(url) = &self.nats_url {
