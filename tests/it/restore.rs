@@ -5,12 +5,13 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use devstack::Fault;
 use serde_json::Value;
 use tests::{
-    Answer, Client, Stack, checks,
+    Answer, Client, Stack, broker, checks,
     client::new_key,
     stack::{folder, run},
 };
@@ -28,7 +29,9 @@ async fn postgres_tool(stack: &Stack, program: &str, arguments: &[&str]) {
 }
 
 async fn back_up(stack: &Stack, url: &str) -> PathBuf {
-    let file = stack.dir.join("backup");
+    let (_, database) = url.rsplit_once('/').unwrap();
+    let (database, _) = database.split_once('?').unwrap();
+    let file = stack.dir.join(format!("{database}.backup"));
     let to = file.to_str().unwrap();
     postgres_tool(stack, "pg_dump", &["--format=custom", "--file", to, url]).await;
     file
@@ -61,6 +64,17 @@ async fn misses(stack: &Stack, records: &[&Answer]) {
 
 async fn shows(client: &Client, account: &str, balance: &str) {
     assert_eq!(client.account(account).await.text("balance"), balance);
+}
+
+/// Starts the account-service on a restored database, which knows this record.
+async fn release_accounts(stack: &Stack, known: &Answer) -> Client {
+    stack.fault(ACCOUNTS, Fault::Release).await;
+    tests::eventually("an account-service is there", Duration::from_secs(30), || async {
+        let client = Client::teller(stack);
+        let found = client.record(known.text("recordId")).await;
+        (found.status == 200).then_some(client)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -181,18 +195,8 @@ async fn restored_accounts_learn_from_the_ledger_what_they_asked_for() {
 
     stack.fault(ACCOUNTS, Fault::Hold).await;
     restore(&stack, &accounts, &backup).await;
-    stack.fault(ACCOUNTS, Fault::Release).await;
     // The same outcome, and nothing moves.
-    let client = tests::eventually(
-        "an account-service is there",
-        std::time::Duration::from_secs(30),
-        || async {
-            let client = Client::teller(&stack);
-            let found = client.record(pending.text("recordId")).await;
-            (found.status == 200).then_some(client)
-        },
-    )
-    .await;
+    let client = release_accounts(&stack, &pending).await;
     let after = client.settled(pending.text("recordId")).await;
     for field in ["status", "transactionId", "balanceAfter"] {
         assert_eq!(after.body[field], before.body[field], "{after:?}");
@@ -206,4 +210,46 @@ async fn restored_accounts_learn_from_the_ledger_what_they_asked_for() {
     // The next movement brings the shown balance up to the ledger's.
     assert_eq!(client.deposit(&account, "4").await.text("balanceAfter"), "127");
     shows(&client, &account, "127").await;
+}
+
+#[tokio::test]
+async fn both_restored_the_accounts_to_a_later_moment_agree_again() {
+    let stack = Stack::start_in(&folder("both-restored"), &["--port", "0", "--faults"]).await;
+    let client = Client::teller(&stack);
+    let databases = stack.file().databases;
+    let account = client.open_account("KRW").await;
+    client.deposit(&account, "100").await;
+    let ledger_backup = back_up(&stack, &databases.transaction).await;
+    let between = client.withdraw(&account, "30").await;
+    stack.fault(LEDGERS, Fault::Hold).await;
+    let pending = client.movement("deposits", &account, "20", &new_key(), None).await;
+    let accounts_backup = back_up(&stack, &databases.account).await;
+    stack.fault(LEDGERS, Fault::Release).await;
+    client.settled(pending.text("recordId")).await;
+
+    // After both moments: forgotten, and not acted upon again.
+    let settled = client.deposit(&account, "5").await;
+    stack.fault(LEDGERS, Fault::Hold).await;
+    let waits = client.movement("deposits", &account, "7", &new_key(), None).await;
+    stack.fault(ACCOUNTS, Fault::Hold).await;
+    restore(&stack, &databases.transaction, &ledger_backup).await;
+    restore(&stack, &databases.account, &accounts_backup).await;
+    let jetstream = broker::connect(&stack).await;
+    for stream in ["TRANSACTION", "TRANSACTION_RESULT"] {
+        jetstream.get_stream(stream).await.unwrap().purge().await.unwrap();
+    }
+    misses(&stack, &[&between]).await;
+    let (code, told) = repair(&stack, &["--yes"]).await;
+    assert_eq!((code, &told["booked"]), (0, &1.into()), "{told:#}");
+    checks::assert_verified(&stack).await;
+
+    stack.fault(LEDGERS, Fault::Release).await;
+    let client = release_accounts(&stack, &pending).await;
+    let outcome = client.settled(pending.text("recordId")).await;
+    assert_eq!(outcome.text("balanceAfter"), "90", "{outcome:?}");
+    for forgotten in [&settled, &waits] {
+        assert_eq!(client.record(forgotten.text("recordId")).await.status, 404);
+    }
+    assert_eq!(client.deposit(&account, "4").await.text("balanceAfter"), "94");
+    checks::assert_verified(&stack).await;
 }
