@@ -38,14 +38,20 @@ context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 sed -n 's/^!//p' .dockerignore | xargs cp --parents -rpt "$context" Dockerfile .dockerignore
 
+# The names in full, as a kubelet and docker read passbook/…. podman and buildah
+# would put localhost/ before the short ones, where no kubelet looks.
+home=docker.io/passbook
+
 echo "building version $version, revision $revision, with $tool" >&2
 for program in account-service transaction-service passbook; do
-    "$tool" build "${layers[@]}" --target "$program" --tag "passbook/$program:$version" \
+    "$tool" build "${layers[@]}" --target "$program" --tag "$home/$program:$version" \
         --build-arg VERSION="$version" --build-arg REVISION="$revision" "$@" "$context"
 done
 
+# docker leaves its own registry out where it lists names.
+if [ "$tool" = docker ]; then home=passbook; fi
 echo "built by $tool, with their base:"
 for program in account-service transaction-service passbook; do
-    printf '  passbook/%s:%s  %s\n' "$program" "$version" \
-        "$("$tool" images --format '{{.Size}}' "passbook/$program:$version" | head -n 1)"
+    printf '  %s/%s:%s  %s\n' "$home" "$program" "$version" \
+        "$("$tool" images --format '{{.Size}}' "$home/$program:$version" | head -n 1)"
 done

@@ -87,8 +87,13 @@ def until(what, holds, seconds=PATIENCE):
 # The images
 
 
+def in_full(name):
+    """As a kubelet reads it. podman takes localhost/passbook/… before it, where one is left."""
+    return f"docker.io/{name}"
+
+
 def look_into(program):
-    name = f"passbook/{program}:{VERSION}"
+    name = in_full(f"passbook/{program}:{VERSION}")
     found = json.loads(podman("image", "inspect", name).stdout)[0]
     base = json.loads(podman("image", "inspect", BASE).stdout)[0]
     config = found["Config"]
@@ -215,7 +220,7 @@ class Pod:
             options += [f"--memory={memory}", f"--memory-swap={memory}"]
         podman("rm", "--force", "--ignore", "--time=0", self.id(container))
         podman("run", "--detach", "--pull=never", "--network=host", f"--name={self.id(container)}", f"--label=run={RUN}",
-               f"--hostname={self.name}", *options, container["image"], *container.get("args", []), environment=values)
+               f"--hostname={self.name}", *options, in_full(container["image"]), *container.get("args", []), environment=values)
 
     def state(self, container):
         found = podman("container", "inspect", self.id(container), check=False)
@@ -470,12 +475,13 @@ def main():
     for name in {s["image"] for s in compose.values() if s["image"].startswith("passbook/")}:
         must(name.endswith(f":{VERSION}"), f"compose.yaml has {name}, and the workspace is at {VERSION}")
     for name in PROGRAMS:
-        must(podman("image", "exists", f"passbook/{name}:{VERSION}", check=False).returncode == 0, f"there is no image passbook/{name}:{VERSION}")
+        image = in_full(f"passbook/{name}:{VERSION}")
+        must(podman("image", "exists", image, check=False).returncode == 0, f"there is no image {image}")
         look_into(name)
 
     objects = rendered()
     ADDRESSES = {"postgres:5432": free_port(), "nats:4222": free_port()}
-    printed = podman("run", "--rm", "--pull=never", "--network=none", *HARDENED, f"passbook/passbook:{VERSION}", "secrets", "print", "--dev")
+    printed = podman("run", "--rm", "--pull=never", "--network=none", *HARDENED, in_full(f"passbook/passbook:{VERSION}"), "secrets", "print", "--dev")
     secrets = {item["metadata"]["name"]: item["stringData"] for item in json.loads(printed.stdout)["items"]}
 
     services = [Pod("Deployment", name, replica) for name in ("account-service", "transaction-service")

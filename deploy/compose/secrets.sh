@@ -16,7 +16,8 @@ trap 'rm -f .env.json .env.partial' EXIT
 
 # From Secrets of Kubernetes, one field a line, to NAME="value". The key's line
 # breaks stay as \n: in quotes, compose reads them as such.
-"${PASSBOOK_IMAGE_TOOL:-docker}" run --rm --network none "passbook/passbook:$version" secrets print --dev >.env.json
+"${PASSBOOK_IMAGE_TOOL:-docker}" run --rm --pull never --network none "docker.io/passbook/passbook:$version" \
+    secrets print --dev >.env.json
 awk -F '": "' '
     { sub(/",?$/, ""); key = $1; gsub(/[ "]/, "", key) }
     key == "name" { name = toupper($2); gsub(/-/, "_", name) }
