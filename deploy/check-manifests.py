@@ -361,9 +361,14 @@ def jobs(m):
 
 @rule
 def namespace(m):
-    enforced = m.find("Namespace", NAMESPACE) or {"metadata": {}}
-    if enforced["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce") != "restricted":
-        yield f"Namespace {NAMESPACE}", "has to enforce the Pod Security Standard restricted"
+    there = m.find("Namespace", NAMESPACE)
+    if there and there["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce") != "restricted":
+        yield name_of(there), "has to enforce the Pod Security Standard restricted"
+    # Who also draws the passwords is for trying out: all of it may go at once.
+    if there and not m.find("ServiceAccount", "secrets"):
+        yield name_of(there), "`kubectl delete -k` would delete every volume with it"
+    if not there and m.find("ServiceAccount", "secrets"):
+        yield f"Namespace {NAMESPACE}", "nobody makes it"
     for o in m.objects:
         if o["kind"] != "Namespace" and o["metadata"].get("namespace") != NAMESPACE:
             yield name_of(o), f"is not in the namespace {NAMESPACE}"
