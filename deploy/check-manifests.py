@@ -325,6 +325,14 @@ def spread(m):
         for c in constraints:
             if c["whenUnsatisfiable"] != "ScheduleAnyway" or not selects(c["labelSelector"], workload(o).labels):
                 yield name_of(o), "is spread so that it does not run on one machine, or by another's pods"
+    for o in m.all("StatefulSet"):
+        replicas = o["spec"].get("replicas", 1)
+        constraints = workload(o).pod.get("topologySpreadConstraints", [])
+        if replicas > 1 and not any(
+                (c["topologyKey"], c["whenUnsatisfiable"], c["maxSkew"], c.get("minDomains"))
+                == ("kubernetes.io/hostname", "DoNotSchedule", 1, replicas)
+                and selects(c["labelSelector"], workload(o).labels) for c in constraints):
+            yield name_of(o), f"two of it may share a machine: needs DoNotSchedule with minDomains: {replicas}"
 
 
 @rule
