@@ -431,8 +431,8 @@ def secrets(m):
                 yield f"{w.kind} {w.name}, volume {v['name']}", f"nobody makes a Secret {s['secretName']} with these keys"
     for o in m.all("Cluster"):
         roles = [(r["name"], r["passwordSecret"]["name"]) for r in o["spec"]["managed"]["roles"]]
-        initdb = o["spec"]["bootstrap"]["initdb"]
-        for role, secret in roles + [(initdb["owner"], initdb["secret"]["name"])]:
+        [begun] = o["spec"]["bootstrap"].values()
+        for role, secret in roles + [(begun["owner"], begun["secret"]["name"])]:
             if SECRETS.get(secret) != role:
                 yield name_of(o), f"the Secret {secret} is not for the role {role}"
 
