@@ -115,7 +115,7 @@ async fn what_is_broken_on_purpose_is_found_with_what_to_do() {
         ("NATS", "withdrawal-consumer", "missing"),
         ("NATS", "account-result-consumer", "max_deliver is 9, and 3 is expected"),
         ("NATS", "deposit-consumer", "messages wait and nobody pulls"),
-        ("NATS", "DEAD_LETTER", "1 dead letters are open"),
+        ("NATS", "open dead letters", "1 wait"),
         ("account database", "PENDING records", "for 5m"),
         ("transaction database", "migrations", "is not applied"),
         ("transaction database", "migrations", "unknown to this release"),

@@ -3,8 +3,8 @@
 //! same.
 
 use contract::{
-    CONSUMERS, ConsumerSpec, DEAD_LETTER, STREAMS, TRANSACTION, TRANSACTION_RESULT, USED_UP,
-    consumers, subjects,
+    CONSUMERS, ConsumerSpec, DEAD_LETTER, Retention, STREAMS, StreamSpec, TRANSACTION,
+    TRANSACTION_RESULT, USED_UP, consumers, subjects,
 };
 use serde_json::{Value, json};
 
@@ -70,9 +70,12 @@ fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Value {
             allowed.push(format!("$JS.API.STREAM.{request}.{}", stream.name));
         }
     }
-    // A message whose deliveries are used up is looked up, and deleted once it is a dead letter.
+    // A message whose deliveries are used up is looked up, and once it is a dead letter, deleted
+    // where it lies in a work queue.
     allowed.push(format!("$JS.API.STREAM.MSG.GET.{reads}"));
-    allowed.push(format!("$JS.API.STREAM.MSG.DELETE.{reads}"));
+    if StreamSpec::named(reads).is_some_and(|it| it.retention == Retention::WorkQueue) {
+        allowed.push(format!("$JS.API.STREAM.MSG.DELETE.{reads}"));
+    }
     let own = |consumer: &&ConsumerSpec| through.contains(&consumer.name);
     for ConsumerSpec { stream, name, .. } in CONSUMERS.iter().filter(own) {
         let consumer = format!("{stream}.{name}");
@@ -90,28 +93,16 @@ fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Value {
     json!(allowed)
 }
 
-/// What an auditor asks for: how streams and consumers are, single messages,
-/// and walks over streams that can be read beside their consumers, by consumers
-/// of its own that acknowledge nothing.
+/// What an auditor asks for: how streams and consumers are, and messages, one
+/// or many at a time. No consumers: who may make one may let it deliver into
+/// any stream.
 fn look() -> Value {
-    let mut allowed = vec![
-        "$JS.API.INFO".to_owned(),
-        "$JS.API.STREAM.INFO.*".to_owned(),
-        "$JS.API.STREAM.MSG.GET.*".to_owned(),
-        "$JS.API.CONSUMER.INFO.*.*".to_owned(),
-    ];
-    let mut denied = Vec::new();
-    for stream in [TRANSACTION_RESULT, DEAD_LETTER] {
-        allowed.push(format!("$JS.API.CONSUMER.CREATE.{stream}.>"));
-        allowed.push(format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.*"));
-        // Not by the name of a consumer that a service reads through.
-        for ConsumerSpec { name, .. } in CONSUMERS.iter().filter(|it| it.stream == stream) {
-            denied.push(format!("$JS.API.CONSUMER.CREATE.{stream}.{name}"));
-            denied.push(format!("$JS.API.CONSUMER.CREATE.{stream}.{name}.>"));
-            denied.push(format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"));
-        }
-    }
-    json!({ "allow": allowed, "deny": denied })
+    let mut allowed = ["INFO", "STREAM.INFO.*", "STREAM.MSG.GET.*", "CONSUMER.INFO.*.*"]
+        .map(|request| format!("$JS.API.{request}"))
+        .to_vec();
+    let readable = STREAMS.iter().filter(|it| it.retention == Retention::Limits);
+    allowed.extend(readable.map(|stream| format!("$JS.API.DIRECT.GET.{}", stream.name)));
+    json!(allowed)
 }
 
 #[cfg(test)]

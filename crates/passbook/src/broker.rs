@@ -3,28 +3,32 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use async_nats::{
     Client, ConnectOptions, ServerAddr,
     jetstream::{
-        self, ErrorCode, Message,
-        consumer::{AckPolicy, Consumer, DeliverPolicy, Info, pull},
+        self, ErrorCode,
+        consumer::Info,
         context::{ConsumerInfoErrorKind, GetStreamErrorKind},
         message::StreamMessage,
         stream::{RawMessageErrorKind, Stream},
     },
 };
 use futures::StreamExt;
+use serde_json::json;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 /// How long the broker may take to let somebody in.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a fetch waits where there is nothing.
-const FETCH_WAIT: Duration = Duration::from_secs(1);
-/// A consumer that nobody pulls from any more goes after this.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
-/// A consumer for which nobody answers so long is not there.
+/// How long the next message of a batch may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// A batch ends before it holds more than about this.
+const MOST_BYTES: u32 = 8 << 20;
+/// Statuses of answers.
+const END_OF_BATCH: u16 = 204;
+const NOT_FOUND: u16 = 404;
+const NO_RESPONDERS: u16 = 503;
+/// What a replica does not know after this, it does not learn.
 const KNOWN_AFTER: Duration = Duration::from_secs(10);
 
 /// A connection.
@@ -36,17 +40,12 @@ pub(crate) struct Broker {
 
 impl Broker {
     /// Connects to the broker at this URL, or at one of several with commas
-    /// between them. A URL, which may hold a password, is in no error.
+    /// between them.
     ///
     /// # Errors
     /// When it is no URL, or the broker can't be reached.
     pub(crate) async fn connect(url: &str) -> Result<Self> {
-        let servers: Vec<ServerAddr> = url
-            .split(',')
-            .map(|server| server.trim().parse())
-            .collect::<Result<_, _>>()
-            .ok()
-            .context("the NATS URL must be like nats://user:password@host:4222")?;
+        let servers = servers(url)?;
         let mut options = ConnectOptions::new().name("passbook").connection_timeout(CONNECT);
         // The client does not take the user out of the address by itself.
         let user = servers.iter().find_map(|it| Some((it.username()?, it.password()?)));
@@ -76,6 +75,16 @@ impl Broker {
             },
         }
     }
+}
+
+/// The servers that a URL names. It may hold a password, and is in no error.
+///
+/// # Errors
+/// When it is no URL.
+pub(crate) fn servers(url: &str) -> Result<Vec<ServerAddr>> {
+    let servers = url.split(',').map(|server| server.trim().parse());
+    let servers: Result<_, _> = servers.collect();
+    servers.ok().context("the NATS URL must be like nats://user:password@host:4222")
 }
 
 /// What a consumer says of itself; `None` where there is none.
@@ -130,18 +139,22 @@ pub(crate) async fn left_behind(
 }
 
 /// A walk over what a stream holds when it begins: oldest first, each message
-/// once, a bounded number in memory. Not for work queues, which let nobody
-/// read beside their consumers.
+/// once, a bounded number in memory. It reads messages in batches ("direct get",
+/// ADR-31 of NATS) and not through a consumer: who may make one may also let it
+/// deliver to any subject. Not for work queues, which do not allow it.
 #[derive(Debug)]
 pub(crate) struct Walk {
-    consumer: Consumer<pull::Config>,
+    client: Client,
+    stream: Stream,
+    subjects: String,
     at_once: usize,
     /// The last sequence that is looked at; what comes later does not count.
     until: u64,
-    /// The consumer's own number of the next message: a gap means that some
-    /// were lost on the way.
+    /// Where the next batch begins.
     next: u64,
-    /// How many are still to come.
+    /// What was read and not given yet.
+    ahead: Vec<StreamMessage>,
+    /// How many are still to come, with those that came after it began.
     pub(crate) left: u64,
 }
 
@@ -152,27 +165,17 @@ impl Walk {
     /// # Errors
     /// When the broker refuses.
     pub(crate) async fn begin(
+        broker: &Broker,
         stream: &Stream,
-        subjects: &[String],
+        subjects: &str,
         until: u64,
         at_once: usize,
-        headers_only: bool,
     ) -> Result<Self> {
-        let config = pull::Config {
-            // By name: who may make consumers, but not those of the services, can do no other.
-            name: Some(format!("passbook-{}", Uuid::now_v7())),
-            description: Some("a walk of the passbook tool".to_owned()),
-            deliver_policy: DeliverPolicy::All,
-            ack_policy: AckPolicy::None,
-            filter_subjects: subjects.to_vec(),
-            inactive_threshold: FORGOTTEN_AFTER,
-            memory_storage: true,
-            headers_only,
-            ..pull::Config::default()
-        };
-        let consumer = stream.create_consumer(config).await.context("reading a stream")?;
-        let left = consumer.cached_info().num_pending;
-        Ok(Self { consumer, at_once, until, next: 1, left })
+        let (client, stream) = (broker.client.clone(), stream.clone());
+        let (subjects, ahead, left) = (subjects.to_owned(), Vec::new(), 0);
+        let mut walk = Self { client, stream, subjects, at_once, until, next: 1, ahead, left };
+        walk.read_ahead().await.context("reading a stream")?;
+        Ok(walk)
     }
 
     /// The next messages; `None` at the end.
@@ -180,45 +183,80 @@ impl Walk {
     /// # Errors
     /// When the broker is gone, or some messages were lost on the way here:
     /// then nothing can be said about all of them.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Message>>> {
-        let begun = Instant::now();
-        'fetches: while self.left > 0 {
-            let fetch = self.consumer.fetch().max_messages(self.at_once).expires(FETCH_WAIT);
-            let mut fetched = fetch.messages().await?;
-            let mut batch = Vec::new();
-            while let Some(message) = fetched.next().await {
-                let message = match message {
-                    Ok(message) => message,
-                    // In a cluster, not every node knows of a new consumer at once. The client
-                    // tells the server's status as text only.
-                    Err(error)
-                        if error.to_string().contains(": 503")
-                            && batch.is_empty()
-                            && begun.elapsed() < KNOWN_AFTER =>
-                    {
-                        tokio::time::sleep(FETCH_WAIT / 4).await;
-                        continue 'fetches;
-                    }
-                    Err(error) => return Err(anyhow::Error::from_boxed(error)),
-                };
-                let info = message.info().map_err(anyhow::Error::from_boxed)?;
-                ensure!(info.consumer_sequence == self.next, "the connection to NATS was lost");
-                self.next += 1;
-                self.left = info.pending;
-                if info.stream_sequence > self.until {
-                    self.left = 0;
-                    break;
-                }
-                batch.push(message);
-            }
-            if batch.is_empty() && self.left > 0 {
-                // Nothing came: what was left may have been removed meanwhile, or the broker be gone.
-                self.left = self.consumer.get_info().await.context("reading a stream")?.num_pending;
-            }
-            if !batch.is_empty() {
-                return Ok(Some(batch));
-            }
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<StreamMessage>>> {
+        if self.ahead.is_empty() && self.left > 0 {
+            self.read_ahead().await.context("reading a stream")?;
         }
-        Ok(None)
+        let batch = std::mem::take(&mut self.ahead);
+        self.left = self.left.saturating_sub(u64::try_from(batch.len()).unwrap_or(0));
+        Ok((!batch.is_empty()).then_some(batch))
+    }
+
+    async fn read_ahead(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        while self.next <= self.until {
+            let (batch, pending) = self.batch().await?;
+            if let Some(last) = batch.last() {
+                self.next = last.sequence + 1;
+            }
+            let came = u64::try_from(batch.len()).unwrap_or(0);
+            self.ahead = batch.into_iter().filter(|it| it.sequence <= self.until).collect();
+            self.left = if self.next > self.until { 0 } else { pending };
+            if came > 0 {
+                self.left += u64::try_from(self.ahead.len()).unwrap_or(0);
+                return Ok(());
+            }
+            // In a cluster, the replica that answers may be behind. The leader knows.
+            let more = self.stream.get_first_raw_message_by_subject(&*self.subjects, self.next);
+            let more = found(more.await)?.filter(|it| it.sequence <= self.until);
+            if more.is_none() {
+                break;
+            }
+            ensure!(begun.elapsed() < KNOWN_AFTER, "a replica of the stream stays behind");
+            tokio::time::sleep(KNOWN_AFTER / 40).await;
+        }
+        self.left = 0;
+        Ok(())
+    }
+
+    /// Some messages from `next` on, and how many come behind them.
+    async fn batch(&self) -> Result<(Vec<StreamMessage>, u64)> {
+        let inbox = self.client.new_inbox();
+        let mut answers = self.client.subscribe(inbox.clone()).await?;
+        let name = &self.stream.cached_info().config.name;
+        let request = json!({
+            "seq": self.next, "next_by_subj": self.subjects,
+            "batch": self.at_once, "max_bytes": MOST_BYTES,
+        });
+        let (to, request) = (format!("$JS.API.DIRECT.GET.{name}"), serde_json::to_vec(&request)?);
+        self.client.publish_with_reply(to, inbox, request.into()).await?;
+        let mut batch: Vec<StreamMessage> = Vec::new();
+        loop {
+            let answer = tokio::time::timeout(ANSWER, answers.next()).await;
+            let answer = answer.ok().flatten().context("NATS does not answer")?;
+            let status = answer.status.map(|status| status.as_u16());
+            let number = |name: &str| {
+                let value = answer.headers.as_ref().and_then(|headers| headers.get_last(name));
+                value.and_then(|value| value.as_str().parse::<u64>().ok()).unwrap_or(0)
+            };
+            // Each names the one before it.
+            let before = batch.last().map_or(0, |message| message.sequence);
+            let whole = number("Nats-Last-Sequence") == before;
+            match status {
+                None => {}
+                Some(END_OF_BATCH) => {
+                    ensure!(whole, "the connection to NATS was lost");
+                    return Ok((batch, number("Nats-Num-Pending")));
+                }
+                Some(NOT_FOUND) => return Ok((batch, 0)),
+                Some(NO_RESPONDERS) => bail!(
+                    "{name} can't be read: it does not allow direct gets (the services of this \
+                     release and `passbook streams` set that), or has no leader"
+                ),
+                Some(status) => bail!("NATS answers {status}"),
+            }
+            ensure!(whole, "the connection to NATS was lost");
+            batch.push(answer.try_into()?);
+        }
     }
 }

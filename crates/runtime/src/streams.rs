@@ -158,6 +158,7 @@ async fn ensure_stream(
         max_age: wanted.max_age,
         duplicate_window: wanted.duplicate_window,
         num_replicas: wanted.num_replicas,
+        allow_direct: wanted.allow_direct,
         ..found.clone()
     };
     if updated != found {
@@ -180,6 +181,8 @@ fn stream_config(spec: &StreamSpec, replicas: u8) -> stream::Config {
         max_age: spec.max_age,
         duplicate_window: spec.duplicate_window,
         num_replicas: usize::from(replicas),
+        // Who looks at it needs no consumer. A work queue is read by its consumers alone.
+        allow_direct: spec.retention == Retention::Limits,
         ..stream::Config::default()
     }
 }

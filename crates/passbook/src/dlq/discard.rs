@@ -58,7 +58,7 @@ impl Discard {
             self.yes || self.dry_run || terminal,
             "nobody can be asked here: --yes discards without asking, --dry-run shows what"
         );
-        let addresses = self.system.find()?;
+        let addresses = self.system.find().await?;
         let mut books = match &addresses.databases {
             Some(urls) if self.dry_run => Some(Books::open(urls).await?),
             _ => None,

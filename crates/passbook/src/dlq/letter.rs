@@ -1,9 +1,6 @@
 //! One dead letter, open or closed, as it lies in the stream.
 
-use async_nats::{
-    HeaderMap, HeaderValue,
-    jetstream::{Message, message::StreamMessage},
-};
+use async_nats::{HeaderMap, HeaderValue, jetstream::message::StreamMessage};
 use contract::{RecordId, subjects::DEAD_LETTER_PREFIX};
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -115,14 +112,6 @@ impl Letter {
     pub(super) fn read(message: StreamMessage) -> Option<Self> {
         let StreamMessage { subject, sequence, headers, payload, time } = message;
         Self::new(&subject, sequence, time, headers, payload)
-    }
-
-    /// The same of a message that was delivered.
-    pub(super) fn delivered(message: &Message) -> Option<Self> {
-        let info = message.info().ok()?;
-        let headers = message.headers.clone().unwrap_or_default();
-        let (sequence, time) = (info.stream_sequence, info.published);
-        Self::new(&message.subject, sequence, time, headers, message.payload.clone())
     }
 
     fn new(

@@ -43,9 +43,9 @@ impl Ls {
     pub(super) async fn run(self) -> Result<ExitCode> {
         let mut newest = VecDeque::new();
         let mut all = 0_usize;
-        if let Some(letters) = DeadLetters::at(self.system.find()?.nats).await? {
+        if let Some(letters) = DeadLetters::at(self.system.find().await?.nats).await? {
             let subjects = if self.closed { closed_subjects("*") } else { open_subjects("*") };
-            walk(&letters, &[subjects], &self.filter, |letter| {
+            walk(&letters, &subjects, &self.filter, |letter| {
                 all += 1;
                 newest.push_front(letter);
                 newest.truncate(self.limit);

@@ -26,7 +26,10 @@ use contract::DEAD_LETTER;
 
 pub(crate) use letter::{closed_subjects, open_subjects};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Walk};
+
+/// Letters in memory at once: each may be as large as the broker takes.
+const AT_ONCE: usize = 100;
 
 /// Deal with dead letters: messages that could not be processed.
 #[derive(Debug, Subcommand)]
@@ -63,8 +66,10 @@ impl DeadLetters {
         Ok(stream.map(|stream| Self { broker, stream }))
     }
 
-    /// The last sequence when the command began: what comes later is not meant.
-    fn until(&self) -> u64 {
-        self.stream.cached_info().state.last_sequence
+    /// A walk over those on these subjects that were there when the command began: what comes
+    /// later is not meant.
+    async fn walk(&self, subjects: &str) -> Result<Walk> {
+        let until = self.stream.cached_info().state.last_sequence;
+        Walk::begin(&self.broker, &self.stream, subjects, until, AT_ONCE).await
     }
 }

@@ -50,7 +50,7 @@ pub(crate) struct Redrive {
 
 impl Redrive {
     pub(super) async fn run(self) -> Result<ExitCode> {
-        let addresses = self.system.find()?;
+        let addresses = self.system.find().await?;
         let mut books = match &addresses.databases {
             Some(urls) => Some(Books::open(urls).await?),
             None if self.force && !self.dry_run => None,

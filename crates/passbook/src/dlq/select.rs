@@ -8,13 +8,10 @@ use contract::RecordId;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    DeadLetters,
+    AT_ONCE, DeadLetters,
     letter::{self, Letter},
 };
 use crate::broker::{self, Walk};
-
-/// Letters in memory at once: each may be as large as the broker takes.
-const AT_ONCE: usize = 100;
 
 /// Conditions that a letter has to meet, all of them.
 #[derive(Debug, Clone, Args)]
@@ -115,9 +112,7 @@ impl Selection {
     /// The broker's.
     pub(super) async fn of<'a>(&'a self, letters: &'a DeadLetters) -> Result<Selected<'a>> {
         let source = if self.ids.is_empty() {
-            let subjects = [letter::open_subjects("*")];
-            let walk =
-                Walk::begin(&letters.stream, &subjects, letters.until(), AT_ONCE, false).await?;
+            let walk = letters.walk(&letter::open_subjects("*")).await?;
             Source::All(Box::new(walk), &self.filter)
         } else {
             Source::Ids(self.ids.chunks(AT_ONCE))
@@ -144,7 +139,7 @@ impl Selected<'_> {
             }
             Source::All(walk, filter) => {
                 let Some(batch) = walk.next().await? else { return Ok(None) };
-                let letters = batch.iter().filter_map(Letter::delivered);
+                let letters = batch.into_iter().filter_map(Letter::read);
                 Ok(Some(letters.filter(|it| filter.takes(it)).map(Found::Open).collect()))
             }
         }
@@ -173,13 +168,13 @@ pub(super) async fn find(letters: &DeadLetters, id: u64) -> Result<Found> {
 /// The broker's, and those of `see`.
 pub(super) async fn walk(
     letters: &DeadLetters,
-    subjects: &[String],
+    subjects: &str,
     filter: &Filter,
     mut see: impl FnMut(Letter),
 ) -> Result<()> {
-    let mut walk = Walk::begin(&letters.stream, subjects, letters.until(), AT_ONCE, false).await?;
+    let mut walk = letters.walk(subjects).await?;
     while let Some(batch) = walk.next().await? {
-        batch.iter().filter_map(Letter::delivered).filter(|it| filter.takes(it)).for_each(&mut see);
+        batch.into_iter().filter_map(Letter::read).filter(|it| filter.takes(it)).for_each(&mut see);
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ pub(crate) struct Show {
 
 impl Show {
     pub(super) async fn run(self) -> Result<ExitCode> {
-        let letters = DeadLetters::at(self.system.find()?.nats).await?;
+        let letters = DeadLetters::at(self.system.find().await?.nats).await?;
         let (mut shown, mut missing) = (0_usize, false);
         if let Some(letters) = &letters {
             let mut selected = self.selection.of(letters).await?;

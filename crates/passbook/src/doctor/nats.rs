@@ -25,6 +25,9 @@ const BETWEEN: Duration = Duration::from_millis(1500);
 /// Messages of one sort that are counted, one request each.
 const COUNTED: usize = 100;
 
+/// The check that has an alert of its own.
+const OPEN_LETTERS: &str = "open dead letters";
+
 /// Looks at everything the broker has.
 pub(super) async fn look(url: Option<&str>) -> Vec<Check> {
     let mut area = Area::new("NATS");
@@ -61,7 +64,7 @@ pub(super) async fn look(url: Option<&str>) -> Vec<Check> {
                 for spec in consumers() {
                     consumer(&mut area, &stream, spec).await;
                 }
-                contents(&mut area, spec, &stream).await;
+                contents(&mut area, spec, &broker, &stream).await;
             }
         }
     }
@@ -123,9 +126,9 @@ fn drift<T: PartialEq + std::fmt::Debug>(
 fn stream_drift(area: &mut Area, spec: &StreamSpec, found: &Config) {
     // Named one by one: a field that is added to the contract has to be compared here, too.
     let StreamSpec { name, subjects, retention, max_age, duplicate_window } = *spec;
-    let retention = match retention {
-        Retention::WorkQueue => RetentionPolicy::WorkQueue,
-        Retention::Limits => RetentionPolicy::Limits,
+    let (retention, direct) = match retention {
+        Retention::WorkQueue => (RetentionPolicy::WorkQueue, false),
+        Retention::Limits => (RetentionPolicy::Limits, true),
     };
     let subjects: Vec<_> = subjects.iter().map(|&subject| subject.to_owned()).collect();
     let drifts = [
@@ -135,6 +138,7 @@ fn stream_drift(area: &mut Area, spec: &StreamSpec, found: &Config) {
         drift("discard", found.discard, DiscardPolicy::New, false),
         drift("max_age", found.max_age, max_age, false),
         drift("duplicate_window", found.duplicate_window, duplicate_window, false),
+        drift("allow_direct", found.allow_direct, direct, false),
     ];
     tell_drifts(area, name, drifts.into_iter().flatten().collect());
 }
@@ -258,9 +262,21 @@ async fn left_behind(area: &mut Area, stream: &Stream, info: &Info) {
 }
 
 /// What should not lie in a stream for long.
-async fn contents(area: &mut Area, spec: &StreamSpec, stream: &Stream) {
+async fn contents(area: &mut Area, spec: &StreamSpec, broker: &Broker, stream: &Stream) {
     let state = &stream.cached_info().state;
     let advice = "see the broker's log: it does not tell about a message";
+    if spec.name == DEAD_LETTER {
+        let letters = open_letters(broker, stream);
+        match area.attempt(OPEN_LETTERS, advice, letters).await {
+            None => {}
+            Some((_, None)) => area.fine(OPEN_LETTERS, "none"),
+            Some((open, Some(oldest))) => {
+                let advice = "look at them with `passbook dlq ls`, then redrive or discard each";
+                let detail = format!("{open} wait, the oldest");
+                area.lasting(OPEN_LETTERS, detail, oldest, advice);
+            }
+        }
+    }
     match spec.name {
         USED_UP if state.messages > 0 => {
             let first = async {
@@ -280,34 +296,18 @@ async fn contents(area: &mut Area, spec: &StreamSpec, stream: &Stream) {
                 area.fine(spec.name, format!("{} messages", state.messages));
             }
         }
-        DEAD_LETTER => {
-            let Some((open, oldest)) = area.attempt(spec.name, advice, open_letters(stream)).await
-            else {
-                return;
-            };
-            match oldest {
-                Some(oldest) => {
-                    let advice =
-                        "look at them with `passbook dlq ls`, then redrive or discard each";
-                    let detail = format!("{open} dead letters are open, the oldest");
-                    area.lasting(spec.name, detail, oldest, advice);
-                }
-                None => area.fine(spec.name, "no open dead letters"),
-            }
-        }
         _ if area.has_finding(spec.name) => {}
         _ => area.fine(spec.name, format!("{} messages", state.messages)),
     }
 }
 
-async fn open_letters(stream: &Stream) -> Result<(u64, Option<Duration>)> {
-    let subjects = [open_subjects("*")];
+/// How many there are, and the age of the oldest.
+async fn open_letters(broker: &Broker, stream: &Stream) -> Result<(u64, Option<Duration>)> {
     let until = stream.cached_info().state.last_sequence;
-    let mut walk = Walk::begin(stream, &subjects, until, 1, true).await?;
+    let mut walk = Walk::begin(broker, stream, &open_subjects("*"), until, 1).await?;
     let open = walk.left;
     let first = walk.next().await?.unwrap_or_default();
-    let info = first.first().and_then(|message| message.info().ok());
-    Ok((open, info.map(|info| age(info.published))))
+    Ok((open, first.first().map(|message| age(message.time))))
 }
 
 fn age(since: OffsetDateTime) -> Duration {

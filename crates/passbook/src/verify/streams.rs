@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Result;
-use async_nats::jetstream::{Message, consumer::Info};
+use async_nats::jetstream::{consumer::Info, message::StreamMessage};
 use contract::{
     CONSUMERS, ConsumerSpec, DEAD_LETTER, Kind, MovementResult, Outcome, TRANSACTION,
     TRANSACTION_RESULT, USED_UP, consumers,
@@ -90,9 +90,8 @@ impl Look<'_> {
             return Ok(());
         };
         report.streams.results_in_flight = in_flight(&info);
-        let (subjects, until) =
-            (["transaction.result.>".to_owned()], info.ack_floor.stream_sequence);
-        let mut walk = Walk::begin(&stream, &subjects, until, AT_ONCE, false).await?;
+        let (subjects, until) = ("transaction.result.>", info.ack_floor.stream_sequence);
+        let mut walk = Walk::begin(self.broker, &stream, subjects, until, AT_ONCE).await?;
         let progress = output::progress("results compared with the ledger", Some(walk.left));
         let mut suspects = Vec::new();
         while let Some(batch) = walk.next().await? {
@@ -110,7 +109,7 @@ impl Look<'_> {
 
     /// Those that can't have been settled: they can't be read, contradict the
     /// ledger, or are of no record.
-    async fn suspects(&mut self, batch: &[Message]) -> Result<Vec<Suspect>> {
+    async fn suspects(&mut self, batch: &[StreamMessage]) -> Result<Vec<Suspect>> {
         let read: Vec<_> = batch
             .iter()
             .map(|message| {
@@ -125,8 +124,7 @@ impl Look<'_> {
         let mut suspects = Vec::new();
         for (message, result) in batch.iter().zip(read) {
             let Some(what) = suspicion(result.as_ref(), &decided, &records) else { continue };
-            let info = message.info().map_err(anyhow::Error::from_boxed)?;
-            let (sequence, stored) = (info.stream_sequence, info.published.unix_timestamp_nanos());
+            let (sequence, stored) = (message.sequence, message.time.unix_timestamp_nanos());
             let place = format!("{TRANSACTION_RESULT}.{sequence}.{stored}");
             suspects.push(Suspect { sequence, place, what });
         }
@@ -157,13 +155,16 @@ impl Look<'_> {
         let Some(stream) = stream.filter(|_| !suspects.is_empty()) else { return Ok(suspects) };
         let mut left: HashMap<_, _> =
             suspects.into_iter().map(|suspect| (suspect.place.clone(), suspect)).collect();
-        let subjects = [open_subjects(TRANSACTION_RESULT), closed_subjects(TRANSACTION_RESULT)];
-        let until = stream.cached_info().state.last_sequence;
-        let mut walk = Walk::begin(&stream, &subjects, until, AT_ONCE, true).await?;
-        while let Some(batch) = walk.next().await? {
-            let headers = batch.iter().filter_map(|message| message.headers.as_ref());
-            for place in headers.filter_map(|headers| headers.get("Passbook-Message")) {
-                left.remove(place.as_str());
+        // Open first: one that is closed meanwhile is written down before it is removed.
+        for subjects in [open_subjects(TRANSACTION_RESULT), closed_subjects(TRANSACTION_RESULT)] {
+            let until = stream.get_info().await?.state.last_sequence;
+            let mut walk = Walk::begin(self.broker, &stream, &subjects, until, AT_ONCE).await?;
+            while let Some(batch) = walk.next().await? {
+                for message in batch {
+                    if let Some(place) = message.headers.get("Passbook-Message") {
+                        left.remove(place.as_str());
+                    }
+                }
             }
         }
         let mut left: Vec<_> = left.into_values().collect();
@@ -231,15 +232,13 @@ impl Look<'_> {
 
     async fn dead_letters(&self, told: &mut Streams) -> Result<()> {
         let Some(stream) = self.broker.stream(DEAD_LETTER).await? else { return Ok(()) };
-        let subjects = [open_subjects("*")];
-        let until = stream.cached_info().state.last_sequence;
-        let mut walk = Walk::begin(&stream, &subjects, until, AT_ONCE, true).await?;
+        let (subjects, until) = (open_subjects("*"), stream.cached_info().state.last_sequence);
+        let mut walk = Walk::begin(self.broker, &stream, &subjects, until, AT_ONCE).await?;
         while let Some(batch) = walk.next().await? {
             for message in batch {
                 let consumer = message.subject.rsplit('.').next().unwrap_or_default();
                 *told.dead_letters_open.entry(consumer.to_owned()).or_default() += 1;
-                let kept = message.info().map_err(anyhow::Error::from_boxed)?.published;
-                let seconds = || (OffsetDateTime::now_utc() - kept).whole_seconds();
+                let seconds = || (OffsetDateTime::now_utc() - message.time).whole_seconds();
                 told.oldest_dead_letter_seconds.get_or_insert_with(seconds);
             }
         }
