@@ -104,7 +104,14 @@ async fn a_restored_ledger_gets_back_what_its_records_know() {
     restore(&stack, &ledger, &backup).await;
     misses(&stack, &lost.each_ref()).await;
     // Looked at, and nothing changed.
+    let given = "SELECT last_value FROM transactions_id_seq";
+    let given = async || {
+        let ledger = stack.ledger().await;
+        sqlx::query_scalar::<_, i64>(given).fetch_one(&ledger).await.unwrap()
+    };
+    let before = given().await;
     let (code, told) = repair(&stack, &[]).await;
+    assert_eq!(given().await, before);
     assert_eq!((code, &told["booked"], &told["accounts"]), (0, &6.into(), &2.into()), "{told:#}");
     misses(&stack, &lost.each_ref()).await;
     let (code, told) = repair(&stack, &["--yes"]).await;
@@ -112,9 +119,7 @@ async fn a_restored_ledger_gets_back_what_its_records_know() {
     checks::assert_verified(&stack).await;
     let number = |record: &Answer| record.body["transactionId"].as_i64().unwrap();
     let highest = lost.iter().map(number).max().unwrap();
-    let given = "SELECT last_value FROM transactions_id_seq";
-    let given: i64 = sqlx::query_scalar(given).fetch_one(&stack.ledger().await).await.unwrap();
-    assert_eq!(given, highest);
+    assert_eq!(given().await, highest);
     assert_eq!(repair(&stack, &["--yes"]).await.1["booked"], 0);
 
     stack.fault(LEDGERS, Fault::Release).await;
@@ -235,6 +240,10 @@ async fn both_restored_the_accounts_to_a_later_moment_agree_again() {
     restore(&stack, &databases.transaction, &ledger_backup).await;
     restore(&stack, &databases.account, &accounts_backup).await;
     let jetstream = broker::connect(&stack).await;
+    let forgotten = jetstream.publish("transaction.result.deposit", "{}".into()).await;
+    forgotten.unwrap().await.unwrap();
+    let (code, told) = repair(&stack, &["--yes"]).await;
+    assert!(code == 2 && told.as_str().unwrap().contains("still to settle"), "{told:#}");
     for stream in ["TRANSACTION", "TRANSACTION_RESULT"] {
         jetstream.get_stream(stream).await.unwrap().purge().await.unwrap();
     }

@@ -7,6 +7,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use contract::{TRANSACTION_RESULT, consumers};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use sqlx::{Connection, FromRow, PgConnection};
@@ -14,6 +15,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    broker::{self, Broker},
     cli::System,
     database,
     output::{self, Format, Output},
@@ -28,7 +30,7 @@ const LOCK: Duration = Duration::from_secs(10);
 ///
 /// For a ledger that came back from a backup, while the account-service's database has all that
 /// happened since. Only shows what it would do; --yes does it. The transaction-service must not
-/// run, and the account-service should have settled every result that is in its stream. Records
+/// run, and the account-service must have settled every result that is in its stream. Records
 /// that are PENDING are left alone: their commands come again. Exits with 1 when something can't
 /// be booked, and lists it.
 #[derive(Debug, Args)]
@@ -86,7 +88,7 @@ struct Outcome {
 
 impl Repair {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let addresses = self.system.find()?;
+        let addresses = self.system.find().await?;
         let urls = addresses.databases.context("no database URLs are given")?;
         let mut accounts =
             database::connect(&urls.account).await.context("the account database")?;
@@ -99,11 +101,32 @@ impl Repair {
             working == 0,
             "the transaction-service is connected to the ledger: stop it first, all replicas"
         );
+        if let Some(url) = &addresses.nats {
+            results_are_settled(url).await?;
+        }
         let outcome = repair(&mut accounts, &mut ledger, self.yes).await?;
         let code = u8::from(!outcome.left.is_empty());
         outcome.print(self.format.output)?;
         Ok(ExitCode::from(code))
     }
+}
+
+/// A result that is settled later would be one more that the ledger has lost, and
+/// its number could be given again.
+async fn results_are_settled(url: &str) -> Result<()> {
+    let broker = Broker::connect(url).await?;
+    let Some(stream) = broker.stream(TRANSACTION_RESULT).await? else { return Ok(()) };
+    let Some(info) = broker::consumer(&stream, consumers::ACCOUNT_RESULT).await? else {
+        return Ok(());
+    };
+    let (waiting, unacked) = (info.num_pending, info.num_ack_pending);
+    ensure!(
+        waiting == 0 && unacked == 0,
+        "the account-service has still to settle results, {waiting} waiting and {unacked} in hand: \
+         let it run until there are none. Where both databases were restored, purge \
+         {TRANSACTION_RESULT} first"
+    );
+    Ok(())
 }
 
 /// One transaction of the ledger: all of it, or nothing.
@@ -129,8 +152,8 @@ async fn repair(
     let counts = "SELECT count(*), count(DISTINCT account_id) FILTER (WHERE status = 'SUCCESS')
                   FROM plan WHERE bookable";
     let (booked, moved) = sqlx::query_as(counts).fetch_one(&mut *ledger).await?;
-    sqlx::raw_sql(BOOK).execute(&mut *ledger).await.context("booking")?;
     if yes {
+        sqlx::raw_sql(BOOK).execute(&mut *ledger).await.context("booking")?;
         ledger.commit().await?;
     } else {
         ledger.rollback().await?;
@@ -222,14 +245,14 @@ const PLAN: &str = "
     ), judged AS (
         SELECT moved.*, CASE
             WHEN taken THEN format('the ledger has given the number %s to another record', transaction_id)
-            WHEN currency <> account_currency THEN format('the account is in %s', account_currency)
+            WHEN status = 'SUCCESS' AND currency <> account_currency THEN format('the account is in %s', account_currency)
             WHEN status = 'SUCCESS' AND balance <> balance_after THEN format(
                 'the account comes to %s with it, and the record says %s: a movement in between is unknown',
                 trim_scale(balance), trim_scale(balance_after))
             END AS wrong
         FROM moved
     ), followed AS (
-        SELECT judged.*, coalesce(bool_or(wrong IS NOT NULL) OVER (
+        SELECT judged.*, coalesce(bool_or(wrong IS NOT NULL AND status = 'SUCCESS') OVER (
             PARTITION BY account_id ORDER BY transaction_id
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), false) AS behind_a_wrong_one
         FROM judged
@@ -237,13 +260,15 @@ const PLAN: &str = "
     SELECT record_id, transaction_id, account_id, type, amount, currency, status, reason,
         balance_after, settled_at, account_seq,
         wrong IS NULL AND (status = 'FAILED' OR NOT behind_a_wrong_one) AS bookable,
-        CASE WHEN behind_a_wrong_one AND NOT taken
+        CASE WHEN behind_a_wrong_one AND NOT taken AND status = 'SUCCESS'
             THEN 'an earlier movement of its account can''t be booked' ELSE wrong END AS why
     FROM followed";
 
 const BOOK: &str = "
     INSERT INTO accounts (account_id, currency)
-    SELECT DISTINCT account_id, currency FROM plan WHERE bookable
+    SELECT DISTINCT ON (account_id) account_id, currency FROM plan WHERE bookable
+    -- An account has the currency of its first movement; one in another was refused.
+    ORDER BY account_id, reason IS NOT DISTINCT FROM 'CURRENCY_MISMATCH', transaction_id
     ON CONFLICT DO NOTHING;
 
     UPDATE accounts SET balance = last.balance_after, account_seq = last.account_seq, updated_at = now()
@@ -260,11 +285,15 @@ const BOOK: &str = "
         balance_after, CASE WHEN status = 'SUCCESS' THEN account_seq END, settled_at
     FROM plan WHERE bookable;
 
-    -- No number is given twice, also not one that could not be booked.
+    -- No number is given twice, also not one that could not be booked, or one that was given and
+    -- rolled back. This alone stays where the rest is rolled back.
     SELECT setval(pg_get_serial_sequence('transactions', 'id'), highest)
     FROM (
         SELECT max(id) AS highest
-        FROM (SELECT id FROM transactions UNION ALL SELECT transaction_id FROM told) AS given
+        FROM (
+            SELECT id FROM transactions UNION ALL SELECT transaction_id FROM told
+            UNION ALL SELECT last_value FROM transactions_id_seq WHERE is_called
+        ) AS given
     ) AS given
     WHERE highest IS NOT NULL";
 
