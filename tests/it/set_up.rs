@@ -2,7 +2,10 @@
 //! that does: `passbook provision`, `migrate`, `streams`, `wait`, `secrets`; and
 //! what the auditor may look at, and may not do.
 
-use std::{process::Output, time::Duration};
+use std::{
+    process::Output,
+    time::{Duration, Instant},
+};
 
 use async_nats::jetstream::{self, stream};
 use devstack::{Secrets, broker_users};
@@ -66,6 +69,13 @@ async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need()
         sqlx::raw_sql(drop).execute(&mut admin).await.unwrap();
     }
     let settings = [&[("PASSBOOK_POSTGRES_URL", server.as_str())], &PASSWORDS[..]].concat();
+    let log = "ALTER SYSTEM SET log_statement = 'all'";
+    sqlx::raw_sql(log).execute(&mut admin).await.unwrap();
+    sqlx::raw_sql("SELECT pg_reload_conf()").execute(&mut admin).await.unwrap();
+    // A setting that was left empty is no password.
+    let unset = [&settings[..], &[("PASSBOOK_AUDITOR_PASSWORD", "")]].concat();
+    let refused_one = run_with(&["provision"], &unset).await;
+    assert!(text(&refused_one).contains("value is required"), "{}", text(&refused_one));
     // Two at the same time, and again.
     let both = [fine(&["provision"], &settings), fine(&["provision"], &settings)];
     futures::future::join_all(both).await;
@@ -82,6 +92,14 @@ async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need()
     ];
     let unmigrated = run_with(&["wait"], &owners[..1]).await;
     assert!(text(&unmigrated).contains("not migrated yet"), "{}", text(&unmigrated));
+    // Somebody else makes the roles, and is slow.
+    let rename = "ALTER ROLE auditor RENAME TO later";
+    sqlx::raw_sql(rename).execute(&mut admin).await.unwrap();
+    let early = [&owners[..1], &[("PASSBOOK_WAIT", "1s")]].concat();
+    let early = run_with(&["migrate"], &early).await;
+    assert!(text(&early).contains("no role auditor yet"), "{}", text(&early));
+    let rename = "ALTER ROLE later RENAME TO auditor";
+    sqlx::raw_sql(rename).execute(&mut admin).await.unwrap();
     fine(&["migrate"], &owners).await;
     assert!(fine(&["migrate"], &owners).await.contains("nothing to apply"));
     let mut owner = PgConnection::connect(&account).await.unwrap();
@@ -123,6 +141,8 @@ async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need()
         (as_service, "CREATE TABLE more (id int)"),
         (as_service, "UPDATE _sqlx_migrations SET success = false"),
         (others.as_str(), "SELECT 1"),
+        (ledger.as_str(), "UPDATE transactions SET amount = 1"),
+        (ledger.as_str(), "DELETE FROM transactions"),
         (as_auditor, "UPDATE accounts SET balance = 1"),
         (as_auditor, "INSERT INTO accounts SELECT * FROM accounts"),
         (as_auditor, "CREATE TABLE more (id int)"),
@@ -131,6 +151,9 @@ async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need()
         let told = ["permission denied", "must be owner"].iter().any(|it| error.contains(it));
         assert!(told, "{statement}: {error}");
     }
+
+    let log = std::fs::read_to_string(stack.dir.join("logs/postgres.log")).unwrap();
+    assert!(log.contains("ROLE auditor") && !log.contains("seventh"), "{log}");
 
     // Rotation: a new password for one role, and the old one is worth nothing.
     let settings = settings.iter().map(|&(name, value)| match name {
@@ -148,17 +171,15 @@ async fn who_waits_goes_on_once_the_streams_are_made() {
     let stack = servers("wait-for-streams").await;
     let nats = stack.file().nats;
     let url = [("PASSBOOK_NATS_URL", nats.as_str())];
-    let missing = run_with(&["wait"], &url).await;
-    assert!(text(&missing).contains("passbook streams"), "{}", text(&missing));
-    assert_eq!(missing.status.code(), Some(2));
+    for patience in ["0s", "1s"] {
+        let missing = run_with(&["wait"], &[url[0], ("PASSBOOK_WAIT", patience)]).await;
+        assert!(text(&missing).contains("passbook streams"), "{}", text(&missing));
+        assert_eq!(missing.status.code(), Some(2));
+    }
 
     let waiting = [url[0], ("PASSBOOK_WAIT", "60s")];
-    let made = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        fine(&["streams"], &url).await
-    };
-    let (waited, made) = tokio::join!(fine(&["wait"], &waiting), made);
-    assert!(waited.contains("is missing") && waited.contains("the streams are there"), "{waited}");
+    let (waited, made) = tokio::join!(fine(&["wait"], &waiting), fine(&["streams"], &url));
+    assert!(waited.contains("the streams are there"), "{waited}");
     assert!(made.contains("5 streams and 6 consumers"), "{made}");
     fine(&["streams"], &url).await;
 
@@ -175,6 +196,31 @@ async fn who_waits_goes_on_once_the_streams_are_made() {
     let told = text(&drifted);
     assert!(told.contains("retention") && !told.contains("waiting for"), "{told}");
     assert_eq!(drifted.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn who_waits_does_not_wait_longer_for_a_server_that_says_nothing() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = silent.local_addr().unwrap();
+    for (variable, url) in [
+        ("PASSBOOK_ACCOUNT_DATABASE_URL", format!("postgres://one:two@{place}/account")),
+        ("PASSBOOK_NATS_URL", format!("nats://one:two@{place}")),
+    ] {
+        let begun = Instant::now();
+        let output = run_with(&["wait", "--wait", "1s"], &[(variable, url.as_str())]).await;
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    }
+    // What can't become right is not waited for at all.
+    let begun = Instant::now();
+    for (variable, url) in [
+        ("PASSBOOK_ACCOUNT_DATABASE_URL", "mysql://one"),
+        ("PASSBOOK_NATS_URL", "nats://one:two@no place"),
+    ] {
+        let output = run_with(&["wait", "--wait", "1h"], &[(variable, url)]).await;
+        assert!(text(&output).contains("must"), "{}", text(&output));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 /// A connection as the auditor.
@@ -211,8 +257,9 @@ async fn an_auditor_sees_everything_and_changes_nothing() {
         ("PASSBOOK_TRANSACTION_DATABASE_URL", urls[1].as_str()),
         ("PASSBOOK_NATS_URL", urls[2].as_str()),
     ];
-    let verified = fine(&["verify", "-o", "json"], &settings).await;
-    assert!(!verified.contains("not checked"), "{verified}");
+    let verified = run_with(&["verify", "-o", "json"], &settings).await;
+    let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!(verified["streams"]["checked"], true, "{verified:#}");
     fine(&["doctor"], &settings).await;
     fine(&["dlq", "ls"], &settings).await;
 
@@ -230,6 +277,16 @@ async fn an_auditor_sees_everything_and_changes_nothing() {
         ..Default::default()
     };
     assert!(results.create_consumer(mine).await.is_err());
+    // Who may make a consumer may let it deliver into a stream that he may not publish to.
+    let push = jetstream::consumer::push::Config {
+        name: Some("mine".to_owned()),
+        deliver_subject: "transaction.deposit".to_owned(),
+        ..Default::default()
+    };
+    assert!(results.create_consumer(push).await.is_err());
+    // Refused, and not because nobody listens any more.
+    assert!(results.get_raw_message(1).await.is_ok());
+    assert_eq!(broker::stream(&operator, "TRANSACTION").await.state.messages, 0);
     assert_eq!(broker::stream(&operator, "TRANSACTION_RESULT").await.state.messages, before);
 }
 

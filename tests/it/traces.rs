@@ -75,7 +75,13 @@ fn assert_way(spans: &[Span], resource: &str, kind: &str) {
 #[tokio::test]
 async fn each_movement_is_one_trace_through_both_services_and_back() {
     let collector = Collector::start().await;
-    let stack = start("traced", &collector.endpoint, "1").await;
+    let settings = [
+        format!("OTEL_EXPORTER_OTLP_ENDPOINT={}", collector.endpoint),
+        "OTEL_TRACES_SAMPLER_ARG=1".to_owned(),
+        // However slow the machine is: a redrive would add its own spans.
+        "PASSBOOK_REDRIVE_AFTER=5m".to_owned(),
+    ];
+    let stack = Stack::start_under(&folder("traced"), &settings, &["--port", "0"]).await;
     let client = Client::teller(&stack);
     let secret = "key-that-nobody-may-see";
     for (resource, kind) in [("deposits", "deposit"), ("withdrawals", "withdrawal")] {
@@ -122,6 +128,13 @@ async fn each_movement_is_one_trace_through_both_services_and_back() {
     assert!(inserts.clone().all(|it| it.parent == server.id));
     assert!(inserts.clone().all(|it| it.attributes["db.operation.batch.size"] == "2"));
     assert!(spans.iter().all(|it| it.trace == "0af7651916cd43dd8448eb211c80319c"));
+
+    // Spans wait in a bounded room, whatever somebody sends.
+    let path = format!("/long{}", "g".repeat(5000));
+    assert_eq!(client.get(&path).await.status, 404);
+    let long = |span: &Span| span.attributes.get("url.path").is_some_and(|it| path.starts_with(it));
+    let spans = collector.trace("a long path", long, |spans| !spans.is_empty()).await;
+    assert_eq!(spans[0].attributes["url.path"].len(), 256);
 }
 
 #[tokio::test]

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use devstack::StackFile;
+use futures::future::{join, join_all};
 use nix::unistd::{Uid, User};
 
 use crate::{
-    bound_exec::BoundExec, completion::Completion, database::Urls, dev, dlq, doctor::Doctor,
-    load::Load, migrate::Migrate, provision::Provision, repair::Repair, secrets, streams::Streams,
-    verify::Verify, wait::Wait,
+    bound_exec::BoundExec, broker::Broker, completion::Completion, database, database::Urls, dev,
+    dlq, doctor::Doctor, load::Load, migrate::Migrate, patience::Patience, provision::Provision,
+    repair::Repair, secrets, streams::Streams, verify::Verify, wait::Wait,
 };
 
 /// Deposits and withdrawals: the tool for developing and operating Passbook.
@@ -101,6 +102,8 @@ pub(crate) struct System {
     /// Address of NATS with a user that may read, and where needed write, its streams.
     #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_URL", hide_env_values = true)]
     nats_url: Option<String>,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 /// Databases that may be given one without the other.
@@ -130,11 +133,30 @@ pub(crate) struct Addresses {
 
 impl System {
     /// What is given, or else the development stack, but no mixture of both:
-    /// two systems do not agree.
+    /// two systems do not agree. Returns once its servers let somebody in, or
+    /// the time to wait for that is over.
     ///
     /// # Errors
     /// When nothing is given and no stack runs.
-    pub(crate) fn find(&self) -> Result<Addresses> {
+    pub(crate) async fn find(&self) -> Result<Addresses> {
+        let addresses = self.addresses()?;
+        if self.patience.is_some() {
+            let Addresses { databases, nats, .. } = &addresses;
+            let databases = databases.iter().flat_map(|it| [&it.account, &it.transaction]);
+            let databases = databases.map(async |url| {
+                let connect = || database::connect(url);
+                self.patience.until("PostgreSQL", connect).await.map(drop)
+            });
+            let nats = nats.iter().map(async |url| {
+                self.patience.until("NATS", || Broker::connect(url)).await.map(drop)
+            });
+            // Whoever asked needs them, and says what is away.
+            join(join_all(databases), join_all(nats)).await;
+        }
+        Ok(addresses)
+    }
+
+    fn addresses(&self) -> Result<Addresses> {
         let given = self.account_database_url.clone().zip(self.transaction_database_url.clone());
         let databases = given.map(|(account, transaction)| Urls { account, transaction });
         if databases.is_some() || self.nats_url.is_some() {

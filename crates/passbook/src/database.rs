@@ -37,13 +37,21 @@ pub(crate) struct Movement {
     pub(crate) balance_after: Option<Decimal>,
 }
 
-/// Connects to a database. Its URL, which holds a password, is in no error.
+/// What a database's URL says. It holds a password, and is in no error.
+///
+/// # Errors
+/// When it is no database's URL.
+pub(crate) fn options(url: &str) -> Result<PgConnectOptions> {
+    ensure!(["postgres://", "postgresql://"].iter().any(|it| url.starts_with(it)), FORM);
+    Ok(PgConnectOptions::from_str(url).context(FORM)?.application_name("passbook"))
+}
+
+/// Connects to a database.
 ///
 /// # Errors
 /// When it is no database's URL, or the database can't be reached.
 pub(crate) async fn connect(url: &str) -> Result<PgConnection> {
-    ensure!(["postgres://", "postgresql://"].iter().any(|it| url.starts_with(it)), FORM);
-    let options = PgConnectOptions::from_str(url).context(FORM)?.application_name("passbook");
+    let options = options(url)?;
     // Reading a whole table takes its time, and is no reason to warn anybody.
     let options = options.disable_statement_logging();
     let connected = tokio::time::timeout(CONNECT, options.connect()).await;

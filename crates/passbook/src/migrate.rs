@@ -36,9 +36,9 @@ fn beside_newer(mut migrations: Migrator) -> Migrator {
 
 /// Bring databases to the state that this release expects.
 ///
-/// Each database whose URL is given, as its owner, is migrated, in one run that a
-/// second one at the same time waits for. The roles of the service and of the auditor, if
-/// they are there, are granted what they need. Prints what was applied.
+/// Each database whose URL is given, as its owner, is migrated, in one run that a second one at the
+/// same time waits for. The roles of the service and of the auditor are granted what they need;
+/// with --wait, they are waited for, too. Prints what was applied.
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
     #[command(flatten)]
@@ -62,11 +62,11 @@ struct Applied {
 
 impl Migrate {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let Databases { account_database_url, transaction_database_url } = self.databases;
+        let Databases { account_database_url, transaction_database_url } = &self.databases;
         let databases = [
             ("account", account_database_url, &*ACCOUNT),
             ("transaction", transaction_database_url, &*TRANSACTION),
-            ("report", self.report_database_url, &*REPORT),
+            ("report", &self.report_database_url, &*REPORT),
         ];
         ensure!(
             databases.iter().any(|(_, url, _)| url.is_some()),
@@ -76,7 +76,8 @@ impl Migrate {
         for (database, url, migrations) in databases {
             let Some(url) = url else { continue };
             let what = format!("the {database} database");
-            let connected = self.patience.until(&what, || database::connect(&url));
+            database::options(url).with_context(|| what.clone())?;
+            let connected = self.patience.until(&what, || self.provisioned(url, database));
             let now = async { migrate(database, connected.await?, migrations).await };
             applied.extend(now.await.with_context(|| format!("migrating {what}"))?);
         }
@@ -93,6 +94,17 @@ impl Migrate {
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    /// A connection to a database whose roles are there: who waits for servers waits for whoever
+    /// makes roles, too.
+    async fn provisioned(&self, url: &str, database: &str) -> Result<PgConnection> {
+        let mut connection = database::connect(url).await?;
+        if self.patience.is_some() {
+            let missing = missing_roles(&mut connection, database).await?;
+            ensure!(missing.is_empty(), "there is no role {} yet", missing.join(", and none "));
+        }
+        Ok(connection)
+    }
 }
 
 async fn migrate(
@@ -107,6 +119,7 @@ async fn migrate(
     grant(&mut connection, database).await.context("granting the service what it needs")?;
     migrations.run(&mut connection).await?;
     let after = applied_versions(&mut connection, migrations).await?;
+    pin(&mut connection, database).await.context("granting the service no more than it needs")?;
     connection.close().await?;
     let newer = after.iter().filter(|&&version| !migrations.version_exists(version)).count();
     if newer > 0 {
@@ -132,10 +145,15 @@ async fn migrate(
 /// Of the tables that are there, and of those that migrations make from now on:
 /// a new one is never there without its grants, whatever happens to this process.
 async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
-    let roles = "SELECT rolname FROM pg_roles WHERE rolname IN ($1, 'auditor')";
-    let roles = sqlx::query_scalar(roles).bind(format!("{database}_service"));
-    let roles: Vec<String> = roles.fetch_all(&mut *connection).await?;
-    for role in roles {
+    let missing = missing_roles(connection, database).await?;
+    if !missing.is_empty() {
+        tracing::warn!(
+            "there is no role {}, to be granted what it needs: make it (`passbook provision`), and \
+             migrate again",
+            missing.join(", and none ")
+        );
+    }
+    for role in roles(database).iter().filter(|role| !missing.contains(role)) {
         let (rows, numbers) = match role.as_str() {
             "auditor" => ("SELECT", "SELECT"),
             _ => ("SELECT, INSERT, UPDATE", "SELECT, USAGE"),
@@ -153,6 +171,28 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
         sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// What the ledger has decided stays: its service may add a transaction, and
+/// change none.
+async fn pin(connection: &mut PgConnection, database: &str) -> Result<()> {
+    let missing = missing_roles(connection, database).await?;
+    if database == "transaction" && !missing.contains(&roles(database)[0]) {
+        let pin = "REVOKE UPDATE ON transactions FROM transaction_service";
+        sqlx::raw_sql(pin).execute(connection).await?;
+    }
+    Ok(())
+}
+
+/// The roles that somebody else is to make.
+fn roles(database: &str) -> [String; 2] {
+    [format!("{database}_service"), "auditor".to_owned()]
+}
+
+async fn missing_roles(connection: &mut PgConnection, database: &str) -> Result<Vec<String>> {
+    let missing = "SELECT name FROM unnest($1::text[]) AS name
+                   WHERE name NOT IN (SELECT rolname FROM pg_roles)";
+    Ok(sqlx::query_scalar(missing).bind(roles(database)).fetch_all(connection).await?)
 }
 
 async fn applied_versions(

@@ -3,9 +3,10 @@
 
 use std::{cell::RefCell, time::Duration};
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, anyhow};
 use backon::{ExponentialBuilder, Retryable};
 use clap::Args;
+use tokio::time::{Instant, timeout_at};
 
 use crate::causes;
 
@@ -22,8 +23,13 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// Tries again until it succeeds or the time is over. Says what is waited
-    /// for, once for each reason.
+    /// Whether there is any.
+    pub(crate) const fn is_some(&self) -> bool {
+        !self.wait.is_zero()
+    }
+
+    /// Tries again until it succeeds or the time is over, also in the middle of
+    /// an attempt. Says what is waited for, once for each reason.
     ///
     /// # Errors
     /// The last attempt's.
@@ -32,14 +38,14 @@ impl Patience {
         what: &str,
         mut attempt: impl FnMut() -> F,
     ) -> Result<T> {
-        if self.wait.is_zero() {
+        if !self.is_some() {
             return attempt().await;
         }
+        let end = Instant::now() + self.wait;
         let pauses = ExponentialBuilder::new()
             .with_min_delay(Duration::from_millis(100))
             .with_max_delay(LONGEST_PAUSE)
-            .without_max_times()
-            .with_total_delay(Some(self.wait));
+            .without_max_times();
         let told = RefCell::new(String::new());
         let tell = |error: &Error, _| {
             let reason = causes(error);
@@ -48,6 +54,7 @@ impl Patience {
                 *told.borrow_mut() = reason;
             }
         };
-        attempt.retry(pauses).notify(tell).await
+        let tried = timeout_at(end, (|| attempt()).retry(pauses).notify(tell)).await;
+        tried.unwrap_or_else(|_| Err(anyhow!("{}", told.into_inner())))
     }
 }

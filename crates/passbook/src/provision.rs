@@ -5,7 +5,8 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
+use postgres_protocol::password::scram_sha_256;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::{database, output, patience::Patience};
@@ -18,8 +19,9 @@ const LOCK: i64 = 0x7061_7373_626f_6f6b;
 /// Make the databases and their roles on a PostgreSQL server.
 ///
 /// Makes what is missing, sets the passwords given, changes nothing else; can be repeated, and
-/// rotates passwords that way. Each service may read and write rows in its own database, and
-/// neither delete them, nor change tables, nor connect to another's.
+/// rotates passwords that way. Give them by the environment: an argument list is open to all. Each
+/// service may read and write rows in its own database, and neither delete them, nor change tables,
+/// nor connect to another's.
 #[derive(Debug, Args)]
 pub(crate) struct Provision {
     /// URL of the server, as a superuser or a role that may make roles and databases.
@@ -30,7 +32,8 @@ pub(crate) struct Provision {
         long,
         value_name = "PASSWORD",
         env = "PASSBOOK_ACCOUNT_SERVICE_PASSWORD",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
     )]
     account_service_password: String,
     /// Password of the role account_owner, which migrates the database. Without, the database
@@ -39,7 +42,8 @@ pub(crate) struct Provision {
         long,
         value_name = "PASSWORD",
         env = "PASSBOOK_ACCOUNT_OWNER_PASSWORD",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
     )]
     account_owner_password: Option<String>,
     /// Password of the role transaction_service.
@@ -47,7 +51,8 @@ pub(crate) struct Provision {
         long,
         value_name = "PASSWORD",
         env = "PASSBOOK_TRANSACTION_SERVICE_PASSWORD",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
     )]
     transaction_service_password: String,
     /// Password of the role transaction_owner.
@@ -55,7 +60,8 @@ pub(crate) struct Provision {
         long,
         value_name = "PASSWORD",
         env = "PASSBOOK_TRANSACTION_OWNER_PASSWORD",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
     )]
     transaction_owner_password: Option<String>,
     /// Password of the role report_service.
@@ -63,7 +69,8 @@ pub(crate) struct Provision {
         long,
         value_name = "PASSWORD",
         env = "PASSBOOK_REPORT_SERVICE_PASSWORD",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
     )]
     report_service_password: String,
     /// Password of the role report_owner.
@@ -71,7 +78,8 @@ pub(crate) struct Provision {
         long,
         value_name = "PASSWORD",
         env = "PASSBOOK_REPORT_OWNER_PASSWORD",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
     )]
     report_owner_password: Option<String>,
     /// Password of the role auditor, as which `passbook verify` and `passbook doctor` look.
@@ -79,7 +87,8 @@ pub(crate) struct Provision {
         long,
         value_name = "PASSWORD",
         env = "PASSBOOK_AUDITOR_PASSWORD",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
     )]
     auditor_password: String,
     #[command(flatten)]
@@ -95,16 +104,26 @@ struct Tenant {
 
 impl Provision {
     pub(crate) async fn run(self) -> Result<ExitCode> {
+        database::options(&self.postgres_url)?;
         let mut connection =
             self.patience.until("PostgreSQL", || database::connect(&self.postgres_url)).await?;
         sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut connection).await?;
         role(&mut connection, AUDITOR, &self.auditor_password).await?;
-        execute(&mut connection, "GRANT pg_read_all_stats TO auditor").await?;
-        execute(&mut connection, "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC").await?;
+        let super_user = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user";
+        let super_user: bool = sqlx::query_scalar(super_user).fetch_one(&mut connection).await?;
+        if let Err(error) = execute(&mut connection, "GRANT pg_read_all_stats TO auditor").await {
+            tracing::warn!(
+                "`passbook doctor` will not see who holds others up: grant pg_read_all_stats to \
+                 auditor, as somebody who may ({error})"
+            );
+        }
         let mut made = Vec::new();
         for tenant in self.tenants() {
             let database = tenant.database;
-            tenant.make(&mut connection).await.with_context(|| format!("database {database}"))?;
+            tenant
+                .make(&mut connection, super_user)
+                .await
+                .with_context(|| format!("database {database}"))?;
             let owner = tenant.owner.map_or("-", |(owner, _)| owner);
             made.push([database, owner, tenant.service.0].map(str::to_owned).to_vec());
         }
@@ -147,7 +166,7 @@ impl Provision {
 }
 
 impl Tenant {
-    async fn make(&self, server: &mut PgConnection) -> Result<()> {
+    async fn make(&self, server: &mut PgConnection, by_super_user: bool) -> Result<()> {
         let Self { database, service: (service, password), owner } = self;
         role(server, service, password).await?;
         if let Some((owner, password)) = owner {
@@ -162,6 +181,10 @@ impl Tenant {
         execute(server, &format!("GRANT CONNECT ON DATABASE {database} TO {service}, {AUDITOR}"))
             .await?;
         if let Some((owner, _)) = owner {
+            if !by_super_user {
+                // Who gives a database away has to be able to become its owner.
+                execute(server, &format!("GRANT {owner} TO CURRENT_USER")).await?;
+            }
             execute(server, &format!("ALTER DATABASE {database} OWNER TO {owner}")).await?;
         }
         Ok(())
@@ -176,10 +199,10 @@ async fn role(server: &mut PgConnection, name: &str, password: &str) -> Result<(
     let statement = format!("SELECT format('{verb} ROLE %I LOGIN PASSWORD %L', $1, $2)");
     let statement: String = sqlx::query_scalar(AssertSqlSafe(statement))
         .bind(name)
-        .bind(password)
+        // The server may log statements, so it never sees the password.
+        .bind(scram_sha_256(password.as_bytes()))
         .fetch_one(&mut *server)
         .await?;
-    // Its text holds the password.
     execute(server, &statement).await.with_context(|| format!("role {name}"))
 }
 

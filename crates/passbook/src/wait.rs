@@ -8,7 +8,12 @@ use clap::Args;
 use contract::{DEAD_LETTER, TRANSACTION, TRANSACTION_RESULT, USED_UP};
 use sqlx::{Connection, migrate::Migrator};
 
-use crate::{broker::Broker, cli::Databases, database, migrate, output, patience::Patience};
+use crate::{
+    broker::{self, Broker},
+    cli::Databases,
+    database, migrate, output,
+    patience::Patience,
+};
 
 /// The streams that the services stand on.
 const STREAMS: [&str; 4] = [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, USED_UP];
@@ -45,10 +50,12 @@ impl Wait {
         );
         for (name, url, migrations) in databases {
             let Some(url) = url else { continue };
+            database::options(&url).context(name)?;
             self.patience.until(name, || migrated(&url, migrations)).await.context(name)?;
             output::line(&format!("{name} is migrated"))?;
         }
         if let Some(url) = &self.nats_url {
+            broker::servers(url)?;
             self.patience.until("NATS", || streams(url)).await.context("NATS")?;
             output::line("the streams are there")?;
         }

@@ -8,7 +8,8 @@
 //! copied. A bridge from `tracing` would cost every request.
 //!
 //! Names and attributes are those of OpenTelemetry's semantic conventions.
-//! There is no token, no key and no amount among them.
+//! There is no token and no key among them. What can't be read may be quoted in
+//! the reason why, its beginning.
 
 use std::{borrow::Cow, fmt, time::SystemTime};
 
@@ -156,7 +157,9 @@ impl Trace {
             dropped_attributes_count: 0,
             events: Default::default(),
             links,
-            status: span.error.map_or(Status::Unset, |description| Status::Error { description }),
+            status: span.error.map_or(Status::Unset, |description| Status::Error {
+                description: short(description.into_owned()).into(),
+            }),
             instrumentation_scope: InstrumentationScope::builder("passbook").build(),
         });
     }
@@ -168,7 +171,7 @@ impl Trace {
         let mut attributes = vec![
             KeyValue::new("http.request.method", method),
             KeyValue::new("http.response.status_code", i64::from(status)),
-            KeyValue::new("url.path", path),
+            KeyValue::new("url.path", short(path)),
             KeyValue::new("url.scheme", "http"),
         ];
         let name = match &*route {
@@ -227,6 +230,14 @@ impl Trace {
     }
 }
 
+/// What others wrote is kept up to here: the spans that wait take a bounded room.
+const LONGEST: usize = 256;
+
+fn short(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(LONGEST));
+    text
+}
+
 fn messaging(
     name: &'static str,
     kind: &'static str,
@@ -238,7 +249,7 @@ fn messaging(
         KeyValue::new("messaging.operation.name", name),
         KeyValue::new("messaging.operation.type", kind),
         KeyValue::new("messaging.destination.name", subject.to_owned()),
-        KeyValue::new("messaging.message.id", message_id.to_owned()),
+        KeyValue::new("messaging.message.id", short(message_id.to_owned())),
     ]
 }
 

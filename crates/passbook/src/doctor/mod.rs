@@ -50,7 +50,8 @@ impl Doctor {
     /// # Errors
     /// When it is not known where to look.
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let Addresses { databases, nats, stack } = match self.system.find() {
+        let gateway = self.push.gateway()?;
+        let Addresses { databases, nats, stack } = match self.system.find().await {
             Err(_) if !self.services.is_empty() => Addresses::default(),
             addresses => addresses?,
         };
@@ -78,7 +79,7 @@ impl Doctor {
             checks.iter().for_each(Check::measure);
             metrics::gauge!("passbook_doctor_last_run_timestamp_seconds").set(push::now());
         };
-        let pushed = self.push.job("passbook-doctor", measure).await;
+        let pushed = gateway.replace("passbook-doctor", measure).await;
         if checks.iter().any(Check::is_finding) {
             pushed.unwrap_or_else(|error| tracing::error!("{}", crate::causes(&error)));
             return Ok(ExitCode::FAILURE);

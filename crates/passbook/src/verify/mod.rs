@@ -29,7 +29,7 @@ use crate::{
     cli::{Addresses, System},
     database::{self, Urls},
     output::Format,
-    push::Push,
+    push::{Gateway, Push},
 };
 use report::Report;
 use streams::Look;
@@ -63,8 +63,9 @@ impl Verify {
     /// # Errors
     /// If a database can't be read, or, with nothing found, the streams can't.
     pub(crate) async fn run(self) -> Result<ExitCode> {
+        let gateway = self.push.gateway()?;
         let begun = Instant::now();
-        let addresses = self.system.find()?;
+        let addresses = self.system.find().await?;
         let urls = addresses.databases.as_ref().context("no database URLs are given")?;
         let mut report = Report::default();
         compare_databases(urls, self.pending_limit, &mut report).await?;
@@ -73,8 +74,7 @@ impl Verify {
             report.streams.why = Some(crate::causes(error));
         }
         report.print(self.format.output)?;
-        let measure = || report.measure(begun.elapsed(), streams.is_ok());
-        let pushed = self.push.job("passbook-verify", measure).await;
+        let pushed = tell(&gateway, &report, begun.elapsed(), streams.is_ok()).await;
         if report.has_findings() {
             pushed.unwrap_or_else(|error| tracing::error!("{}", crate::causes(&error)));
             return Ok(ExitCode::FAILURE);
@@ -106,6 +106,14 @@ impl Verify {
         let mut ledger = database::connect(&urls.transaction).await?;
         Look { broker: &broker, accounts: &mut accounts, ledger: &mut ledger }.compare(report).await
     }
+}
+
+/// Two groups of metrics, since one may be known without the other.
+async fn tell(gateway: &Gateway, report: &Report, took: Duration, complete: bool) -> Result<()> {
+    if let Some(measure) = report.measure_streams() {
+        gateway.replace("passbook-verify/invariant/dropped", measure).await?;
+    }
+    gateway.replace("passbook-verify", || report.measure(took, complete)).await
 }
 
 async fn compare_databases(urls: &Urls, limit: Duration, report: &mut Report) -> Result<()> {

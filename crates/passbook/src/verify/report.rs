@@ -43,6 +43,12 @@ impl Check {
         self.compared += u64::try_from(compared).unwrap_or(0);
     }
 
+    fn measure(&self) {
+        let invariant = [("invariant", self.invariant)];
+        gauge!("passbook_verify_findings", &invariant).set(push::count(self.findings));
+        gauge!("passbook_verify_compared", &invariant).set(push::count(self.compared));
+    }
+
     /// Counts one comparison, and what is wrong with it if anything is.
     pub(super) fn count(&mut self, wrong: Option<String>) {
         self.compared += 1;
@@ -139,18 +145,23 @@ impl Report {
         self.checks().iter().any(|check| check.findings > 0)
     }
 
-    /// The same as metrics, of a run that took so long. That it was complete is
-    /// told only if the streams were looked at, or were not to be.
+    /// The same as metrics, of a run that took so long, but for what the
+    /// streams say. That it was complete is told only if they were looked at, or
+    /// were not to be.
     pub(super) fn measure(&self, took: Duration, complete: bool) {
-        for Check { invariant, compared, findings, .. } in self.checks() {
-            let invariant = [("invariant", *invariant)];
-            gauge!("passbook_verify_findings", &invariant).set(push::count(*findings));
-            gauge!("passbook_verify_compared", &invariant).set(push::count(*compared));
-        }
+        let books = self.checks().into_iter().filter(|it| it.invariant != self.dropped.invariant);
+        books.for_each(Check::measure);
         gauge!("passbook_verify_duration_seconds").set(took.as_secs_f64());
         if complete {
             gauge!("passbook_verify_last_run_timestamp_seconds").set(push::now());
         }
+    }
+
+    /// What the streams say, unless nothing was found where nobody looked to the end: that must
+    /// not end an alert.
+    pub(super) fn measure_streams(&self) -> Option<impl FnOnce()> {
+        let told = self.streams.checked || self.dropped.findings > 0;
+        told.then_some(|| self.dropped.measure())
     }
 
     pub(super) fn print(&self, format: Output) -> Result<()> {
