@@ -103,9 +103,6 @@ async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need()
     fine(&["migrate"], &owners).await;
     assert!(fine(&["migrate"], &owners).await.contains("nothing to apply"));
     let mut owner = PgConnection::connect(&account).await.unwrap();
-    // What a migration adds is the service's at once: nobody has to come and grant it.
-    let added = "CREATE TABLE added (id bigint GENERATED ALWAYS AS IDENTITY, text text)";
-    sqlx::raw_sql(added).execute(&mut owner).await.unwrap();
     // As a newer release leaves it that is rolled back.
     let newer =
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
@@ -116,6 +113,10 @@ async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need()
         again.contains("a newer one was here") && again.contains("nothing to apply"),
         "{again}"
     );
+
+    // What a migration adds is the service's at once: nobody has to come and grant it.
+    let added = "CREATE TABLE added (id bigint GENERATED ALWAYS AS IDENTITY, text text)";
+    sqlx::raw_sql(added).execute(&mut owner).await.unwrap();
 
     let service = as_role(&urls.account, "account_service", "it%27s%20%22second%22%20%5C");
     let others = as_role(&urls.account, "transaction_service", "fourth");
