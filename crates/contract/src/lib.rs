@@ -14,6 +14,6 @@ pub use ids::{AccountId, ParseIdError, RecordId, UserId};
 pub use messages::{Command, Kind, MovementResult, Outcome, Reason};
 pub use money::{Amount, AmountError, Balance, Currency, UnknownCurrency};
 pub use topology::{
-    CONSUMERS, ConsumerSpec, DEAD_LETTER, Retention, STREAMS, StreamSpec, TRANSACTION,
-    TRANSACTION_RESULT, USED_UP, consumers, subjects,
+    CONSUMERS, ConsumerSpec, DEAD_LETTER, MOVEMENT_STREAMS, Retention, STREAMS, StreamSpec,
+    TRANSACTION, TRANSACTION_RESULT, USED_UP, consumers, subjects,
 };

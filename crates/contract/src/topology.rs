@@ -90,6 +90,8 @@ pub const DEAD_LETTER: &str = "DEAD_LETTER";
 /// more, because their deliveries are used up.
 pub const USED_UP: &str = "USED_UP";
 const JOB: &str = "job";
+/// The streams that a movement's way goes through: both services set them up.
+pub const MOVEMENT_STREAMS: [&str; 4] = [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, USED_UP];
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);

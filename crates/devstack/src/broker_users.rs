@@ -3,7 +3,7 @@
 //! same.
 
 use contract::{
-    CONSUMERS, ConsumerSpec, DEAD_LETTER, Retention, STREAMS, StreamSpec, TRANSACTION,
+    CONSUMERS, ConsumerSpec, MOVEMENT_STREAMS, Retention, STREAMS, StreamSpec, TRANSACTION,
     TRANSACTION_RESULT, USED_UP, consumers, subjects,
 };
 use serde_json::{Value, json};
@@ -64,10 +64,9 @@ fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Value {
     allowed.push(format!("{}.{reads}.>", subjects::DEAD_LETTER_PREFIX));
     allowed.push(format!("{}.{USED_UP}.>", subjects::DEAD_LETTER_PREFIX));
     allowed.push("$JS.API.INFO".to_owned());
-    let set_up = [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, USED_UP];
-    for stream in STREAMS.iter().filter(|stream| set_up.contains(&stream.name)) {
+    for stream in MOVEMENT_STREAMS {
         for request in ["CREATE", "UPDATE", "INFO"] {
-            allowed.push(format!("$JS.API.STREAM.{request}.{}", stream.name));
+            allowed.push(format!("$JS.API.STREAM.{request}.{stream}"));
         }
     }
     // A message whose deliveries are used up is looked up, and once it is a dead letter, deleted

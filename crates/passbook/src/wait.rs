@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use contract::{DEAD_LETTER, TRANSACTION, TRANSACTION_RESULT, USED_UP};
+use contract::MOVEMENT_STREAMS;
 use sqlx::{Connection, migrate::Migrator};
 
 use crate::{
@@ -14,9 +14,6 @@ use crate::{
     database, migrate, output,
     patience::Patience,
 };
-
-/// The streams that the services stand on.
-const STREAMS: [&str; 4] = [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, USED_UP];
 
 /// Wait until the databases are migrated and the streams are there.
 ///
@@ -83,7 +80,7 @@ async fn migrated(url: &str, migrations: &Migrator) -> Result<()> {
 
 async fn streams(url: &str) -> Result<()> {
     let broker = Broker::connect(url).await?;
-    for name in STREAMS {
+    for name in MOVEMENT_STREAMS {
         let found = broker.stream(name).await?;
         ensure!(found.is_some(), "the stream {name} is missing: `passbook streams` makes it");
     }

@@ -13,15 +13,12 @@ use async_nats::{
         stream::{InfoError, Stream},
     },
 };
-use contract::{ConsumerSpec, DEAD_LETTER, TRANSACTION, TRANSACTION_RESULT, USED_UP, subjects};
+use contract::{ConsumerSpec, DEAD_LETTER, MOVEMENT_STREAMS, subjects};
 use futures::{TryStreamExt, future::ready};
 use metrics::{Unit, describe_gauge, gauge};
 use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_secs(10);
-
-/// Those that both services set up, and so may look at.
-const STREAMS: [&str; 4] = [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, USED_UP];
 
 /// Says what the gauges mean.
 pub(crate) fn describe() {
@@ -86,7 +83,7 @@ async fn measure(jetstream: &jetstream::Context, consumers: &[&'static ConsumerS
             gauge!(metric, "stream" => *stream, "consumer" => *name).set(float(count));
         }
     }
-    for name in STREAMS {
+    for name in MOVEMENT_STREAMS {
         let found = jetstream.get_stream(name).await;
         let found = found.inspect_err(|error| tracing::debug!(stream = name, %error, "asking"));
         let Ok(found) = found else { continue };
