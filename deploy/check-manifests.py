@@ -44,7 +44,10 @@ SECRETS = {
     "nats-auditor": "auditor",
     "nats-route": "route",
 }
-SECRET_KEYS = {name: {"username", "password"} for name in SECRETS} | {"token-verifier": {"public-key"}}
+SECRET_KEYS = {name: {"username", "password"} for name in SECRETS} | {
+    "token-verifier": {"public-key"},
+    "nats-tls": {"ca.crt", "tls.crt", "tls.key"},
+}
 
 Workload = collections.namedtuple("Workload", "object kind name labels pod")
 RULES = {}

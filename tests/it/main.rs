@@ -24,6 +24,7 @@ mod restore;
 mod set_up;
 mod streams;
 mod telemetry;
+mod tls;
 mod traces;
 mod twice_credited;
 mod verify;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tests::{
     Answer, Client, Stack, broker, checks,
     client::new_key,
-    stack::{folder, run},
+    stack::{folder, run, run_with},
 };
 use tokio::process::Command;
 
@@ -41,6 +41,17 @@ async fn restore(stack: &Stack, url: &str, file: &Path) {
     let how = ["--clean", "--if-exists", "--single-transaction", "--exit-on-error"];
     let arguments = [&how[..], &["--dbname", url, file.to_str().unwrap()]].concat();
     postgres_tool(stack, "pg_restore", &arguments).await;
+    let (_, database) = url.rsplit_once('/').unwrap();
+    let ledger = database.starts_with("transaction");
+    let variable = if ledger { "TRANSACTION" } else { "ACCOUNT" };
+    let variable = format!("PASSBOOK_{variable}_DATABASE_URL");
+    let output = run_with(&["migrate"], &[(&variable, url)]).await;
+    assert!(output.status.success(), "{output:?}");
+    if ledger {
+        let may = "SELECT has_table_privilege('transaction_service', 'transactions', 'UPDATE')";
+        let may: bool = sqlx::query_scalar(may).fetch_one(&stack.ledger().await).await.unwrap();
+        assert!(!may, "a decided transaction could be changed");
+    }
 }
 
 async fn repair(stack: &Stack, more: &[&str]) -> (i32, Value) {

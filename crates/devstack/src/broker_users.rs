@@ -24,17 +24,43 @@ pub fn inbox(user: &str) -> String {
     format!("_INBOX_{user}")
 }
 
-/// The users as nats-server's configuration has them.
-pub fn broker_users(password: impl Fn(&str) -> String) -> Value {
+/// The accounts and their users as nats-server's configuration has them.
+///
+/// An auditor has an account of its own, since a server does not look whether
+/// who asks may publish to the subject that the answer is sent to: here it ends
+/// in that account, where no stream hears it.
+pub fn broker_accounts(password: impl Fn(&str) -> String) -> Value {
+    let service = |subject: &String| {
+        // Many messages answer a direct get.
+        let answers = if subject.contains(".DIRECT.") { "stream" } else { "singleton" };
+        json!({ "service": subject, "response_type": answers })
+    };
+    let import =
+        |subject: &String| json!({ "service": { "account": "PASSBOOK", "subject": subject } });
+    let (look, (users, auditor)) = (look(), users(password));
+    json!({
+        "PASSBOOK": {
+            "jetstream": "enabled",
+            "exports": look.iter().map(service).collect::<Vec<_>>(),
+            "users": users,
+        },
+        "AUDIT": {
+            "imports": look.iter().map(import).collect::<Vec<_>>(),
+            "users": [auditor],
+        },
+    })
+}
+
+/// Those who work, and the auditor.
+fn users(password: impl Fn(&str) -> String) -> (Value, Value) {
     let user = |name: &str, publish: Value, subscribe: &[&str]| {
         let mut subscribe: Vec<_> = subscribe.iter().map(|&it| it.to_owned()).collect();
         subscribe.push(format!("{}.>", inbox(name)));
         let permissions = json!({ "publish": publish, "subscribe": subscribe });
         json!({ "user": name, "password": password(name), "permissions": permissions })
     };
-    json!([
+    let work = json!([
         { "user": OPERATOR, "password": password(OPERATOR) },
-        user(AUDITOR, look(), &[]),
         user(
             ACCOUNT_SERVICE,
             publish(
@@ -53,7 +79,8 @@ pub fn broker_users(password: impl Fn(&str) -> String) -> Value {
             ),
             &[],
         ),
-    ])
+    ]);
+    (work, user(AUDITOR, json!(look()), &[]))
 }
 
 /// What a service publishes: its messages, the dead letters of the stream it
@@ -95,13 +122,13 @@ fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Value {
 /// What an auditor asks for: how streams and consumers are, and messages, one
 /// or many at a time. No consumers: who may make one may let it deliver into
 /// any stream.
-fn look() -> Value {
+fn look() -> Vec<String> {
     let mut allowed = ["INFO", "STREAM.INFO.*", "STREAM.MSG.GET.*", "CONSUMER.INFO.*.*"]
         .map(|request| format!("$JS.API.{request}"))
         .to_vec();
     let readable = STREAMS.iter().filter(|it| it.retention == Retention::Limits);
     allowed.extend(readable.map(|stream| format!("$JS.API.DIRECT.GET.{}", stream.name)));
-    json!(allowed)
+    allowed
 }
 
 #[cfg(test)]
@@ -109,9 +136,9 @@ mod tests {
     use super::*;
 
     const MANIFEST: &str =
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s/components/nats/users.conf");
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s/components/nats/accounts.conf");
     const HEAD: &str = "\
-# The users of the broker and what each may do, as crates/devstack/src/broker_users.rs has them:
+# The accounts of the broker, their users and what each may do, as crates/devstack/src/broker_users.rs has them:
 # PASSBOOK_WRITE_MANIFESTS=1 cargo test -p devstack broker_users
 # writes this file. A name that begins with $ is read from the environment.
 ";
@@ -120,12 +147,14 @@ mod tests {
     fn manifest() -> String {
         let variable =
             |user: &str| format!("$NATS_{}_PASSWORD", user.replace('-', "_").to_uppercase());
-        let users = format!("{:#}", broker_users(variable));
-        let lines = users.lines().map(|line| match line.split_once("\"password\": ") {
+        let accounts = format!("{:#}", broker_accounts(variable));
+        // What stands between the outer braces.
+        let accounts = accounts.trim_start_matches("{\n").trim_end_matches("\n}");
+        let lines = accounts.lines().map(|line| match line.split_once("\"password\": ") {
             Some((indent, name)) => format!("{indent}\"password\": {}", name.replace('"', "")),
             None => line.to_owned(),
         });
-        format!("{HEAD}users: {}\n", lines.collect::<Vec<_>>().join("\n"))
+        format!("{HEAD}{}\n", lines.collect::<Vec<_>>().join("\n"))
     }
 
     #[test]
@@ -139,9 +168,10 @@ mod tests {
 
     #[test]
     fn nobody_but_the_operator_reads_what_another_one_is_answered() {
-        let users = broker_users(|_| String::new());
-        let users = users.as_array().unwrap();
-        for user in users.iter().filter(|user| user["user"] != OPERATOR) {
+        let accounts = broker_accounts(|_| String::new());
+        let accounts = accounts.as_object().unwrap().values();
+        let users = accounts.flat_map(|account| account["users"].as_array().unwrap());
+        for user in users.filter(|user| user["user"] != OPERATOR) {
             let subscribe = user["permissions"]["subscribe"].as_array().unwrap();
             let own = inbox(user["user"].as_str().unwrap());
             for subject in subscribe.iter().map(|it| it.as_str().unwrap()) {

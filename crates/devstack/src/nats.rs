@@ -1,5 +1,5 @@
 //! The broker: one nats-server with JetStream, or a cluster of three, with the
-//! users of [`broker_users`].
+//! accounts of [`broker_accounts`].
 
 use std::{
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Secrets,
-    broker_users::{self, broker_users},
+    broker_users::{self, broker_accounts},
     faults::Network,
     launcher::Program,
     ports::Ports,
@@ -89,7 +89,7 @@ impl Nats {
                 "port": node.port,
                 "http": format!("{HOST}:{}", node.monitor_port),
                 "jetstream": { "store_dir": node.data },
-                "authorization": { "users": broker_users(|user| secrets.nats.of(user)) },
+                "accounts": broker_accounts(|user| secrets.nats.of(user)),
             });
             if let (true, Some(settings)) = (nodes.len() > 1, text.as_object_mut()) {
                 settings.insert("cluster".into(), node.cluster(&nodes, &password, network)?);

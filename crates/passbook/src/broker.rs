@@ -1,7 +1,11 @@
 //! The broker whose address people give: connecting to it, and reading a
 //! stream from one end to the other in bounded memory.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use async_nats::{
@@ -14,7 +18,9 @@ use async_nats::{
         stream::{RawMessageErrorKind, Stream},
     },
 };
+use clap::Args;
 use futures::StreamExt;
+use runtime::nats;
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -31,6 +37,47 @@ const NO_RESPONDERS: u16 = 503;
 /// What a replica does not know after this, it does not learn.
 const KNOWN_AFTER: Duration = Duration::from_secs(10);
 
+/// Who vouches for the broker.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Authority {
+    /// File of the authority (PEM) that signs the certificates of NATS's servers. With it, nothing
+    /// is sent unencrypted.
+    #[arg(long, value_name = "FILE", env = "PASSBOOK_NATS_CA")]
+    nats_ca: Option<PathBuf>,
+}
+
+impl Authority {
+    /// The broker at this URL.
+    pub(crate) fn at(&self, url: &str) -> Address {
+        Address { url: url.to_owned(), authority: self.clone() }
+    }
+}
+
+/// Where the broker is, and who vouches for it. It may hold a password, and is
+/// in no error.
+#[derive(Clone)]
+pub(crate) struct Address {
+    url: String,
+    authority: Authority,
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(address)")
+    }
+}
+
+impl Address {
+    /// The servers that it names.
+    ///
+    /// # Errors
+    /// When it is no URL.
+    pub(crate) fn servers(&self) -> Result<Vec<ServerAddr>> {
+        let servers: Result<_, _> = self.url.split(',').map(|it| it.trim().parse()).collect();
+        servers.ok().context("the NATS URL must be like nats://user:password@host:4222")
+    }
+}
+
 /// A connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Broker {
@@ -39,13 +86,12 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Connects to the broker at this URL, or at one of several with commas
-    /// between them.
+    /// Connects to one of the servers.
     ///
     /// # Errors
     /// When it is no URL, or the broker can't be reached.
-    pub(crate) async fn connect(url: &str) -> Result<Self> {
-        let servers = servers(url)?;
+    pub(crate) async fn connect(address: &Address) -> Result<Self> {
+        let servers = address.servers()?;
         let mut options = ConnectOptions::new().name("passbook").connection_timeout(CONNECT);
         // The client does not take the user out of the address by itself.
         let user = servers.iter().find_map(|it| Some((it.username()?, it.password()?)));
@@ -54,6 +100,7 @@ impl Broker {
                 .user_and_password(user.to_owned(), password.to_owned())
                 .custom_inbox_prefix(devstack::broker_users::inbox(user));
         }
+        let options = nats::under(options, address.authority.nats_ca.as_deref());
         let client = options.connect(servers).await.context("connecting to NATS")?;
         Ok(Self { jetstream: jetstream::new(client.clone()), client })
     }
@@ -75,16 +122,6 @@ impl Broker {
             },
         }
     }
-}
-
-/// The servers that a URL names. It may hold a password, and is in no error.
-///
-/// # Errors
-/// When it is no URL.
-pub(crate) fn servers(url: &str) -> Result<Vec<ServerAddr>> {
-    let servers = url.split(',').map(|server| server.trim().parse());
-    let servers: Result<_, _> = servers.collect();
-    servers.ok().context("the NATS URL must be like nats://user:password@host:4222")
 }
 
 /// What a consumer says of itself; `None` where there is none.
@@ -154,7 +191,7 @@ pub(crate) struct Walk {
     next: u64,
     /// What was read and not given yet.
     ahead: Vec<StreamMessage>,
-    /// How many are still to come, with those that came after it began.
+    /// How many are still to come, as far as the replica that answered knows.
     pub(crate) left: u64,
 }
 
@@ -184,7 +221,7 @@ impl Walk {
     /// When the broker is gone, or some messages were lost on the way here:
     /// then nothing can be said about all of them.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<StreamMessage>>> {
-        if self.ahead.is_empty() && self.left > 0 {
+        if self.ahead.is_empty() {
             self.read_ahead().await.context("reading a stream")?;
         }
         let batch = std::mem::take(&mut self.ahead);
@@ -198,24 +235,18 @@ impl Walk {
             let (batch, pending) = self.batch().await?;
             if let Some(last) = batch.last() {
                 self.next = last.sequence + 1;
-            }
-            let came = u64::try_from(batch.len()).unwrap_or(0);
-            self.ahead = batch.into_iter().filter(|it| it.sequence <= self.until).collect();
-            self.left = if self.next > self.until { 0 } else { pending };
-            if came > 0 {
-                self.left += u64::try_from(self.ahead.len()).unwrap_or(0);
+                self.left = pending + u64::try_from(batch.len()).unwrap_or(0);
+                self.ahead = batch.into_iter().filter(|it| it.sequence <= self.until).collect();
                 return Ok(());
             }
             // In a cluster, the replica that answers may be behind. The leader knows.
             let more = self.stream.get_first_raw_message_by_subject(&*self.subjects, self.next);
-            let more = found(more.await)?.filter(|it| it.sequence <= self.until);
-            if more.is_none() {
-                break;
+            match found(more.await)?.filter(|it| it.sequence <= self.until) {
+                None => self.next = self.until.saturating_add(1),
+                Some(_) if begun.elapsed() > KNOWN_AFTER => bail!("a replica stays behind"),
+                Some(_) => tokio::time::sleep(KNOWN_AFTER / 40).await,
             }
-            ensure!(begun.elapsed() < KNOWN_AFTER, "a replica of the stream stays behind");
-            tokio::time::sleep(KNOWN_AFTER / 40).await;
         }
-        self.left = 0;
         Ok(())
     }
 

@@ -9,9 +9,22 @@ use futures::future::{join, join_all};
 use nix::unistd::{Uid, User};
 
 use crate::{
-    bound_exec::BoundExec, broker::Broker, completion::Completion, database, database::Urls, dev,
-    dlq, doctor::Doctor, load::Load, migrate::Migrate, patience::Patience, provision::Provision,
-    repair::Repair, secrets, streams::Streams, verify::Verify, wait::Wait,
+    bound_exec::BoundExec,
+    broker::{Address, Authority, Broker},
+    completion::Completion,
+    database,
+    database::Urls,
+    dev, dlq,
+    doctor::Doctor,
+    load::Load,
+    migrate::Migrate,
+    patience::Patience,
+    provision::Provision,
+    repair::Repair,
+    secrets,
+    streams::Streams,
+    verify::Verify,
+    wait::Wait,
 };
 
 /// Deposits and withdrawals: the tool for developing and operating Passbook.
@@ -103,6 +116,8 @@ pub(crate) struct System {
     #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_URL", hide_env_values = true)]
     nats_url: Option<String>,
     #[command(flatten)]
+    authority: Authority,
+    #[command(flatten)]
     patience: Patience,
 }
 
@@ -126,7 +141,7 @@ pub(crate) struct Databases {
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     pub(crate) databases: Option<Urls>,
-    pub(crate) nats: Option<String>,
+    pub(crate) nats: Option<Address>,
     /// The development stack, if it is that.
     pub(crate) stack: Option<StackFile>,
 }
@@ -142,13 +157,16 @@ impl System {
         let addresses = self.addresses()?;
         if self.patience.is_some() {
             let Addresses { databases, nats, .. } = &addresses;
-            let databases = databases.iter().flat_map(|it| [&it.account, &it.transaction]);
-            let databases = databases.map(async |url| {
+            let databases: Vec<_> =
+                databases.iter().flat_map(|it| [&it.account, &it.transaction]).collect();
+            databases.iter().try_for_each(|url| database::options(url).map(drop))?;
+            nats.iter().try_for_each(|address| address.servers().map(drop))?;
+            let databases = databases.into_iter().map(async |url| {
                 let connect = || database::connect(url);
                 self.patience.until("PostgreSQL", connect).await.map(drop)
             });
-            let nats = nats.iter().map(async |url| {
-                self.patience.until("NATS", || Broker::connect(url)).await.map(drop)
+            let nats = nats.iter().map(async |address| {
+                self.patience.until("NATS", || Broker::connect(address)).await.map(drop)
             });
             // Whoever asked needs them, and says what is away.
             join(join_all(databases), join_all(nats)).await;
@@ -159,15 +177,16 @@ impl System {
     fn addresses(&self) -> Result<Addresses> {
         let given = self.account_database_url.clone().zip(self.transaction_database_url.clone());
         let databases = given.map(|(account, transaction)| Urls { account, transaction });
-        if databases.is_some() || self.nats_url.is_some() {
-            return Ok(Addresses { databases, nats: self.nats_url.clone(), stack: None });
+        let nats = self.nats_url.as_ref().map(|url| self.authority.at(url));
+        if databases.is_some() || nats.is_some() {
+            return Ok(Addresses { databases, nats, stack: None });
         }
         let file = stack_of(&self.dir).context("no URLs are given")?;
         let (account, transaction) =
             (file.databases.account.clone(), file.databases.transaction.clone());
         Ok(Addresses {
             databases: Some(Urls { account, transaction }),
-            nats: Some(file.nats.clone()),
+            nats: Some(Authority::default().at(&file.nats)),
             stack: Some(file),
         })
     }

@@ -119,7 +119,8 @@ async fn migrate(
     grant(&mut connection, database).await.context("granting the service what it needs")?;
     migrations.run(&mut connection).await?;
     let after = applied_versions(&mut connection, migrations).await?;
-    pin(&mut connection, database).await.context("granting the service no more than it needs")?;
+    let pinned = sqlx::raw_sql(PIN).execute(&mut connection).await;
+    pinned.context("granting the service no more than it needs")?;
     connection.close().await?;
     let newer = after.iter().filter(|&&version| !migrations.version_exists(version)).count();
     if newer > 0 {
@@ -164,6 +165,7 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
              GRANT {rows} ON ALL TABLES IN SCHEMA public TO {role};
              GRANT {numbers} ON ALL SEQUENCES IN SCHEMA public TO {role};
              REVOKE INSERT, UPDATE ON _sqlx_migrations FROM {role};
+             {PIN}
              ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {rows} ON TABLES TO {role};
              ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {numbers} ON SEQUENCES TO {role};
              COMMIT"
@@ -175,14 +177,12 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
 
 /// What the ledger has decided stays: its service may add a transaction, and
 /// change none.
-async fn pin(connection: &mut PgConnection, database: &str) -> Result<()> {
-    let missing = missing_roles(connection, database).await?;
-    if database == "transaction" && !missing.contains(&roles(database)[0]) {
-        let pin = "REVOKE UPDATE ON transactions FROM transaction_service";
-        sqlx::raw_sql(pin).execute(connection).await?;
-    }
-    Ok(())
-}
+const PIN: &str = "
+    DO $$ BEGIN
+        IF to_regclass('transactions') IS NOT NULL AND to_regrole('transaction_service') IS NOT NULL THEN
+            REVOKE UPDATE ON transactions FROM transaction_service;
+        END IF;
+    END $$;";
 
 /// The roles that somebody else is to make.
 fn roles(database: &str) -> [String; 2] {

@@ -55,6 +55,10 @@ impl Patience {
             }
         };
         let tried = timeout_at(end, (|| attempt()).retry(pauses).notify(tell)).await;
-        tried.unwrap_or_else(|_| Err(anyhow!("{}", told.into_inner())))
+        tried.unwrap_or_else(|_| {
+            let reason = told.into_inner();
+            let none = || anyhow!("no answer within {}", humantime::format_duration(self.wait));
+            Err(if reason.is_empty() { none() } else { anyhow!(reason) })
+        })
     }
 }

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    broker::{self, Broker},
+    broker::{self, Address, Broker},
     cli::System,
     database,
     output::{self, Format, Output},
@@ -101,8 +101,8 @@ impl Repair {
             working == 0,
             "the transaction-service is connected to the ledger: stop it first, all replicas"
         );
-        if let Some(url) = &addresses.nats {
-            results_are_settled(url).await?;
+        if let Some(address) = &addresses.nats {
+            results_are_settled(address).await?;
         }
         let outcome = repair(&mut accounts, &mut ledger, self.yes).await?;
         let code = u8::from(!outcome.left.is_empty());
@@ -113,13 +113,13 @@ impl Repair {
 
 /// A result that is settled later would be one more that the ledger has lost, and
 /// its number could be given again.
-async fn results_are_settled(url: &str) -> Result<()> {
-    let broker = Broker::connect(url).await?;
+async fn results_are_settled(address: &Address) -> Result<()> {
+    let broker = Broker::connect(address).await?;
     let Some(stream) = broker.stream(TRANSACTION_RESULT).await? else { return Ok(()) };
-    let Some(info) = broker::consumer(&stream, consumers::ACCOUNT_RESULT).await? else {
-        return Ok(());
-    };
-    let (waiting, unacked) = (info.num_pending, info.num_ack_pending);
+    let info = broker::consumer(&stream, consumers::ACCOUNT_RESULT).await?;
+    // Whoever makes it anew delivers everything to it again.
+    let all = stream.cached_info().state.messages;
+    let (waiting, unacked) = info.map_or((all, 0), |it| (it.num_pending, it.num_ack_pending));
     ensure!(
         waiting == 0 && unacked == 0,
         "the account-service has still to settle results, {waiting} waiting and {unacked} in hand: \

@@ -9,7 +9,11 @@ use clap::Args;
 use contract::{CONSUMERS, STREAMS};
 use runtime::streams::{self, StreamsError};
 
-use crate::{broker::Broker, output, patience::Patience};
+use crate::{
+    broker::{Address, Authority, Broker},
+    output,
+    patience::Patience,
+};
 
 /// Make the streams and consumers, and set right what has drifted.
 ///
@@ -19,6 +23,8 @@ pub(crate) struct Streams {
     /// Address of NATS, with a user who may set it up.
     #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_URL", hide_env_values = true)]
     nats_url: String,
+    #[command(flatten)]
+    authority: Authority,
     /// Copies of each stream and consumer that the broker keeps: 1, or 3 or 5 on a cluster.
     #[arg(long, env = "PASSBOOK_STREAM_REPLICAS", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=5))]
@@ -30,13 +36,15 @@ pub(crate) struct Streams {
 impl Streams {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         // A difference stays one: only what is away is waited for.
-        let made = self.patience.until("NATS", || self.make()).await??;
+        let address = self.authority.at(&self.nats_url);
+        address.servers()?;
+        let made = self.patience.until("NATS", || self.make(&address)).await??;
         output::line(&made)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn make(&self) -> Result<Result<String, StreamsError>> {
-        let broker = Broker::connect(&self.nats_url).await?;
+    async fn make(&self, address: &Address) -> Result<Result<String, StreamsError>> {
+        let broker = Broker::connect(address).await?;
         let (all, consumers) =
             (STREAMS.iter().collect::<Vec<_>>(), CONSUMERS.iter().collect::<Vec<_>>());
         match streams::ensure(&broker.jetstream, &all, &consumers, self.stream_replicas).await {

@@ -9,7 +9,7 @@ use contract::MOVEMENT_STREAMS;
 use sqlx::{Connection, migrate::Migrator};
 
 use crate::{
-    broker::{self, Broker},
+    broker::{Address, Authority, Broker},
     cli::Databases,
     database, migrate, output,
     patience::Patience,
@@ -26,6 +26,8 @@ pub(crate) struct Wait {
     /// Address of NATS, with a user.
     #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_URL", hide_env_values = true)]
     nats_url: Option<String>,
+    #[command(flatten)]
+    authority: Authority,
     #[command(flatten)]
     patience: Patience,
 }
@@ -52,8 +54,9 @@ impl Wait {
             output::line(&format!("{name} is migrated"))?;
         }
         if let Some(url) = &self.nats_url {
-            broker::servers(url)?;
-            self.patience.until("NATS", || streams(url)).await.context("NATS")?;
+            let address = self.authority.at(url);
+            address.servers()?;
+            self.patience.until("NATS", || streams(&address)).await.context("NATS")?;
             output::line("the streams are there")?;
         }
         Ok(ExitCode::SUCCESS)
@@ -78,8 +81,8 @@ async fn migrated(url: &str, migrations: &Migrator) -> Result<()> {
     Ok(())
 }
 
-async fn streams(url: &str) -> Result<()> {
-    let broker = Broker::connect(url).await?;
+async fn streams(address: &Address) -> Result<()> {
+    let broker = Broker::connect(address).await?;
     for name in MOVEMENT_STREAMS {
         let found = broker.stream(name).await?;
         ensure!(found.is_some(), "the stream {name} is missing: `passbook streams` makes it");

@@ -1,7 +1,7 @@
 //! The flags and environment variables that every service shares. A service
 //! flattens these into its own struct; `--help` is the reference.
 
-use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 
@@ -110,6 +110,11 @@ pub struct NatsConfig {
     /// NATS password: give it by environment, not as a flag.
     #[arg(long, env = "PASSBOOK_NATS_PASSWORD", hide_env_values = true, requires = "nats_user")]
     pub nats_password: Option<Secret>,
+    /// File of the authority (PEM) that signs the servers' certificates. With it, nothing is sent
+    /// unencrypted. Without, it is encrypted if the server asks for that, with the system's
+    /// authorities.
+    #[arg(long, env = "PASSBOOK_NATS_CA", value_name = "FILE")]
+    pub nats_ca: Option<PathBuf>,
     /// How long one attempt to connect may take, such as 250ms, 5s or 2m.
     #[arg(long, env = "PASSBOOK_NATS_CONNECT_TIMEOUT", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
     pub nats_connect_timeout: Duration,

@@ -1,7 +1,7 @@
 //! The connection to the broker. It comes back by itself, for ever unless
 //! configured otherwise.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::Context;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
@@ -59,7 +59,16 @@ pub async fn connect(config: &NatsConfig, name: &str) -> anyhow::Result<Client> 
     if let Some((user, password)) = given.or(in_address) {
         options = options.user_and_password(user.to_owned(), password.to_owned());
     }
-    options.connect(servers).await.context("connecting to NATS")
+    under(options, config.nats_ca.as_deref()).connect(servers).await.context("connecting to NATS")
+}
+
+/// Connects only to servers that this authority vouches for, if there is one.
+#[must_use]
+pub fn under(options: ConnectOptions, authority: Option<&Path>) -> ConnectOptions {
+    match authority {
+        Some(file) => options.add_root_certificates(file.to_owned()).require_tls(true),
+        None => options,
+    }
 }
 
 /// The JetStream context of a process. Made once and cloned: each one spawns a

@@ -26,7 +26,7 @@ use contract::DEAD_LETTER;
 
 pub(crate) use letter::{closed_subjects, open_subjects};
 
-use crate::broker::{Broker, Walk};
+use crate::broker::{Address, Broker, Walk};
 
 /// Letters in memory at once: each may be as large as the broker takes.
 const AT_ONCE: usize = 100;
@@ -59,9 +59,9 @@ struct DeadLetters {
 
 impl DeadLetters {
     /// `None` where nobody has made the stream yet.
-    async fn at(url: Option<String>) -> Result<Option<Self>> {
-        let url = url.context("no NATS URL is given: --nats-url")?;
-        let broker = Broker::connect(&url).await?;
+    async fn at(address: Option<Address>) -> Result<Option<Self>> {
+        let address = address.context("no NATS URL is given: --nats-url")?;
+        let broker = Broker::connect(&address).await?;
         let stream = broker.stream(DEAD_LETTER).await?;
         Ok(stream.map(|stream| Self { broker, stream }))
     }

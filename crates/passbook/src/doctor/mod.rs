@@ -71,7 +71,7 @@ impl Doctor {
         );
         let services = join_all(services.iter().map(|(name, url)| services::look(name, url)));
         let (((account, transaction), nats), services) =
-            join(join(databases, nats::look(nats.as_deref())), services).await;
+            join(join(databases, nats::look(nats.as_ref())), services).await;
         let checks: Vec<Check> =
             [faults, account, transaction, nats].into_iter().chain(services).flatten().collect();
         print(&checks, self.format.output)?;

@@ -16,7 +16,7 @@ use super::{
     check::{Area, Check},
 };
 use crate::{
-    broker::{self, Broker, Walk},
+    broker::{self, Address, Broker, Walk},
     dlq::open_subjects,
 };
 
@@ -29,15 +29,15 @@ const COUNTED: usize = 100;
 const OPEN_LETTERS: &str = "open dead letters";
 
 /// Looks at everything the broker has.
-pub(super) async fn look(url: Option<&str>) -> Vec<Check> {
+pub(super) async fn look(address: Option<&Address>) -> Vec<Check> {
     let mut area = Area::new("NATS");
-    let Some(url) = url else {
+    let Some(address) = address else {
         area.not_checked("reachable", "no URL is given");
         return area.done();
     };
     let advice = "start nats-server, or correct the URL, its user or password; requests are \
                   accepted meanwhile, and settled once it is back";
-    let Some(broker) = area.attempt("reachable", advice, Broker::connect(url)).await else {
+    let Some(broker) = area.attempt("reachable", advice, Broker::connect(address)).await else {
         return area.done();
     };
     version(&mut area, &broker);

@@ -90,7 +90,7 @@ impl Verify {
         urls: &Urls,
         report: &mut Report,
     ) -> Result<()> {
-        let url = match &addresses.nats {
+        let address = match &addresses.nats {
             _ if self.no_streams => {
                 report.streams.why = Some("--no-streams".to_owned());
                 return Ok(());
@@ -99,9 +99,9 @@ impl Verify {
                 report.streams.why = Some("no NATS URL is given".to_owned());
                 return Ok(());
             }
-            Some(url) => url,
+            Some(address) => address,
         };
-        let broker = Broker::connect(url).await?;
+        let broker = Broker::connect(address).await?;
         let mut accounts = database::connect(&urls.account).await?;
         let mut ledger = database::connect(&urls.transaction).await?;
         Look { broker: &broker, accounts: &mut accounts, ledger: &mut ledger }.compare(report).await
@@ -110,10 +110,11 @@ impl Verify {
 
 /// Two groups of metrics, since one may be known without the other.
 async fn tell(gateway: &Gateway, report: &Report, took: Duration, complete: bool) -> Result<()> {
+    let books = gateway.replace("passbook-verify", || report.measure(took, complete)).await;
     if let Some(measure) = report.measure_streams() {
         gateway.replace("passbook-verify/invariant/dropped", measure).await?;
     }
-    gateway.replace("passbook-verify", || report.measure(took, complete)).await
+    books
 }
 
 async fn compare_databases(urls: &Urls, limit: Duration, report: &mut Report) -> Result<()> {
