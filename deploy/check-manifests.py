@@ -428,7 +428,12 @@ def secrets(m):
     for w in m.workloads:
         for v in w.pod.get("volumes", []):
             s = v.get("secret")
-            if not s or s["secretName"] in authorities and [i["key"] for i in s.get("items", [])] == ["ca.crt"]:
+            if not s:
+                continue
+            # All that it takes is named, and somebody makes it.
+            made = {"ca.crt"} if s["secretName"] in authorities else SECRET_KEYS.get(s["secretName"], set())
+            taken = {i["key"] for i in s.get("items", [])}
+            if taken and taken <= made:
                 continue
             if not s.get("optional") or not s["secretName"].endswith("-ca"):
                 yield f"{w.kind} {w.name}, volume {v['name']}", f"nobody makes a Secret {s['secretName']} with these keys"

@@ -308,3 +308,42 @@ async fn a_command_that_will_never_be_delivered_again_is_found() {
     let told = report["dropped"]["first"][0].as_str().unwrap();
     assert!(told.contains("will never be delivered again"), "{told}");
 }
+
+#[tokio::test]
+async fn streams_are_read_to_their_end_in_however_many_batches() {
+    let stack = Stack::start("verify-many").await;
+    let client = Client::teller(&stack);
+    let account = client.open_account("KRW").await;
+    let deposit = |_| {
+        json!({ "accountId": account, "type": "DEPOSIT", "amount": "1",
+                "idempotencyKey": new_key() })
+    };
+    let items: Vec<_> = (0..1000).map(deposit).collect();
+    let answer = client.post("/v1/batches", &[], &json!({ "items": items })).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let jetstream = broker::connect(&stack).await;
+    for _ in 0..120 {
+        broker::publish(&jetstream, "transaction.deposit", &new_key(), "garbage").await;
+    }
+    let list = ["dlq", "ls", "-o", "json", "--limit", "1000", "--dir", stack.dir.to_str().unwrap()];
+    eventually("all is settled or a dead letter", Duration::from_secs(30), || async {
+        let output = stack::run(&list).await;
+        let letters: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let results = broker::stream(&jetstream, "TRANSACTION_RESULT").await.state.messages;
+        (letters.as_array().unwrap().len() == 120 && results == 1000).then_some(())
+    })
+    .await;
+    client.deposit(&account, "1").await;
+    // Gaps, at the beginning and in the middle.
+    let results = jetstream.get_stream("TRANSACTION_RESULT").await.unwrap();
+    for gone in [1, 2, 700] {
+        results.delete_message(gone).await.unwrap();
+    }
+    let report = eventually("nothing is in flight", Duration::from_secs(30), || async {
+        let report = checks::assert_verified(&stack).await;
+        (report["streams"]["resultsInFlight"] == 0).then_some(report)
+    })
+    .await;
+    assert_eq!(report["dropped"]["compared"], 998, "{report:#}");
+    assert_eq!(report["streams"]["deadLettersOpen"]["deposit-consumer"], 120, "{report:#}");
+}
