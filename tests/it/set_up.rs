@@ -168,6 +168,32 @@ async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need()
 }
 
 #[tokio::test]
+async fn whoever_may_make_roles_and_databases_can_set_a_server_up() {
+    let stack = servers("provision-as-a-role").await;
+    let urls = stack.file().databases;
+    let server = urls.account.replace("/account?", "/postgres?");
+    let mut admin = PgConnection::connect(&server).await.unwrap();
+    for database in ["account", "transaction", "report"] {
+        for statement in [
+            format!("DROP DATABASE {database}"),
+            format!("DROP ROLE IF EXISTS {database}_service, {database}_owner"),
+        ] {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
+        }
+    }
+    let builder = "DROP ROLE auditor; CREATE ROLE builder LOGIN CREATEROLE CREATEDB PASSWORD 'one'";
+    sqlx::raw_sql(builder).execute(&mut admin).await.unwrap();
+    let builder = as_role(&server, "builder", "one");
+    let settings = [&[("PASSBOOK_POSTGRES_URL", builder.as_str())], &PASSWORDS[..]].concat();
+    fine(&["provision"], &settings).await;
+    fine(&["provision"], &settings).await;
+    let owner = as_role(&urls.account, "account_owner", "first");
+    fine(&["migrate"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", owner.as_str())]).await;
+    let service = as_role(&urls.account, "account_service", "it%27s%20%22second%22%20%5C");
+    fine(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", service.as_str())]).await;
+}
+
+#[tokio::test]
 async fn who_waits_goes_on_once_the_streams_are_made() {
     let stack = servers("wait-for-streams").await;
     let nats = stack.file().nats;
