@@ -19,6 +19,7 @@ mod idempotency;
 mod load;
 mod many_at_once;
 mod messages;
+mod pushed;
 mod redrive;
 mod restore;
 mod set_up;

@@ -37,19 +37,23 @@ const NO_RESPONDERS: u16 = 503;
 /// What a replica does not know after this, it does not learn.
 const KNOWN_AFTER: Duration = Duration::from_secs(10);
 
-/// Who vouches for the broker.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Authority {
+/// Where NATS is, as people give it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Place {
+    /// Address of NATS, with a user that may read, and where needed write, its streams.
+    #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_URL", hide_env_values = true)]
+    nats_url: Option<String>,
     /// File of the authority (PEM) that signs the certificates of NATS's servers. With it, nothing
     /// is sent unencrypted.
     #[arg(long, value_name = "FILE", env = "PASSBOOK_NATS_CA")]
     nats_ca: Option<PathBuf>,
 }
 
-impl Authority {
-    /// The broker at this URL.
-    pub(crate) fn at(&self, url: &str) -> Address {
-        Address { url: url.to_owned(), authority: self.clone() }
+impl Place {
+    /// The address, if one is given.
+    pub(crate) fn address(&self) -> Option<Address> {
+        let url = self.nats_url.clone()?;
+        Some(Address { url, authority: self.nats_ca.clone() })
     }
 }
 
@@ -58,7 +62,7 @@ impl Authority {
 #[derive(Clone)]
 pub(crate) struct Address {
     url: String,
-    authority: Authority,
+    authority: Option<PathBuf>,
 }
 
 impl fmt::Debug for Address {
@@ -68,6 +72,11 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
+    /// A broker that does not encrypt.
+    pub(crate) fn plain(url: String) -> Self {
+        Self { url, authority: None }
+    }
+
     /// The servers that it names.
     ///
     /// # Errors
@@ -100,7 +109,7 @@ impl Broker {
                 .user_and_password(user.to_owned(), password.to_owned())
                 .custom_inbox_prefix(devstack::broker_users::inbox(user));
         }
-        let options = nats::under(options, address.authority.nats_ca.as_deref());
+        let options = nats::under(options, address.authority.as_deref());
         let client = options.connect(servers).await.context("connecting to NATS")?;
         Ok(Self { jetstream: jetstream::new(client.clone()), client })
     }

@@ -10,7 +10,7 @@ use nix::unistd::{Uid, User};
 
 use crate::{
     bound_exec::BoundExec,
-    broker::{Address, Authority, Broker},
+    broker::{Address, Broker, Place},
     completion::Completion,
     database,
     database::Urls,
@@ -112,11 +112,8 @@ pub(crate) struct System {
         requires = "account_database_url"
     )]
     transaction_database_url: Option<String>,
-    /// Address of NATS with a user that may read, and where needed write, its streams.
-    #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_URL", hide_env_values = true)]
-    nats_url: Option<String>,
     #[command(flatten)]
-    authority: Authority,
+    nats: Place,
     #[command(flatten)]
     patience: Patience,
 }
@@ -177,7 +174,7 @@ impl System {
     fn addresses(&self) -> Result<Addresses> {
         let given = self.account_database_url.clone().zip(self.transaction_database_url.clone());
         let databases = given.map(|(account, transaction)| Urls { account, transaction });
-        let nats = self.nats_url.as_ref().map(|url| self.authority.at(url));
+        let nats = self.nats.address();
         if databases.is_some() || nats.is_some() {
             return Ok(Addresses { databases, nats, stack: None });
         }
@@ -186,7 +183,7 @@ impl System {
             (file.databases.account.clone(), file.databases.transaction.clone());
         Ok(Addresses {
             databases: Some(Urls { account, transaction }),
-            nats: Some(Authority::default().at(&file.nats)),
+            nats: Some(Address::plain(file.nats.clone())),
             stack: Some(file),
         })
     }

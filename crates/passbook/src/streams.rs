@@ -4,13 +4,13 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use contract::{CONSUMERS, STREAMS};
 use runtime::streams::{self, StreamsError};
 
 use crate::{
-    broker::{Address, Authority, Broker},
+    broker::{Address, Broker, Place},
     output,
     patience::Patience,
 };
@@ -20,11 +20,8 @@ use crate::{
 /// Can be repeated. Fails, and names the field, where only a deletion could mend a difference.
 #[derive(Debug, Args)]
 pub(crate) struct Streams {
-    /// Address of NATS, with a user who may set it up.
-    #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_URL", hide_env_values = true)]
-    nats_url: String,
     #[command(flatten)]
-    authority: Authority,
+    nats: Place,
     /// Copies of each stream and consumer that the broker keeps: 1, or 3 or 5 on a cluster.
     #[arg(long, env = "PASSBOOK_STREAM_REPLICAS", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=5))]
@@ -35,9 +32,9 @@ pub(crate) struct Streams {
 
 impl Streams {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        // A difference stays one: only what is away is waited for.
-        let address = self.authority.at(&self.nats_url);
+        let address = self.nats.address().context("no NATS URL is given: --nats-url")?;
         address.servers()?;
+        // A difference stays one: only what is away is waited for.
         let made = self.patience.until("NATS", || self.make(&address)).await??;
         output::line(&made)?;
         Ok(ExitCode::SUCCESS)

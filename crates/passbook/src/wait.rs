@@ -9,7 +9,7 @@ use contract::MOVEMENT_STREAMS;
 use sqlx::{Connection, migrate::Migrator};
 
 use crate::{
-    broker::{Address, Authority, Broker},
+    broker::{Address, Broker, Place},
     cli::Databases,
     database, migrate, output,
     patience::Patience,
@@ -23,11 +23,8 @@ use crate::{
 pub(crate) struct Wait {
     #[command(flatten)]
     databases: Databases,
-    /// Address of NATS, with a user.
-    #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_URL", hide_env_values = true)]
-    nats_url: Option<String>,
     #[command(flatten)]
-    authority: Authority,
+    nats: Place,
     #[command(flatten)]
     patience: Patience,
 }
@@ -39,12 +36,13 @@ impl Wait {
     /// What is missing still when the time is over.
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let Databases { account_database_url, transaction_database_url } = self.databases;
+        let nats = self.nats.address();
         let databases = [
             ("the account database", account_database_url, &*migrate::ACCOUNT),
             ("the transaction database", transaction_database_url, &*migrate::TRANSACTION),
         ];
         ensure!(
-            self.nats_url.is_some() || databases.iter().any(|(_, url, _)| url.is_some()),
+            nats.is_some() || databases.iter().any(|(_, url, _)| url.is_some()),
             "nothing to wait for: give at least one URL, such as --nats-url"
         );
         for (name, url, migrations) in databases {
@@ -53,8 +51,7 @@ impl Wait {
             self.patience.until(name, || migrated(&url, migrations)).await.context(name)?;
             output::line(&format!("{name} is migrated"))?;
         }
-        if let Some(url) = &self.nats_url {
-            let address = self.authority.at(url);
+        if let Some(address) = nats {
             address.servers()?;
             self.patience.until("NATS", || streams(&address)).await.context("NATS")?;
             output::line("the streams are there")?;
