@@ -45,6 +45,18 @@ async fn a_verify_that_could_not_look_into_the_streams_ends_no_alert_about_them(
     assert_eq!(verify(&stack.file().nats, &url).await.0, 0);
     assert_eq!(told(FINDINGS).await, "0");
 
+    // Somebody left the same series in the other group: the gateway refuses it in a second one. The
+    // run is not told as complete, and the next one is.
+    let left = "# TYPE passbook_verify_findings gauge\n\
+                passbook_verify_findings{invariant=\"dropped\"} 1\n";
+    gateway.forget("passbook-verify/invariant/dropped").await;
+    gateway.put("passbook-verify", left.to_owned()).await;
+    assert_eq!(verify(&stack.file().nats, &url).await.0, 2);
+    assert_eq!(told(LAST).await, "");
+    assert_eq!(verify(&stack.file().nats, &url).await.0, 0);
+    assert_eq!(told(FINDINGS).await, "0");
+    assert_ne!(told(LAST).await, "");
+
     for wrong in ["pushgateway:9091", "https://gateway", "http://one:hidden@gateway"] {
         let (code, error) = verify(&stack.file().nats, wrong).await;
         assert!(code == 2 && error.contains("http://host:9091"), "{error}");

@@ -110,11 +110,14 @@ impl Verify {
 
 /// Two groups of metrics, since one may be known without the other.
 async fn tell(gateway: &Gateway, report: &Report, took: Duration, complete: bool) -> Result<()> {
+    let streams = match report.measure_streams() {
+        Some(measure) => gateway.replace("passbook-verify/invariant/dropped", measure).await,
+        None => Ok(()),
+    };
+    // That it was complete is told last, and only if all of it was.
+    let complete = complete && streams.is_ok();
     let books = gateway.replace("passbook-verify", || report.measure(took, complete)).await;
-    if let Some(measure) = report.measure_streams() {
-        gateway.replace("passbook-verify/invariant/dropped", measure).await?;
-    }
-    books
+    streams.and(books)
 }
 
 async fn compare_databases(urls: &Urls, limit: Duration, report: &mut Report) -> Result<()> {
