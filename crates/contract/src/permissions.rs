@@ -3,8 +3,8 @@
 //! same.
 
 use crate::{
-    CONSUMERS, ConsumerSpec, MOVEMENT_STREAMS, Retention, STREAMS, StreamSpec, TRANSACTION,
-    TRANSACTION_RESULT, USED_UP, consumers, subjects,
+    CONSUMERS, ConsumerSpec, MAX_DELIVERIES, MOVEMENT_STREAMS, Retention, STREAMS, StreamSpec,
+    TRANSACTION, TRANSACTION_RESULT, consumers, subjects,
 };
 use serde_json::{Value, json};
 
@@ -66,7 +66,7 @@ fn users(password: impl Fn(&str) -> String) -> (Value, Value) {
             publish(
                 &[subjects::DEPOSIT, subjects::WITHDRAWAL, subjects::SETTLED],
                 TRANSACTION_RESULT,
-                &[consumers::ACCOUNT_RESULT, consumers::RESULTS_USED_UP],
+                &[consumers::ACCOUNT_RESULT, consumers::RESULTS_MAX_DELIVERIES],
             ),
             &[subjects::SETTLED],
         ),
@@ -75,7 +75,7 @@ fn users(password: impl Fn(&str) -> String) -> (Value, Value) {
             publish(
                 &[subjects::RESULT_DEPOSIT, subjects::RESULT_WITHDRAWAL],
                 TRANSACTION,
-                &[consumers::DEPOSIT, consumers::WITHDRAWAL, consumers::COMMANDS_USED_UP],
+                &[consumers::DEPOSIT, consumers::WITHDRAWAL, consumers::COMMANDS_MAX_DELIVERIES],
             ),
             &[],
         ),
@@ -89,7 +89,7 @@ fn users(password: impl Fn(&str) -> String) -> (Value, Value) {
 fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Value {
     let mut allowed: Vec<String> = messages.iter().map(|&subject| subject.to_owned()).collect();
     allowed.push(format!("{}.{reads}.>", subjects::DEAD_LETTER_PREFIX));
-    allowed.push(format!("{}.{USED_UP}.>", subjects::DEAD_LETTER_PREFIX));
+    allowed.push(format!("{}.{MAX_DELIVERIES}.>", subjects::DEAD_LETTER_PREFIX));
     allowed.push("$JS.API.INFO".to_owned());
     for stream in MOVEMENT_STREAMS {
         for request in ["CREATE", "UPDATE", "INFO"] {

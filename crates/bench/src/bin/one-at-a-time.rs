@@ -18,7 +18,7 @@ use async_nats::{
     },
 };
 use clap::Parser;
-use contract::{Balance, Command, MovementResult, Outcome, TRANSACTION, consumers};
+use contract::{Balance, Command, Outcome, TRANSACTION, TransactionResult, consumers};
 use futures::StreamExt;
 use sqlx::{Connection as _, PgConnection, types::Decimal};
 use time::OffsetDateTime;
@@ -89,7 +89,7 @@ async fn process(
     message.ack().await.map_err(anyhow::Error::from_boxed)
 }
 
-async fn apply(database: &mut PgConnection, command: &Command) -> Result<MovementResult> {
+async fn apply(database: &mut PgConnection, command: &Command) -> Result<TransactionResult> {
     let mut transaction = database.begin().await?;
     let account = command.account_id.as_uuid();
     let locked = "SELECT balance, account_seq FROM accounts WHERE account_id = $1 FOR UPDATE";
@@ -133,7 +133,7 @@ async fn apply(database: &mut PgConnection, command: &Command) -> Result<Movemen
     transaction.commit().await?;
     let balance_after =
         Balance::from_decimal(balance, command.currency).context("a balance out of bounds")?;
-    Ok(MovementResult {
+    Ok(TransactionResult {
         record_id: command.record_id,
         transaction_id,
         account_id: command.account_id,
