@@ -1,12 +1,14 @@
-//! Children that die with their parent, even when it is killed by SIGKILL.
+//! Child processes that end when their parent dies, even by SIGKILL.
 //!
-//! Linux sends a process its parent-death signal when the *thread* that
-//! started it ends, and forgets the signal at a change of user. So every
-//! child is started from one thread that lives as long as the process (the
-//! main thread, with a current-thread runtime), and starts as this program
-//! once more, which changes the user, asks for the signal, and only then
-//! becomes the program it stands for. Other systems have no such signal:
-//! there, a killed supervisor leaves its children behind.
+//! Linux sends a process its parent-death signal when the *thread* of the
+//! parent ends, and clears the signal when the process changes its user. So
+//! one thread starts all children and lives as long as the process: the main
+//! thread, with a current-thread runtime. Each child first runs this program
+//! again. It changes the user, sets the signal, and only then executes the
+//! actual program.
+//!
+//! Other systems have no such signal. There, the children of a killed
+//! supervisor keep running.
 
 use std::{
     convert::Infallible, ffi::OsString, os::unix::process::CommandExt, path::PathBuf,
@@ -19,48 +21,48 @@ use nix::{
     unistd::{Gid, Pid, Uid, getppid, setgid, setuid},
 };
 
-/// A user to run a program as, instead of the present one.
+/// The user and group for running a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct User {
-    /// Its user id.
+    /// Numeric user id.
     pub uid: u32,
-    /// Its group id. Supplementary groups are dropped.
+    /// Numeric id of the only group: supplementary groups are dropped.
     pub gid: u32,
 }
 
-/// A program to become, bound to the process that started this one.
+/// A program to execute in place of this one, with a parent-death signal.
 #[derive(Debug)]
-pub struct Bound {
-    /// The process that started this one. When it is no longer the parent,
-    /// the program is not started.
+pub struct PdeathsigCommand {
+    /// The process id of the expected parent. If it is no longer the parent,
+    /// the program is not executed.
     pub parent: u32,
-    /// What the program is sent when that process dies.
+    /// Sent to the program when its parent dies.
     pub signal: Signal,
-    /// Whom to run it as.
+    /// `None` runs the program as the present user.
     pub user: Option<User>,
-    /// The program.
+    /// Path of the program.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Without the program itself.
     pub arguments: Vec<OsString>,
 }
 
-impl Bound {
-    /// Becomes the program. Only returns when that fails.
+impl PdeathsigCommand {
+    /// Replaces this process by the program. Returns only on failure.
     ///
     /// # Errors
-    /// When the user can't be changed, the parent is gone, or the program
-    /// can't be executed.
+    /// If the user can't be changed, the parent is gone, or the program can't
+    /// be executed.
     pub fn exec(self) -> Result<Infallible> {
         if let Some(user) = self.user {
             become_user(user)?;
         }
         #[cfg(target_os = "linux")]
-        nix::sys::prctl::set_pdeathsig(self.signal).context("asking for a parent-death signal")?;
+        nix::sys::prctl::set_pdeathsig(self.signal).context("setting the parent-death signal")?;
         let parent = i32::try_from(self.parent).map(Pid::from_raw)?;
-        // It may have died before the signal was asked for.
-        ensure!(getppid() == parent, "the process {parent} that started this one is gone");
+        // The parent may have died before the signal was set.
+        ensure!(getppid() == parent, "the parent process {parent} is gone");
         let error = Command::new(&self.program).args(&self.arguments).exec();
-        Err(error).with_context(|| self.program.display().to_string())
+        Err(error).with_context(|| format!("executing {}", self.program.display()))
     }
 }
 

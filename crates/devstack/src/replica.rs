@@ -1,164 +1,123 @@
-//! Passbook's own services as processes: their programs, their ports, and
-//! the environment that configures them.
+//! The services' replicas as processes: program, ports and environment.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 
 use crate::{
-    Secrets, faults::Network, launcher::Program, nats::Nats, ports::Ports, postgres::Postgres,
-    supervised::Supervised,
+    faults::Network,
+    nats::Nats,
+    ports::{HOST, Ports},
+    postgres::Postgres,
+    secrets::Secrets,
+    service::{Replicas, SERVICES, Service},
+    spawn::ProcessSpec,
 };
 
-const HOST: &str = "127.0.0.1";
-const ACCOUNT: &str = "account-service";
-const TRANSACTION: &str = "transaction-service";
-
-/// How many replicas of each service to start.
-#[derive(Debug, Clone, Copy)]
-pub struct Replicas {
-    /// Of the account-service.
-    pub account: u16,
-    /// Of the transaction-service.
-    pub transaction: u16,
-}
-
-/// What the services share and connect to.
-pub(crate) struct Surroundings<'a> {
-    pub(crate) postgres: &'a Postgres,
-    pub(crate) nats: &'a Nats,
-    pub(crate) secrets: &'a Secrets,
-    /// Where their crash points are armed, if they have any.
-    pub(crate) crash_points: Option<&'a Path>,
-}
-
-/// A replica to start, or one that runs.
-pub(crate) struct Service {
-    pub(crate) program: Program,
-    /// `127.0.0.1:<port>` of its API, if it has one.
+/// A replica to be started. After a restart, it has the same ports.
+pub(crate) struct Replica {
+    pub(crate) service: &'static Service,
+    pub(crate) process: ProcessSpec,
+    /// `127.0.0.1:<port>` of its API, if the service has one.
     pub(crate) http: Option<String>,
     /// `127.0.0.1:<port>` of its admin port.
     pub(crate) admin: String,
 }
 
-/// A service's replica that is kept running.
-pub(crate) struct RunningService {
-    pub(crate) process: Supervised,
-    pub(crate) http: Option<String>,
-    pub(crate) admin: String,
+/// Builds the replicas from the parts of the stack they share.
+pub(crate) struct ReplicaBuilder<'a> {
+    pub(crate) postgres: &'a Postgres,
+    pub(crate) nats: &'a Nats,
+    pub(crate) secrets: &'a Secrets,
+    /// The folder of the services' programs.
+    pub(crate) programs: &'a Path,
+    /// The folder for arming crash points.
+    pub(crate) crash_points: Option<&'a Path>,
 }
 
-/// All replicas, with ports of their own that they keep when they are started
-/// again.
+/// Checks that `folder` holds the program of every service with replicas.
 ///
 /// # Errors
-/// When a program was not built, or there are no free ports.
-pub(crate) fn services(
-    replicas: Replicas,
-    programs: &Programs,
-    surroundings: &Surroundings<'_>,
-    network: &mut Network,
-    ports: &mut Ports,
-) -> Result<Vec<Service>> {
-    let key = surroundings.secrets.signing_key()?.public_key_pem();
-    let mut services = Vec::new();
-    for number in 0..replicas.account {
-        let (http, admin) = (address(ports)?, address(ports)?);
-        let name = format!("{ACCOUNT}-{number}");
-        let user = (ACCOUNT, surroundings.secrets.nats.account_service.as_str());
-        let mut environment = surroundings.environment(&name, user, &admin, network)?;
-        let database = surroundings.postgres.way(network, &name)?;
-        let database = database.service_urls(surroundings.secrets).account;
-        environment.push(("PASSBOOK_DATABASE_URL", database));
-        environment.push(("PASSBOOK_LISTEN", http.clone()));
-        // The front sees within 200 ms that a replica is not ready.
-        environment.push(("PASSBOOK_DRAIN_DELAY", "1s".to_owned()));
-        environment.push(("PASSBOOK_JWT_PUBLIC_KEY", key.clone()));
-        let program = program(name, &programs.account, environment);
-        services.push(Service { program, http: Some(http), admin });
+/// If a program was not built.
+pub(crate) fn check_programs(folder: &Path, replicas: &Replicas) -> Result<()> {
+    let release = if folder.ends_with("release") { " --release" } else { "" };
+    for service in SERVICES.iter().filter(|service| replicas.of(service) > 0) {
+        let program = folder.join(service.name);
+        ensure!(
+            program.is_file(),
+            "{} is missing: build all programs with `cargo build --workspace{release}`",
+            program.display()
+        );
     }
-    for number in 0..replicas.transaction {
-        let admin = address(ports)?;
-        let name = format!("{TRANSACTION}-{number}");
-        let user = (TRANSACTION, surroundings.secrets.nats.transaction_service.as_str());
-        let mut environment = surroundings.environment(&name, user, &admin, network)?;
-        let database = surroundings.postgres.way(network, &name)?;
-        let database = database.service_urls(surroundings.secrets).transaction;
-        environment.push(("PASSBOOK_DATABASE_URL", database));
-        let program = program(name, &programs.transaction, environment);
-        services.push(Service { program, http: None, admin });
-    }
-    Ok(services)
+    Ok(())
 }
 
-fn address(ports: &mut Ports) -> Result<String> {
-    Ok(format!("{HOST}:{}", ports.take()?))
-}
-
-fn program(name: String, path: &Path, environment: Vec<(&'static str, String)>) -> Program {
-    Program {
-        name,
-        path: path.to_owned(),
-        arguments: Vec::new(),
-        environment,
-        user: None,
-        signal: Signal::SIGTERM,
-    }
-}
-
-impl Surroundings<'_> {
-    /// What any service is told; its database is its own.
-    fn environment(
+impl ReplicaBuilder<'_> {
+    /// All replicas of all services.
+    ///
+    /// # Errors
+    /// If there are no free ports, or a password is missing.
+    pub(crate) fn build_all(
         &self,
-        name: &str,
-        (nats_user, nats_password): (&str, &str),
-        admin: &str,
+        replicas: &Replicas,
         network: &mut Network,
-    ) -> Result<Vec<(&'static str, String)>> {
+        ports: &mut Ports,
+    ) -> Result<Vec<Replica>> {
+        let mut all = Vec::new();
+        for service in SERVICES {
+            for number in 0..replicas.of(service) {
+                all.push(self.build(service, number, network, ports)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn build(
+        &self,
+        service: &'static Service,
+        number: u16,
+        network: &mut Network,
+        ports: &mut Ports,
+    ) -> Result<Replica> {
+        let name = format!("{}-{number}", service.name);
+        let http = if service.has_api() { Some(address(ports)?) } else { None };
+        let admin = address(ports)?;
+        let nats_password = self.secrets.nats.of(service.broker_user)?;
         let mut environment = vec![
-            ("PASSBOOK_NATS_URL", self.nats.urls(network, name)?),
-            ("PASSBOOK_NATS_USER", nats_user.to_owned()),
+            ("PASSBOOK_NATS_URL", self.nats.urls(network, &name)?),
+            ("PASSBOOK_NATS_USER", service.broker_user.to_owned()),
             ("PASSBOOK_NATS_PASSWORD", nats_password.to_owned()),
             ("PASSBOOK_STREAM_REPLICAS", self.nats.stream_replicas().to_string()),
-            ("PASSBOOK_ADMIN_LISTEN", admin.to_owned()),
+            ("PASSBOOK_ADMIN_LISTEN", admin.clone()),
         ];
+        let postgres = self.postgres.as_seen_by(network, &name)?;
+        let database_url = postgres.service_url(service.database, self.secrets)?;
+        environment.push(("PASSBOOK_DATABASE_URL", database_url));
+        if let Some(http) = &http {
+            environment.push(("PASSBOOK_LISTEN", http.clone()));
+            let public_key = self.secrets.signing_key()?.public_key_pem();
+            environment.push(("PASSBOOK_JWT_PUBLIC_KEY", public_key));
+        }
         if let Some(folder) = self.crash_points {
             environment.push(("PASSBOOK_CRASH_POINTS", folder.display().to_string()));
         }
         if std::env::var_os("PASSBOOK_LOG_FORMAT").is_none() {
             environment.push(("PASSBOOK_LOG_FORMAT", "json".to_owned()));
         }
-        Ok(environment)
-    }
-}
-
-/// The services' programs.
-#[derive(Debug)]
-pub(crate) struct Programs {
-    account: PathBuf,
-    transaction: PathBuf,
-}
-
-impl Programs {
-    /// The programs that lie in `folder`.
-    ///
-    /// # Errors
-    /// When one that a replica is wanted of was not built.
-    pub(crate) fn of(folder: &Path, replicas: Replicas) -> Result<Self> {
-        let release = if folder.ends_with("release") { " --release" } else { "" };
-        let program = |name: &str, replicas: u16| {
-            let path = folder.join(name);
-            ensure!(
-                replicas == 0 || path.is_file(),
-                "{} is missing: build it, and all the others, with `cargo build --workspace{release}`",
-                path.display()
-            );
-            Ok(path)
+        environment.extend(service.environment.iter().map(|(key, value)| (*key, (*value).into())));
+        let process = ProcessSpec {
+            name,
+            program: self.programs.join(service.name),
+            arguments: Vec::new(),
+            environment,
+            user: None,
+            stop_signal: Signal::SIGTERM,
         };
-        Ok(Self {
-            account: program(ACCOUNT, replicas.account)?,
-            transaction: program(TRANSACTION, replicas.transaction)?,
-        })
+        Ok(Replica { service, process, http, admin })
     }
+}
+
+fn address(ports: &mut Ports) -> Result<String> {
+    Ok(format!("{HOST}:{}", ports.take()?))
 }

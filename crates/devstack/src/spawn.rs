@@ -1,5 +1,5 @@
-//! Starts the stack's child processes: bound to this one, in a clean
-//! environment, with a log each.
+//! Spawns the stack's child processes. Each has a parent-death signal, a clean
+//! environment and its own log file.
 
 use std::{
     env,
@@ -17,12 +17,12 @@ use tokio::{
     sync::Notify,
 };
 
-use crate::bound::User;
+use crate::pdeathsig::User;
 
-/// The caller's settings that children may see: what is logged, how much is done
-/// at a time, and where spans go. Where things are, and who may do what, is the stack's
-/// alone.
-const PASSED_ON: [&str; 8] = [
+/// Settings that children inherit from the caller: logging, tracing and the
+/// size of batches, workers, threads and pools. The stack itself sets all
+/// addresses and credentials.
+const INHERITED: [&str; 8] = [
     "PASSBOOK_LOG",
     "PASSBOOK_LOG_FORMAT",
     "PASSBOOK_WORKER_BATCH",
@@ -33,74 +33,76 @@ const PASSED_ON: [&str; 8] = [
     "OTEL_TRACES_SAMPLER_ARG",
 ];
 
-/// A program and everything it is started with.
+/// A process to spawn.
 #[derive(Debug, Clone)]
-pub(crate) struct Program {
-    /// The process's name, also of its log.
+pub(crate) struct ProcessSpec {
+    /// The name of the process and of its log file.
     pub(crate) name: String,
-    /// An absolute path: children run in `/`.
-    pub(crate) path: PathBuf,
+    /// An absolute path, because children run in `/`.
+    pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     /// Added to the inherited environment.
     pub(crate) environment: Vec<(&'static str, String)>,
-    /// Whom to run it as, if not the present user.
+    /// `None` runs it as the present user.
     pub(crate) user: Option<User>,
-    /// What ends it: sent to stop it, and when the supervisor dies.
-    pub(crate) signal: Signal,
+    /// Sent to stop the process, and when the supervisor dies.
+    pub(crate) stop_signal: Signal,
 }
 
-/// Starts processes that are bound to this one.
+/// Spawns processes as children of this one.
 #[derive(Debug)]
-pub(crate) struct Launcher {
-    /// The `passbook` program, which has the subcommand `bound-exec`.
+pub(crate) struct Spawner {
+    /// The `passbook` program: its subcommand `bound-exec` sets the
+    /// parent-death signal.
     passbook: PathBuf,
     logs: PathBuf,
     lock: File,
-    /// Told whenever a process has been started, or is kept away.
+    /// Notified when a supervised process was started or held.
     pub(crate) changed: Notify,
 }
 
-impl Launcher {
+impl Spawner {
     pub(crate) fn new(passbook: PathBuf, logs: PathBuf, lock: File) -> Self {
         Self { passbook, logs, lock, changed: Notify::new() }
     }
 
-    /// Where a program's output goes.
-    pub(crate) fn log(&self, program: &Program) -> PathBuf {
-        self.logs.join(format!("{}.log", program.name))
+    /// The log file of the process.
+    pub(crate) fn log(&self, process: &ProcessSpec) -> PathBuf {
+        self.logs.join(format!("{}.log", process.name))
     }
 
-    /// Starts a program once.
+    /// Spawns the process once.
     ///
     /// # Errors
-    /// When its log can't be opened, or no process can be made.
-    pub(crate) fn start(&self, program: &Program) -> Result<Child> {
-        let path = self.log(program);
+    /// If its log can't be opened, or the process can't be spawned.
+    pub(crate) fn spawn(&self, process: &ProcessSpec) -> Result<Child> {
+        let path = self.log(process);
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let log = log.with_context(|| path.display().to_string())?;
         let mut command = Command::new(&self.passbook);
         command
             .arg("bound-exec")
             .args(["--parent", &std::process::id().to_string()])
-            .args(["--signal", program.signal.as_str()]);
-        if let Some(user) = program.user {
+            .args(["--signal", process.stop_signal.as_str()]);
+        if let Some(user) = process.user {
             command.args(["--uid", &user.uid.to_string(), "--gid", &user.gid.to_string()]);
         }
-        command.arg("--").arg(&program.path).args(&program.arguments);
+        command.arg("--").arg(&process.program).args(&process.arguments);
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
-            let foreign = ["PASSBOOK_", "PG", "OTEL_"].iter().any(|it| text.starts_with(it));
-            if foreign && !PASSED_ON.contains(&&*text) {
+            let setting =
+                ["PASSBOOK_", "PG", "OTEL_"].iter().any(|prefix| text.starts_with(prefix));
+            if setting && !INHERITED.contains(&&*text) {
                 command.env_remove(name);
             }
         }
         command
-            .envs(program.environment.iter().map(|(name, value)| (name, value)))
+            .envs(process.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
-            // A terminal's Ctrl-C is for the supervisor alone.
+            // Ctrl-C in a terminal reaches the supervisor only.
             .process_group(0)
-            // Not to be read from: as long as a child has it open, the lock
-            // is held, and no second broker opens the files of the first.
+            // The child never reads it. As long as a child has it open, the lock is held, and no
+            // second broker opens the files of the first.
             .stdin(Stdio::from(self.lock.try_clone()?))
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -108,32 +110,33 @@ impl Launcher {
         command.spawn().with_context(|| format!("starting {}", self.passbook.display()))
     }
 
-    /// Runs a program to its end.
+    /// Spawns the process and waits until it has ended.
     ///
     /// # Errors
-    /// When it can't be started or fails; with the end of its log.
-    pub(crate) async fn run(&self, program: &Program) -> Result<()> {
-        let path = self.log(program);
-        let from = length(&path);
-        let status = self.start(program)?.wait().await?;
+    /// If it can't be spawned, or fails; with the last lines of its log.
+    pub(crate) async fn run(&self, process: &ProcessSpec) -> Result<()> {
+        let path = self.log(process);
+        let offset = log_length(&path);
+        let status = self.spawn(process)?.wait().await?;
         if !status.success() {
-            bail!("{} failed ({status}){}", program.name, tail(&path, from));
+            bail!("{} failed ({status}){}", process.name, log_tail(&path, offset));
         }
         Ok(())
     }
 }
 
-/// How long a log is already.
-pub(crate) fn length(path: &Path) -> u64 {
+/// The present length of a log file in bytes; 0 if it does not exist.
+pub(crate) fn log_length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// The last lines of a log, as the end of an error message.
-pub(crate) fn tail(path: &Path, from: u64) -> String {
+/// The last lines of a log file after `offset`, to be appended to an error
+/// message.
+pub(crate) fn log_tail(path: &Path, offset: u64) -> String {
     const LINES: usize = 20;
     let bytes = fs::read(path).unwrap_or_default();
-    let new = usize::try_from(from).ok().and_then(|from| bytes.get(from..)).unwrap_or_default();
-    let text = String::from_utf8_lossy(new);
+    let new = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..));
+    let text = String::from_utf8_lossy(new.unwrap_or_default());
     let lines: Vec<_> = text.lines().collect();
     let last = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default();
     if last.is_empty() {

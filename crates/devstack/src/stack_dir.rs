@@ -1,4 +1,4 @@
-//! The folder of a stack: what is in it, and who may look into it.
+//! The folder of a stack: its contents and its access rights.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -11,18 +11,21 @@ use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 
 use crate::{
-    Secrets, lock,
-    postgres_home::{SEARCHABLE, shelter},
+    lock,
+    postgres::{SEARCHABLE, fallback_dir},
+    remove,
+    secrets::Secrets,
 };
 
-/// Makes the folder `dir` of a stack, and the one of its logs, for this user
-/// alone; for root, PostgreSQL's user can pass through it. One that is there
-/// stays as it is. Returns its absolute path.
+/// Creates the folder `dir` of a stack and the folder of its logs, both for
+/// the present user only. If this is root, other users may pass through `dir`,
+/// because PostgreSQL runs as one of them. Existing folders keep their modes.
+/// Returns the absolute path of `dir`.
 ///
 /// # Errors
-/// When it can't be made.
-pub fn make(dir: &Path) -> Result<PathBuf> {
-    let make = || -> io::Result<PathBuf> {
+/// If a folder can't be created.
+pub fn create(dir: &Path) -> Result<PathBuf> {
+    let create = || -> io::Result<PathBuf> {
         if !dir.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
             if geteuid().is_root() {
@@ -33,19 +36,20 @@ pub fn make(dir: &Path) -> Result<PathBuf> {
         DirBuilder::new().recursive(true).mode(0o700).create(logs(&dir))?;
         Ok(dir)
     };
-    make().with_context(|| format!("the stack's folder {}", dir.display()))
+    create().with_context(|| format!("creating the stack's folder {}", dir.display()))
 }
 
-/// Where the stack in the folder `dir` writes its logs, one file a process.
+/// The folder of the logs of the stack in `dir`. Each process has one file.
 #[must_use]
 pub fn logs(dir: &Path) -> PathBuf {
     dir.join("logs")
 }
 
-/// Everything that a stack puts into its folder; the lock last, since it
-/// keeps another stack from starting there meanwhile.
+/// Everything a stack creates in its folder.
 const FOLDERS: [&str; 7] =
     ["postgres", "postgres.new", "nats", "nats-0", "nats-1", "nats-2", "logs"];
+/// The lock is removed last, because it keeps another stack from starting in
+/// the folder.
 const FILES: [&str; 7] = [
     "nats.conf",
     "nats-0.conf",
@@ -56,32 +60,25 @@ const FILES: [&str; 7] = [
     "lock",
 ];
 
-/// Removes all data of the stack in the folder `dir`, and the folder too if
-/// nothing else is in it.
+/// Removes all data of the stack in `dir`. Removes `dir` too, unless it holds
+/// other files.
 ///
 /// # Errors
-/// When no stack was ever started there, or it still runs, or what is there
+/// If no stack was ever started in `dir`, the stack still runs, or a file
 /// can't be removed.
 pub async fn remove(dir: &Path) -> Result<()> {
-    let secrets = Secrets::read(dir).context("this is no stack's folder")?;
+    let secrets = Secrets::read(dir)
+        .with_context(|| format!("{} is not the folder of a stack", dir.display()))?;
     let _lock = lock::take(dir).await?;
-    present(fs::remove_dir_all(shelter(&secrets)))?;
+    remove::dir_all(&fallback_dir(&secrets)?)?;
     for folder in FOLDERS {
-        present(fs::remove_dir_all(dir.join(folder))).with_context(|| folder.to_owned())?;
+        remove::dir_all(&dir.join(folder))?;
     }
     for file in FILES {
-        present(fs::remove_file(dir.join(file))).with_context(|| file.to_owned())?;
+        remove::file(&dir.join(file))?;
     }
     match fs::remove_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-        other => other.with_context(|| dir.display().to_string()),
-    }
-}
-
-/// What is not there need not be removed.
-fn present(outcome: io::Result<()>) -> io::Result<()> {
-    match outcome {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        other => other.with_context(|| format!("removing {}", dir.display())),
     }
 }

@@ -1,7 +1,7 @@
-//! Processes that are kept running: started again when they die, unless they
-//! are held, and stopped in order.
+//! Supervises processes: restarts a process when it dies, unless a fault holds
+//! it, and stops it on request.
 
-use std::{fs, path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use nix::{
@@ -17,36 +17,36 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::launcher::{Launcher, Program, length, tail};
+use crate::{
+    procfs,
+    spawn::{ProcessSpec, Spawner, log_length, log_tail},
+};
 
-/// How long a process that died stays away, as a pod would.
+/// How long a process stays down after it died, as a pod would.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
-/// How long a process may take to end once it was told to.
-const GRACE: Duration = Duration::from_secs(30);
-/// How long a process may take to become ready.
-const READY_WITHIN: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(25);
-/// After so many deaths, a process won't become ready either.
-const DEATHS: u32 = 3;
+/// How long a process may run on after its stop signal. Then it is killed.
+pub(crate) const GRACE_PERIOD: Duration = Duration::from_secs(30);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_POLL: Duration = Duration::from_millis(25);
+/// After this many deaths, a process is not expected to become ready.
+const MAX_DEATHS: u32 = 3;
 
-/// What is known of the process.
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
+    /// The id of the process, or of the last one after it ended.
     pid: Option<u32>,
-    /// Whether it has not ended.
-    runs: bool,
+    running: bool,
     deaths: u32,
-    /// Whether it is kept away.
     held: bool,
 }
 
-/// A process that is started again whenever it dies.
+/// A process that is restarted whenever it dies.
 #[derive(Debug)]
-pub(crate) struct Supervised {
+pub(crate) struct SupervisedProcess {
     pub(crate) name: String,
     log: PathBuf,
-    /// Where the log of this run starts.
-    log_from: u64,
+    /// Length of the log when the supervision began.
+    log_offset: u64,
     state: watch::Receiver<State>,
     hold: watch::Sender<bool>,
     stop: CancellationToken,
@@ -54,102 +54,95 @@ pub(crate) struct Supervised {
     task: JoinHandle<()>,
 }
 
-/// By which faults happen to a process.
+/// Injects faults into a supervised process.
 #[derive(Debug)]
-pub(crate) struct Handle {
+pub(crate) struct ProcessHandle {
     pub(crate) name: String,
     state: watch::Receiver<State>,
     hold: watch::Sender<bool>,
 }
 
-impl Handle {
-    /// Sends a signal to the process and the children it has.
+impl ProcessHandle {
+    /// Sends a signal to the process. SIGSTOP and SIGCONT go to its children
+    /// too, because a server with running children is not frozen. After other
+    /// signals, children end with their parent.
+    ///
+    /// # Errors
+    /// If the process does not run, or the signal can't be sent.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let State { pid, runs, .. } = *self.state.borrow();
-        let pid = pid.filter(|_| runs).context("it does not run")?;
-        let mut all = vec![pid];
-        // A frozen server whose children go on is not frozen. The others end with their parent.
+        let State { pid, running, .. } = *self.state.borrow();
+        let pid = pid.filter(|_| running).context("the process does not run")?;
+        let mut pids = vec![pid];
         if matches!(signal, Signal::SIGSTOP | Signal::SIGCONT) {
-            all.extend(children(pid));
+            pids.extend(procfs::children(pid));
         }
-        for pid in all {
+        for pid in pids {
             kill(Pid::from_raw(i32::try_from(pid)?), signal)
-                .with_context(|| format!("sending {signal} to {pid}"))?;
+                .with_context(|| format!("sending {signal} to process {pid}"))?;
         }
         Ok(())
     }
 
-    /// Kills the process and keeps it away.
+    /// Kills the process, and does not restart it until it is released.
+    ///
+    /// # Errors
+    /// If the stack is stopping.
     pub(crate) async fn hold(&self) -> Result<()> {
         self.hold.send_replace(true);
         let mut state = self.state.clone();
-        state.wait_for(|it| it.held).await.context("the stack is stopping")?;
+        state.wait_for(|state| state.held).await.context("the stack is stopping")?;
         Ok(())
     }
 
-    /// Has the process started again.
+    /// Restarts a held process.
     pub(crate) fn release(&self) {
         self.hold.send_replace(false);
     }
 
-    /// Whether it is kept away.
+    /// Whether the process is held, or about to be.
     pub(crate) fn is_held(&self) -> bool {
         *self.hold.borrow()
     }
 
-    /// For a person.
+    /// The state, as `passbook dev fault ls` shows it.
     pub(crate) fn describe(&self) -> &'static str {
-        let State { held, runs, pid, .. } = *self.state.borrow();
-        match (held, runs) {
+        let State { held, running, pid, .. } = *self.state.borrow();
+        match (held, running) {
             (true, _) => "held",
-            (false, true) if pid.is_some_and(is_frozen) => "frozen",
+            (false, true) if pid.is_some_and(procfs::is_frozen) => "frozen",
             (false, true) => "runs",
             (false, false) => "starts",
         }
     }
 }
 
-/// Whether a process was stopped by SIGSTOP; where there is no `/proc`, nothing
-/// is known of it.
-fn is_frozen(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state comes behind the name, which may hold anything.
-    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
-}
-
-/// A process's children, and none where the system does not tell.
-fn children(pid: u32) -> Vec<u32> {
-    let told = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    told.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-impl Supervised {
-    /// Starts a program and keeps it running until it is stopped.
-    pub(crate) fn start(launcher: &Arc<Launcher>, program: Program) -> Self {
-        let log = launcher.log(&program);
-        let (state, watched) = watch::channel(State::default());
-        let (hold, held) = watch::channel(false);
+impl SupervisedProcess {
+    /// Starts a process and supervises it until it is stopped.
+    pub(crate) fn start(spawner: &Arc<Spawner>, process: ProcessSpec) -> Self {
+        let log = spawner.log(&process);
+        let (state_sender, state) = watch::channel(State::default());
+        let (hold, hold_receiver) = watch::channel(false);
         let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
-        let kept = Kept { program: program.clone(), state, held };
+        let name = process.name.clone();
+        let supervisor = Supervisor { process, state: state_sender, hold: hold_receiver };
         Self {
-            name: program.name.clone(),
-            log_from: length(&log),
+            name,
+            log_offset: log_length(&log),
             log,
-            state: watched,
+            state,
             hold,
             stop: stop.clone(),
             kill: kill.clone(),
-            task: tokio::spawn(kept.keep_running(Arc::clone(launcher), stop, kill)),
+            task: tokio::spawn(supervisor.run(Arc::clone(spawner), stop, kill)),
         }
     }
 
-    /// By which faults happen to it.
-    pub(crate) fn handle(&self) -> Handle {
+    pub(crate) fn handle(&self) -> ProcessHandle {
         let (name, hold) = (self.name.clone(), self.hold.clone());
-        Handle { name, state: self.state.clone(), hold }
+        ProcessHandle { name, state: self.state.clone(), hold }
     }
 
-    /// The id of the process, or of the last one when it has died or is held.
+    /// The id of the process. While it is dead or held, the id of the last one.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.state.borrow().pid
     }
@@ -157,91 +150,91 @@ impl Supervised {
     /// Waits until `probe` succeeds.
     ///
     /// # Errors
-    /// When it does not within a minute, or the process keeps dying; with the
-    /// probe's last error and the end of the log.
-    pub(crate) async fn ready(&self, probe: impl AsyncFn() -> Result<()>) -> Result<()> {
-        let deadline = Instant::now() + READY_WITHIN;
+    /// If it does not succeed within a minute, or the process keeps dying;
+    /// with the probe's last error and the last lines of the log.
+    pub(crate) async fn wait_ready(&self, probe: impl AsyncFn() -> Result<()>) -> Result<()> {
+        let deadline = Instant::now() + READY_TIMEOUT;
         loop {
             let Err(error) = probe().await else { return Ok(()) };
             let deaths = self.state.borrow().deaths;
-            if deaths >= DEATHS {
-                bail!("{} died {deaths} times{}", self.name, tail(&self.log, self.log_from));
+            if deaths >= MAX_DEATHS {
+                bail!("{} died {deaths} times{}", self.name, log_tail(&self.log, self.log_offset));
             }
             if Instant::now() > deadline {
-                let tail = tail(&self.log, self.log_from);
+                let tail = log_tail(&self.log, self.log_offset);
                 return Err(error.context(format!(
                     "{} is not ready after {} s{tail}\n",
                     self.name,
-                    READY_WITHIN.as_secs()
+                    READY_TIMEOUT.as_secs()
                 )));
             }
-            sleep(POLL).await;
+            sleep(READY_POLL).await;
         }
     }
 
-    /// Tells the process to end, and waits until it has; kills it when it
-    /// takes too long or `at_once` is cancelled.
-    pub(crate) async fn stop(self, at_once: &CancellationToken) {
+    /// Sends the stop signal and waits until the process has ended. Kills it
+    /// after the grace period, or when `kill_now` is cancelled.
+    pub(crate) async fn stop(self, kill_now: &CancellationToken) {
         self.stop.cancel();
         let mut task = self.task;
         let ended = tokio::select! {
             ended = &mut task => ended,
-            () = at_once.cancelled() => {
+            () = kill_now.cancelled() => {
                 self.kill.cancel();
                 task.await
             }
         };
         if let Err(error) = ended {
-            error!("the task that kept {} running failed: {error}", self.name);
+            error!("the supervision of {} failed: {error}", self.name);
         }
     }
 }
 
-/// A program that is kept running.
-struct Kept {
-    program: Program,
+/// The task behind a supervised process.
+struct Supervisor {
+    process: ProcessSpec,
     state: watch::Sender<State>,
-    held: watch::Receiver<bool>,
+    hold: watch::Receiver<bool>,
 }
 
-impl Kept {
-    async fn keep_running(
+impl Supervisor {
+    async fn run(
         mut self,
-        launcher: Arc<Launcher>,
+        spawner: Arc<Spawner>,
         stop: CancellationToken,
-        kill: CancellationToken,
+        kill_now: CancellationToken,
     ) {
         while !stop.is_cancelled() {
-            if *self.held.borrow() {
+            if *self.hold.borrow() {
                 self.state.send_modify(|state| state.held = true);
-                launcher.changed.notify_one();
+                spawner.changed.notify_one();
                 tokio::select! {
-                    () = turned(&mut self.held, false) => {}
+                    () = switched(&mut self.hold, false) => {}
                     () = stop.cancelled() => return,
                 }
                 self.state.send_modify(|state| state.held = false);
             }
-            match launcher.start(&self.program) {
+            match spawner.spawn(&self.process) {
                 Ok(mut child) => {
-                    self.state.send_modify(|state| (state.runs, state.pid) = (true, child.id()));
-                    launcher.changed.notify_one();
+                    self.state.send_modify(|state| (state.running, state.pid) = (true, child.id()));
+                    spawner.changed.notify_one();
                     tokio::select! {
                         ended = child.wait() => {
                             let how = describe(ended);
-                            warn!("{} died ({how}): starting it again", self.program.name);
+                            warn!("{} died ({how}): restarting it", self.process.name);
                         }
-                        () = turned(&mut self.held, true) => {
+                        () = switched(&mut self.hold, true) => {
                             if let Err(error) = child.kill().await {
-                                error!("{} can't be killed: {error}", self.program.name);
+                                error!("killing {} failed: {error}", self.process.name);
                             }
                         }
-                        () = stop.cancelled() => return end(&self.program, child, &kill).await,
+                        () = stop.cancelled() => return end(&self.process, child, &kill_now).await,
                     }
-                    self.state.send_modify(|state| state.runs = false);
+                    self.state.send_modify(|state| state.running = false);
                 }
-                Err(error) => error!("{} can't be started: {error:#}", self.program.name),
+                Err(error) => error!("starting {} failed: {error:#}", self.process.name),
             }
-            if *self.held.borrow() {
+            if *self.hold.borrow() {
                 continue;
             }
             self.state.send_modify(|state| state.deaths = state.deaths.saturating_add(1));
@@ -253,9 +246,9 @@ impl Kept {
     }
 }
 
-/// Waits until the switch stands so. Nobody turns it once its owner is gone.
-async fn turned(switch: &mut watch::Receiver<bool>, on: bool) {
-    if switch.wait_for(|it| *it == on).await.is_err() {
+/// Waits until the switch has this value. Waits forever once its owner is gone.
+async fn switched(switch: &mut watch::Receiver<bool>, value: bool) {
+    if switch.wait_for(|present| *present == value).await.is_err() {
         std::future::pending().await
     }
 }
@@ -264,22 +257,22 @@ fn describe(ended: std::io::Result<ExitStatus>) -> String {
     ended.map_or_else(|error| error.to_string(), |status| status.to_string())
 }
 
-async fn end(program: &Program, mut child: Child, kill_now: &CancellationToken) {
+async fn end(process: &ProcessSpec, mut child: Child, kill_now: &CancellationToken) {
+    // `None` if the process has ended already.
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
-    // `None` when it has ended already.
     if let Some(pid) = pid
-        && let Err(error) = kill(pid, program.signal)
+        && let Err(error) = kill(pid, process.stop_signal)
     {
-        warn!("{} can't be sent {}: {error}", program.name, program.signal);
+        warn!("sending {} to {} failed: {error}", process.stop_signal, process.name);
     }
-    let gone = tokio::select! {
-        ended = timeout(GRACE, child.wait()) => ended.is_ok(),
+    let ended = tokio::select! {
+        ended = timeout(GRACE_PERIOD, child.wait()) => ended.is_ok(),
         () = kill_now.cancelled() => false,
     };
-    if !gone {
-        warn!("{} is killed: it has not ended by itself", program.name);
+    if !ended {
+        warn!("killing {}: it did not end after {}", process.name, process.stop_signal);
         if let Err(error) = child.kill().await {
-            error!("{} can't be killed: {error}", program.name);
+            error!("killing {} failed: {error}", process.name);
         }
     }
 }

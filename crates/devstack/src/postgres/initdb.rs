@@ -1,4 +1,4 @@
-//! Makes the files of a new PostgreSQL server.
+//! Initializes the data folder of a new PostgreSQL server.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -10,32 +10,31 @@ use std::{
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
+use super::layout::Layout;
 use crate::{
-    launcher::{Launcher, Program},
-    postgres_home::Home,
+    remove,
+    spawn::{ProcessSpec, Spawner},
 };
 
-/// Makes the data in a folder of its own first, so that an interrupted run
-/// leaves nothing that looks whole.
+/// Runs `initdb` in a temporary folder, then renames it: an interrupted run
+/// never looks complete.
 ///
 /// # Errors
-/// When `initdb` fails, with the end of its log.
+/// If `initdb` fails; with the last lines of its log.
 pub(crate) async fn run(
-    launcher: &Launcher,
-    home: &Home,
+    spawner: &Spawner,
+    layout: &Layout,
     superuser: &str,
     password: &str,
 ) -> Result<()> {
-    let data = home.parent.join("postgres.new");
-    if data.exists() {
-        fs::remove_dir_all(&data)?;
-    }
+    let data = layout.parent.join("postgres.new");
+    remove::dir_all(&data)?;
     DirBuilder::new().mode(0o700).create(&data)?;
-    give(&data, home)?;
-    let password = write_password(home, password)?;
-    let program = Program {
+    change_owner(&data, layout)?;
+    let password_file = write_password(layout, password)?;
+    let process = ProcessSpec {
         name: "initdb".to_owned(),
-        path: home.bin.join("initdb"),
+        program: layout.bin.join("initdb"),
         arguments: vec![
             "--pgdata".into(),
             data.clone().into_os_string(),
@@ -44,32 +43,30 @@ pub(crate) async fn run(
             "--auth=scram-sha-256".into(),
             format!("--username={superuser}").into(),
             "--pwfile".into(),
-            password.clone().into_os_string(),
+            password_file.clone().into_os_string(),
         ],
         environment: Vec::new(),
-        user: home.user,
-        signal: Signal::SIGTERM,
+        user: layout.user,
+        stop_signal: Signal::SIGTERM,
     };
-    let outcome = launcher.run(&program).await;
-    fs::remove_file(&password)?;
+    let outcome = spawner.run(&process).await;
+    fs::remove_file(&password_file)?;
     outcome?;
-    fs::rename(&data, &home.data).with_context(|| format!("creating {}", home.data.display()))
+    fs::rename(&data, &layout.data).with_context(|| format!("creating {}", layout.data.display()))
 }
 
-fn write_password(home: &Home, password: &str) -> Result<PathBuf> {
-    let path = home.parent.join("postgres.password");
-    if path.exists() {
-        fs::remove_file(&path)?;
-    }
+fn write_password(layout: &Layout, password: &str) -> Result<PathBuf> {
+    let path = layout.parent.join("postgres.password");
+    remove::file(&path)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
     file.write_all(password.as_bytes())?;
-    give(&path, home)?;
+    change_owner(&path, layout)?;
     Ok(path)
 }
 
-/// Makes PostgreSQL's user the owner of `path`.
-fn give(path: &Path, home: &Home) -> Result<()> {
-    if let Some(user) = home.user {
+/// Makes the user of PostgreSQL the owner of `path`.
+fn change_owner(path: &Path, layout: &Layout) -> Result<()> {
+    if let Some(user) = layout.user {
         chown(path, Some(user.uid), Some(user.gid))?;
     }
     Ok(())

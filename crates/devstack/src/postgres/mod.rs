@@ -1,6 +1,10 @@
 //! PostgreSQL: one server for all services, with a database and a role for
-//! each, as production gives each service a database of its own. Durability
-//! is left as it ships: a test that passes with `fsync` off proves little.
+//! each. In production, too, each service has its own database. Durability is
+//! left on, because a test with `fsync` off would prove little.
+
+mod initdb;
+mod layout;
+mod unprivileged_user;
 
 use std::{fs, path::Path};
 
@@ -9,133 +13,156 @@ use nix::sys::signal::Signal;
 use sqlx::{Connection, PgConnection};
 
 use crate::{
-    Databases, Secrets,
+    database::{self, DATABASES, Database},
     faults::Network,
-    initdb,
-    launcher::{Launcher, Program},
-    postgres_home::Home,
-    servers::Found,
+    ports::HOST,
+    secrets::{SUPERUSER, Secrets},
+    server_search::ServerBinary,
+    spawn::{ProcessSpec, Spawner},
+    stack_file::Databases,
 };
+use layout::Layout;
+pub(crate) use layout::fallback_dir;
+pub(crate) use unprivileged_user::SEARCHABLE;
 
 const NAME: &str = "postgres";
-const HOST: &str = "127.0.0.1";
-/// The superuser.
-const ADMIN: &str = "passbook";
 
 /// The server of one stack.
 #[derive(Debug, Clone)]
 pub(crate) struct Postgres {
-    home: Home,
+    layout: Layout,
     port: u16,
 }
 
-fn url(role: &str, password: &str, port: u16, database: &str) -> String {
-    // It listens on this machine only and has no certificate: no time is lost
-    // by asking for TLS.
-    format!("postgres://{role}:{password}@{HOST}:{port}/{database}?sslmode=disable")
-}
-
 impl Postgres {
-    /// Initializes the data of the stack in `dir`, if there is none yet.
+    /// Finds the data of the stack in `dir`, and initializes it if there is
+    /// none.
     ///
     /// # Errors
-    /// When the data was written by another major version or can't be made.
+    /// If another major version wrote the data, or `initdb` fails.
     pub(crate) async fn prepare(
-        launcher: &Launcher,
+        spawner: &Spawner,
         dir: &Path,
-        found: &Found,
+        binary: &ServerBinary,
         secrets: &Secrets,
         port: u16,
     ) -> Result<Self> {
-        let home = Home::find(dir, found, secrets).await?;
-        match fs::read_to_string(home.data.join("PG_VERSION")) {
-            Ok(written) => ensure!(
-                written.trim() == found.version.0.to_string(),
-                "the data in {} was written by PostgreSQL {written}, but the one found here is \
-                 {}: set PASSBOOK_POSTGRES_BIN to the folder of a PostgreSQL {written}, or remove \
-                 the data by `passbook dev down --remove-data --dir {}`",
-                home.data.display(),
-                found.version,
+        let layout = Layout::find(dir, binary, secrets).await?;
+        match fs::read_to_string(layout.data.join("PG_VERSION")) {
+            Ok(version) => ensure!(
+                version.trim() == binary.version.0.to_string(),
+                "the data in {} was written by PostgreSQL {version}, but the PostgreSQL found here \
+                 is {}: set PASSBOOK_POSTGRES_BIN to the folder of a PostgreSQL {version}, or \
+                 remove the data with `passbook dev down --remove-data --dir {}`",
+                layout.data.display(),
+                binary.version,
                 dir.display(),
-                written = written.trim(),
+                version = version.trim(),
             ),
-            Err(_) if !home.data.exists() => {
-                initdb::run(launcher, &home, ADMIN, &secrets.postgres.passbook).await?
+            Err(_) if !layout.data.exists() => {
+                initdb::run(spawner, &layout, SUPERUSER, secrets.superuser_password()?).await?
             }
-            Err(error) => return Err(error).with_context(|| home.data.display().to_string()),
+            Err(error) => return Err(error).with_context(|| layout.data.display().to_string()),
         }
-        Ok(Self { home, port })
+        Ok(Self { layout, port })
     }
 
-    /// The server as the process `from` reaches it.
+    /// The server as the process `client` reaches it.
     ///
     /// # Errors
-    /// When there is no free port for a link.
-    pub(crate) fn way(&self, network: &mut Network, from: &str) -> Result<Self> {
-        Ok(Self { port: network.way(from, NAME, self.port)?, ..self.clone() })
+    /// If there is no free port for a link.
+    pub(crate) fn as_seen_by(&self, network: &mut Network, client: &str) -> Result<Self> {
+        Ok(Self { port: network.connect(client, NAME, self.port)?, ..self.clone() })
     }
 
-    /// The server, to be supervised.
-    pub(crate) fn program(&self) -> Program {
-        let mut arguments = vec!["-D".into(), self.home.data.clone().into_os_string()];
+    pub(crate) fn process(&self) -> ProcessSpec {
+        let mut arguments = vec!["-D".into(), self.layout.data.clone().into_os_string()];
         for setting in [
             format!("listen_addresses={HOST}"),
             format!("port={}", self.port),
-            // Its path could be too long for a socket, and nobody needs one.
+            // No Unix socket: its path could be too long, and no process uses it.
             "unix_socket_directories=".to_owned(),
             "max_connections=200".to_owned(),
-            // Taken as it is used. The indexes of some million rows do not fit into the default.
+            // Memory is allocated as it is used. The indexes of some million rows do not fit into
+            // the default.
             "shared_buffers=512MB".to_owned(),
         ] {
             arguments.extend(["-c".into(), setting.into()]);
         }
-        Program {
+        ProcessSpec {
             name: NAME.to_owned(),
-            path: self.home.bin.join("postgres"),
+            program: self.layout.bin.join("postgres"),
             arguments,
             environment: Vec::new(),
-            user: self.home.user,
-            // A fast shutdown: sessions are cut off, nothing is lost.
-            signal: Signal::SIGINT,
+            user: self.layout.user,
+            // Fast shutdown: sessions are terminated, no committed data is lost.
+            stop_signal: Signal::SIGINT,
         }
     }
 
-    /// Whether the server takes connections.
+    /// Checks that the server accepts connections.
+    ///
+    /// # Errors
+    /// If it does not, or the superuser's password is missing.
     pub(crate) async fn probe(&self, secrets: &Secrets) -> Result<()> {
-        let url = url(ADMIN, &secrets.postgres.passbook, self.port, "postgres");
+        let url = self.superuser_url("postgres", secrets)?;
         Ok(PgConnection::connect(&url).await?.close().await?)
     }
 
-    /// What `passbook provision` has to know.
-    pub(crate) fn provision(&self, secrets: &Secrets) -> Vec<(&'static str, String)> {
-        let passwords = &secrets.postgres;
-        vec![
-            ("PASSBOOK_POSTGRES_URL", url(ADMIN, &passwords.passbook, self.port, "postgres")),
-            ("PASSBOOK_ACCOUNT_SERVICE_PASSWORD", passwords.account_service.clone()),
-            ("PASSBOOK_TRANSACTION_SERVICE_PASSWORD", passwords.transaction_service.clone()),
-            ("PASSBOOK_REPORT_SERVICE_PASSWORD", passwords.report_service.clone()),
-            ("PASSBOOK_AUDITOR_PASSWORD", passwords.auditor.clone()),
-        ]
+    /// The environment of `passbook provision`.
+    ///
+    /// # Errors
+    /// If a password is missing.
+    pub(crate) fn provision(&self, secrets: &Secrets) -> Result<Vec<(&'static str, String)>> {
+        let mut environment = vec![
+            ("PASSBOOK_POSTGRES_URL", self.superuser_url("postgres", secrets)?),
+            ("PASSBOOK_AUDITOR_PASSWORD", secrets.auditor_password()?.to_owned()),
+        ];
+        for database in DATABASES {
+            let password = secrets.postgres.of(database.role)?;
+            environment.push((database.password_variable, password.to_owned()));
+        }
+        Ok(environment)
     }
 
-    /// URLs of the databases, as superuser.
-    pub(crate) fn admin_urls(&self, secrets: &Secrets) -> Databases {
-        let url = |database| url(ADMIN, &secrets.postgres.passbook, self.port, database);
-        Databases {
-            account: url("account"),
-            transaction: url("transaction"),
-            report: url("report"),
-        }
+    /// The environment of `passbook migrate`.
+    ///
+    /// # Errors
+    /// If the superuser's password is missing.
+    pub(crate) fn migrate(&self, secrets: &Secrets) -> Result<Vec<(&'static str, String)>> {
+        let variable = |database: &Database| {
+            Ok((database.url_variable, self.superuser_url(database.name, secrets)?))
+        };
+        DATABASES.into_iter().map(variable).collect()
     }
 
-    /// URLs of the databases, each as the role of its service.
-    pub(crate) fn service_urls(&self, secrets: &Secrets) -> Databases {
-        let url = |role, password: &String, database| url(role, password, self.port, database);
-        let passwords = &secrets.postgres;
-        Databases {
-            account: url("account_service", &passwords.account_service, "account"),
-            transaction: url("transaction_service", &passwords.transaction_service, "transaction"),
-            report: url("report_service", &passwords.report_service, "report"),
-        }
+    /// URLs of the databases, with the superuser's credentials.
+    ///
+    /// # Errors
+    /// If the superuser's password is missing.
+    pub(crate) fn admin_urls(&self, secrets: &Secrets) -> Result<Databases> {
+        Ok(Databases {
+            account: self.superuser_url(database::ACCOUNT.name, secrets)?,
+            transaction: self.superuser_url(database::TRANSACTION.name, secrets)?,
+            report: self.superuser_url(database::REPORT.name, secrets)?,
+        })
+    }
+
+    /// URL of a database, with the credentials of its service's role.
+    ///
+    /// # Errors
+    /// If the role's password is missing.
+    pub(crate) fn service_url(&self, database: &Database, secrets: &Secrets) -> Result<String> {
+        Ok(self.url(database.role, secrets.postgres.of(database.role)?, database.name))
+    }
+
+    fn superuser_url(&self, database: &str, secrets: &Secrets) -> Result<String> {
+        Ok(self.url(SUPERUSER, secrets.superuser_password()?, database))
+    }
+
+    fn url(&self, role: &str, password: &str, database: &str) -> String {
+        // The server listens on this machine only and has no certificate: asking for TLS would
+        // waste a round trip.
+        format!("postgres://{role}:{password}@{HOST}:{}/{database}?sslmode=disable", self.port)
     }
 }
