@@ -67,7 +67,7 @@ async fn measure(
     let accounts = load::open_accounts(&stack.target, ACCOUNTS, false).await?;
     warm_up(bench, &stack, &accounts).await?;
     let faults = FaultClient::of(&stack.file)?;
-    faults.order("transaction-service-*/postgres", Fault::Delay(1)).await?;
+    faults.inject("transaction-service-*/postgres", Fault::Delay(1)).await?;
     section.note(ROUND_TRIP, round_trip(&stack).await?);
     let broker = broker(&stack.file).await?;
     // The goal is about the first; the other shows what a larger batch does.
@@ -91,7 +91,7 @@ async fn measure(
             drained(&broker).await?;
         }
     }
-    faults.order("*", Fault::Pass).await?;
+    faults.inject("*", Fault::Pass).await?;
     stack.finish().await
 }
 

@@ -1,59 +1,60 @@
-//! `stack.json`: where a running stack tells its addresses, credentials and
-//! processes. It is there while everything is ready, and only then.
+//! `stack.json`: the addresses, credentials and processes of a running stack.
+//! The file exists if and only if the stack is ready.
 
 use std::{fs, io, path::Path};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::private_file;
+use crate::{private_file, remove};
 
 const NAME: &str = "stack.json";
 
-/// What can be reached, with what, and which processes run.
+/// The contents of `stack.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StackFile {
-    /// The one HTTP address before all replicas of the account-service.
+    /// URL of the proxy: one HTTP address in front of all replicas.
     pub api: String,
-    /// URL of the broker, with the user that may do everything; of each node,
-    /// separated by commas, when it is a cluster.
+    /// URL of the broker, with the operator's credentials. In a cluster, the
+    /// URLs of all nodes, comma-separated.
     pub nats: String,
-    /// URL of the broker's monitoring port; of the first node's.
+    /// URL of the broker's monitoring port. In a cluster, the first node's.
     pub nats_monitor: String,
-    /// URLs of the databases, as superuser.
+    /// URLs of the databases, with the superuser's credentials.
     pub databases: Databases,
-    /// Bearer tokens for the API, good for 30 days.
+    /// Bearer tokens for the API, valid for 30 days.
     pub tokens: Tokens,
-    /// The process that started all the others.
+    /// Process id of the supervisor, the parent of all other processes.
     pub supervisor: u32,
-    /// Where faults are ordered, if the stack was started for that.
+    /// Where faults are injected. Missing if the stack was started without
+    /// faults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub control: Option<Control>,
-    /// Every process under it.
+    pub control: Option<ControlAddress>,
+    /// All processes except the supervisor.
     pub processes: Vec<Process>,
 }
 
-/// Where faults are ordered.
+/// The supervisor's port for faults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Control {
-    /// The supervisor's port for it.
+pub struct ControlAddress {
+    /// `GET` lists processes and links, `POST` injects a fault.
     pub url: String,
-    /// The bearer token that it asks for.
+    /// The required bearer token.
     pub token: String,
 }
 
 /// A URL for each database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Databases {
-    /// The account-service's.
+    /// Of the account-service.
     pub account: String,
-    /// The transaction-service's.
+    /// Of the transaction-service.
     pub transaction: String,
-    /// The report-service's.
+    /// Of the report-service.
     pub report: String,
 }
 
-/// A token for each role that the stack mints one for.
+/// A bearer token for each of two roles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {
     /// May act on every account.
@@ -65,27 +66,28 @@ pub struct Tokens {
 /// One process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// Its name, kept when it is started again: `account-service-0`, `nats`.
+    /// The name, which stays the same after a restart: `account-service-0`,
+    /// `nats`.
     pub name: String,
-    /// Its id now. Another one after it died and was started again.
+    /// The process id, which changes with a restart.
     pub pid: u32,
-    /// Where it serves its API, if it does.
+    /// URL of its API, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
-    /// Where it serves `/livez`, `/readyz` and `/metrics`, if it does.
+    /// URL of its admin port with `/livez`, `/readyz` and `/metrics`, if it is
+    /// a service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<String>,
-    /// Where a broker tells about itself.
+    /// URL of its monitoring port, if it is a broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monitor: Option<String>,
 }
 
 impl StackFile {
-    /// The stack that runs in the folder `dir`; `None` when none is ready
-    /// there.
+    /// Reads the file of the stack in `dir`. `None` if no stack is ready there.
     ///
     /// # Errors
-    /// When the file is there and can't be read.
+    /// If the file exists and can't be read.
     pub fn find(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(NAME);
         match fs::read(&path) {
@@ -97,10 +99,10 @@ impl StackFile {
         }
     }
 
-    /// The stack that runs in the folder `dir`.
+    /// Reads the file of the stack in `dir`.
     ///
     /// # Errors
-    /// When none is ready there, or the file can't be read.
+    /// If no stack is ready there, or the file can't be read.
     pub fn read(dir: &Path) -> Result<Self> {
         Self::find(dir)?.with_context(|| {
             let dir = dir.display();
@@ -108,19 +110,14 @@ impl StackFile {
         })
     }
 
-    /// Writes the file into the folder `dir`, readable for its owner only.
+    /// Writes the file into the folder `dir`, readable only by its owner.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         private_file::write(&dir.join(NAME), &serde_json::to_vec_pretty(self)?)
     }
 
-    /// Removes the file from the folder `dir`, if it is there.
+    /// Removes the file from the folder `dir`, if it exists.
     pub(crate) fn remove(dir: &Path) -> Result<()> {
-        match fs::remove_file(dir.join(NAME)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("removing {NAME}"))
-            }
-            _ => Ok(()),
-        }
+        remove::file(&dir.join(NAME))
     }
 }
 

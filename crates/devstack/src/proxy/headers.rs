@@ -1,11 +1,10 @@
-//! What a proxy does to the headers it passes on (RFC 9110, section 7.6.1).
+//! Headers of forwarded requests and responses (RFC 9110, section 7.6.1).
 
 use std::net::IpAddr;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// Headers that belong to one connection, whether `Connection` names them or
-/// not.
+/// Headers of a single connection, even if `Connection` does not name them.
 const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -19,8 +18,9 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Removes what is meant for this connection only.
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes the headers of this connection: those named by `Connection`, and
+/// [`HOP_BY_HOP`].
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let connection =
         headers.get_all(header::CONNECTION).iter().filter_map(|line| line.to_str().ok());
     let named: Vec<HeaderName> = connection
@@ -32,12 +32,12 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Adds the client to those that the request was forwarded for.
-pub(crate) fn add_forwarded_for(headers: &mut HeaderMap, client: IpAddr) {
-    let before = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
-    let mut all: Vec<_> = before.map(str::to_owned).collect();
-    all.push(client.to_string());
-    if let Ok(value) = HeaderValue::from_str(&all.join(", ")) {
+/// Appends the client's address to `X-Forwarded-For`.
+pub(super) fn add_forwarded_for(headers: &mut HeaderMap, client: IpAddr) {
+    let earlier = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
+    let mut addresses: Vec<_> = earlier.map(str::to_owned).collect();
+    addresses.push(client.to_string());
+    if let Ok(value) = HeaderValue::from_str(&addresses.join(", ")) {
         headers.insert(FORWARDED_FOR, value);
     }
 }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_belongs_to_one_connection_is_not_passed_on() {
+    fn headers_of_one_connection_are_not_forwarded() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("connection", "close, X-Own"),
@@ -65,13 +65,13 @@ mod tests {
             headers.append(name, value.parse().unwrap());
         }
         remove_hop_by_hop(&mut headers);
-        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["content-length", "idempotency-key"]);
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-length", "idempotency-key"]);
     }
 
     #[test]
-    fn a_client_is_added_after_those_before_it() {
+    fn the_client_is_appended_to_the_earlier_addresses() {
         let mut headers = HeaderMap::new();
         headers.append(FORWARDED_FOR, "10.0.0.1".parse().unwrap());
         add_forwarded_for(&mut headers, IpAddr::from([127, 0, 0, 1]));

