@@ -42,7 +42,7 @@ fi
 python() {
     PYTHONDONTWRITEBYTECODE=1 PYTHONNOUSERSITE=1 PYTHONPATH=deploy:.tools/manifests python3 "$@"
 }
-# The test's own parts first: they take no time, and the build takes minutes.
+# The unit tests come first: they take seconds, and the build takes minutes.
 python -m unittest discover --quiet --top-level-directory deploy --start-directory deploy/image_tests/unit_tests
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/passbook-images-XXXXXX")

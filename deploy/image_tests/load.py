@@ -1,5 +1,6 @@
 """Deposits by several clients at once, to see whether stops and crashes lose or repeat any."""
 
+import contextlib
 import http.client
 import json
 import threading
@@ -57,7 +58,8 @@ class Load:
             thread.start()
 
     def open_account(self) -> str:
-        return request(connect(self.replicas[0]), self.token, "/v1/accounts", {"currency": CURRENCY})["accountId"]
+        with contextlib.closing(connect(self.replicas[0])) as connection:
+            return request(connection, self.token, "/v1/accounts", {"currency": CURRENCY})["accountId"]
 
     def follow_readiness(self) -> None:
         while not self.stopped.wait(0.2):
@@ -75,6 +77,8 @@ class Load:
             # All amounts differ, so that a lost deposit and a repeated one can't cancel out.
             while not self.stopped.is_set() and not self.deposit(connections, account, number):
                 pass
+        for connection in connections.values():
+            connection.close()
 
     def deposit(self, connections: dict[str, http.client.HTTPConnection], account: str, number: int) -> bool:
         """Tries one deposit of `number` at a ready replica. Returns whether it was accepted."""
@@ -125,6 +129,7 @@ class Load:
 
     def balances(self) -> dict[str, int]:
         """The balance of each account, as a ready replica reports it."""
-        connection = connect(next(replica for replica in self.replicas if replica.ready))
-        return {account: int(request(connection, self.token, f"/v1/accounts/{account}")["balance"])
-                for account in self.expected}
+        ready = next(replica for replica in self.replicas if replica.ready)
+        with contextlib.closing(connect(ready)) as connection:
+            return {account: int(request(connection, self.token, f"/v1/accounts/{account}")["balance"])
+                    for account in self.expected}
