@@ -9,7 +9,7 @@ from manifest_checks.workspace import VERSION
 from .podman import HARDENED, full_name, inspect_image, podman
 from .report import require
 
-# Each program has an image, which may add this many megabytes to the base image.
+# The programs with an image, and the megabytes that each may add to the base image.
 MAX_ADDED_MEGABYTES = {
     "account-service": 60,
     "transaction-service": 60,

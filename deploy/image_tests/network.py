@@ -8,7 +8,7 @@ allocated: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nothing listens on and that this run has not allocated before."""
+    """A free port. It is never returned twice in one run."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -19,7 +19,7 @@ def free_port() -> int:
 
 
 def get(port: int, path: str) -> tuple[int, str]:
-    """The status and the body of a response, whatever the status is."""
+    """The status and the body of a response. No status raises an error."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as response:
             return response.status, response.read().decode()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 # The pods of a cluster wait for minutes, but here all servers are local.
 WAIT_SECONDS = 60
-# How these errors are handled: a server that is not up yet, or no longer.
+# The errors of requests to a server during its start or stop.
 CONNECTION_ERRORS = (OSError, http.client.HTTPException)
 
 

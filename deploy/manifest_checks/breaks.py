@@ -1,4 +1,4 @@
-"""Breaks: single mutations of a rendered overlay that a rule must report.
+"""Breaks: single mutations of a rendered overlay. A rule must report each of its breaks.
 
 A break names an overlay, an object ("Deployment account-service") and mostly a path
 in that object. The steps of a path are keys and list indexes, separated by " > ".
@@ -83,7 +83,7 @@ def find(objects: list[Object], target: str) -> Object:
 
 
 def locate(target: Object, path: str) -> tuple[Any, str | int]:
-    """The dictionary or list that holds a path's last step, and that step as its key."""
+    """The parent of a path's last step, and this step as the key in it."""
     *steps, last = path.split(" > ")
     parent: Any = target
     for step in steps:

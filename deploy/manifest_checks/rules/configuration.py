@@ -1,4 +1,4 @@
-"""ConfigMaps and variables: every reference leads to a key or a variable that exists."""
+"""ConfigMaps and variables: every reference leads to an existing key or variable."""
 
 import re
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def expansions(manifests: Manifests) -> Violations:
     set_field(PROD, "ConfigMap nats", "data > nats.conf", "server_name: $NAME"),
 )
 def broker_variables(manifests: Manifests) -> Violations:
-    """nats-server does not start if its configuration uses a variable that is not set."""
+    """nats-server does not start if its configuration uses an unset variable."""
     for workload in manifests.workloads:
         texts = [text for _, source in workload.volumes("configMap")
                  for file, text in manifests.config_data(source["name"]).items() if file.endswith(".conf")]

@@ -1,4 +1,4 @@
-"""Versions and labels: what an upgrade changes, and what it must not change."""
+"""Versions and labels: an upgrade changes the version everywhere, and no selector."""
 
 import re
 

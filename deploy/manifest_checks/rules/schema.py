@@ -34,7 +34,7 @@ OLDEST_KUBERNETES = "1.30"
                      "metadata": {"name": "unknown", "namespace": NAMESPACE}}),
 )
 def schema(manifests: Manifests) -> Violations:
-    """Each object matches its schema, and has no field that the schema does not know."""
+    """Each object matches its schema and has no unknown fields."""
     for candidate in manifests.objects:
         for error in schema_errors(json.dumps(candidate, sort_keys=True)):
             yield title_of(candidate), error
@@ -42,7 +42,7 @@ def schema(manifests: Manifests) -> Violations:
 
 @functools.cache
 def schema_errors(text: str) -> list[str]:
-    """The errors in an object, which is given as JSON so that the result can be cached."""
+    """The errors in an object. Its JSON is the argument, because dictionaries can't be cached."""
     candidate = json.loads(text)
     group = candidate["apiVersion"].rpartition("/")[0]
     custom = K8S / "schemas" / f"{candidate['kind'].lower()}.{group}.json"

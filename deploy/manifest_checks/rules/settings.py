@@ -1,4 +1,4 @@
-"""Settings: the programs know each variable, get what they require, and have time to stop."""
+"""Settings: programs know their variables, get the required ones, and have time to stop."""
 
 import re
 
