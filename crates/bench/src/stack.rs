@@ -101,11 +101,12 @@ impl Stack {
         Ok(report)
     }
 
-    /// Sends a signal to the first `count` replicas of a service.
-    pub(crate) fn signal(&self, service: &str, count: usize, signal: Signal) -> Result<()> {
+    /// Sends a signal to the first `count` processes with this prefix in their
+    /// names. The empty prefix stands for all processes.
+    pub(crate) fn signal(&self, prefix: &str, count: usize, signal: Signal) -> Result<()> {
         let processes = self.file.processes.iter();
-        let replicas = processes.filter(|process| process.name.starts_with(service));
-        for process in replicas.take(count) {
+        let selected = processes.filter(|process| process.name.starts_with(prefix));
+        for process in selected.take(count) {
             kill(Pid::from_raw(process.pid.try_into()?), signal)?;
         }
         Ok(())
