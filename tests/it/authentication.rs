@@ -1,6 +1,6 @@
 //! Who may do what.
 
-use devstack::{Secrets, tokens};
+use devstack::Secrets;
 use reqwest::Method;
 use tests::{Answer, Client, Stack};
 use time::Duration;
@@ -16,8 +16,8 @@ async fn without_a_valid_token_nothing_is_shown() {
     let client = Client::teller(stack);
     let account = client.open_account("KRW").await;
     let secrets = Secrets::read(&stack.dir).unwrap();
-    let expired = tokens::mint(&secrets, "teller", "teller", Duration::hours(-1)).unwrap();
-    let valid = tokens::mint(&secrets, "teller", "teller", Duration::hours(1)).unwrap();
+    let expired = secrets.token("teller", "teller", Duration::hours(-1)).unwrap();
+    let valid = secrets.token("teller", "teller", Duration::hours(1)).unwrap();
     let (signed, _) = valid.rsplit_once('.').unwrap();
     // {"alg":"none","typ":"JWT"} before the same claims, and no signature.
     let claims = signed.split('.').nth(1).unwrap();
@@ -44,7 +44,7 @@ async fn a_customer_uses_their_own_accounts_only() {
     let stack = Stack::shared().await;
     let secrets = Secrets::read(&stack.dir).unwrap();
     let of = |subject: &str, role: &str| {
-        let token = tokens::mint(&secrets, subject, role, Duration::hours(1)).unwrap();
+        let token = secrets.token(subject, role, Duration::hours(1)).unwrap();
         Client::new(&stack.file().api, &token)
     };
     let (alice, bob) = (of("alice", "customer"), of("bob", "customer"));

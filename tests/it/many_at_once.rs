@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use devstack::{Secrets, tokens};
+use devstack::Secrets;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Answer, Client, Stack, checks, client::new_key, eventually};
@@ -149,7 +149,7 @@ async fn a_customer_moves_their_own_money_only_in_a_batch_too() {
     let teller = Client::teller(stack);
     let others = teller.open_account("KRW").await;
     let secrets = Secrets::read(&stack.dir).unwrap();
-    let token = tokens::mint(&secrets, "ann", "customer", time::Duration::hours(1)).unwrap();
+    let token = secrets.token("ann", "customer", time::Duration::hours(1)).unwrap();
     let customer = Client::new(&stack.file().api, &token);
     let own = customer.open_account("KRW").await;
     let items =

@@ -8,7 +8,8 @@ use std::{
 };
 
 use async_nats::jetstream::{self, stream};
-use devstack::{Secrets, broker_users};
+use contract::permissions;
+use devstack::Secrets;
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tests::{
@@ -255,10 +256,10 @@ async fn auditor(stack: &Stack, secrets: &Secrets) -> jetstream::Context {
     let (_, place) =
         stack.file().nats.split_once('@').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
     let options = async_nats::ConnectOptions::with_user_and_password(
-        broker_users::AUDITOR.to_owned(),
+        permissions::AUDITOR.to_owned(),
         secrets.nats.auditor.clone(),
     );
-    let prefix = broker_users::inbox(broker_users::AUDITOR);
+    let prefix = permissions::inbox(permissions::AUDITOR);
     let client = options.custom_inbox_prefix(prefix).connect(place).await.unwrap();
     // What is not allowed is not answered.
     jetstream::ContextBuilder::new().timeout(Duration::from_secs(1)).build(client)
@@ -277,7 +278,7 @@ async fn an_auditor_sees_everything_and_changes_nothing() {
     let urls = [
         as_role(&file.databases.account, "auditor", password),
         as_role(&file.databases.transaction, "auditor", password),
-        format!("nats://{}:{}@{place}", broker_users::AUDITOR, secrets.nats.auditor),
+        format!("nats://{}:{}@{place}", permissions::AUDITOR, secrets.nats.auditor),
     ];
     let settings = [
         ("PASSBOOK_ACCOUNT_DATABASE_URL", urls[0].as_str()),

@@ -8,6 +8,7 @@
 mod ids;
 mod messages;
 mod money;
+pub mod permissions;
 mod topology;
 
 pub use ids::{AccountId, ParseIdError, RecordId, UserId};

@@ -11,7 +11,6 @@
 //! Linux and other Unix systems; bound children ([`Bound`]) only on Linux.
 
 mod bound;
-pub mod broker_users;
 mod faults;
 pub mod folder;
 mod front;
@@ -31,14 +30,13 @@ mod shared_body;
 mod stack;
 mod stackfile;
 mod supervised;
-pub mod tokens;
 mod wheels;
 
 pub use bound::{Bound, User};
 pub use faults::{Fault, FaultClient, Target};
 pub use lock::{alive, supervisor};
 pub use nats::Brokers;
-pub use secrets::{NatsPasswords, PostgresPasswords, Secrets, random as random_password};
+pub use secrets::{NatsPasswords, PostgresPasswords, Secrets};
 pub use services::Replicas;
 pub use stack::{FrontPort, Options, Stack};
 pub use stackfile::{Control, Databases, Process, StackFile, Tokens};

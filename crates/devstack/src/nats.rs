@@ -1,5 +1,5 @@
 //! The broker: one nats-server with JetStream, or a cluster of three, with the
-//! accounts of [`broker_accounts`].
+//! accounts of [`permissions::broker_accounts`].
 
 use std::{
     path::{Path, PathBuf},
@@ -7,17 +7,12 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use contract::permissions;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    Secrets,
-    broker_users::{self, broker_accounts},
-    faults::Network,
-    launcher::Program,
-    ports::Ports,
-    private_file, secrets,
-    servers::Found,
+    Secrets, faults::Network, launcher::Program, ports::Ports, private_file, servers::Found,
 };
 
 const NAME: &str = "nats";
@@ -81,7 +76,7 @@ impl Nats {
                 route_port: ports.take()?,
             });
         }
-        let password = secrets::random()?;
+        let password = credentials::random_password()?;
         for node in &nodes {
             let mut text = json!({
                 "server_name": if nodes.len() > 1 { &node.name } else { "passbook" },
@@ -89,7 +84,7 @@ impl Nats {
                 "port": node.port,
                 "http": format!("{HOST}:{}", node.monitor_port),
                 "jetstream": { "store_dir": node.data },
-                "accounts": broker_accounts(|user| secrets.nats.of(user)),
+                "accounts": permissions::broker_accounts(|user| secrets.nats.of(user)),
             });
             if let (true, Some(settings)) = (nodes.len() > 1, text.as_object_mut()) {
                 settings.insert("cluster".into(), node.cluster(&nodes, &password, network)?);
@@ -128,7 +123,7 @@ impl Nats {
 
     /// Every node, with the credentials of the user that may do everything.
     pub(crate) fn admin_url(&self, secrets: &Secrets) -> String {
-        let (user, password) = (broker_users::OPERATOR, secrets.nats.of(broker_users::OPERATOR));
+        let (user, password) = (permissions::OPERATOR, secrets.nats.of(permissions::OPERATOR));
         let url = |node: &Node| format!("nats://{user}:{password}@{HOST}:{}", node.port);
         self.nodes.iter().map(url).collect::<Vec<_>>().join(",")
     }

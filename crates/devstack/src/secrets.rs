@@ -4,14 +4,12 @@
 use std::{fs, io, path::Path};
 
 use anyhow::{Context, Result};
-use base64::{Engine, prelude::BASE64_STANDARD};
-use ring::{
-    rand::{SecureRandom, SystemRandom},
-    signature::Ed25519KeyPair,
-};
+use contract::permissions;
+use credentials::{SigningKey, random_password};
 use serde::{Deserialize, Serialize};
+use time::Duration;
 
-use crate::{broker_users, private_file};
+use crate::private_file;
 
 const NAME: &str = "secrets.json";
 
@@ -58,12 +56,12 @@ pub struct NatsPasswords {
 }
 
 impl NatsPasswords {
-    /// The password of a user of [`broker_users`].
+    /// The password of a user of [`permissions`].
     pub(crate) fn of(&self, user: &str) -> String {
         let password = match user {
-            broker_users::ACCOUNT_SERVICE => &self.account_service,
-            broker_users::TRANSACTION_SERVICE => &self.transaction_service,
-            broker_users::AUDITOR => &self.auditor,
+            permissions::ACCOUNT_SERVICE => &self.account_service,
+            permissions::TRANSACTION_SERVICE => &self.transaction_service,
+            permissions::AUDITOR => &self.auditor,
             _ => &self.operator,
         };
         password.clone()
@@ -93,7 +91,7 @@ impl Secrets {
         // A folder of an earlier release has none of these.
         for password in [&mut secrets.postgres.auditor, &mut secrets.nats.auditor] {
             if password.is_empty() {
-                *password = random()?;
+                *password = random_password()?;
             }
         }
         private_file::write(&path, &serde_json::to_vec_pretty(&secrets)?)?;
@@ -101,44 +99,35 @@ impl Secrets {
     }
 
     fn make() -> Result<Self> {
-        let random = SystemRandom::new();
-        let key = Ed25519KeyPair::generate_pkcs8(&random).ok().context("making a signing key")?;
         Ok(Self {
             postgres: PostgresPasswords {
-                passbook: password(&random)?,
-                account_service: password(&random)?,
-                transaction_service: password(&random)?,
-                report_service: password(&random)?,
-                auditor: password(&random)?,
+                passbook: random_password()?,
+                account_service: random_password()?,
+                transaction_service: random_password()?,
+                report_service: random_password()?,
+                auditor: random_password()?,
             },
             nats: NatsPasswords {
-                operator: password(&random)?,
-                auditor: password(&random)?,
-                account_service: password(&random)?,
-                transaction_service: password(&random)?,
+                operator: random_password()?,
+                auditor: random_password()?,
+                account_service: random_password()?,
+                transaction_service: random_password()?,
             },
-            signing_key: BASE64_STANDARD.encode(key),
+            signing_key: SigningKey::generate()?.to_base64(),
         })
     }
 
     /// The key pair that signs bearer tokens.
-    pub(crate) fn signing_key(&self) -> Result<Ed25519KeyPair> {
-        let pkcs8 = BASE64_STANDARD.decode(&self.signing_key).context("the signing key")?;
-        Ed25519KeyPair::from_pkcs8(&pkcs8).ok().context("the signing key is not PKCS#8 of Ed25519")
+    pub(crate) fn signing_key(&self) -> Result<SigningKey> {
+        SigningKey::from_base64(&self.signing_key)
     }
-}
 
-/// A new password: 128 random bits in hexadecimal, nothing to escape in a URL,
-/// in SQL or in the broker's configuration.
-///
-/// # Errors
-/// When the system has no random numbers.
-pub fn random() -> Result<String> {
-    password(&SystemRandom::new())
-}
-
-fn password(random: &SystemRandom) -> Result<String> {
-    let mut bytes = [0; 16];
-    random.fill(&mut bytes).ok().context("no random numbers from the system")?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+    /// A bearer token for `subject` in `role`, valid for `ttl` from now. A
+    /// negative `ttl` gives an expired token.
+    ///
+    /// # Errors
+    /// If the signing key is not valid.
+    pub fn token(&self, subject: &str, role: &str, ttl: Duration) -> Result<String> {
+        Ok(self.signing_key()?.token(subject, role, ttl))
+    }
 }

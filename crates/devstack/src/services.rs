@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     Secrets, faults::Network, launcher::Program, nats::Nats, ports::Ports, postgres::Postgres,
-    supervised::Supervised, tokens,
+    supervised::Supervised,
 };
 
 const HOST: &str = "127.0.0.1";
@@ -61,7 +61,7 @@ pub(crate) fn services(
     network: &mut Network,
     ports: &mut Ports,
 ) -> Result<Vec<Service>> {
-    let key = tokens::public_key_pem(&surroundings.secrets.signing_key()?);
+    let key = surroundings.secrets.signing_key()?.public_key_pem();
     let mut services = Vec::new();
     for number in 0..replicas.account {
         let (http, admin) = (address(ports)?, address(ports)?);

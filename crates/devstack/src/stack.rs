@@ -25,7 +25,7 @@ use crate::{
     postgres::Postgres,
     services::{self, Programs, RunningService, Surroundings},
     supervised::Supervised,
-    tokens, wheels,
+    wheels,
 };
 
 const TOKENS_LAST: time::Duration = time::Duration::days(30);
@@ -153,8 +153,8 @@ impl Stack {
             nats_monitor: nats.monitor_url(),
             databases: postgres.admin_urls(&self.secrets),
             tokens: Tokens {
-                teller: tokens::mint(&self.secrets, "teller", "teller", TOKENS_LAST)?,
-                admin: tokens::mint(&self.secrets, "admin", "admin", TOKENS_LAST)?,
+                teller: self.secrets.token("teller", "teller", TOKENS_LAST)?,
+                admin: self.secrets.token("admin", "admin", TOKENS_LAST)?,
             },
             supervisor: std::process::id(),
             control: self.control.as_ref().map(|it| it.address.clone()),

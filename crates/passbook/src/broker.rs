@@ -107,7 +107,7 @@ impl Broker {
         if let Some((user, password)) = user {
             options = options
                 .user_and_password(user.to_owned(), password.to_owned())
-                .custom_inbox_prefix(devstack::broker_users::inbox(user));
+                .custom_inbox_prefix(contract::permissions::inbox(user));
         }
         let options = nats::under(options, address.authority.as_deref());
         let client = options.connect(servers).await.context("connecting to NATS")?;

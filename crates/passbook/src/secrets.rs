@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, env, fs, process::ExitCode, sync::Arc, time::Du
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, Subcommand};
-use devstack::{broker_users, random_password, tokens};
+use contract::permissions;
+use credentials::{SigningKey, random_password};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -14,7 +15,6 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use ring::{rand::SystemRandom, signature::Ed25519KeyPair};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -43,10 +43,10 @@ const ROLES: [(&str, &str); 7] = [
 ];
 /// The same of the broker's users.
 const USERS: [(&str, &str); 5] = [
-    ("nats-operator", broker_users::OPERATOR),
-    ("nats-auditor", broker_users::AUDITOR),
-    ("nats-account-service", broker_users::ACCOUNT_SERVICE),
-    ("nats-transaction-service", broker_users::TRANSACTION_SERVICE),
+    ("nats-operator", permissions::OPERATOR),
+    ("nats-auditor", permissions::AUDITOR),
+    ("nats-account-service", permissions::ACCOUNT_SERVICE),
+    ("nats-transaction-service", permissions::TRANSACTION_SERVICE),
     ("nats-route", "route"),
 ];
 
@@ -127,16 +127,14 @@ impl Which {
         }
         if self.dev {
             secrets.push(self.login("postgres-superuser", "postgres", random_password()?));
-            let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).ok();
-            let key = key.and_then(|key| Ed25519KeyPair::from_pkcs8(key.as_ref()).ok());
-            let key = key.context("making a signing key")?;
-            let token = |role| tokens::sign(&key, role, role, TOKENS_LAST);
+            let key = SigningKey::generate()?;
+            let token = |role| key.token(role, role, TOKENS_LAST);
             // One Secret: tokens and the key that verifies them go together.
             secrets.push(self.secret(
                 "token-verifier",
                 "Opaque",
                 [
-                    ("public-key", tokens::public_key_pem(&key)),
+                    ("public-key", key.public_key_pem()),
                     ("teller", token("teller")),
                     ("admin", token("admin")),
                 ],

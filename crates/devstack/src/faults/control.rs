@@ -22,7 +22,7 @@ use super::{
     fits,
     link::Link,
 };
-use crate::{secrets, stackfile, supervised::Handle};
+use crate::{stackfile, supervised::Handle};
 
 /// What faults can be ordered on.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Control {
     /// When there is no free port.
     pub(crate) async fn open(targets: Targets) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let token = secrets::random()?;
+        let token = credentials::random_password()?;
         let url = format!("http://{}/faults", listener.local_addr()?);
         let shared = Arc::new(Shared { targets, token: token.clone() });
         let app = Router::new()

@@ -2,7 +2,7 @@
 //! nothing else. The development stack and the manifests of Kubernetes have the
 //! same.
 
-use contract::{
+use crate::{
     CONSUMERS, ConsumerSpec, MOVEMENT_STREAMS, Retention, STREAMS, StreamSpec, TRANSACTION,
     TRANSACTION_RESULT, USED_UP, consumers, subjects,
 };
@@ -138,8 +138,8 @@ mod tests {
     const MANIFEST: &str =
         concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s/components/nats/accounts.conf");
     const HEAD: &str = "\
-# The accounts of the broker, their users and what each may do, as crates/devstack/src/broker_users.rs has them:
-# PASSBOOK_WRITE_MANIFESTS=1 cargo test -p devstack broker_users
+# The accounts of the broker, their users and what each may do, as crates/contract/src/permissions.rs has them:
+# PASSBOOK_WRITE_MANIFESTS=1 cargo test -p contract permissions
 # writes this file. A name that begins with $ is read from the environment.
 ";
 

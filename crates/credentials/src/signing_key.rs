@@ -1,0 +1,96 @@
+//! The key that signs bearer tokens: JWTs as an identity provider issues them,
+//! signed with Ed25519.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use ring::{
+    rand::SystemRandom,
+    signature::{Ed25519KeyPair, KeyPair},
+};
+use serde_json::json;
+use time::{Duration, OffsetDateTime};
+
+/// DER prefix of a 32-byte Ed25519 public key (RFC 8410, section 4).
+const SPKI_PREFIX: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// An Ed25519 key pair. `Debug` does not show it.
+pub struct SigningKey {
+    pair: Ed25519KeyPair,
+    pkcs8: Vec<u8>,
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey(secret)")
+    }
+}
+
+impl SigningKey {
+    /// Generates a key pair.
+    ///
+    /// # Errors
+    /// If the system provides no random numbers.
+    pub fn generate() -> Result<Self> {
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).ok();
+        Self::from_pkcs8(pkcs8.context("generating a signing key")?.as_ref().to_vec())
+    }
+
+    /// Reads a key pair as [`SigningKey::to_base64`] wrote it.
+    ///
+    /// # Errors
+    /// If the text is not base64, or not PKCS#8 of an Ed25519 key.
+    pub fn from_base64(text: &str) -> Result<Self> {
+        Self::from_pkcs8(BASE64_STANDARD.decode(text).context("the signing key is not base64")?)
+    }
+
+    fn from_pkcs8(pkcs8: Vec<u8>) -> Result<Self> {
+        let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).ok();
+        let pair = pair.context("the signing key is not PKCS#8 of an Ed25519 key")?;
+        Ok(Self { pair, pkcs8 })
+    }
+
+    /// The private key: PKCS#8 in base64.
+    #[must_use]
+    pub fn to_base64(&self) -> String {
+        BASE64_STANDARD.encode(&self.pkcs8)
+    }
+
+    /// The public key: PEM of its SubjectPublicKeyInfo. The account-service
+    /// verifies tokens with it (`PASSBOOK_JWT_PUBLIC_KEY`).
+    #[must_use]
+    pub fn public_key_pem(&self) -> String {
+        let der = [&SPKI_PREFIX[..], self.pair.public_key().as_ref()].concat();
+        // 44 bytes are 60 characters: one line of PEM.
+        let line = BASE64_STANDARD.encode(der);
+        format!("-----BEGIN PUBLIC KEY-----\n{line}\n-----END PUBLIC KEY-----\n")
+    }
+
+    /// A token for `subject` in `role`, valid for `ttl` from now. A negative
+    /// `ttl` gives an expired token.
+    #[must_use]
+    pub fn token(&self, subject: &str, role: &str, ttl: Duration) -> String {
+        let now = OffsetDateTime::now_utc();
+        let header = json!({ "alg": "EdDSA", "typ": "JWT" });
+        let claims = json!({
+            "sub": subject,
+            "role": role,
+            "iss": "passbook",
+            "aud": "passbook",
+            "iat": now.unix_timestamp(),
+            "exp": (now + ttl).unix_timestamp(),
+        });
+        let signed = format!(
+            "{}.{}",
+            BASE64_URL_SAFE_NO_PAD.encode(header.to_string()),
+            BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()),
+        );
+        let signature = self.pair.sign(signed.as_bytes());
+        format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+    }
+}
