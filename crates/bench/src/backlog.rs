@@ -1,4 +1,4 @@
-//! Commands that wait: as they lie there when the ledger was away for a while.
+//! A backlog of commands, as after an outage of the transaction-service.
 
 use anyhow::{Context, Result};
 use async_nats::{
@@ -17,31 +17,30 @@ use sqlx::{Connection as _, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{
-    stack::{Stack, broker},
-    wait::until,
-};
+use crate::{nats, stack::Stack, wait::until};
 
-pub(crate) const LEDGER: &str = "transaction-service";
-/// Records in a statement.
+pub(crate) const TRANSACTION_SERVICE: &str = "transaction-service";
+/// Records per INSERT.
 const CHUNK: usize = 10_000;
-/// Commands that wait for their PubAck at a time.
+/// Maximum number of commands without a PubAck.
 const IN_FLIGHT: usize = 2_000;
 
-/// Records whose commands wait; in order of their ids.
+/// The records of the waiting commands.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct Backlog {
+    /// The lowest record id.
     pub(crate) first: Uuid,
+    /// The highest record id.
     pub(crate) last: Uuid,
     pub(crate) count: u64,
 }
 
-/// Freezes the transaction-services, and puts so many deposits there for them:
-/// PENDING records, and their commands in the stream. They stay frozen.
-pub(crate) async fn fill(stack: &Stack, accounts: &[String], number: usize) -> Result<Waiting> {
-    let broker = broker(&stack.file).await?;
-    stack.signal(LEDGER, usize::MAX, Signal::SIGSTOP)?;
-    nobody_fetches(&broker).await?;
+/// Freezes the transaction-services, and adds `number` deposits for them:
+/// PENDING records, and their commands in the stream. The services stay frozen.
+pub(crate) async fn create(stack: &Stack, accounts: &[String], number: usize) -> Result<Backlog> {
+    let broker = nats::connect(&stack.file).await?;
+    stack.signal(TRANSACTION_SERVICE, usize::MAX, Signal::SIGSTOP)?;
+    fetches_ended(&broker).await?;
     let accounts = accounts.iter().map(|id| id.parse()).collect::<Result<Vec<_>, _>>()?;
     let teller = UserId::try_from("teller".to_owned())?;
     let currency = Currency::parse("KRW")?;
@@ -60,7 +59,7 @@ pub(crate) async fn fill(stack: &Stack, accounts: &[String], number: usize) -> R
             requested_at: OffsetDateTime::now_utc(),
         })
         .collect();
-    let ids = commands.iter().map(|it| it.record_id.as_uuid());
+    let ids = commands.iter().map(|command| command.record_id.as_uuid());
     let (first, last) = (ids.clone().min(), ids.max());
     let mut database = PgConnection::connect(&stack.file.databases.account).await?;
     for chunk in commands.chunks(CHUNK) {
@@ -68,12 +67,13 @@ pub(crate) async fn fill(stack: &Stack, accounts: &[String], number: usize) -> R
     }
     publish(&broker, &commands).await?;
     let count = u64::try_from(commands.len())?;
-    Ok(Waiting { first: first.context("none")?, last: last.context("none")?, count })
+    let empty = "a backlog needs at least one command";
+    Ok(Backlog { first: first.context(empty)?, last: last.context(empty)?, count })
 }
 
-/// Waits until every fetch that a worker had begun is over.
-async fn nobody_fetches(broker: &jetstream::Context) -> Result<()> {
-    until("nobody fetches commands", async || {
+/// Waits until no worker's fetch is open.
+async fn fetches_ended(broker: &jetstream::Context) -> Result<()> {
+    until("the end of all open fetches", async || {
         let consumer: Consumer<pull::Config> =
             broker.get_consumer_from_stream(consumers::DEPOSIT, TRANSACTION).await?;
         Ok(consumer.cached_info().num_waiting == 0)
@@ -82,8 +82,8 @@ async fn nobody_fetches(broker: &jetstream::Context) -> Result<()> {
 }
 
 async fn insert(database: &mut PgConnection, commands: &[Command]) -> Result<()> {
-    let ids: Vec<Uuid> = commands.iter().map(|it| it.record_id.as_uuid()).collect();
-    let accounts: Vec<Uuid> = commands.iter().map(|it| it.account_id.as_uuid()).collect();
+    let ids: Vec<Uuid> = commands.iter().map(|command| command.record_id.as_uuid()).collect();
+    let accounts: Vec<Uuid> = commands.iter().map(|command| command.account_id.as_uuid()).collect();
     sqlx::query(
         "INSERT INTO transaction_records
              (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency)
@@ -113,8 +113,8 @@ async fn publish(broker: &jetstream::Context, commands: &[Command]) -> Result<()
     Ok(())
 }
 
-/// Waits until no command is left in the stream.
+/// Waits until the command stream is empty.
 pub(crate) async fn drained(broker: &jetstream::Context) -> Result<()> {
-    let mut commands = broker.get_stream(TRANSACTION).await?;
-    until("no command is left", async || Ok(commands.info().await?.state.messages == 0)).await
+    let mut stream = broker.get_stream(TRANSACTION).await?;
+    until("an empty command stream", async || Ok(stream.info().await?.state.messages == 0)).await
 }

@@ -1,5 +1,5 @@
-//! How many records are settled: told by the replicas' counters while it goes
-//! on, and by the database in the end.
+//! Counts settled records: from the replicas' counters during a run, and from
+//! the database at its end.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,70 +11,78 @@ use uuid::Uuid;
 use crate::{Target, connection::Connection, request::METRICS};
 
 const COUNTER: &str = "passbook_records_settled_total";
-/// Longer than a busy replica takes to tell its counters.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit for the metrics of a busy replica.
+const METRICS_LIMIT: Duration = Duration::from_secs(10);
 
-/// Looks at the counters.
+/// The settled records according to the replicas' counters.
 #[derive(Debug)]
-pub struct Counters {
+pub struct SettledCounters {
     admins: Vec<Connection>,
     at_start: u64,
 }
 
-impl Counters {
-    /// Counts from now on.
+impl SettledCounters {
+    /// Starts to count.
     ///
     /// # Errors
-    /// When a replica does not tell.
+    /// A replica's admin port does not respond.
     pub async fn begin(target: &Target) -> Result<Self> {
         let mut admins = Vec::new();
         for address in &target.admins {
-            admins.push(Connection::open(*address).await.context("an admin port")?);
+            let connection = Connection::open(*address).await;
+            let context = || format!("connecting to the admin port {address}");
+            admins.push(connection.with_context(context)?);
         }
         let mut counters = Self { admins, at_start: 0 };
         counters.at_start = counters.settled().await?;
         Ok(counters)
     }
 
-    /// Records settled by all replicas since then.
+    /// Records settled by all replicas since the start.
     ///
     /// # Errors
-    /// When a replica does not tell, or was started again and forgot.
+    /// A replica's admin port does not respond, or a replica has restarted and
+    /// lost its count.
     pub async fn settled(&mut self) -> Result<u64> {
         let mut sum = 0;
         for admin in &mut self.admins {
-            let asked = tokio::time::timeout(PATIENCE, admin.exchange(METRICS)).await;
-            let answer = asked.context("a replica does not tell its counters")??;
-            sum += read(&String::from_utf8_lossy(answer.body));
+            let response = tokio::time::timeout(METRICS_LIMIT, admin.exchange(METRICS)).await;
+            let context = || format!("an admin port sent no metrics within {METRICS_LIMIT:?}");
+            let response = response.with_context(context)??;
+            sum += parse(&String::from_utf8_lossy(response.body));
         }
-        sum.checked_sub(self.at_start).context("a replica was started again meanwhile")
+        sum.checked_sub(self.at_start).context("a replica restarted and lost its settled counter")
     }
 }
 
-fn read(metrics: &str) -> u64 {
+fn parse(metrics: &str) -> u64 {
     let value = |line: &str| line.strip_prefix(COUNTER)?.rsplit(' ').next()?.parse::<u64>().ok();
     metrics.lines().filter_map(value).sum()
 }
 
-/// What the account database says.
+/// Records in the account database, by status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Books {
-    /// Records.
-    pub records: u64,
-    /// Those that are PENDING.
+pub struct RecordCounts {
+    /// Records of any status.
+    pub total: u64,
+    /// PENDING records.
     pub pending: u64,
-    /// Those that are FAILED.
+    /// FAILED records.
     pub refused: u64,
 }
 
-/// Looks at the records of these accounts that were made since then.
+/// Counts the records of these accounts, from the time `since` on.
 ///
 /// # Errors
-/// The database's.
-pub async fn books_since(target: &Target, accounts: &[String], since: SystemTime) -> Result<Books> {
+/// The database query failed, or an account id is invalid.
+pub async fn count_records(
+    target: &Target,
+    accounts: &[String],
+    since: SystemTime,
+) -> Result<RecordCounts> {
     let ids: Vec<Uuid> = accounts.iter().map(|id| id.parse()).collect::<Result<_, _>>()?;
     let mut database = PgConnection::connect(&target.database).await?;
-    let counted: (i64, i64, i64) = sqlx::query_as(
+    let counts: (i64, i64, i64) = sqlx::query_as(
         "SELECT count(*), count(*) FILTER (WHERE status = 'PENDING'),
                 count(*) FILTER (WHERE status = 'FAILED')
          FROM transaction_records JOIN unnest($2) AS account (account_id) USING (account_id)
@@ -85,9 +93,9 @@ pub async fn books_since(target: &Target, accounts: &[String], since: SystemTime
     .fetch_one(&mut database)
     .await?;
     database.close().await?;
-    let [records, pending, refused] =
-        [counted.0, counted.1, counted.2].map(|it| u64::try_from(it).unwrap_or_default());
-    Ok(Books { records, pending, refused })
+    let [total, pending, refused] =
+        [counts.0, counts.1, counts.2].map(|count| u64::try_from(count).unwrap_or_default());
+    Ok(RecordCounts { total, pending, refused })
 }
 
 #[cfg(test)]
@@ -95,11 +103,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counter_is_read_with_and_without_labels() {
+    fn a_counter_is_parsed_with_and_without_labels() {
         let metrics = "# TYPE passbook_records_settled_total counter\n\
                        passbook_records_settled_total 12\n\
                        passbook_records_accepted_total{type=\"DEPOSIT\"} 40\n\
                        passbook_records_settled_total{a=\"b c\"} 3\n";
-        assert_eq!(read(metrics), 15);
+        assert_eq!(parse(metrics), 15);
     }
 }
