@@ -51,7 +51,7 @@ for database in account transaction; do
     # Touch the crate, because the macros write nothing for an up-to-date one.
     touch "$crate/src/lib.rs"
     env SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$fresh" \
-        "$(echo "$database" | tr '[:lower:]' '[:upper:]')_DATABASE_URL=$(url "$database")" \
+        DATABASE_URL="$(url "$database")" \
         cargo check --quiet --package "$database-service" --lib
     if [ -z "$(ls "$fresh")" ]; then
         echo "$crate: no statement was described: make sure that no other build is running, and try again" >&2
