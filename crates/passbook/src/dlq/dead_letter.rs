@@ -1,4 +1,6 @@
-//! One dead letter, open or closed, as it lies in the stream.
+//! One message of the dead-letter stream: an open letter, or the closing note of one.
+
+use std::fmt;
 
 use async_nats::{HeaderMap, HeaderValue, jetstream::message::StreamMessage};
 use contract::{RecordId, subjects::DEAD_LETTER_PREFIX};
@@ -6,54 +8,53 @@ use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio_util::bytes::Bytes;
 
-/// The token that stands before the stream's name once a letter is closed.
+/// The token before the stream's name in the subject of a closing note.
 const CLOSED: &str = "closed";
 
-/// The subjects of open letters whose messages were in this stream; `*`: in
-/// any.
+/// The subjects of open letters of a stream; `*` stands for any stream.
 pub(crate) fn open_subjects(stream: &str) -> String {
     format!("{DEAD_LETTER_PREFIX}.{stream}.*")
 }
 
-/// The subjects of those that are closed.
+/// The subjects of closing notes of a stream; `*` stands for any stream.
 pub(crate) fn closed_subjects(stream: &str) -> String {
     format!("{DEAD_LETTER_PREFIX}.{CLOSED}.{stream}.*.*.*")
 }
 
-/// The subjects on which a letter with this id may have been closed: another
-/// stream of the same name may have had one, too.
+/// The subjects of closing notes about a letter with this id. There can be several: an earlier
+/// `DEAD_LETTER` stream may have had a letter with the same id.
 pub(super) fn closed_subjects_of(id: u64) -> String {
     format!("{DEAD_LETTER_PREFIX}.{CLOSED}.*.*.{id}.*")
 }
 
-/// What became of a letter.
+/// How a letter is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Action {
-    /// Its message was sent again.
-    Redriven,
-    /// It was given up.
+    /// Its message is published again.
+    #[serde(rename = "redriven")]
+    Replayed,
     Discarded,
 }
 
 impl Action {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
-            Self::Redriven => "redriven",
+            Self::Replayed => "redriven",
             Self::Discarded => "discarded",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Redriven, Self::Discarded].into_iter().find(|it| it.as_str() == text)
+        [Self::Replayed, Self::Discarded].into_iter().find(|action| action.as_str() == text)
     }
 }
 
 /// Who closed a letter, how, when and why.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Closed {
-    /// Where that is written.
+pub(super) struct ClosingNote {
+    /// Sequence of the note in the stream.
     #[serde(skip)]
     pub(super) sequence: u64,
     pub(super) action: Action,
@@ -62,54 +63,55 @@ pub(super) struct Closed {
     pub(super) because: Option<String>,
 }
 
-impl Closed {
-    /// As a half-sentence.
-    pub(super) fn told(&self) -> String {
-        let because = self.because.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
-        format!("{} by {} at {}{because}", self.action.as_str(), self.by, self.at)
+impl fmt::Display for ClosingNote {
+    /// Formats the note as part of a sentence, such as `discarded by mina at …: a forgery`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {} at {}", self.action.as_str(), self.by, self.at)?;
+        self.because.as_ref().map_or(Ok(()), |because| write!(f, ": {because}"))
     }
 }
 
 /// One dead letter.
 #[derive(Debug, Clone)]
-pub(super) struct Letter {
-    /// Its sequence in the stream.
+pub(super) struct DeadLetter {
+    /// Sequence of the open letter in the stream.
     pub(super) id: u64,
     pub(super) kept_at: OffsetDateTime,
-    /// Where its message was, and whose it was.
+    /// The stream of its message.
     pub(super) stream: String,
+    /// The consumer unable to process its message.
     pub(super) consumer: String,
     pub(super) headers: HeaderMap,
     pub(super) payload: Bytes,
-    /// The record that its body names, if it can be read that far.
+    /// The `recordId` in its body, if the body has one.
     pub(super) record: Option<RecordId>,
-    /// What became of it, if this is what is kept of a closed one.
-    pub(super) closed: Option<Closed>,
+    /// `None` for an open letter.
+    pub(super) closed: Option<ClosingNote>,
 }
 
-/// As it is printed.
+/// The JSON form of a letter.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct LetterView {
+pub(super) struct DeadLetterView {
     id: u64,
     kept_at: String,
     consumer: String,
     reason: String,
-    /// Where its message was published.
+    /// The original subject of the message.
     subject: String,
-    /// The message's `Nats-Msg-Id`.
+    /// The `Nats-Msg-Id` of the message.
     message_id: Option<String>,
     record_id: Option<RecordId>,
-    /// How long the body was, if it had to be cut.
+    /// The original size of a truncated body, in bytes.
     truncated_from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    closed: Option<Closed>,
+    closed: Option<ClosingNote>,
     body: String,
 }
 
-impl Letter {
-    /// The letter in a message of the stream; `None` if it holds none.
-    pub(super) fn read(message: StreamMessage) -> Option<Self> {
+impl DeadLetter {
+    /// Parses a message of the stream; `None` if it is neither a letter nor a closing note.
+    pub(super) fn parse(message: StreamMessage) -> Option<Self> {
         let StreamMessage { subject, sequence, headers, payload, time } = message;
         Self::new(&subject, sequence, time, headers, payload)
     }
@@ -123,10 +125,10 @@ impl Letter {
     ) -> Option<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct OfRecord {
+        struct Body {
             record_id: RecordId,
         }
-        let record = serde_json::from_slice(&payload).ok().map(|it: OfRecord| it.record_id);
+        let record = serde_json::from_slice(&payload).ok().map(|body: Body| body.record_id);
         let header = |name: &str| headers.get(name).map(ToString::to_string);
         let rest = subject.strip_prefix(DEAD_LETTER_PREFIX)?.strip_prefix('.')?;
         let tokens: Vec<_> = rest.split('.').collect();
@@ -135,7 +137,7 @@ impl Letter {
             [CLOSED, stream, consumer, id, kept_at] => {
                 let nanos = kept_at.parse().ok()?;
                 let kept_at = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?;
-                let closed = Closed {
+                let closed = ClosingNote {
                     sequence,
                     action: Action::parse(&header("Passbook-Closed")?)?,
                     by: header("Passbook-Closed-By").unwrap_or_default(),
@@ -150,14 +152,13 @@ impl Letter {
         Some(Self { id, kept_at, stream, consumer, headers, payload, record, closed })
     }
 
-    /// The id and the time: another letter of this id, in a stream that was
-    /// made anew and counts from one again, has another.
+    /// The id and the time. The time keeps the key unique when the stream is created again and its
+    /// sequences restart at 1.
     pub(super) fn key(&self) -> String {
         format!("{}.{}", self.id, self.kept_at.unix_timestamp_nanos())
     }
 
-    /// The subject on which it is written what became of this letter, and of
-    /// no other.
+    /// The subject of the closing note about this letter alone.
     pub(super) fn closed_subject(&self) -> String {
         let (stream, consumer) = (&self.stream, &self.consumer);
         format!("{DEAD_LETTER_PREFIX}.{CLOSED}.{stream}.{consumer}.{}", self.key())
@@ -167,22 +168,22 @@ impl Letter {
         self.header("Passbook-Reason").unwrap_or_default()
     }
 
-    /// Where its message was published.
+    /// The original subject of its message.
     pub(super) fn subject(&self) -> Option<&str> {
         self.header("Passbook-Subject")
     }
 
-    /// The id of its message.
+    /// The `Nats-Msg-Id` of its message.
     pub(super) fn message_id(&self) -> Option<&str> {
         self.header("Passbook-Message-Id")
     }
 
-    /// The place of its message in the stream that it was in.
+    /// The place of its message in the original stream: `<stream>.<sequence>.<nanos>`.
     pub(super) fn place(&self) -> Option<&str> {
         self.header("Passbook-Message")
     }
 
-    /// How long the body was, if it had to be cut.
+    /// The original size of a truncated body, in bytes.
     pub(super) fn truncated_from(&self) -> Option<&str> {
         self.header("Passbook-Truncated-From")
     }
@@ -191,9 +192,8 @@ impl Letter {
         self.headers.get(name).map(HeaderValue::as_str)
     }
 
-    /// As it is printed.
-    pub(super) fn view(&self) -> LetterView {
-        LetterView {
+    pub(super) fn view(&self) -> DeadLetterView {
+        DeadLetterView {
             id: self.id,
             kept_at: rfc3339(self.kept_at),
             consumer: self.consumer.clone(),
@@ -207,13 +207,13 @@ impl Letter {
         }
     }
 
-    /// Its body as text; what is none is replaced.
+    /// Its body as text. Invalid UTF-8 is replaced.
     pub(super) fn body(&self) -> String {
         String::from_utf8_lossy(&self.payload).into_owned()
     }
 }
 
-/// A time as it is printed, to the millisecond.
+/// A time in the form of RFC 3339, to the millisecond.
 pub(super) fn rfc3339(time: OffsetDateTime) -> String {
     let millis = time.replace_nanosecond(time.nanosecond() / 1_000_000 * 1_000_000);
     millis.unwrap_or(time).format(&Rfc3339).unwrap_or_default()

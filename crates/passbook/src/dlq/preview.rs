@@ -5,83 +5,89 @@ use contract::{
     Amount, Balance, Command, Currency, Kind, MovementResult, Outcome, Reason, subjects,
 };
 
-use super::{books::Known, letter::Letter};
-use crate::database::Movement;
+use super::{dead_letter::DeadLetter, lookup::KnownRecords};
+use crate::movement_row::MovementRow;
 
 /// What a redrive would come to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Prospect {
+pub(super) enum Preview {
     /// It would be processed, to this effect.
     Processed(String),
     /// It would only come back as a dead letter.
-    ComesBack(String),
+    DeadLetteredAgain(String),
     /// It would be processed, and that must not be.
-    Harms(String),
+    Harmful(String),
 }
 
 /// Looks at a letter beside what is known of its record.
-pub(super) fn of(letter: &Letter, known: &Known) -> Prospect {
+pub(super) fn of(letter: &DeadLetter, known: &KnownRecords) -> Preview {
     match letter.subject() {
         Some(subject @ (subjects::DEPOSIT | subjects::WITHDRAWAL)) => {
             match serde_json::from_slice::<Command>(&letter.payload) {
-                Err(error) => Prospect::ComesBack(format!("not a command: {error}")),
+                Err(error) => Preview::DeadLetteredAgain(format!("not a command: {error}")),
                 Ok(command) if command.kind.command_subject() != subject => {
-                    Prospect::ComesBack(format!("a {} on the subject {subject}", command.kind))
+                    Preview::DeadLetteredAgain(format!(
+                        "a {} on the subject {subject}",
+                        command.kind
+                    ))
                 }
                 Ok(command) => of_command(&command, known),
             }
         }
         Some(subject @ (subjects::RESULT_DEPOSIT | subjects::RESULT_WITHDRAWAL)) => {
             match serde_json::from_slice::<MovementResult>(&letter.payload) {
-                Err(error) => Prospect::ComesBack(format!("not a result: {error}")),
-                Ok(result) if result.kind.result_subject() != subject => Prospect::ComesBack(
-                    format!("a result of a {} on the subject {subject}", result.kind),
-                ),
+                Err(error) => Preview::DeadLetteredAgain(format!("not a result: {error}")),
+                Ok(result) if result.kind.result_subject() != subject => {
+                    Preview::DeadLetteredAgain(format!(
+                        "a result of a {} on the subject {subject}",
+                        result.kind
+                    ))
+                }
                 Ok(result) => of_result(&result, known),
             }
         }
-        Some(subject) => Prospect::Processed(format!(
+        Some(subject) => Preview::Processed(format!(
             "no command and no result: it is sent to {subject} again, whatever that does"
         )),
-        None => Prospect::ComesBack("it does not say where it was published".to_owned()),
+        None => Preview::DeadLetteredAgain("it does not say where it was published".to_owned()),
     }
 }
 
-fn of_command(command: &Command, known: &Known) -> Prospect {
+fn of_command(command: &Command, known: &KnownRecords) -> Preview {
     let id = command.record_id;
     let asks = movement(command.kind, command.amount, command.currency, &command.account_id);
-    let same = |it: &Movement| {
+    let same = |it: &MovementRow| {
         is_same(it, command.account_id.as_uuid(), command.kind, command.amount, command.currency)
     };
     if let Some(decided) = known.transactions.get(&id.as_uuid()) {
         return if same(decided) {
-            Prospect::Processed(format!(
+            Preview::Processed(format!(
                 "record {id} ({asks}): already decided {}; only its outcome is told again, no \
                  balance moves",
                 outcome(decided)
             ))
         } else {
-            Prospect::ComesBack(format!("record {id} was decided for another movement"))
+            Preview::DeadLetteredAgain(format!("record {id} was decided for another movement"))
         };
     }
     let Some(record) = known.records.get(&id.as_uuid()) else {
-        return Prospect::Harms(format!(
+        return Preview::Harmful(format!(
             "no record {id} exists: a {asks} would move money that nobody asked for"
         ));
     };
     if !same(record) {
-        return Prospect::Harms(format!(
+        return Preview::Harmful(format!(
             "record {id} asks for another movement: a {asks} would move money that nobody asked for"
         ));
     }
     if record.status != "PENDING" {
-        return Prospect::Harms(format!(
+        return Preview::Harmful(format!(
             "record {id} is {} and the ledger has nothing: see `passbook verify` first",
             record.status
         ));
     }
     let account = known.accounts.get(&record.account_id);
-    Prospect::Processed(format!(
+    Preview::Processed(format!(
         "record {id} (PENDING, {asks}): not decided yet; {}",
         decision(command, account)
     ))
@@ -114,34 +120,34 @@ fn decision(command: &Command, account: Option<&(String, rust_decimal::Decimal)>
     }
 }
 
-fn of_result(result: &MovementResult, known: &Known) -> Prospect {
+fn of_result(result: &MovementResult, known: &KnownRecords) -> Preview {
     let id = result.record_id;
-    let same = |it: &Movement| {
+    let same = |it: &MovementRow| {
         is_same(it, result.account_id.as_uuid(), result.kind, result.amount, result.currency)
     };
     let Some(record) = known.records.get(&id.as_uuid()) else {
-        return Prospect::ComesBack(format!("there is no record {id}"));
+        return Preview::DeadLetteredAgain(format!("there is no record {id}"));
     };
     if !same(record) {
-        return Prospect::ComesBack(format!(
+        return Preview::DeadLetteredAgain(format!(
             "record {id}: the result is of another account, type, amount or currency"
         ));
     }
     let told = told(result);
-    let says = |it: &Movement| says(it, result);
+    let says = |it: &MovementRow| says(it, result);
     match record.status.as_str() {
         "PENDING"
             if known.transactions.get(&id.as_uuid()).is_some_and(|it| same(it) && says(it)) =>
         {
-            Prospect::Processed(format!("record {id} (PENDING): would become {told}"))
+            Preview::Processed(format!("record {id} (PENDING): would become {told}"))
         }
-        "PENDING" => Prospect::Harms(format!(
+        "PENDING" => Preview::Harmful(format!(
             "record {id} is PENDING and would become {told}, which the ledger did not decide"
         )),
         _ if says(record) => {
-            Prospect::Processed(format!("record {id}: already {told}; nothing changes"))
+            Preview::Processed(format!("record {id}: already {told}; nothing changes"))
         }
-        status => Prospect::ComesBack(format!(
+        status => Preview::DeadLetteredAgain(format!(
             "record {id} is already {status} and the result contradicts it"
         )),
     }
@@ -149,7 +155,7 @@ fn of_result(result: &MovementResult, known: &Known) -> Prospect {
 
 /// Whether a row is of this movement.
 fn is_same(
-    row: &Movement,
+    row: &MovementRow,
     account: uuid::Uuid,
     kind: Kind,
     amount: Amount,
@@ -162,7 +168,7 @@ fn is_same(
 }
 
 /// Whether a row, of the same movement, has the outcome that a result tells.
-fn says(row: &Movement, result: &MovementResult) -> bool {
+fn says(row: &MovementRow, result: &MovementResult) -> bool {
     let outcome = match result.outcome {
         Outcome::Applied { balance_after, .. } => {
             row.status == "SUCCESS" && row.balance_after == Some(balance_after.as_decimal())
@@ -181,7 +187,7 @@ fn told(result: &MovementResult) -> String {
     }
 }
 
-fn outcome(row: &Movement) -> String {
+fn outcome(row: &MovementRow) -> String {
     let reason = row.reason.as_ref().map(|it| format!(" ({it})"));
     format!("{}{}", row.status, reason.unwrap_or_default())
 }
@@ -201,7 +207,7 @@ fn movement(
 }
 
 /// How a letter's record stands, for whoever gives the letter up.
-pub(super) fn standing(letter: &Letter, known: &Known) -> String {
+pub(super) fn record_state(letter: &DeadLetter, known: &KnownRecords) -> String {
     let Some(id) = letter.record else {
         return "it names no record: nothing changes".to_owned();
     };

@@ -1,0 +1,68 @@
+//! Records and transactions as rows of one form, so that both sides can be compared.
+
+use std::collections::HashMap;
+
+use rust_decimal::Decimal;
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+/// A record of the account-service, or a transaction of the ledger.
+#[derive(Debug, PartialEq, FromRow)]
+pub(crate) struct MovementRow {
+    pub(crate) record_id: Uuid,
+    pub(crate) transaction_id: Option<i64>,
+    pub(crate) account_id: Uuid,
+    pub(crate) r#type: String,
+    pub(crate) amount: Decimal,
+    pub(crate) currency: String,
+    pub(crate) status: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) balance_after: Option<Decimal>,
+}
+
+impl MovementRow {
+    /// Whether both rows move the same amount of the same currency, in the same direction, on the
+    /// same account.
+    pub(crate) fn is_same_movement(&self, other: &Self) -> bool {
+        let movement = |row: &Self| (row.account_id, row.amount);
+        movement(self) == movement(other)
+            && self.r#type == other.r#type
+            && self.currency == other.currency
+    }
+}
+
+/// The records with these ids, by record id.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn records(
+    accounts: &mut PgConnection,
+    ids: &[Uuid],
+) -> sqlx::Result<HashMap<Uuid, MovementRow>> {
+    let records = sqlx::query_as::<_, MovementRow>(
+        "SELECT id AS record_id, transaction_id, account_id, type, amount, currency, status, reason,
+                balance_after
+         FROM transaction_records WHERE id = ANY($1)",
+    );
+    Ok(by_record_id(records.bind(ids).fetch_all(accounts).await?))
+}
+
+/// The ledger's transactions of these records, by record id.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn transactions(
+    ledger: &mut PgConnection,
+    ids: &[Uuid],
+) -> sqlx::Result<HashMap<Uuid, MovementRow>> {
+    let transactions = sqlx::query_as::<_, MovementRow>(
+        "SELECT record_id, id AS transaction_id, account_id, type, amount, currency, status, reason,
+                balance_after
+         FROM transactions WHERE record_id = ANY($1)",
+    );
+    Ok(by_record_id(transactions.bind(ids).fetch_all(ledger).await?))
+}
+
+fn by_record_id(rows: Vec<MovementRow>) -> HashMap<Uuid, MovementRow> {
+    rows.into_iter().map(|row| (row.record_id, row)).collect()
+}
