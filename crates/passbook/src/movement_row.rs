@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use contract::{AccountId, Amount, Balance, Currency, Kind, Movement, Reason};
+use ledger::{SettledAs, Settlement};
 use rust_decimal::Decimal;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
@@ -21,6 +23,30 @@ pub(crate) struct MovementRow {
 }
 
 impl MovementRow {
+    /// The money to move; `None` if no service could have written the row.
+    pub(crate) fn movement(&self) -> Option<Movement> {
+        let currency = Currency::parse(&self.currency).ok()?;
+        Some(Movement {
+            account_id: AccountId::from_uuid(self.account_id),
+            kind: Kind::parse(&self.r#type)?,
+            amount: Amount::from_decimal(self.amount, currency).ok()?,
+            currency,
+        })
+    }
+
+    /// The outcome; `None` for a PENDING record, or if no service could have written the row.
+    pub(crate) fn settlement(&self) -> Option<Settlement> {
+        let settled_as = match (self.status.as_str(), self.reason.as_deref(), self.balance_after) {
+            ("SUCCESS", None, Some(balance)) => {
+                let currency = Currency::parse(&self.currency).ok()?;
+                SettledAs::Success(Balance::from_decimal(balance, currency)?)
+            }
+            ("FAILED", Some(reason), None) => SettledAs::Failed(Reason::parse(reason)?),
+            _ => return None,
+        };
+        Some(Settlement { transaction_id: self.transaction_id?, settled_as })
+    }
+
     /// Whether both rows move the same amount of the same currency, in the same direction, on the
     /// same account.
     pub(crate) fn is_same_movement(&self, other: &Self) -> bool {

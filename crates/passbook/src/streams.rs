@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use contract::{CONSUMERS, STREAMS};
-use runtime::streams::{self, StreamsError};
+use runtime::nats::streams::{self, StreamsError};
 
 use crate::{
     arguments::NatsArguments,

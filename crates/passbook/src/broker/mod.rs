@@ -17,7 +17,7 @@ use async_nats::{
         stream::{RawMessageError, RawMessageErrorKind, Stream},
     },
 };
-use runtime::nats;
+use runtime::nats::connection;
 use time::OffsetDateTime;
 
 pub(crate) use address::Address;
@@ -48,7 +48,7 @@ impl Broker {
                 .user_and_password(user.to_owned(), password.to_owned())
                 .custom_inbox_prefix(contract::permissions::inbox(user));
         }
-        let options = nats::under(options, address.authority());
+        let options = connection::with_ca(options, address.authority());
         let client = options.connect(servers).await.context("connecting to NATS")?;
         Ok(Self { jetstream: jetstream::new(client.clone()), client })
     }

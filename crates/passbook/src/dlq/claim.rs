@@ -10,6 +10,7 @@ use async_nats::{
     HeaderMap,
     jetstream::{context::PublishErrorKind, message::PublishMessage},
 };
+use contract::dead_letter::{self, header_text};
 
 use super::{
     dead_letter::{Action, ClosingNote, DeadLetter},
@@ -18,8 +19,6 @@ use super::{
 };
 use crate::broker;
 
-/// Limit for an operator's text in a header, in characters.
-const MAX_TEXT: usize = 500;
 /// Room for the broker's additions to the headers, in bytes.
 const HEADER_OVERHEAD: usize = 64;
 
@@ -103,10 +102,10 @@ impl Closer<'_> {
                 values.iter().for_each(|value| headers.append(name.clone(), value.clone()));
             }
         }
-        headers.insert("Passbook-Closed", self.action.as_str());
-        headers.insert("Passbook-Closed-By", one_line(self.by));
+        headers.insert(dead_letter::CLOSED, self.action.as_str());
+        headers.insert(dead_letter::CLOSED_BY, header_text(self.by));
         if let Some(because) = self.because {
-            headers.insert("Passbook-Closed-Because", one_line(because));
+            headers.insert(dead_letter::CLOSED_BECAUSE, header_text(because));
         }
         let size: usize = headers
             .iter()
@@ -119,7 +118,7 @@ impl Closer<'_> {
         let max_body = max_payload.saturating_sub(size + HEADER_OVERHEAD);
         let payload = letter.payload.slice(..letter.payload.len().min(max_body));
         if payload.len() < letter.payload.len() && letter.truncated_from().is_none() {
-            headers.insert("Passbook-Truncated-From", letter.payload.len().to_string());
+            headers.insert(dead_letter::TRUNCATED_FROM, letter.payload.len().to_string());
         }
         PublishMessage::build().headers(headers).payload(payload)
     }
@@ -167,9 +166,4 @@ impl Closer<'_> {
         );
         (Disposition::Refused, detail)
     }
-}
-
-fn one_line(text: &str) -> String {
-    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    line.take(MAX_TEXT).collect::<String>().trim().to_owned()
 }

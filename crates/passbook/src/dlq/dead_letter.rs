@@ -3,29 +3,13 @@
 use std::fmt;
 
 use async_nats::{HeaderMap, HeaderValue, jetstream::message::StreamMessage};
-use contract::{RecordId, subjects::DEAD_LETTER_PREFIX};
+use contract::{
+    RecordId,
+    dead_letter::{self, Subject},
+};
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio_util::bytes::Bytes;
-
-/// The token before the stream's name in the subject of a closing note.
-const CLOSED: &str = "closed";
-
-/// The subjects of open letters of a stream; `*` stands for any stream.
-pub(crate) fn open_subjects(stream: &str) -> String {
-    format!("{DEAD_LETTER_PREFIX}.{stream}.*")
-}
-
-/// The subjects of closing notes of a stream; `*` stands for any stream.
-pub(crate) fn closed_subjects(stream: &str) -> String {
-    format!("{DEAD_LETTER_PREFIX}.{CLOSED}.{stream}.*.*.*")
-}
-
-/// The subjects of closing notes about a letter with this id. There can be several: an earlier
-/// `DEAD_LETTER` stream may have had a letter with the same id.
-pub(super) fn closed_subjects_of(id: u64) -> String {
-    format!("{DEAD_LETTER_PREFIX}.{CLOSED}.*.*.{id}.*")
-}
 
 /// How a letter is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -112,41 +96,26 @@ pub(super) struct DeadLetterView {
 impl DeadLetter {
     /// Parses a message of the stream; `None` if it is neither a letter nor a closing note.
     pub(super) fn parse(message: StreamMessage) -> Option<Self> {
-        let StreamMessage { subject, sequence, headers, payload, time } = message;
-        Self::new(&subject, sequence, time, headers, payload)
-    }
-
-    fn new(
-        subject: &str,
-        sequence: u64,
-        time: OffsetDateTime,
-        headers: HeaderMap,
-        payload: Bytes,
-    ) -> Option<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Body {
             record_id: RecordId,
         }
+        let StreamMessage { subject, sequence, headers, payload, time } = message;
         let record = serde_json::from_slice(&payload).ok().map(|body: Body| body.record_id);
         let header = |name: &str| headers.get(name).map(ToString::to_string);
-        let rest = subject.strip_prefix(DEAD_LETTER_PREFIX)?.strip_prefix('.')?;
-        let tokens: Vec<_> = rest.split('.').collect();
-        let (stream, consumer, id, kept_at, closed) = match *tokens.as_slice() {
-            [stream, consumer] => (stream, consumer, sequence, time, None),
-            [CLOSED, stream, consumer, id, kept_at] => {
-                let nanos = kept_at.parse().ok()?;
-                let kept_at = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?;
+        let (stream, consumer, id, kept_at, closed) = match Subject::parse(&subject)? {
+            Subject::Open { stream, consumer } => (stream, consumer, sequence, time, None),
+            Subject::Closed { stream, consumer, sequence: id, stored } => {
                 let closed = ClosingNote {
                     sequence,
-                    action: Action::parse(&header("Passbook-Closed")?)?,
-                    by: header("Passbook-Closed-By").unwrap_or_default(),
+                    action: Action::parse(&header(dead_letter::CLOSED)?)?,
+                    by: header(dead_letter::CLOSED_BY).unwrap_or_default(),
                     at: rfc3339(time),
-                    because: header("Passbook-Closed-Because"),
+                    because: header(dead_letter::CLOSED_BECAUSE),
                 };
-                (stream, consumer, id.parse().ok()?, kept_at, Some(closed))
+                (stream, consumer, id, stored, Some(closed))
             }
-            _ => return None,
         };
         let (stream, consumer) = (stream.to_owned(), consumer.to_owned());
         Some(Self { id, kept_at, stream, consumer, headers, payload, record, closed })
@@ -155,37 +124,36 @@ impl DeadLetter {
     /// The id and the time. The time keeps the key unique when the stream is created again and its
     /// sequences restart at 1.
     pub(super) fn key(&self) -> String {
-        format!("{}.{}", self.id, self.kept_at.unix_timestamp_nanos())
+        dead_letter::sequence_and_time(self.id, self.kept_at)
     }
 
     /// The subject of the closing note about this letter alone.
     pub(super) fn closed_subject(&self) -> String {
-        let (stream, consumer) = (&self.stream, &self.consumer);
-        format!("{DEAD_LETTER_PREFIX}.{CLOSED}.{stream}.{consumer}.{}", self.key())
+        dead_letter::closed_subject(&self.stream, &self.consumer, self.id, self.kept_at)
     }
 
     pub(super) fn reason(&self) -> &str {
-        self.header("Passbook-Reason").unwrap_or_default()
+        self.header(dead_letter::REASON).unwrap_or_default()
     }
 
     /// The original subject of its message.
     pub(super) fn subject(&self) -> Option<&str> {
-        self.header("Passbook-Subject")
+        self.header(dead_letter::SUBJECT)
     }
 
     /// The `Nats-Msg-Id` of its message.
     pub(super) fn message_id(&self) -> Option<&str> {
-        self.header("Passbook-Message-Id")
+        self.header(dead_letter::MESSAGE_ID)
     }
 
     /// The place of its message in the original stream: `<stream>.<sequence>.<nanos>`.
     pub(super) fn place(&self) -> Option<&str> {
-        self.header("Passbook-Message")
+        self.header(dead_letter::PLACE)
     }
 
     /// The original size of a truncated body, in bytes.
     pub(super) fn truncated_from(&self) -> Option<&str> {
-        self.header("Passbook-Truncated-From")
+        self.header(dead_letter::TRUNCATED_FROM)
     }
 
     fn header(&self, name: &str) -> Option<&str> {

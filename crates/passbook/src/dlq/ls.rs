@@ -5,8 +5,10 @@ use std::{collections::VecDeque, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 
+use contract::dead_letter::{closed_subjects, open_subjects};
+
 use super::{
-    dead_letter::{DeadLetter, closed_subjects, open_subjects, rfc3339},
+    dead_letter::{DeadLetter, rfc3339},
     select::{Filter, for_each_letter},
     stream::DeadLetterStream,
 };

@@ -24,8 +24,6 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-pub(crate) use dead_letter::{closed_subjects, open_subjects};
-
 /// Handle dead letters: messages that could not be processed.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

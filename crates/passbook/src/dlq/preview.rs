@@ -1,240 +1,306 @@
-//! What would become of a letter's message if it were sent again. Pure: it
-//! decides from what stands in the books, as the services would.
+//! Previews the effect of replaying a dead letter. Pure: the services' own rules decide, on the rows
+//! of the lookup.
 
-use contract::{
-    Amount, Balance, Command, Currency, Kind, MovementResult, Outcome, Reason, subjects,
-};
+use std::{fmt, slice};
+
+use contract::{Balance, Command, Kind, Movement, Outcome, TransactionResult, subjects};
+use ledger::{Contradiction, Decision, Effect, Entry, SettledAs};
 
 use super::{dead_letter::DeadLetter, lookup::KnownRecords};
-use crate::movement_row::MovementRow;
 
-/// What a redrive would come to.
+/// The effect of a replay.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Preview {
-    /// It would be processed, to this effect.
+    /// A service would process the message, with this effect.
     Processed(String),
-    /// It would only come back as a dead letter.
+    /// The message would become a dead letter again, for this reason.
     DeadLetteredAgain(String),
-    /// It would be processed, and that must not be.
+    /// A service would process the message, with this unwanted effect.
     Harmful(String),
 }
 
-/// Looks at a letter beside what is known of its record.
+/// Previews a letter with its records.
 pub(super) fn of(letter: &DeadLetter, known: &KnownRecords) -> Preview {
     match letter.subject() {
         Some(subject @ (subjects::DEPOSIT | subjects::WITHDRAWAL)) => {
-            match serde_json::from_slice::<Command>(&letter.payload) {
-                Err(error) => Preview::DeadLetteredAgain(format!("not a command: {error}")),
-                Ok(command) if command.kind.command_subject() != subject => {
-                    Preview::DeadLetteredAgain(format!(
-                        "a {} on the subject {subject}",
-                        command.kind
-                    ))
-                }
+            match Command::parse(subject, &letter.payload) {
                 Ok(command) => of_command(&command, known),
+                Err(invalid) => Preview::DeadLetteredAgain(invalid.to_string()),
             }
         }
         Some(subject @ (subjects::RESULT_DEPOSIT | subjects::RESULT_WITHDRAWAL)) => {
-            match serde_json::from_slice::<MovementResult>(&letter.payload) {
-                Err(error) => Preview::DeadLetteredAgain(format!("not a result: {error}")),
-                Ok(result) if result.kind.result_subject() != subject => {
-                    Preview::DeadLetteredAgain(format!(
-                        "a result of a {} on the subject {subject}",
-                        result.kind
-                    ))
-                }
+            match TransactionResult::parse(subject, &letter.payload) {
                 Ok(result) => of_result(&result, known),
+                Err(invalid) => Preview::DeadLetteredAgain(invalid.to_string()),
             }
         }
         Some(subject) => Preview::Processed(format!(
-            "no command and no result: it is sent to {subject} again, whatever that does"
+            "neither a command nor a result: it is published to {subject} without a preview"
         )),
-        None => Preview::DeadLetteredAgain("it does not say where it was published".to_owned()),
+        None => Preview::DeadLetteredAgain("it does not name its original subject".to_owned()),
     }
 }
 
 fn of_command(command: &Command, known: &KnownRecords) -> Preview {
     let id = command.record_id;
-    let asks = movement(command.kind, command.amount, command.currency, &command.account_id);
-    let same = |it: &MovementRow| {
-        is_same(it, command.account_id.as_uuid(), command.kind, command.amount, command.currency)
-    };
-    if let Some(decided) = known.transactions.get(&id.as_uuid()) {
-        return if same(decided) {
-            Preview::Processed(format!(
-                "record {id} ({asks}): already decided {}; only its outcome is told again, no \
-                 balance moves",
-                outcome(decided)
-            ))
-        } else {
-            Preview::DeadLetteredAgain(format!("record {id} was decided for another movement"))
-        };
+    let movement = Described(command.movement());
+    let transaction = known.transactions.get(&id);
+    let account = known.accounts.get(&command.account_id);
+    let decided = transaction.map(|transaction| (id, transaction.entry)).into_iter().collect();
+    let accounts = account.map(|account| (command.account_id, *account)).into_iter().collect();
+    let batch = ledger::decide(accounts, decided, slice::from_ref(command));
+    if batch.decisions.contains(&Decision::Contradiction) {
+        let reason = format!("record {id} was decided for another movement");
+        return Preview::DeadLetteredAgain(reason);
     }
-    let Some(record) = known.records.get(&id.as_uuid()) else {
+    if let Some(transaction) = transaction {
+        return Preview::Processed(format!(
+            "record {id} ({movement}): already decided {}; only the outcome is published again, no \
+             balance moves",
+            Status(transaction.settlement.settled_as)
+        ));
+    }
+    let Some(record) = known.records.get(&id) else {
         return Preview::Harmful(format!(
-            "no record {id} exists: a {asks} would move money that nobody asked for"
+            "no record {id} exists: a {movement} would move money that nobody asked for"
         ));
     };
-    if !same(record) {
+    if record.movement != command.movement() {
         return Preview::Harmful(format!(
-            "record {id} asks for another movement: a {asks} would move money that nobody asked for"
+            "record {id} asks for another movement: a {movement} would move money that nobody asked \
+             for"
         ));
     }
-    if record.status != "PENDING" {
+    if let Some(settlement) = record.settlement {
         return Preview::Harmful(format!(
-            "record {id} is {} and the ledger has nothing: see `passbook verify` first",
-            record.status
+            "record {id} is {}, but the ledger has no transaction of it: see `passbook verify` first",
+            Status(settlement.settled_as)
         ));
     }
-    let account = known.accounts.get(&record.account_id);
+    let balance = account.map_or(Balance::zero(command.currency), |account| account.balance);
+    let decision = batch.entries.first().map(|entry| describe_decision(entry, balance));
     Preview::Processed(format!(
-        "record {id} (PENDING, {asks}): not decided yet; {}",
-        decision(command, account)
+        "record {id} (PENDING, {movement}): not decided yet; {}",
+        decision.unwrap_or_default()
     ))
 }
 
-/// As the ledger would decide now, with its own order of refusals.
-fn decision(command: &Command, account: Option<&(String, rust_decimal::Decimal)>) -> String {
-    let currency = command.currency;
-    let (held, balance) = match account {
-        Some((code, balance)) => {
-            (code.as_str(), Balance::from_decimal(*balance, currency).ok_or(balance))
-        }
-        None => (currency.code(), Ok(Balance::zero(currency))),
-    };
-    let refused = |reason: Reason, balance: &dyn std::fmt::Display| {
-        format!("would be decided FAILED ({reason}); balance stays {balance}")
-    };
-    let balance = match balance {
-        Ok(balance) if held == currency.code() => balance,
-        Ok(balance) => return refused(Reason::CurrencyMismatch, &balance),
-        Err(balance) => return refused(Reason::CurrencyMismatch, &balance.normalize()),
-    };
-    let after = match command.kind {
-        Kind::Deposit => balance.plus(command.amount).ok_or(Reason::BalanceLimitExceeded),
-        Kind::Withdrawal => balance.minus(command.amount).ok_or(Reason::InsufficientFunds),
-    };
-    match after {
-        Ok(after) => format!("would be decided SUCCESS; balance now {balance} → {after}"),
-        Err(reason) => refused(reason, &balance),
-    }
-}
-
-fn of_result(result: &MovementResult, known: &KnownRecords) -> Preview {
-    let id = result.record_id;
-    let same = |it: &MovementRow| {
-        is_same(it, result.account_id.as_uuid(), result.kind, result.amount, result.currency)
-    };
-    let Some(record) = known.records.get(&id.as_uuid()) else {
-        return Preview::DeadLetteredAgain(format!("there is no record {id}"));
-    };
-    if !same(record) {
-        return Preview::DeadLetteredAgain(format!(
-            "record {id}: the result is of another account, type, amount or currency"
-        ));
-    }
-    let told = told(result);
-    let says = |it: &MovementRow| says(it, result);
-    match record.status.as_str() {
-        "PENDING"
-            if known.transactions.get(&id.as_uuid()).is_some_and(|it| same(it) && says(it)) =>
-        {
-            Preview::Processed(format!("record {id} (PENDING): would become {told}"))
-        }
-        "PENDING" => Preview::Harmful(format!(
-            "record {id} is PENDING and would become {told}, which the ledger did not decide"
-        )),
-        _ if says(record) => {
-            Preview::Processed(format!("record {id}: already {told}; nothing changes"))
-        }
-        status => Preview::DeadLetteredAgain(format!(
-            "record {id} is already {status} and the result contradicts it"
-        )),
-    }
-}
-
-/// Whether a row is of this movement.
-fn is_same(
-    row: &MovementRow,
-    account: uuid::Uuid,
-    kind: Kind,
-    amount: Amount,
-    currency: Currency,
-) -> bool {
-    row.account_id == account
-        && row.r#type == kind.as_str()
-        && row.amount == amount.as_decimal()
-        && row.currency == currency.code()
-}
-
-/// Whether a row, of the same movement, has the outcome that a result tells.
-fn says(row: &MovementRow, result: &MovementResult) -> bool {
-    let outcome = match result.outcome {
+fn describe_decision(entry: &Entry, balance: Balance) -> String {
+    match entry.outcome {
         Outcome::Applied { balance_after, .. } => {
-            row.status == "SUCCESS" && row.balance_after == Some(balance_after.as_decimal())
+            format!("would be decided SUCCESS; balance now {balance} → {balance_after}")
         }
         Outcome::Refused(reason) => {
-            row.status == "FAILED" && row.reason.as_deref() == Some(reason.as_str())
+            format!("would be decided FAILED ({reason}); balance stays {balance}")
         }
+    }
+}
+
+fn of_result(result: &TransactionResult, known: &KnownRecords) -> Preview {
+    let id = result.record_id;
+    let Some(record) = known.records.get(&id) else {
+        return Preview::DeadLetteredAgain(format!("there is no record {id}"));
     };
-    outcome && row.transaction_id == Some(result.transaction_id)
-}
-
-fn told(result: &MovementResult) -> String {
-    match result.outcome {
-        Outcome::Applied { balance_after, .. } => format!("SUCCESS, balance {balance_after}"),
-        Outcome::Refused(reason) => format!("FAILED ({reason})"),
-    }
-}
-
-fn outcome(row: &MovementRow) -> String {
-    let reason = row.reason.as_ref().map(|it| format!(" ({it})"));
-    format!("{}{}", row.status, reason.unwrap_or_default())
-}
-
-fn movement(
-    kind: Kind,
-    amount: Amount,
-    currency: Currency,
-    account: &dyn std::fmt::Display,
-) -> String {
-    match kind {
-        Kind::Deposit => format!("deposit of {amount} {} to account {account}", currency.code()),
-        Kind::Withdrawal => {
-            format!("withdrawal of {amount} {} from account {account}", currency.code())
+    match ledger::effect_of(record.movement, record.settlement, result) {
+        Effect::Settles(settlement) => {
+            let outcome = Settled(settlement.settled_as);
+            let is_decided = known.transactions.get(&id).is_some_and(|transaction| {
+                transaction.entry.movement() == result.movement()
+                    && transaction.settlement == settlement
+            });
+            if is_decided {
+                Preview::Processed(format!("record {id} (PENDING): would become {outcome}"))
+            } else {
+                Preview::Harmful(format!(
+                    "record {id} is PENDING and would become {outcome}, which the ledger did not \
+                     decide"
+                ))
+            }
+        }
+        Effect::None => {
+            let outcome = record.settlement.map(|settlement| Settled(settlement.settled_as));
+            let outcome = outcome.map(|outcome| outcome.to_string()).unwrap_or_default();
+            Preview::Processed(format!("record {id}: already {outcome}; nothing changes"))
+        }
+        Effect::Contradicts(Contradiction::Movement) => {
+            Preview::DeadLetteredAgain(format!("record {id}: {}", Contradiction::Movement))
+        }
+        Effect::Contradicts(Contradiction::Outcome) => {
+            let status = record.settlement.map(|settlement| Status(settlement.settled_as));
+            let status = status.map(|status| status.to_string()).unwrap_or_default();
+            Preview::DeadLetteredAgain(format!(
+                "record {id} is already {status} and the result contradicts it"
+            ))
         }
     }
 }
 
-/// How a letter's record stands, for whoever gives the letter up.
+/// Describes the state of a letter's record, for discarding the letter.
 pub(super) fn record_state(letter: &DeadLetter, known: &KnownRecords) -> String {
     let Some(id) = letter.record else {
         return "it names no record: nothing changes".to_owned();
     };
-    let record = known.records.get(&id.as_uuid());
-    let decided = known.transactions.get(&id.as_uuid());
-    let balance = record.and_then(|it| known.accounts.get(&it.account_id));
-    let balance = balance.map_or("0".to_owned(), |(_, balance)| balance.normalize().to_string());
-    match (record, decided) {
+    let record = known.records.get(&id);
+    let account = record.and_then(|record| known.accounts.get(&record.movement.account_id));
+    let balance = account.map_or("0".to_owned(), |account| account.balance.to_string());
+    match (record, known.transactions.get(&id)) {
         (None, None) => format!("no record {id} exists: nothing changes"),
-        (None, Some(_)) => {
-            format!("no record {id} exists, and the ledger decided one: see `passbook verify`")
-        }
-        (Some(record), Some(decided)) => format!(
+        (None, Some(_)) => format!(
+            "no record {id} exists, but the ledger has a transaction of it: see `passbook verify`"
+        ),
+        (Some(record), Some(transaction)) => format!(
             "record {id} is {}, the ledger decided {}; balance stays {balance}",
-            outcome(record),
-            outcome(decided)
+            record
+                .settlement
+                .map_or("PENDING".to_owned(), |settlement| Status(settlement.settled_as)
+                    .to_string()),
+            Status(transaction.settlement.settled_as)
         ),
-        (Some(record), None) if record.status == "PENDING" => format!(
-            "record {id} is PENDING ({} of {} {}), not decided; its command is sent again from \
-             the record itself; balance stays {balance}",
-            record.r#type.to_lowercase(),
-            record.amount.normalize(),
-            record.currency
-        ),
-        (Some(record), None) => format!(
-            "record {id} is {} and the ledger has nothing: see `passbook verify`",
-            record.status
-        ),
+        (Some(record), None) => match record.settlement {
+            None => format!(
+                "record {id} is PENDING ({}), not decided; the redrive publishes its command again \
+                 from the record; balance stays {balance}",
+                Described(record.movement)
+            ),
+            Some(settlement) => format!(
+                "record {id} is {}, but the ledger has no transaction of it: see `passbook verify`",
+                Status(settlement.settled_as)
+            ),
+        },
+    }
+}
+
+/// `deposit of 100 KRW to account …`
+struct Described(Movement);
+
+impl fmt::Display for Described {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Movement { account_id, kind, amount, currency } = self.0;
+        match kind {
+            Kind::Deposit => write!(f, "deposit of {amount} {currency} to account {account_id}"),
+            Kind::Withdrawal => {
+                write!(f, "withdrawal of {amount} {currency} from account {account_id}")
+            }
+        }
+    }
+}
+
+/// `SUCCESS`, or `FAILED (INSUFFICIENT_FUNDS)`
+struct Status(SettledAs);
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            SettledAs::Success(_) => f.write_str("SUCCESS"),
+            SettledAs::Failed(reason) => write!(f, "FAILED ({reason})"),
+        }
+    }
+}
+
+/// `SUCCESS, balance 100`, or `FAILED (INSUFFICIENT_FUNDS)`
+struct Settled(SettledAs);
+
+impl fmt::Display for Settled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            SettledAs::Success(balance) => write!(f, "SUCCESS, balance {balance}"),
+            failed => Status(failed).fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::{AccountId, Amount, Currency, Reason, RecordId, UserId};
+    use ledger::{Account, Settlement};
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::dlq::lookup::{KnownRecord, KnownTransaction};
+
+    /// A withdrawal of 100 KRW, and a PENDING record of it.
+    fn pending_withdrawal() -> (Command, KnownRecords) {
+        let currency = Currency::parse("KRW").unwrap();
+        let command = Command {
+            record_id: RecordId::new(),
+            account_id: AccountId::new(),
+            user_id: UserId::try_from("teller".to_owned()).unwrap(),
+            kind: Kind::Withdrawal,
+            amount: Amount::parse("100", currency).unwrap(),
+            currency,
+            requested_at: OffsetDateTime::UNIX_EPOCH,
+        };
+        let mut known = KnownRecords::default();
+        let record = KnownRecord { movement: command.movement(), settlement: None };
+        known.records.insert(command.record_id, record);
+        (command, known)
+    }
+
+    fn result(command: &Command, outcome: Outcome) -> TransactionResult {
+        TransactionResult {
+            record_id: command.record_id,
+            transaction_id: 7,
+            account_id: command.account_id,
+            kind: command.kind,
+            amount: command.amount,
+            currency: command.currency,
+            outcome,
+            processed_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn text(preview: &Preview) -> &str {
+        match preview {
+            Preview::Processed(text)
+            | Preview::DeadLetteredAgain(text)
+            | Preview::Harmful(text) => text,
+        }
+    }
+
+    #[test]
+    fn an_undecided_command_is_decided_by_the_ledgers_rules() {
+        let (command, mut known) = pending_withdrawal();
+        let preview = of_command(&command, &known);
+        assert!(
+            text(&preview).ends_with("FAILED (INSUFFICIENT_FUNDS); balance stays 0"),
+            "{preview:?}"
+        );
+        let mut account = Account::empty(command.currency);
+        account.balance = account.balance.plus(command.amount).unwrap();
+        known.accounts.insert(command.account_id, account);
+        let preview = of_command(&command, &known);
+        assert!(text(&preview).ends_with("SUCCESS; balance now 100 → 0"), "{preview:?}");
+        assert!(matches!(preview, Preview::Processed(_)));
+    }
+
+    #[test]
+    fn a_command_that_nobody_asked_for_is_harmful() {
+        let (command, known) = pending_withdrawal();
+        let forged = Command { record_id: RecordId::new(), ..command.clone() };
+        assert!(matches!(of_command(&forged, &known), Preview::Harmful(_)));
+        let changed = Command { kind: Kind::Deposit, ..command };
+        assert!(matches!(of_command(&changed, &known), Preview::Harmful(_)));
+    }
+
+    #[test]
+    fn only_a_result_decided_by_the_ledger_settles_a_pending_record() {
+        let (command, mut known) = pending_withdrawal();
+        let outcome = Outcome::Refused(Reason::InsufficientFunds);
+        let result = result(&command, outcome);
+        assert!(matches!(of_result(&result, &known), Preview::Harmful(_)));
+        let entry = Entry::new(&command, outcome);
+        let settlement = Settlement::from(&result);
+        known.transactions.insert(command.record_id, KnownTransaction { entry, settlement });
+        assert!(matches!(of_result(&result, &known), Preview::Processed(_)));
+    }
+
+    #[test]
+    fn a_result_that_contradicts_its_record_becomes_a_dead_letter_again() {
+        let (command, mut known) = pending_withdrawal();
+        let result = result(&command, Outcome::Refused(Reason::InsufficientFunds));
+        let settlement = Settlement { transaction_id: 8, ..Settlement::from(&result) };
+        let record = KnownRecord { movement: command.movement(), settlement: Some(settlement) };
+        known.records.insert(command.record_id, record);
+        assert!(matches!(of_result(&result, &known), Preview::DeadLetteredAgain(_)));
     }
 }

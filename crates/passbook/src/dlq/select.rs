@@ -4,11 +4,14 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use clap::Args;
-use contract::RecordId;
+use contract::{
+    RecordId,
+    dead_letter::{closed_subjects_of, open_subjects},
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    dead_letter::{self, DeadLetter},
+    dead_letter::DeadLetter,
     stream::{BATCH, DeadLetterStream},
 };
 use crate::broker::{self, StreamReader};
@@ -118,7 +121,7 @@ impl Selection {
         stream: &'a DeadLetterStream,
     ) -> Result<SelectedLetters<'a>> {
         let source = if self.ids.is_empty() {
-            let reader = stream.read(&dead_letter::open_subjects("*")).await?;
+            let reader = stream.read(&open_subjects("*")).await?;
             Source::Filtered(Box::new(reader), &self.filter)
         } else {
             Source::Ids(self.ids.chunks(BATCH))
@@ -160,7 +163,7 @@ async fn find(stream: &DeadLetterStream, id: u64) -> Result<Selected> {
     if let Some(letter) = letter {
         return Ok(Selected::Open(letter));
     }
-    let subjects = dead_letter::closed_subjects_of(id);
+    let subjects = closed_subjects_of(id);
     let last = stream.stream.get_last_raw_message_by_subject(&subjects).await;
     let note = broker::optional_message(last)?.and_then(DeadLetter::parse);
     Ok(note.map_or(Selected::Missing(id), Selected::Closed))

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use async_nats::jetstream::stream::Stream;
-use contract::{DEAD_LETTER, StreamSpec, USED_UP};
+use contract::{DEAD_LETTER, MAX_DELIVERIES, StreamSpec, dead_letter::open_subjects};
 
 use crate::{
     age,
     broker::{self, Broker, StreamReader},
-    dlq::open_subjects,
     doctor::check::{Area, STUCK},
 };
 
@@ -22,7 +21,7 @@ pub(super) async fn check(area: &mut Area, spec: &StreamSpec, broker: &Broker, s
         check_dead_letters(area, broker, stream).await;
     }
     let messages = stream.cached_info().state.messages;
-    if spec.name == USED_UP && messages > 0 {
+    if spec.name == MAX_DELIVERIES && messages > 0 {
         check_advisories(area, spec, stream).await;
     } else if !area.has_finding(spec.name) {
         area.fine(spec.name, format!("{messages} messages"));

@@ -3,14 +3,16 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Result;
-use contract::{DEAD_LETTER, TRANSACTION_RESULT, USED_UP};
+use contract::{
+    DEAD_LETTER, MAX_DELIVERIES, TRANSACTION_RESULT,
+    dead_letter::{self, closed_subjects, open_subjects},
+};
 use serde::Deserialize;
 
 use super::{BATCH, MAX_SUSPECTS};
 use crate::{
     age,
     broker::{self, Broker, StreamReader},
-    dlq::{closed_subjects, open_subjects},
     verify::report::StreamCounts,
 };
 
@@ -37,7 +39,7 @@ pub(super) async fn without_dead_letter(
         let mut reader = StreamReader::open(broker, &stream, &subjects, until, BATCH).await?;
         while let Some(batch) = reader.next_batch().await? {
             for message in batch {
-                if let Some(place) = message.headers.get("Passbook-Message") {
+                if let Some(place) = message.headers.get(dead_letter::PLACE) {
                     by_place.remove(place.as_str());
                 }
             }
@@ -55,7 +57,7 @@ pub(super) async fn advised(broker: &Broker, consumer: &str) -> Result<HashSet<u
         consumer: String,
         stream_seq: u64,
     }
-    let Some(stream) = broker.stream(USED_UP).await? else { return Ok(HashSet::new()) };
+    let Some(stream) = broker.stream(MAX_DELIVERIES).await? else { return Ok(HashSet::new()) };
     let mut advised = HashSet::new();
     let mut next = stream.cached_info().state.first_sequence;
     while advised.len() < MAX_SUSPECTS {
@@ -76,7 +78,8 @@ pub(super) async fn count_open(broker: &Broker, counts: &mut StreamCounts) -> Re
     let mut reader = StreamReader::open(broker, &stream, &subjects, until, BATCH).await?;
     while let Some(batch) = reader.next_batch().await? {
         for message in batch {
-            let consumer = message.subject.rsplit('.').next().unwrap_or_default();
+            let subject = dead_letter::Subject::parse(&message.subject);
+            let Some(dead_letter::Subject::Open { consumer, .. }) = subject else { continue };
             *counts.dead_letters_open.entry(consumer.to_owned()).or_default() += 1;
             let seconds = || age::since(message.time).as_secs();
             counts.oldest_dead_letter_seconds.get_or_insert_with(seconds);

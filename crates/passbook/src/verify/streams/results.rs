@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use async_nats::jetstream::message::StreamMessage;
-use contract::{Kind, MovementResult, Outcome, TRANSACTION_RESULT, consumers};
+use contract::{TRANSACTION_RESULT, TransactionResult, consumers, dead_letter::message_place};
+use ledger::Settlement;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -59,11 +60,7 @@ async fn find_suspects(
 ) -> Result<Vec<Suspect>> {
     let results: Vec<_> = batch
         .iter()
-        .map(|message| {
-            serde_json::from_slice::<MovementResult>(&message.payload)
-                .ok()
-                .filter(|result| result.kind.result_subject() == message.subject.as_str())
-        })
+        .map(|message| TransactionResult::parse(&message.subject, &message.payload).ok())
         .collect();
     let ids: Vec<Uuid> =
         results.iter().flatten().map(|result| result.record_id.as_uuid()).collect();
@@ -72,8 +69,8 @@ async fn find_suspects(
     let mut suspects = Vec::new();
     for (message, result) in batch.iter().zip(results) {
         let Some(finding) = suspicion(result.as_ref(), &transactions, &records) else { continue };
-        let (sequence, stored) = (message.sequence, message.time.unix_timestamp_nanos());
-        let place = format!("{TRANSACTION_RESULT}.{sequence}.{stored}");
+        let sequence = message.sequence;
+        let place = message_place(TRANSACTION_RESULT, sequence, message.time);
         suspects.push(Suspect { sequence, place, finding });
     }
     Ok(suspects)
@@ -99,7 +96,7 @@ async fn check(broker: &Broker, suspects: Vec<Suspect>, dropped: &mut Check) -> 
 
 /// Why a result can't have been settled; `None` if it can.
 fn suspicion(
-    result: Option<&MovementResult>,
+    result: Option<&TransactionResult>,
     transactions: &HashMap<Uuid, MovementRow>,
     records: &HashMap<Uuid, MovementRow>,
 ) -> Option<String> {
@@ -111,19 +108,7 @@ fn suspicion(
     let Some(decided) = transactions.get(&id.as_uuid()) else {
         return Some(format!("has an outcome of record {id}, but the ledger has not decided it"));
     };
-    let (status, reason, balance) = match result.outcome {
-        Outcome::Applied { balance_after, .. } => {
-            ("SUCCESS", None, Some(balance_after.as_decimal()))
-        }
-        Outcome::Refused(reason) => ("FAILED", Some(reason.as_str()), None),
-    };
-    let same = decided.transaction_id == Some(result.transaction_id)
-        && decided.account_id == result.account_id.as_uuid()
-        && Kind::parse(&decided.r#type) == Some(result.kind)
-        && decided.amount == result.amount.as_decimal()
-        && decided.currency == result.currency.code()
-        && decided.status == status
-        && decided.reason.as_deref() == reason
-        && decided.balance_after == balance;
-    (!same).then(|| format!("has an outcome of record {id} that the ledger did not decide"))
+    let is_decided = decided.movement() == Some(result.movement())
+        && decided.settlement() == Some(Settlement::from(result));
+    (!is_decided).then(|| format!("has an outcome of record {id} that the ledger did not decide"))
 }
