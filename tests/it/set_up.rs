@@ -257,7 +257,7 @@ async fn auditor(stack: &Stack, secrets: &Secrets) -> jetstream::Context {
         stack.file().nats.split_once('@').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
     let options = async_nats::ConnectOptions::with_user_and_password(
         permissions::AUDITOR.to_owned(),
-        secrets.nats.auditor.clone(),
+        secrets.nats.of(permissions::AUDITOR).unwrap().to_owned(),
     );
     let prefix = permissions::inbox(permissions::AUDITOR);
     let client = options.custom_inbox_prefix(prefix).connect(place).await.unwrap();
@@ -273,12 +273,13 @@ async fn an_auditor_sees_everything_and_changes_nothing() {
     client.deposit(&account, "10000").await;
     let secrets = Secrets::read(&stack.dir).unwrap();
     let file = stack.file();
-    let password = &secrets.postgres.auditor;
+    let password = secrets.postgres.of("auditor").unwrap();
+    let nats_password = secrets.nats.of(permissions::AUDITOR).unwrap();
     let (_, place) = file.nats.split_once('@').unwrap();
     let urls = [
         as_role(&file.databases.account, "auditor", password),
         as_role(&file.databases.transaction, "auditor", password),
-        format!("nats://{}:{}@{place}", permissions::AUDITOR, secrets.nats.auditor),
+        format!("nats://{}:{nats_password}@{place}", permissions::AUDITOR),
     ];
     let settings = [
         ("PASSBOOK_ACCOUNT_DATABASE_URL", urls[0].as_str()),

@@ -212,7 +212,7 @@ impl Stack {
     /// been started with `--faults`.
     pub async fn fault(&self, on: &str, fault: Fault) -> Vec<String> {
         let client = FaultClient::of(&self.file()).unwrap();
-        client.order(on, fault).await.unwrap()
+        client.inject(on, fault).await.unwrap()
     }
 
     /// The id that the process of this name has now.

@@ -3,11 +3,11 @@
 use std::{collections::HashMap, time::Duration};
 
 use contract::{
-    AccountId, Amount, Command, Currency, Kind, MovementResult, Outcome, Reason, RecordId,
+    AccountId, Amount, Command, Currency, Kind, Outcome, Reason, RecordId, TransactionResult,
 };
 use futures::future::join_all;
 use rand::{RngExt, seq::SliceRandom};
-use runtime::{config::DatabaseConfig, worker::Failure};
+use runtime::{postgres::DatabaseConfig, worker::Failure};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -262,7 +262,7 @@ async fn a_batch_whose_parts_are_not_what_their_sum_is_gets_an_answer_for_each()
 }
 
 /// That the results are what is stored.
-async fn stored_as_told(ledger: &PgPool, results: &[Option<MovementResult>]) {
+async fn stored_as_told(ledger: &PgPool, results: &[Option<TransactionResult>]) {
     for result in results.iter().flatten() {
         type Row = (i64, Uuid, String, Decimal, String, Option<String>, OffsetDateTime);
         let row: Row = sqlx::query_as(

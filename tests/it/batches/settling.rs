@@ -1,10 +1,8 @@
 //! Results of one batch, and what they do to records and the balances shown.
 
-use account_service::{
-    record::Contradiction,
-    store::{Settling, Times, settle},
-};
-use contract::{AccountId, Amount, Currency, Kind, MovementResult, Outcome, Reason, RecordId};
+use account_service::store::{SettleOutcome, Times, settle};
+use contract::{AccountId, Amount, Currency, Kind, Outcome, Reason, RecordId, TransactionResult};
+use ledger::Contradiction;
 use rust_decimal::Decimal;
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -13,8 +11,8 @@ use uuid::Uuid;
 use super::{balance, databases, krw, shown};
 
 /// A result that applies a deposit of 100 KRW.
-fn deposited(account: AccountId, record: RecordId, account_seq: i64) -> MovementResult {
-    MovementResult {
+fn deposited(account: AccountId, record: RecordId, account_seq: i64) -> TransactionResult {
+    TransactionResult {
         record_id: record,
         transaction_id: 1000 + account_seq,
         account_id: account,
@@ -55,18 +53,18 @@ async fn accepted(accounts: &PgPool, account: AccountId) -> RecordId {
 
 /// Settled, whenever that was.
 const EPOCH: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
-const NOW: Settling = Settling::Settled(Times { accepted: EPOCH, settled: EPOCH });
+const NOW: SettleOutcome = SettleOutcome::Settled(Times { accepted: EPOCH, settled: EPOCH });
 
 /// What becomes of results.
-async fn settled(accounts: &PgPool, results: &[MovementResult]) -> Vec<Settling> {
+async fn settled(accounts: &PgPool, results: &[TransactionResult]) -> Vec<SettleOutcome> {
     let became = settle(accounts, results).await.unwrap();
-    let whenever = |it| if matches!(it, Settling::Settled(_)) { NOW } else { it };
+    let whenever = |it| if matches!(it, SettleOutcome::Settled(_)) { NOW } else { it };
     became.into_iter().map(whenever).collect()
 }
 
 #[tokio::test]
 async fn results_in_one_batch_do_what_they_do_one_after_the_other() {
-    use Settling::{Already, Refused, Unknown};
+    use SettleOutcome::{Contradicts, NoRecord, SettledBefore};
     let stack = databases("batches-of-results").await;
     let accounts = stack.accounts().await;
     let account = opened(&accounts).await;
@@ -83,25 +81,37 @@ async fn results_in_one_batch_do_what_they_do_one_after_the_other() {
     let refused = Outcome::Refused(Reason::BalanceLimitExceeded);
     let twice = Outcome::Applied { balance_after: balance(200), account_seq: 2 };
     let steps = [
-        (of(RecordId::new(), 9), Unknown),
+        (of(RecordId::new(), 9), NoRecord),
         // Every part of a movement counts, also in a batch that settles the record after all.
-        (MovementResult { account_id: other, ..of(first, 1) }, Refused(Contradiction::Movement)),
         (
-            MovementResult { kind: Kind::Withdrawal, ..of(first, 1) },
-            Refused(Contradiction::Movement),
+            TransactionResult { account_id: other, ..of(first, 1) },
+            Contradicts(Contradiction::Movement),
         ),
-        (MovementResult { amount: more, ..of(first, 1) }, Refused(Contradiction::Movement)),
-        (MovementResult { currency: usd, ..of(first, 1) }, Refused(Contradiction::Movement)),
+        (
+            TransactionResult { kind: Kind::Withdrawal, ..of(first, 1) },
+            Contradicts(Contradiction::Movement),
+        ),
+        (TransactionResult { amount: more, ..of(first, 1) }, Contradicts(Contradiction::Movement)),
+        (TransactionResult { currency: usd, ..of(first, 1) }, Contradicts(Contradiction::Movement)),
         (of(first, 1), NOW),
-        (of(first, 1), Already),
-        (MovementResult { outcome: refused, ..of(first, 1) }, Refused(Contradiction::Outcome)),
-        (MovementResult { transaction_id: 7, ..of(first, 1) }, Refused(Contradiction::Outcome)),
+        (of(first, 1), SettledBefore),
+        (
+            TransactionResult { outcome: refused, ..of(first, 1) },
+            Contradicts(Contradiction::Outcome),
+        ),
+        (
+            TransactionResult { transaction_id: 7, ..of(first, 1) },
+            Contradicts(Contradiction::Outcome),
+        ),
         // Alone with its contradiction, and the other way round.
-        (MovementResult { account_id: other, ..of(second, 9) }, Refused(Contradiction::Movement)),
+        (
+            TransactionResult { account_id: other, ..of(second, 9) },
+            Contradicts(Contradiction::Movement),
+        ),
         (of(third, 3), NOW),
-        (MovementResult { outcome: twice, ..of(third, 3) }, Refused(Contradiction::Outcome)),
-        (MovementResult { outcome: refused, ..of(fourth, 4) }, NOW),
-        (MovementResult { outcome: refused, ..of(fourth, 4) }, Already),
+        (TransactionResult { outcome: twice, ..of(third, 3) }, Contradicts(Contradiction::Outcome)),
+        (TransactionResult { outcome: refused, ..of(fourth, 4) }, NOW),
+        (TransactionResult { outcome: refused, ..of(fourth, 4) }, SettledBefore),
     ];
     let (results, expected): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
     assert_eq!(settled(&accounts, &results).await, expected);
@@ -131,7 +141,7 @@ async fn results_in_one_batch_do_what_they_do_one_after_the_other() {
 
     // The number between arrives last, in a batch with what was settled before.
     let late = [of(third, 3), of(second, 2), of(first, 1)];
-    assert_eq!(settled(&accounts, &late).await, [Already, NOW, Already]);
+    assert_eq!(settled(&accounts, &late).await, [SettledBefore, NOW, SettledBefore]);
     assert_eq!(shown(&accounts, account).await, (300.into(), 3));
     assert_eq!(settled(&accounts, &[]).await, []);
 }
@@ -151,7 +161,7 @@ async fn results_of_other_movements_leave_their_records_pending() {
     wrong[1].kind = Kind::Withdrawal;
     wrong[2].amount = Amount::from_decimal(101.into(), krw()).unwrap();
     wrong[3].currency = Currency::parse("JPY").unwrap();
-    let refused = [Settling::Refused(Contradiction::Movement); 4];
+    let refused = [SettleOutcome::Contradicts(Contradiction::Movement); 4];
     assert_eq!(settled(&accounts, &wrong).await, refused);
     assert_eq!(shown(&accounts, account).await, (0.into(), 0));
     assert_eq!(shown(&accounts, other).await, (0.into(), 0));

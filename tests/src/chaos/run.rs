@@ -154,11 +154,11 @@ impl Runner {
         let lasts = trouble.lasts.unwrap_or_default();
         match &trouble.what {
             What::Fault { on, fault, undo } => {
-                let done = self.faults.order(on, *fault).await;
+                let done = self.faults.inject(on, *fault).await;
                 sleep(lasts).await;
                 if let Some(undo) = undo {
                     // What was killed meanwhile need not be thawed.
-                    let _ = self.faults.order(on, *undo).await;
+                    let _ = self.faults.inject(on, *undo).await;
                 }
                 done.map(drop)
             }
@@ -170,7 +170,7 @@ impl Runner {
                 {
                     taken.push(connection);
                 }
-                self.faults.order("*/postgres", Fault::Cut).await?;
+                self.faults.inject("*/postgres", Fault::Cut).await?;
                 sleep(lasts).await;
                 drop(taken);
                 Ok(())
@@ -245,7 +245,7 @@ impl Runner {
 
     async fn judge(self) -> (Report, Stack) {
         for (on, fault) in [("*", Fault::Release), ("*", Fault::Thaw), ("*", Fault::Pass)] {
-            let _ = self.faults.order(on, fault).await;
+            let _ = self.faults.inject(on, fault).await;
         }
         let mut report =
             Report { recoveries: self.recoveries.into_inner().unwrap(), ..Report::default() };

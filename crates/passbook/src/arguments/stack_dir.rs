@@ -34,7 +34,7 @@ impl StackDir {
     /// When the lock or the stack file can't be read.
     pub(crate) fn state(&self) -> Result<StackState> {
         let dir = self.dir.display();
-        let Some(supervisor) = devstack::supervisor(&self.dir)? else {
+        let Some(supervisor) = devstack::supervisor_pid(&self.dir)? else {
             return Ok(StackState::NotReady(format!(
                 "no stack runs in {dir}: start one with `passbook dev up --dir {dir}`"
             )));

@@ -4,7 +4,7 @@ use std::{io, process::ExitCode};
 
 use anyhow::Result;
 use clap::Args;
-use devstack::FrontPort;
+use devstack::ProxyPort;
 
 use super::{
     demo_steps,
@@ -29,7 +29,7 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let options = self.stack.options(FrontPort::Exactly(self.port))?;
+        let options = self.stack.options(ProxyPort::Exact(self.port))?;
         with_stack(options, async |file| {
             let report = match self.format.output {
                 Output::Table => demo_steps::run(file, &mut io::stdout()).await?,

@@ -4,6 +4,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use devstack::STOP_TIMEOUT;
 use nix::{
     errno::Errno,
     sys::signal::{Signal, kill},
@@ -15,8 +16,6 @@ use tracing::info;
 use crate::arguments::StackDir;
 
 const POLL: Duration = Duration::from_millis(25);
-/// Limit for stopping: three stages with a grace period of half a minute each.
-const STOP_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// Stop the stack in DIR, and wait until all its processes have exited.
 #[derive(Debug, Args)]
@@ -32,12 +31,12 @@ pub(crate) struct Down {
 impl Down {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let dir = self.dir.path();
-        match devstack::supervisor(dir)? {
+        match devstack::supervisor_pid(dir)? {
             Some(supervisor) => stop(dir, supervisor).await?,
             None => info!("no stack runs in {}", dir.display()),
         }
         if self.remove_data && dir.is_dir() {
-            devstack::folder::remove(dir).await?;
+            devstack::stack_dir::remove(dir).await?;
             info!("the data of {} is removed", dir.display());
         }
         Ok(ExitCode::SUCCESS)
@@ -51,7 +50,7 @@ async fn stop(dir: &Path, supervisor: u32) -> Result<()> {
         Err(error) => bail!("the supervisor (pid {supervisor}) can't be stopped: {error}"),
     }
     let deadline = Instant::now() + STOP_TIMEOUT;
-    while devstack::supervisor(dir)? == Some(supervisor) {
+    while devstack::supervisor_pid(dir)? == Some(supervisor) {
         if Instant::now() > deadline {
             bail!(
                 "the supervisor (pid {supervisor}) still runs after {} s",

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use devstack::{Bound, User};
+use devstack::{PdeathsigCommand, User};
 use nix::sys::signal::Signal;
 
 /// Run a program bound to its parent: the kernel signals the program when the parent dies.
@@ -34,7 +34,7 @@ impl ExecBound {
         let mut command = self.command.into_iter();
         let program = command.next().map(PathBuf::from).context("no program is given")?;
         let arguments = command.collect();
-        let bound = Bound { parent: self.parent, signal: self.signal, user, program, arguments };
-        match bound.exec()? {}
+        let Self { parent, signal, .. } = self;
+        match (PdeathsigCommand { parent, signal, user, program, arguments }).exec()? {}
     }
 }

@@ -98,7 +98,7 @@ impl Command {
         };
         let client = FaultClient::of(&on.dir.running_stack()?)?;
         for name in &on.on {
-            for target in client.order(name, fault).await? {
+            for target in client.inject(name, fault).await? {
                 output::line(&target)?;
             }
         }

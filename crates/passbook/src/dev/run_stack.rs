@@ -56,6 +56,6 @@ async fn run(
     };
     tokio::select! {
         code = finished => code,
-        () = stack.keep() => Ok(ExitCode::SUCCESS),
+        () = stack.maintain_stack_file() => Ok(ExitCode::SUCCESS),
     }
 }

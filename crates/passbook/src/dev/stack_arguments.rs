@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use devstack::{Brokers, FrontPort, Options, Replicas};
+use devstack::{Brokers, Options, ProxyPort, Replicas, service};
 
 use crate::arguments::StackDir;
 
@@ -60,7 +60,7 @@ impl StackArguments {
     ///
     /// # Errors
     /// When the folder of this program can't be found.
-    pub(super) fn options(self, port: FrontPort) -> Result<Options> {
+    pub(super) fn options(self, port: ProxyPort) -> Result<Options> {
         let passbook = env::current_exe().context("finding the path of this program")?;
         let folder = passbook.parent().context("the path of this program has no folder")?;
         let programs = match &self.crash_points {
@@ -71,10 +71,10 @@ impl StackArguments {
         Ok(Options {
             dir: self.dir.path().to_owned(),
             tools: std::path::absolute(self.tools_dir)?,
-            replicas: Replicas {
-                account: self.account_replicas,
-                transaction: self.transaction_replicas,
-            },
+            replicas: Replicas::from([
+                (&service::ACCOUNT, self.account_replicas),
+                (&service::TRANSACTION, self.transaction_replicas),
+            ]),
             brokers: match self.nats_nodes {
                 NatsNodes::One => Brokers::Single,
                 NatsNodes::Three => Brokers::Cluster,

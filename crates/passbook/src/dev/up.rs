@@ -4,7 +4,7 @@ use std::{io, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use devstack::{FrontPort, StackFile};
+use devstack::{ProxyPort, StackFile};
 
 use super::{
     demo_steps, detach,
@@ -58,7 +58,7 @@ impl Up {
             // A session of its own, so that no signal of the caller's terminal arrives here.
             nix::unistd::setsid().context("starting a session")?;
         }
-        let port = self.port.map_or(FrontPort::Preferably(DEFAULT_PORT), FrontPort::Exactly);
+        let port = self.port.map_or(ProxyPort::Preferred(DEFAULT_PORT), ProxyPort::Exact);
         let options = self.stack.options(port)?;
         let show = !self.detached;
         with_stack(options, async |file| {
