@@ -9,8 +9,8 @@ use crate::broker::Address;
 /// The broker to work on.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NatsArguments {
-    /// URL of NATS, with a user permitted to read its streams, and to write them where a command
-    /// writes.
+    /// URL of NATS, with a user permitted to read its streams and, for commands with changes, to
+    /// write them.
     #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_URL", hide_env_values = true)]
     nats_url: Option<String>,
     /// PEM file of the certificate authority of NATS's servers. With it, the connection must use

@@ -39,7 +39,7 @@ pub(crate) struct Doctor {
     system: SystemArguments,
     /// Admin address of a service's process, such as http://10.0.0.7:9090. Repeat it for each
     /// process.
-    #[cfg_attr(feature = "dev", doc = "Those of the development stack are known.")]
+    #[cfg_attr(feature = "dev", doc = "The development stack's processes need no URL.")]
     #[arg(long = "service", value_name = "URL")]
     services: Vec<String>,
     #[command(flatten)]

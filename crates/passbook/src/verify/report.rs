@@ -76,7 +76,7 @@ impl Default for Report {
             settled: Check::new("settled", "an accepted record does not stay PENDING", "records"),
             agreed: Check::new(
                 "agreed",
-                "a record equals its transaction in the ledger",
+                "a settled record equals its transaction, a PENDING one has the same movement",
                 "records",
             ),
             projected: Check::new(
