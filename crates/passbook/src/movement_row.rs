@@ -1,6 +1,6 @@
 //! Records and transactions as rows of one form, so that both sides can be compared.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use contract::{AccountId, Amount, Balance, Currency, Kind, Movement, Reason};
 use ledger::{SettledAs, Settlement};
@@ -54,6 +54,22 @@ impl MovementRow {
         movement(self) == movement(other)
             && self.r#type == other.r#type
             && self.currency == other.currency
+    }
+}
+
+/// `DEPOSIT of 100 KRW on account …, SUCCESS, transaction 7, balance 100`
+impl fmt::Display for MovementRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { account_id, r#type, amount, currency, status, .. } = self;
+        let amount = amount.normalize();
+        write!(f, "{} of {amount} {currency} on account {account_id}, {status}", r#type)?;
+        if let Some(id) = self.transaction_id {
+            write!(f, ", transaction {id}")?;
+        }
+        if let Some(reason) = &self.reason {
+            write!(f, ", {reason}")?;
+        }
+        self.balance_after.map_or(Ok(()), |balance| write!(f, ", balance {}", balance.normalize()))
     }
 }
 

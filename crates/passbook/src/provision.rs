@@ -14,7 +14,8 @@ use crate::{database, output, retry::Retry};
 
 /// The role with read access to every database, and no other access.
 const AUDITOR: &str = "auditor";
-/// Key of the advisory lock held during a run. Two concurrent runs would create the same role twice.
+/// Key of the advisory lock held during a run. Two concurrent runs would create the same role
+/// twice.
 const LOCK: i64 = 0x7061_7373_626f_6f6b;
 
 /// Create the databases and their roles on a PostgreSQL server.

@@ -22,8 +22,8 @@ const POLL: Duration = Duration::from_millis(25);
 pub(crate) struct Down {
     #[command(flatten)]
     dir: StackDir,
-    /// Then remove the stack's data, secrets and logs from DIR. Also removes DIR if it is empty then,
-    /// and PostgreSQL's data under /var/tmp if the stack had to store it there (see its log).
+    /// Then remove the stack's data, secrets and logs from DIR. Also removes DIR if it is empty
+    /// then, and PostgreSQL's data under /var/tmp if the stack had to store it there (see its log).
     #[arg(long)]
     remove_data: bool,
 }

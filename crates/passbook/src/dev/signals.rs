@@ -1,5 +1,5 @@
-//! Signals for stopping a stack. The first one stops it gracefully, the second one kills it. Closing
-//! the terminal also stops it gracefully, with or without a SIGHUP.
+//! Signals for stopping a stack. The first one stops it gracefully, the second one kills it.
+//! Closing the terminal also stops it gracefully, with or without a SIGHUP.
 
 use std::{
     io::{IsTerminal, stdin},

@@ -71,8 +71,8 @@ impl Up {
     }
 }
 
-/// Prints a summary of the ready stack, and runs the demo if requested. `detached_dir` is the folder
-/// of a stack in the background, for the command to stop it.
+/// Prints a summary of the ready stack, and runs the demo if requested. `detached_dir` is the
+/// folder of a stack in the background, for the command to stop it.
 async fn present(
     file: &StackFile,
     detached_dir: Option<&Path>,

@@ -1,5 +1,5 @@
-//! Previews the effect of replaying a dead letter. Pure: the services' own rules decide, on the rows
-//! of the lookup.
+//! Previews the effect of replaying a dead letter. Pure: the services' own rules decide, on the
+//! rows of the lookup.
 
 use std::{fmt, slice};
 

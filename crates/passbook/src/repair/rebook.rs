@@ -34,8 +34,8 @@ struct SettledRecord {
 /// Compares all settled records with the ledger, and books the lost outcomes if `commit` is set.
 ///
 /// # Errors
-/// When a database fails, or another transaction keeps the ledger's tables locked. Nothing is booked
-/// then.
+/// When a database fails, or another transaction keeps the ledger's tables locked. Nothing is
+/// booked then.
 pub(super) async fn rebook(
     accounts: &mut PgConnection,
     ledger: &mut PgConnection,

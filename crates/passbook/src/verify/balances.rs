@@ -1,6 +1,8 @@
 //! Compares the ledger's balances with its transactions, and the account-service's projected
 //! balances with the ledger's. Merged by account id.
 
+use std::fmt;
+
 use anyhow::Result;
 use futures::TryStreamExt;
 use rust_decimal::Decimal;
@@ -30,6 +32,23 @@ struct LedgerRow {
     amount: Option<Decimal>,
     transaction_currency: Option<String>,
     balance_after: Option<Decimal>,
+}
+
+/// `150 KRW at accountSeq 2`
+impl fmt::Display for ProjectedBalance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (balance, seq) = (self.balance.normalize(), self.account_seq);
+        write!(f, "{balance} {} at accountSeq {seq}", self.currency)
+    }
+}
+
+/// The balance after the transaction: `150 KRW at accountSeq 2`
+impl fmt::Display for LedgerRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let balance = self.balance_after.unwrap_or_default().normalize();
+        let currency = self.transaction_currency.as_deref().unwrap_or_default();
+        write!(f, "{balance} {currency} at accountSeq {}", self.seq.unwrap_or_default())
+    }
 }
 
 /// The running sum of an account's applied transactions.
@@ -110,7 +129,7 @@ async fn account_exists(latest: &mut PgConnection, id: Uuid) -> Result<bool> {
 fn moved_without_ledger(projected: &ProjectedBalance) -> Option<String> {
     let moved = projected.account_seq != 0 || !projected.balance.is_zero();
     moved.then(|| {
-        format!("account {} shows {projected:?}, the ledger has nothing", projected.account_id)
+        format!("account {} shows {projected}, the ledger has nothing", projected.account_id)
     })
 }
 
@@ -123,11 +142,11 @@ impl RunningBalance {
     fn compare_start(&mut self, ledger: &LedgerRow, report: &mut Report) {
         if let Some(projected) = self.projected.take_if(|projected| projected.account_seq == 0) {
             let is_sound = projected.balance.is_zero() && projected.currency == ledger.currency;
-            report.projected.count(
-                (!is_sound).then(|| {
-                    format!("account {} shows {projected:?} at its start", self.account_id)
-                }),
-            );
+            report
+                .projected
+                .count((!is_sound).then(|| {
+                    format!("account {} shows {projected} at its start", self.account_id)
+                }));
             report.behind += u64::from(ledger.account_seq > 0);
         }
     }
@@ -143,15 +162,18 @@ impl RunningBalance {
             && row.transaction_currency.as_ref() == Some(&row.currency);
         if !follows && self.finding.is_none() {
             self.finding = Some(format!(
-                "account {}: expected accountSeq {} with the balance {}, but there is {row:?}",
-                self.account_id, self.seq, self.sum
+                "account {}: expected {} {} at accountSeq {}, but there is {row}",
+                self.account_id,
+                self.sum.normalize(),
+                row.currency,
+                self.seq
             ));
         }
         if let Some(projected) = self.projected.take_if(|projected| projected.account_seq == seq) {
             let is_same =
                 row.balance_after == Some(projected.balance) && projected.currency == row.currency;
             report.projected.count((!is_same).then(|| {
-                format!("account {} shows {projected:?}, the ledger has {row:?}", self.account_id)
+                format!("account {} shows {projected}, the ledger has {row}", self.account_id)
             }));
             report.behind += u64::from(row.account_seq > seq);
         }
@@ -169,7 +191,7 @@ impl RunningBalance {
         }
         report.conserved.count(self.finding);
         if let Some(projected) = self.projected {
-            let finding = format!("account {id} shows {projected:?}, which never was");
+            let finding = format!("account {id} shows {projected}, which never was");
             report.projected.count(Some(finding));
         } else if !is_opened {
             // A forged command can create an account in the ledger that nobody opened.

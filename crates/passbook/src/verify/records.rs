@@ -129,13 +129,13 @@ fn overdue(record: &RecordRow, limit: Duration) -> Option<String> {
 
 fn invalid_refusal(refusal: &MovementRow) -> Option<String> {
     let sound = refusal.reason.is_some() && refusal.balance_after.is_none();
-    (!sound).then(|| format!("record {}: {refusal:?}", refusal.record_id))
+    (!sound).then(|| format!("record {}: {refusal}", refusal.record_id))
 }
 
 fn different_movement(accepted: &MovementRow, decided: &MovementRow) -> Option<String> {
     (!accepted.is_same_movement(decided)).then(|| {
         format!(
-            "record {}: it asks for {accepted:?}, the ledger decided {decided:?}",
+            "record {}: it asks for {accepted}, the ledger decided {decided}",
             accepted.record_id
         )
     })
@@ -143,10 +143,7 @@ fn different_movement(accepted: &MovementRow, decided: &MovementRow) -> Option<S
 
 fn difference(accepted: &MovementRow, decided: &MovementRow) -> Option<String> {
     (accepted != decided).then(|| {
-        format!(
-            "record {}: the record is {accepted:?}, the ledger has {decided:?}",
-            accepted.record_id
-        )
+        format!("record {}: the record is {accepted}, the ledger has {decided}", accepted.record_id)
     })
 }
 
