@@ -20,10 +20,10 @@ RUN cargo chef prepare --recipe-path recipe.json
 
 FROM chef AS build
 COPY --from=recipe /passbook/recipe.json recipe.json
-RUN cargo chef cook --release --locked --recipe-path recipe.json \
+RUN cargo chef cook --release --locked --no-default-features --recipe-path recipe.json \
         --package account-service --package transaction-service --package passbook
 COPY . .
-RUN cargo build --release --locked \
+RUN cargo build --release --locked --no-default-features \
         --package account-service --package transaction-service --package passbook \
     && install -Dt /programs \
         target/release/account-service target/release/transaction-service target/release/passbook

@@ -1,4 +1,4 @@
-//! Builds the tool anew when a migration, which it embeds, was added.
+//! Rebuilds the tool when a migration is added: the tool embeds them.
 
 fn main() {
     println!("cargo:rerun-if-changed=../../migrations");

@@ -161,7 +161,10 @@ async fn a_redriven_command_settles_its_record_once_and_is_open_no_more() {
     let (code, told) = dlq(running, &["redrive", "--record", &record]).await;
     let detail = told[0]["detail"].as_str().unwrap();
     assert_eq!(code, 0, "{told}");
-    assert!(detail.contains("already decided SUCCESS; only its outcome is told again"), "{detail}");
+    assert!(
+        detail.contains("already decided SUCCESS; only the outcome is published again"),
+        "{detail}"
+    );
     assert_eq!(broker::result_of(&mut results, &record).await["balanceAfter"], "250");
     checks::holds(&running.ledger().await, "accounts", &account, 250).await.unwrap();
 }
@@ -193,7 +196,7 @@ async fn what_would_harm_or_come_back_is_refused_and_the_others_go_on() {
         (COMMANDS, subjects[0], command(&pending, &account, "251"), &[], "nobody asked for"),
         (COMMANDS, subjects[0], command(&unknown, &account, "7"), cut, "cut from 2000000 bytes"),
         (COMMANDS, subjects[0], "no JSON".to_owned(), &[], "come back as a dead letter"),
-        (COMMANDS, "transaction.nowhere", "odd".to_owned(), &[], "the broker did not take it"),
+        (COMMANDS, "transaction.nowhere", "odd".to_owned(), &[], "the broker rejected the message"),
         (RESULTS, subjects[1], forged.to_string(), &[], "already SUCCESS and the result contra"),
         (RESULTS, subjects[1], untold.to_string(), &[], "which the ledger did not decide"),
     ] {

@@ -235,7 +235,7 @@ async fn a_result_that_was_neither_settled_nor_kept_is_found() {
     let (code, report) = checks::verify(&stack).await;
     assert_eq!((code, &report["dropped"]["findings"]), (1, &json!(3)), "{report:#}");
     let told = report["dropped"]["first"].to_string();
-    assert!(told.contains("what the ledger did not decide"), "{told}");
+    assert!(told.contains("that the ledger did not decide"), "{told}");
 
     // Who leaves the streams out, or gives no NATS URL, is told so.
     let databases = stack.file().databases;

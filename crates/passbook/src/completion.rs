@@ -3,25 +3,27 @@
 use std::{io::Write, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::cli::Cli;
-
-/// Print the completion script of a shell.
+/// Print a shell's completion script.
 ///
 /// For bash: `source <(passbook completion bash)`.
 #[derive(Debug, Args)]
 pub(crate) struct Completion {
-    /// The shell.
+    /// Name of the shell.
     #[arg(value_enum)]
     shell: Shell,
 }
 
 impl Completion {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    /// Prints the script for this command line.
+    ///
+    /// # Errors
+    /// When stdout is closed.
+    pub(crate) fn run(self, mut cli: Command) -> Result<ExitCode> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "passbook", &mut script);
+        clap_complete::generate(self.shell, &mut cli, "passbook", &mut script);
         std::io::stdout().write_all(&script)?;
         Ok(ExitCode::SUCCESS)
     }

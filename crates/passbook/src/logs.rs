@@ -1,5 +1,4 @@
-//! What the tool tells on stderr while it works: short lines for a person,
-//! each with the seconds since the start.
+//! Logs on stderr: short lines for a person, each with the seconds since the start.
 
 use std::{
     env, fmt,
@@ -15,20 +14,21 @@ use tracing_subscriber::{
 
 const LEVELS: &str = "PASSBOOK_LOG";
 
-/// Starts logging; PASSBOOK_LOG sets what is logged.
+/// Starts logging at the levels in PASSBOOK_LOG.
 ///
 /// # Errors
-/// When PASSBOOK_LOG can't be understood; errors are logged all the same.
+/// When PASSBOOK_LOG is not a filter. Logging starts with the default levels, so that the error
+/// can be logged.
 pub(crate) fn init() -> Result<()> {
     let default = || EnvFilter::new("warn,passbook=info,devstack=info");
-    let asked = env::var_os(LEVELS).map_or_else(
+    let requested = env::var_os(LEVELS).map_or_else(
         || Ok(default()),
         |levels| {
             let filter = EnvFilter::try_new(levels.to_string_lossy());
-            filter.with_context(|| format!("{LEVELS}: {levels:?} is no filter"))
+            filter.with_context(|| format!("{LEVELS}: {levels:?} is not a filter"))
         },
     );
-    let (filter, outcome) = match asked {
+    let (filter, result) = match requested {
         Ok(filter) => (filter, Ok(())),
         Err(error) => (default(), Err(error)),
     };
@@ -39,7 +39,7 @@ pub(crate) fn init() -> Result<()> {
         .with_timer(SinceStart(Instant::now()))
         .with_target(false)
         .init();
-    outcome
+    result
 }
 
 struct SinceStart(Instant);

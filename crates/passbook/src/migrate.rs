@@ -1,7 +1,8 @@
-//! `passbook migrate`: the migrations of every database are part of this
-//! program, so that a release migrates with the same binary everywhere.
+//! `passbook migrate`: applies the embedded migrations and grants the services their privileges.
+//!
+//! The migrations are part of this program, so a release migrates with the same binary everywhere.
 
-use std::{collections::HashSet, process::ExitCode, sync::LazyLock};
+use std::{collections::HashSet, process::ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -12,49 +13,34 @@ use sqlx::{
 };
 
 use crate::{
-    cli::Databases,
-    database,
+    arguments::DatabaseArguments,
+    database, migrations,
     output::{self, Format, Output},
-    patience::Patience,
+    retry::Retry,
 };
 
-/// The account-service's.
-pub(crate) static ACCOUNT: LazyLock<Migrator> =
-    LazyLock::new(|| beside_newer(sqlx::migrate!("../../migrations/account")));
-/// The transaction-service's.
-pub(crate) static TRANSACTION: LazyLock<Migrator> =
-    LazyLock::new(|| beside_newer(sqlx::migrate!("../../migrations/transaction")));
-static REPORT: LazyLock<Migrator> =
-    LazyLock::new(|| beside_newer(sqlx::migrate!("../../migrations/report")));
-
-/// A release that is rolled back finds the migrations of the newer one applied.
-/// They only expand what this one knows, so it works beside them.
-fn beside_newer(mut migrations: Migrator) -> Migrator {
-    migrations.set_ignore_missing(true);
-    migrations
-}
-
-/// Bring databases to the state that this release expects.
+/// Migrate databases to the schema of this release.
 ///
-/// Each database whose URL is given, as its owner, is migrated, in one run that a second one at the
-/// same time waits for. The roles of the service and of the auditor are granted what they need;
-/// with --wait, they are waited for, too. Prints what was applied.
+/// Migrates each database with a given URL; the URL's user must own the database. A second run at
+/// the same time waits for the first. The roles of the service and of the auditor are granted their
+/// privileges. With --wait, the command also waits until these roles exist. Prints the applied
+/// migrations.
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
     #[command(flatten)]
-    databases: Databases,
+    databases: DatabaseArguments,
     /// URL of the report-service's database.
     #[arg(long, value_name = "URL", env = "PASSBOOK_REPORT_DATABASE_URL", hide_env_values = true)]
     report_database_url: Option<String>,
     #[command(flatten)]
-    patience: Patience,
+    retry: Retry,
     #[command(flatten)]
     format: Format,
 }
 
-/// A migration that was applied in this run.
+/// A migration applied in this run.
 #[derive(Debug, Serialize)]
-struct Applied {
+struct AppliedMigration {
     database: &'static str,
     version: i64,
     description: String,
@@ -62,11 +48,11 @@ struct Applied {
 
 impl Migrate {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let Databases { account_database_url, transaction_database_url } = &self.databases;
+        let DatabaseArguments { account_database_url, transaction_database_url } = &self.databases;
         let databases = [
-            ("account", account_database_url, &*ACCOUNT),
-            ("transaction", transaction_database_url, &*TRANSACTION),
-            ("report", &self.report_database_url, &*REPORT),
+            ("account", account_database_url, &*migrations::ACCOUNT),
+            ("transaction", transaction_database_url, &*migrations::TRANSACTION),
+            ("report", &self.report_database_url, &*migrations::REPORT),
         ];
         ensure!(
             databases.iter().any(|(_, url, _)| url.is_some()),
@@ -75,11 +61,11 @@ impl Migrate {
         let mut applied = Vec::new();
         for (database, url, migrations) in databases {
             let Some(url) = url else { continue };
-            let what = format!("the {database} database");
-            database::options(url).with_context(|| what.clone())?;
-            let connected = self.patience.until(&what, || self.provisioned(url, database));
-            let now = async { migrate(database, connected.await?, migrations).await };
-            applied.extend(now.await.with_context(|| format!("migrating {what}"))?);
+            let name = format!("the {database} database");
+            database::options(url).with_context(|| name.clone())?;
+            let connect = self.retry.until_ok(&name, || self.connect(url, database));
+            let migrated = async { migrate(database, connect.await?, migrations).await };
+            applied.extend(migrated.await.with_context(|| format!("migrating {name}"))?);
         }
         match self.format.output {
             Output::Json => output::json(&applied)?,
@@ -95,13 +81,13 @@ impl Migrate {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// A connection to a database whose roles are there: who waits for servers waits for whoever
-    /// makes roles, too.
-    async fn provisioned(&self, url: &str, database: &str) -> Result<PgConnection> {
+    /// Connects to a database. With `--wait`, also requires the roles, so that the retries wait for
+    /// their creation.
+    async fn connect(&self, url: &str, database: &str) -> Result<PgConnection> {
         let mut connection = database::connect(url).await?;
-        if self.patience.is_some() {
+        if self.retry.is_enabled() {
             let missing = missing_roles(&mut connection, database).await?;
-            ensure!(missing.is_empty(), "there is no role {} yet", missing.join(", and none "));
+            ensure!(missing.is_empty(), "there is no role {} yet", missing.join(", and no role "));
         }
         Ok(connection)
     }
@@ -111,28 +97,28 @@ async fn migrate(
     database: &'static str,
     mut connection: PgConnection,
     migrations: &Migrator,
-) -> Result<Vec<Applied>> {
-    // The lock that a run of migrations takes, once more around all of it: who grants while
-    // another one changes tables would change the same rows.
+) -> Result<Vec<AppliedMigration>> {
+    // sqlx's lock, held around the grants too: grants and another run's migrations change the same
+    // rows of PostgreSQL's catalogs.
     connection.lock().await?;
     let before = applied_versions(&mut connection, migrations).await?;
-    grant(&mut connection, database).await.context("granting the service what it needs")?;
+    grant(&mut connection, database).await.context("granting privileges")?;
     migrations.run(&mut connection).await?;
     let after = applied_versions(&mut connection, migrations).await?;
-    let pinned = sqlx::raw_sql(PIN).execute(&mut connection).await;
-    pinned.context("granting the service no more than it needs")?;
+    let revoked = sqlx::raw_sql(REVOKE_UPDATE).execute(&mut connection).await;
+    revoked.context("revoking UPDATE on transactions")?;
     connection.close().await?;
     let newer = after.iter().filter(|&&version| !migrations.version_exists(version)).count();
     if newer > 0 {
         tracing::warn!(
-            "the {database} database has {newer} migrations that this release does not know: a \
-             newer one was here"
+            "the {database} database has {newer} migrations unknown to this release: a newer one \
+             was here"
         );
     }
     let new = migrations.iter().filter(|migration| {
         after.contains(&migration.version) && !before.contains(&migration.version)
     });
-    let applied = new.map(|migration| Applied {
+    let applied = new.map(|migration| AppliedMigration {
         database,
         version: migration.version,
         description: migration.description.to_string(),
@@ -140,18 +126,18 @@ async fn migrate(
     Ok(applied.collect())
 }
 
-/// A service may read and write rows, and neither delete them nor change
-/// tables; an auditor may read.
+/// Grants the roles their privileges. A service may read, insert and update rows; it may neither
+/// delete rows nor change tables. An auditor may read.
 ///
-/// Of the tables that are there, and of those that migrations make from now on:
-/// a new one is never there without its grants, whatever happens to this process.
+/// The grants cover existing tables and, as default privileges, the tables of later migrations. So
+/// a new table always has its grants, even if this process is killed.
 async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
     let missing = missing_roles(connection, database).await?;
     if !missing.is_empty() {
         tracing::warn!(
-            "there is no role {}, to be granted what it needs: make it (`passbook provision`), and \
+            "there is no role {} to grant privileges to: create it with `passbook provision`, then \
              migrate again",
-            missing.join(", and none ")
+            missing.join(", and no role ")
         );
     }
     for role in roles(database).iter().filter(|role| !missing.contains(role)) {
@@ -165,7 +151,7 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
              GRANT {rows} ON ALL TABLES IN SCHEMA public TO {role};
              GRANT {numbers} ON ALL SEQUENCES IN SCHEMA public TO {role};
              REVOKE INSERT, UPDATE ON _sqlx_migrations FROM {role};
-             {PIN}
+             {REVOKE_UPDATE}
              ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {rows} ON TABLES TO {role};
              ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {numbers} ON SEQUENCES TO {role};
              COMMIT"
@@ -175,16 +161,15 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the ledger has decided stays: its service may add a transaction, and
-/// change none.
-const PIN: &str = "
+/// The ledger's decisions are final: its service may insert a transaction, but not update one.
+const REVOKE_UPDATE: &str = "
     DO $$ BEGIN
         IF to_regclass('transactions') IS NOT NULL AND to_regrole('transaction_service') IS NOT NULL THEN
             REVOKE UPDATE ON transactions FROM transaction_service;
         END IF;
     END $$;";
 
-/// The roles that somebody else is to make.
+/// The roles to grant privileges to. `passbook provision` or another administrator creates them.
 fn roles(database: &str) -> [String; 2] {
     [format!("{database}_service"), "auditor".to_owned()]
 }

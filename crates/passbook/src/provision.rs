@@ -1,6 +1,7 @@
-//! `passbook provision`: what a PostgreSQL server needs before the migrations.
-//! Where another hand makes roles and databases (an operator of Kubernetes, a
-//! cloud), it is not needed.
+//! `passbook provision`: creates roles and databases on a PostgreSQL server, before the migrations.
+//!
+//! Deployments with another administrator for both, such as a Kubernetes operator or a cloud, do
+//! not need this command.
 
 use std::process::ExitCode;
 
@@ -9,22 +10,23 @@ use clap::{Args, builder::NonEmptyStringValueParser};
 use postgres_protocol::password::scram_sha_256;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::{database, output, patience::Patience};
+use crate::{database, output, retry::Retry};
 
-/// Who may read everything of every database, and nothing else.
+/// The role with read access to every database, and no other access.
 const AUDITOR: &str = "auditor";
-/// Held while this runs: two at the same time would make the same role twice.
+/// Key of the advisory lock held during a run. Two concurrent runs would create the same role
+/// twice.
 const LOCK: i64 = 0x7061_7373_626f_6f6b;
 
-/// Make the databases and their roles on a PostgreSQL server.
+/// Create the databases and their roles on a PostgreSQL server.
 ///
-/// Makes what is missing, sets the passwords given, changes nothing else; can be repeated, and
-/// rotates passwords that way. Give them by the environment: an argument list is open to all. Each
-/// service may read and write rows in its own database, and neither delete them, nor change tables,
-/// nor connect to another's.
+/// Creates missing databases and roles, sets the given passwords, and changes nothing else. Repeat
+/// the command to rotate passwords. Pass passwords in the environment: other users of the machine
+/// can read argument lists. Each service may read, insert and update rows in its own database. It
+/// may not delete rows, change tables or connect to another service's database.
 #[derive(Debug, Args)]
 pub(crate) struct Provision {
-    /// URL of the server, as a superuser or a role that may make roles and databases.
+    /// URL of the server, with a superuser or a role permitted to create roles and databases.
     #[arg(long, value_name = "URL", env = "PASSBOOK_POSTGRES_URL", hide_env_values = true)]
     postgres_url: String,
     /// Password of the role account_service.
@@ -36,8 +38,8 @@ pub(crate) struct Provision {
         value_parser = NonEmptyStringValueParser::new()
     )]
     account_service_password: String,
-    /// Password of the role account_owner, which migrates the database. Without, the database
-    /// belongs to whom the URL names.
+    /// Password of the role account_owner, the role for migrating the database. Without this
+    /// password, the user of the URL owns the database.
     #[arg(
         long,
         value_name = "PASSWORD",
@@ -55,7 +57,7 @@ pub(crate) struct Provision {
         value_parser = NonEmptyStringValueParser::new()
     )]
     transaction_service_password: String,
-    /// Password of the role transaction_owner.
+    /// Password of the role transaction_owner, as for account_owner.
     #[arg(
         long,
         value_name = "PASSWORD",
@@ -73,7 +75,7 @@ pub(crate) struct Provision {
         value_parser = NonEmptyStringValueParser::new()
     )]
     report_service_password: String,
-    /// Password of the role report_owner.
+    /// Password of the role report_owner, as for account_owner.
     #[arg(
         long,
         value_name = "PASSWORD",
@@ -82,7 +84,7 @@ pub(crate) struct Provision {
         value_parser = NonEmptyStringValueParser::new()
     )]
     report_owner_password: Option<String>,
-    /// Password of the role auditor, as which `passbook verify` and `passbook doctor` look.
+    /// Password of the role auditor, the role for `passbook verify` and `passbook doctor`.
     #[arg(
         long,
         value_name = "PASSWORD",
@@ -92,11 +94,11 @@ pub(crate) struct Provision {
     )]
     auditor_password: String,
     #[command(flatten)]
-    patience: Patience,
+    retry: Retry,
 }
 
-/// A service's database and its roles.
-struct Tenant {
+/// The database of a service, and its roles with their passwords.
+struct ServiceDatabase {
     database: &'static str,
     service: (&'static str, String),
     owner: Option<(&'static str, String)>,
@@ -106,55 +108,58 @@ impl Provision {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         database::options(&self.postgres_url)?;
         let mut connection =
-            self.patience.until("PostgreSQL", || database::connect(&self.postgres_url)).await?;
+            self.retry.until_ok("PostgreSQL", || database::connect(&self.postgres_url)).await?;
         sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut connection).await?;
         role(&mut connection, AUDITOR, &self.auditor_password).await?;
-        let super_user = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user";
-        let super_user: bool = sqlx::query_scalar(super_user).fetch_one(&mut connection).await?;
+        let is_superuser = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user";
+        let is_superuser: bool =
+            sqlx::query_scalar(is_superuser).fetch_one(&mut connection).await?;
         if let Err(error) = execute(&mut connection, "GRANT pg_read_all_stats TO auditor").await {
             tracing::warn!(
-                "`passbook doctor` will not see who holds others up: grant pg_read_all_stats to \
-                 auditor, as somebody who may ({error})"
+                "pg_read_all_stats could not be granted to auditor: {error}. Without it, `passbook \
+                 doctor` does not see which client holds a lock. Grant it as a superuser"
             );
         }
-        let mut made = Vec::new();
-        for tenant in self.tenants() {
-            let database = tenant.database;
-            tenant
-                .make(&mut connection, super_user)
+        let mut rows = Vec::new();
+        for service_database in self.service_databases() {
+            let database = service_database.database;
+            service_database
+                .create(&mut connection, is_superuser)
                 .await
                 .with_context(|| format!("database {database}"))?;
-            let owner = tenant.owner.map_or("-", |(owner, _)| owner);
-            made.push([database, owner, tenant.service.0].map(str::to_owned).to_vec());
+            let owner = service_database.owner.map_or("-", |(owner, _)| owner);
+            rows.push([database, owner, service_database.service.0].map(str::to_owned).to_vec());
         }
         connection.close().await?;
-        output::table(&["DATABASE", "OWNER", "SERVICE"], made)?;
+        output::table(&["DATABASE", "OWNER", "SERVICE"], rows)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn tenants(&self) -> [Tenant; 3] {
-        let tenant =
-            |database, service, password: &String, owner, owner_password: &Option<String>| Tenant {
-                database,
-                service: (service, password.clone()),
-                owner: owner_password.clone().map(|password| (owner, password)),
+    fn service_databases(&self) -> [ServiceDatabase; 3] {
+        let service_database =
+            |database, service, password: &String, owner, owner_password: &Option<String>| {
+                ServiceDatabase {
+                    database,
+                    service: (service, password.clone()),
+                    owner: owner_password.clone().map(|password| (owner, password)),
+                }
             };
         [
-            tenant(
+            service_database(
                 "account",
                 "account_service",
                 &self.account_service_password,
                 "account_owner",
                 &self.account_owner_password,
             ),
-            tenant(
+            service_database(
                 "transaction",
                 "transaction_service",
                 &self.transaction_service_password,
                 "transaction_owner",
                 &self.transaction_owner_password,
             ),
-            tenant(
+            service_database(
                 "report",
                 "report_service",
                 &self.report_service_password,
@@ -165,8 +170,8 @@ impl Provision {
     }
 }
 
-impl Tenant {
-    async fn make(&self, server: &mut PgConnection, by_super_user: bool) -> Result<()> {
+impl ServiceDatabase {
+    async fn create(&self, server: &mut PgConnection, is_superuser: bool) -> Result<()> {
         let Self { database, service: (service, password), owner } = self;
         role(server, service, password).await?;
         if let Some((owner, password)) = owner {
@@ -181,8 +186,8 @@ impl Tenant {
         execute(server, &format!("GRANT CONNECT ON DATABASE {database} TO {service}, {AUDITOR}"))
             .await?;
         if let Some((owner, _)) = owner {
-            if !by_super_user {
-                // Who gives a database away has to be able to become its owner.
+            if !is_superuser {
+                // Changing a database's owner requires membership in the new owner's role.
                 execute(server, &format!("GRANT {owner} TO CURRENT_USER")).await?;
             }
             execute(server, &format!("ALTER DATABASE {database} OWNER TO {owner}")).await?;
@@ -191,7 +196,7 @@ impl Tenant {
     }
 }
 
-/// Makes a role that may log in, or sets its password.
+/// Creates a login role, or sets its password if the role exists.
 async fn role(server: &mut PgConnection, name: &str, password: &str) -> Result<()> {
     let exists = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)");
     let exists: bool = exists.bind(name).fetch_one(&mut *server).await?;
@@ -199,7 +204,7 @@ async fn role(server: &mut PgConnection, name: &str, password: &str) -> Result<(
     let statement = format!("SELECT format('{verb} ROLE %I LOGIN PASSWORD %L', $1, $2)");
     let statement: String = sqlx::query_scalar(AssertSqlSafe(statement))
         .bind(name)
-        // The server may log statements, so it never sees the password.
+        // Statements may end up in the server's log, so they contain the password's hash only.
         .bind(scram_sha_256(password.as_bytes()))
         .fetch_one(&mut *server)
         .await?;

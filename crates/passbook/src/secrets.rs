@@ -1,6 +1,7 @@
-//! `passbook secrets`: the Secrets that the manifests in `k8s/` name. Each is
-//! drawn for itself and nothing is derived from two of them, so that one that is
-//! there already stays as it is, whoever made it.
+//! `passbook secrets`: generates the Secrets named by the manifests in `k8s/`.
+//!
+//! Each Secret is random and independent of the others. So an existing Secret can stay as it is,
+//! whether this program or another tool created it.
 
 use std::{collections::BTreeMap, env, fs, process::ExitCode, sync::Arc, time::Duration};
 
@@ -24,14 +25,14 @@ use tokio_util::bytes::Bytes;
 
 use crate::output;
 
-/// What a pod finds of its service account.
-const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// How long the API server may take for an answer.
-const ANSWER: Duration = Duration::from_secs(10);
-/// How long bearer tokens for trying things out are good.
-const TOKENS_LAST: time::Duration = time::Duration::days(90);
+/// Where a pod finds the credentials of its service account.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Limit for a response of the API server.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Validity of the bearer tokens for a test cluster.
+const TOKEN_VALIDITY: time::Duration = time::Duration::days(90);
 
-/// The roles of PostgreSQL, each with the Secret that holds its password.
+/// Secrets with passwords of PostgreSQL's roles: the name of each Secret, and the role.
 const ROLES: [(&str, &str); 7] = [
     ("account-database-owner", "account_owner"),
     ("account-database-service", "account_service"),
@@ -41,7 +42,7 @@ const ROLES: [(&str, &str); 7] = [
     ("report-database-service", "report_service"),
     ("database-auditor", "auditor"),
 ];
-/// The same of the broker's users.
+/// Secrets with passwords of the broker's users: the name of each Secret, and the user.
 const USERS: [(&str, &str); 5] = [
     ("nats-operator", permissions::OPERATOR),
     ("nats-auditor", permissions::AUDITOR),
@@ -50,33 +51,33 @@ const USERS: [(&str, &str); 5] = [
     ("nats-route", "route"),
 ];
 
-/// Make the Secrets that the manifests for Kubernetes need.
+/// Generate the Secrets for the Kubernetes manifests.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Print new ones as a List, for `kubectl create -f -`.
+    /// Print new Secrets as a List, for `kubectl create -f -`.
     ///
-    /// kubectl leaves those alone that are there already, and says so.
-    Print(Which),
-    /// Create those that are missing, from inside the cluster.
+    /// kubectl leaves existing Secrets unchanged and reports them.
+    Print(SecretsArguments),
+    /// Create the missing Secrets, from inside the cluster.
     ///
-    /// As the service account of the pod this runs in, which needs to create Secrets and nothing
-    /// else. Those that are there stay as they are.
-    Create(Which),
+    /// Uses the service account of its pod. The service account needs the permission to create
+    /// Secrets, and no other. Existing Secrets stay as they are.
+    Create(SecretsArguments),
 }
 
-/// Whose Secrets.
+/// The Secrets to generate.
 #[derive(Debug, Args)]
-pub(crate) struct Which {
-    /// Namespace that they belong to.
+pub(crate) struct SecretsArguments {
+    /// Namespace of the Secrets.
     #[arg(long, env = "PASSBOOK_NAMESPACE", default_value = "passbook")]
     namespace: String,
-    /// Also what only a cluster for trying things out has: the password of PostgreSQL's superuser,
-    /// and bearer tokens with the key that verifies them.
+    /// Also generate the Secrets of a test cluster: the password of PostgreSQL's superuser, and
+    /// bearer tokens with the key to verify them.
     #[arg(long)]
     dev: bool,
 }
 
-/// A Secret as Kubernetes has it, core/v1.
+/// A Secret in the form of the Kubernetes API, core/v1.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Secret {
@@ -105,31 +106,32 @@ struct List {
 impl Command {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         match self {
-            Self::Print(which) => {
-                let items = which.secrets()?;
+            Self::Print(arguments) => {
+                let items = arguments.secrets()?;
                 output::json(&List { api_version: "v1", kind: "List", items })?;
             }
-            Self::Create(which) => create(&which.secrets()?).await?,
+            Self::Create(arguments) => create(&arguments.secrets()?).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-impl Which {
+impl SecretsArguments {
     fn secrets(&self) -> Result<Vec<Secret>> {
         let mut secrets = Vec::new();
         for (name, user) in ROLES {
             secrets.push(self.login(name, user, random_password()?));
         }
         for (name, user) in USERS {
-            // The broker reads it from its environment, where digits in front make a number.
+            // The broker reads the password from its environment and would take leading digits for
+            // a number.
             secrets.push(self.login(name, user, format!("p{}", random_password()?)));
         }
         if self.dev {
             secrets.push(self.login("postgres-superuser", "postgres", random_password()?));
             let key = SigningKey::generate()?;
-            let token = |role| key.token(role, role, TOKENS_LAST);
-            // One Secret: tokens and the key that verifies them go together.
+            let token = |role| key.token(role, role, TOKEN_VALIDITY);
+            // One Secret, because the key verifies these tokens only.
             secrets.push(self.secret(
                 "token-verifier",
                 "Opaque",
@@ -161,14 +163,16 @@ impl Which {
     }
 }
 
-/// Sends each to the API server of the cluster that this runs in.
+/// Creates each Secret through the API server of the surrounding cluster.
 async fn create(secrets: &[Secret]) -> Result<()> {
-    let variable = |name| env::var(name).context("this does not run in a cluster: use `print`");
+    let variable =
+        |name| env::var(name).context("this process does not run in a cluster: use `print`");
     let (host, port) = (variable("KUBERNETES_SERVICE_HOST")?, variable("KUBERNETES_SERVICE_PORT")?);
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let read = |name| {
-        let path = format!("{ACCOUNT}/{name}");
-        fs::read_to_string(&path).with_context(|| format!("{path}: the pod's service account"))
+        let path = format!("{SERVICE_ACCOUNT}/{name}");
+        fs::read_to_string(&path)
+            .with_context(|| format!("reading {path} of the pod's service account"))
     };
     let bearer = format!("Bearer {}", read("token")?.trim());
     let client = client(&read("ca.crt")?)?;
@@ -180,28 +184,28 @@ async fn create(secrets: &[Secret]) -> Result<()> {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(serde_json::to_vec(secret)?))?;
         let exchange = async {
-            let answer = client.request(request).await?;
-            let status = answer.status();
-            Ok::<_, anyhow::Error>((status, answer.into_body().collect().await?.to_bytes()))
+            let response = client.request(request).await?;
+            let status = response.status();
+            Ok::<_, anyhow::Error>((status, response.into_body().collect().await?.to_bytes()))
         };
-        let (status, answer) = tokio::time::timeout(ANSWER, exchange)
+        let (status, body) = tokio::time::timeout(TIMEOUT, exchange)
             .await
-            .unwrap_or_else(|_| Err(anyhow!("no answer within {ANSWER:?}")))
+            .unwrap_or_else(|_| Err(anyhow!("no answer within {} s", TIMEOUT.as_secs())))
             .context("the API server")?;
-        // What the API server answers to a refused one does not repeat it.
-        let refused = || format!("secret/{name}: {status}: {}", String::from_utf8_lossy(&answer));
-        ensure!(status.is_success() || status == StatusCode::CONFLICT, refused());
-        let became = if status.is_success() { "created" } else { "is there" };
-        output::line(&format!("secret/{name} {became}"))?;
+        // The API server's response to a rejected Secret does not repeat its content.
+        let rejected = || format!("secret/{name}: {status}: {}", String::from_utf8_lossy(&body));
+        ensure!(status.is_success() || status == StatusCode::CONFLICT, rejected());
+        let result = if status.is_success() { "created" } else { "exists already" };
+        output::line(&format!("secret/{name} {result}"))?;
     }
     Ok(())
 }
 
-/// A client that trusts this authority and no other.
+/// An HTTPS client with this certificate authority as the only trusted one.
 fn client(authority: &str) -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
-        roots.add(certificate.context("the cluster's authority")?)?;
+        roots.add(certificate.context("the cluster's certificate authority")?)?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = ClientConfig::builder_with_provider(provider)
@@ -219,8 +223,8 @@ mod tests {
 
     #[test]
     fn each_secret_has_a_name_and_a_password_of_its_own() {
-        let which = Which { namespace: "passbook".to_owned(), dev: true };
-        let secrets = which.secrets().unwrap();
+        let arguments = SecretsArguments { namespace: "passbook".to_owned(), dev: true };
+        let secrets = arguments.secrets().unwrap();
         let names: std::collections::BTreeSet<_> =
             secrets.iter().map(|secret| secret.metadata.name).collect();
         let passwords: std::collections::BTreeSet<_> =
@@ -230,8 +234,8 @@ mod tests {
 
     #[test]
     fn the_brokers_passwords_are_read_as_text() {
-        let which = Which { namespace: "passbook".to_owned(), dev: false };
-        for secret in which.secrets().unwrap() {
+        let arguments = SecretsArguments { namespace: "passbook".to_owned(), dev: false };
+        for secret in arguments.secrets().unwrap() {
             let password = secret.string_data.get("password").unwrap();
             let begins = password.starts_with('p');
             assert_eq!(

@@ -1,58 +1,69 @@
-//! `passbook streams`: the broker's part of a deployment. Services make what is
-//! missing by themselves; this makes it before they start, and tells of a
-//! difference that only a deletion could mend in one place.
+//! `passbook streams`: creates and updates the streams and consumers of a deployment.
+//!
+//! The services create missing streams and consumers too. This command creates them before the
+//! services start, and is the one place to report a difference no update can repair.
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use contract::{CONSUMERS, STREAMS};
 use runtime::nats::streams::{self, StreamsError};
 
 use crate::{
-    broker::{Address, Broker, Place},
+    arguments::NatsArguments,
+    broker::{Address, Broker},
     output,
-    patience::Patience,
+    retry::Retry,
 };
 
-/// Make the streams and consumers, and set right what has drifted.
+/// Create the streams and consumers, and update those with a different configuration.
 ///
-/// Can be repeated. Fails, and names the field, where only a deletion could mend a difference.
+/// The command can be repeated. It fails and names the field if only deleting and creating a stream
+/// or consumer could change it.
 #[derive(Debug, Args)]
 pub(crate) struct Streams {
     #[command(flatten)]
-    nats: Place,
-    /// Copies of each stream and consumer that the broker keeps: 1, or 3 or 5 on a cluster.
+    nats: NatsArguments,
+    /// Replicas of each stream and consumer: 1, or 3 or 5 on a cluster.
     #[arg(long, env = "PASSBOOK_STREAM_REPLICAS", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=5))]
     stream_replicas: u8,
     #[command(flatten)]
-    patience: Patience,
+    retry: Retry,
+}
+
+/// The result of an attempt; only an unavailable broker is worth another one.
+enum Attempt {
+    UpToDate,
+    /// Only deleting and creating a stream or consumer could resolve the difference.
+    Conflict(StreamsError),
 }
 
 impl Streams {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let address = self.nats.address().context("no NATS URL is given: --nats-url")?;
+        let address = self.nats.address().context("no NATS URL is given: give --nats-url")?;
         address.servers()?;
-        // A difference stays one: only what is away is waited for.
-        let made = self.patience.until("NATS", || self.make(&address)).await??;
-        output::line(&made)?;
-        Ok(ExitCode::SUCCESS)
+        match self.retry.until_ok("NATS", || self.attempt(&address)).await? {
+            Attempt::UpToDate => {
+                let (streams, consumers) = (STREAMS.len(), CONSUMERS.len());
+                output::line(&format!(
+                    "{streams} streams and {consumers} consumers are up to date"
+                ))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Attempt::Conflict(error) => Err(error.into()),
+        }
     }
 
-    async fn make(&self, address: &Address) -> Result<Result<String, StreamsError>> {
+    async fn attempt(&self, address: &Address) -> Result<Attempt> {
         let broker = Broker::connect(address).await?;
         let (all, consumers) =
             (STREAMS.iter().collect::<Vec<_>>(), CONSUMERS.iter().collect::<Vec<_>>());
         match streams::ensure(&broker.jetstream, &all, &consumers, self.stream_replicas).await {
-            Err(StreamsError::Unavailable(error)) => Err(anyhow::anyhow!(error)),
-            outcome => Ok(outcome.map(|()| {
-                format!(
-                    "{} streams and {} consumers are as they should be",
-                    all.len(),
-                    consumers.len()
-                )
-            })),
+            Ok(()) => Ok(Attempt::UpToDate),
+            Err(StreamsError::Unavailable(error)) => Err(anyhow!(error)),
+            Err(error) => Ok(Attempt::Conflict(error)),
         }
     }
 }

@@ -1,5 +1,7 @@
-//! `passbook wait`: the pods of a service wait with it until the jobs that set
-//! up what they stand on are done.
+//! `passbook wait`: waits for migrated databases and existing streams.
+//!
+//! A service's pods run it before the service, so that the service starts after the jobs for the
+//! migrations and streams.
 
 use std::process::ExitCode;
 
@@ -9,37 +11,37 @@ use contract::MOVEMENT_STREAMS;
 use sqlx::{Connection, migrate::Migrator};
 
 use crate::{
-    broker::{Address, Broker, Place},
-    cli::Databases,
-    database, migrate, output,
-    patience::Patience,
+    arguments::{DatabaseArguments, NatsArguments},
+    broker::{Address, Broker},
+    database, migrations, output,
+    retry::Retry,
 };
 
-/// Wait until the databases are migrated and the streams are there.
+/// Wait until the databases are migrated and the streams exist.
 ///
-/// Looks at what URLs are given of, and changes nothing. A service's own credentials are good
-/// enough.
+/// Checks the databases and the broker with given URLs, and changes nothing. A service's own
+/// credentials suffice.
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
     #[command(flatten)]
-    databases: Databases,
+    databases: DatabaseArguments,
     #[command(flatten)]
-    nats: Place,
+    nats: NatsArguments,
     #[command(flatten)]
-    patience: Patience,
+    retry: Retry,
 }
 
 impl Wait {
-    /// Returns once everything is there.
+    /// Returns once the databases are migrated and the streams exist.
     ///
     /// # Errors
-    /// What is missing still when the time is over.
+    /// The first thing still missing when the time is over.
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let Databases { account_database_url, transaction_database_url } = self.databases;
+        let DatabaseArguments { account_database_url, transaction_database_url } = self.databases;
         let nats = self.nats.address();
         let databases = [
-            ("the account database", account_database_url, &*migrate::ACCOUNT),
-            ("the transaction database", transaction_database_url, &*migrate::TRANSACTION),
+            ("the account database", account_database_url, &*migrations::ACCOUNT),
+            ("the transaction database", transaction_database_url, &*migrations::TRANSACTION),
         ];
         ensure!(
             nats.is_some() || databases.iter().any(|(_, url, _)| url.is_some()),
@@ -48,41 +50,44 @@ impl Wait {
         for (name, url, migrations) in databases {
             let Some(url) = url else { continue };
             database::options(&url).context(name)?;
-            self.patience.until(name, || migrated(&url, migrations)).await.context(name)?;
+            self.retry.until_ok(name, || check_migrated(&url, migrations)).await.context(name)?;
             output::line(&format!("{name} is migrated"))?;
         }
         if let Some(address) = nats {
             address.servers()?;
-            self.patience.until("NATS", || streams(&address)).await.context("NATS")?;
+            self.retry.until_ok("NATS", || check_streams(&address)).await.context("NATS")?;
             output::line("the streams are there")?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-async fn migrated(url: &str, migrations: &Migrator) -> Result<()> {
+async fn check_migrated(url: &str, migrations: &Migrator) -> Result<()> {
     let mut connection = database::connect(url).await?;
-    let there = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
-    let begun: bool = sqlx::query_scalar(there).fetch_one(&mut connection).await?;
-    ensure!(begun, "it is not migrated yet: `passbook migrate` does that");
+    let has_table = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+    let has_table: bool = sqlx::query_scalar(has_table).fetch_one(&mut connection).await?;
+    ensure!(has_table, "it is not migrated yet: run `passbook migrate`");
     let applied = "SELECT version FROM _sqlx_migrations WHERE success";
     let applied: Vec<i64> = sqlx::query_scalar(applied).fetch_all(&mut connection).await?;
     connection.close().await?;
     for migration in migrations.iter() {
-        let (version, what) = (migration.version, &migration.description);
+        let (version, description) = (migration.version, &migration.description);
         ensure!(
             applied.contains(&version),
-            "{version} {what} is not applied: `passbook migrate` does that"
+            "migration {version} {description} is not applied: run `passbook migrate`"
         );
     }
     Ok(())
 }
 
-async fn streams(address: &Address) -> Result<()> {
+async fn check_streams(address: &Address) -> Result<()> {
     let broker = Broker::connect(address).await?;
     for name in MOVEMENT_STREAMS {
-        let found = broker.stream(name).await?;
-        ensure!(found.is_some(), "the stream {name} is missing: `passbook streams` makes it");
+        let stream = broker.stream(name).await?;
+        ensure!(
+            stream.is_some(),
+            "the stream {name} is missing: create it with `passbook streams`"
+        );
     }
     Ok(())
 }

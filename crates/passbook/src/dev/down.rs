@@ -13,18 +13,17 @@ use nix::{
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
-use crate::cli::Dir;
+use crate::arguments::StackDir;
 
 const POLL: Duration = Duration::from_millis(25);
 
-/// Stop the stack that runs in DIR, and wait until all of it is gone.
+/// Stop the stack in DIR, and wait until all its processes have exited.
 #[derive(Debug, Args)]
 pub(crate) struct Down {
     #[command(flatten)]
-    dir: Dir,
-    /// Then remove what the stack kept in DIR: its data, secrets and logs, and
-    /// DIR itself unless there is something else in it. PostgreSQL's data is
-    /// removed too where it had to be put under /var/tmp, as its log told.
+    dir: StackDir,
+    /// Then remove the stack's data, secrets and logs from DIR. Also removes DIR if it is empty
+    /// then, and PostgreSQL's data under /var/tmp if the stack had to store it there (see its log).
     #[arg(long)]
     remove_data: bool,
 }
@@ -46,14 +45,17 @@ impl Down {
 
 async fn stop(dir: &Path, supervisor: u32) -> Result<()> {
     match kill(Pid::from_raw(i32::try_from(supervisor)?), Signal::SIGTERM) {
-        // Killed before: its children are on their way out.
+        // The supervisor was killed before; its children are exiting.
         Ok(()) | Err(Errno::ESRCH) => {}
-        Err(error) => bail!("process {supervisor} can't be stopped: {error}"),
+        Err(error) => bail!("the supervisor (pid {supervisor}) can't be stopped: {error}"),
     }
     let deadline = Instant::now() + STOP_TIMEOUT;
     while devstack::supervisor_pid(dir)? == Some(supervisor) {
         if Instant::now() > deadline {
-            bail!("process {supervisor} is still there after {} s", STOP_TIMEOUT.as_secs());
+            bail!(
+                "the supervisor (pid {supervisor}) still runs after {} s",
+                STOP_TIMEOUT.as_secs()
+            );
         }
         sleep(POLL).await;
     }

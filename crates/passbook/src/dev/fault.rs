@@ -7,73 +7,73 @@ use clap::{Args, Subcommand};
 use devstack::{Fault, FaultClient};
 
 use crate::{
-    cli::{Dir, stack_of},
+    arguments::StackDir,
     output::{self, Format, Output},
 };
 
-/// Break the stack that runs in DIR, if it was started with `--faults`.
+/// Inject faults into the stack in DIR. The stack must have been started with `--faults`.
 ///
-/// ON is the name of a process (`nats`, `account-service-0`) or of a link
-/// between two (`transaction-service-0/postgres`), in which `*` stands for
-/// anything. `passbook dev fault ls` lists them.
+/// ON is the name of a process, such as `nats` or `account-service-0`, or of a link between two,
+/// such as `transaction-service-0/postgres`. In a name, `*` stands for any text. `passbook dev
+/// fault ls` lists the names.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List every process and link, and what is wrong with it.
+    /// List every process and link with its state.
     Ls(Ls),
-    /// Process: kill it (SIGKILL); it is started again after a second.
+    /// Process: kill it (SIGKILL). The stack starts it again after a second.
     Kill(On),
-    /// Process: stop it (SIGTERM); it is started again a second after its end.
+    /// Process: stop it (SIGTERM). The stack starts it again a second after its exit.
     Terminate(On),
-    /// Process: freeze it (SIGSTOP), connections open.
+    /// Process: freeze it (SIGSTOP). Its connections stay open.
     Freeze(On),
-    /// Process: let it go on (SIGCONT).
+    /// Process: continue it after `freeze` (SIGCONT).
     Thaw(On),
-    /// Process: kill it and keep it away, until `release`.
+    /// Process: kill it and do not start it again until `release`.
     Hold(On),
     /// Process: start it again after `hold`.
     Release(On),
-    /// Broker: kill it, remove everything it has stored, and start it again.
+    /// Broker: kill it, remove its stored data, and start it again.
     Wipe(On),
-    /// Link: reset its connections; new ones go through.
+    /// Link: reset its connections. New connections are accepted.
     Cut(On),
     /// Link: reset its connections and refuse new ones, until `pass`.
     Refuse(On),
-    /// Link: keep connections open and let nothing through, until `pass`.
+    /// Link: keep its connections open, but forward nothing until `pass`.
     Silence(On),
-    /// Link: have everything arrive later, until `pass`.
+    /// Link: delay all data until `pass`.
     Delay {
-        /// How much later, each way.
+        /// Delay in each direction.
         #[arg(value_name = "MILLISECONDS")]
         milliseconds: u32,
         #[command(flatten)]
         on: On,
     },
-    /// Link: let so much through, until `pass`.
+    /// Link: limit the throughput until `pass`.
     Throttle {
-        /// Each way.
+        /// Limit in each direction.
         #[arg(value_name = "BYTES_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
         bytes_per_second: u32,
         #[command(flatten)]
         on: On,
     },
-    /// Link: let everything through again.
+    /// Link: forward everything again.
     Pass(On),
 }
 
-/// What it happens to.
+/// The targets of a fault.
 #[derive(Debug, Args)]
 pub(crate) struct On {
     /// Names of processes or links.
     #[arg(required = true)]
     on: Vec<String>,
     #[command(flatten)]
-    dir: Dir,
+    dir: StackDir,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
     #[command(flatten)]
-    dir: Dir,
+    dir: StackDir,
     #[command(flatten)]
     format: Format,
 }
@@ -96,10 +96,10 @@ impl Command {
             Self::Throttle { bytes_per_second, on } => (on, Fault::Throttle(bytes_per_second)),
             Self::Pass(on) => (on, Fault::Pass),
         };
-        let client = FaultClient::of(&stack_of(&on.dir)?)?;
+        let client = FaultClient::of(&on.dir.running_stack()?)?;
         for name in &on.on {
-            for done in client.inject(name, fault).await? {
-                output::line(&done)?;
+            for target in client.inject(name, fault).await? {
+                output::line(&target)?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -108,12 +108,12 @@ impl Command {
 
 impl Ls {
     async fn run(self) -> Result<ExitCode> {
-        let targets = FaultClient::of(&stack_of(&self.dir)?)?.targets().await?;
+        let targets = FaultClient::of(&self.dir.running_stack()?)?.targets().await?;
         match self.format.output {
             Output::Json => output::json(&targets)?,
             Output::Table => output::table(
                 &["NAME", "KIND", "STATE"],
-                targets.into_iter().map(|it| vec![it.name, it.kind, it.state]),
+                targets.into_iter().map(|target| vec![target.name, target.kind, target.state]),
             )?,
         }
         Ok(ExitCode::SUCCESS)

@@ -1,10 +1,16 @@
-//! `passbook dev`: the whole system on this machine.
+//! Commands for development: the development stack, its faults and the load generator. They exist
+//! only with the feature `dev`.
 
 mod demo;
+mod demo_steps;
 mod detach;
 mod down;
+mod exec_bound;
 mod fault;
+mod load;
+mod run_stack;
 mod signals;
+mod stack_arguments;
 mod status;
 mod summary;
 mod up;
@@ -13,6 +19,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Subcommand;
+
+pub(crate) use exec_bound::ExecBound;
+pub(crate) use load::Load;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -24,12 +33,14 @@ pub(crate) enum Command {
     Fault(fault::Command),
 }
 
-pub(crate) async fn run(command: Command) -> Result<ExitCode> {
-    match command {
-        Command::Up(up) => up.run().await,
-        Command::Demo(demo) => demo.run().await,
-        Command::Down(down) => down.run().await,
-        Command::Status(status) => status.run().await,
-        Command::Fault(command) => command.run().await,
+impl Command {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        match self {
+            Self::Up(up) => up.run().await,
+            Self::Demo(demo) => demo.run().await,
+            Self::Down(down) => down.run().await,
+            Self::Status(status) => status.run().await,
+            Self::Fault(command) => command.run().await,
+        }
     }
 }

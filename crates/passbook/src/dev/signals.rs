@@ -1,5 +1,5 @@
-//! What stops a stack: the first signal in order, the second at once. Closing
-//! the terminal stops it too, in order, whether or not a signal says so.
+//! Signals for stopping a stack. The first one stops it gracefully, the second one kills it.
+//! Closing the terminal also stops it gracefully, with or without a SIGHUP.
 
 use std::{
     io::{IsTerminal, stdin},
@@ -16,7 +16,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-/// SIGINT, SIGTERM, SIGHUP, and the end of the terminal.
+/// SIGINT, SIGTERM, SIGHUP, and the closing of the terminal.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -25,7 +25,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From now on they no longer end this process by themselves.
+    /// Handles the signals from now on; they no longer end this process by themselves.
     pub(super) fn catch() -> Result<Self> {
         let terminal_closed = Arc::new(Notify::new());
         if stdin().is_terminal() {
@@ -40,24 +40,27 @@ impl Signals {
         })
     }
 
-    /// Waits for the first one.
+    /// Waits for the first signal, or the closing of the terminal.
     pub(super) async fn stop(&mut self) {
         let name = tokio::select! {
-            name = Self::asked(&mut self.interrupt, &mut self.terminate) => name,
+            name = Self::interrupt_or_terminate(&mut self.interrupt, &mut self.terminate) => name,
             _ = self.hangup.recv() => "SIGHUP",
-            () = self.terminal_closed.notified() => "the terminal is closed",
+            () = self.terminal_closed.notified() => "the terminal was closed",
         };
-        info!("{name}: stopping; once more to kill everything at once");
+        info!("{name}: stopping; repeat the signal to kill everything at once");
     }
 
-    /// Waits for the second one. A terminal that closes may say so more than
-    /// once: that is not one.
+    /// Waits for the second signal. SIGHUP does not count, because a closing terminal may send it
+    /// more than once.
     pub(super) async fn kill(&mut self) {
-        let name = Self::asked(&mut self.interrupt, &mut self.terminate).await;
+        let name = Self::interrupt_or_terminate(&mut self.interrupt, &mut self.terminate).await;
         warn!("{name} again: killing everything");
     }
 
-    async fn asked(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
+    async fn interrupt_or_terminate(
+        interrupt: &mut Signal,
+        terminate: &mut Signal,
+    ) -> &'static str {
         tokio::select! {
             _ = interrupt.recv() => "SIGINT",
             _ = terminate.recv() => "SIGTERM",
@@ -65,11 +68,11 @@ impl Signals {
     }
 }
 
-/// The kernel sends SIGHUP to the first process of a session only. If that is
-/// `make`, which waits for us, nobody would pass it on.
+/// Waits until the terminal hangs up. The kernel sends SIGHUP only to the first process of a
+/// session; `make` as the first process would not pass it on.
 fn wait_for_hangup(terminal_closed: &Notify) {
     let stdin = stdin();
-    // No events are asked for: a hangup is told all the same, and nothing is read.
+    // With no requested events, `poll` still reports a hangup and reads no input.
     let mut terminal = [PollFd::new(stdin.as_fd(), PollFlags::empty())];
     while let Err(nix::errno::Errno::EINTR) = poll(&mut terminal, PollTimeout::NONE) {}
     terminal_closed.notify_one();

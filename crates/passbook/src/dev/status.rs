@@ -11,20 +11,20 @@ use sqlx::{Connection, PgConnection};
 use tracing::error;
 
 use crate::{
-    cli::Dir,
+    arguments::{StackDir, StackState},
     output::{self, Format, Output},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const NO_ANSWER: &str = "no answer";
 
-/// Show every process of the stack that runs in DIR, and whether it is ready.
+/// Show every process of the stack in DIR, and whether it is ready.
 ///
-/// Exits with 1 when one is not, or when no stack runs.
+/// Exits with 1 when a process is not ready, or when no stack runs.
 #[derive(Debug, Args)]
 pub(crate) struct Status {
     #[command(flatten)]
-    dir: Dir,
+    dir: StackDir,
     #[command(flatten)]
     format: Format,
 }
@@ -35,14 +35,14 @@ struct ProcessStatus {
     pid: u32,
     alive: bool,
     ready: bool,
-    /// Why it is not ready, or what is wrong though it is.
+    /// Why the process is not ready, or its degraded conditions.
     reason: Option<String>,
 }
 
-/// What `/readyz` of a service and `/healthz` of the broker answer.
+/// The response of a service's `/readyz` or the broker's `/healthz`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Answer {
+struct Readiness {
     conditions: Vec<Condition>,
     error: Option<String>,
 }
@@ -57,24 +57,24 @@ struct Condition {
 
 impl Status {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let (supervisor, file) = match self.dir.stack()? {
-            Ok(stack) => stack,
-            Err(instead) => {
-                error!("{instead}");
+        let file = match self.dir.state()? {
+            StackState::Ready(file) => file,
+            StackState::NotReady(reason) => {
+                error!("{reason}");
                 return Ok(ExitCode::FAILURE);
             }
         };
-        let alive = devstack::alive(supervisor);
+        let alive = devstack::alive(file.supervisor);
         let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
         let mut all = vec![ProcessStatus {
             name: "supervisor".to_owned(),
-            pid: supervisor,
+            pid: file.supervisor,
             alive,
             ready: alive,
-            reason: (!alive).then(|| "it was killed: everything under it is ending".to_owned()),
+            reason: (!alive).then(|| "it was killed: its children are exiting".to_owned()),
         }];
         for process in &file.processes {
-            let (ready, reason) = ask(&http, &file.databases.account, process).await;
+            let (ready, reason) = probe(&http, &file.databases.account, process).await;
             all.push(ProcessStatus {
                 name: process.name.clone(),
                 pid: process.pid,
@@ -109,46 +109,50 @@ fn print(all: Vec<ProcessStatus>, output: Output) -> Result<()> {
     )
 }
 
-/// Whether a process is ready, and what is wrong with it.
-async fn ask(http: &reqwest::Client, database: &str, process: &Process) -> (bool, Option<String>) {
+/// Whether a process is ready, and the reason if not.
+async fn probe(
+    http: &reqwest::Client,
+    database: &str,
+    process: &Process,
+) -> (bool, Option<String>) {
     let url = match (&process.admin, &process.monitor) {
         (Some(admin), _) => format!("{admin}/readyz"),
         (None, Some(monitor)) => format!("{monitor}/healthz"),
         (None, None) => {
-            let reason = ask_postgres(database).await;
+            let reason = probe_postgres(database).await;
             return (reason.is_none(), reason);
         }
     };
-    let answer = async {
-        let answer = http.get(url).send().await?;
-        Ok::<_, reqwest::Error>((answer.status(), answer.bytes().await?))
+    let exchange = async {
+        let response = http.get(url).send().await?;
+        Ok::<_, reqwest::Error>((response.status(), response.bytes().await?))
     };
-    match answer.await {
+    match exchange.await {
         Ok((status, body)) => (status.is_success(), reason(status, &body)),
-        Err(error) if error.is_timeout() => (false, Some(too_late())),
+        Err(error) if error.is_timeout() => (false, Some(timed_out())),
         Err(_) => (false, Some(NO_ANSWER.to_owned())),
     }
 }
 
-async fn ask_postgres(url: &str) -> Option<String> {
-    let ask = async { PgConnection::connect(url).await?.close().await };
-    match tokio::time::timeout(TIMEOUT, ask).await {
+async fn probe_postgres(url: &str) -> Option<String> {
+    let connect = async { PgConnection::connect(url).await?.close().await };
+    match tokio::time::timeout(TIMEOUT, connect).await {
         Ok(Ok(())) => None,
         Ok(Err(sqlx::Error::Io(_))) => Some(NO_ANSWER.to_owned()),
         Ok(Err(sqlx::Error::Database(error))) => Some(error.message().to_owned()),
         Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some(too_late()),
+        Err(_) => Some(timed_out()),
     }
 }
 
-fn too_late() -> String {
+fn timed_out() -> String {
     format!("{NO_ANSWER} within {} s", TIMEOUT.as_secs())
 }
 
-/// The conditions that are down; degraded are those that it is ready without.
+/// The conditions currently down, or the error. A condition not required for readiness is degraded.
 fn reason(status: StatusCode, body: &[u8]) -> Option<String> {
-    let answer: Answer = serde_json::from_slice(body).unwrap_or_default();
-    let down = answer.conditions.into_iter().filter(|condition| !condition.up);
+    let readiness: Readiness = serde_json::from_slice(body).unwrap_or_default();
+    let down = readiness.conditions.into_iter().filter(|condition| !condition.up);
     let down = down.map(|condition| {
         let degraded = if condition.required { "" } else { " (degraded)" };
         let reason = condition.reason.unwrap_or_else(|| "down".to_owned());
@@ -158,7 +162,8 @@ fn reason(status: StatusCode, body: &[u8]) -> Option<String> {
     if !down.is_empty() {
         return Some(down.join("; "));
     }
-    (!status.is_success()).then(|| answer.error.unwrap_or_else(|| format!("it answers {status}")))
+    (!status.is_success())
+        .then(|| readiness.error.unwrap_or_else(|| format!("it answers {status}")))
 }
 
 #[cfg(test)]
@@ -166,13 +171,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reason_is_what_is_down() {
+    fn the_reason_names_the_conditions_that_are_down() {
         let down = br#"{"ready":false,"conditions":[
             {"name":"nats","up":false,"required":false,"reason":"not connected","forSeconds":1},
             {"name":"postgres","up":false,"required":true,"reason":"no answer","forSeconds":2},
             {"name":"results","up":true,"required":true,"forSeconds":3}]}"#;
-        let told = Some("nats (degraded): not connected; postgres: no answer".to_owned());
-        assert_eq!(reason(StatusCode::SERVICE_UNAVAILABLE, down), told);
+        let expected = Some("nats (degraded): not connected; postgres: no answer".to_owned());
+        assert_eq!(reason(StatusCode::SERVICE_UNAVAILABLE, down), expected);
         assert_eq!(reason(StatusCode::OK, br#"{"ready":true,"conditions":[]}"#), None);
         assert_eq!(
             reason(StatusCode::SERVICE_UNAVAILABLE, br#"{"status":"x","error":"lost it"}"#),

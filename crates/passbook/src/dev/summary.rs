@@ -1,4 +1,4 @@
-//! What a person needs to know of a stack that is ready.
+//! The summary of a ready stack.
 
 use std::path::Path;
 
@@ -7,8 +7,11 @@ use devstack::StackFile;
 
 use crate::output::{self, Output};
 
-/// Prints addresses, processes, a first request to paste, and how to stop a
-/// stack that is in the background.
+/// Prints addresses, processes and a first request to paste. For a stack in the background in
+/// `detached_dir`, also the command to stop it.
+///
+/// # Errors
+/// When stdout is closed.
 pub(super) fn print(file: &StackFile, detached_dir: Option<&Path>, output: Output) -> Result<()> {
     if output == Output::Json {
         return output::json(file);
@@ -41,7 +44,7 @@ pub(super) fn print(file: &StackFile, detached_dir: Option<&Path>, output: Outpu
     )?;
     output::line(&format!(
         "
-A teller's token, good for 30 days:
+A teller's token, valid for 30 days:
 {token}
 
 Open an account:
@@ -52,5 +55,5 @@ curl -sS {api}/v1/accounts -H 'Content-Type: application/json' -d '{{\"currency\
         api = file.api,
     ))?;
     let Some(dir) = detached_dir else { return Ok(()) };
-    output::line(&format!("Stop everything:\npassbook dev down --dir {}\n", dir.display()))
+    output::line(&format!("Stop the stack:\npassbook dev down --dir {}\n", dir.display()))
 }

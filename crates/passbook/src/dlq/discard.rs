@@ -9,144 +9,120 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use super::{
-    DeadLetters,
-    books::{Books, Known},
-    closing::{Claim, Closing},
-    letter::{Action, Letter},
-    listing::{Done, Listing},
-    prospect,
-    select::{Found, Selection},
+    claim::{Claim, Closer},
+    dead_letter::{Action, DeadLetter},
+    listing::{Disposition, Listing},
+    lookup::{KnownRecords, RecordLookup},
+    preview,
+    process::process_selected,
+    select::{Selected, Selection},
+    stream::DeadLetterStream,
 };
 use crate::{
-    cli::{System, said, user},
+    arguments::{SystemArguments, non_blank},
     output::Format,
+    user,
 };
 
-/// Give dead letters up.
+/// Discard dead letters.
 ///
-/// Who did it, when and why is kept with the letter, for as long as the stream
-/// keeps anything; `passbook dlq ls --closed` lists it. Exits with 1 when
-/// something was refused or not found. Interrupted, the same command again goes
-/// on where it was.
+/// The letter is kept with the operator's name, the time and the reason, until the stream's maximum
+/// age; `passbook dlq ls --closed` lists it. Exits with 1 if a letter was refused or not found.
+/// Repeat an interrupted command to continue.
 #[derive(Debug, Args)]
 pub(crate) struct Discard {
     #[command(flatten)]
     selection: Selection,
-    /// Why they are given up.
+    /// Why the letters are discarded.
     #[arg(long, value_name = "TEXT", required_unless_present = "dry_run",
-          value_parser = said)]
+          value_parser = non_blank)]
     reason: Option<String>,
-    /// Who does this. Without it, the name of the user on this machine.
-    #[arg(long, value_name = "NAME", value_parser = said)]
+    /// Name of the operator. The default is the name of the user running this command.
+    #[arg(long, value_name = "NAME", value_parser = non_blank)]
     by: Option<String>,
-    /// Do not ask.
+    /// Discard without asking for confirmation.
     #[arg(long, short)]
     yes: bool,
-    /// Only show which letters are meant and how their records stand, and do nothing.
+    /// Only show the selected letters and the state of their records, and discard nothing.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    system: System,
+    system: SystemArguments,
     #[command(flatten)]
     format: Format,
 }
 
 impl Discard {
     pub(super) async fn run(self) -> Result<ExitCode> {
-        let terminal = io::stdin().is_terminal();
         ensure!(
-            self.yes || self.dry_run || terminal,
-            "nobody can be asked here: --yes discards without asking, --dry-run shows what"
+            self.yes || self.dry_run || io::stdin().is_terminal(),
+            "there is no terminal for the confirmation: --yes discards without asking, --dry-run \
+             shows the selected letters"
         );
-        let addresses = self.system.find().await?;
-        let mut books = match &addresses.databases {
-            Some(urls) if self.dry_run => Some(Books::open(urls).await?),
+        let system = self.system.resolve().await?;
+        let lookup = match &system.databases {
+            Some(urls) if self.dry_run => Some(RecordLookup::connect(urls).await?),
             _ => None,
         };
-        let Some(letters) = DeadLetters::at(addresses.nats).await? else {
+        let Some(stream) = DeadLetterStream::connect(system.nats).await? else {
             return Listing::new(self.format.output, None).finish();
         };
-        let meant = self.count(&letters).await?;
-        if meant > 0 && !self.yes && !self.dry_run && !asked(meant)? {
+        let count = self.count(&stream).await?;
+        if count > 0 && !self.yes && !self.dry_run && !confirm(count)? {
             bail!("nothing was discarded");
         }
-        let mut listing = Listing::new(self.format.output, Some(meant));
-        let outcome = self.each(&letters, books.as_mut(), &mut listing).await;
+        let by = self.by.clone().unwrap_or_else(user::current);
+        let because = self.reason.as_deref();
+        let closer = Closer { stream: &stream, action: Action::Discarded, by: &by, because };
+        let mut listing = Listing::new(self.format.output, Some(count));
+        let discard = async |letter: &DeadLetter, known: Option<&KnownRecords>| {
+            self.discard(&closer, letter, known).await
+        };
+        let result =
+            process_selected(&self.selection, &closer, lookup, &mut listing, discard).await;
         let code = listing.finish()?;
-        outcome.map(|()| code)
+        result.map(|()| code)
     }
 
-    /// How many open letters are meant.
-    async fn count(&self, letters: &DeadLetters) -> Result<u64> {
-        let mut selected = self.selection.of(letters).await?;
+    /// The number of selected open letters.
+    async fn count(&self, stream: &DeadLetterStream) -> Result<u64> {
+        let mut batches = self.selection.open(stream).await?;
         let mut count = 0;
-        while let Some(found) = selected.next().await? {
-            count += found.iter().filter_map(Found::open).fold(0, |count, _| count + 1);
+        while let Some(batch) = batches.next_batch().await? {
+            count += batch.iter().filter_map(Selected::as_open).fold(0, |count, _| count + 1);
         }
         Ok(count)
     }
 
-    async fn each(
+    async fn discard(
         &self,
-        letters: &DeadLetters,
-        mut books: Option<&mut Books>,
-        listing: &mut Listing,
-    ) -> Result<()> {
-        let by = self.by.clone().unwrap_or_else(user);
-        let because = self.reason.as_deref();
-        let closing = Closing { letters, action: Action::Discarded, by: &by, because };
-        let mut selected = self.selection.of(letters).await?;
-        while let Some(found) = selected.next().await? {
-            let open: Vec<_> = found.iter().filter_map(Found::open).collect();
-            let known = match &mut books {
-                Some(books) => Some(books.look_up(&open).await?),
-                None => None,
-            };
-            for found in &found {
-                match found {
-                    Found::Open(letter) => {
-                        let (done, detail) = self.one(&closing, letter, known.as_ref()).await?;
-                        listing.tell(letter, done, &detail)?;
-                    }
-                    Found::Closed(letter) => {
-                        let (done, detail) = closing.closed_before(letter.closed.as_ref());
-                        listing.tell(letter, done, &detail)?;
-                    }
-                    Found::Nothing(id) => listing.tell_missing(*id)?,
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn one(
-        &self,
-        closing: &Closing<'_>,
-        letter: &Letter,
-        known: Option<&Known>,
-    ) -> Result<(Done, String)> {
+        closer: &Closer<'_>,
+        letter: &DeadLetter,
+        known: Option<&KnownRecords>,
+    ) -> Result<(Disposition, String)> {
         if self.dry_run {
-            let standing = known.map(|known| prospect::standing(letter, known));
-            return Ok((Done::WouldDiscard, standing.unwrap_or_default()));
+            let state = known.map(|known| preview::record_state(letter, known));
+            return Ok((Disposition::WouldDiscard, state.unwrap_or_default()));
         }
-        let begun = match closing.claim(letter).await? {
-            Claim::Held { begun, .. } => begun,
-            other => return Ok(closing.not_ours(letter, other)),
+        let earlier = match closer.claim(letter).await? {
+            Claim::Held { earlier, .. } => earlier,
+            Claim::Taken(note) => return Ok(Closer::taken(letter, &note)),
+            Claim::Gone(note) => return Ok(closer.closed_before(note.as_ref())),
         };
-        closing.remove(letter).await?;
-        let detail = match begun {
-            Some(begun) => format!("{}, finished now", begun.told()),
+        closer.remove(letter).await?;
+        let detail = match earlier {
+            Some(note) => format!("{note}, finished now"),
             None => letter.reason().to_owned(),
         };
-        Ok((Done::Discarded, detail))
+        Ok((Disposition::Discarded, detail))
     }
 }
 
-/// Asks the person at the terminal; only a yes is one.
-fn asked(letters: u64) -> Result<bool> {
-    let what = if letters == 1 { "letter" } else { "letters" };
+/// Asks at the terminal. Only `y` and `yes` confirm.
+fn confirm(count: u64) -> Result<bool> {
+    let letters = if count == 1 { "letter" } else { "letters" };
     let mut stderr = io::stderr();
-    write!(stderr, "Discard {letters} dead {what} for good? [y/N] ")?;
+    write!(stderr, "Discard {count} dead {letters} for good? [y/N] ")?;
     stderr.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

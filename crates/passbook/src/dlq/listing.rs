@@ -1,4 +1,4 @@
-//! What was done with each letter, told as it happens: nothing is kept.
+//! Prints the disposition of each letter as it happens. Nothing is kept in memory.
 
 use std::{fmt, process::ExitCode};
 
@@ -7,31 +7,33 @@ use contract::RecordId;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::letter::Letter;
+use super::dead_letter::DeadLetter;
 use crate::output::{self, Output};
 
-/// What became of one letter.
+/// What a command did with a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Done {
-    Redriven,
+pub(super) enum Disposition {
+    #[serde(rename = "redriven")]
+    Replayed,
     Discarded,
-    WouldRedrive,
+    #[serde(rename = "would-redrive")]
+    WouldReplay,
     WouldDiscard,
-    /// The same was done with it before.
+    /// The letter was closed in the same way before.
     AlreadyClosed,
-    /// It was not done, and the letter is still open.
+    /// The letter was left open.
     Refused,
-    /// Something else was done with it, by somebody else.
+    /// The letter was closed in another way.
     ClosedOtherwise,
     NotFound,
 }
 
-impl Done {
+impl Disposition {
     const ALL: [Self; 8] = [
-        Self::Redriven,
+        Self::Replayed,
         Self::Discarded,
-        Self::WouldRedrive,
+        Self::WouldReplay,
         Self::WouldDiscard,
         Self::AlreadyClosed,
         Self::Refused,
@@ -39,18 +41,18 @@ impl Done {
         Self::NotFound,
     ];
 
-    /// Whether what was asked for was not done.
+    /// Whether the command did not achieve its purpose.
     const fn is_finding(self) -> bool {
         matches!(self, Self::Refused | Self::ClosedOtherwise | Self::NotFound)
     }
 }
 
-impl fmt::Display for Done {
+impl fmt::Display for Disposition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Redriven => "redriven",
+            Self::Replayed => "redriven",
             Self::Discarded => "discarded",
-            Self::WouldRedrive => "would redrive",
+            Self::WouldReplay => "would redrive",
             Self::WouldDiscard => "would discard",
             Self::AlreadyClosed => "closed before",
             Self::Refused => "refused",
@@ -66,83 +68,92 @@ struct Entry<'a> {
     id: u64,
     record_id: Option<RecordId>,
     consumer: Option<&'a str>,
-    outcome: Done,
+    #[serde(rename = "outcome")]
+    disposition: Disposition,
     detail: &'a str,
 }
 
-/// Prints what was done, letter by letter, and how much of it.
+/// Prints one entry per letter, and the counts at the end.
 pub(super) struct Listing {
     format: Output,
-    counts: [u64; Done::ALL.len()],
-    told: u64,
+    counts: [u64; Disposition::ALL.len()],
+    printed: u64,
     progress: ProgressBar,
 }
 
 impl Listing {
+    /// `expected` is the number of letters, if known.
     pub(super) fn new(format: Output, expected: Option<u64>) -> Self {
         let progress = output::progress("letters", expected);
-        Self { format, counts: [0; Done::ALL.len()], told: 0, progress }
+        Self { format, counts: [0; Disposition::ALL.len()], printed: 0, progress }
     }
 
-    /// What became of a letter.
+    /// Adds a letter.
     ///
     /// # Errors
     /// When stdout is closed.
-    pub(super) fn tell(&mut self, letter: &Letter, outcome: Done, detail: &str) -> Result<()> {
+    pub(super) fn add(
+        &mut self,
+        letter: &DeadLetter,
+        disposition: Disposition,
+        detail: &str,
+    ) -> Result<()> {
         self.print(&Entry {
             id: letter.id,
             record_id: letter.record,
             consumer: Some(&letter.consumer),
-            outcome,
+            disposition,
             detail,
         })
     }
 
-    /// That there is no letter of this id.
+    /// Adds an id without a letter.
     ///
     /// # Errors
     /// When stdout is closed.
-    pub(super) fn tell_missing(&mut self, id: u64) -> Result<()> {
-        let detail = "there is no such letter: `passbook dlq ls` lists them";
-        let outcome = Done::NotFound;
-        self.print(&Entry { id, record_id: None, consumer: None, outcome, detail })
+    pub(super) fn add_missing(&mut self, id: u64) -> Result<()> {
+        let detail = "there is no such letter: list them with `passbook dlq ls`";
+        let disposition = Disposition::NotFound;
+        self.print(&Entry { id, record_id: None, consumer: None, disposition, detail })
     }
 
     fn print(&mut self, entry: &Entry<'_>) -> Result<()> {
-        for (count, done) in self.counts.iter_mut().zip(Done::ALL) {
-            *count += u64::from(done == entry.outcome);
+        for (count, disposition) in self.counts.iter_mut().zip(Disposition::ALL) {
+            *count += u64::from(disposition == entry.disposition);
         }
         let line = match self.format {
             Output::Json => {
-                let before = if self.told == 0 { "[\n  " } else { ",\n  " };
-                format!("{before}{}", output::safe(&serde_json::to_string(entry)?))
+                let separator = if self.printed == 0 { "[\n  " } else { ",\n  " };
+                format!("{separator}{}", output::escape(&serde_json::to_string(entry)?))
             }
             Output::Table => {
-                let Entry { id, outcome, detail, .. } = entry;
-                format!("{id:>6}  {outcome:<16}  {}\n", output::safe(detail))
+                let Entry { id, disposition, detail, .. } = entry;
+                format!("{id:>6}  {disposition:<16}  {}\n", output::escape(detail))
             }
         };
-        self.told += 1;
+        self.printed += 1;
         self.progress.inc(1);
         self.progress.suspend(|| output::text(&line))
     }
 
-    /// Prints the end. Exit code 1 if something was not done.
+    /// Prints the counts. Exit code 1 if a letter was refused, closed otherwise or not found.
     ///
     /// # Errors
     /// When stdout is closed.
     pub(super) fn finish(self) -> Result<ExitCode> {
         self.progress.finish_and_clear();
-        let counted = || self.counts.iter().zip(Done::ALL).filter(|(count, _)| **count > 0);
+        let counts = || self.counts.iter().zip(Disposition::ALL).filter(|(count, _)| **count > 0);
         match self.format {
-            Output::Json if self.told == 0 => output::line("[]")?,
+            Output::Json if self.printed == 0 => output::line("[]")?,
             Output::Json => output::line("\n]")?,
-            Output::Table if self.told == 0 => output::line("no open letter is meant by that")?,
+            Output::Table if self.printed == 0 => output::line("no open letter matches")?,
             Output::Table => {
-                let counts: Vec<_> = counted().map(|(count, it)| format!("{count} {it}")).collect();
+                let counts: Vec<_> =
+                    counts().map(|(count, disposition)| format!("{count} {disposition}")).collect();
                 output::line(&format!("\n{}", counts.join(", ")))?;
             }
         }
-        Ok(ExitCode::from(u8::from(counted().any(|(_, done)| done.is_finding()))))
+        let has_findings = counts().any(|(_, disposition)| disposition.is_finding());
+        Ok(ExitCode::from(u8::from(has_findings)))
     }
 }

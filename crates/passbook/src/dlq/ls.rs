@@ -5,36 +5,38 @@ use std::{collections::VecDeque, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 
+use contract::dead_letter::{closed_subjects, open_subjects};
+
 use super::{
-    DeadLetters,
-    letter::{Letter, closed_subjects, open_subjects, rfc3339},
-    select::{Filter, walk},
+    dead_letter::{DeadLetter, rfc3339},
+    select::{Filter, for_each_letter},
+    stream::DeadLetterStream,
 };
 use crate::{
-    cli::System,
+    arguments::SystemArguments,
     output::{self, Format, Output},
 };
 
-/// Characters of a reason that a table shows.
-const REASON: usize = 100;
+/// Limit for a reason in a table, in characters.
+const MAX_REASON: usize = 100;
 
-/// List the dead letters, newest first.
+/// List dead letters, newest first.
 ///
-/// Exits with 1 when there are open ones, so that a script can tell.
+/// Exits with 1 when a listed letter is open, as a signal to scripts.
 #[derive(Debug, Args)]
 // `--reason` is short for `--reason-contains`.
 #[command(infer_long_args = true)]
 pub(crate) struct Ls {
     #[command(flatten)]
     filter: Filter,
-    /// Those that are closed: what became of them, by whom and why.
+    /// List closed letters instead: how they were closed, when, by whom and why.
     #[arg(long)]
     closed: bool,
-    /// Letters listed at most.
+    /// Maximum number of listed letters.
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: usize,
     #[command(flatten)]
-    system: System,
+    system: SystemArguments,
     #[command(flatten)]
     format: Format,
 }
@@ -42,33 +44,34 @@ pub(crate) struct Ls {
 impl Ls {
     pub(super) async fn run(self) -> Result<ExitCode> {
         let mut newest = VecDeque::new();
-        let mut all = 0_usize;
-        if let Some(letters) = DeadLetters::at(self.system.find().await?.nats).await? {
+        let mut count = 0_usize;
+        let system = self.system.resolve().await?;
+        if let Some(stream) = DeadLetterStream::connect(system.nats).await? {
             let subjects = if self.closed { closed_subjects("*") } else { open_subjects("*") };
-            walk(&letters, &subjects, &self.filter, |letter| {
-                all += 1;
+            for_each_letter(&stream, &subjects, &self.filter, |letter| {
+                count += 1;
                 newest.push_front(letter);
                 newest.truncate(self.limit);
             })
             .await?;
         }
         match self.format.output {
-            Output::Json => output::json(&newest.iter().map(Letter::view).collect::<Vec<_>>())?,
-            Output::Table if all == 0 => output::line("no dead letters")?,
+            Output::Json => output::json(&newest.iter().map(DeadLetter::view).collect::<Vec<_>>())?,
+            Output::Table if count == 0 => output::line("no dead letters")?,
             Output::Table => {
                 self.print(&newest)?;
-                output::line(&format!("\n{} of {all}", newest.len()))?;
+                output::line(&format!("\n{} of {count}", newest.len()))?;
             }
         }
-        Ok(ExitCode::from(u8::from(all > 0 && !self.closed)))
+        Ok(ExitCode::from(u8::from(count > 0 && !self.closed)))
     }
 
-    fn print(&self, letters: &VecDeque<Letter>) -> Result<()> {
-        let row = |letter: &Letter| {
-            let record = letter.record.map(|it| it.to_string()).unwrap_or_default();
+    fn print(&self, letters: &VecDeque<DeadLetter>) -> Result<()> {
+        let row = |letter: &DeadLetter| {
+            let record = letter.record.map(|record| record.to_string()).unwrap_or_default();
             let mut row = vec![letter.id.to_string(), rfc3339(letter.kept_at)];
-            row.extend([letter.consumer.clone(), record, cut(letter.reason())]);
-            row.extend(letter.closed.iter().map(|closed| closed.told()));
+            row.extend([letter.consumer.clone(), record, shorten(letter.reason())]);
+            row.extend(letter.closed.iter().map(ToString::to_string));
             row
         };
         let mut headings = vec!["ID", "KEPT AT", "CONSUMER", "RECORD", "REASON"];
@@ -77,9 +80,9 @@ impl Ls {
     }
 }
 
-fn cut(reason: &str) -> String {
-    match reason.char_indices().nth(REASON) {
-        Some((at, _)) => format!("{}…", reason.get(..at).unwrap_or_default()),
+fn shorten(reason: &str) -> String {
+    match reason.char_indices().nth(MAX_REASON) {
+        Some((end, _)) => format!("{}…", reason.get(..end).unwrap_or_default()),
         None => reason.to_owned(),
     }
 }

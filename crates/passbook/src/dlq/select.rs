@@ -1,44 +1,48 @@
-//! Which letters are meant.
+//! Selects dead letters by id or by their properties.
 
 use std::time::SystemTime;
 
 use anyhow::Result;
 use clap::Args;
-use contract::RecordId;
+use contract::{
+    RecordId,
+    dead_letter::{closed_subjects_of, open_subjects},
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    AT_ONCE, DeadLetters,
-    letter::{self, Letter},
+    dead_letter::DeadLetter,
+    stream::{BATCH, DeadLetterStream},
 };
-use crate::broker::{self, Walk};
+use crate::broker::{self, StreamReader};
 
-/// Conditions that a letter has to meet, all of them.
+/// Conditions on letters. A letter must meet all of them.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Filter {
     /// Only letters of this consumer, such as deposit-consumer.
     #[arg(long, value_name = "NAME")]
     consumer: Option<String>,
-    /// Only letters whose reason contains this, in capitals or not.
+    /// Only letters with this text in their reason. Case does not matter.
     #[arg(long, value_name = "TEXT")]
     reason_contains: Option<String>,
     /// Only letters about this record.
     #[arg(long, value_name = "ID")]
     record: Option<RecordId>,
-    /// Only letters kept since then: a time such as 2026-01-31T12:00:00Z, or an age such as 2h.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    /// Only letters kept since this time, such as 2026-01-31T12:00:00Z, or for at most this age,
+    /// such as 2h.
+    #[arg(long, value_name = "TIME", value_parser = time_or_age)]
     since: Option<OffsetDateTime>,
-    /// Only letters kept before then.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    /// Only letters kept before this time, or for longer than this age.
+    #[arg(long, value_name = "TIME", value_parser = time_or_age)]
     before: Option<OffsetDateTime>,
 }
 
-/// The letters that are meant: by id, by what they are, or all.
+/// The selected letters: by id, by their properties, or all.
 #[derive(Debug, Clone, Args)]
 #[group(id = "selection", required = true, multiple = true,
         args = ["ids", "consumer", "reason_contains", "record", "since", "before", "all"])]
 pub(super) struct Selection {
-    /// Ids, as `passbook dlq ls` lists them.
+    /// Ids of letters, from `passbook dlq ls`.
     #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["consumer", "reason_contains", "record", "since", "before", "all"])]
     ids: Vec<u64>,
     /// Every open letter.
@@ -48,40 +52,42 @@ pub(super) struct Selection {
     filter: Filter,
 }
 
-fn moment(text: &str) -> Result<OffsetDateTime, String> {
+fn time_or_age(text: &str) -> Result<OffsetDateTime, String> {
     if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
         return Ok(time);
     }
     let age = humantime::parse_duration(text).ok();
     let time = age.and_then(|age| SystemTime::now().checked_sub(age));
     time.map(Into::into)
-        .ok_or_else(|| "must be like 2026-01-31T12:00:00Z, or an age like 2h".to_owned())
+        .ok_or_else(|| "must be a time like 2026-01-31T12:00:00Z, or an age like 2h".to_owned())
 }
 
 impl Filter {
-    pub(super) fn takes(&self, letter: &Letter) -> bool {
+    pub(super) fn matches(&self, letter: &DeadLetter) -> bool {
         let reason = || letter.reason().to_lowercase();
-        self.consumer.as_ref().is_none_or(|it| *it == letter.consumer)
-            && self.reason_contains.as_ref().is_none_or(|it| reason().contains(&it.to_lowercase()))
-            && self.record.is_none_or(|it| Some(it) == letter.record)
-            && self.since.is_none_or(|it| letter.kept_at >= it)
-            && self.before.is_none_or(|it| letter.kept_at < it)
+        self.consumer.as_ref().is_none_or(|consumer| *consumer == letter.consumer)
+            && self
+                .reason_contains
+                .as_ref()
+                .is_none_or(|text| reason().contains(&text.to_lowercase()))
+            && self.record.is_none_or(|record| Some(record) == letter.record)
+            && self.since.is_none_or(|since| letter.kept_at >= since)
+            && self.before.is_none_or(|before| letter.kept_at < before)
     }
 }
 
-/// What a look for a selected letter found.
+/// A selected letter.
 #[derive(Debug)]
-pub(super) enum Found {
-    Open(Letter),
-    /// It is open no more.
-    Closed(Letter),
-    /// There is nothing of this id.
-    Nothing(u64),
+pub(super) enum Selected {
+    Open(DeadLetter),
+    /// The closing note of a letter selected by its id.
+    Closed(DeadLetter),
+    /// An id without a letter.
+    Missing(u64),
 }
 
-impl Found {
-    /// The letter, if it is open.
-    pub(super) const fn open(&self) -> Option<&Letter> {
+impl Selected {
+    pub(super) const fn as_open(&self) -> Option<&DeadLetter> {
         match self {
             Self::Open(letter) => Some(letter),
             _ => None,
@@ -89,92 +95,94 @@ impl Found {
     }
 }
 
-/// The selected letters, some at a time.
-pub(super) struct Selected<'a> {
-    letters: &'a DeadLetters,
+/// Reads the selected letters in batches.
+pub(super) struct SelectedLetters<'a> {
+    stream: &'a DeadLetterStream,
     source: Source<'a>,
 }
 
 enum Source<'a> {
     Ids(std::slice::Chunks<'a, u64>),
-    All(Box<Walk>, &'a Filter),
+    Filtered(Box<StreamReader>, &'a Filter),
 }
 
 impl Selection {
-    /// The one letter that is meant by its id, if it is just that.
-    pub(super) fn one(&self) -> Option<u64> {
+    /// The id, if exactly one id selects.
+    pub(super) fn single_id(&self) -> Option<u64> {
         if let &[id] = self.ids.as_slice() { Some(id) } else { None }
     }
 
-    /// Begins to look for them. Letters that come later are not meant.
+    /// Starts reading the selected letters. Later letters are not selected.
     ///
     /// # Errors
     /// The broker's.
-    pub(super) async fn of<'a>(&'a self, letters: &'a DeadLetters) -> Result<Selected<'a>> {
+    pub(super) async fn open<'a>(
+        &'a self,
+        stream: &'a DeadLetterStream,
+    ) -> Result<SelectedLetters<'a>> {
         let source = if self.ids.is_empty() {
-            let walk = letters.walk(&letter::open_subjects("*")).await?;
-            Source::All(Box::new(walk), &self.filter)
+            let reader = stream.read(&open_subjects("*")).await?;
+            Source::Filtered(Box::new(reader), &self.filter)
         } else {
-            Source::Ids(self.ids.chunks(AT_ONCE))
+            Source::Ids(self.ids.chunks(BATCH))
         };
-        Ok(Selected { letters, source })
+        Ok(SelectedLetters { stream, source })
     }
 }
 
-impl Selected<'_> {
-    /// The next of them, in the order of their ids or as they were given;
-    /// `None` at the end.
+impl SelectedLetters<'_> {
+    /// The next letters, in the order of the given ids or of the stream; `None` at the end.
     ///
     /// # Errors
     /// The broker's.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<Found>>> {
+    pub(super) async fn next_batch(&mut self) -> Result<Option<Vec<Selected>>> {
         match &mut self.source {
             Source::Ids(chunks) => {
                 let Some(ids) = chunks.next() else { return Ok(None) };
-                let mut found = Vec::with_capacity(ids.len());
+                let mut batch = Vec::with_capacity(ids.len());
                 for id in ids {
-                    found.push(find(self.letters, *id).await?);
+                    batch.push(find(self.stream, *id).await?);
                 }
-                Ok(Some(found))
+                Ok(Some(batch))
             }
-            Source::All(walk, filter) => {
-                let Some(batch) = walk.next().await? else { return Ok(None) };
-                let letters = batch.into_iter().filter_map(Letter::read);
-                Ok(Some(letters.filter(|it| filter.takes(it)).map(Found::Open).collect()))
+            Source::Filtered(reader, filter) => {
+                let Some(batch) = reader.next_batch().await? else { return Ok(None) };
+                let letters = batch.into_iter().filter_map(DeadLetter::parse);
+                let letters = letters.filter(|letter| filter.matches(letter));
+                Ok(Some(letters.map(Selected::Open).collect()))
             }
         }
     }
 }
 
-/// The letter of this id, or what is written about its end.
+/// Finds a letter by its id, or the closing note about it.
+async fn find(stream: &DeadLetterStream, id: u64) -> Result<Selected> {
+    let message = broker::optional_message(stream.stream.get_raw_message(id).await)?;
+    // Closing notes have sequences too, but these are not ids of letters.
+    let letter = message.and_then(DeadLetter::parse).filter(|letter| letter.closed.is_none());
+    if let Some(letter) = letter {
+        return Ok(Selected::Open(letter));
+    }
+    let subjects = closed_subjects_of(id);
+    let last = stream.stream.get_last_raw_message_by_subject(&subjects).await;
+    let note = broker::optional_message(last)?.and_then(DeadLetter::parse);
+    Ok(note.map_or(Selected::Missing(id), Selected::Closed))
+}
+
+/// Visits every letter on these subjects that matches the filter, oldest first.
 ///
 /// # Errors
 /// The broker's.
-pub(super) async fn find(letters: &DeadLetters, id: u64) -> Result<Found> {
-    let message = broker::found(letters.stream.get_raw_message(id).await)?;
-    // What is kept of a closed letter has a sequence, too, and that is nobody's id.
-    if let Some(letter) = message.and_then(Letter::read).filter(|it| it.closed.is_none()) {
-        return Ok(Found::Open(letter));
-    }
-    let subjects = letter::closed_subjects_of(id);
-    let last = letters.stream.get_last_raw_message_by_subject(&subjects).await;
-    let closed = broker::found(last)?.and_then(Letter::read);
-    Ok(closed.map_or(Found::Nothing(id), Found::Closed))
-}
-
-/// Every letter on these subjects that passes the filter, oldest first.
-///
-/// # Errors
-/// The broker's, and those of `see`.
-pub(super) async fn walk(
-    letters: &DeadLetters,
+pub(super) async fn for_each_letter(
+    stream: &DeadLetterStream,
     subjects: &str,
     filter: &Filter,
-    mut see: impl FnMut(Letter),
+    mut visit: impl FnMut(DeadLetter),
 ) -> Result<()> {
-    let mut walk = letters.walk(subjects).await?;
-    while let Some(batch) = walk.next().await? {
-        batch.into_iter().filter_map(Letter::read).filter(|it| filter.takes(it)).for_each(&mut see);
+    let mut reader = stream.read(subjects).await?;
+    while let Some(batch) = reader.next_batch().await? {
+        let letters = batch.into_iter().filter_map(DeadLetter::parse);
+        letters.filter(|letter| filter.matches(letter)).for_each(&mut visit);
     }
     Ok(())
 }

@@ -7,16 +7,16 @@ use clap::Args;
 use tracing::error;
 
 use super::{
-    DeadLetters,
-    letter::{Letter, rfc3339},
-    select::{Found, Selection},
+    dead_letter::{DeadLetter, rfc3339},
+    select::{Selected, Selection},
+    stream::DeadLetterStream,
 };
 use crate::{
-    cli::System,
+    arguments::SystemArguments,
     output::{self, Format, Output},
 };
 
-/// Show dead letters with their bodies, and what became of them.
+/// Show dead letters with their bodies and, if closed, how they were closed.
 #[derive(Debug, Args)]
 // `--reason` is short for `--reason-contains`.
 #[command(infer_long_args = true)]
@@ -24,26 +24,26 @@ pub(crate) struct Show {
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
-    system: System,
+    system: SystemArguments,
     #[command(flatten)]
     format: Format,
 }
 
 impl Show {
     pub(super) async fn run(self) -> Result<ExitCode> {
-        let letters = DeadLetters::at(self.system.find().await?.nats).await?;
-        let (mut shown, mut missing) = (0_usize, false);
-        if let Some(letters) = &letters {
-            let mut selected = self.selection.of(letters).await?;
-            while let Some(found) = selected.next().await? {
-                for found in found {
-                    match found {
-                        Found::Open(letter) | Found::Closed(letter) => {
+        let system = self.system.resolve().await?;
+        let (mut shown, mut is_missing) = (0_usize, false);
+        if let Some(stream) = &DeadLetterStream::connect(system.nats).await? {
+            let mut batches = self.selection.open(stream).await?;
+            while let Some(batch) = batches.next_batch().await? {
+                for selected in batch {
+                    match selected {
+                        Selected::Open(letter) | Selected::Closed(letter) => {
                             self.print(&letter, shown)?;
                             shown += 1;
                         }
-                        Found::Nothing(id) => {
-                            missing = true;
+                        Selected::Missing(id) => {
+                            is_missing = true;
                             error!("there is no dead letter {id}");
                         }
                     }
@@ -51,26 +51,27 @@ impl Show {
             }
         }
         match self.format.output {
-            Output::Json if self.selection.one().is_none() => {
+            Output::Json if self.selection.single_id().is_none() => {
                 output::line(if shown == 0 { "[]" } else { "]" })?;
             }
             _ => {}
         }
-        ensure!(shown > 0, "no dead letter is meant by that: `passbook dlq ls` lists them");
-        Ok(ExitCode::from(u8::from(missing)))
+        ensure!(shown > 0, "no dead letter matches: list them with `passbook dlq ls`");
+        Ok(ExitCode::from(u8::from(is_missing)))
     }
 
-    /// One by one, so that they are not all in memory.
-    fn print(&self, letter: &Letter, before: usize) -> Result<()> {
+    /// Prints one letter at a time, so that only a batch is in memory. `index` counts the letters
+    /// before this one.
+    fn print(&self, letter: &DeadLetter, index: usize) -> Result<()> {
         match self.format.output {
             Output::Json => {
-                if self.selection.one().is_none() {
-                    output::line(if before == 0 { "[" } else { "," })?;
+                if self.selection.single_id().is_none() {
+                    output::line(if index == 0 { "[" } else { "," })?;
                 }
                 output::json(&letter.view())
             }
             Output::Table => {
-                if before > 0 {
+                if index > 0 {
                     output::line("\n")?;
                 }
                 print(letter)
@@ -79,7 +80,7 @@ impl Show {
     }
 }
 
-fn print(letter: &Letter) -> Result<()> {
+fn print(letter: &DeadLetter) -> Result<()> {
     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
     let rows = [
         ("id", letter.id.to_string()),
@@ -88,17 +89,20 @@ fn print(letter: &Letter) -> Result<()> {
         ("reason", letter.reason().to_owned()),
         ("published on", text(letter.subject())),
         ("message id", text(letter.message_id())),
-        ("record", letter.record.map(|it| it.to_string()).unwrap_or_default()),
-        ("cut from", letter.truncated_from().map(|it| format!("{it} bytes")).unwrap_or_default()),
-        ("closed", letter.closed.as_ref().map(|it| it.told()).unwrap_or_default()),
+        ("record", letter.record.map(|record| record.to_string()).unwrap_or_default()),
+        (
+            "cut from",
+            letter.truncated_from().map(|length| format!("{length} bytes")).unwrap_or_default(),
+        ),
+        ("closed", letter.closed.as_ref().map(ToString::to_string).unwrap_or_default()),
     ];
     for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
-        output::line(&format!("{name:>12}  {}", output::safe(value)))?;
+        output::line(&format!("{name:>12}  {}", output::escape(value)))?;
     }
     output::line("")?;
-    // Its lines stay lines; all else that a terminal would obey is shown instead.
+    // Line breaks stay; all other control characters are escaped.
     for line in letter.body().split('\n') {
-        output::line(&output::safe(line))?;
+        output::line(&output::escape(line))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! One thing that was looked at, and how it is told.
+//! Checks, their results and how they are printed.
 
 use std::{future::Future, time::Duration};
 
@@ -6,48 +6,50 @@ use anyhow::Result;
 use metrics::gauge;
 use serde::Serialize;
 
-use crate::output::{self, Output};
+use crate::{
+    age, error_chain,
+    output::{self, Output},
+};
 
-/// What a check may take. Less than a person waits for, more than a busy
-/// server needs.
+/// Anything older counts as stuck: a working system needs seconds.
+pub(super) const STUCK: Duration = Duration::from_secs(60);
+/// Limit for one check: shorter than a person's patience, longer than a busy server needs.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum State {
+enum CheckState {
     Fine,
     Finding,
-    /// It was not looked at.
     NotChecked,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Check {
     area: String,
     check: String,
-    state: State,
+    state: CheckState,
     detail: String,
-    /// For how long, if that is known.
+    /// Age of the finding, if known.
     seconds: Option<u64>,
-    /// What to do about a finding.
+    /// For a finding: how to resolve it.
     advice: Option<String>,
 }
 
 impl Check {
     pub(super) const fn is_finding(&self) -> bool {
-        matches!(self.state, State::Finding)
+        matches!(self.state, CheckState::Finding)
     }
 
-    /// The same as a metric, if it was looked at.
-    pub(super) fn measure(&self) {
+    /// Sets the check's metric, unless it was not checked.
+    pub(super) fn record_metric(&self) {
         let labels = [("area", self.area.clone()), ("check", self.check.clone())];
         match self.state {
-            State::Fine => gauge!("passbook_doctor_findings", &labels).increment(0),
-            State::Finding => gauge!("passbook_doctor_findings", &labels).increment(1),
-            State::NotChecked => {}
+            CheckState::Fine => gauge!("passbook_doctor_findings", &labels).increment(0),
+            CheckState::Finding => gauge!("passbook_doctor_findings", &labels).increment(1),
+            CheckState::NotChecked => {}
         }
     }
 }
@@ -64,27 +66,27 @@ impl Area {
     }
 
     pub(super) fn fine(&mut self, check: &str, detail: impl Into<String>) {
-        self.add(check, State::Fine, detail.into(), None, None);
+        self.add(check, CheckState::Fine, detail.into(), None, None);
     }
 
     pub(super) fn not_checked(&mut self, check: &str, why: impl Into<String>) {
-        self.add(check, State::NotChecked, why.into(), None, None);
+        self.add(check, CheckState::NotChecked, why.into(), None, None);
     }
 
     pub(super) fn finding(&mut self, check: &str, detail: impl Into<String>, advice: &str) {
-        self.add(check, State::Finding, detail.into(), None, Some(advice));
+        self.add(check, CheckState::Finding, detail.into(), None, Some(advice));
     }
 
-    /// A finding that has lasted for so long.
+    /// A finding with its age.
     pub(super) fn lasting(&mut self, check: &str, detail: String, age: Duration, advice: &str) {
-        let detail = format!("{detail} {}", lasting(age));
-        self.add(check, State::Finding, detail, Some(age.as_secs()), Some(advice));
+        let detail = format!("{detail} for {}", age::format(age));
+        self.add(check, CheckState::Finding, detail, Some(age.as_secs()), Some(advice));
     }
 
     fn add(
         &mut self,
         check: &str,
-        state: State,
+        state: CheckState,
         detail: String,
         seconds: Option<u64>,
         advice: Option<&str>,
@@ -94,21 +96,21 @@ impl Area {
         self.checks.push(Check { area, check, state, detail, seconds, advice });
     }
 
-    /// Whether something was found about this.
+    /// Whether this check has a finding.
     pub(super) fn has_finding(&self, check: &str) -> bool {
-        self.checks.iter().any(|it| it.check == check && it.is_finding())
+        self.checks.iter().any(|other| other.check == check && other.is_finding())
     }
 
-    /// What an attempt gives within its time; else that is the finding.
+    /// Runs a lookup within the time limit. An error or a timeout becomes a finding.
     pub(super) async fn attempt<T>(
         &mut self,
         check: &str,
         advice: &str,
-        attempt: impl Future<Output = Result<T>>,
+        lookup: impl Future<Output = Result<T>>,
     ) -> Option<T> {
-        match tokio::time::timeout(LIMIT, attempt).await {
+        match tokio::time::timeout(LIMIT, lookup).await {
             Ok(Ok(value)) => return Some(value),
-            Ok(Err(error)) => self.finding(check, crate::causes(&error), advice),
+            Ok(Err(error)) => self.finding(check, error_chain::describe(&error), advice),
             Err(_) => {
                 self.finding(check, format!("no answer within {} s", LIMIT.as_secs()), advice);
             }
@@ -116,17 +118,12 @@ impl Area {
         None
     }
 
-    pub(super) fn done(self) -> Vec<Check> {
+    pub(super) fn into_checks(self) -> Vec<Check> {
         self.checks
     }
 }
 
-/// `for 3m 12s`
-fn lasting(age: Duration) -> String {
-    format!("for {}", humantime::format_duration(Duration::from_secs(age.as_secs())))
-}
-
-/// Prints all checks, and what to do about those that found something.
+/// Prints all checks, and how to resolve each finding.
 ///
 /// # Errors
 /// When stdout is closed.
@@ -136,23 +133,23 @@ pub(super) fn print(checks: &[Check], format: Output) -> Result<()> {
     }
     let row = |check: &Check| {
         let state = match check.state {
-            State::Fine => "fine",
-            State::Finding => "FINDING",
-            State::NotChecked => "not checked",
+            CheckState::Fine => "fine",
+            CheckState::Finding => "FINDING",
+            CheckState::NotChecked => "not checked",
         };
         vec![check.area.clone(), check.check.clone(), state.to_owned(), check.detail.clone()]
     };
     output::table(&["WHERE", "WHAT", "", ""], checks.iter().map(row))?;
-    let found = || checks.iter().filter(|check| check.is_finding());
-    match found().count() {
-        0 => output::line("\nnothing was found"),
+    let findings = || checks.iter().filter(|check| check.is_finding());
+    match findings().count() {
+        0 => output::line("\nno findings"),
         count => {
-            output::line(&format!("\nWhat to do about the findings ({count}):"))?;
-            for Check { area, check, advice, .. } in found() {
+            output::line(&format!("\nHow to resolve the findings ({count}):"))?;
+            for Check { area, check, advice, .. } in findings() {
                 let advice = advice.as_deref().unwrap_or_default();
                 output::line(&format!(
                     "  {}: {advice}",
-                    output::safe(&format!("{area}, {check}"))
+                    output::escape(&format!("{area}, {check}"))
                 ))?;
             }
             Ok(())

@@ -1,19 +1,19 @@
-//! Faults that were ordered of a development stack, and not ended: what they
-//! break looks broken, and is.
+//! Faults injected into the development stack and not yet ended. Everything they break is a finding
+//! too.
 
 use devstack::{FaultClient, StackFile};
 
 use super::check::{Area, Check};
 
-/// What is wrong on purpose.
-pub(super) async fn look(stack: Option<&StackFile>) -> Vec<Check> {
+/// Reports each injected fault.
+pub(super) async fn check(stack: Option<&StackFile>) -> Vec<Check> {
     let mut area = Area::new("faults");
     let Some(client) = stack.and_then(|file| FaultClient::of(file).ok()) else {
-        return area.done();
+        return area.into_checks();
     };
-    let advice = "see whether the stack still runs: `passbook dev status`";
-    let Some(targets) = area.attempt("ordered", advice, client.targets()).await else {
-        return area.done();
+    let advice = "check whether the stack still runs: `passbook dev status`";
+    let Some(targets) = area.attempt("injected", advice, client.targets()).await else {
+        return area.into_checks();
     };
     for target in targets {
         let ends = match target.state.as_str() {
@@ -22,9 +22,11 @@ pub(super) async fn look(stack: Option<&StackFile>) -> Vec<Check> {
             "frozen" => "thaw",
             _ => "pass",
         };
-        let advice =
-            format!("this was ordered: `passbook dev fault {ends} {}` ends it", target.name);
+        let advice = format!(
+            "this fault was injected: end it with `passbook dev fault {ends} {}`",
+            target.name
+        );
         area.finding(&target.name, target.state, &advice);
     }
-    area.done()
+    area.into_checks()
 }

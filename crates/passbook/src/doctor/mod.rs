@@ -1,90 +1,97 @@
-//! `passbook doctor`: what can't be reached, what has drifted from what this
-//! release expects, what is stuck and since when, and what to do about each.
+//! `passbook doctor`: finds unreachable servers, configuration drift and stuck work, and says how to
+//! resolve each finding.
 //!
-//! It changes nothing. Each area is looked at beside the others and each check
-//! has a time limit, so that what is away hides nothing else.
+//! The command changes nothing. The areas are checked concurrently and each check has a time limit,
+//! so an unreachable server hides no other finding.
 
 mod check;
+#[cfg(feature = "dev")]
 mod faults;
 mod nats;
 mod postgres;
 mod services;
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
 use futures::future::{join, join_all};
 
 use crate::{
-    cli::{Addresses, System},
+    arguments::{System, SystemArguments},
+    error_chain,
     output::Format,
-    push::{self, Push},
+    pushgateway::{self, PushgatewayArguments},
 };
 use check::{Check, print};
 
-/// What is older than this is stuck: everything is done within seconds.
-const STUCK: Duration = Duration::from_secs(60);
-
-/// Find what is unreachable, misconfigured or stuck, and say what to do.
+/// Find what is unreachable, misconfigured or stuck, and how to resolve it.
 ///
-/// Exits with 1 when something was found. Without URLs, the development stack
-/// is examined.
+/// Exits with 1 when there are findings.
+#[cfg_attr(
+    feature = "dev",
+    doc = "",
+    doc = "Without any URL, the development stack in DIR is examined."
+)]
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     #[command(flatten)]
-    system: System,
-    /// Admin address of a service's process, such as http://10.0.0.7:9090; may be repeated. Those
-    /// of the development stack are known.
+    system: SystemArguments,
+    /// Admin address of a service's process, such as http://10.0.0.7:9090. Repeat it for each
+    /// process.
+    #[cfg_attr(feature = "dev", doc = "The development stack's processes need no URL.")]
     #[arg(long = "service", value_name = "URL")]
     services: Vec<String>,
     #[command(flatten)]
-    push: Push,
+    pushgateway: PushgatewayArguments,
     #[command(flatten)]
     format: Format,
 }
 
 impl Doctor {
-    /// Looks at everything, prints it.
+    /// Runs and prints all checks. Exit code 1 on a finding.
     ///
     /// # Errors
-    /// When it is not known where to look.
+    /// When neither a URL nor a development stack is known. Without a finding, also when the
+    /// Pushgateway rejects the metrics.
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let gateway = self.push.gateway()?;
-        let Addresses { databases, nats, stack } = match self.system.find().await {
-            Err(_) if !self.services.is_empty() => Addresses::default(),
-            addresses => addresses?,
+        let pushgateway = self.pushgateway.pushgateway()?;
+        let system = match self.system.resolve().await {
+            Err(_) if !self.services.is_empty() => System::default(),
+            system => system?,
         };
-        let faults = faults::look(stack.as_ref()).await;
-        let mut services: Vec<_> =
+        let mut processes: Vec<_> =
             self.services.iter().map(|url| (url.clone(), url.clone())).collect();
-        for process in stack.into_iter().flat_map(|file| file.processes) {
-            services.extend(process.admin.map(|admin| (process.name, admin)));
-        }
-        let (account, transaction) = match databases {
-            Some(urls) => (Some(urls.account), Some(urls.transaction)),
-            None => (None, None),
-        };
-        let databases = join(
-            postgres::account(account.as_deref()),
-            postgres::transaction(transaction.as_deref()),
-        );
-        let services = join_all(services.iter().map(|(name, url)| services::look(name, url)));
-        let (((account, transaction), nats), services) =
-            join(join(databases, nats::look(nats.as_ref())), services).await;
-        let checks: Vec<Check> =
-            [faults, account, transaction, nats].into_iter().chain(services).flatten().collect();
+        processes.extend(system.processes());
+        #[cfg(feature = "dev")]
+        let mut checks = faults::check(system.stack.as_ref()).await;
+        #[cfg(not(feature = "dev"))]
+        let mut checks = Vec::new();
+        checks.extend(check_servers(&system, &processes).await);
         print(&checks, self.format.output)?;
-        let measure = || {
-            checks.iter().for_each(Check::measure);
-            metrics::gauge!("passbook_doctor_last_run_timestamp_seconds").set(push::now());
+        let record = || {
+            checks.iter().for_each(Check::record_metric);
+            metrics::gauge!("passbook_doctor_last_run_timestamp_seconds").set(pushgateway::now());
         };
-        let pushed = gateway.replace("passbook-doctor", measure).await;
+        let pushed = pushgateway.replace("passbook-doctor", record).await;
         if checks.iter().any(Check::is_finding) {
-            pushed.unwrap_or_else(|error| tracing::error!("{}", crate::causes(&error)));
+            pushed.unwrap_or_else(|error| tracing::error!("{}", error_chain::describe(&error)));
             return Ok(ExitCode::FAILURE);
         }
         pushed?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Checks databases, broker and processes concurrently.
+async fn check_servers(system: &System, processes: &[(String, String)]) -> Vec<Check> {
+    let urls = system.databases.as_ref();
+    let databases = join(
+        postgres::check_account(urls.map(|urls| urls.account.as_str())),
+        postgres::check_transaction(urls.map(|urls| urls.transaction.as_str())),
+    );
+    let services = join_all(processes.iter().map(|(name, url)| services::check(name, url)));
+    let (((account, transaction), nats), services) =
+        join(join(databases, nats::check(system.nats.as_ref())), services).await;
+    [account, transaction, nats].into_iter().chain(services).flatten().collect()
 }

@@ -1,54 +1,55 @@
-//! The databases: version, migrations, connections, what holds others up, and
-//! the records that stay PENDING.
+//! The databases: version, migrations, connections, long transactions and locks, and records that
+//! stay PENDING.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use sqlx::{Connection, Executor, PgConnection, migrate::Migrator};
 use uuid::Uuid;
 
-use super::{
-    STUCK,
-    check::{Area, Check},
-};
-use crate::{database, migrate};
+use super::check::{Area, Check, STUCK};
+use crate::{age, database, migrations};
 
-/// The oldest version that the services are run against.
-const OLDEST: i32 = 150_000;
-/// Of the connections, in per cent.
-const NEARLY_ALL: i64 = 80;
-/// Records that are looked at, the newest: what a quick look can afford of a
-/// table that only grows. `passbook verify` looks at all.
+/// The oldest supported version of PostgreSQL, as `server_version_num`.
+const MIN_VERSION: i32 = 150_000;
+/// The share of used connections for a finding, in percent.
+const MAX_USED_PERCENT: i64 = 80;
+/// The number of newest records to check: a quick check can't read a table that only grows.
+/// `passbook verify` checks all records.
 const NEWEST: i64 = 200_000;
-/// A lock that is waited for this long is not held by us: our own statements
-/// give up by then.
+/// The shortest wait for a lock to report. Passbook's own statements time out earlier, so another
+/// client holds such a lock.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// The account-service's database.
-pub(super) async fn account(url: Option<&str>) -> Vec<Check> {
+/// Checks the account-service's database.
+pub(super) async fn check_account(url: Option<&str>) -> Vec<Check> {
     let mut area = Area::new("account database");
-    if let Some(mut connection) = common(&mut area, url, &migrate::ACCOUNT).await {
-        pending(&mut area, &mut connection).await;
+    if let Some(mut connection) = check_common(&mut area, url, &migrations::ACCOUNT).await {
+        check_pending(&mut area, &mut connection).await;
         close(connection).await;
     }
-    area.done()
+    area.into_checks()
 }
 
-/// The transaction-service's database.
-pub(super) async fn transaction(url: Option<&str>) -> Vec<Check> {
+/// Checks the transaction-service's database.
+pub(super) async fn check_transaction(url: Option<&str>) -> Vec<Check> {
     let mut area = Area::new("transaction database");
-    if let Some(connection) = common(&mut area, url, &migrate::TRANSACTION).await {
+    if let Some(connection) = check_common(&mut area, url, &migrations::TRANSACTION).await {
         close(connection).await;
     }
-    area.done()
+    area.into_checks()
 }
 
 async fn close(connection: PgConnection) {
     if let Err(error) = connection.close().await {
-        tracing::debug!(%error, "closing a connection");
+        tracing::debug!(%error, "closing a database connection failed");
     }
 }
 
-async fn common(area: &mut Area, url: Option<&str>, migrations: &Migrator) -> Option<PgConnection> {
+async fn check_common(
+    area: &mut Area,
+    url: Option<&str>,
+    migrations: &Migrator,
+) -> Option<PgConnection> {
     let Some(url) = url else {
         area.not_checked("reachable", "no URL is given");
         return None;
@@ -58,28 +59,30 @@ async fn common(area: &mut Area, url: Option<&str>, migrations: &Migrator) -> Op
         connection.execute("SET statement_timeout = '8s'; SET lock_timeout = '2s'").await?;
         Ok(connection)
     };
-    let advice = "start PostgreSQL, or correct the URL, its user or password; until then requests \
+    let advice = "start PostgreSQL, or correct the URL, its user or password; until then, requests \
                   are answered with 503 and no money moves";
     let mut connection = area.attempt("reachable", advice, connect).await?;
-    version(area, &mut connection).await;
-    applied(area, &mut connection, migrations).await;
-    connections(area, &mut connection).await;
-    held_up(area, &mut connection).await;
+    check_version(area, &mut connection).await;
+    check_migrations(area, &mut connection, migrations).await;
+    check_connections(area, &mut connection).await;
+    check_hold_ups(area, &mut connection).await;
     Some(connection)
 }
 
-/// What is to be done where a question itself fails.
-const ASK_AGAIN: &str = "see the server's log: it does not answer a plain question; a user who may \
-                         read everything is needed";
+/// The advice for a failed query.
+const QUERY_FAILED: &str = "see the server's log; the user of the URL needs read access to \
+                            everything, as the role auditor has";
 
-async fn version(area: &mut Area, connection: &mut PgConnection) {
-    let ask = async {
+async fn check_version(area: &mut Area, connection: &mut PgConnection) {
+    let lookup = async {
         let query = "SELECT current_setting('server_version'),
                             current_setting('server_version_num')::int";
         Ok(sqlx::query_as::<_, (String, i32)>(query).fetch_one(connection).await?)
     };
-    let Some((version, number)) = area.attempt("reachable", ASK_AGAIN, ask).await else { return };
-    if number < OLDEST {
+    let Some((version, number)) = area.attempt("reachable", QUERY_FAILED, lookup).await else {
+        return;
+    };
+    if number < MIN_VERSION {
         let detail = format!("PostgreSQL {version} is too old");
         area.finding("version", detail, "upgrade to PostgreSQL 15 or newer");
     } else {
@@ -87,17 +90,17 @@ async fn version(area: &mut Area, connection: &mut PgConnection) {
     }
 }
 
-async fn applied(area: &mut Area, connection: &mut PgConnection, migrations: &Migrator) {
+async fn check_migrations(area: &mut Area, connection: &mut PgConnection, migrations: &Migrator) {
     type Row = (i64, bool, Vec<u8>);
-    let ask = async {
-        let there = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
-        if !sqlx::query_scalar::<_, bool>(there).fetch_one(&mut *connection).await? {
+    let lookup = async {
+        let has_table = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+        if !sqlx::query_scalar::<_, bool>(has_table).fetch_one(&mut *connection).await? {
             return Ok(Vec::new());
         }
         let query = "SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version";
         Ok(sqlx::query_as::<_, Row>(query).fetch_all(connection).await?)
     };
-    let Some(rows) = area.attempt("migrations", ASK_AGAIN, ask).await else { return };
+    let Some(rows) = area.attempt("migrations", QUERY_FAILED, lookup).await else { return };
     let count = rows.len();
     let mut rows: BTreeMap<_, _> =
         rows.into_iter().map(|(version, success, sum)| (version, (success, sum))).collect();
@@ -107,11 +110,11 @@ async fn applied(area: &mut Area, connection: &mut PgConnection, migrations: &Mi
         let (detail, advice) = match rows.remove(&version) {
             None => ("is not applied", "run `passbook migrate` with the owner's URL"),
             Some((false, _)) => {
-                ("was begun and not finished", "undo by hand what it did, and migrate again")
+                ("was started and did not finish", "undo its changes by hand, and migrate again")
             }
             Some((true, sum)) if sum != *migration.checksum => (
-                "was applied in another form",
-                "use the release that this database was migrated with: an applied migration never \
+                "was applied with other content",
+                "use the release this database was migrated with: an applied migration never \
                  changes",
             ),
             Some(_) => continue,
@@ -129,33 +132,36 @@ async fn applied(area: &mut Area, connection: &mut PgConnection, migrations: &Mi
     }
 }
 
-async fn connections(area: &mut Area, connection: &mut PgConnection) {
-    let ask = async {
+async fn check_connections(area: &mut Area, connection: &mut PgConnection) {
+    let lookup = async {
         let query = "SELECT count(*), current_setting('max_connections')::bigint
                             - current_setting('superuser_reserved_connections')::bigint
                      FROM pg_stat_activity WHERE backend_type = 'client backend'";
         Ok(sqlx::query_as::<_, (i64, i64)>(query).fetch_one(connection).await?)
     };
-    let Some((used, most)) = area.attempt("connections", ASK_AGAIN, ask).await else { return };
-    let detail = format!("{used} of {most} in use");
-    if used * 100 >= most * NEARLY_ALL {
+    let Some((used, limit)) = area.attempt("connections", QUERY_FAILED, lookup).await else {
+        return;
+    };
+    let detail = format!("{used} of {limit} in use");
+    if used * 100 >= limit * MAX_USED_PERCENT {
         let advice = "lower PASSBOOK_DATABASE_CONNECTIONS, run fewer replicas, or raise \
-                      max_connections: a replica that gets none answers with 503";
+                      max_connections: a replica without a connection answers with 503";
         area.finding("connections", detail, advice);
     } else {
         area.fine("connections", detail);
     }
 }
 
-/// A question, what its rows are, since when they count, and what to do.
+/// A query for clients that hold others up.
 struct HoldUp {
     check: &'static str,
+    /// Gives a description and an age in seconds per row, the oldest first.
     query: &'static str,
+    /// The age for a finding.
     limit: Duration,
     advice: &'static str,
 }
 
-/// Each query gives who, and for how many seconds, the longest first.
 const HOLD_UPS: [HoldUp; 3] = [
     HoldUp {
         check: "transactions",
@@ -167,8 +173,8 @@ const HOLD_UPS: [HoldUp; 3] = [
                   AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
                 ORDER BY 2 DESC LIMIT 5",
         limit: STUCK,
-        advice: "find out what that client is doing; pg_terminate_backend(pid) ends it, and is safe \
-                 for Passbook's own",
+        advice: "find out what that client does; pg_terminate_backend(pid) ends its connection, and \
+                 is safe for Passbook's own clients",
     },
     HoldUp {
         check: "locks",
@@ -180,7 +186,7 @@ const HOLD_UPS: [HoldUp; 3] = [
                   AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())
                 ORDER BY 2 DESC LIMIT 5",
         limit: LOCK_WAIT,
-        advice: "look at the process that holds it in pg_stat_activity; pg_terminate_backend(pid) \
+        advice: "look up the process with the lock in pg_stat_activity; pg_terminate_backend(pid) \
                  ends it",
     },
     HoldUp {
@@ -190,22 +196,23 @@ const HOLD_UPS: [HoldUp; 3] = [
                 FROM pg_prepared_xacts WHERE database = current_database()
                 ORDER BY 2 DESC LIMIT 5",
         limit: STUCK,
-        advice: "Passbook prepares none: whoever did has to COMMIT PREPARED or ROLLBACK PREPARED",
+        advice: "another client prepared it, since Passbook prepares none: end it with COMMIT PREPARED \
+                 or ROLLBACK PREPARED",
     },
 ];
 
-async fn held_up(area: &mut Area, connection: &mut PgConnection) {
+async fn check_hold_ups(area: &mut Area, connection: &mut PgConnection) {
     for HoldUp { check, query, limit, advice } in HOLD_UPS {
-        let ask = async {
+        let lookup = async {
             Ok(sqlx::query_as::<_, (String, i64)>(query).fetch_all(&mut *connection).await?)
         };
-        let Some(rows) = area.attempt(check, ASK_AGAIN, ask).await else { continue };
+        let Some(rows) = area.attempt(check, QUERY_FAILED, lookup).await else { continue };
         let mut fine = true;
-        for (who, seconds) in rows {
-            let age = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        for (client, seconds) in rows {
+            let age = age::from_seconds(seconds);
             if age > limit {
                 fine = false;
-                area.lasting(check, who, age, advice);
+                area.lasting(check, client, age, advice);
             }
         }
         if fine {
@@ -214,25 +221,25 @@ async fn held_up(area: &mut Area, connection: &mut PgConnection) {
     }
 }
 
-async fn pending(area: &mut Area, connection: &mut PgConnection) {
+async fn check_pending(area: &mut Area, connection: &mut PgConnection) {
     type Row = (Uuid, i64, i32, i64);
-    let ask = async {
-        // No index looks at the status.
+    let lookup = async {
+        // No index covers the status, so the query limits the number of rows.
         let query = "SELECT id, extract(epoch FROM now() - created_at)::bigint, redrives,
                             count(*) OVER ()
                      FROM (SELECT * FROM transaction_records ORDER BY id DESC LIMIT $1) AS newest
                      WHERE status = 'PENDING' ORDER BY created_at LIMIT 1";
         Ok(sqlx::query_as::<_, Row>(query).bind(NEWEST).fetch_optional(connection).await?)
     };
-    let Some(row) = area.attempt("PENDING records", ASK_AGAIN, ask).await else { return };
+    let Some(row) = area.attempt("PENDING records", QUERY_FAILED, lookup).await else { return };
     let Some((id, seconds, redrives, count)) = row else {
         return area.fine("PENDING records", format!("none among the newest {NEWEST}"));
     };
-    let age = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-    let detail = format!("{count}; the oldest, {id}, was sent again {redrives} times and waits");
+    let age = age::from_seconds(seconds);
+    let detail = format!("{count}; the oldest, {id}, was redriven {redrives} times and waits");
     if age > STUCK {
-        let advice = "see the findings of NATS and the transaction-service; `passbook dlq ls \
-                      --record ID` tells whether its message is a dead letter";
+        let advice = "see the findings about NATS and the transaction-service; `passbook dlq ls \
+                      --record ID` shows whether its message is a dead letter";
         area.lasting("PENDING records", detail, age, advice);
     } else {
         area.fine("PENDING records", format!("{count} in flight"));

@@ -1,4 +1,4 @@
-//! The services' own words about themselves: `/readyz`.
+//! The services: their conditions at `/readyz`.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Answer {
+struct Readiness {
     conditions: Vec<Condition>,
 }
 
@@ -27,22 +27,22 @@ struct Condition {
     for_seconds: u64,
 }
 
-/// Asks one process.
-pub(super) async fn look(name: &str, admin: &str) -> Vec<Check> {
+/// Checks one process.
+pub(super) async fn check(name: &str, admin: &str) -> Vec<Check> {
     let mut area = Area::new(name);
-    let ask = async {
+    let lookup = async {
         let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
         let url = format!("{}/readyz", admin.trim_end_matches('/'));
-        let answer = http.get(url).send().await?;
-        Ok((answer.status(), answer.bytes().await?))
+        let response = http.get(url).send().await?;
+        Ok((response.status(), response.bytes().await?))
     };
-    let advice = "see whether the process runs and what its log says last; whoever runs it has to \
+    let advice = "check whether the process runs, and read the end of its log; if it does not run, \
                   start it again";
-    let Some((status, body)) = area.attempt("ready", advice, ask).await else {
-        return area.done();
+    let Some((status, body)) = area.attempt("ready", advice, lookup).await else {
+        return area.into_checks();
     };
-    let Answer { conditions } = serde_json::from_slice(&body).unwrap_or_default();
-    for condition in conditions.iter().filter(|it| !it.up) {
+    let Readiness { conditions } = serde_json::from_slice(&body).unwrap_or_default();
+    for condition in conditions.iter().filter(|condition| !condition.up) {
         let reason = condition.reason.as_deref().unwrap_or("down");
         let age = Duration::from_secs(condition.for_seconds);
         let detail = if condition.required {
@@ -54,25 +54,25 @@ pub(super) async fn look(name: &str, admin: &str) -> Vec<Check> {
     }
     match status {
         StatusCode::OK => area.fine("ready", ""),
-        _ if conditions.iter().all(|it| it.up) => {
-            let advice = "see its log: it is starting, or was told to stop";
+        _ if conditions.iter().all(|condition| condition.up) => {
+            let advice = "see its log: it is starting or stopping";
             area.finding("ready", format!("/readyz answers {status}"), advice);
         }
         _ => {}
     }
-    area.done()
+    area.into_checks()
 }
 
 fn advice_about(condition: &str) -> &'static str {
     match condition {
         "postgres" => {
-            "see the findings of its database; if there are none, check PASSBOOK_DATABASE_URL and \
-             the network between them"
+            "see the findings about its database; if there are none, check PASSBOOK_DATABASE_URL and \
+             the network to the database"
         }
         "nats" => {
-            "see the findings of NATS; if there are none, check PASSBOOK_NATS_URL, user and \
-             password, and the network between them"
+            "see the findings about NATS; if there are none, check PASSBOOK_NATS_URL, user and \
+             password, and the network to NATS"
         }
-        _ => "see the findings of NATS about this consumer, and the log of the process",
+        _ => "see the findings about this consumer under NATS, and the log of the process",
     }
 }

@@ -1,15 +1,18 @@
-//! Checks the protocol's invariants over both databases: that each record was
-//! applied once, that outcomes stayed, that money was conserved, that no record
-//! stays PENDING, and that the records say what the ledger says; and over the
-//! streams, that nothing was dropped.
+//! `passbook verify`: checks the protocol's invariants.
 //!
-//! Both databases are read in one pass each, in the order of their keys, and
-//! merged: memory does not grow with the data. It is safe beside a running
-//! system. The account database's snapshot is taken first: what is settled in
-//! it was in the ledger before. What is newer in the ledger is in flight and no
-//! finding.
+//! Over both databases: each record is applied at most once, outcomes are pinned, money is
+//! conserved, no record stays PENDING, and records agree with the ledger. Over the streams: no
+//! message was dropped.
+//!
+//! Each database is read in one pass in the order of its keys, and the two are merged. So memory
+//! does not grow with the data.
+//!
+//! The check is safe beside a running system. The snapshot of the account-service's database is
+//! taken first, and every record settled in it was in the ledger before. Newer transactions of the
+//! ledger are in flight and no finding.
 
 mod balances;
+mod check;
 mod ownership;
 mod records;
 mod report;
@@ -25,58 +28,62 @@ use clap::Args;
 use sqlx::PgConnection;
 
 use crate::{
+    arguments::{System, SystemArguments},
     broker::Broker,
-    cli::{Addresses, System},
-    database::{self, Urls},
+    database::{self, DatabaseUrls},
+    error_chain,
     output::Format,
-    push::{Gateway, Push},
+    pushgateway::{Pushgateway, PushgatewayArguments},
 };
 use report::Report;
-use streams::Look;
 
-/// Check that the books balance: every invariant, in both databases and the
-/// streams.
+/// Verify the invariants over both databases and the streams.
 ///
-/// Exits with 1 when one is broken. Without URLs, the development stack is
-/// checked; with those of the databases only, the streams are left out. Safe
-/// beside a running system: what is in flight is no finding.
+/// Exits with 1 when an invariant is broken. Without a NATS URL, the streams are not checked. Safe
+/// beside a running system: records and messages in flight are no findings.
+#[cfg_attr(
+    feature = "dev",
+    doc = "",
+    doc = "Without any URL, the development stack in DIR is verified."
+)]
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     #[command(flatten)]
-    system: System,
-    /// Leave the streams out.
+    system: SystemArguments,
+    /// Do not check the streams.
     #[arg(long)]
     no_streams: bool,
-    /// How long a record may be PENDING before it counts as one that was not settled. The redrive
-    /// sends a command again every ten minutes at the latest.
+    /// How long a record may stay PENDING without a finding. The redrive sends each command again
+    /// at least every ten minutes.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "15m")]
     pending_limit: Duration,
     #[command(flatten)]
-    push: Push,
+    pushgateway: PushgatewayArguments,
     #[command(flatten)]
     format: Format,
 }
 
 impl Verify {
-    /// Checks, prints what was compared and found. Exit code 1 on a finding.
+    /// Verifies, and prints the report. Exit code 1 on a finding.
     ///
     /// # Errors
-    /// If a database can't be read, or, with nothing found, the streams can't.
+    /// When a database can't be read. Without a finding, also when the streams can't be read or the
+    /// Pushgateway rejects the metrics.
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let gateway = self.push.gateway()?;
+        let pushgateway = self.pushgateway.pushgateway()?;
         let begun = Instant::now();
-        let addresses = self.system.find().await?;
-        let urls = addresses.databases.as_ref().context("no database URLs are given")?;
+        let system = self.system.resolve().await?;
+        let urls = system.databases.as_ref().context("no database URLs are given")?;
         let mut report = Report::default();
-        compare_databases(urls, self.pending_limit, &mut report).await?;
-        let streams = self.compare_streams(&addresses, urls, &mut report).await;
+        verify_databases(urls, self.pending_limit, &mut report).await?;
+        let streams = self.verify_streams(&system, urls, &mut report).await;
         if let Err(error) = &streams {
-            report.streams.why = Some(crate::causes(error));
+            report.streams.why = Some(error_chain::describe(error));
         }
         report.print(self.format.output)?;
-        let pushed = tell(&gateway, &report, begun.elapsed(), streams.is_ok()).await;
+        let pushed = push(&pushgateway, &report, begun.elapsed(), streams.is_ok()).await;
         if report.has_findings() {
-            pushed.unwrap_or_else(|error| tracing::error!("{}", crate::causes(&error)));
+            pushed.unwrap_or_else(|error| tracing::error!("{}", error_chain::describe(&error)));
             return Ok(ExitCode::FAILURE);
         }
         streams.context("the streams")?;
@@ -84,13 +91,13 @@ impl Verify {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn compare_streams(
+    async fn verify_streams(
         &self,
-        addresses: &Addresses,
-        urls: &Urls,
+        system: &System,
+        urls: &DatabaseUrls,
         report: &mut Report,
     ) -> Result<()> {
-        let address = match &addresses.nats {
+        let address = match &system.nats {
             _ if self.no_streams => {
                 report.streams.why = Some("--no-streams".to_owned());
                 return Ok(());
@@ -104,33 +111,39 @@ impl Verify {
         let broker = Broker::connect(address).await?;
         let mut accounts = database::connect(&urls.account).await?;
         let mut ledger = database::connect(&urls.transaction).await?;
-        Look { broker: &broker, accounts: &mut accounts, ledger: &mut ledger }.compare(report).await
+        streams::verify(&broker, &mut accounts, &mut ledger, report).await
     }
 }
 
-/// Two groups of metrics, since one may be known without the other.
-async fn tell(gateway: &Gateway, report: &Report, took: Duration, complete: bool) -> Result<()> {
-    let streams = match report.measure_streams() {
-        Some(measure) => gateway.replace("passbook-verify/invariant/dropped", measure).await,
+/// Pushes two groups of metrics, because the databases' results may be known without the streams'.
+async fn push(
+    pushgateway: &Pushgateway,
+    report: &Report,
+    duration: Duration,
+    complete: bool,
+) -> Result<()> {
+    let streams = match report.stream_metrics() {
+        Some(record) => pushgateway.replace("passbook-verify/invariant/dropped", record).await,
         None => Ok(()),
     };
-    // That it was complete is told last, and only if all of it was.
+    // The time of a complete run is pushed last, and only if everything before it succeeded.
     let complete = complete && streams.is_ok();
-    let books = gateway.replace("passbook-verify", || report.measure(took, complete)).await;
-    streams.and(books)
+    let record = || report.record_database_metrics(duration, complete);
+    let databases = pushgateway.replace("passbook-verify", record).await;
+    streams.and(databases)
 }
 
-async fn compare_databases(urls: &Urls, limit: Duration, report: &mut Report) -> Result<()> {
+async fn verify_databases(urls: &DatabaseUrls, limit: Duration, report: &mut Report) -> Result<()> {
     let mut accounts = snapshot(&urls.account).await.context("the account database")?;
     let mut ledger = snapshot(&urls.transaction).await.context("the transaction database")?;
-    // Outside the snapshot, to look again for what was missing in it.
+    // A connection outside the snapshot, to look up rows missing from it.
     let mut latest = database::connect(&urls.account).await.context("the account database")?;
     records::compare(&mut accounts, &mut ledger, &mut latest, limit, report).await?;
     balances::compare(&mut accounts, &mut ledger, &mut latest, report).await?;
     ownership::compare(&mut accounts, &mut ledger, report).await
 }
 
-/// A connection that sees the database as it is now, for as long as it lasts.
+/// A connection with a snapshot of the database, taken now.
 async fn snapshot(url: &str) -> Result<PgConnection> {
     let mut connection = database::connect(url).await?;
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1")

@@ -1,4 +1,4 @@
-//! Rows whose account is not there: no foreign key looks after that.
+//! Rows without an account. No foreign key prevents them.
 
 use anyhow::Result;
 use futures::TryStreamExt;
@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::report::Report;
 
-/// Records of accounts that were never opened, and transactions of accounts
-/// that the ledger does not have. An account is there before its first row, in
-/// any snapshot that has the row.
+/// Finds records of unopened accounts, and transactions of accounts unknown to the ledger.
+///
+/// An account is committed before its first row, so every snapshot with the row has the account.
 pub(super) async fn compare(
     accounts: &mut PgConnection,
     ledger: &mut PgConnection,
@@ -21,7 +21,9 @@ pub(super) async fn compare(
     )
     .fetch(accounts);
     while let Some((id, count)) = records.try_next().await? {
-        report.projected.count(Some(format!("account {id} has {count} records and is no account")));
+        report
+            .projected
+            .count(Some(format!("account {id} has {count} records, but does not exist")));
     }
     let mut transactions = sqlx::query_as::<_, (Uuid, i64)>(
         "SELECT account_id, count(*) FROM transactions t
@@ -29,8 +31,8 @@ pub(super) async fn compare(
     )
     .fetch(ledger);
     while let Some((id, count)) = transactions.try_next().await? {
-        let wrong = format!("account {id} has {count} transactions and no balance");
-        report.conserved.count(Some(wrong));
+        let finding = format!("account {id} has {count} transactions, but no balance");
+        report.conserved.count(Some(finding));
     }
     Ok(())
 }

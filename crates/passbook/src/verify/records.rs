@@ -1,4 +1,4 @@
-//! Records against transactions, merged by record id.
+//! Compares records with transactions, merged by record id.
 
 use std::time::Duration;
 
@@ -8,18 +8,21 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::report::Report;
-use crate::{database::Movement, output};
+use crate::{age, movement_row::MovementRow, output};
 
-/// A record, and how long it has been there.
+/// A record of the account-service.
 #[derive(Debug, FromRow)]
-struct Accepted {
+struct RecordRow {
     #[sqlx(flatten)]
-    movement: Movement,
+    movement: MovementRow,
+    /// In seconds.
     age: i64,
     redrives: i32,
 }
 
-/// Goes through both in the order of their record ids.
+/// Reads records and transactions in the order of their record ids, and compares each pair.
+///
+/// `latest` sees commits after the snapshots of `accounts` and `ledger`.
 pub(super) async fn compare(
     accounts: &mut PgConnection,
     ledger: &mut PgConnection,
@@ -28,13 +31,13 @@ pub(super) async fn compare(
     report: &mut Report,
 ) -> Result<()> {
     let progress = output::progress("records compared with the ledger", None);
-    let mut records = sqlx::query_as::<_, Accepted>(
+    let mut records = sqlx::query_as::<_, RecordRow>(
         "SELECT id AS record_id, transaction_id, account_id, type, amount, currency, status, reason,
                 balance_after, extract(epoch FROM now() - created_at)::bigint AS age, redrives
          FROM transaction_records ORDER BY id",
     )
     .fetch(accounts);
-    let mut transactions = sqlx::query_as::<_, Movement>(
+    let mut transactions = sqlx::query_as::<_, MovementRow>(
         "SELECT record_id, id AS transaction_id, account_id, type, amount, currency, status, reason,
                 balance_after
          FROM transactions ORDER BY record_id, id",
@@ -44,10 +47,11 @@ pub(super) async fn compare(
     let mut transaction = transactions.try_next().await?;
     let mut last_decided = None;
     loop {
-        // Whichever side is behind: the lower id, or the only side left.
+        // The next row is the one with the lower id, or that of the only side with rows left. Rows
+        // with the same id are taken together.
         let ids = (
-            record.as_ref().map(|it| it.movement.record_id),
-            transaction.as_ref().map(|it| it.record_id),
+            record.as_ref().map(|record| record.movement.record_id),
+            transaction.as_ref().map(|transaction| transaction.record_id),
         );
         let (take_record, take_transaction) = match ids {
             (None, None) => break,
@@ -60,24 +64,22 @@ pub(super) async fn compare(
         progress.inc(1);
         if let Some(decided) = &this_transaction {
             report.counts.ledgered += 1;
-            let again = last_decided.replace(decided.record_id) == Some(decided.record_id);
-            report.once.count(again.then(|| format!("record {} has several", decided.record_id)));
+            let id = decided.record_id;
+            let is_duplicate = last_decided.replace(id) == Some(id);
+            let several = || format!("record {id} has several transactions");
+            report.once.count(is_duplicate.then(several));
             if decided.status == "FAILED" {
-                report.pinned.count(refusal_that_moved(decided));
+                report.pinned.count(invalid_refusal(decided));
             }
-            if this_record.is_none() && !again {
-                let known = is_recorded(latest, decided.record_id).await?;
-                let unknown =
-                    || format!("transaction of {}, which is no record", decided.record_id);
-                if !known {
-                    report.agreed.count(Some(unknown()));
-                }
+            if this_record.is_none() && !is_duplicate && !record_exists(latest, id).await? {
+                let finding = format!("transaction of {id}, which is no record");
+                report.agreed.count(Some(finding));
             }
         }
         if let Some(accepted) = &this_record {
             report.counts.accepted += 1;
             report.settled.count(overdue(accepted, limit));
-            let Accepted { movement: accepted, age, .. } = accepted;
+            let RecordRow { movement: accepted, age, .. } = accepted;
             if accepted.status == "PENDING" {
                 let oldest = &mut report.counts.oldest_pending_seconds;
                 *oldest = (*oldest).max(Some(*age));
@@ -87,9 +89,9 @@ pub(super) async fn compare(
             match (accepted.status.as_str(), &this_transaction) {
                 ("PENDING", decided) => {
                     report.pending += 1;
-                    // Its result is on its way, and must be one that it can take.
+                    // The result is in flight. The record must be able to take it.
                     if let Some(decided) = decided {
-                        report.agreed.count(other_movement(accepted, decided));
+                        report.agreed.count(different_movement(accepted, decided));
                     }
                 }
                 (_, Some(decided)) => report.agreed.count(difference(accepted, decided)),
@@ -112,43 +114,41 @@ pub(super) async fn compare(
     Ok(())
 }
 
-/// What a record is that should be settled by now.
-fn overdue(record: &Accepted, limit: Duration) -> Option<String> {
-    let age = Duration::from_secs(u64::try_from(record.age).unwrap_or(0));
+/// A finding for a record PENDING for longer than the limit.
+fn overdue(record: &RecordRow, limit: Duration) -> Option<String> {
+    let age = age::from_seconds(record.age);
     (record.movement.status == "PENDING" && age > limit).then(|| {
         format!(
-            "record {} is PENDING for {}, its command was sent again {} times",
+            "record {} is PENDING for {}; its command was redriven {} times",
             record.movement.record_id,
-            humantime::format_duration(age),
+            age::format(age),
             record.redrives
         )
     })
 }
 
-fn refusal_that_moved(refusal: &Movement) -> Option<String> {
+fn invalid_refusal(refusal: &MovementRow) -> Option<String> {
     let sound = refusal.reason.is_some() && refusal.balance_after.is_none();
-    (!sound).then(|| format!("record {}: {refusal:?}", refusal.record_id))
+    (!sound).then(|| format!("record {}: {refusal}", refusal.record_id))
 }
 
-fn other_movement(accepted: &Movement, decided: &Movement) -> Option<String> {
-    let of = |it: &Movement| (it.account_id, it.r#type.clone(), it.amount, it.currency.clone());
-    (of(accepted) != of(decided)).then(|| {
+fn different_movement(accepted: &MovementRow, decided: &MovementRow) -> Option<String> {
+    (!accepted.is_same_movement(decided)).then(|| {
         format!(
-            "record {}: it asks for {accepted:?}, the ledger decided {decided:?}",
+            "record {}: it asks for {accepted}, the ledger decided {decided}",
             accepted.record_id
         )
     })
 }
 
-fn difference(accepted: &Movement, decided: &Movement) -> Option<String> {
+fn difference(accepted: &MovementRow, decided: &MovementRow) -> Option<String> {
     (accepted != decided).then(|| {
-        format!("record {}: it says {accepted:?}, the ledger {decided:?}", accepted.record_id)
+        format!("record {}: the record is {accepted}, the ledger has {decided}", accepted.record_id)
     })
 }
 
-/// A record that is in the ledger and was not in the snapshot may have been
-/// accepted since.
-async fn is_recorded(latest: &mut PgConnection, id: Uuid) -> Result<bool> {
+/// Whether a record exists now. A record missing from the snapshot may have been accepted since.
+async fn record_exists(latest: &mut PgConnection, id: Uuid) -> Result<bool> {
     Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM transaction_records WHERE id = $1)")
         .bind(id)
         .fetch_one(latest)

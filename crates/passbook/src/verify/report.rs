@@ -1,81 +1,50 @@
-//! What was compared and what was found.
+//! The report of a run: all checks, and the work in flight.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
 use metrics::gauge;
 use serde::Serialize;
 
-use super::streams::Streams;
+use super::check::Check;
 use crate::{
+    age,
     output::{self, Output},
-    push,
+    pushgateway,
 };
 
-/// Offenders listed for each check.
-const LISTED: usize = 10;
-
-/// One check.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Check {
-    /// The invariant's name in the protocol.
-    pub(super) invariant: &'static str,
-    /// What it says.
-    pub(super) meaning: &'static str,
-    /// What is counted.
-    pub(super) of: &'static str,
-    /// How many were compared.
-    pub(super) compared: u64,
-    /// How many do not hold.
-    pub(super) findings: u64,
-    /// The first of those.
-    pub(super) first: Vec<String>,
-}
-
-impl Check {
-    const fn new(invariant: &'static str, meaning: &'static str, of: &'static str) -> Self {
-        Self { invariant, meaning, of, compared: 0, findings: 0, first: Vec::new() }
-    }
-
-    /// Counts so many comparisons that hold.
-    pub(super) fn count_sound(&mut self, compared: usize) {
-        self.compared += u64::try_from(compared).unwrap_or(0);
-    }
-
-    fn measure(&self) {
-        let invariant = [("invariant", self.invariant)];
-        gauge!("passbook_verify_findings", &invariant).set(push::count(self.findings));
-        gauge!("passbook_verify_compared", &invariant).set(push::count(self.compared));
-    }
-
-    /// Counts one comparison, and what is wrong with it if anything is.
-    pub(super) fn count(&mut self, wrong: Option<String>) {
-        self.compared += 1;
-        if let Some(wrong) = wrong {
-            self.findings += 1;
-            if self.first.len() < LISTED {
-                self.first.push(wrong);
-            }
-        }
-    }
-}
-
-/// How many there are on either side.
+/// The numbers of records and transactions.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Counts {
-    /// Records.
+    /// All records.
     pub(super) accepted: u64,
-    /// Those that are SUCCESS or FAILED.
+    /// Records with the status SUCCESS or FAILED.
     pub(super) settled: u64,
-    /// How long the oldest of the others has been PENDING.
+    /// The age of the oldest PENDING record.
     pub(super) oldest_pending_seconds: Option<i64>,
-    /// Transactions. As many as are settled, but for what is in flight.
+    /// Transactions of the ledger: the settled records, and those with a result in flight.
     pub(super) ledgered: u64,
 }
 
-/// All checks and what is on its way.
+/// The contents of the streams.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StreamCounts {
+    pub(super) checked: bool,
+    /// Why the streams were not checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<String>,
+    /// Results not yet settled by the account-service; no finding.
+    pub(super) results_in_flight: u64,
+    /// Commands not yet decided by the ledger; no finding.
+    pub(super) commands_in_flight: u64,
+    /// Open dead letters by consumer; no finding.
+    pub(super) dead_letters_open: BTreeMap<String, u64>,
+    pub(super) oldest_dead_letter_seconds: Option<u64>,
+}
+
+/// The result of all checks, and the work in flight.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
@@ -87,18 +56,18 @@ pub(super) struct Report {
     pub(super) projected: Check,
     pub(super) dropped: Check,
     pub(super) counts: Counts,
-    /// Records that are PENDING: no finding, unless for too long.
+    /// PENDING records; a finding only after the time limit.
     pub(super) pending: u64,
-    /// Projected balances that some results have still to reach: no finding.
+    /// Projected balances with results in flight; no finding.
     pub(super) behind: u64,
-    pub(super) streams: Streams,
+    pub(super) streams: StreamCounts,
 }
 
 impl Default for Report {
     fn default() -> Self {
         Self {
             once: Check::new("once", "a record has at most one transaction", "transactions"),
-            pinned: Check::new("pinned", "a refusal moved nothing and has its reason", "refusals"),
+            pinned: Check::new("pinned", "a refusal has a reason and moved no money", "refusals"),
             conserved: Check::new(
                 "conserved",
                 "balance = sum of applied transactions, numbered 1, 2, 3 … without a gap",
@@ -107,23 +76,23 @@ impl Default for Report {
             settled: Check::new("settled", "an accepted record does not stay PENDING", "records"),
             agreed: Check::new(
                 "agreed",
-                "a settled record says what the ledger says, a PENDING one asks for what it decided",
+                "a settled record equals its transaction, a PENDING one has the same movement",
                 "records",
             ),
             projected: Check::new(
                 "projected",
-                "a shown balance is one that the ledger had at that number",
+                "a projected balance equals the ledger's at the same accountSeq",
                 "accounts",
             ),
             dropped: Check::new(
                 "dropped",
-                "nothing: a message is processed, in flight, or a dead letter",
+                "every message is processed, in flight or a dead letter",
                 "messages",
             ),
             counts: Counts::default(),
             pending: 0,
             behind: 0,
-            streams: Streams::default(),
+            streams: StreamCounts::default(),
         }
     }
 }
@@ -145,38 +114,41 @@ impl Report {
         self.checks().iter().any(|check| check.findings > 0)
     }
 
-    /// The same as metrics, of a run that took so long, but for what the
-    /// streams say. That it was complete is told only if they were looked at, or
-    /// were not to be.
-    pub(super) fn measure(&self, took: Duration, complete: bool) {
-        let books = self.checks().into_iter().filter(|it| it.invariant != self.dropped.invariant);
-        books.for_each(Check::measure);
-        gauge!("passbook_verify_duration_seconds").set(took.as_secs_f64());
+    /// Sets the metrics of the checks over the databases. The time of the last run is set only for
+    /// a complete run.
+    pub(super) fn record_database_metrics(&self, duration: Duration, complete: bool) {
+        let checks = self.checks().into_iter();
+        checks
+            .filter(|check| check.invariant != self.dropped.invariant)
+            .for_each(Check::record_metrics);
+        gauge!("passbook_verify_duration_seconds").set(duration.as_secs_f64());
         if complete {
-            gauge!("passbook_verify_last_run_timestamp_seconds").set(push::now());
+            gauge!("passbook_verify_last_run_timestamp_seconds").set(pushgateway::now());
         }
     }
 
-    /// What the streams say, unless nothing was found where nobody looked to the end: that must
-    /// not end an alert.
-    pub(super) fn measure_streams(&self) -> Option<impl FnOnce()> {
-        let told = self.streams.checked || self.dropped.findings > 0;
-        told.then_some(|| self.dropped.measure())
+    /// Sets the metrics of the check over the streams. `None` if the streams were not read to the
+    /// end and nothing was found: such a run must not resolve an alert.
+    pub(super) fn stream_metrics(&self) -> Option<impl FnOnce()> {
+        let is_conclusive = self.streams.checked || self.dropped.findings > 0;
+        is_conclusive.then_some(|| self.dropped.record_metrics())
     }
 
+    /// # Errors
+    /// When stdout is closed.
     pub(super) fn print(&self, format: Output) -> Result<()> {
         if format == Output::Json {
             return output::json(self);
         }
         let row = |check: &&Check| {
             let unchecked = check.invariant == self.dropped.invariant && !self.streams.checked;
-            let held = match check.findings {
+            let result = match check.findings {
                 0 if unchecked => "not checked",
                 0 => "holds",
                 _ => "BROKEN",
             };
             let compared = format!("{} {}", check.compared, check.of);
-            [check.invariant, held, &compared, &check.findings.to_string(), check.meaning]
+            [check.invariant, result, &compared, &check.findings.to_string(), check.meaning]
                 .map(str::to_owned)
                 .to_vec()
         };
@@ -184,8 +156,8 @@ impl Report {
         output::table(&headings, self.checks().iter().map(row))?;
         for check in self.checks().iter().filter(|check| check.findings > 0) {
             output::line(&format!("\n{}: the first {}", check.invariant, check.first.len()))?;
-            for wrong in &check.first {
-                output::line(&format!("  {wrong}"))?;
+            for finding in &check.first {
+                output::line(&format!("  {finding}"))?;
             }
         }
         self.print_counts()
@@ -193,11 +165,12 @@ impl Report {
 
     fn print_counts(&self) -> Result<()> {
         let counts = &self.counts;
-        let oldest =
-            counts.oldest_pending_seconds.map(|it| format!(", the oldest for {}", lasting(it)));
+        let oldest = counts
+            .oldest_pending_seconds
+            .map(|seconds| format!(", the oldest for {}", age::format(age::from_seconds(seconds))));
         output::line(&format!(
             "\n{} accepted = {} settled + {} PENDING{}; {} in the ledger; {} balances with results \
-             on their way",
+             in flight",
             counts.accepted,
             counts.settled,
             self.pending,
@@ -207,7 +180,7 @@ impl Report {
         ))?;
         let streams = &self.streams;
         if let Some(why) = &streams.why {
-            output::line(&format!("the streams were not checked: {}", output::safe(why)))?;
+            output::line(&format!("the streams were not checked: {}", output::escape(why)))?;
         }
         if !streams.checked {
             return Ok(());
@@ -219,17 +192,13 @@ impl Report {
         let open: Vec<_> = streams
             .dead_letters_open
             .iter()
-            .map(|(of, count)| format!("{count} of {of}"))
+            .map(|(consumer, count)| format!("{count} of {consumer}"))
             .collect();
         let Some(oldest) = streams.oldest_dead_letter_seconds else { return Ok(()) };
         output::line(&format!(
-            "open dead letters: {}, the oldest for {}; `passbook dlq ls` lists them",
-            output::safe(&open.join(", ")),
-            lasting(oldest)
+            "open dead letters: {}, the oldest for {}; list them with `passbook dlq ls`",
+            output::escape(&open.join(", ")),
+            age::format(Duration::from_secs(oldest))
         ))
     }
-}
-
-fn lasting(seconds: i64) -> humantime::FormattedDuration {
-    humantime::format_duration(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }

@@ -1,5 +1,5 @@
-//! `passbook bound-exec`: becomes a child of the development stack that dies
-//! with its supervisor. Not for people.
+//! `passbook bound-exec`: replaces this process with a program bound to its parent process. Used by
+//! the development stack for its children, not by people.
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -8,19 +8,19 @@ use clap::Args;
 use devstack::{PdeathsigCommand, User};
 use nix::sys::signal::Signal;
 
-/// Become a program that ends when the process that started it does.
+/// Run a program bound to its parent: the kernel signals the program when the parent dies.
 #[derive(Debug, Args)]
-pub(crate) struct BoundExec {
-    /// The process that starts this one.
+pub(crate) struct ExecBound {
+    /// Id of the parent process.
     #[arg(long, value_name = "PID")]
     parent: u32,
-    /// What the program is sent when that process dies.
+    /// Signal for the program when the parent dies.
     #[arg(long)]
     signal: Signal,
-    /// Whom to run it as, if not the present user.
+    /// User to run the program as, if not the current one.
     #[arg(long, requires = "gid")]
     uid: Option<u32>,
-    /// The group to run it as.
+    /// Group to run the program as.
     #[arg(long, requires = "uid")]
     gid: Option<u32>,
     /// The program and its arguments.
@@ -28,7 +28,7 @@ pub(crate) struct BoundExec {
     command: Vec<OsString>,
 }
 
-impl BoundExec {
+impl ExecBound {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let user = self.uid.zip(self.gid).map(|(uid, gid)| User { uid, gid });
         let mut command = self.command.into_iter();

@@ -8,52 +8,53 @@ use load::{AccountDistribution, Mix, Pace, Plan, Report, Shape, Target, WaitFor}
 use serde::Serialize;
 
 use crate::{
-    cli::{Dir, stack_of},
+    arguments::StackDir,
     output::{self, Format, Output},
 };
 
-/// Move money as fast as the development stack takes it, or at a fixed rate, and measure.
+/// Generate load on the development stack and measure throughput and latency.
 ///
-/// Opens accounts of its own, sends deposits and withdrawals straight to the replicas of the
-/// account-service, and waits until all of them are settled. Exits with 1 when a request was not
-/// accepted, or a record did not settle.
+/// Opens its own accounts, sends deposits and withdrawals directly to the replicas of the
+/// account-service, and waits until all records are settled. Exits with 1 when a request was not
+/// accepted or a record did not settle.
 ///
-/// Without --rate each client sends its next request once it has its answer (a closed loop: how
-/// much can be done). With --rate requests are due at even times, and latency counts from then
-/// (an open loop: how long it takes).
+/// Without --rate, each client sends its next request after the response to the last one (closed
+/// loop, for measuring throughput). With --rate, requests are due at regular times, and the latency
+/// counts from the due time (open loop, for measuring latency).
 #[derive(Debug, Args)]
 pub(crate) struct Load {
     #[command(flatten)]
-    dir: Dir,
-    /// Clients, each with a connection of its own. With --rate, requests that can be on their way
-    /// at a time.
+    dir: StackDir,
+    /// Number of clients, each with its own connection. With --rate, the maximum number of
+    /// concurrent requests.
     #[arg(long, value_name = "NUMBER", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     clients: u16,
-    /// How long requests are sent.
+    /// Duration of sending requests, in seconds.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
-    /// Requests a second, in an open loop.
+    /// Requests per second, in an open loop.
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     rate: Option<f64>,
-    /// Accounts to open and move the money of.
+    /// Number of accounts to open and use.
     #[arg(long, value_name = "NUMBER", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     accounts: u32,
-    /// Move the money of one account only.
+    /// Use one of the accounts only.
     #[arg(long, conflicts_with = "zipf")]
     hot: bool,
-    /// Move the k-th account's money with a chance of 1/k^S instead of that of all alike.
+    /// Choose the k-th account with a probability proportional to 1/k^S. By default, all accounts
+    /// are equally likely.
     #[arg(long, value_name = "S", value_parser = exponent)]
     zipf: Option<f64>,
     /// Share of withdrawals, 0 to 1.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     withdrawals: f64,
-    /// Share of the withdrawals that ask for more than is there, 0 to 1.
+    /// Share of the withdrawals above the balance, 0 to 1.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     refused: f64,
-    /// Have each client wait for the settled record (Prefer: wait=10).
+    /// Request the settled record in each response (Prefer: wait=10).
     #[arg(long, conflicts_with = "batch")]
     wait: bool,
-    /// Movements in a request, through POST /v1/batches.
+    /// Number of movements in each request, sent to POST /v1/batches.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=1000))]
     batch: Option<u16>,
     #[command(flatten)]
@@ -75,7 +76,7 @@ fn exponent(text: &str) -> Result<f64, String> {
     exponent.ok_or_else(|| "must be from 0 to 10".to_owned())
 }
 
-/// The document of `-o json`: what was asked for, and what was measured.
+/// The document of `-o json`: the arguments and the measurements.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Document<'a> {
@@ -87,13 +88,13 @@ struct Document<'a> {
 }
 
 impl Load {
-    /// Moves money and prints the figures. Exit code 1 when something was not
-    /// accepted or did not settle.
+    /// Generates the load and prints the measurements. Exit code 1 when a request was not accepted
+    /// or a record did not settle.
     ///
     /// # Errors
     /// When no stack runs, or a part of it can't be reached.
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let target = Target::of(&stack_of(&self.dir)?)?;
+        let target = Target::of(&self.dir.running_stack()?)?;
         let plan = self.plan();
         let opening = output::progress("opening accounts", None);
         opening.enable_steady_tick(Duration::from_millis(100));
@@ -136,10 +137,10 @@ impl Load {
             return output::json(&Document { clients, rate, accounts, report });
         }
         let Report { accepted, settled, refused, pending, latency, .. } = report;
-        let of = if self.rate.is_some() { "from when it was due" } else { "from when it was sent" };
-        let until = match (self.wait, self.batch) {
-            (true, _) => "until it was settled",
-            (false, None) => "until it was accepted",
+        let start = if self.rate.is_some() { "from the due time" } else { "from sending" };
+        let end = match (self.wait, self.batch) {
+            (true, _) => "until settled",
+            (false, None) => "until accepted",
             (false, Some(_)) => "of a whole batch",
         };
         output::table(
@@ -150,13 +151,13 @@ impl Load {
             ],
         )?;
         output::line(&format!(
-            "\nlatency, {until}, {of}: p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, \
+            "\nlatency, {end}, {start}: p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, \
              longest {:.2} ms",
             latency.p50, latency.p90, latency.p99, latency.p99_9, latency.max
         ))?;
         output::line(&format!(
-            "refused by the ledger: {refused}; still PENDING: {pending}; the load took {:.1} µs of \
-             a processor for each request",
+            "refused by the ledger: {refused}; still PENDING: {pending}; the load generator took {:.1} \
+             µs of processor time per request",
             report.cpu_micros_per_request
         ))?;
         if report.unexpected > 0 {
@@ -166,18 +167,18 @@ impl Load {
                 .map(|(status, count)| format!("{count} × {status}"))
                 .collect();
             output::line(&format!(
-                "not accepted: {} ({}, 0 being no answer)",
+                "not accepted: {} ({}; status 0 means no response)",
                 report.unexpected,
                 statuses.join(", ")
             ))?;
         }
         for sample in &report.samples {
-            output::line(&format!("  {}", output::safe(sample)))?;
+            output::line(&format!("  {}", output::escape(sample)))?;
         }
         Ok(())
     }
 }
 
-fn row(what: &str, count: u64, per_second: f64, seconds: f64) -> Vec<String> {
-    vec![what.to_owned(), count.to_string(), format!("{per_second:.0}"), format!("{seconds:.2}")]
+fn row(name: &str, count: u64, per_second: f64, seconds: f64) -> Vec<String> {
+    vec![name.to_owned(), count.to_string(), format!("{per_second:.0}"), format!("{seconds:.2}")]
 }

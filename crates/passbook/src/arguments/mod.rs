@@ -1,0 +1,15 @@
+//! Arguments shared by several commands.
+
+mod databases;
+mod nats;
+#[cfg(feature = "dev")]
+mod stack_dir;
+mod system;
+mod text;
+
+pub(crate) use databases::DatabaseArguments;
+pub(crate) use nats::NatsArguments;
+#[cfg(feature = "dev")]
+pub(crate) use stack_dir::{StackDir, StackState};
+pub(crate) use system::{System, SystemArguments};
+pub(crate) use text::non_blank;

@@ -1,0 +1,173 @@
+//! Moves some money through the API and checks every response.
+
+use std::{collections::BTreeMap, io::Write, process::ExitCode, time::Instant};
+
+use anyhow::{Context, Result};
+use devstack::StackFile;
+use reqwest::{Client, RequestBuilder};
+use serde::Serialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// The steps, and whether every figure was right.
+#[derive(Debug, Serialize)]
+pub(super) struct DemoReport {
+    right: bool,
+    steps: Vec<StepReport>,
+}
+
+impl DemoReport {
+    pub(super) fn exit_code(&self) -> ExitCode {
+        if self.right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// A request and its response.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StepReport {
+    step: &'static str,
+    right: bool,
+    status: u16,
+    replayed: bool,
+    /// Fields expected in the response.
+    expected: BTreeMap<&'static str, Value>,
+    answer: Value,
+    milliseconds: u128,
+}
+
+/// Opens an account, deposits and withdraws. Prints each step to `out`.
+///
+/// # Errors
+/// When the API can't be reached.
+pub(super) async fn run(file: &StackFile, out: &mut dyn Write) -> Result<DemoReport> {
+    let mut teller = Teller {
+        http: Client::builder().no_proxy().build()?,
+        url: format!("{}/v1/accounts", file.api),
+        token: file.tokens.teller.clone(),
+        steps: Vec::new(),
+        out,
+    };
+    let open = teller.http.post(&teller.url).json(&json!({ "currency": "KRW" }));
+    let open = Step::new("open an account in KRW", open).expect("balance", "0");
+    let account = teller.perform(open).await?;
+    if let Some(id) = account.get("accountId").and_then(Value::as_str) {
+        teller.url = format!("{}/{id}", teller.url);
+        teller.deposit_and_withdraw().await?;
+    }
+    let right = teller.steps.iter().all(|step| step.right);
+    let summary = if right { "✓ every figure is right" } else { "✗ some figures are wrong" };
+    writeln!(teller.out, "{summary}")?;
+    Ok(DemoReport { right, steps: teller.steps })
+}
+
+struct Teller<'a> {
+    http: Client,
+    url: String,
+    token: String,
+    steps: Vec<StepReport>,
+    out: &'a mut dyn Write,
+}
+
+/// A request with its expected response.
+struct Step {
+    name: &'static str,
+    request: RequestBuilder,
+    expected: Vec<(&'static str, Value)>,
+    replayed: bool,
+}
+
+impl Step {
+    fn new(name: &'static str, request: RequestBuilder) -> Self {
+        Self { name, request, expected: Vec::new(), replayed: false }
+    }
+
+    fn expect(mut self, field: &'static str, value: impl Into<Value>) -> Self {
+        self.expected.push((field, value.into()));
+        self
+    }
+}
+
+impl Teller<'_> {
+    async fn deposit_and_withdraw(&mut self) -> Result<()> {
+        let key = Uuid::now_v7().to_string();
+        let deposit = Step::new("deposit 10000", self.movement("deposits", "10000", &key))
+            .expect("status", "SUCCESS")
+            .expect("balanceAfter", "10000");
+        let record = self.perform(deposit).await?;
+
+        let again = Step::new("the same again, same key", self.movement("deposits", "10000", &key))
+            .expect("recordId", record.get("recordId").cloned().unwrap_or_default())
+            .expect("balanceAfter", "10000");
+        self.perform(Step { replayed: true, ..again }).await?;
+
+        let withdraw = self.movement("withdrawals", "2500", &Uuid::now_v7().to_string());
+        let withdraw = Step::new("withdraw 2500", withdraw)
+            .expect("status", "SUCCESS")
+            .expect("balanceAfter", "7500");
+        self.perform(withdraw).await?;
+
+        let too_much = self.movement("withdrawals", "1000000", &Uuid::now_v7().to_string());
+        let too_much = Step::new("withdraw 1000000", too_much)
+            .expect("status", "FAILED")
+            .expect("reason", "INSUFFICIENT_FUNDS");
+        self.perform(too_much).await?;
+
+        let account = Step::new("look at the account", self.http.get(&self.url))
+            .expect("balance", "7500")
+            .expect("accountSeq", 2);
+        self.perform(account).await?;
+        Ok(())
+    }
+
+    fn movement(&self, resource: &str, amount: &str, key: &str) -> RequestBuilder {
+        let request = self.http.post(format!("{}/{resource}", self.url));
+        let request = request.header("Idempotency-Key", key).header("Prefer", "wait=10");
+        request.json(&json!({ "amount": amount }))
+    }
+
+    /// Sends a request, and checks and prints its response.
+    async fn perform(&mut self, step: Step) -> Result<Value> {
+        let clock = Instant::now();
+        let response = step.request.bearer_auth(&self.token).send().await.context(step.name)?;
+        let status = response.status();
+        let replayed = response.headers().contains_key("Idempotent-Replayed");
+        let text = response.text().await.context(step.name)?;
+        let milliseconds = clock.elapsed().as_millis();
+        let body: Value = serde_json::from_str(&text).unwrap_or_default();
+
+        let right = status.is_success()
+            && replayed == step.replayed
+            && step.expected.iter().all(|(field, value)| body.get(field) == Some(value));
+        let shown = step.expected.iter().map(|(field, value)| {
+            let actual = body.get(field).unwrap_or(&Value::Null);
+            let shown = actual.as_str().map_or_else(|| actual.to_string(), str::to_owned);
+            let correction = if body.get(field) == Some(value) {
+                String::new()
+            } else {
+                format!(" (expected {value})")
+            };
+            format!("{field} {shown}{correction}")
+        });
+        let mut shown: Vec<_> = shown.collect();
+        if replayed {
+            shown.push("replayed".to_owned());
+        }
+        let mark = if right { "✓" } else { "✗" };
+        let (name, shown) = (step.name, shown.join(", "));
+        writeln!(self.out, "{mark} {name:<26} {} {shown}  ({milliseconds} ms)", status.as_u16())?;
+        if !status.is_success() {
+            writeln!(self.out, "  {text}")?;
+        }
+        self.steps.push(StepReport {
+            step: step.name,
+            right,
+            status: status.as_u16(),
+            replayed,
+            expected: step.expected.into_iter().collect(),
+            answer: body.clone(),
+            milliseconds,
+        });
+        Ok(body)
+    }
+}

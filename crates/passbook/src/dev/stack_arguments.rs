@@ -1,0 +1,89 @@
+//! Arguments for starting a stack.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use devstack::{Brokers, Options, ProxyPort, Replicas, service};
+
+use crate::arguments::StackDir;
+
+/// The components of a stack.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StackArguments {
+    #[command(flatten)]
+    dir: StackDir,
+    /// Replicas of the account-service. With 0, there is no API.
+    #[arg(long, value_name = "NUMBER", default_value_t = 2)]
+    account_replicas: u16,
+    /// Replicas of the transaction-service.
+    #[arg(long, value_name = "NUMBER", default_value_t = 2)]
+    transaction_replicas: u16,
+    /// Servers of the broker: 1, or 3 for a cluster. The cluster keeps three replicas of each
+    /// stream, and writes every message to disk before acknowledging it.
+    #[arg(long, value_name = "NUMBER", value_enum, default_value_t = NatsNodes::One)]
+    nats_nodes: NatsNodes,
+    /// Route every connection of a service through a link, and accept commands to break links and
+    /// processes: see `passbook dev fault`.
+    #[arg(long)]
+    faults: bool,
+    /// Run the services' release build instead of the programs beside this one. Build it with
+    /// `cargo build --workspace --release`.
+    #[arg(long)]
+    release: bool,
+    /// Run the services' build with crash points, armed by files in DIR. Build it with `make
+    /// crash-points`.
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with = "release")]
+    crash_points: Option<PathBuf>,
+    /// Folder for installing the servers missing on this machine.
+    #[arg(long, value_name = "DIR", env = "PASSBOOK_TOOLS_DIR", default_value = ".tools")]
+    tools_dir: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum NatsNodes {
+    #[value(name = "1")]
+    One,
+    #[value(name = "3")]
+    Three,
+}
+
+impl StackArguments {
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The options for starting the stack.
+    ///
+    /// # Errors
+    /// When the folder of this program can't be found.
+    pub(super) fn options(self, port: ProxyPort) -> Result<Options> {
+        let passbook = env::current_exe().context("finding the path of this program")?;
+        let folder = passbook.parent().context("the path of this program has no folder")?;
+        let programs = match &self.crash_points {
+            Some(_) => folder.join("crash-points"),
+            None if self.release => folder.with_file_name("release"),
+            None => folder.to_owned(),
+        };
+        Ok(Options {
+            dir: self.dir.path().to_owned(),
+            tools: std::path::absolute(self.tools_dir)?,
+            replicas: Replicas::from([
+                (&service::ACCOUNT, self.account_replicas),
+                (&service::TRANSACTION, self.transaction_replicas),
+            ]),
+            brokers: match self.nats_nodes {
+                NatsNodes::One => Brokers::Single,
+                NatsNodes::Three => Brokers::Cluster,
+            },
+            faults: self.faults,
+            port,
+            passbook,
+            programs,
+            crash_points: self.crash_points,
+        })
+    }
+}

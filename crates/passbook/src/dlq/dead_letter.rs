@@ -1,0 +1,188 @@
+//! One message of the dead-letter stream: an open letter, or the closing note of one.
+
+use std::fmt;
+
+use async_nats::{HeaderMap, HeaderValue, jetstream::message::StreamMessage};
+use contract::{
+    RecordId,
+    dead_letter::{self, Subject},
+};
+use serde::{Deserialize, Serialize};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio_util::bytes::Bytes;
+
+/// How a letter is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Action {
+    /// Its message is published again.
+    #[serde(rename = "redriven")]
+    Replayed,
+    Discarded,
+}
+
+impl Action {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Replayed => "redriven",
+            Self::Discarded => "discarded",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Replayed, Self::Discarded].into_iter().find(|action| action.as_str() == text)
+    }
+}
+
+/// Who closed a letter, how, when and why.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ClosingNote {
+    /// Sequence of the note in the stream.
+    #[serde(skip)]
+    pub(super) sequence: u64,
+    pub(super) action: Action,
+    pub(super) by: String,
+    pub(super) at: String,
+    pub(super) because: Option<String>,
+}
+
+impl fmt::Display for ClosingNote {
+    /// Formats the note as part of a sentence, such as `discarded by mina at …: a forgery`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {} at {}", self.action.as_str(), self.by, self.at)?;
+        self.because.as_ref().map_or(Ok(()), |because| write!(f, ": {because}"))
+    }
+}
+
+/// One dead letter.
+#[derive(Debug, Clone)]
+pub(super) struct DeadLetter {
+    /// Sequence of the open letter in the stream.
+    pub(super) id: u64,
+    pub(super) kept_at: OffsetDateTime,
+    /// The stream of its message.
+    pub(super) stream: String,
+    /// The consumer unable to process its message.
+    pub(super) consumer: String,
+    pub(super) headers: HeaderMap,
+    pub(super) payload: Bytes,
+    /// The `recordId` in its body, if the body has one.
+    pub(super) record: Option<RecordId>,
+    /// `None` for an open letter.
+    pub(super) closed: Option<ClosingNote>,
+}
+
+/// The JSON form of a letter.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DeadLetterView {
+    id: u64,
+    kept_at: String,
+    consumer: String,
+    reason: String,
+    /// The original subject of the message.
+    subject: String,
+    /// The `Nats-Msg-Id` of the message.
+    message_id: Option<String>,
+    record_id: Option<RecordId>,
+    /// The original size of a truncated body, in bytes.
+    truncated_from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed: Option<ClosingNote>,
+    body: String,
+}
+
+impl DeadLetter {
+    /// Parses a message of the stream; `None` if it is neither a letter nor a closing note.
+    pub(super) fn parse(message: StreamMessage) -> Option<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Body {
+            record_id: RecordId,
+        }
+        let StreamMessage { subject, sequence, headers, payload, time } = message;
+        let record = serde_json::from_slice(&payload).ok().map(|body: Body| body.record_id);
+        let header = |name: &str| headers.get(name).map(ToString::to_string);
+        let (stream, consumer, id, kept_at, closed) = match Subject::parse(&subject)? {
+            Subject::Open { stream, consumer } => (stream, consumer, sequence, time, None),
+            Subject::Closed { stream, consumer, sequence: id, stored } => {
+                let closed = ClosingNote {
+                    sequence,
+                    action: Action::parse(&header(dead_letter::CLOSED)?)?,
+                    by: header(dead_letter::CLOSED_BY).unwrap_or_default(),
+                    at: rfc3339(time),
+                    because: header(dead_letter::CLOSED_BECAUSE),
+                };
+                (stream, consumer, id, stored, Some(closed))
+            }
+        };
+        let (stream, consumer) = (stream.to_owned(), consumer.to_owned());
+        Some(Self { id, kept_at, stream, consumer, headers, payload, record, closed })
+    }
+
+    /// The id and the time. The time keeps the key unique when the stream is created again and its
+    /// sequences restart at 1.
+    pub(super) fn key(&self) -> String {
+        dead_letter::sequence_and_time(self.id, self.kept_at)
+    }
+
+    /// The subject of the closing note about this letter alone.
+    pub(super) fn closed_subject(&self) -> String {
+        dead_letter::closed_subject(&self.stream, &self.consumer, self.id, self.kept_at)
+    }
+
+    pub(super) fn reason(&self) -> &str {
+        self.header(dead_letter::REASON).unwrap_or_default()
+    }
+
+    /// The original subject of its message.
+    pub(super) fn subject(&self) -> Option<&str> {
+        self.header(dead_letter::SUBJECT)
+    }
+
+    /// The `Nats-Msg-Id` of its message.
+    pub(super) fn message_id(&self) -> Option<&str> {
+        self.header(dead_letter::MESSAGE_ID)
+    }
+
+    /// The place of its message in the original stream: `<stream>.<sequence>.<nanos>`.
+    pub(super) fn place(&self) -> Option<&str> {
+        self.header(dead_letter::PLACE)
+    }
+
+    /// The original size of a truncated body, in bytes.
+    pub(super) fn truncated_from(&self) -> Option<&str> {
+        self.header(dead_letter::TRUNCATED_FROM)
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(HeaderValue::as_str)
+    }
+
+    pub(super) fn view(&self) -> DeadLetterView {
+        DeadLetterView {
+            id: self.id,
+            kept_at: rfc3339(self.kept_at),
+            consumer: self.consumer.clone(),
+            reason: self.reason().to_owned(),
+            subject: self.subject().unwrap_or_default().to_owned(),
+            message_id: self.message_id().map(str::to_owned),
+            record_id: self.record,
+            truncated_from: self.truncated_from().map(str::to_owned),
+            closed: self.closed.clone(),
+            body: self.body(),
+        }
+    }
+
+    /// Its body as text. Invalid UTF-8 is replaced.
+    pub(super) fn body(&self) -> String {
+        String::from_utf8_lossy(&self.payload).into_owned()
+    }
+}
+
+/// A time in the form of RFC 3339, to the millisecond.
+pub(super) fn rfc3339(time: OffsetDateTime) -> String {
+    let millis = time.replace_nanosecond(time.nanosecond() / 1_000_000 * 1_000_000);
+    millis.unwrap_or(time).format(&Rfc3339).unwrap_or_default()
+}

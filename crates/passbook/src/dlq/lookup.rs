@@ -1,0 +1,161 @@
+//! Looks up the records of dead letters in both databases.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context, Result, anyhow};
+use contract::{AccountId, Balance, Currency, Movement, Outcome, RecordId};
+use ledger::{Account, Entry, SettledAs, Settlement};
+use rust_decimal::Decimal;
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::dead_letter::DeadLetter;
+use crate::{
+    database::{self, DatabaseUrls},
+    movement_row::{self, MovementRow},
+};
+
+/// Connections to both databases.
+pub(super) struct RecordLookup {
+    accounts: PgConnection,
+    ledger: PgConnection,
+}
+
+/// Some records at the time of the lookup.
+#[derive(Debug, Default)]
+pub(super) struct KnownRecords {
+    pub(super) records: HashMap<RecordId, KnownRecord>,
+    pub(super) transactions: HashMap<RecordId, KnownTransaction>,
+    /// The records' accounts in the ledger.
+    pub(super) accounts: BTreeMap<AccountId, Account>,
+}
+
+/// A record of the account-service.
+#[derive(Debug)]
+pub(super) struct KnownRecord {
+    pub(super) movement: Movement,
+    /// `None` for a PENDING record.
+    pub(super) settlement: Option<Settlement>,
+}
+
+/// A transaction of the ledger.
+#[derive(Debug)]
+pub(super) struct KnownTransaction {
+    pub(super) entry: Entry,
+    pub(super) settlement: Settlement,
+}
+
+#[derive(Debug, FromRow)]
+struct TransactionRow {
+    #[sqlx(flatten)]
+    movement: MovementRow,
+    account_seq: Option<i64>,
+}
+
+#[derive(Debug, FromRow)]
+struct AccountRow {
+    account_id: Uuid,
+    currency: String,
+    balance: Decimal,
+    account_seq: i64,
+}
+
+impl RecordLookup {
+    /// # Errors
+    /// When a database can't be reached.
+    pub(super) async fn connect(urls: &DatabaseUrls) -> Result<Self> {
+        Ok(Self {
+            accounts: database::connect(&urls.account).await.context("the account database")?,
+            ledger: database::connect(&urls.transaction)
+                .await
+                .context("the transaction database")?,
+        })
+    }
+
+    /// Looks up the records named by these dead letters.
+    ///
+    /// # Errors
+    /// A database's. Also for a row no service could have written.
+    pub(super) async fn look_up(&mut self, letters: &[&DeadLetter]) -> Result<KnownRecords> {
+        let ids: Vec<Uuid> =
+            letters.iter().filter_map(|letter| letter.record).map(RecordId::as_uuid).collect();
+        if ids.is_empty() {
+            return Ok(KnownRecords::default());
+        }
+        let rows = movement_row::records(&mut self.accounts, &ids).await?;
+        let account_ids: Vec<Uuid> = rows.values().map(|row| row.account_id).collect();
+        let records = rows.into_values().map(|row| {
+            let id = RecordId::from_uuid(row.record_id);
+            parse_record(&row).map(|record| (id, record)).with_context(|| invalid_row("record", id))
+        });
+        Ok(KnownRecords {
+            records: records.collect::<Result<_>>()?,
+            transactions: self.transactions(&ids).await?,
+            accounts: self.accounts(&account_ids).await?,
+        })
+    }
+
+    async fn transactions(&mut self, ids: &[Uuid]) -> Result<HashMap<RecordId, KnownTransaction>> {
+        let rows: Vec<TransactionRow> = sqlx::query_as(
+            "SELECT record_id, id AS transaction_id, account_id, type, amount, currency, status,
+                    reason, balance_after, account_seq
+             FROM transactions WHERE record_id = ANY($1)",
+        )
+        .bind(ids)
+        .fetch_all(&mut self.ledger)
+        .await?;
+        let transactions = rows.iter().map(|row| {
+            let id = RecordId::from_uuid(row.movement.record_id);
+            let transaction = parse_transaction(id, row);
+            Ok((id, transaction.with_context(|| invalid_row("transaction of record", id))?))
+        });
+        transactions.collect()
+    }
+
+    async fn accounts(&mut self, ids: &[Uuid]) -> Result<BTreeMap<AccountId, Account>> {
+        let rows: Vec<AccountRow> = sqlx::query_as(
+            "SELECT account_id, currency, balance, account_seq FROM accounts
+             WHERE account_id = ANY($1)",
+        )
+        .bind(ids)
+        .fetch_all(&mut self.ledger)
+        .await?;
+        let accounts = rows.iter().map(|row| {
+            let id = AccountId::from_uuid(row.account_id);
+            let account = parse_account(row).ok_or_else(|| anyhow!(invalid_row("account", id)));
+            Ok((id, account?))
+        });
+        accounts.collect()
+    }
+}
+
+fn invalid_row(kind: &str, id: impl std::fmt::Display) -> String {
+    format!("the row of {kind} {id} is invalid: see `passbook verify`")
+}
+
+fn parse_record(row: &MovementRow) -> Option<KnownRecord> {
+    let settlement = match row.status.as_str() {
+        "PENDING" => None,
+        _ => Some(row.settlement()?),
+    };
+    Some(KnownRecord { movement: row.movement()?, settlement })
+}
+
+fn parse_transaction(id: RecordId, row: &TransactionRow) -> Option<KnownTransaction> {
+    let Movement { account_id, kind, amount, currency } = row.movement.movement()?;
+    let settlement = row.movement.settlement()?;
+    let outcome = match settlement.settled_as {
+        SettledAs::Success(balance_after) => {
+            Outcome::Applied { balance_after, account_seq: row.account_seq? }
+        }
+        SettledAs::Failed(reason) => Outcome::Refused(reason),
+    };
+    let entry = Entry { record_id: id, account_id, kind, amount, currency, outcome };
+    Some(KnownTransaction { entry, settlement })
+}
+
+fn parse_account(row: &AccountRow) -> Option<Account> {
+    let currency = Currency::parse(&row.currency).ok()?;
+    let balance = Balance::from_decimal(row.balance, currency)?;
+    Some(Account { currency, balance, seq: row.account_seq })
+}

@@ -1,0 +1,128 @@
+//! One consumer: its configuration, its backlog and its workers.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use async_nats::jetstream::{consumer::Info, stream::Stream};
+use contract::{ConsumerSpec, Retention, StreamSpec};
+
+use super::drift;
+use crate::{
+    age, broker,
+    doctor::check::{Area, STUCK},
+};
+
+/// The pause between two samples of a consumer: workers fetch every second.
+const SAMPLE_PAUSE: Duration = Duration::from_millis(1500);
+/// Limit for counting exhausted messages: each takes a request.
+const MAX_COUNTED: usize = 100;
+
+pub(super) async fn check(area: &mut Area, stream: &Stream, spec: &ConsumerSpec) {
+    let advice = "see the broker's log: it does not return the state of a consumer";
+    let Some(samples) = area.attempt(spec.name, advice, sample(stream, spec)).await else { return };
+    let Some(Samples { first, last }) = samples else {
+        return area.finding(
+            spec.name,
+            "the consumer is missing",
+            "start its service: the workers create the consumer within seconds",
+        );
+    };
+    drift::check_consumer(area, spec, &last);
+    if last.paused {
+        let advice = "resume it with `nats consumer resume`";
+        area.finding(spec.name, "it is paused", advice);
+    }
+    check_backlog(area, stream, spec, &first, &last).await;
+    let redelivered = first.num_redelivered.min(last.num_redelivered);
+    if redelivered > 0 && last.num_ack_pending > 0 {
+        let detail =
+            format!("{redelivered} messages were delivered more than once and are not acked");
+        let advice = "see the log of its workers: they crash on these messages, hand them back, or \
+                      were killed; in the end, the messages become dead letters";
+        area.finding(spec.name, detail, advice);
+    }
+    if let Some(stream_spec) = StreamSpec::named(spec.stream)
+        && stream_spec.retention == Retention::WorkQueue
+    {
+        check_exhausted(area, stream, &last).await;
+    }
+    if !area.has_finding(spec.name) {
+        let (pending, unacked) = (last.num_pending, last.num_ack_pending);
+        let pulls = last.num_waiting;
+        area.fine(spec.name, format!("{pending} waiting, {unacked} unacked, {pulls} pulls"));
+    }
+}
+
+/// A consumer's state at two times.
+struct Samples {
+    first: Info,
+    last: Info,
+}
+
+/// Samples a consumer; `None` if it does not exist. A busy consumer is sampled twice: between two
+/// fetches, no worker pulls for a moment and messages are unacked. The single sample of an idle
+/// consumer counts twice.
+async fn sample(stream: &Stream, spec: &ConsumerSpec) -> Result<Option<Samples>> {
+    let Some(first) = broker::consumer(stream, spec.name).await? else { return Ok(None) };
+    if broker::unsettled(&first) == 0 {
+        return Ok(Some(Samples { last: first.clone(), first }));
+    }
+    tokio::time::sleep(SAMPLE_PAUSE).await;
+    let last = broker::consumer(stream, spec.name).await?;
+    Ok(last.map(|last| Samples { first, last }))
+}
+
+async fn check_backlog(
+    area: &mut Area,
+    stream: &Stream,
+    spec: &ConsumerSpec,
+    first: &Info,
+    last: &Info,
+) {
+    let advice = "see the broker's log: it does not return a message";
+    let oldest = area.attempt(spec.name, advice, oldest_pending(stream, spec, last)).await;
+    let oldest = oldest.flatten();
+    let pending = last.num_pending;
+    let has_no_pulls = first.num_waiting == 0 && last.num_waiting == 0;
+    if has_no_pulls && pending > 0 {
+        let detail = format!("{pending} messages wait and nobody pulls,");
+        let advice = "start its service, or find out why the service's workers stopped";
+        area.lasting(spec.name, detail, oldest.unwrap_or_default(), advice);
+    } else if let Some(oldest) = oldest.filter(|age| *age > STUCK) {
+        let detail = format!("{pending} messages wait, the oldest");
+        let advice = "its workers are too slow or blocked: see their log and database, run more \
+                      replicas";
+        area.lasting(spec.name, detail, oldest, advice);
+    }
+}
+
+/// The age of the first undelivered message.
+async fn oldest_pending(
+    stream: &Stream,
+    spec: &ConsumerSpec,
+    info: &Info,
+) -> Result<Option<Duration>> {
+    if info.num_pending == 0 {
+        return Ok(None);
+    }
+    let next = info.delivered.stream_sequence + 1;
+    let first = stream.get_first_raw_message_by_subject(spec.filter, next).await;
+    Ok(broker::optional_message(first)?.map(|message| age::since(message.time)))
+}
+
+async fn check_exhausted(area: &mut Area, stream: &Stream, info: &Info) {
+    let advice = "see the broker's log: it does not return a message";
+    let lookup = broker::exhausted_messages(stream, info, MAX_COUNTED);
+    let Some(exhausted) = area.attempt(&info.name, advice, lookup).await else { return };
+    let Some((sequence, stored)) = exhausted.first().copied() else { return };
+    let age = age::since(stored);
+    if age > STUCK {
+        let detail = format!(
+            "{} messages will never be delivered again, the first at {sequence},",
+            exhausted.len()
+        );
+        let advice = "the transaction-service makes them dead letters within two minutes, and the \
+                      redrive settles their records: check whether a replica runs, and read its log";
+        area.lasting(&info.name, detail, age, advice);
+    }
+}

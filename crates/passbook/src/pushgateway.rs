@@ -1,0 +1,81 @@
+//! Metrics of a scheduled run, sent to a Prometheus Pushgateway.
+//!
+//! The run ends before Prometheus could scrape it. The Pushgateway keeps the metrics until the next
+//! run.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use reqwest::Url;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+const FORM: &str = "the Pushgateway's URL must have the form http://host:9091";
+
+/// Where to send metrics.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PushgatewayArguments {
+    /// URL of a Prometheus Pushgateway to send the findings to as metrics, such as
+    /// http://pushgateway:9091.
+    #[arg(long, value_name = "URL", env = "PASSBOOK_PUSHGATEWAY_URL", hide_env_values = true)]
+    pushgateway_url: Option<String>,
+}
+
+/// The Pushgateway, if a URL is given.
+pub(crate) struct Pushgateway(Option<Url>);
+
+impl PushgatewayArguments {
+    /// Checks the URL. Call this before the work, which may take hours. A blank URL counts as none.
+    ///
+    /// # Errors
+    /// When the URL is malformed. The error does not contain the URL, because the URL may contain a
+    /// password.
+    pub(crate) fn pushgateway(&self) -> Result<Pushgateway> {
+        let url = self.pushgateway_url.as_deref().map(str::trim).filter(|url| !url.is_empty());
+        let Some(url) = url else { return Ok(Pushgateway(None)) };
+        let url = Url::parse(url).ok().context(FORM)?;
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        ensure!(url.scheme() == "http" && !has_user, FORM);
+        Ok(Pushgateway(Some(url)))
+    }
+}
+
+impl Pushgateway {
+    /// Replaces the metrics set by `record` in a group: a job and its labels, as
+    /// `JOB/LABEL/VALUE`. The group's other metrics stay as an earlier run left them, such as the
+    /// time of the last complete run. Does nothing without a Pushgateway.
+    ///
+    /// # Errors
+    /// When the Pushgateway can't be reached or rejects the metrics.
+    pub(crate) async fn replace(&self, group: &str, record: impl FnOnce()) -> Result<()> {
+        let Some(url) = &self.0 else { return Ok(()) };
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let metrics = recorder.handle();
+        metrics::with_local_recorder(&recorder, record);
+        let mut url = url.clone();
+        let path = format!("{}/metrics/job/{group}", url.path().trim_end_matches('/'));
+        url.set_path(&path);
+        let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+        let response = client.post(url).body(metrics.render()).send().await;
+        let response = response.context("sending metrics to the Pushgateway")?;
+        let status = response.status();
+        ensure!(
+            status.is_success(),
+            "the Pushgateway answers {status}: {}",
+            response.text().await?
+        );
+        Ok(())
+    }
+}
+
+/// The current time in Prometheus's form: seconds since 1970.
+pub(crate) fn now() -> f64 {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64()
+}
+
+/// A count in Prometheus's form.
+#[expect(clippy::as_conversions, reason = "there is no other way; exact up to 2^53")]
+pub(crate) const fn count(count: u64) -> f64 {
+    count as f64
+}

@@ -1,0 +1,54 @@
+//! Commands with all deliveries used up.
+
+use anyhow::Result;
+use contract::{CONSUMERS, ConsumerSpec, TRANSACTION};
+use time::OffsetDateTime;
+
+use super::{MAX_SUSPECTS, RECHECK_AFTER, dead_letters::advised};
+use crate::{
+    age,
+    broker::{self, Broker},
+    verify::report::{Report, StreamCounts},
+};
+
+/// Finds commands behind their consumer's ack floor. Such a command was delivered as often as
+/// allowed without an ack, and is never delivered again.
+pub(super) async fn verify(broker: &Broker, report: &mut Report) -> Result<()> {
+    for consumer in CONSUMERS.iter().filter(|consumer| consumer.stream == TRANSACTION) {
+        let mut lost = lost_commands(broker, consumer, &mut report.streams).await?;
+        if !lost.is_empty() {
+            tokio::time::sleep(RECHECK_AFTER).await;
+            let advised = advised(broker, consumer.name).await?;
+            lost = lost_commands(broker, consumer, &mut StreamCounts::default()).await?;
+            lost.retain(|(sequence, _)| sequence.is_none_or(|number| !advised.contains(&number)));
+        }
+        for (sequence, stored) in lost {
+            let age = age::format(age::since(stored));
+            report.dropped.count(Some(match sequence {
+                None => format!("commands wait, but the consumer {} is missing", consumer.name),
+                Some(sequence) => {
+                    format!("command {sequence} is {age} old and will never be delivered again")
+                }
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// Sequence and time of each lost command. Without the consumer, one entry without a sequence
+/// stands for all commands.
+async fn lost_commands(
+    broker: &Broker,
+    consumer: &ConsumerSpec,
+    counts: &mut StreamCounts,
+) -> Result<Vec<(Option<u64>, OffsetDateTime)>> {
+    let Some(stream) = broker.stream(TRANSACTION).await? else { return Ok(Vec::new()) };
+    let Some(info) = broker::consumer(&stream, consumer.name).await? else {
+        let first = stream.get_first_raw_message_by_subject(consumer.filter, 1).await;
+        let first = broker::optional_message(first)?;
+        return Ok(first.map(|message| (None, message.time)).into_iter().collect());
+    };
+    counts.commands_in_flight += broker::unsettled(&info);
+    let exhausted = broker::exhausted_messages(&stream, &info, MAX_SUSPECTS).await?;
+    Ok(exhausted.into_iter().map(|(sequence, time)| (Some(sequence), time)).collect())
+}

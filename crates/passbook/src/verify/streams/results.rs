@@ -1,0 +1,114 @@
+//! Results the account-service did not settle.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use async_nats::jetstream::message::StreamMessage;
+use contract::{TRANSACTION_RESULT, TransactionResult, consumers, dead_letter::message_place};
+use ledger::Settlement;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{
+    BATCH, MAX_SUSPECTS, RECHECK_AFTER,
+    dead_letters::{Suspect, advised, without_dead_letter},
+};
+use crate::{
+    broker::{self, Broker, StreamReader},
+    movement_row::{self, MovementRow},
+    output,
+    verify::{check::Check, report::Report},
+};
+
+/// Compares the results up to the ack floor with both databases.
+pub(super) async fn verify(
+    broker: &Broker,
+    accounts: &mut PgConnection,
+    ledger: &mut PgConnection,
+    report: &mut Report,
+) -> Result<()> {
+    let Some(stream) = broker.stream(TRANSACTION_RESULT).await? else { return Ok(()) };
+    let Some(info) = broker::consumer(&stream, consumers::ACCOUNT_RESULT).await? else {
+        // A new consumer starts at the first message, so every result is in flight.
+        report.streams.results_in_flight = stream.cached_info().state.messages;
+        return Ok(());
+    };
+    report.streams.results_in_flight = broker::unsettled(&info);
+    let (subjects, until) = ("transaction.result.>", info.ack_floor.stream_sequence);
+    let mut reader = StreamReader::open(broker, &stream, subjects, until, BATCH).await?;
+    let progress = output::progress("results compared with the ledger", Some(reader.remaining()));
+    let mut suspects = Vec::new();
+    while let Some(batch) = reader.next_batch().await? {
+        let before = suspects.len();
+        suspects.extend(find_suspects(accounts, ledger, &batch).await?);
+        report.dropped.count_sound(batch.len() - (suspects.len() - before));
+        progress.inc(u64::try_from(batch.len()).unwrap_or(0));
+        if suspects.len() >= MAX_SUSPECTS {
+            check(broker, std::mem::take(&mut suspects), &mut report.dropped).await?;
+        }
+    }
+    progress.finish_and_clear();
+    check(broker, suspects, &mut report.dropped).await
+}
+
+/// Results that can't have been settled: invalid ones, results without a record, and results that
+/// contradict the ledger.
+async fn find_suspects(
+    accounts: &mut PgConnection,
+    ledger: &mut PgConnection,
+    batch: &[StreamMessage],
+) -> Result<Vec<Suspect>> {
+    let results: Vec<_> = batch
+        .iter()
+        .map(|message| TransactionResult::parse(&message.subject, &message.payload).ok())
+        .collect();
+    let ids: Vec<Uuid> =
+        results.iter().flatten().map(|result| result.record_id.as_uuid()).collect();
+    let transactions = movement_row::transactions(ledger, &ids).await?;
+    let records = movement_row::records(accounts, &ids).await?;
+    let mut suspects = Vec::new();
+    for (message, result) in batch.iter().zip(results) {
+        let Some(finding) = suspicion(result.as_ref(), &transactions, &records) else { continue };
+        let sequence = message.sequence;
+        let place = message_place(TRANSACTION_RESULT, sequence, message.time);
+        suspects.push(Suspect { sequence, place, finding });
+    }
+    Ok(suspects)
+}
+
+/// Counts the suspects without a dead letter as findings.
+async fn check(broker: &Broker, suspects: Vec<Suspect>, dropped: &mut Check) -> Result<()> {
+    let count = suspects.len();
+    let mut suspects = without_dead_letter(broker, suspects).await?;
+    if !suspects.is_empty() {
+        tokio::time::sleep(RECHECK_AFTER).await;
+        // Advisories first: an advisory stays until its dead letter is stored.
+        let advised = advised(broker, consumers::ACCOUNT_RESULT).await?;
+        suspects.retain(|suspect| !advised.contains(&suspect.sequence));
+        suspects = without_dead_letter(broker, suspects).await?;
+    }
+    dropped.count_sound(count - suspects.len());
+    for Suspect { sequence, finding, .. } in suspects {
+        dropped.count(Some(format!("result {sequence} {finding}, and it has no dead letter")));
+    }
+    Ok(())
+}
+
+/// Why a result can't have been settled; `None` if it can.
+fn suspicion(
+    result: Option<&TransactionResult>,
+    transactions: &HashMap<Uuid, MovementRow>,
+    records: &HashMap<Uuid, MovementRow>,
+) -> Option<String> {
+    let Some(result) = result else { return Some("can't be read".to_owned()) };
+    let id = result.record_id;
+    if !records.contains_key(&id.as_uuid()) {
+        return Some(format!("names record {id}, which does not exist"));
+    }
+    let Some(decided) = transactions.get(&id.as_uuid()) else {
+        return Some(format!("has an outcome of record {id}, but the ledger has not decided it"));
+    };
+    let is_decided = decided.movement() == Some(result.movement())
+        && decided.settlement() == Some(Settlement::from(result));
+    (!is_decided).then(|| format!("has an outcome of record {id} that the ledger did not decide"))
+}
