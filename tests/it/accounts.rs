@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tests::{Client, Stack, client::new_key};
 
 #[tokio::test]
-async fn an_account_starts_empty_and_shows_what_was_deposited() {
+async fn an_account_starts_empty_and_shows_its_deposits() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("USD").await;
     let empty = client.account(&account).await;
@@ -20,7 +20,7 @@ async fn an_account_starts_empty_and_shows_what_was_deposited() {
 }
 
 #[tokio::test]
-async fn a_deposit_is_accepted_at_once_and_settled_after() {
+async fn a_deposit_is_accepted_at_once_and_settles_later() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
     let accepted = client.movement("deposits", &account, "10000", &new_key(), None).await;
@@ -35,7 +35,7 @@ async fn a_deposit_is_accepted_at_once_and_settled_after() {
 }
 
 #[tokio::test]
-async fn records_come_newest_first_page_by_page() {
+async fn records_are_paged_newest_first() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
     let mut made = Vec::new();

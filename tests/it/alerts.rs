@@ -153,7 +153,7 @@ impl Watched {
 }
 
 #[tokio::test]
-async fn each_alert_fires_when_its_condition_is_caused_and_none_while_all_is_well() {
+async fn each_alert_fires_on_its_condition_and_none_fires_in_a_healthy_system() {
     if !prometheus::installed() {
         return;
     }

@@ -11,7 +11,7 @@ async fn shown(client: &Client, account: &str, authorization: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn without_a_valid_token_nothing_is_shown() {
+async fn a_request_without_a_valid_token_is_rejected() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);
     let account = client.open_account("KRW").await;

@@ -34,7 +34,7 @@ async fn balance(stack: &Stack, account: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_money_is_there_again_however_it_was_stopped() {
+async fn balances_survive_every_kind_of_stop() {
     let dir = folder("stopped");
     let mut running = Stack::start_in(&dir, &["--port", "0"]).await;
     let client = Client::teller(&running);
@@ -51,7 +51,7 @@ async fn the_money_is_there_again_however_it_was_stopped() {
 }
 
 #[tokio::test]
-async fn it_ends_in_order_when_its_terminal_is_closed() {
+async fn the_stack_stops_cleanly_when_its_terminal_closes() {
     let terminal = openpty(None, None).unwrap();
     // No child may keep it open.
     fcntl(&terminal.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
@@ -71,7 +71,7 @@ async fn it_ends_in_order_when_its_terminal_is_closed() {
 }
 
 #[tokio::test]
-async fn taken_ports_are_told_and_left_alone() {
+async fn ports_in_use_are_reported_and_left_alone() {
     // Whoever holds them, they are taken now.
     let _taken = [4222, 5432, 8080].map(|port| TcpListener::bind(("127.0.0.1", port)));
     let running = Stack::start_in(&folder("ports"), &[]).await;
@@ -100,7 +100,7 @@ async fn taken_ports_are_told_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_detached_stack_is_seen_and_stopped_from_outside() {
+async fn a_detached_stack_answers_status_and_down() {
     let dir = folder("detached");
     let gone = stack::run(&["dev", "status", "--dir", path(&dir)]).await;
     assert_eq!(gone.status.code(), Some(1));
@@ -153,7 +153,7 @@ async fn the_demo_ends_by_itself_and_its_figures_are_right() {
 }
 
 #[tokio::test]
-async fn root_can_let_an_ordinary_user_run_it() {
+async fn root_can_run_the_stack_as_an_ordinary_user() {
     let nobody = Uid::from_raw(65534);
     let searchable = |dir: &Path| dir.metadata().unwrap().mode() & 0o001 != 0;
     if !geteuid().is_root() || !stack::passbook().ancestors().skip(1).all(searchable) {

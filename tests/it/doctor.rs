@@ -53,7 +53,7 @@ async fn doctor(arguments: &[&str]) -> (i32, Findings) {
 }
 
 #[tokio::test]
-async fn what_is_broken_on_purpose_is_found_with_what_to_do() {
+async fn every_planted_defect_is_found_with_advice() {
     let running = Stack::start("doctor").await;
     let dir = ["--dir", running.dir.to_str().unwrap()];
     let client = Client::teller(&running);
@@ -135,7 +135,7 @@ async fn what_is_broken_on_purpose_is_found_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn what_is_away_does_not_hide_the_rest() {
+async fn an_unreachable_server_does_not_hide_the_other_findings() {
     let running = Stack::shared().await;
     let file = running.file();
     let away = "postgres://nobody:secret@127.0.0.1:1/none";
@@ -165,7 +165,7 @@ async fn what_is_away_does_not_hide_the_rest() {
 }
 
 #[tokio::test]
-async fn a_fault_that_was_ordered_and_not_ended_is_told_with_what_ends_it() {
+async fn an_active_injected_fault_is_reported_with_the_command_that_ends_it() {
     let dir = folder("doctor-faults");
     let running = Stack::start_in(&dir, &["--port", "0", "--faults"]).await;
     let at = ["--dir", running.dir.to_str().unwrap()];

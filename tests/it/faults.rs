@@ -124,7 +124,7 @@ async fn ten_thousand_pending_records_settle_though_the_broker_lost_everything()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deposits_are_accepted_while_the_broker_is_away_and_settle_after() {
+async fn deposits_are_accepted_while_the_broker_is_down_and_settle_afterwards() {
     let away = seconds(size(60, 10));
     let troubles = vec![lasting(seconds(8), "nats", Fault::Hold, Fault::Release, away)];
     let report = under_load("NATS away", false, troubles).await;
@@ -136,7 +136,7 @@ async fn deposits_are_accepted_while_the_broker_is_away_and_settle_after() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_ledgers_database_is_away_no_delivery_is_used_up_and_no_letter_is_dead() {
+async fn an_outage_of_the_ledgers_database_costs_no_delivery_and_makes_no_dead_letter() {
     let away = seconds(size(60, 10));
     let dir = folder("ledger-away");
     let stack = Stack::start_in(&dir, &["--port", "0", "--faults"]).await;
@@ -173,7 +173,7 @@ async fn while_the_ledgers_database_is_away_no_delivery_is_used_up_and_no_letter
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_accounts_database_is_away_requests_get_503_and_results_wait() {
+async fn while_the_account_database_is_down_requests_get_503_and_results_wait() {
     let dir = folder("accounts-away");
     let stack = Stack::start_in(&dir, &["--port", "0", "--faults"]).await;
     let client = Client::teller_at(&stack, "account-service-0");

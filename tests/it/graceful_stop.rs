@@ -86,7 +86,7 @@ async fn sigterm_to_each_replica_in_turn_fails_no_request_and_leaves_nothing_una
 }
 
 #[tokio::test]
-async fn a_replica_that_is_about_to_end_sends_its_clients_away_and_serves_them_meanwhile() {
+async fn a_stopping_replica_tells_clients_to_reconnect_and_still_serves_them() {
     let running = Stack::start("draining").await;
     let client = Client::teller_at(&running, "account-service-0");
     let account = client.open_account("KRW").await;

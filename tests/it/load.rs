@@ -28,7 +28,7 @@ async fn records(stack: &Stack, report: &Value) -> [i64; 3] {
 }
 
 #[tokio::test]
-async fn the_figures_of_a_load_are_those_of_the_database() {
+async fn the_reported_figures_match_the_database() {
     let stack = Stack::shared().await;
     let mix = ["--clients", "8", "--withdrawals", "0.5", "--refused", "0.5"];
     let (code, report) = load(stack, &mix).await;
@@ -43,7 +43,7 @@ async fn the_figures_of_a_load_are_those_of_the_database() {
 }
 
 #[tokio::test]
-async fn an_open_loop_sends_what_is_due_and_waits_for_what_is_settled() {
+async fn an_open_loop_load_sends_every_due_request_and_waits_until_it_settles() {
     let stack = Stack::shared().await;
     let (code, report) = load(stack, &["--rate", "50", "--wait"]).await;
     assert_eq!(code, Some(0), "{report:#}");

@@ -36,7 +36,7 @@ async fn a_record_whose_command_was_never_sent_is_settled_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_record_that_can_not_be_read_holds_no_other_up() {
+async fn an_invalid_record_delays_no_other() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);
     let account = client.open_account("KRW").await;
@@ -70,7 +70,7 @@ async fn a_record_that_can_not_be_read_holds_no_other_up() {
 }
 
 #[tokio::test]
-async fn a_record_that_appears_below_the_mark_is_found_all_the_same() {
+async fn a_record_that_appears_below_the_low_water_mark_is_found() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);
     let account = client.open_account("KRW").await;
@@ -104,7 +104,7 @@ async fn a_record_whose_result_was_never_sent_is_settled_with_the_ledgers_outcom
 }
 
 #[tokio::test]
-async fn a_command_that_the_broker_lost_is_sent_again_though_its_id_is_still_remembered() {
+async fn a_lost_command_is_redriven_within_the_duplicate_window() {
     let running = Stack::start("lost-command").await;
     let client = Client::teller(&running);
     let account = client.open_account("KRW").await;

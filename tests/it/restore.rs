@@ -89,7 +89,7 @@ async fn release_accounts(stack: &Stack, known: &Answer) -> Client {
 }
 
 #[tokio::test]
-async fn a_restored_ledger_gets_back_what_its_records_know() {
+async fn a_restored_ledger_is_repaired_from_the_records() {
     let stack = Stack::start_in(&folder("ledger-restored"), &["--port", "0", "--faults"]).await;
     let client = Client::teller(&stack);
     let ledger = stack.file().databases.transaction;
@@ -146,7 +146,7 @@ async fn a_restored_ledger_gets_back_what_its_records_know() {
 }
 
 #[tokio::test]
-async fn what_a_ledger_that_went_on_contradicts_is_listed_and_left() {
+async fn records_contradicting_a_ledger_that_continued_are_listed_and_not_booked() {
     let stack = Stack::start_in(&folder("ledger-went-on"), &["--port", "0", "--faults"]).await;
     let client = Client::teller(&stack);
     let ledger = stack.file().databases.transaction;
@@ -196,7 +196,7 @@ async fn what_a_ledger_that_went_on_contradicts_is_listed_and_left() {
 }
 
 #[tokio::test]
-async fn restored_accounts_learn_from_the_ledger_what_they_asked_for() {
+async fn restored_records_are_settled_from_the_ledger() {
     let stack = Stack::start_in(&folder("accounts-restored"), &["--port", "0", "--faults"]).await;
     let client = Client::teller(&stack);
     let accounts = stack.file().databases.account;
@@ -229,7 +229,7 @@ async fn restored_accounts_learn_from_the_ledger_what_they_asked_for() {
 }
 
 #[tokio::test]
-async fn both_restored_the_accounts_to_a_later_moment_agree_again() {
+async fn both_databases_restored_to_different_times_agree_after_repair() {
     let stack = Stack::start_in(&folder("both-restored"), &["--port", "0", "--faults"]).await;
     let client = Client::teller(&stack);
     let databases = stack.file().databases;

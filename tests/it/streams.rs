@@ -36,7 +36,7 @@ fn names_field(outcome: Result<(), StreamsError>, wanted: &str) {
 }
 
 #[tokio::test]
-async fn a_drift_is_updated_in_place_or_told_by_its_field() {
+async fn drift_is_repaired_in_place_or_reported_with_its_field() {
     let jetstream = broker::connect(Stack::shared().await).await;
     let all = || ensure(&jetstream, &[&STREAM], &[&CONSUMER], 1);
     all().await.unwrap();
@@ -88,7 +88,7 @@ async fn a_drift_is_updated_in_place_or_told_by_its_field() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_under_the_running_system_comes_back() {
+async fn streams_and_consumers_deleted_under_the_running_system_are_recreated() {
     let stack = Stack::start("deleted").await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;

@@ -51,7 +51,7 @@ fn encrypting(stack: &Stack, authority: &Authority) -> (Child, String) {
 }
 
 #[tokio::test]
-async fn with_an_authority_given_nobody_else_is_told_anything() {
+async fn with_a_ca_configured_clients_accept_no_other_server() {
     let none = ["--port", "0", "--account-replicas", "0", "--transaction-replicas", "0"];
     let stack = Stack::start_in(&folder("tls"), &none).await;
     let (mine, authority_file) = authority(&stack.dir, "authority.pem");

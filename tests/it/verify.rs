@@ -18,7 +18,7 @@ use tests::{
 };
 
 #[tokio::test]
-async fn each_invariant_is_seen_to_be_broken() {
+async fn each_broken_invariant_is_found() {
     let stack = Stack::start("verify").await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
@@ -198,7 +198,7 @@ async fn letter_of(jetstream: &Context, body: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_result_that_was_neither_settled_nor_kept_is_found() {
+async fn a_result_neither_settled_nor_dead_lettered_is_found() {
     let stack = Stack::start("dropped-results").await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
@@ -310,7 +310,7 @@ async fn a_command_that_will_never_be_delivered_again_is_found() {
 }
 
 #[tokio::test]
-async fn streams_are_read_to_their_end_in_however_many_batches() {
+async fn streams_are_read_to_the_end_in_many_batches() {
     let stack = Stack::start("verify-many").await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;

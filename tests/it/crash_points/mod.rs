@@ -70,37 +70,37 @@ macro_rules! crashes {
 
 crashes! {
     // Dead letters: nobody would send those messages again.
-    a_command_that_is_none_survives_a_crash_before_its_dead_letter_is_sent:
+    an_invalid_command_survives_a_crash_before_its_dead_letter_is_sent:
         ledger("publish.begun").with(COMMAND_LETTERS) => PoisonCommand(0);
-    a_command_that_is_none_gives_one_dead_letter_through_a_crash_before_its_puback:
+    an_invalid_command_gives_one_dead_letter_through_a_crash_before_its_puback:
         ledger("publish.sent").with(COMMAND_LETTERS) => PoisonCommand(1);
-    a_command_that_is_none_gives_one_dead_letter_through_a_crash_after_its_puback:
+    an_invalid_command_gives_one_dead_letter_through_a_crash_after_its_puback:
         ledger("publish.acknowledged").with(COMMAND_LETTERS) => PoisonCommand(1);
-    a_command_that_is_none_gives_one_dead_letter_through_a_crash_before_its_term:
+    an_invalid_command_gives_one_dead_letter_through_a_crash_before_its_term:
         ledger("worker.acked").with(DEPOSITS) => PoisonCommand(1);
-    a_result_that_is_none_survives_a_crash_before_its_dead_letter_is_sent:
+    an_invalid_result_survives_a_crash_before_its_dead_letter_is_sent:
         account("publish.begun").with(RESULT_LETTERS) => PoisonResult(0);
-    a_result_that_is_none_gives_one_dead_letter_through_a_crash_before_its_puback:
+    an_invalid_result_gives_one_dead_letter_through_a_crash_before_its_puback:
         account("publish.sent").with(RESULT_LETTERS) => PoisonResult(1);
-    a_result_that_is_none_gives_one_dead_letter_through_a_crash_after_its_puback:
+    an_invalid_result_gives_one_dead_letter_through_a_crash_after_its_puback:
         account("publish.acknowledged").with(RESULT_LETTERS) => PoisonResult(1);
-    a_result_that_is_none_gives_one_dead_letter_through_a_crash_before_its_term:
+    an_invalid_result_gives_one_dead_letter_through_a_crash_before_its_term:
         account("worker.acked").with(RESULTS) => PoisonResult(1);
 
     // Messages whose deliveries are used up: their advisory is delivered again.
-    a_used_up_command_survives_a_crash_before_its_dead_letter_is_sent:
+    a_command_at_max_deliveries_survives_a_crash_before_its_dead_letter_is_sent:
         ledger("publish.begun").with(GIVEN_UP) => UsedUpCommand(0);
-    a_used_up_command_gives_one_dead_letter_through_a_crash_before_its_puback:
+    a_command_at_max_deliveries_gives_one_dead_letter_through_a_crash_before_its_puback:
         ledger("publish.sent").with(GIVEN_UP) => UsedUpCommand(1);
-    a_used_up_command_gives_one_dead_letter_through_a_crash_before_its_deletion:
+    a_command_at_max_deliveries_gives_one_dead_letter_through_a_crash_before_its_deletion:
         ledger("publish.acknowledged").with(GIVEN_UP) => UsedUpCommand(1);
-    a_used_up_command_gives_one_dead_letter_through_a_crash_before_its_advisory_is_acked:
+    a_command_at_max_deliveries_gives_one_dead_letter_through_a_crash_before_its_advisory_is_acked:
         ledger("used-up.deleted") => UsedUpCommand(1);
-    a_used_up_result_survives_a_crash_before_its_dead_letter_is_sent:
+    a_result_at_max_deliveries_survives_a_crash_before_its_dead_letter_is_sent:
         account("publish.begun").with(GIVEN_UP) => UsedUpResult(0);
-    a_used_up_result_gives_one_dead_letter_through_a_crash_before_its_puback:
+    a_result_at_max_deliveries_gives_one_dead_letter_through_a_crash_before_its_puback:
         account("publish.sent").with(GIVEN_UP) => UsedUpResult(1);
-    a_used_up_result_gives_one_dead_letter_through_a_crash_before_its_advisory_is_acked:
+    a_result_at_max_deliveries_gives_one_dead_letter_through_a_crash_before_its_advisory_is_acked:
         account("publish.acknowledged").with(GIVEN_UP) => UsedUpResult(1);
 
     // The transaction-service: commands, the ledger, and the results' publishing.
@@ -110,13 +110,13 @@ crashes! {
         ledger("worker.fetched").with(DEPOSITS) => Deposits(50, Depends);
     a_withdrawal_settles_through_a_crash_after_its_command_was_fetched:
         ledger("worker.fetched").with(WITHDRAWALS) => Withdrawal;
-    a_refusal_is_told_through_a_crash_after_its_account_was_added_to_the_ledger:
+    a_refusal_settles_through_a_crash_after_its_account_was_added_to_the_ledger:
         ledger("ledger.accounts-added") => Empty;
     withdrawals_settle_through_a_crash_between_the_balance_and_their_entries:
         ledger("ledger.balances-written") => Overdrawn;
     withdrawals_settle_through_a_crash_before_the_ledgers_commit:
         ledger("ledger.entries-inserted") => Overdrawn;
-    withdrawals_settle_through_a_crash_after_the_possible_ones_of_their_batch_were_committed:
+    withdrawals_settle_through_a_crash_after_part_of_their_batch_was_committed:
         ledger("ledger.part-committed") => Overdrawn;
     a_deposit_settles_through_a_crash_after_the_ledgers_commit:
         ledger("ledger.committed") => Deposits(1, UnackedCommand);
@@ -126,7 +126,7 @@ crashes! {
         ledger("ledger.committed") => Withdrawal;
     a_refusal_stays_one_through_a_crash_after_the_ledgers_commit:
         ledger("ledger.committed") => Refused;
-    a_batch_taken_one_by_one_settles_through_a_crash_between_two_of_them:
+    a_batch_processed_one_by_one_settles_through_a_crash_between_two_commands:
         ledger("worker.one-by-one").with(DEPOSITS) => OneByOne;
     a_deposit_settles_through_a_crash_between_its_decision_and_its_result:
         ledger("worker.decided").with(DEPOSITS) => Deposits(1, UnackedCommand);
@@ -148,17 +148,17 @@ crashes! {
     // The account-service: results and settling.
     a_deposit_settles_through_a_crash_after_its_result_was_fetched:
         account("worker.fetched").with(RESULTS) => Deposits(1, UnackedResult);
-    a_result_that_is_told_again_is_taken_through_a_crash_before_it_is_judged:
+    a_repeated_result_is_acked_through_a_crash_before_it_is_compared:
         account("settle.unseen") => Repeated;
-    a_result_that_is_told_again_is_taken_through_a_crash_before_the_judges_commit:
+    a_repeated_result_is_acked_through_a_crash_before_the_comparison_commits:
         account("settle.judged") => Repeated;
-    a_deposit_settles_once_through_a_crash_between_the_settling_commit_and_the_telling:
+    a_deposit_settles_once_through_a_crash_between_the_settling_commit_and_the_notification:
         account("settle.committed") => Deposits(1, UnackedResult);
-    fifty_deposits_settle_once_through_a_crash_between_the_settling_commit_and_the_telling:
+    fifty_deposits_settle_once_through_a_crash_between_the_settling_commit_and_the_notification:
         account("settle.committed") => Deposits(50, Depends);
-    a_client_at_another_replica_gets_its_answer_through_a_crash_before_that_is_told:
+    a_client_at_another_replica_gets_its_response_through_a_crash_before_the_notification:
         account("settled.told-here") => Waiting;
-    a_deposit_settles_once_through_a_crash_between_the_telling_and_its_results_ack:
+    a_deposit_settles_once_through_a_crash_between_the_notification_and_its_results_ack:
         account("worker.decided").with(RESULTS) => Deposits(1, UnackedResult);
     fifty_deposits_settle_once_through_a_crash_with_half_of_their_results_acked:
         account("worker.half-acked").with(RESULTS) => Deposits(50, Depends);
@@ -191,7 +191,7 @@ crashes! {
 }
 
 #[test]
-fn when_all_of_these_have_crashed_nothing_is_left_in_hand_and_the_books_balance() {
+fn after_all_crashes_nothing_is_unacked_and_the_books_balance() {
     AHEAD.after_all(async {
         let rig = Rig::get().await;
         let account = rig.open_account().await;

@@ -119,7 +119,7 @@ async fn dead_letters_are_listed_and_shown_with_their_reason() {
 }
 
 #[tokio::test]
-async fn a_redriven_command_settles_its_record_once_and_is_open_no_more() {
+async fn a_replayed_command_settles_its_record_once_and_closes_its_dead_letter() {
     let running = Stack::shared().await;
     let client = Client::teller(running);
     let account = client.open_account("KRW").await;
@@ -167,7 +167,7 @@ async fn a_redriven_command_settles_its_record_once_and_is_open_no_more() {
 }
 
 #[tokio::test]
-async fn what_would_harm_or_come_back_is_refused_and_the_others_go_on() {
+async fn a_harmful_or_invalid_replay_is_refused_and_the_others_continue() {
     let running = Stack::start("refused-letters").await;
     let client = Client::teller(&running);
     let account = client.open_account("KRW").await;
@@ -225,7 +225,7 @@ async fn what_would_harm_or_come_back_is_refused_and_the_others_go_on() {
 }
 
 #[tokio::test]
-async fn a_discarded_letter_is_kept_with_who_when_and_why() {
+async fn a_discarded_dead_letter_is_kept_with_author_time_and_reason() {
     let running = Stack::shared().await;
     let jetstream = broker::connect(running).await;
     let record = new_key();
@@ -261,7 +261,7 @@ async fn a_discarded_letter_is_kept_with_who_when_and_why() {
 }
 
 #[tokio::test]
-async fn a_person_at_a_terminal_is_asked_before_a_letter_is_discarded() {
+async fn discarding_at_a_terminal_asks_for_confirmation() {
     let running = Stack::shared().await;
     let jetstream = broker::connect(running).await;
     let record = new_key();
@@ -287,7 +287,7 @@ async fn a_person_at_a_terminal_is_asked_before_a_letter_is_discarded() {
 }
 
 #[tokio::test]
-async fn of_two_who_close_a_letter_at_a_time_one_is_first_and_the_other_is_told() {
+async fn of_two_concurrent_closings_of_a_dead_letter_one_wins_and_the_other_is_reported() {
     let running = Stack::shared().await;
     let jetstream = broker::connect(running).await;
     for _ in 0..5 {
@@ -324,7 +324,7 @@ async fn of_two_who_close_a_letter_at_a_time_one_is_first_and_the_other_is_told(
 }
 
 #[tokio::test]
-async fn a_redrive_that_was_interrupted_is_finished_by_the_next() {
+async fn an_interrupted_replay_is_finished_by_the_next_one() {
     let running = Stack::shared().await;
     let client = Client::teller(running);
     let account = client.open_account("KRW").await;

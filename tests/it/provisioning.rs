@@ -60,7 +60,7 @@ const PASSWORDS: [(&str, &str); 7] = [
 ];
 
 #[tokio::test]
-async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need() {
+async fn a_bare_server_is_provisioned_with_least_privilege_roles() {
     let stack = servers("provision").await;
     let urls = stack.file().databases;
     let server = urls.account.replace("/account?", "/postgres?");
@@ -169,7 +169,7 @@ async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need()
 }
 
 #[tokio::test]
-async fn whoever_may_make_roles_and_databases_can_set_a_server_up() {
+async fn a_role_with_createrole_and_createdb_can_provision_a_server() {
     let stack = servers("provision-as-a-role").await;
     let urls = stack.file().databases;
     let server = urls.account.replace("/account?", "/postgres?");
@@ -195,7 +195,7 @@ async fn whoever_may_make_roles_and_databases_can_set_a_server_up() {
 }
 
 #[tokio::test]
-async fn who_waits_goes_on_once_the_streams_are_made() {
+async fn wait_returns_once_the_streams_exist() {
     let stack = servers("wait-for-streams").await;
     let nats = stack.file().nats;
     let url = [("PASSBOOK_NATS_URL", nats.as_str())];
@@ -227,7 +227,7 @@ async fn who_waits_goes_on_once_the_streams_are_made() {
 }
 
 #[tokio::test]
-async fn who_waits_does_not_wait_longer_for_a_server_that_says_nothing() {
+async fn wait_times_out_on_a_silent_server() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let place = silent.local_addr().unwrap();
     for (variable, url) in [
@@ -331,7 +331,7 @@ async fn an_auditor_sees_everything_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn printed_secrets_are_new_each_time_and_stand_for_themselves() {
+async fn printed_secrets_are_complete_and_new_each_time() {
     let print = async || {
         let output = run(&["secrets", "print", "--namespace", "elsewhere", "--dev"]).await;
         serde_json::from_slice::<Value>(&output.stdout).unwrap()

@@ -32,7 +32,7 @@ async fn post_raw(client: &Client, account: &str, content_type: &str, body: Vec<
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_movement_is_refused() {
+async fn an_invalid_body_is_rejected() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
     let deep = format!("{{\"amount\":{}1{}}}", "[".repeat(64), "]".repeat(64));
@@ -79,7 +79,7 @@ async fn a_body_that_is_no_movement_is_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_all_of_a_large_body_before_it_reads_sees_the_answer() {
+async fn a_client_that_sends_an_oversized_body_before_reading_receives_the_413() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);
     let account = client.open_account("KRW").await;
@@ -103,7 +103,7 @@ async fn a_client_that_sends_all_of_a_large_body_before_it_reads_sees_the_answer
 }
 
 #[tokio::test]
-async fn an_amount_that_can_not_be_moved_is_refused_by_its_field() {
+async fn an_invalid_amount_is_rejected_with_its_field() {
     let client = Client::teller(Stack::shared().await);
     let won = client.open_account("KRW").await;
     let dollars = client.open_account("USD").await;
@@ -140,7 +140,7 @@ async fn an_amount_that_can_not_be_moved_is_refused_by_its_field() {
 }
 
 #[tokio::test]
-async fn a_key_must_be_there_once_and_be_one() {
+async fn exactly_one_valid_idempotency_key_is_required() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
     let path = format!("/v1/accounts/{account}/deposits");
@@ -161,7 +161,7 @@ async fn a_key_must_be_there_once_and_be_one() {
 }
 
 #[tokio::test]
-async fn an_id_is_of_one_form_and_known() {
+async fn malformed_and_unknown_ids_are_rejected() {
     let client = Client::teller(Stack::shared().await);
     for id in ["1", "not-an-id", "0199d4a27c1e7b7a9a553f1d8f6f2c11", "%00", "%ff", "..%2f..%2fetc"]
     {
@@ -180,7 +180,7 @@ async fn an_id_is_of_one_form_and_known() {
 }
 
 #[tokio::test]
-async fn an_account_needs_a_currency_of_iso_4217() {
+async fn an_account_needs_an_iso_4217_currency() {
     let client = Client::teller(Stack::shared().await);
     for currency in ["", "krw", "KR", "WON", "XXX", "USDT", "K\u{0}W"] {
         let answer = client.post("/v1/accounts", &[], &json!({ "currency": currency })).await;
@@ -194,7 +194,7 @@ async fn an_account_needs_a_currency_of_iso_4217() {
 }
 
 #[tokio::test]
-async fn a_page_has_a_size_and_a_place() {
+async fn invalid_page_limits_and_cursors_are_rejected() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
     for (query, field) in [
@@ -213,7 +213,7 @@ async fn a_page_has_a_size_and_a_place() {
 }
 
 #[tokio::test]
-async fn an_unknown_path_or_method_is_a_problem_too() {
+async fn an_unknown_path_or_method_is_answered_with_a_problem() {
     let client = Client::teller(Stack::shared().await);
     is(&client.get("/v2/accounts").await, 404, "no-such-path", None, "path");
     let deleted = client.send(Method::DELETE, "/v1/accounts", &[], None).await.unwrap();

@@ -7,7 +7,7 @@ use tests::{
 };
 
 #[tokio::test]
-async fn a_verify_that_could_not_look_into_the_streams_ends_no_alert_about_them() {
+async fn a_verify_without_the_streams_ends_no_alert_about_them() {
     if !prometheus::installed() {
         return;
     }

@@ -24,7 +24,7 @@ async fn reason_of(stack: &Stack, payload: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_command_that_can_not_be_read_is_a_dead_letter_and_holds_nobody_up() {
+async fn an_invalid_command_is_dead_lettered_and_delays_no_other() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);
     let account = client.open_account("KRW").await;
@@ -57,7 +57,7 @@ async fn a_command_that_can_not_be_read_is_a_dead_letter_and_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_poison_message_of_the_largest_size_is_a_dead_letter_too() {
+async fn a_poison_message_of_the_largest_size_is_dead_lettered_too() {
     let stack = Stack::shared().await;
     let jetstream = broker::connect(stack).await;
     let largest = jetstream.client().server_info().max_payload;
@@ -124,7 +124,7 @@ async fn use_up(running: &Stack, jetstream: &Context, advisory_lost: bool) -> St
 }
 
 #[tokio::test]
-async fn a_command_whose_deliveries_are_used_up_is_a_dead_letter_and_leaves_the_queue() {
+async fn a_command_at_max_deliveries_is_dead_lettered_and_leaves_the_queue() {
     let running = Stack::start("used-up").await;
     let jetstream = broker::connect(&running).await;
     let command = use_up(&running, &jetstream, false).await;
@@ -143,7 +143,7 @@ async fn a_command_whose_deliveries_are_used_up_is_a_dead_letter_and_leaves_the_
 }
 
 #[tokio::test]
-async fn a_command_whose_deliveries_are_used_up_is_found_though_the_advisory_was_lost() {
+async fn a_command_at_max_deliveries_is_found_although_its_advisory_was_lost() {
     let running = Stack::start("advisory-lost").await;
     let jetstream = broker::connect(&running).await;
     let command = use_up(&running, &jetstream, true).await;
@@ -162,7 +162,7 @@ async fn a_command_whose_deliveries_are_used_up_is_found_though_the_advisory_was
 }
 
 #[tokio::test]
-async fn an_advisory_about_a_message_that_is_no_more_spares_the_one_in_its_place() {
+async fn an_outdated_advisory_does_not_dead_letter_the_message_now_at_its_sequence() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);
     let account = client.open_account("KRW").await;
@@ -203,7 +203,7 @@ async fn an_advisory_about_a_message_that_is_no_more_spares_the_one_in_its_place
 }
 
 #[tokio::test]
-async fn a_forged_result_changes_nothing_and_is_a_dead_letter() {
+async fn a_forged_result_changes_nothing_and_is_dead_lettered() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);
     let account = client.open_account("KRW").await;

@@ -65,7 +65,7 @@ async fn settled(accounts: &PgPool, results: &[MovementResult]) -> Vec<Settling>
 }
 
 #[tokio::test]
-async fn results_in_one_batch_do_what_they_do_one_after_the_other() {
+async fn results_in_one_batch_settle_as_they_do_in_sequence() {
     use Settling::{Already, Refused, Unknown};
     let stack = databases("batches-of-results").await;
     let accounts = stack.accounts().await;

@@ -16,7 +16,7 @@ async fn post(client: &Client, items: &[Value]) -> Answer {
 }
 
 #[tokio::test]
-async fn the_items_of_a_batch_are_answered_each_for_itself() {
+async fn each_item_of_a_batch_gets_its_own_status() {
     let client = Client::teller(Stack::shared().await);
     let (krw, usd) = (client.open_account("KRW").await, client.open_account("USD").await);
     let nobody = new_key();
@@ -105,7 +105,7 @@ async fn a_thousand_movements_in_a_batch_settle_once() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_none_is_refused_as_a_whole() {
+async fn an_invalid_batch_is_rejected_as_a_whole() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
     let good = item(&account, "DEPOSIT", "1", &new_key());
@@ -144,7 +144,7 @@ async fn a_batch_that_is_none_is_refused_as_a_whole() {
 }
 
 #[tokio::test]
-async fn a_customer_moves_their_own_money_only_in_a_batch_too() {
+async fn a_customer_can_only_use_their_own_accounts_in_a_batch() {
     let stack = Stack::shared().await;
     let teller = Client::teller(stack);
     let others = teller.open_account("KRW").await;

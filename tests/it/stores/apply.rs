@@ -39,7 +39,7 @@ async fn held(ledger: &PgPool, account: AccountId) -> (Decimal, i64) {
 
 /// What takes another transaction takes a client longer.
 #[tokio::test]
-async fn what_is_new_and_possible_takes_one_transaction_whatever_else_is_in_its_batch() {
+async fn applied_commands_share_one_transaction_and_refusals_add_one() {
     let stack = databases("batches-and-transactions").await;
     let pool = stack.ledger().await;
     let ledger = Ledger::new(pool.clone());
@@ -73,7 +73,7 @@ async fn what_is_new_and_possible_takes_one_transaction_whatever_else_is_in_its_
 /// Two replicas have the same commands, and both find none of them decided: the
 /// account is locked, or is being added, by somebody else until both wait.
 #[tokio::test]
-async fn who_waits_for_an_account_while_its_commands_are_decided_gives_their_outcomes() {
+async fn replicas_that_decide_the_same_commands_at_once_give_the_same_outcomes() {
     let stack = databases("batches-that-wait").await;
     let (pool, replicas) = (stack.ledger().await, [stack.ledger().await, stack.ledger().await]);
     let account = AccountId::new();
@@ -118,7 +118,7 @@ async fn transactions_begun(ledger: &PgPool) -> i64 {
 }
 
 #[tokio::test]
-async fn accounts_that_a_restored_ledger_lacks_are_added_again() {
+async fn accounts_missing_from_a_restored_ledger_are_added_again() {
     let stack = databases("batches-of-a-restored-ledger").await;
     let pool = stack.ledger().await;
     let ledger = Ledger::new(pool.clone());
@@ -138,7 +138,7 @@ async fn accounts_that_a_restored_ledger_lacks_are_added_again() {
 }
 
 #[tokio::test]
-async fn a_batch_of_commands_does_what_they_do_one_after_the_other_whatever_its_size() {
+async fn a_batch_of_any_size_gives_the_outcomes_of_its_commands_in_sequence() {
     let stack = databases("batches-of-commands").await;
     let pool = stack.ledger().await;
     for deposits in [1, 5, 200] {
@@ -181,7 +181,7 @@ const MOST: i64 = 999_999_999_999_999_999;
 
 /// Batches whose sums look as if all of them could be applied.
 #[tokio::test]
-async fn a_batch_whose_parts_are_not_what_their_sum_is_gets_an_answer_for_each() {
+async fn a_batch_with_a_valid_sum_and_invalid_parts_gets_one_outcome_per_command() {
     let stack = databases("batches-that-seem-sound").await;
     let pool = stack.ledger().await;
     let account = AccountId::new();
@@ -293,7 +293,7 @@ async fn stored_as_told(ledger: &PgPool, results: &[Option<MovementResult>]) {
 /// The same commands in many batches at once, on few accounts: what each record
 /// gets is the same everywhere, and the books balance.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn batches_that_overlap_decide_each_record_once() {
+async fn overlapping_batches_decide_each_record_once() {
     const RECORDS: usize = 2_000;
     let stack = databases("batches-that-overlap").await;
     let config = DatabaseConfig {

@@ -80,7 +80,7 @@ impl Both {
 }
 
 #[tokio::test]
-async fn each_service_tells_every_metric_and_counts_what_was_done() {
+async fn each_service_exports_every_metric_and_counts_its_work() {
     const DEPOSIT: (&str, &str) = ("type", "DEPOSIT");
     const WITHDRAWAL: (&str, &str) = ("type", "WITHDRAWAL");
     const SUCCESS: (&str, &str) = ("status", "SUCCESS");
@@ -139,7 +139,7 @@ async fn each_service_tells_every_metric_and_counts_what_was_done() {
 }
 
 #[tokio::test]
-async fn the_numbers_are_those_of_the_service_that_tells_them() {
+async fn each_service_reports_its_own_consumers_streams_and_connections() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);
     let account = client.open_account("KRW").await;
@@ -192,7 +192,7 @@ async fn the_numbers_are_those_of_the_service_that_tells_them() {
 }
 
 #[tokio::test]
-async fn records_that_stay_pending_are_counted_with_their_age_also_while_the_broker_is_away() {
+async fn pending_records_and_their_age_are_reported_while_the_broker_is_down() {
     let dir = folder("counted-pending");
     let running = Stack::start_in(&dir, &["--port", "0", "--faults"]).await;
     let client = Client::teller(&running);

@@ -72,7 +72,7 @@ async fn naive_replica(jetstream: jetstream::Context, database: PgPool) {
 }
 
 #[tokio::test]
-async fn the_same_check_sees_twenty_thousand_where_two_naive_replicas_take_one_deposit() {
+async fn the_same_check_finds_twenty_thousand_when_two_naive_replicas_process_one_deposit() {
     let stack = Stack::shared().await;
     let jetstream = broker::connect(stack).await;
     let config = stream::Config {

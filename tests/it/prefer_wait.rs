@@ -6,7 +6,7 @@ use reqwest::Method;
 use tests::{Client, Stack, client::new_key};
 
 #[tokio::test]
-async fn a_client_of_one_replica_hears_of_results_that_another_consumed() {
+async fn a_client_of_one_replica_is_notified_of_results_consumed_by_another() {
     let stack = Stack::shared().await;
     // All requests go to one replica; the results are shared between both.
     let client = Client::teller_at(stack, "account-service-0");

@@ -138,7 +138,7 @@ async fn each_movement_is_one_trace_through_both_services_and_back() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_has_a_span_that_says_so_and_a_log_line_with_its_trace() {
+async fn a_dead_letter_has_a_failed_span_and_a_log_line_in_its_trace() {
     let collector = Collector::start().await;
     let stack = start("traced-dead-letter", &collector.endpoint, "0").await;
     let trace = "1af7651916cd43dd8448eb211c80319c";
@@ -162,7 +162,7 @@ async fn a_dead_letter_has_a_span_that_says_so_and_a_log_line_with_its_trace() {
 }
 
 #[tokio::test]
-async fn a_command_that_comes_again_and_one_that_is_sent_again_stay_in_the_trace_of_their_request()
+async fn redelivered_and_redriven_commands_stay_in_the_trace_of_their_request()
 {
     let collector = Collector::start().await;
     // What begins here is not recorded; what the caller wants recorded is.
@@ -226,7 +226,7 @@ async fn a_command_that_comes_again_and_one_that_is_sent_again_stay_in_the_trace
 }
 
 #[tokio::test]
-async fn with_a_collector_that_does_not_answer_everything_settles_and_ends_in_time() {
+async fn with_an_unresponsive_collector_everything_settles_and_stops_in_time() {
     // Takes connections, and reads none of them.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());

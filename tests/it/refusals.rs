@@ -49,7 +49,7 @@ async fn a_withdrawal_from_an_account_that_never_held_anything_is_refused() {
 }
 
 #[tokio::test]
-async fn a_deposit_that_no_account_can_hold_is_refused_by_the_ledger() {
+async fn a_deposit_above_the_balance_limit_is_refused_by_the_ledger() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
     client.deposit(&account, "999999999999999999").await;
