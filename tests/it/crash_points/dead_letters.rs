@@ -1,139 +1,106 @@
-//! Crashes around a message that can't be processed: it becomes one dead
-//! letter, and no other.
+//! Crashes around a message that has to be dead-lettered: in the end there must
+//! be exactly one dead letter.
+//!
+//! `at_crash` is the number of dead letters right after the crash.
 
-use std::time::Duration;
-
-use async_nats::jetstream::{
-    AckKind,
-    consumer::{Consumer, pull},
-};
-use futures::StreamExt;
-use nix::sys::signal::Signal;
 use serde_json::json;
-use tests::{client::new_key, eventually, stack::signal};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tests::{broker, client::new_key, eventually};
+use time::OffsetDateTime;
 
-use super::{
-    rig::{ACCOUNT, Rig, SETTLED_WITHIN, TRANSACTION, Turn},
-    scenarios::Letters,
-};
+use super::fixture::{ACCOUNT, Fixture, SETTLED_WITHIN, TRANSACTION, Turn};
 
-pub(super) async fn poison_command(rig: &Rig, turn: Turn<'_>, letters: Letters) {
-    rig.both_ready(TRANSACTION).await;
+/// A command of no valid form.
+pub(super) async fn invalid_command(fixture: &Fixture, turn: Turn<'_>, at_crash: usize) {
+    fixture.both_ready(TRANSACTION).await;
     let poison = format!("no command {}", new_key());
-    let traffic = rig.publish("transaction.deposit", &poison);
-    let (place, _) = turn.crash(&poison, traffic).await;
-    assert!(rig.message("TRANSACTION", place).await.is_some(), "it left the queue");
-    assert_eq!(rig.letters(&poison).await, letters, "letters at the crash");
-    eventually("it has left the queue", SETTLED_WITHIN, || async {
-        rig.message("TRANSACTION", place).await.is_none().then_some(())
+    let traffic = fixture.publish("transaction.deposit", &poison);
+    let (sequence, _) = turn.crash(&poison, traffic).await;
+    let queued = fixture.message("TRANSACTION", sequence).await.is_some();
+    assert!(queued, "the message left the queue before its time");
+    assert_eq!(fixture.dead_letters(&poison).await, at_crash, "dead letters at the crash");
+    eventually("the message has left the queue", SETTLED_WITHIN, || async {
+        fixture.message("TRANSACTION", sequence).await.is_none().then_some(())
     })
     .await;
-    assert_eq!(rig.letters(&poison).await, 1);
+    assert_eq!(fixture.dead_letters(&poison).await, 1);
 }
 
-pub(super) async fn poison_result(rig: &Rig, turn: Turn<'_>, letters: Letters) {
-    rig.both_ready(ACCOUNT).await;
+/// A result of no valid form.
+pub(super) async fn invalid_result(fixture: &Fixture, turn: Turn<'_>, at_crash: usize) {
+    fixture.both_ready(ACCOUNT).await;
     let poison = format!("no result {}", new_key());
-    let traffic = rig.publish("transaction.result.deposit", &poison);
-    let (place, _) = turn.crash(&poison, traffic).await;
-    assert!(rig.results_acked_up_to().await < place, "it was acked before its time");
-    assert_eq!(rig.letters(&poison).await, letters, "letters at the crash");
-    eventually("it is acked", SETTLED_WITHIN, || async {
-        (rig.results_acked_up_to().await >= place).then_some(())
-    })
-    .await;
-    assert_eq!(rig.letters(&poison).await, 1);
+    let traffic = fixture.publish("transaction.result.deposit", &poison);
+    let (sequence, _) = turn.crash(&poison, traffic).await;
+    let ack_floor = fixture.results_ack_floor().await;
+    assert!(ack_floor < sequence, "the message was acked before its time");
+    assert_eq!(fixture.dead_letters(&poison).await, at_crash, "dead letters at the crash");
+    fixture.result_acked(sequence).await;
+    assert_eq!(fixture.dead_letters(&poison).await, 1);
 }
 
-/// Lets the stopped go on, whatever happened.
-struct Stopped(Vec<u32>);
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        for pid in &self.0 {
-            signal(*pid, Signal::SIGCONT);
-        }
+/// Publishes a withdrawal's command while both replicas are paused, and delivers the command as
+/// often as its consumer allows. Gives its sequence.
+async fn exhaust_deliveries(fixture: &Fixture, command: &str) -> u64 {
+    fixture.both_ready(TRANSACTION).await;
+    let paused = fixture.stack.pause_workers();
+    broker::no_open_pulls(&fixture.jetstream, "TRANSACTION", "withdrawal-consumer").await;
+    let sequence = fixture.publish("transaction.withdrawal", command).await;
+    let consumer = broker::consumer(&fixture.jetstream, "TRANSACTION", "withdrawal-consumer").await;
+    let mut remaining = 3;
+    while remaining > 0 {
+        // Commands of other scenarios are handed back without being counted.
+        remaining -= i32::from(broker::fetch_and_nak(&consumer).await == command.as_bytes());
     }
+    drop(paused);
+    sequence
 }
 
-/// Publishes a withdrawal's command while nobody but us takes any, and gives
-/// it back until the server gives it up. Gives its place.
-async fn use_up_deliveries(rig: &Rig, command: &str) -> u64 {
-    rig.both_ready(TRANSACTION).await;
-    let workers = [0, 1].map(|number| rig.stack.pid(&format!("{TRANSACTION}-{number}")));
-    let stopped = Stopped(workers.to_vec());
-    for pid in workers {
-        signal(pid, Signal::SIGSTOP);
-    }
-    eventually("nobody waits for commands", Duration::from_secs(10), || async {
-        let consumer = rig.consumer("withdrawal-consumer", "TRANSACTION").await;
-        (consumer.num_waiting == 0).then_some(())
-    })
-    .await;
-    let place = rig.publish("transaction.withdrawal", command).await;
-    let consumer: Consumer<pull::Config> =
-        rig.jetstream.get_consumer_from_stream("withdrawal-consumer", "TRANSACTION").await.unwrap();
-    let mut left = 3;
-    while left > 0 {
-        let fetch = consumer.fetch().max_messages(1).expires(Duration::from_secs(5));
-        let mut one = fetch.messages().await.unwrap();
-        let message = one.next().await.unwrap().unwrap();
-        // What is another scenario's only takes a turn.
-        left -= i32::from(message.payload == command.as_bytes());
-        message.ack_with(AckKind::Nak(Some(Duration::from_millis(10)))).await.unwrap();
-    }
-    drop(stopped);
-    place
-}
-
-pub(super) async fn used_up_command(rig: &Rig, turn: Turn<'_>, letters: Letters) {
+/// A command whose deliveries have reached the maximum.
+pub(super) async fn command_at_max_deliveries(fixture: &Fixture, turn: Turn<'_>, at_crash: usize) {
     let deleted = turn.crash.point == "used-up.deleted";
-    // Nobody's: should it be processed after all, the books would show it.
+    // An unknown account: if the command were processed after all, `verify` would find it.
     let account = new_key();
     let command = json!({
         "recordId": new_key(), "accountId": account, "userId": "teller", "type": "WITHDRAWAL",
         "amount": "40", "currency": "KRW", "requestedAt": "2026-01-02T03:04:05Z",
     })
     .to_string();
-    let (place, _) = turn.crash(&account, use_up_deliveries(rig, &command)).await;
-    let queued = rig.message("TRANSACTION", place).await.is_some();
-    assert_eq!(queued, !deleted, "whether it is in the queue");
-    assert_eq!(rig.letters(&command).await, letters, "letters at the crash");
-    let advisory = rig.newest("USED_UP", &format!("\"stream_seq\":{place},")).await.unwrap();
-    eventually("the advisory is worked off", SETTLED_WITHIN, || async {
-        rig.message("USED_UP", advisory).await.is_none().then_some(())
-    })
-    .await;
-    assert!(rig.message("TRANSACTION", place).await.is_none(), "it is in the queue");
-    assert_eq!(rig.letters(&command).await, 1);
+    let (sequence, _) = turn.crash(&account, exhaust_deliveries(fixture, &command)).await;
+    let queued = fixture.message("TRANSACTION", sequence).await.is_some();
+    assert_eq!(queued, !deleted, "whether the command is in the queue");
+    assert_eq!(fixture.dead_letters(&command).await, at_crash, "dead letters at the crash");
+    let advisory = fixture.newest("USED_UP", &format!("\"stream_seq\":{sequence},")).await;
+    advisory_acked(fixture, advisory.unwrap()).await;
+    let queued = fixture.message("TRANSACTION", sequence).await.is_some();
+    assert!(!queued, "the command is still in the queue");
+    assert_eq!(fixture.dead_letters(&command).await, 1);
 }
 
-pub(super) async fn used_up_result(rig: &Rig, turn: Turn<'_>, letters: Letters) {
-    rig.both_ready(ACCOUNT).await;
-    let account = rig.open_account().await;
+/// A settled result and an advisory of its maximum of deliveries.
+pub(super) async fn result_at_max_deliveries(fixture: &Fixture, turn: Turn<'_>, at_crash: usize) {
+    fixture.both_ready(ACCOUNT).await;
+    let account = fixture.open_account().await;
     let traffic = async {
-        let record = rig.accepted("deposits", &account, 10).await;
-        rig.settled(&account).await;
-        let place = rig.newest("TRANSACTION_RESULT", &record).await.unwrap();
-        let advisory = json!({
-            "type": "io.nats.jetstream.advisory.v1.max_deliver",
-            "timestamp": OffsetDateTime::now_utc().format(&Rfc3339).unwrap(),
-            "stream": "TRANSACTION_RESULT", "consumer": "account-result-consumer",
-            "stream_seq": place, "deliveries": 3,
-        });
-        let subject =
-            "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.TRANSACTION_RESULT.account-result-consumer";
-        (record, place, rig.publish(subject, &advisory.to_string()).await)
+        let record = fixture.accepted("deposits", &account, 10).await;
+        fixture.settled(&account).await;
+        let sequence = fixture.newest("TRANSACTION_RESULT", &record).await.unwrap();
+        let now = OffsetDateTime::now_utc();
+        let advisory =
+            broker::publish_max_deliveries_advisory(&fixture.jetstream, sequence, now).await;
+        (record, sequence, advisory)
     };
-    let ((record, place, advisory), _) = turn.crash(&account, traffic).await;
-    let result = rig.message("TRANSACTION_RESULT", place).await.unwrap();
+    let ((record, sequence, advisory), _) = turn.crash(&account, traffic).await;
+    let result = fixture.message("TRANSACTION_RESULT", sequence).await.unwrap();
     let body = String::from_utf8(result.payload.to_vec()).unwrap();
-    assert_eq!(rig.letters(&body).await, letters, "letters at the crash");
-    eventually("the advisory is worked off", SETTLED_WITHIN, || async {
-        rig.message("USED_UP", advisory).await.is_none().then_some(())
+    assert_eq!(fixture.dead_letters(&body).await, at_crash, "dead letters at the crash");
+    advisory_acked(fixture, advisory).await;
+    assert_eq!(fixture.dead_letters(&body).await, 1);
+    fixture.settled_once(&account, &[record], 10).await;
+}
+
+async fn advisory_acked(fixture: &Fixture, advisory: u64) {
+    eventually("the advisory is acked", SETTLED_WITHIN, || async {
+        fixture.message("USED_UP", advisory).await.is_none().then_some(())
     })
     .await;
-    assert_eq!(rig.letters(&body).await, 1);
-    rig.settled_once(&account, &[record], 10).await;
 }

@@ -1,4 +1,4 @@
-//! A system whose services can be made to crash at a named point, for one
+//! A stack with services that can be made to crash at a named point, for one
 //! account, record or message.
 
 use std::{
@@ -8,17 +8,17 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::{self, consumer::pull, message::StreamMessage};
+use async_nats::jetstream::{self, message::StreamMessage};
 use futures::{StreamExt, future::join_all};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tests::{Answer, Client, Stack, broker, client::new_key, eventually, stack};
-use tokio::sync::{Mutex as Lane, MutexGuard, OnceCell};
+use tests::{Client, Response, Stack, broker, client::new_key, eventually, process, stack, wait};
+use tokio::sync::{MutexGuard, OnceCell};
 use uuid::Uuid;
 
-/// What a test may take from crash to settled: more than a redelivery and what
-/// other crashes may hold up.
+/// Limit from a crash until all records are settled. It covers a redelivery and delays by the
+/// crashes of other scenarios.
 pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(90);
 /// Longer than the ack wait.
 const REACHED_WITHIN: Duration = Duration::from_secs(60);
@@ -27,60 +27,63 @@ const SOON: Duration = Duration::from_secs(30);
 pub(super) const ACCOUNT: &str = "account-service";
 pub(super) const TRANSACTION: &str = "transaction-service";
 
-/// Where a process of a service is to die: at a point, with all of these texts
-/// in what it has in hand.
+/// Where a process of a service has to crash.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Crash {
     pub(super) service: &'static str,
     pub(super) point: &'static str,
+    /// A text the process must have in hand at that point, besides the text given to
+    /// [`Turn::crash`].
     pub(super) with: &'static str,
 }
 
-pub(super) struct Rig {
+/// The stack of all scenarios, with clients of its parts.
+pub(super) struct Fixture {
     pub(super) stack: Stack,
     pub(super) client: Client,
     pub(super) jetstream: jetstream::Context,
     pub(super) ledger: PgPool,
     pub(super) accounts: PgPool,
-    folder: PathBuf,
-    /// One crash of a service at a time.
-    lanes: [Lane<()>; 2],
-    /// Message id and record of each result that was published.
+    /// The directory of armed points: `PASSBOOK_CRASH_POINTS` of the services.
+    armed: PathBuf,
+    /// One lock a service: only one of its processes crashes at a time.
+    turns: [tokio::sync::Mutex<()>; 2],
+    /// Message id and record of each published result.
     results: Arc<Mutex<Vec<(String, String)>>>,
 }
 
-impl Rig {
-    /// The one of all scenarios.
-    pub(super) async fn get() -> &'static Self {
-        static RIG: OnceCell<Rig> = OnceCell::const_new();
-        RIG.get_or_init(Self::start).await
+impl Fixture {
+    pub(super) async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Fixture> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
     }
 
     async fn start() -> Self {
-        let programs = stack::passbook().with_file_name("crash-points");
+        let programs = process::passbook().with_file_name("crash-points");
         for service in [ACCOUNT, TRANSACTION] {
-            let built = |path: &Path| fs::metadata(path).and_then(|it| it.modified()).ok();
-            let (ours, plain) = (programs.join(service), programs.with_file_name(service));
+            let built = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+            let (with_points, plain) = (programs.join(service), programs.with_file_name(service));
             assert!(
-                built(&ours).is_some() && built(&ours) >= built(&plain),
+                built(&with_points).is_some() && built(&with_points) >= built(&plain),
                 "{} is missing or out of date: `make crash-points` builds it, as does `make test`",
-                ours.display()
+                with_points.display()
             );
         }
         let dir = stack::folder("crash-points");
-        let folder = stack::folder("crash-points-armed");
+        let armed = stack::folder("crash-points-armed");
         for part in ["new", "reached"] {
-            fs::create_dir_all(folder.join(part)).unwrap();
+            fs::create_dir_all(armed.join(part)).unwrap();
         }
-        let armed_in = folder.to_str().unwrap();
-        let stack = Stack::start_in(&dir, &["--port", "0", "--crash-points", armed_in]).await;
+        let arguments = ["--port", "0", "--crash-points", armed.to_str().unwrap()];
+        let stack = Stack::start_in(&dir, &arguments).await;
         let jetstream = broker::connect(&stack).await;
         let results = Arc::new(Mutex::new(Vec::new()));
         let mut published = broker::results(&jetstream).await;
         let seen = Arc::clone(&results);
         tokio::spawn(async move {
             while let Some(message) = published.next().await {
-                let id = message.headers.as_ref().and_then(|it| it.get("Nats-Msg-Id"));
+                let headers = message.headers.as_ref();
+                let id = headers.and_then(|headers| headers.get("Nats-Msg-Id"));
                 let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
                 if let (Some(id), Some(record)) = (id, body["recordId"].as_str()) {
                     seen.lock().unwrap().push((id.to_string(), record.to_owned()));
@@ -93,43 +96,36 @@ impl Rig {
             ledger: stack.ledger().await,
             accounts: stack.accounts().await,
             stack,
-            folder,
-            lanes: Default::default(),
+            armed,
+            turns: Default::default(),
             results,
         }
     }
 
-    /// Waits for a turn to let a process of this service die.
+    /// Waits for the turn to crash a process of this service.
     pub(super) async fn turn(&self, name: &'static str, crash: Crash) -> Turn<'_> {
-        let lane = &self.lanes[usize::from(crash.service == ACCOUNT)];
-        Turn { rig: self, name, crash, lane: lane.lock().await }
+        let turn = &self.turns[usize::from(crash.service == ACCOUNT)];
+        Turn { fixture: self, name, crash, lock: turn.lock().await }
     }
 
-    /// Waits until both processes of a service are ready. A message that only
-    /// comes once must not go to one that just died: it would be missing until
-    /// it is delivered again.
+    /// Waits until both replicas of a service are ready. A scenario with a single message needs
+    /// this: if the message went to a replica that has just crashed, nothing would happen until its
+    /// redelivery.
     pub(super) async fn both_ready(&self, service: &str) {
         for number in [0, 1] {
-            let name = format!("{service}-{number}");
-            eventually(&format!("{name} is ready"), SOON, || async {
-                let process = self.stack.file().processes.into_iter().find(|it| it.name == name)?;
-                let probe = Client::new(&process.admin?, "");
-                let answer = probe.send(Method::GET, "/readyz", &[], None).await.ok()?;
-                (answer.status == 200).then_some(())
-            })
-            .await;
+            self.stack.replica_ready(&format!("{service}-{number}")).await;
         }
     }
 
-    /// The process that died at the point armed under this name.
+    /// The id of the process that crashed at the point armed under this name.
     pub(super) fn reached(&self, name: &str) -> Option<u32> {
-        let files = fs::read_dir(self.folder.join("reached")).unwrap().flatten();
+        let files = fs::read_dir(self.armed.join("reached")).unwrap().flatten();
         let mut names = files.map(|file| file.file_name().into_string().unwrap());
         names.find_map(|file| file.strip_prefix(name)?.strip_prefix('.')?.parse().ok())
     }
 
-    /// Whether a process dies there within some seconds.
-    pub(super) async fn soon_reached(&self, name: &str) -> bool {
+    /// Whether a process crashes there within three seconds.
+    pub(super) async fn reached_soon(&self, name: &str) -> bool {
         let reached = async {
             while self.reached(name).is_none() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -138,52 +134,62 @@ impl Rig {
         tokio::time::timeout(Duration::from_secs(3), reached).await.is_ok()
     }
 
-    /// A request as a good client makes it: again, until there is an answer.
-    pub(super) async fn ask(
+    /// Sends a request again and again with the same key, until there is a response below 500.
+    pub(super) async fn request(
         &self,
         method: Method,
         path: &str,
         key: &str,
         body: Option<&Value>,
-    ) -> Answer {
+    ) -> Response {
         let headers = [("content-type", "application/json"), ("idempotency-key", key)];
         let body = body.map(|body| body.to_string().into_bytes());
-        eventually("it is answered", SOON, || async {
+        eventually("the request is answered", SOON, || async {
             let sent = self.client.send(method.clone(), path, &headers, body.clone());
-            sent.await.ok().filter(|answer| answer.status < 500)
+            sent.await.ok().filter(|response| response.status < 500)
         })
         .await
     }
 
     pub(super) async fn open_account(&self) -> String {
         let won = json!({ "currency": "KRW" });
-        let answer = self.ask(Method::POST, "/v1/accounts", &new_key(), Some(&won)).await;
-        answer.text("accountId").to_owned()
+        let response = self.request(Method::POST, "/v1/accounts", &new_key(), Some(&won)).await;
+        response.text("accountId").to_owned()
     }
 
-    /// Has a movement accepted. Gives the record.
+    /// The record as the API shows it.
+    pub(super) async fn record(&self, record: &str) -> Response {
+        self.request(Method::GET, &format!("/v1/records/{record}"), "", None).await
+    }
+
+    /// The account as the API shows it.
+    pub(super) async fn account(&self, account: &str) -> Response {
+        self.request(Method::GET, &format!("/v1/accounts/{account}"), "", None).await
+    }
+
+    /// Requests a movement until it is accepted. Gives the record's id.
     pub(super) async fn accepted(&self, resource: &str, account: &str, amount: u64) -> String {
         let path = format!("/v1/accounts/{account}/{resource}");
         let body = json!({ "amount": amount.to_string() });
-        let answer = self.ask(Method::POST, &path, &new_key(), Some(&body)).await;
-        assert!(matches!(answer.status, 200 | 202), "{answer:?}");
-        answer.text("recordId").to_owned()
+        let response = self.request(Method::POST, &path, &new_key(), Some(&body)).await;
+        assert!(matches!(response.status, 200 | 202), "{response:?}");
+        response.text("recordId").to_owned()
     }
 
-    /// Has that many deposits of 10 accepted, all at a time.
-    pub(super) async fn deposits(&self, account: &str, many: u64) -> Vec<String> {
-        join_all((0..many).map(|_| self.accepted("deposits", account, 10))).await
+    /// Requests deposits of 10, all at a time. Gives their records' ids.
+    pub(super) async fn deposits(&self, account: &str, count: u64) -> Vec<String> {
+        join_all((0..count).map(|_| self.accepted("deposits", account, 10))).await
     }
 
-    /// Ids as of a minute ago: a redrive takes such records at once, and before
-    /// those that other scenarios have left PENDING meanwhile.
-    pub(super) fn unsent_ids(&self, many: usize) -> Vec<String> {
+    /// Record ids of a minute ago. The redrive claims such records at once, and before the records
+    /// other scenarios have left PENDING meanwhile.
+    pub(super) fn unsent_ids(&self, count: usize) -> Vec<String> {
         let a_minute = 60_000_u128 << 80;
         let now = || Uuid::parse_str(&new_key()).unwrap().as_u128();
-        (0..many).map(|_| Uuid::from_u128(now() - a_minute).to_string()).collect()
+        (0..count).map(|_| Uuid::from_u128(now() - a_minute).to_string()).collect()
     }
 
-    /// Stores PENDING deposits whose commands were never sent.
+    /// Stores PENDING deposits, as a crash before the dispatch leaves them.
     pub(super) async fn store_unsent(&self, account: &str, ids: &[String], amounts: &[i64]) {
         sqlx::query(
             "INSERT INTO transaction_records
@@ -215,8 +221,9 @@ impl Rig {
         .await;
     }
 
-    /// Waits until these records, the only ones of their account, are settled,
-    /// and looks into both databases: each moved its money once.
+    /// Waits until the account's records are settled, then checks in both databases that each of
+    /// them has moved its money once. `records` are all records of the account, `total` is their
+    /// sum.
     pub(super) async fn settled_once(&self, account: &str, records: &[String], total: i64) {
         self.settled(account).await;
         let account = Uuid::parse_str(account).unwrap();
@@ -228,8 +235,8 @@ impl Rig {
         .fetch_one(&self.ledger)
         .await
         .unwrap();
-        let many = i64::try_from(records.len()).unwrap();
-        assert_eq!((entries, distinct), (many, many), "transactions of {account}");
+        let count = i64::try_from(records.len()).unwrap();
+        assert_eq!((entries, distinct), (count, count), "transactions of {account}");
         let settled = "SELECT id, transaction_id, balance_after::text FROM transaction_records
              WHERE account_id = $1 AND status = 'SUCCESS' ORDER BY id";
         let decided = "SELECT record_id, id, balance_after::text FROM transactions
@@ -246,112 +253,96 @@ impl Rig {
         };
         assert_eq!(balances(&settled), balances(&decided), "the records and the ledger");
         for database in [&self.accounts, &self.ledger] {
-            let holds: (i64, i64) = sqlx::query_as(
+            let row: (i64, i64) = sqlx::query_as(
                 "SELECT balance::bigint, account_seq FROM accounts WHERE account_id = $1",
             )
             .bind(account)
             .fetch_one(database)
             .await
             .unwrap();
-            assert_eq!(holds, (total, many), "the balance of {account}, and its number");
+            assert_eq!(row, (total, count), "balance and number of account {account}");
         }
     }
 
-    /// The ids of the messages that told this record's result.
+    /// The message ids of all results published for this record.
     pub(super) fn results_of(&self, record: &str) -> Vec<String> {
         let results = self.results.lock().unwrap();
-        results.iter().filter(|it| it.1 == record).map(|it| it.0.clone()).collect()
+        let of_record = results.iter().filter(|(_, of)| of == record);
+        of_record.map(|(id, _)| id.clone()).collect()
     }
 
-    /// The message at this place of a stream, if it is still there.
+    /// As [`broker::message`].
     pub(super) async fn message(&self, stream: &str, sequence: u64) -> Option<StreamMessage> {
-        let stream = self.jetstream.get_stream_no_info(stream).await.unwrap();
-        stream.get_raw_message(sequence).await.ok()
+        broker::message(&self.jetstream, stream, sequence).await
     }
 
-    /// The newest message of a stream that has this in its body.
-    pub(super) async fn newest(&self, stream: &str, about: &str) -> Option<u64> {
-        let state = broker::stream(&self.jetstream, stream).await.state;
-        for sequence in (state.first_sequence..=state.last_sequence).rev() {
-            if let Some(message) = self.message(stream, sequence).await
-                && String::from_utf8_lossy(&message.payload).contains(about)
-            {
-                return Some(sequence);
-            }
-        }
-        None
+    /// As [`broker::newest_with`].
+    pub(super) async fn newest(&self, stream: &str, text: &str) -> Option<u64> {
+        broker::newest_with(&self.jetstream, stream, text).await
     }
 
-    /// Publishes what none of ours would. Gives its place.
+    /// Publishes a message no service would publish. Gives its sequence.
     pub(super) async fn publish(&self, subject: &str, payload: &str) -> u64 {
-        let mut headers = async_nats::HeaderMap::new();
-        headers.insert("Nats-Msg-Id", new_key());
-        let sent = self.jetstream.publish_with_headers(
-            subject.to_owned(),
-            headers,
-            payload.to_owned().into(),
-        );
-        sent.await.unwrap().await.unwrap().sequence
+        broker::publish(&self.jetstream, subject, &new_key(), payload).await
     }
 
-    /// How many dead letters have exactly this body.
-    pub(super) async fn letters(&self, body: &str) -> usize {
-        let letters = broker::dead_letters(&self.jetstream).await;
-        letters.iter().filter(|letter| letter.0 == body.as_bytes()).count()
+    /// The number of dead letters with exactly this body.
+    pub(super) async fn dead_letters(&self, body: &str) -> usize {
+        let dead_letters = broker::dead_letters(&self.jetstream).await;
+        dead_letters.iter().filter(|dead_letter| dead_letter.body == body.as_bytes()).count()
     }
 
-    /// The place up to which all results are acked.
-    pub(super) async fn results_acked_up_to(&self) -> u64 {
-        let consumer = self.consumer("account-result-consumer", "TRANSACTION_RESULT").await;
-        consumer.ack_floor.stream_sequence
+    /// The sequence up to which all results are acked.
+    pub(super) async fn results_ack_floor(&self) -> u64 {
+        let (stream, name) = ("TRANSACTION_RESULT", "account-result-consumer");
+        let consumer = broker::consumer(&self.jetstream, stream, name).await;
+        consumer.cached_info().ack_floor.stream_sequence
     }
 
-    /// What the server says of a consumer.
-    pub(super) async fn consumer(&self, name: &str, stream: &str) -> jetstream::consumer::Info {
-        let consumer: jetstream::consumer::Consumer<pull::Config> =
-            self.jetstream.get_consumer_from_stream(name, stream).await.unwrap();
-        consumer.cached_info().clone()
+    /// Waits until all results up to this sequence are acked.
+    pub(super) async fn result_acked(&self, sequence: u64) {
+        eventually("the result is acked", SETTLED_WITHIN, || async {
+            (self.results_ack_floor().await >= sequence).then_some(())
+        })
+        .await;
     }
 }
 
-/// A scenario's turn to let a process die.
+/// A scenario's turn to crash a process of a service.
 pub(super) struct Turn<'a> {
-    rig: &'a Rig,
+    fixture: &'a Fixture,
     pub(super) name: &'static str,
     pub(super) crash: Crash,
-    lane: MutexGuard<'a, ()>,
+    lock: MutexGuard<'a, ()>,
 }
 
 impl Turn<'_> {
-    /// Arms the point for what names `about`, makes the traffic, and returns
-    /// once the process died there and was started again. Gives what the
-    /// traffic gave and which process it was. The next one's turn comes as
-    /// soon as this one died.
+    /// Arms the point for the text `about`, runs `traffic`, and returns once a process has crashed
+    /// there and is started again. Gives the output of `traffic` and the name of the process. The
+    /// turn ends at the crash.
     pub(super) async fn crash<T>(
         self,
         about: &str,
         traffic: impl Future<Output = T>,
     ) -> (T, String) {
-        let Self { rig, name, crash, lane } = self;
-        let point = rig.folder.join(crash.point);
+        let Self { fixture, name, crash, lock } = self;
+        let point = fixture.armed.join(crash.point);
         fs::create_dir_all(&point).unwrap();
-        let armed = rig.folder.join("new").join(name);
-        fs::write(&armed, format!("{}\n{about}\n", crash.with)).unwrap();
-        fs::rename(armed, point.join(name)).unwrap();
+        let file = fixture.armed.join("new").join(name);
+        fs::write(&file, format!("{}\n{about}\n", crash.with)).unwrap();
+        fs::rename(file, point.join(name)).unwrap();
         let what = format!("the point {} is reached", crash.point);
         let reached = async {
-            let pid = eventually(&what, REACHED_WITHIN, || async { rig.reached(name) }).await;
-            // For a second it is still listed.
-            let died = rig.stack.file().processes.into_iter().find(|process| process.pid == pid);
-            (died.unwrap_or_else(|| panic!("there is no process {pid}")).name, pid)
+            let pid = wait::eventually_now(&what, REACHED_WITHIN, || fixture.reached(name)).await;
+            // The stack file lists the crashed process for another second.
+            let mut processes = fixture.stack.file().processes.into_iter();
+            let crashed = processes.find(|process| process.pid == pid);
+            (crashed.unwrap_or_else(|| panic!("there is no process {pid}")).name, pid)
         };
-        let (outcome, (died, pid)) = tokio::join!(traffic, reached);
-        assert!(died.starts_with(crash.service), "it was {died}");
-        drop(lane);
-        eventually("it is started again", SOON, || async {
-            (rig.stack.pid(&died) != pid).then_some(())
-        })
-        .await;
-        (outcome, died)
+        let (output, (crashed, pid)) = tokio::join!(traffic, reached);
+        assert!(crashed.starts_with(crash.service), "{crashed} has crashed instead");
+        drop(lock);
+        fixture.stack.restarted(&crashed, pid, SOON).await;
+        (output, crashed)
     }
 }

@@ -1,5 +1,6 @@
-//! Scenarios that run beside each other, ahead of the tests that tell their
-//! outcomes: the test program runs few tests at a time, and these mostly wait.
+//! Runs the scenarios concurrently, ahead of the tests that report their
+//! outcomes. The test program runs only a few tests at a time, and a scenario
+//! mostly waits.
 
 use std::{
     collections::HashMap,
@@ -13,41 +14,41 @@ use futures::{
 };
 use tokio::runtime::Runtime;
 
-type Outcome = Shared<BoxFuture<'static, Result<(), String>>>;
+/// A started scenario; an error is the message of its panic.
+type Running = Shared<BoxFuture<'static, Result<(), String>>>;
 
 /// Scenarios by the names of their tests.
-pub(super) struct Ahead {
+pub(super) struct Runner {
     runtime: Runtime,
     module: &'static str,
     start: fn(&str) -> BoxFuture<'static, ()>,
-    started: Mutex<HashMap<&'static str, Outcome>>,
+    started: Mutex<HashMap<&'static str, Running>>,
 }
 
-impl Ahead {
-    /// Starts the scenarios of a module's tests, in this order: those that
-    /// were asked for.
-    pub(super) fn of(
+impl Runner {
+    /// Starts the scenarios of a module's tests, in this order, except those filtered out on the
+    /// command line.
+    pub(super) fn start(
         module: &'static str,
         names: impl Iterator<Item = &'static str>,
         start: fn(&str) -> BoxFuture<'static, ()>,
     ) -> Self {
         let runtime = Runtime::new().unwrap();
-        let ahead = Self { runtime, module, start, started: Mutex::default() };
-        for name in names.filter(|name| ahead.is_asked_for(name)) {
-            drop(ahead.outcome(name));
+        let runner = Self { runtime, module, start, started: Mutex::default() };
+        for name in names.filter(|name| runner.is_selected(name)) {
+            drop(runner.running(name));
         }
-        ahead
+        runner
     }
 
-    /// Waits for the outcome of a scenario. One that is not running is started.
-    pub(super) fn tell(&self, name: &'static str) {
-        if let Err(reason) = self.runtime.block_on(self.outcome(name)) {
-            panic!("{reason}");
+    /// Waits for the end of a scenario; panics if the scenario has. Starts it if necessary.
+    pub(super) fn report(&self, name: &'static str) {
+        if let Err(message) = self.runtime.block_on(self.running(name)) {
+            panic!("{message}");
         }
     }
 
-    /// Waits for all that were started, whatever their outcomes, and then for
-    /// this.
+    /// Runs `last` after the end of all started scenarios, even if some of them have failed.
     pub(super) fn after_all(&self, last: impl Future<Output = ()>) {
         let all: Vec<_> = self.started.lock().unwrap().values().cloned().collect();
         self.runtime.block_on(async {
@@ -56,27 +57,27 @@ impl Ahead {
         });
     }
 
-    fn outcome(&self, name: &'static str) -> Outcome {
+    fn running(&self, name: &'static str) -> Running {
         let mut started = self.started.lock().unwrap();
-        let outcome = started.entry(name).or_insert_with(|| {
-            let running = self.runtime.spawn((self.start)(name));
-            let outcome = async { running.await.map_err(|error| reason(error.into_panic())) };
-            outcome.boxed().shared()
+        let running = started.entry(name).or_insert_with(|| {
+            let task = self.runtime.spawn((self.start)(name));
+            let result = async { task.await.map_err(|error| message(error.into_panic())) };
+            result.boxed().shared()
         });
-        outcome.clone()
+        running.clone()
     }
 
-    /// Whether the test program was told to run this test. A wrong guess
-    /// costs time, and nothing else.
-    fn is_asked_for(&self, name: &str) -> bool {
-        static FILTERS: LazyLock<Vec<String>> =
-            LazyLock::new(|| env::args().skip(1).filter(|it| !it.starts_with('-')).collect());
+    /// Whether the command line selects this test. A wrong guess only costs time.
+    fn is_selected(&self, name: &str) -> bool {
+        static FILTERS: LazyLock<Vec<String>> = LazyLock::new(|| {
+            env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect()
+        });
         let path = format!("{}::{name}", self.module);
         FILTERS.is_empty() || FILTERS.iter().any(|filter| path.contains(filter))
     }
 }
 
-fn reason(panic: Box<dyn std::any::Any + Send>) -> String {
+fn message(panic: Box<dyn std::any::Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! Results of one batch, and what they do to records and the balances shown.
+//! The account-service's store: a batch of results settles records and moves the
+//! projected balances.
 
 use account_service::{
     record::Contradiction,
@@ -7,12 +8,13 @@ use account_service::{
 use contract::{AccountId, Amount, Currency, Kind, MovementResult, Outcome, Reason, RecordId};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
+use tests::Stack;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{balance, databases, krw, shown};
+use super::{account_row, balance, krw};
 
-/// A result that applies a deposit of 100 KRW.
+/// The result of an applied deposit of 100 KRW.
 fn deposited(account: AccountId, record: RecordId, account_seq: i64) -> MovementResult {
     MovementResult {
         record_id: record,
@@ -26,7 +28,7 @@ fn deposited(account: AccountId, record: RecordId, account_seq: i64) -> Movement
     }
 }
 
-async fn opened(accounts: &PgPool) -> AccountId {
+async fn open_account(accounts: &PgPool) -> AccountId {
     let account = Uuid::now_v7();
     sqlx::query("INSERT INTO accounts (account_id, owner_id, currency) VALUES ($1, 'one', 'KRW')")
         .bind(account)
@@ -36,8 +38,8 @@ async fn opened(accounts: &PgPool) -> AccountId {
     AccountId::from_uuid(account)
 }
 
-/// A PENDING deposit of 100 KRW, accepted by a clock that is ahead.
-async fn accepted(accounts: &PgPool, account: AccountId) -> RecordId {
+/// A PENDING deposit of 100 KRW. Its time is a minute in the future, as from a clock that is ahead.
+async fn accept_deposit(accounts: &PgPool, account: AccountId) -> RecordId {
     let record = RecordId::new();
     sqlx::query(
         "INSERT INTO transaction_records (id, account_id, idempotency_key, request_hash, user_id,
@@ -53,55 +55,73 @@ async fn accepted(accounts: &PgPool, account: AccountId) -> RecordId {
     record
 }
 
-/// Settled, whenever that was.
 const EPOCH: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
-const NOW: Settling = Settling::Settled(Times { accepted: EPOCH, settled: EPOCH });
+/// Settled, with fixed times in place of the real ones.
+const SETTLED: Settling = Settling::Settled(Times { accepted: EPOCH, settled: EPOCH });
 
-/// What becomes of results.
+/// Settles a batch. Gives the effect of each result.
 async fn settled(accounts: &PgPool, results: &[MovementResult]) -> Vec<Settling> {
-    let became = settle(accounts, results).await.unwrap();
-    let whenever = |it| if matches!(it, Settling::Settled(_)) { NOW } else { it };
-    became.into_iter().map(whenever).collect()
+    let effects = settle(accounts, results).await.unwrap();
+    let fix_times = |effect| if matches!(effect, Settling::Settled(_)) { SETTLED } else { effect };
+    effects.into_iter().map(fix_times).collect()
 }
 
 #[tokio::test]
 async fn results_in_one_batch_settle_as_they_do_in_sequence() {
     use Settling::{Already, Refused, Unknown};
-    let stack = databases("batches-of-results").await;
+    let stack = Stack::start_servers("batches-of-results").await;
     let accounts = stack.accounts().await;
-    let account = opened(&accounts).await;
-    let other = opened(&accounts).await;
+    let account = open_account(&accounts).await;
+    let other = open_account(&accounts).await;
     let [first, second, third, fourth] = [
-        accepted(&accounts, account).await,
-        accepted(&accounts, account).await,
-        accepted(&accounts, account).await,
-        accepted(&accounts, account).await,
+        accept_deposit(&accounts, account).await,
+        accept_deposit(&accounts, account).await,
+        accept_deposit(&accounts, account).await,
+        accept_deposit(&accounts, account).await,
     ];
     let usd = Currency::parse("USD").unwrap();
-    let of = |record, seq| deposited(account, record, seq);
-    let more = Amount::from_decimal(101.into(), krw()).unwrap();
+    let result_of = |record, seq| deposited(account, record, seq);
+    let other_amount = Amount::from_decimal(101.into(), krw()).unwrap();
     let refused = Outcome::Refused(Reason::BalanceLimitExceeded);
-    let twice = Outcome::Applied { balance_after: balance(200), account_seq: 2 };
+    let other_balance = Outcome::Applied { balance_after: balance(200), account_seq: 2 };
     let steps = [
-        (of(RecordId::new(), 9), Unknown),
-        // Every part of a movement counts, also in a batch that settles the record after all.
-        (MovementResult { account_id: other, ..of(first, 1) }, Refused(Contradiction::Movement)),
+        (result_of(RecordId::new(), 9), Unknown),
+        // Each part of the movement must match, also if a later result settles the record.
         (
-            MovementResult { kind: Kind::Withdrawal, ..of(first, 1) },
+            MovementResult { account_id: other, ..result_of(first, 1) },
             Refused(Contradiction::Movement),
         ),
-        (MovementResult { amount: more, ..of(first, 1) }, Refused(Contradiction::Movement)),
-        (MovementResult { currency: usd, ..of(first, 1) }, Refused(Contradiction::Movement)),
-        (of(first, 1), NOW),
-        (of(first, 1), Already),
-        (MovementResult { outcome: refused, ..of(first, 1) }, Refused(Contradiction::Outcome)),
-        (MovementResult { transaction_id: 7, ..of(first, 1) }, Refused(Contradiction::Outcome)),
-        // Alone with its contradiction, and the other way round.
-        (MovementResult { account_id: other, ..of(second, 9) }, Refused(Contradiction::Movement)),
-        (of(third, 3), NOW),
-        (MovementResult { outcome: twice, ..of(third, 3) }, Refused(Contradiction::Outcome)),
-        (MovementResult { outcome: refused, ..of(fourth, 4) }, NOW),
-        (MovementResult { outcome: refused, ..of(fourth, 4) }, Already),
+        (
+            MovementResult { kind: Kind::Withdrawal, ..result_of(first, 1) },
+            Refused(Contradiction::Movement),
+        ),
+        (
+            MovementResult { amount: other_amount, ..result_of(first, 1) },
+            Refused(Contradiction::Movement),
+        ),
+        (MovementResult { currency: usd, ..result_of(first, 1) }, Refused(Contradiction::Movement)),
+        (result_of(first, 1), SETTLED),
+        (result_of(first, 1), Already),
+        (
+            MovementResult { outcome: refused, ..result_of(first, 1) },
+            Refused(Contradiction::Outcome),
+        ),
+        (
+            MovementResult { transaction_id: 7, ..result_of(first, 1) },
+            Refused(Contradiction::Outcome),
+        ),
+        // A contradiction alone, and a contradiction after the settling result.
+        (
+            MovementResult { account_id: other, ..result_of(second, 9) },
+            Refused(Contradiction::Movement),
+        ),
+        (result_of(third, 3), SETTLED),
+        (
+            MovementResult { outcome: other_balance, ..result_of(third, 3) },
+            Refused(Contradiction::Outcome),
+        ),
+        (MovementResult { outcome: refused, ..result_of(fourth, 4) }, SETTLED),
+        (MovementResult { outcome: refused, ..result_of(fourth, 4) }, Already),
     ];
     let (results, expected): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
     assert_eq!(settled(&accounts, &results).await, expected);
@@ -126,35 +146,35 @@ async fn results_in_one_batch_settle_as_they_do_in_sequence() {
             (fourth.as_uuid(), "FAILED".to_owned(), None, limit, true),
         ]
     );
-    assert_eq!(shown(&accounts, account).await, (300.into(), 3));
-    assert_eq!(shown(&accounts, other).await, (0.into(), 0));
+    assert_eq!(account_row(&accounts, account).await, (300.into(), 3));
+    assert_eq!(account_row(&accounts, other).await, (0.into(), 0));
 
-    // The number between arrives last, in a batch with what was settled before.
-    let late = [of(third, 3), of(second, 2), of(first, 1)];
-    assert_eq!(settled(&accounts, &late).await, [Already, NOW, Already]);
-    assert_eq!(shown(&accounts, account).await, (300.into(), 3));
+    // The result between the two numbers arrives last, with results settled before.
+    let late = [result_of(third, 3), result_of(second, 2), result_of(first, 1)];
+    assert_eq!(settled(&accounts, &late).await, [Already, SETTLED, Already]);
+    assert_eq!(account_row(&accounts, account).await, (300.into(), 3));
     assert_eq!(settled(&accounts, &[]).await, []);
 }
 
 #[tokio::test]
 async fn results_of_other_movements_leave_their_records_pending() {
-    let stack = databases("batches-of-other-movements").await;
+    let stack = Stack::start_servers("batches-of-other-movements").await;
     let accounts = stack.accounts().await;
-    let account = opened(&accounts).await;
-    let other = opened(&accounts).await;
-    let mut right = Vec::new();
+    let account = open_account(&accounts).await;
+    let other = open_account(&accounts).await;
+    let mut correct = Vec::new();
     for seq in 1..=4 {
-        right.push(deposited(account, accepted(&accounts, account).await, seq));
+        correct.push(deposited(account, accept_deposit(&accounts, account).await, seq));
     }
-    let mut wrong = right.clone();
+    let mut wrong = correct.clone();
     wrong[0].account_id = other;
     wrong[1].kind = Kind::Withdrawal;
     wrong[2].amount = Amount::from_decimal(101.into(), krw()).unwrap();
     wrong[3].currency = Currency::parse("JPY").unwrap();
     let refused = [Settling::Refused(Contradiction::Movement); 4];
     assert_eq!(settled(&accounts, &wrong).await, refused);
-    assert_eq!(shown(&accounts, account).await, (0.into(), 0));
-    assert_eq!(shown(&accounts, other).await, (0.into(), 0));
-    assert_eq!(settled(&accounts, &right).await, [NOW; 4]);
-    assert_eq!(shown(&accounts, account).await, (400.into(), 4));
+    assert_eq!(account_row(&accounts, account).await, (0.into(), 0));
+    assert_eq!(account_row(&accounts, other).await, (0.into(), 0));
+    assert_eq!(settled(&accounts, &correct).await, [SETTLED; 4]);
+    assert_eq!(account_row(&accounts, account).await, (400.into(), 4));
 }
