@@ -46,12 +46,8 @@ async fn a_request_without_a_valid_token_is_rejected() {
 #[tokio::test]
 async fn a_customer_uses_their_own_accounts_only() {
     let stack = Stack::shared().await;
-    let secrets = Secrets::read(&stack.dir).unwrap();
-    let client_of = |subject: &str, role: &str| {
-        let token = secrets.token(subject, role, Duration::hours(1)).unwrap();
-        Client::new(&stack.file().api, &token)
-    };
-    let (alice, bob) = (client_of("alice", "customer"), client_of("bob", "customer"));
+    let alice = Client::user(stack, "alice", "customer");
+    let bob = Client::user(stack, "bob", "customer");
     let account = alice.open_account("KRW").await;
     let record = alice.deposit(&account, "100").await;
     assert_eq!(record.status, 200);
@@ -61,7 +57,7 @@ async fn a_customer_uses_their_own_accounts_only() {
         bob.withdraw(&account, "100").await,
         bob.record(record.text("recordId")).await,
         bob.get(&format!("/v1/accounts/{account}/records")).await,
-        client_of("alice", "auditor").account(&account).await,
+        Client::user(stack, "alice", "auditor").account(&account).await,
     ] {
         assert_eq!((rejected.status, rejected.problem()), (403, "forbidden"), "{rejected:?}");
     }

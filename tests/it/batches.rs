@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use devstack::Secrets;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Client, Response, Stack, client::new_key, eventually, invariants};
@@ -27,13 +26,13 @@ fn summary(item: &Value) -> (u64, &str, &str) {
 async fn each_item_of_a_batch_gets_its_own_status() {
     let client = Client::teller(Stack::shared().await);
     let (krw, usd) = (client.open_account("KRW").await, client.open_account("USD").await);
-    let nobody = new_key();
+    let unknown = new_key();
     let keys: Vec<_> = (0..9).map(|_| new_key()).collect();
     let items = [
         item(&krw, "DEPOSIT", "10000", &keys[0]),
         item(&usd, "DEPOSIT", "10.50", &keys[1]),
         item(&krw, "DEPOSIT", "1.5", &keys[2]),
-        item(&nobody, "DEPOSIT", "1", &keys[3]),
+        item(&unknown, "DEPOSIT", "1", &keys[3]),
         item("7", "DEPOSIT", "1", &keys[4]),
         item(&krw, "WITHDRAWAL", "0", &keys[5]),
         item(&krw, "DEPOSIT", "1", "two words"),
@@ -151,9 +150,7 @@ async fn a_customer_can_only_use_their_own_accounts_in_a_batch() {
     let stack = Stack::shared().await;
     let teller = Client::teller(stack);
     let foreign = teller.open_account("KRW").await;
-    let secrets = Secrets::read(&stack.dir).unwrap();
-    let token = secrets.token("ann", "customer", time::Duration::hours(1)).unwrap();
-    let customer = Client::new(&stack.file().api, &token);
+    let customer = Client::user(stack, "ann", "customer");
     let own = customer.open_account("KRW").await;
     let items =
         [item(&foreign, "WITHDRAWAL", "1", &new_key()), item(&own, "DEPOSIT", "1", &new_key())];

@@ -6,8 +6,12 @@ use async_nats::{HeaderMap, jetstream};
 use futures::future::join_all;
 use nix::{pty::openpty, sys::termios};
 use serde_json::{Value, json};
-use sqlx::AssertSqlSafe;
-use tests::{Client, Stack, broker, client::new_key, eventually, invariants, process};
+use tests::{
+    Client, PendingDeposits, Stack,
+    broker::{self, deposit_command},
+    client::new_key,
+    eventually, invariants, process,
+};
 use uuid::Uuid;
 
 /// Runs `passbook dlq`. Gives its exit code and its JSON output.
@@ -52,23 +56,10 @@ async fn publish_dead_letter(
 /// Stores a PENDING deposit of 250 that is not due for a redrive. Gives its id and command.
 async fn unsent_deposit(stack: &Stack, account: &str) -> (String, String) {
     let record = new_key();
-    let insert = format!(
-        "INSERT INTO transaction_records
-             (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency, redrive_at)
-         VALUES ('{record}', '{account}', '{record}', '', 'teller', 'DEPOSIT', 250, 'KRW',
-                 now() + interval '1 hour')"
-    );
-    sqlx::raw_sql(AssertSqlSafe(insert)).execute(&stack.accounts().await).await.unwrap();
-    let command = command(&record, account, "250");
+    let deposits = PendingDeposits::of(account).not_due();
+    deposits.store(&stack.accounts().await, [(record.as_str(), 250)]).await;
+    let command = deposit_command(&record, account, "250");
     (record, command)
-}
-
-fn command(record: &str, account: &str, amount: &str) -> String {
-    json!({
-        "recordId": record, "accountId": account, "userId": "teller", "type": "DEPOSIT",
-        "amount": amount, "currency": "KRW", "requestedAt": "2026-01-02T03:04:05Z",
-    })
-    .to_string()
 }
 
 const COMMANDS: &str = "TRANSACTION.deposit-consumer";
@@ -189,9 +180,27 @@ async fn a_harmful_or_invalid_replay_is_refused_and_the_others_continue() {
     let truncated: &[_] = &[("Passbook-Truncated-From", "2000000")];
     let subjects = ["transaction.deposit", "transaction.result.deposit"];
     for (queue, subject, body, more_headers, reason) in [
-        (COMMANDS, subjects[0], command(&unknown, &account, "7"), &[][..], "nobody asked for"),
-        (COMMANDS, subjects[0], command(&pending, &account, "251"), &[], "nobody asked for"),
-        (COMMANDS, subjects[0], command(&unknown_and_cut, &account, "7"), truncated, "2000000"),
+        (
+            COMMANDS,
+            subjects[0],
+            deposit_command(&unknown, &account, "7"),
+            &[][..],
+            "nobody asked for",
+        ),
+        (
+            COMMANDS,
+            subjects[0],
+            deposit_command(&pending, &account, "251"),
+            &[],
+            "nobody asked for",
+        ),
+        (
+            COMMANDS,
+            subjects[0],
+            deposit_command(&unknown_and_cut, &account, "7"),
+            truncated,
+            "2000000",
+        ),
         (COMMANDS, subjects[0], "no JSON".to_owned(), &[], "dead letter"),
         (COMMANDS, "transaction.nowhere", "odd".to_owned(), &[], "broker"),
         (RESULTS, subjects[1], forged.to_string(), &[], "already SUCCESS"),
@@ -230,7 +239,7 @@ async fn a_discarded_dead_letter_is_kept_with_author_time_and_reason() {
     let stack = Stack::shared().await;
     let jetstream = broker::connect(stack).await;
     let record = new_key();
-    let body = command(&record, &new_key(), "1");
+    let body = deposit_command(&record, &new_key(), "1");
     let id = publish_dead_letter(&jetstream, COMMANDS, "transaction.deposit", &body, &[]).await;
     let is_open = || async { dlq(stack, &["ls", "--record", &record]).await.0 == 1 };
 
@@ -266,7 +275,7 @@ async fn discarding_at_a_terminal_asks_for_confirmation() {
     let stack = Stack::shared().await;
     let jetstream = broker::connect(stack).await;
     let record = new_key();
-    let body = command(&record, &new_key(), "1");
+    let body = deposit_command(&record, &new_key(), "1");
     publish_dead_letter(&jetstream, COMMANDS, "transaction.deposit", &body, &[]).await;
     let dir = stack.dir.to_str().unwrap().to_owned();
     for (answer, code, open) in [("n\n", 2, 1), ("\n", 2, 1), ("y\n", 0, 0)] {

@@ -145,7 +145,7 @@ async fn an_unreachable_server_does_not_hide_the_other_findings() {
     let stack = Stack::shared().await;
     let file = stack.file();
     let unreachable = "postgres://nobody:secret@127.0.0.1:1/none";
-    let service = file.processes.iter().find_map(|it| it.admin.clone()).unwrap();
+    let service = file.processes.iter().find_map(|process| process.admin.clone()).unwrap();
     let (code, found) = doctor(&[
         "--account-database-url",
         unreachable,

@@ -12,7 +12,7 @@ use futures::{StreamExt, stream};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use tests::{
-    Client, Response, Stack, broker,
+    Client, PendingDeposits, Response, Stack, broker,
     chaos::{self, Action, Disruption, Experiment, Report},
     client::new_key,
     eventually, invariants,
@@ -21,7 +21,6 @@ use tests::{
     small_disk::SmallDisk,
     stack::folder,
 };
-use uuid::Uuid;
 
 const CLIENTS: usize = 16;
 
@@ -342,31 +341,17 @@ async fn memory_does_not_grow_with_the_backlog() {
 
 /// Stores records and publishes their commands, as so many requests would.
 async fn add_backlog(stack: &Stack, jetstream: &Context, account: &str, count: usize) {
-    let mut accounts = PgConnection::connect(&stack.file().databases.account).await.unwrap();
-    let records: Vec<Uuid> = (0..count).map(|_| Uuid::now_v7()).collect();
+    let accounts = stack.accounts().await;
+    let records: Vec<String> = (0..count).map(|_| new_key()).collect();
+    // Not due for a redrive, because their commands are in the stream.
+    let deposits = PendingDeposits::of(account).not_due();
     for part in records.chunks(10_000) {
-        // The records are not due for a redrive, because their commands are in the stream.
-        sqlx::query(
-            "INSERT INTO transaction_records
-                 (id, account_id, idempotency_key, request_hash, user_id, type, amount,
-                  currency, redrive_at)
-             SELECT id, $2, id::text, '', 'teller', 'DEPOSIT', 1, 'KRW', now() + interval '1 hour'
-             FROM unnest($1::uuid[]) AS id",
-        )
-        .bind(part)
-        .bind(Uuid::parse_str(account).unwrap())
-        .execute(&mut accounts)
-        .await
-        .unwrap();
+        deposits.store(&accounts, part.iter().map(|record| (record.as_str(), 1))).await;
     }
-    let publish = |record: &Uuid| {
-        let id = record.to_string();
-        let command = json!({
-            "recordId": id, "accountId": account, "userId": "teller", "type": "DEPOSIT",
-            "amount": "1", "currency": "KRW", "requestedAt": "2026-01-02T03:04:05Z",
-        });
+    let publish = |record: &String| {
+        let (id, command) = (record.clone(), broker::deposit_command(record, account, "1"));
         async move {
-            broker::publish(jetstream, "transaction.deposit", &id, command.to_string()).await;
+            broker::publish(jetstream, "transaction.deposit", &id, command).await;
         }
     };
     stream::iter(&records).for_each_concurrent(1000, publish).await;

@@ -92,7 +92,7 @@ async fn a_client_that_sends_an_oversized_body_before_reading_receives_the_413()
     let client = Client::teller(stack);
     let account = client.open_account("KRW").await;
     let file = stack.file();
-    let replica = file.processes.iter().find_map(|it| it.http.as_deref()).unwrap();
+    let replica = file.processes.iter().find_map(|process| process.http.as_deref()).unwrap();
     let address = replica.strip_prefix("http://").unwrap();
     let mut socket = TcpStream::connect(address).unwrap();
     let body = "1".repeat(7 * 1024 * 1024);

@@ -6,21 +6,15 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
-use tests::{Client, Stack, broker, client::new_key, eventually, invariants, process::signal};
+use tests::{
+    Client, PendingDeposits, Stack, broker, client::new_key, eventually, invariants,
+    process::signal,
+};
 use uuid::Uuid;
 
-/// Stores a PENDING record, as a crash between its commit and its dispatch leaves it.
+/// Stores a PENDING deposit of 250.
 async fn unsent_deposit_of_250(stack: &Stack, account: &str, record: &str) {
-    sqlx::query(
-        "INSERT INTO transaction_records
-             (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency)
-         VALUES ($1, $2, 'crashed', '', 'teller', 'DEPOSIT', 250, 'KRW')",
-    )
-    .bind(Uuid::parse_str(record).unwrap())
-    .bind(Uuid::parse_str(account).unwrap())
-    .execute(&stack.accounts().await)
-    .await
-    .unwrap();
+    PendingDeposits::of(account).store(&stack.accounts().await, [(record, 250)]).await;
 }
 
 #[tokio::test]
@@ -42,16 +36,8 @@ async fn an_invalid_record_delays_no_other() {
     let account = client.open_account("KRW").await;
     let (invalid, valid) = (new_key(), new_key());
     // Passbook itself never stores such a currency.
-    sqlx::query(
-        "INSERT INTO transaction_records
-             (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency)
-         VALUES ($1, $2, 'odd', '', 'teller', 'DEPOSIT', 250, 'ODD')",
-    )
-    .bind(Uuid::parse_str(&invalid).unwrap())
-    .bind(Uuid::parse_str(&account).unwrap())
-    .execute(&stack.accounts().await)
-    .await
-    .unwrap();
+    let deposits = PendingDeposits { currency: "ODD", ..PendingDeposits::of(&account) };
+    deposits.store(&stack.accounts().await, [(invalid.as_str(), 250)]).await;
     unsent_deposit_of_250(stack, &account, &valid).await;
     assert_eq!(client.settled(&valid).await.text("status"), "SUCCESS");
     // Both records were claimed in one round: the valid one did not have to wait for a second.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use sqlx::AssertSqlSafe;
-use tests::{Client, Stack, broker, client::new_key};
+use tests::{Client, PendingDeposits, Stack, broker, client::new_key};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -12,13 +12,8 @@ async fn results_out_of_order_leave_the_newest_balance() {
     let account = client.open_account("KRW").await;
     let records = [new_key(), new_key()];
     let [first, second] = &records;
-    let accepted = format!(
-        "INSERT INTO transaction_records
-             (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency)
-         SELECT id, '{account}', id, '', 'teller', 'DEPOSIT', 100, 'KRW'
-         FROM unnest(ARRAY['{first}', '{second}']::uuid[]) AS id"
-    );
-    sqlx::raw_sql(AssertSqlSafe(accepted)).execute(&stack.accounts().await).await.unwrap();
+    let deposits = records.each_ref().map(|record| (record.as_str(), 100));
+    PendingDeposits::of(&account).store(&stack.accounts().await, deposits).await;
     let decided = format!(
         "INSERT INTO accounts (account_id, currency, balance, account_seq)
          VALUES ('{account}', 'KRW', 200, 2);

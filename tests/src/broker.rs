@@ -67,6 +67,16 @@ pub fn command_of(record: &Response) -> Value {
     })
 }
 
+/// The command of a deposit in KRW.
+#[must_use]
+pub fn deposit_command(record: &str, account: &str, amount: &str) -> String {
+    json!({
+        "recordId": record, "accountId": account, "userId": "teller", "type": "DEPOSIT",
+        "amount": amount, "currency": "KRW", "requestedAt": "2026-01-02T03:04:05Z",
+    })
+    .to_string()
+}
+
 /// Subscribes to all results published from now on.
 pub async fn results(jetstream: &jetstream::Context) -> Subscriber {
     let client = jetstream.client();

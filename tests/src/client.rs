@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use devstack::Secrets;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -61,6 +62,14 @@ impl Client {
     pub fn teller(stack: &Stack) -> Self {
         let file = stack.file();
         Self::new(&file.api, &file.tokens.teller)
+    }
+
+    /// A user with this name and role, at the proxy.
+    #[must_use]
+    pub fn user(stack: &Stack, name: &str, role: &str) -> Self {
+        let secrets = Secrets::read(&stack.dir).unwrap();
+        let token = secrets.token(name, role, time::Duration::hours(1)).unwrap();
+        Self::new(&stack.file().api, &token)
     }
 
     /// A teller at one replica, without the proxy.

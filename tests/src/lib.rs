@@ -12,6 +12,7 @@ pub mod client;
 pub mod invariants;
 pub mod memory;
 pub mod metrics;
+pub mod pending_deposits;
 pub mod process;
 pub mod prometheus;
 pub mod scale;
@@ -20,6 +21,7 @@ pub mod stack;
 pub mod wait;
 
 pub use client::{Client, Response};
+pub use pending_deposits::PendingDeposits;
 pub use stack::Stack;
 pub use wait::eventually;
 

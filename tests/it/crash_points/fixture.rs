@@ -13,7 +13,10 @@ use futures::{StreamExt, future::join_all};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tests::{Client, Response, Stack, broker, client::new_key, eventually, process, stack, wait};
+use tests::{
+    Client, PendingDeposits, Response, Stack, broker, client::new_key, eventually, process, stack,
+    wait,
+};
 use tokio::sync::{MutexGuard, OnceCell};
 use uuid::Uuid;
 
@@ -189,20 +192,10 @@ impl Fixture {
         (0..count).map(|_| Uuid::from_u128(now() - a_minute).to_string()).collect()
     }
 
-    /// Stores PENDING deposits, as a crash before the dispatch leaves them.
+    /// Stores PENDING deposits with these ids and amounts.
     pub(super) async fn store_unsent(&self, account: &str, ids: &[String], amounts: &[i64]) {
-        sqlx::query(
-            "INSERT INTO transaction_records
-                 (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency)
-             SELECT id::uuid, $1, id, '', 'teller', 'DEPOSIT', amount, 'KRW'
-             FROM unnest($2::text[], $3::bigint[]) AS unsent (id, amount)",
-        )
-        .bind(Uuid::parse_str(account).unwrap())
-        .bind(ids)
-        .bind(amounts)
-        .execute(&self.accounts)
-        .await
-        .unwrap();
+        let deposits = ids.iter().map(String::as_str).zip(amounts.iter().copied());
+        PendingDeposits::of(account).store(&self.accounts, deposits).await;
     }
 
     /// Waits until the account's records are settled.
