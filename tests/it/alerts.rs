@@ -33,8 +33,7 @@ const HEALTHY: Duration = Duration::from_secs(15);
 /// Between two queries. Prometheus evaluates the rules once a second.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Shorter time windows in the rules. Besides these, only `for` and the threshold [`PENDING`]
-/// change.
+/// Shorter time windows in the rules. Besides these, only `for` and [`PENDING_THRESHOLD`] change.
 const SHORT_WINDOWS: [(&str, &str); 10] = [
     ("[2m]", "[10s]"),
     ("[5m]", "[20s]"),
@@ -47,10 +46,10 @@ const SHORT_WINDOWS: [(&str, &str); 10] = [
     ("[6h]", "[30s]"),
     ("[3d]", "[30s]"),
 ];
-/// A threshold in seconds too long for a test.
-const PENDING: (&str, &str) = ("oldest_seconds) > 120", "oldest_seconds) > 5");
-/// A threshold no load of a test can reach.
-const MEMORY: (&str, &str) = ("0.8 * 128 * 2^20", "0.8 * 1 * 2^20");
+/// Two minutes are too long for a test.
+const PENDING_THRESHOLD: (&str, &str) = ("oldest_seconds) > 120", "oldest_seconds) > 5");
+/// No test reaches 80 % of 128 MiB.
+const MEMORY_THRESHOLD: (&str, &str) = ("0.8 * 128 * 2^20", "0.8 * 1 * 2^20");
 
 fn observability() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy/observability")
@@ -70,7 +69,7 @@ fn short_rules() -> String {
     // Not zero: a busy machine may miss a scrape.
     let short_for = |line| if is_for(line) { "        for: 3s" } else { line };
     let rules: Vec<_> = rules.lines().map(short_for).collect();
-    let changes = SHORT_WINDOWS.iter().chain([&PENDING]);
+    let changes = SHORT_WINDOWS.iter().chain([&PENDING_THRESHOLD]);
     changes.fold(rules.join("\n"), |rules, change| replace(&rules, *change))
 }
 
@@ -267,7 +266,7 @@ async fn old_runs_old_versions_and_memory(monitored: &mut Monitored) {
     let older = "passbook_build_info{service=\"transaction-service\",version=\"0.0.9\"} 1\n";
     monitored.gateway.put("older", older.to_owned()).await;
     let rules = short_rules();
-    monitored.prometheus.replace_rules(&replace(&rules, MEMORY)).await;
+    monitored.prometheus.replace_rules(&replace(&rules, MEMORY_THRESHOLD)).await;
     monitored.fire(&ALERTS).await;
 
     monitored.prometheus.replace_rules(&rules).await;

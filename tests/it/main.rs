@@ -1,4 +1,5 @@
-//! The integration tests, in one binary: all of them share one set of servers.
+//! The integration tests, in one binary, so that the shared stack is started only
+//! once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod accounts;

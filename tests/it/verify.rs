@@ -160,7 +160,7 @@ async fn each_broken_invariant_is_found() {
     }
 }
 
-/// A result of this record that the ledger never decided.
+/// A forged result of this record: the ledger never decided it.
 fn forged(record: &Response, balance: &str) -> String {
     json!({
         "recordId": record.text("recordId"), "transactionId": 1,
@@ -223,7 +223,7 @@ async fn a_result_neither_settled_nor_dead_lettered_is_found() {
     let findings = report["dropped"]["first"].to_string();
     assert!(findings.contains(known_id), "{findings}");
 
-    // Without the streams, or without a NATS URL, the report says that they were not checked.
+    // Without the streams, or without a NATS URL, the report marks the streams as not checked.
     let databases = stack.file().databases;
     let urls = ["--account-database-url", &databases.account, "--transaction-database-url"];
     for arguments in

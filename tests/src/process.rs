@@ -42,8 +42,8 @@ pub fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
 }
 
-/// Processes stopped by SIGSTOP until this is dropped, also by a test that fails: a stopped
-/// process can't end in time.
+/// Processes stopped by SIGSTOP. Dropping this resumes them, also when a test fails, because a
+/// stopped process can't exit in time.
 #[must_use]
 #[derive(Debug)]
 pub struct Paused(Vec<u32>);

@@ -20,7 +20,7 @@ use super::{
 pub(super) enum Scenario {
     /// The process crashes while a client waits for its response.
     Accepting,
-    /// So many deposits are requested at a time.
+    /// This many deposits are requested at a time.
     Deposits(u64, AfterCrash),
     /// A withdrawal of 40 from an account with 100.
     Withdrawal,
@@ -34,7 +34,7 @@ pub(super) enum Scenario {
     UnknownAccount,
     /// A result is published again after it has settled its record.
     RepeatedResult,
-    /// So many records whose commands were never sent.
+    /// This many records without a sent command.
     Unsent(usize, ArmedFor),
     /// One such record, and a client waits for it at each replica.
     WaitingClients,
@@ -50,9 +50,9 @@ pub(super) enum Scenario {
 /// What a crash must leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterCrash {
-    /// A record whose command never reached the stream.
+    /// A PENDING record; its command never reached the stream.
     UnsentCommand,
-    /// A record whose command has reached the stream.
+    /// A PENDING record; its command has reached the stream.
     SentCommand,
     UnackedCommand,
     UnackedResult,

@@ -38,11 +38,11 @@ pub enum Action {
     StepDown(&'static str),
     /// All free connections of PostgreSQL are taken, then those of the services are cut.
     ExhaustConnections,
-    /// So many messages of no valid form are published.
+    /// This many invalid messages are published.
     PublishPoison(u16),
-    /// So many results are published that the ledger never decided.
+    /// This many results are published without a decision of the ledger.
     PublishForgedResults(u16),
-    /// So many commands are published again.
+    /// This many commands are published again.
     RepeatCommands(u16),
 }
 
