@@ -1,16 +1,16 @@
 # The images of Passbook: a target for each program.
 #
-#   make images                              all of them, with docker, podman or buildah
-#   docker build --target account-service .  one
+#   make images                              all images, with docker, podman or buildah
+#   docker build --target account-service .  one image
 #
-# The program is all that an image adds to its base: no shell is needed, and none is there.
+# An image adds only the program to its base. It has no shell and needs none.
 ARG RUST=docker.io/library/rust:1.95-bookworm
 ARG BASE=gcr.io/distroless/cc-debian12:nonroot
 
-# Dependencies first, by their own recipe: a layer that is built anew only when they change.
+# Dependencies first, in a layer of their own: it is rebuilt only when they change.
 FROM ${RUST} AS chef
 ARG CARGO_CHEF=0.1.78
-# Without optimization: it has little to do, and compiles in a fraction of the time.
+# Without optimization: cargo-chef has little to do and compiles in a fraction of the time.
 RUN cargo install --locked --debug cargo-chef@${CARGO_CHEF}
 WORKDIR /passbook
 
@@ -35,7 +35,7 @@ LABEL org.opencontainers.image.vendor="Passbook" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# By number: Kubernetes can't tell whether a name is root.
+# As a number, since Kubernetes can't verify that a named user is not root.
 USER 65532:65532
 WORKDIR /
 STOPSIGNAL SIGTERM

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The rules of migrations, which let two neighbouring releases work side by side
-# on one database:
+# Checks the migrations. Two successive releases must be able to run on one database at
+# the same time, during a rollout. Hence these rules:
 #
-# - What was released is never changed: migrations/SHA256SUMS has every file.
-#   A new one is added by: (cd migrations && sha256sum */*.sql > SHA256SUMS)
-# - A migration only expands what the release before knows, or loosens it. One
-#   that contracts says in a line `-- contracts: …` which release was the last
-#   to need what it takes away, and comes no earlier than the one after.
-# - Their names begin with a time and say what they do, in this order.
+# - A released migration never changes. migrations/SHA256SUMS has every file; to add a
+#   new one: (cd migrations && sha256sum */*.sql > SHA256SUMS)
+# - A migration expands the schema or loosens a constraint. A migration that contracts
+#   the schema must ship later than the last release that needs the removed part, and
+#   must name this release in a line `-- contracts: …`.
+# - A file name is a timestamp, then a verb and a noun.
 set -euo pipefail
 cd "${1:-"$(dirname "$0")/../migrations"}"
 
@@ -20,26 +20,27 @@ fail() {
 sha256sum --check --quiet --strict SHA256SUMS ||
     fail "SHA256SUMS: an applied migration never changes; write a new one"
 for file in */*.sql; do
-    grep -q " $file\$" SHA256SUMS || fail "$file: is not in SHA256SUMS; this script says how it gets there"
+    grep -q " $file\$" SHA256SUMS || fail "$file: is not in SHA256SUMS; the top of deploy/check-migrations.sh has the command that adds it"
     [[ $file =~ ^[a-z]+/[0-9]{14}_[a-z]+(_[a-z]+)+\.sql$ ]] ||
-        fail "$file: the name has to be like 20260101000001_create_accounts.sql"
-    # Without comments, in one line, to be read statement by statement.
+        fail "$file: the name must have the form 20260101000001_create_accounts.sql"
+    # One statement per line, without comments.
     statements=$(sed 's/--.*//' "$file" | tr -s ' \n' ' ' | tr ';' '\n')
     if ! grep -q '^-- contracts: ' "$file" && found=$(grep -iE -m 1 \
         'DROP (TABLE|COLUMN|VIEW|TYPE)|RENAME|ALTER COLUMN [a-z_]+ (TYPE|SET NOT NULL|DROP DEFAULT)|TRUNCATE|DELETE FROM' <<<"$statements"); then
-        fail "$file: takes away what the release before may need:$found"
+        fail "$file: removes or changes something that the previous release may need:$found"
     fi
-    # A table that is made here is empty, and nobody uses it yet.
-    made=$(grep -ioE 'CREATE TABLE [a-z_]+' <<<"$statements" | awk '{ print $3 }' | paste -sd '|' || true)
-    rest=$(grep -ivE "(CREATE TABLE|ALTER TABLE|ON) (${made:-nothing is made here})\b" <<<"$statements" || true)
+    # The remaining rules are for existing tables. A table created by this file is empty
+    # and not in use yet.
+    created=$(grep -ioE 'CREATE TABLE [a-z_]+' <<<"$statements" | awk '{ print $3 }' | paste -sd '|' || true)
+    rest=$(grep -ivE "(CREATE TABLE|ALTER TABLE|ON) (${created:-no table is created})\b" <<<"$statements" || true)
     if found=$(grep -iE 'ADD COLUMN [^,]*NOT NULL' <<<"$rest" | grep -ivm 1 DEFAULT); then
-        fail "$file: the release before writes rows without that column:$found"
+        fail "$file: the previous release inserts rows without the new column; make it nullable or give it a default:$found"
     fi
     if found=$(grep -iE 'ADD (CONSTRAINT|CHECK|UNIQUE|FOREIGN)' <<<"$rest" | grep -ivm 1 'NOT VALID'); then
-        fail "$file: looks through the whole table under a lock, and may refuse what the release before writes:$found"
+        fail "$file: validates the whole table under a lock, and may reject rows of the previous release; add NOT VALID:$found"
     fi
     if found=$(grep -iE 'CREATE (UNIQUE )?INDEX' <<<"$rest" | grep -ivm 1 CONCURRENTLY); then
-        fail "$file: nobody can write while the index is made; CONCURRENTLY, in a migration without a transaction:$found"
+        fail "$file: blocks writes while the index is created; use CONCURRENTLY in a migration without a transaction:$found"
     fi
 done
 exit "$failed"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The descriptions of the SQL statements in crates/*/.sqlx, with which the
-# services compile without a database.
+# Maintains crates/*/.sqlx: descriptions of the SQL statements. They let the services
+# compile without a database.
 #
-#   sqlx-metadata.sh check      are they what the migrations and statements give?
-#   sqlx-metadata.sh prepare    writes them anew
+#   sqlx-metadata.sh check      fails if they differ from the migrations and statements
+#   sqlx-metadata.sh prepare    regenerates them
 #
-# The statements are described by a PostgreSQL of its own, started for this
-# with the migrations applied, and written by the macros that check them.
+# A temporary PostgreSQL with all migrations applied describes the statements. The
+# macros that check the statements write the descriptions while they compile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,7 +21,8 @@ esac
 
 passbook=${CARGO_TARGET_DIR:-target}/debug/passbook
 scratch=$(mktemp -d)
-# For root, PostgreSQL runs as another user, who has to pass through it.
+# If this script runs as root, PostgreSQL runs as another user, who must be able to
+# enter the folder.
 chmod 711 "$scratch"
 stop() {
     "$passbook" dev down --remove-data --dir "$scratch/stack" 2>/dev/null || true
@@ -38,7 +39,7 @@ if ! "$passbook" dev up --output json --dir "$scratch/stack" --port 0 --detach \
     exit 1
 fi
 
-url() { # the URL of a database, from a line `"name": "postgres://…"`
+url() { # prints the URL of the database $1, from a line `"name": "postgres://…"`
     sed -n "s|.*\"$1\": \"\(postgres://[^\"]*\)\".*|\1|p" "$scratch/stack.json"
 }
 
@@ -47,13 +48,13 @@ for database in account transaction; do
     crate=crates/$database-service
     fresh=$scratch/$database
     mkdir "$fresh"
-    # The macros write while they compile; what is compiled already has to be touched.
+    # Touch the crate, because the macros write nothing for an up-to-date one.
     touch "$crate/src/lib.rs"
     env SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$fresh" \
         "$(echo "$database" | tr '[:lower:]' '[:upper:]')_DATABASE_URL=$(url "$database")" \
         cargo check --quiet --package "$database-service" --lib
     if [ -z "$(ls "$fresh")" ]; then
-        echo "$crate: no statement was described; was it being built at the same time?" >&2
+        echo "$crate: no statement was described: make sure that no other build is running, and try again" >&2
         exit 1
     fi
     if [ "$mode" = check ]; then
@@ -65,6 +66,6 @@ for database in account transaction; do
     fi
 done
 if [ "$different" = 1 ]; then
-    echo "crates/*/.sqlx are not what the statements and migrations give: run \`make prepare\`" >&2
+    echo "crates/*/.sqlx differ from the statements and migrations: run \`make prepare\`" >&2
     exit 1
 fi

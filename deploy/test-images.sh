@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
-# Builds the images without any registry of images, looks into them, and runs the
-# system from them with the settings of k8s/overlays/dev: test-images.py.
+# Builds the images without an image registry, inspects them, and runs the system from
+# them with the settings of k8s/overlays/dev. The steps are in image_tests/.
 #
-#   deploy/test-images.sh             compiled with little optimization: much faster
-#   deploy/test-images.sh --release   compiled as `make images` does it
+#   deploy/test-images.sh             compiles with little optimization: much faster
+#   deploy/test-images.sh --release   compiles as `make images` does
 #
-# Needs root, and podman, runc and mmdebstrap (Debian's packages); the Rust
-# toolchain of this machine; kubectl, as deploy/check-manifests.sh installs it;
-# PostgreSQL and nats-server, as the development stack finds or installs them.
-# The images of the two bases and the build's cache stay.
+# Requirements:
+# - root; podman, runc and mmdebstrap (Debian's packages)
+# - this machine's Rust toolchain
+# - kubectl, as installed by deploy/check-manifests.sh
+# - PostgreSQL and nats-server, as found or installed by the development stack
+#
+# The two base images and the build cache are kept for the next run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 case ${1:-} in
 '') kind=quick ;;
 --release) kind=release ;;
-*) echo "unknown: $1" >&2; exit 2 ;;
+*) echo "unknown argument: $1. Usage: $0 [--release]" >&2; exit 2 ;;
 esac
 
 missing=
@@ -23,11 +26,11 @@ for program in podman runc mmdebstrap; do
     command -v "$program" >/dev/null || missing="$missing $program"
 done
 if [ -n "$missing" ]; then
-    echo "missing:$missing. On Debian: apt-get install --no-install-recommends$missing" >&2
+    echo "missing programs:$missing. On Debian: apt-get install --no-install-recommends$missing" >&2
     exit 1
 fi
 if [ "$(id -u)" != 0 ]; then
-    echo "this needs root: for mmdebstrap, and for memory limits of containers" >&2
+    echo "this test needs root, for mmdebstrap and for the memory limits of containers" >&2
     exit 1
 fi
 if [ ! -x .tools/manifests/bin/kubectl ]; then
@@ -35,11 +38,18 @@ if [ ! -x .tools/manifests/bin/kubectl ]; then
     exit 1
 fi
 
+# Python writes no files beside the sources, and uses no packages of the user.
+python() {
+    PYTHONDONTWRITEBYTECODE=1 PYTHONNOUSERSITE=1 PYTHONPATH=deploy:.tools/manifests python3 "$@"
+}
+# The unit tests come first: they take seconds, and the build takes minutes.
+python -m unittest discover --quiet --top-level-directory deploy --start-directory deploy/image_tests/unit_tests
+
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/passbook-images-XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
-# For machines without systemd: crun and the limits that podman sets by itself
-# need more than there is.
+# For machines without systemd: crun and podman's default limits require more than
+# such a machine has.
 cat >"$scratch/containers.conf" <<'CONF'
 [engine]
 runtime = "runc"
@@ -49,25 +59,27 @@ default_ulimits = ["nofile=20000:20000", "nproc=20000:20000"]
 CONF
 export CONTAINERS_CONF=$scratch/containers.conf
 
-done_after() { printf 'ok %4d s  %s\n' $((SECONDS - $1)) "$2"; }
+report_step() { # $1: $SECONDS at the start of the step, $2: its description
+    printf 'ok %4d s  %s\n' $((SECONDS - $1)) "$2"
+}
 
-# What distroless/cc has: libraries, and neither a shell nor any other program
-# that the services could lean on.
+# The content of distroless/cc: libraries, without a shell or any other program for
+# the services to rely on.
 base=localhost/passbook-test-base:bookworm
 if ! podman image exists "$base"; then
-    begun=$SECONDS
+    started=$SECONDS
     mmdebstrap --quiet --variant=extract --include=base-files,libc6,libgcc-s1,netbase,tzdata bookworm "$scratch/base.tar"
     podman import --quiet "$scratch/base.tar" "$base" >/dev/null
-    done_after "$begun" "base made: $base"
+    report_step "$started" "base image created: $base"
 fi
 
-# The toolchain is mounted: as a layer it would be a gigabyte.
+# The toolchain is mounted. As a layer it would take a gigabyte.
 rust=localhost/passbook-test-rust:$kind
 if ! podman image exists "$rust"; then
-    begun=$SECONDS
+    started=$SECONDS
     profile=()
     if [ "$kind" = quick ]; then
-        # In the base's environment: the Dockerfile knows nothing of it.
+        # In the environment of the base image, so that the Dockerfile stays the same.
         profile=(--change 'ENV CARGO_PROFILE_RELEASE_OPT_LEVEL=0'
             --change 'ENV CARGO_PROFILE_RELEASE_LTO=off'
             --change 'ENV CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16')
@@ -76,19 +88,19 @@ if ! podman image exists "$rust"; then
     podman import --quiet --change 'ENV CARGO_HOME=/usr/local/cargo' \
         --change 'ENV PATH=/usr/local/rust/bin:/usr/local/cargo/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
         "${profile[@]}" "$scratch/rust.tar" "$rust" >/dev/null
-    done_after "$begun" "base made: $rust"
+    report_step "$started" "base image created: $rust"
 fi
 
-begun=$SECONDS
+started=$SECONDS
 authorities=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
 if ! PASSBOOK_IMAGE_TOOL=podman deploy/images.sh --pull=never --network=host \
     --build-arg RUST="$rust" --build-arg BASE="$base" \
     --volume "$(rustc --print sysroot):/usr/local/rust:ro" \
     --volume "$authorities:/etc/ssl/certs/ca-certificates.crt:ro" >"$scratch/build.log" 2>&1; then
     tail -n 40 "$scratch/build.log" >&2
-    echo "the images could not be built" >&2
+    echo "building the images failed: the last lines of its log are above" >&2
     exit 1
 fi
-done_after "$begun" "images built, $kind"
+report_step "$started" "images built, $kind"
 
-PYTHONDONTWRITEBYTECODE=1 PYTHONNOUSERSITE=1 PYTHONPATH=.tools/manifests python3 deploy/test-images.py "$base"
+python -m image_tests "$base"

@@ -1,21 +1,21 @@
 #!/bin/sh
-# Draws the passwords for deploy/compose.yaml, a key that signs tokens, and a
-# teller's token, into deploy/compose/.env, which git ignores. Once: the databases
-# keep the passwords that they began with. The image draws them; make images builds it.
+# Generates the passwords for deploy/compose.yaml, a key for signing tokens, and a
+# teller's token. Writes them to deploy/compose/.env, a file ignored by git. Runs once,
+# since the databases keep their first passwords. Needs the images of `make images`.
 set -eu
 umask 077
 cd "$(dirname "$0")"
 
 if [ -e .env ]; then
-    echo "deploy/compose/.env is there already. New passwords need new volumes:" >&2
-    echo "docker compose down --volumes, and remove the file." >&2
+    echo "deploy/compose/.env already exists. New passwords need new volumes:" >&2
+    echo "run docker compose down --volumes, and remove the file." >&2
     exit 1
 fi
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' ../../Cargo.toml)
 trap 'rm -f .env.json .env.partial' EXIT
 
-# From Secrets of Kubernetes, one field a line, to NAME="value". The key's line
-# breaks stay as \n: in quotes, compose reads them as such.
+# Converts Kubernetes Secrets, one field a line, to NAME="value". The key's line breaks
+# stay as \n, since compose expands \n inside quotes.
 "${PASSBOOK_IMAGE_TOOL:-docker}" run --rm --pull never --network none "docker.io/passbook/passbook:$version" \
     secrets print --dev >.env.json
 awk -F '": "' '

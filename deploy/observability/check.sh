@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Checks what lies here: rules, their tests, configuration, dashboards, and the runbook.
+# Checks the files in this folder (rules, their tests, configuration, dashboards) and the runbook.
 #
 #   check.sh [FILE…]
 #
-# With files that hold the text of /metrics (of both services, and what verify and doctor push),
-# also that each metric named here is in one of them, with every label that is asked for. A counter
-# that never moved is in no file: take them from a system that had its share of trouble.
+# Each FILE has the text of /metrics: of both services, and of the pushes of verify and doctor. With
+# files, the script also checks that each metric used here is in one of them, with all its labels.
+# Some counters appear with their first event, so take the files from a system after some faults.
 #
-# PROMTOOL says where promtool is; else it is looked for on PATH.
+# PROMTOOL is the path of promtool; the default is promtool on PATH.
 set -euo pipefail
 
 for file in "$@"; do
-    [ -r "$file" ] || { echo "check.sh: $file can't be read" >&2; exit 2; }
+    [ -r "$file" ] || { echo "check.sh: can't read $file" >&2; exit 2; }
 done
 dumps=()
 for file in "$@"; do dumps+=("$(realpath "$file")"); done
@@ -19,39 +19,39 @@ cd "$(dirname "$0")"
 
 promtool=${PROMTOOL:-promtool}
 if ! command -v "$promtool" >/dev/null; then
-    echo "check.sh: there is no $promtool: install Debian's package prometheus, or set PROMTOOL" >&2
+    echo "check.sh: $promtool is missing: install Debian's package prometheus, or set PROMTOOL" >&2
     exit 2
 fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Says nothing while all is well.
+# Shows the output of a command only if it fails.
 quietly() {
-    "$@" >"$work/said" 2>&1 || { cat "$work/said" >&2; exit 1; }
+    "$@" >"$work/output" 2>&1 || { cat "$work/output" >&2; exit 1; }
 }
 quietly "$promtool" check config prometheus/prometheus.yml
 quietly "$promtool" check rules prometheus/rules.yaml
 quietly "$promtool" test rules prometheus/rules.test.yaml
 
-said=$(python3 - "$work/queries.yaml" "${dumps[@]}" <<'PYTHON'
+summary=$(python3 - "$work/queries.yaml" "${dumps[@]}" <<'PYTHON'
 import json, pathlib, re, sys
 
 here = pathlib.Path(".")
 queries_file, dumps = sys.argv[1], sys.argv[2:]
 wrong = []
 
-# What Prometheus or the Pushgateway adds to every series.
+# The labels added by Prometheus or the Pushgateway.
 TARGET = {"job", "instance"}
-# What Grafana puts in place of its variables.
+# Grafana's variables, with a value for the check.
 VARIABLES = {"$__rate_interval": "1m", "$__interval": "1m", "$__range": "1h"}
 
 
 def rules():
-    """Name, kind, fields of each rule. The file has a fixed form: two spaces an indentation."""
+    """Name, kind and fields of each rule. The file is indented by two spaces a level."""
     text = (here / "prometheus/rules.yaml").read_text()
     for block in re.split(r"\n(?=      - (?:alert|record): )", text)[1:]:
-        # What is less indented than the rule belongs to the next group.
+        # A less indented line belongs to the next group.
         block = re.split(r"\n {0,4}(?=\S)", block)[0]
         lines = [line for line in block.splitlines() if not line.lstrip().startswith("#")]
         kind, name = re.match(r"      - (alert|record): (\S+)", lines[0]).groups()
@@ -68,12 +68,12 @@ def rules():
 
 
 def queries():
-    """Every expression, and where it stands."""
+    """Every expression, with its place."""
     for name, _, fields in rules():
         yield f"rules.yaml, {name}", fields[("expr",)]
     for path in sorted(here.glob("grafana/dashboards/*.json")):
         board = json.loads(path.read_text())
-        panels = board["panels"] + [it for row in board["panels"] for it in row.get("panels", [])]
+        panels = board["panels"] + [panel for row in board["panels"] for panel in row.get("panels", [])]
         for panel in panels:
             for target in panel.get("targets", []):
                 yield f"{path.name}, {panel['title']}", target["expr"]
@@ -89,7 +89,7 @@ def literal(query):
 
 
 def balanced(text, at):
-    """What stands between the parenthesis at `at` and its other half."""
+    """The text between the parenthesis at `at` and its closing one."""
     depth = 0
     for end in range(at, len(text)):
         depth += {"(": 1, ")": -1}.get(text[end], 0)
@@ -105,26 +105,26 @@ ON = re.compile(r"\b(?:on|ignoring) \(([^)]*)\)")
 
 
 def bare(query):
-    """Without the names of labels in parentheses, which look like metrics to nobody but us."""
+    """The query without label names in parentheses: SELECTOR would take them for metrics."""
     return re.sub(r"\b(by|on|without|ignoring|group_left|group_right) \([^)]*\)", "", query)
 
 
 def asked(query):
-    """Each metric of a query, the matchers that it has, and the labels that it must have."""
+    """Each metric of a query, with its matchers and its required labels."""
     for metric, matchers in SELECTOR.findall(bare(query)):
         yield metric, MATCHER.findall(matchers), set()
     for found in AGGREGATION.finditer(query):
-        labels = {it.strip() for it in found[1].split(",") if it.strip()}
+        labels = {label.strip() for label in found[1].split(",") if label.strip()}
         for metric, _ in SELECTOR.findall(bare(balanced(query, found.end()))):
             yield metric, [], labels
     for found in ON.finditer(query):
-        labels = {it.strip() for it in found[1].split(",") if it.strip()}
+        labels = {label.strip() for label in found[1].split(",") if label.strip()}
         for metric, _ in SELECTOR.findall(bare(query)):
             yield metric, [], labels
 
 
 def series(files):
-    """The label sets of each metric in files of /metrics text."""
+    """The label sets of each metric in the files."""
     known = {}
     line_form = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? \S+")
     label_form = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
@@ -139,7 +139,7 @@ def series(files):
 
 def matches(labels, matchers):
     for label, how, value in matchers:
-        # A healthy system answers nothing with 5xx, and which jobs there are is up to Prometheus.
+        # A healthy system has no 5xx responses. Prometheus sets the target's labels.
         if label in TARGET or how in ("!=", "!~") or value == "5..":
             continue
         value = value.replace("\\\\", "\\")
@@ -153,9 +153,9 @@ found = list(queries())
 known = series(dumps)
 recorded = {name for name, kind, _ in rules() if kind == "record"}
 for place, query in found:
-    left = re.findall(r"\$\w+", literal(query))
-    if left:
-        wrong.append(f"{place}: no value is known here for {', '.join(left)}")
+    unknown = re.findall(r"\$\w+", literal(query))
+    if unknown:
+        wrong.append(f"{place}: VARIABLES has no value for {', '.join(unknown)}")
     for name in re.findall(r"\bpassbook:[a-z0-9_:]+", query):
         if name not in recorded:
             wrong.append(f"{place}: {name} is not recorded by any rule")
@@ -165,35 +165,36 @@ for place, query in found:
         if metric not in known:
             wrong.append(f"{place}: {metric} is in none of the files")
             continue
-        labels = {it for it in labels | {label for label, _, _ in matchers} if it not in TARGET}
-        missing = sorted(it for it in labels if not any(it in has for has in known[metric]))
+        labels = (labels | {label for label, _, _ in matchers}) - TARGET
+        missing = sorted(label for label in labels if not any(label in has for has in known[metric]))
         if missing:
             wrong.append(f"{place}: {metric} has no label {', '.join(missing)}")
         elif not any(matches(has, matchers) for has in known[metric]):
             wrong.append(f"{place}: no {metric} in the files matches {matchers}")
 
-# promtool parses what stands in a rule: so each query becomes one.
+# promtool parses rules only, so each query becomes a rule.
 with open(queries_file, "w") as file:
     file.write("groups:\n  - name: queries\n    rules:\n")
     for number, (place, query) in enumerate(found):
         file.write(f"      # {place}\n      - record: query:{number}\n")
         file.write(f"        expr: {json.dumps(literal(query))}\n")
 
-# An anchor is the heading in small letters, without what is neither letter, number, - nor space.
+# An anchor is the heading in lower case, with letters, digits, - and spaces only.
 def anchor(heading):
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-runbook = (here / "../../RUNBOOK.md").read_text()
+RUNBOOK = "docs/runbook.md"
+runbook = (here / "../.." / RUNBOOK).read_text()
 headings = re.findall(r"^#+ (.+?)\s*$", runbook, re.M)
-anchors = {anchor(it) for it in headings}
+anchors = {anchor(heading) for heading in headings}
 alerts = {name: fields for name, kind, fields in rules() if kind == "alert"}
 for name, fields in alerts.items():
     url = fields.get(("annotations", "runbook_url"), "")
-    if url != f"RUNBOOK.md#{anchor(name)}":
-        wrong.append(f"rules.yaml, {name}: its runbook_url is {url!r}, not RUNBOOK.md#{anchor(name)}")
+    if url != f"{RUNBOOK}#{anchor(name)}":
+        wrong.append(f"rules.yaml, {name}: its runbook_url is {url!r}, not {RUNBOOK}#{anchor(name)}")
     if name not in headings:
-        wrong.append(f"RUNBOOK.md has no entry {name}")
+        wrong.append(f"{RUNBOOK} has no entry {name}")
     if fields.get(("labels", "severity")) not in ("page", "ticket"):
         wrong.append(f"rules.yaml, {name}: its severity is neither page nor ticket")
     for field in ("summary", "description"):
@@ -201,27 +202,27 @@ for name, fields in alerts.items():
             wrong.append(f"rules.yaml, {name} has no {field}")
 for heading in headings:
     if heading.startswith("Passbook") and " " not in heading and heading not in alerts:
-        wrong.append(f"RUNBOOK.md has an entry {heading}, and there is no such alert")
+        wrong.append(f"{RUNBOOK} has an entry {heading}, but rules.yaml has no such alert")
 for link in re.findall(r"\]\(#([^)]+)\)", runbook):
     if link not in anchors:
-        wrong.append(f"RUNBOOK.md: nothing is at #{link}")
+        wrong.append(f"{RUNBOOK} has no heading for its link #{link}")
 
 tests = (here / "prometheus/rules.test.yaml").read_text()
 for name in alerts:
     if name not in tests:
-        wrong.append(f"rules.test.yaml does not know {name}")
+        wrong.append(f"rules.test.yaml has no test of {name}")
 
 for path in sorted(here.glob("grafana/dashboards/*.json")):
     board = json.loads(path.read_text())
-    for link in re.findall(r"RUNBOOK\.md#([\w-]+)", path.read_text()):
+    for link in re.findall(re.escape(RUNBOOK) + r"#([\w-]+)", path.read_text()):
         if link not in anchors:
-            wrong.append(f"{path.name}: nothing is at RUNBOOK.md#{link}")
+            wrong.append(f"{path.name}: {RUNBOOK} has no heading for the link #{link}")
     for annotation in board["annotations"]["list"]:
         if annotation["datasource"]["uid"] not in ("${datasource}", "-- Grafana --"):
-            wrong.append(f"{path.name}, {annotation['name']} names a data source of its own")
+            wrong.append(f"{path.name}, {annotation['name']} has a fixed data source")
     ids = [panel["id"] for panel in board["panels"]]
     if len(ids) != len(set(ids)):
-        wrong.append(f"{path.name}: two panels have one id")
+        wrong.append(f"{path.name}: two panels have the same id")
     for panel in board["panels"]:
         place = f"{path.name}, {panel['title']}"
         if panel["type"] == "row":
@@ -230,9 +231,9 @@ for path in sorted(here.glob("grafana/dashboards/*.json")):
             wrong.append(f"{place} has no description")
         if not panel["fieldConfig"]["defaults"].get("unit"):
             wrong.append(f"{place} has no unit")
-        for source in [panel["datasource"]] + [it["datasource"] for it in panel["targets"]]:
+        for source in [panel["datasource"]] + [target["datasource"] for target in panel["targets"]]:
             if source["uid"] != "${datasource}":
-                wrong.append(f"{place} names a data source of its own")
+                wrong.append(f"{place} has a fixed data source")
 
 for line in dict.fromkeys(wrong):
     print(f"check.sh: {line}", file=sys.stderr)
@@ -242,12 +243,12 @@ against = f", against {len(dumps)} files of metrics" if dumps else ""
 print(f"{len(alerts)} alerts, {len(found)} queries{against}")
 PYTHON
 )
-if ! "$promtool" check rules "$work/queries.yaml" >"$work/said" 2>&1; then
-    cat "$work/said" >&2
-    # The name of a rule there says where the query stands.
-    for rule in $(grep -o 'query:[0-9]*' "$work/said" | sort -u); do
+if ! "$promtool" check rules "$work/queries.yaml" >"$work/output" 2>&1; then
+    cat "$work/output" >&2
+    # The rule's name leads to the place of the query.
+    for rule in $(grep -o 'query:[0-9]*' "$work/output" | sort -u); do
         echo "check.sh: $rule is of$(grep -B 1 -w "record: $rule" "$work/queries.yaml" | sed -n 's/ *#//p')" >&2
     done
     exit 1
 fi
-echo "$said"
+echo "$summary"

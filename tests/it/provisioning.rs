@@ -263,7 +263,7 @@ async fn auditor(stack: &Stack, secrets: &Secrets) -> jetstream::Context {
     let (_, address) = nats.split_once('@').unwrap();
     let options = async_nats::ConnectOptions::with_user_and_password(
         permissions::AUDITOR.to_owned(),
-        secrets.nats.auditor.clone(),
+        secrets.nats.of(permissions::AUDITOR).unwrap().to_owned(),
     );
     let prefix = permissions::inbox(permissions::AUDITOR);
     let client = options.custom_inbox_prefix(prefix).connect(address).await.unwrap();
@@ -279,12 +279,13 @@ async fn an_auditor_sees_everything_and_changes_nothing() {
     client.deposit(&account, "10000").await;
     let secrets = Secrets::read(&stack.dir).unwrap();
     let file = stack.file();
-    let password = &secrets.postgres.auditor;
+    let password = secrets.postgres.of("auditor").unwrap();
+    let nats_password = secrets.nats.of(permissions::AUDITOR).unwrap();
     let (_, address) = file.nats.split_once('@').unwrap();
     let urls = [
         as_role(&file.databases.account, "auditor", password),
         as_role(&file.databases.transaction, "auditor", password),
-        format!("nats://{}:{}@{address}", permissions::AUDITOR, secrets.nats.auditor),
+        format!("nats://{}:{nats_password}@{address}", permissions::AUDITOR),
     ];
     let settings = [
         ("PASSBOOK_ACCOUNT_DATABASE_URL", urls[0].as_str()),

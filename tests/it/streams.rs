@@ -8,7 +8,7 @@ use async_nats::jetstream::{
     stream,
 };
 use contract::{ConsumerSpec, Retention, StreamSpec};
-use runtime::streams::{StreamsError, ensure};
+use runtime::nats::streams::{StreamsError, ensure};
 use tests::{Client, Stack, broker, invariants};
 
 const STREAM: StreamSpec = StreamSpec {

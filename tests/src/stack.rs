@@ -127,7 +127,7 @@ impl Stack {
     /// started with `--faults`.
     pub async fn fault(&self, on: &str, fault: Fault) -> Vec<String> {
         let client = FaultClient::of(&self.file()).unwrap();
-        client.order(on, fault).await.unwrap()
+        client.inject(on, fault).await.unwrap()
     }
 
     /// The current process id of the process with this name.

@@ -1,123 +1,115 @@
-//! Accepts records in groups (group commit): one statement and one commit for
-//! all that were asked for while the group before was written. Committed:
-//! accepted. The commands go out after that.
+//! Accepts records in batches (group commit): one statement and one commit for
+//! all records that arrived while the previous batch was written. A committed
+//! record is accepted. Its command is sent after the commit.
 
-use std::{slice, sync::Arc, time::Duration};
+use std::{slice, time::Duration};
 
 use runtime::{
-    crash,
-    postgres::is_transient,
-    trace::{Commit, Trace},
+    failpoint,
+    postgres::limited,
+    telemetry::trace::{Commit, Trace},
 };
 use sqlx::PgPool;
 use tokio::time::Instant;
 
 use crate::{
+    batcher::{self, Batcher, Batches, PendingResponse, Responder},
     dispatch::Dispatch,
-    group::{self, Answer, Asked, Asking, Waiting},
     record::NewRecord,
-    store::{self, Accepted},
+    store::{self, Accepted, StoreError},
 };
 
-/// From so many records on it is worth a try to store all or none.
-const TRIED: usize = 8;
-/// After one that failed, so many groups are stored with care for keys that are
-/// taken: clients that send requests again rarely do it once.
-const CAREFUL: u32 = 100;
-/// A group waits until there are as many as in the one before, but no longer
-/// than this after that one was begun: under load, a commit for every second
-/// record would take the time that the records need. Whoever was alone does not
-/// wait.
-const GATHERING: Duration = Duration::from_millis(2);
-/// Longer than any statement may take: a database that is no more would be
-/// waited for for ever.
-const LONGEST_WRITE: Duration = Duration::from_secs(15);
-
-/// What became of a record, or why nobody knows.
-type Outcome = Result<Accepted, Arc<sqlx::Error>>;
+/// Minimum batch size for the all-or-nothing insert.
+const MIN_ALL_OR_NOTHING: usize = 8;
+/// After an all-or-nothing insert failed on a taken key, this many batches use
+/// the insert that skips taken keys: clients rarely retry only once.
+const SKIPPING_BATCHES: u32 = 100;
+/// A batch accumulates as many records as the previous one had, but ends at
+/// the latest this long after the previous one started. Under load, a commit for
+/// every second record would cost more than the records. A single record is
+/// never delayed.
+const ACCUMULATION_LIMIT: Duration = Duration::from_millis(2);
 
 type Request = (NewRecord, Trace);
+/// The fate of a record. After an error it is unknown.
+type AcceptResult = Result<Accepted, StoreError>;
 
-/// Where records are accepted.
+/// Accepts records: the handle for the API.
 #[derive(Debug)]
-pub struct Acceptance(Asking<Request, Outcome>);
+pub struct Acceptor(Batcher<Request, AcceptResult>);
 
-/// Writes the records that come to an [`Acceptance`], one group at a time.
+/// Writes the records of an [`Acceptor`], one batch at a time.
 #[derive(Debug)]
 pub struct Writer {
-    asked: Asked<Request, Outcome>,
+    batches: Batches<Request, AcceptResult>,
     pool: PgPool,
     dispatch: Dispatch,
-    /// Groups that are to be stored with care.
-    careful: u32,
+    /// Batches left for the insert that skips taken keys.
+    skipping: u32,
 }
 
 /// Makes both ends.
 #[must_use]
-pub fn channel(pool: PgPool, dispatch: Dispatch) -> (Acceptance, Writer) {
-    let (asking, asked) = group::channel();
-    (Acceptance(asking), Writer { asked, pool, dispatch, careful: 0 })
+pub fn channel(pool: PgPool, dispatch: Dispatch) -> (Acceptor, Writer) {
+    let (batcher, batches) = batcher::channel();
+    (Acceptor(batcher), Writer { batches, pool, dispatch, skipping: 0 })
 }
 
-impl Acceptance {
+impl Acceptor {
     /// Stores a record, unless its key is taken. Committed when this returns.
     ///
     /// # Errors
-    /// The database's. After an error, or when this is dropped before it
-    /// returned, the record may be stored all the same: the same key finds it.
-    pub async fn accept(&self, record: NewRecord, trace: Trace) -> Outcome {
-        self.bring(record, trace).await?.committed().await
+    /// [`StoreError`]. After an error, or when this future is dropped, the record
+    /// may be stored all the same: the same key finds it.
+    pub async fn accept(&self, record: NewRecord, trace: Trace) -> AcceptResult {
+        self.enqueue(record, trace).await?.committed().await
     }
 
-    /// Brings a record to be stored, and does not wait until it is.
+    /// Queues a record to be stored, without waiting for the commit.
     ///
     /// # Errors
-    /// If nobody is there to store it.
-    pub async fn bring(
+    /// [`StoreError::Stopped`]
+    pub async fn enqueue(
         &self,
         record: NewRecord,
         trace: Trace,
-    ) -> Result<Accepting, Arc<sqlx::Error>> {
-        self.0.bring((record, trace)).await.map(Accepting).ok_or_else(nobody)
+    ) -> Result<PendingAcceptance, StoreError> {
+        self.0.enqueue((record, trace)).await.map(PendingAcceptance).ok_or(StoreError::Stopped)
     }
 }
 
-/// A record that was brought to be stored.
+/// A record that is queued to be stored.
 #[derive(Debug)]
-pub struct Accepting(Answer<Outcome>);
+pub struct PendingAcceptance(PendingResponse<AcceptResult>);
 
-impl Accepting {
-    /// Committed when this returns; see [`Acceptance::accept`].
+impl PendingAcceptance {
+    /// Waits for the commit.
     ///
     /// # Errors
-    /// As there.
-    pub async fn committed(self) -> Outcome {
-        self.0.await.unwrap_or_else(|| Err(nobody()))
+    /// As [`Acceptor::accept`].
+    pub async fn committed(self) -> AcceptResult {
+        self.0.await.unwrap_or(Err(StoreError::Stopped))
     }
-}
-
-fn nobody() -> Arc<sqlx::Error> {
-    Arc::new(sqlx::Error::WorkerCrashed)
 }
 
 impl Writer {
-    /// Writes until the [`Acceptance`] is gone and all was written.
+    /// Writes until the [`Acceptor`] is gone and its queue is empty.
     pub async fn run(mut self) {
-        let (mut expected, mut latest) = (1, Instant::now());
-        while let Some((requests, waiting)) = self.asked.gather(expected, latest).await {
-            (expected, latest) = (requests.len(), Instant::now() + GATHERING);
+        let (mut expected, mut deadline) = (1, Instant::now());
+        while let Some((requests, responders)) = self.batches.accumulate(expected, deadline).await {
+            (expected, deadline) = (requests.len(), Instant::now() + ACCUMULATION_LIMIT);
             let (records, traces): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
             match self.store(&records, &traces).await {
-                Err(error) if records.len() > 1 && !is_transient(&error) => {
-                    tracing::warn!(%error, records = records.len(), "a group failed; taking its records one by one");
-                    for ((record, trace), waiting) in records.iter().zip(traces).zip(waiting) {
+                Err(error) if records.len() > 1 && !error.is_transient() => {
+                    tracing::warn!(%error, records = records.len(), "a batch failed; storing its records one by one");
+                    for ((record, trace), responder) in records.iter().zip(traces).zip(responders) {
                         let stored = self.store(slice::from_ref(record), &[trace]).await;
-                        self.answer(stored, &[trace], vec![waiting]);
+                        self.respond(stored, &[trace], vec![responder]);
                     }
                 }
-                stored => self.answer(stored, &traces, waiting),
+                stored => self.respond(stored, &traces, responders),
             }
-            self.dispatch.room(group::MOST).await;
+            self.dispatch.wait_for_room(batcher::MAX_BATCH).await;
         }
     }
 
@@ -125,39 +117,38 @@ impl Writer {
         &mut self,
         records: &[NewRecord],
         traces: &[Trace],
-    ) -> sqlx::Result<Vec<Accepted>> {
+    ) -> Result<Vec<Accepted>, StoreError> {
         let commit = Commit::begin("INSERT", "transaction_records");
-        let stored = tokio::time::timeout(LONGEST_WRITE, async {
-            if records.len() >= TRIED && self.careful == 0 {
-                if let Some(accepted) = store::accept_all(&self.pool, records, traces).await? {
+        let stored = limited(async {
+            if records.len() >= MIN_ALL_OR_NOTHING && self.skipping == 0 {
+                if let Some(accepted) = store::insert_all(&self.pool, records, traces).await? {
                     return Ok(accepted);
                 }
-                self.careful = CAREFUL;
+                self.skipping = SKIPPING_BATCHES;
             }
-            self.careful = self.careful.saturating_sub(1);
-            store::accept(&self.pool, records, traces).await
+            self.skipping = self.skipping.saturating_sub(1);
+            store::insert_free(&self.pool, records, traces).await
         });
-        let stored = stored.await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        let stored = stored.await.unwrap_or_else(|no_answer| Err(no_answer.into()));
         commit.end(records.len(), traces.iter(), stored.as_ref().err());
         stored
     }
 
-    /// Sends the commands of new records on their way, and tells who waits.
-    fn answer(
+    /// Sends the commands of new records, and responds to all requests.
+    fn respond(
         &self,
-        stored: sqlx::Result<Vec<Accepted>>,
+        stored: Result<Vec<Accepted>, StoreError>,
         traces: &[Trace],
-        waiting: Vec<Waiting<Outcome>>,
+        responders: Vec<Responder<AcceptResult>>,
     ) {
         let accepted = match stored {
             Ok(accepted) => accepted,
             Err(error) => {
-                let error = Arc::new(error);
-                waiting.into_iter().for_each(|it| it.answer(Err(Arc::clone(&error))));
-                return;
+                let responders = responders.into_iter();
+                return responders.for_each(|responder| responder.respond(Err(error.clone())));
             }
         };
-        crash::point("accept.committed", &accepted);
+        failpoint::point("accept.committed", &accepted);
         let new = accepted.iter().zip(traces).filter_map(|(accepted, trace)| match accepted {
             Accepted::New(record) => Some((record, trace)),
             _ => None,
@@ -167,9 +158,9 @@ impl Writer {
                 .increment(1);
             (record.command(), *trace)
         }));
-        crash::point("accept.dispatched", &accepted);
-        for (accepted, waiting) in accepted.into_iter().zip(waiting) {
-            waiting.answer(Ok(accepted));
+        failpoint::point("accept.dispatched", &accepted);
+        for (accepted, responder) in accepted.into_iter().zip(responders) {
+            responder.respond(Ok(accepted));
         }
     }
 }

@@ -1,126 +1,125 @@
 //! Sends the command of a record right after its commit. The record is the
-//! outbox: what does not get through here is sent again by `redrive`, which
-//! takes it up at a certain age. Until then a command is tried here again and
-//! again, so that a leader's election or a short outage costs only itself.
+//! outbox: a command that is not sent here is sent by `redrive`, once its record
+//! reaches a certain age. Until then it is retried here, so that a leader
+//! election or a short outage causes no further delay.
 
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, connection::State, jetstream};
 use contract::Command;
 use runtime::{
-    crash,
-    publish::{Outgoing, publish_all},
-    trace::Trace,
+    failpoint,
+    nats::publish::{Outgoing, publish_all},
+    telemetry::{metrics::count, trace::Trace},
 };
 use tokio::{sync::mpsc, time::Instant};
 
-/// Commands on their way to the broker at most; what comes on top waits for
-/// the redrive.
+/// Maximum queued commands. Further commands are left to the redrive.
 const CAPACITY: usize = 10_000;
-const AT_ONCE: usize = 500;
-/// The longest wait for room.
-const ROOM: Duration = Duration::from_millis(100);
-/// Between attempts.
-const AGAIN: Duration = Duration::from_millis(100);
+/// Maximum commands published at once.
+const MAX_BATCH: usize = 500;
+/// The longest wait for room in the queue.
+const ROOM_LIMIT: Duration = Duration::from_millis(100);
+/// The pause between attempts.
+const RETRY_EVERY: Duration = Duration::from_millis(100);
 
-/// Where the commands of accepted records go.
+/// Queues the commands of accepted records.
 #[derive(Debug, Clone)]
-pub struct Dispatch(mpsc::Sender<Waiting>);
+pub struct Dispatch(mpsc::Sender<QueuedCommand>);
 
-/// The other end of a [`Dispatch`].
+/// Publishes the commands of a [`Dispatch`].
 #[derive(Debug)]
-pub struct Commands(mpsc::Receiver<Waiting>);
+pub struct Publisher(mpsc::Receiver<QueuedCommand>);
 
-/// A command on its way.
 #[derive(Debug)]
-struct Waiting {
+struct QueuedCommand {
     message: Outgoing,
     since: Instant,
 }
 
 /// Makes both ends.
 #[must_use]
-pub fn channel() -> (Dispatch, Commands) {
+pub fn channel() -> (Dispatch, Publisher) {
     let (sender, receiver) = mpsc::channel(CAPACITY);
-    (Dispatch(sender), Commands(receiver))
+    (Dispatch(sender), Publisher(receiver))
 }
 
 impl Dispatch {
-    /// Waits until so many commands have room, but not for long. Who accepts
-    /// faster than commands can be sent is slowed down by this: what is left to
-    /// the redrive costs more. While the broker is away it goes on all the same.
-    pub async fn room(&self, commands: usize) {
+    /// Waits briefly for room for this many commands. It slows the caller down
+    /// if records are accepted faster than commands are sent, because a redrive
+    /// costs more. While the broker is unreachable the caller continues.
+    pub async fn wait_for_room(&self, commands: usize) {
         let room = self.0.reserve_many(commands.min(CAPACITY));
-        let _ = tokio::time::timeout(ROOM, room).await;
+        let _ = tokio::time::timeout(ROOM_LIMIT, room).await;
     }
 
-    /// Hands commands on without waiting. Never fails the caller, whose records
-    /// are safe.
+    /// Queues commands without waiting. It can't fail: the records are committed,
+    /// and the redrive sends what finds no room.
     pub fn send(&self, commands: impl Iterator<Item = (Command, Trace)>) {
-        let mut left = 0;
+        let mut unsent = 0;
         for (command, trace) in commands {
             match message(&command, command.record_id.to_string(), trace, None) {
                 Ok(message) => {
-                    let waiting = Waiting { message, since: Instant::now() };
-                    left += usize::from(self.0.try_send(waiting).is_err());
+                    let queued = QueuedCommand { message, since: Instant::now() };
+                    unsent += usize::from(self.0.try_send(queued).is_err());
                 }
-                Err(error) => left_to_redrive(1, &error.to_string()),
+                Err(error) => report_unsent(1, &error.to_string()),
             }
         }
-        if left > 0 {
-            left_to_redrive(left, "too many commands are on their way");
+        if unsent > 0 {
+            report_unsent(unsent, "the queue is full");
         }
     }
 }
 
-/// A command as a message with this id.
+/// The message of a command. `redrive_of` is the original request's trace, if
+/// this is a redrive.
 ///
 /// # Errors
-/// If it can't be written as JSON.
+/// If the command can't be serialized.
 pub fn message(
     command: &Command,
     message_id: String,
     trace: Trace,
-    again_for: Option<Trace>,
+    redrive_of: Option<Trace>,
 ) -> serde_json::Result<Outgoing> {
     Ok(Outgoing {
         subject: command.kind.command_subject().to_owned(),
         message_id,
         trace,
-        again_for,
+        redrive_of,
         headers: HeaderMap::new(),
         payload: serde_json::to_vec(command)?.into(),
     })
 }
 
-impl Commands {
-    /// Publishes until every [`Dispatch`] is gone and all was sent, or was too
-    /// old: at the age `redrive_after` a command is the redrive's.
+impl Publisher {
+    /// Publishes until every [`Dispatch`] is gone and the queue is empty. Commands
+    /// older than `redrive_after` are left to the redrive.
     pub async fn run(
         mut self,
         client: Client,
         jetstream: jetstream::Context,
         redrive_after: Duration,
     ) {
-        let mut received = Vec::with_capacity(AT_ONCE);
-        while self.0.recv_many(&mut received, AT_ONCE).await > 0 {
+        let mut received = Vec::with_capacity(MAX_BATCH);
+        while self.0.recv_many(&mut received, MAX_BATCH).await > 0 {
             let (since, mut messages): (Vec<_>, Vec<_>) =
-                received.drain(..).map(|it| (it.since, it.message)).unzip();
-            crash::point("dispatch.received", &messages);
-            // In the order of their acceptance: the newest is the last.
+                received.drain(..).map(|queued| (queued.since, queued.message)).unzip();
+            failpoint::point("dispatch.received", &messages);
             let newest = since.into_iter().max().unwrap_or_else(Instant::now);
             while let Err(reason) = send(&client, &jetstream, &mut messages).await {
                 if newest.elapsed() > redrive_after {
-                    left_to_redrive(messages.len(), &reason);
+                    report_unsent(messages.len(), &reason);
                     break;
                 }
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_EVERY).await;
             }
         }
     }
 }
 
-/// Publishes the messages and keeps those that got no PubAck.
+/// Publishes the messages, and keeps those without a PubAck.
 async fn send(
     client: &Client,
     jetstream: &jetstream::Context,
@@ -135,10 +134,9 @@ async fn send(
     Err(missing.reason)
 }
 
-fn left_to_redrive(commands: usize, reason: &str) {
-    tracing::warn!(commands, reason, "commands were not sent; the redrive will");
-    metrics::counter!("passbook_commands_unsent_total")
-        .increment(u64::try_from(commands).unwrap_or(u64::MAX));
+fn report_unsent(commands: usize, reason: &str) {
+    tracing::warn!(commands, reason, "commands were not sent; the redrive sends them");
+    metrics::counter!("passbook_commands_unsent_total").increment(count(commands));
 }
 
 #[cfg(test)]
@@ -150,7 +148,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_accepts_more_than_is_sent_waits_for_room_and_not_for_ever() {
+    async fn a_full_queue_delays_acceptance_but_does_not_block_it() {
         let currency = Currency::parse("KRW").unwrap();
         let command = Command {
             record_id: RecordId::new(),
@@ -161,16 +159,16 @@ mod tests {
             currency,
             requested_at: OffsetDateTime::UNIX_EPOCH,
         };
-        let (dispatch, mut commands) = channel();
+        let (dispatch, mut publisher) = channel();
         dispatch.send((0..CAPACITY - 99).map(|_| (command.clone(), Trace::of_message(None))));
-        assert!(dispatch.room(99).now_or_never().is_some());
+        assert!(dispatch.wait_for_room(99).now_or_never().is_some());
         let begun = Instant::now();
-        dispatch.room(100).await;
-        assert!(begun.elapsed() >= ROOM, "{:?}", begun.elapsed());
-        commands.0.recv().await.unwrap();
-        assert!(dispatch.room(100).now_or_never().is_some());
-        // One more than there is room for is the redrive's; nothing else changes.
+        dispatch.wait_for_room(100).await;
+        assert!(begun.elapsed() >= ROOM_LIMIT, "{:?}", begun.elapsed());
+        publisher.0.recv().await.unwrap();
+        assert!(dispatch.wait_for_room(100).now_or_never().is_some());
+        // One command too many: it is left to the redrive.
         dispatch.send((0..101).map(|_| (command.clone(), Trace::of_message(None))));
-        assert_eq!(commands.0.len(), CAPACITY);
+        assert_eq!(publisher.0.len(), CAPACITY);
     }
 }

@@ -1,12 +1,12 @@
-//! Sends the commands of records again that stay PENDING: after a crash
-//! between commit and publish, after the broker was away or lost them.
+//! Redrives PENDING records: sends their commands again, after a crash between
+//! commit and publish, or after the broker was unreachable or lost messages.
 //!
-//! Old PENDING records are found through the primary key, whose ids are in
-//! order of time. Two walks share the work. The young one goes over what came
-//! after a low-water mark, again and again, and lifts the mark. The mark is a
-//! guess, since a commit can come late and clocks differ; so the old one goes
-//! over everything below it, slowly and without an end. Each round looks at a
-//! bounded number of records, whatever the history.
+//! The primary key finds old PENDING records, because record ids are ordered by
+//! time. Two scans share the work. The young scan covers the records above a
+//! low-water mark, repeatedly, and raises the mark. The mark is a guess: a commit
+//! can become visible late, and clocks differ. So the old scan covers all records
+//! below it, slowly and without an end. Each round reads a bounded number of
+//! records, whatever the size of the history.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,60 +17,66 @@ use async_nats::{
     jetstream::{self, consumer::pull},
 };
 use contract::{ConsumerSpec, RecordId, TRANSACTION, consumers};
-use runtime::{crash, publish::publish_all, trace::Trace};
+use runtime::{
+    failpoint,
+    nats::publish::publish_all,
+    tasks::sleep_unless_stopped,
+    telemetry::{metrics::count, trace::Trace},
+};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{dispatch, store};
 
-/// Between rounds that found little.
+/// The pause between rounds, unless there is more to send.
 const EVERY: Duration = Duration::from_secs(2);
-/// A round that takes longer is given up: its database may be no more.
-const LONGEST_ROUND: Duration = Duration::from_secs(60);
-/// Commands sent in a round at most.
-const AT_ONCE: u16 = 2000;
-/// Records that the young walk looks at in a round at most.
-const YOUNG: u32 = 100_000;
-/// The same for the old walk: five million records take 17 minutes.
-const OLD: u32 = 10_000;
-/// The same for either while nothing can be sent, and they only count: more
-/// than are accepted meanwhile.
-const COUNTED: u32 = 30_000;
-/// An id may be this much older than its commit is visible: what a request may
-/// wait for a connection and a statement, and what clocks differ by. What takes
-/// longer is left to the old walk.
+/// Time limit for a round: the database host may have vanished.
+const ROUND_LIMIT: Duration = Duration::from_secs(60);
+/// Maximum commands sent in a round.
+const MAX_COMMANDS: u16 = 2000;
+/// Maximum records that the young scan reads in a round.
+const YOUNG_ROWS: u32 = 100_000;
+/// Maximum records that the old scan reads in a round: five million records take
+/// 17 minutes.
+const OLD_ROWS: u32 = 10_000;
+/// Maximum records in a round that only counts, because nothing can be sent. It
+/// exceeds the number of records accepted between two rounds.
+const COUNTED_ROWS: u32 = 30_000;
+/// How much older an id can be than the moment its commit becomes visible: the
+/// wait for a connection, the statement, and clock skew. A longer lag is left to
+/// the old scan.
 const COMMIT_LAG: Duration = Duration::from_secs(30);
-/// The young walk begins again at the mark after this, or at once while it
-/// meets PENDING records: what becomes visible behind it is found then.
-const AGAIN: Duration = Duration::from_secs(10);
-/// While so many commands wait in the stream, the ledger is behind or away, and
-/// more of them would not help; while so many results do, we are.
-const BACKLOG: u64 = 20_000;
+/// The young scan restarts at the mark after this time, and at once while it
+/// finds PENDING records. It then finds records that became visible behind it.
+const RESTART_EVERY: Duration = Duration::from_secs(10);
+/// With a larger backlog of commands the ledger is behind or down, and more
+/// commands would not help. With a larger backlog of results, this service is.
+const MAX_BACKLOG: u64 = 20_000;
 
-/// Looks for records to send again.
+/// The redrive of one replica.
 #[derive(Debug)]
 pub struct Redrive {
     pool: PgPool,
     client: Client,
     jetstream: jetstream::Context,
-    /// The age at which a PENDING record is sent again.
+    /// The age of a PENDING record at its first redrive.
     after: Duration,
-    /// Records with lower ids are the old walk's.
+    /// The low-water mark: the old scan covers lower ids.
     mark: RecordId,
-    /// Where the young walk is.
+    /// The position of the young scan.
     young: RecordId,
-    /// When it began at the mark.
+    /// When the young scan started at the mark.
     began: Instant,
-    /// The PENDING records that it met on its way.
-    met: Met,
-    /// The same of its last way to the end.
-    last: Met,
-    /// Where the old walk is.
+    /// PENDING records seen since then.
+    seen: PendingSeen,
+    /// PENDING records seen by the last complete young scan.
+    last_seen: PendingSeen,
+    /// The position of the old scan.
     old: RecordId,
 }
 
 impl Redrive {
-    /// Begins with all records being young.
+    /// Starts with the mark at the first record: all records are young.
     #[must_use]
     pub fn new(
         pool: PgPool,
@@ -81,31 +87,28 @@ impl Redrive {
         let first = RecordId::FIRST;
         let began = Instant::now();
         let (mark, young, old) = (first, first, first);
-        let (met, last) = (Met::default(), Met::default());
-        Self { pool, client, jetstream, after, mark, young, began, met, last, old }
+        let (seen, last_seen) = (PendingSeen::default(), PendingSeen::default());
+        Self { pool, client, jetstream, after, mark, young, began, seen, last_seen, old }
     }
 
-    /// Works until `stop`.
-    ///
-    /// # Errors
-    /// None of the database or broker; those are tried again.
-    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+    /// Runs rounds until `stop`. Errors of the database and the broker are logged
+    /// and retried.
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut pause = EVERY;
-        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        while sleep_unless_stopped(pause, &stop).await {
             pause = EVERY;
             let begun = Instant::now();
-            let round = tokio::time::timeout(LONGEST_ROUND, self.run_once());
-            let round = round.await.unwrap_or_else(|_| Err(anyhow::anyhow!("it took too long")));
+            let round = tokio::time::timeout(ROUND_LIMIT, self.run_once());
+            let round = round
+                .await
+                .unwrap_or_else(|_| Err(anyhow::anyhow!("it took longer than {ROUND_LIMIT:?}")));
             metrics::histogram!("passbook_redrive_round_seconds")
                 .record(begun.elapsed().as_secs_f64());
             match round {
                 Ok(Round { sent: 0, more: false }) => {}
                 Ok(Round { sent, more }) => {
                     if sent > 0 {
-                        tracing::info!(
-                            records = sent,
-                            "sent the commands of PENDING records again"
-                        );
+                        tracing::info!(records = sent, "redrove PENDING records");
                     }
                     if more {
                         pause = Duration::ZERO;
@@ -113,43 +116,41 @@ impl Redrive {
                 }
                 Err(error) => {
                     metrics::counter!("passbook_redrive_errors_total").increment(1);
-                    tracing::warn!(error = format!("{error:#}"), "a round of the redrive failed");
+                    tracing::warn!(error = format!("{error:#}"), "a redrive round failed");
                 }
             }
-            self.measure();
+            self.record_metrics();
         }
-        Ok(())
     }
 
-    /// One round of both walks. While nothing can be sent, the young one only
-    /// counts: how much is PENDING then matters most.
+    /// One round of both scans. While nothing can be sent, the young scan only
+    /// counts: the number of PENDING records matters most then.
     ///
     /// # Errors
-    /// The database's or the broker's; what was claimed comes up again.
+    /// The database's or the broker's. Claimed records become due again.
     async fn run_once(&mut self) -> anyhow::Result<Round> {
         let room = self.has_room().await;
         if !matches!(room, Ok(true)) {
-            self.walk_young(COUNTED, None).await?;
+            self.scan_young(COUNTED_ROWS, None).await?;
             return room.map(|_| Round { sent: 0, more: false });
         }
-        let (mut sent, more) = self.walk_young(YOUNG, Some(AT_ONCE)).await?;
-        sent += self.walk_old().await?;
+        let (mut sent, more) = self.scan_young(YOUNG_ROWS, Some(MAX_COMMANDS)).await?;
+        sent += self.scan_old().await?;
         Ok(Round { sent, more })
     }
 
-    /// Whether the broker is there, and not behind already.
+    /// Whether the broker is connected and the backlogs are small.
     async fn has_room(&self) -> anyhow::Result<bool> {
         if self.client.connection_state() != State::Connected {
             return Ok(false);
         }
-        let stream =
-            self.jetstream.get_stream(TRANSACTION).await.context("looking at the backlog")?;
+        let stream = self.jetstream.get_stream(TRANSACTION).await.context("reading the backlog")?;
         let commands = stream.cached_info().state.messages;
-        Ok(commands <= BACKLOG && self.results_waiting().await <= BACKLOG)
+        Ok(commands <= MAX_BACKLOG && self.result_backlog().await <= MAX_BACKLOG)
     }
 
-    /// Results that nobody has settled yet; none, if there is nobody to ask.
-    async fn results_waiting(&self) -> u64 {
+    /// Undelivered results; 0 if the consumer does not exist yet.
+    async fn result_backlog(&self) -> u64 {
         let Some(spec) = ConsumerSpec::named(consumers::ACCOUNT_RESULT) else { return 0 };
         let consumer = self
             .jetstream
@@ -158,26 +159,26 @@ impl Redrive {
         consumer.map_or(0, |consumer| consumer.cached_info().num_pending)
     }
 
-    async fn walk_young(&mut self, most: u32, limit: Option<u16>) -> anyhow::Result<(usize, bool)> {
+    async fn scan_young(&mut self, most: u32, limit: Option<u16>) -> anyhow::Result<(usize, bool)> {
         let now = SystemTime::now();
         let before = |age| RecordId::lowest_at(now.checked_sub(age).unwrap_or(now));
         let due = before(self.after);
         let found = store::find_pending(&self.pool, self.young, due, most, limit).await?;
         let sent = self.send(&found.records).await?;
-        self.met.count += found.count;
-        self.met.oldest = self.met.oldest.or(found.oldest);
+        self.seen.count += found.count;
+        self.seen.oldest = self.seen.oldest.or(found.oldest);
         match found.next {
             Some(next) => self.young = next,
-            // Going on where it ended looks at each record once; going back, at all of them.
-            None if self.met.oldest.is_none() && self.began.elapsed() < AGAIN => {
+            // Continuing at the end reads each record once. Restarting reads all of them.
+            None if self.seen.oldest.is_none() && self.began.elapsed() < RESTART_EVERY => {
                 self.young = due;
-                self.last = self.met;
+                self.last_seen = self.seen;
             }
             None => {
-                self.last = std::mem::take(&mut self.met);
-                // Also downwards: a clock that was set back must not blind the walk.
-                let safe = before(COMMIT_LAG.max(self.after) + AGAIN);
-                self.mark = self.last.oldest.map_or(safe, |oldest| oldest.min(safe));
+                self.last_seen = std::mem::take(&mut self.seen);
+                // The mark may also fall: a clock that was set back must not hide records.
+                let safe = before(COMMIT_LAG.max(self.after) + RESTART_EVERY);
+                self.mark = self.last_seen.oldest.map_or(safe, |oldest| oldest.min(safe));
                 self.young = self.mark;
                 self.began = Instant::now();
             }
@@ -185,25 +186,25 @@ impl Redrive {
         Ok((sent, found.next.is_some()))
     }
 
-    async fn walk_old(&mut self) -> anyhow::Result<usize> {
+    async fn scan_old(&mut self) -> anyhow::Result<usize> {
         let found =
-            store::find_pending(&self.pool, self.old, self.mark, OLD, Some(AT_ONCE)).await?;
+            store::find_pending(&self.pool, self.old, self.mark, OLD_ROWS, Some(MAX_COMMANDS))
+                .await?;
         let sent = self.send(&found.records).await?;
         self.old = found.next.unwrap_or(RecordId::FIRST);
         Ok(sent)
     }
 
-    /// Tells of the PENDING records that the young walk has met: those that
-    /// are older than `after`, as of its last way from the mark to its end, or
-    /// of the one that it is on, if that met more. Younger ones are on their
-    /// way. One that appears below the mark is not among them, until the
-    /// process starts anew; `passbook verify` finds it.
+    /// Sets the gauges: PENDING records older than `after`, as seen by the last
+    /// complete young scan, or by the current one if it has seen more. A record
+    /// that appears below the mark is not counted until the process restarts;
+    /// `passbook verify` finds it.
     ///
-    /// The age goes on growing while the database is away.
-    fn measure(&self) {
-        let count = self.met.count.max(self.last.count);
-        let oldest = self.last.oldest.into_iter().chain(self.met.oldest).min();
-        let age = oldest.and_then(|it| SystemTime::now().duration_since(it.made_at()).ok());
+    /// The age keeps growing while the database is unreachable.
+    fn record_metrics(&self) {
+        let count = self.seen.count.max(self.last_seen.count);
+        let oldest = self.last_seen.oldest.into_iter().chain(self.seen.oldest).min();
+        let age = oldest.and_then(|id| SystemTime::now().duration_since(id.made_at()).ok());
         metrics::gauge!("passbook_records_pending")
             .set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
         metrics::gauge!("passbook_records_pending_oldest_seconds")
@@ -217,41 +218,40 @@ impl Redrive {
         let claimed = store::claim_for_redrive(&self.pool, records, self.after)
             .await
             .context("claiming PENDING records")?;
-        crash::point("redrive.claimed", &claimed);
+        failpoint::point("redrive.claimed", &claimed);
         let messages = claimed
             .iter()
             .map(|claimed| {
-                // An id of its own: the stream's duplicate window would swallow the record's.
+                // Its own id: the stream's duplicate window would discard the record's.
                 let id = format!("{}.{}", claimed.record.id, claimed.attempt);
                 let trace = claimed.trace.unwrap_or_else(Trace::begin);
                 dispatch::message(&claimed.record.command(), id, trace, claimed.trace)
             })
             .collect::<Result<Vec<_>, _>>()?;
-        metrics::counter!("passbook_redrives_total")
-            .increment(u64::try_from(messages.len()).unwrap_or(u64::MAX));
+        metrics::counter!("passbook_redrives_total").increment(count(messages.len()));
         if let Err(missing) = publish_all(&self.jetstream, &messages).await {
             tracing::warn!(
                 commands = missing.positions.len(),
                 reason = missing.reason,
-                "commands were not acknowledged; they come up again"
+                "commands got no PubAck; they become due again"
             );
         }
         Ok(messages.len())
     }
 }
 
-/// PENDING records that a walk met.
+/// PENDING records that a scan has seen.
 #[derive(Debug, Clone, Copy, Default)]
-struct Met {
+struct PendingSeen {
     count: u64,
     oldest: Option<RecordId>,
 }
 
-/// What a round did.
+/// The work of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Round {
-    /// Commands sent again.
+    /// Commands sent.
     sent: usize,
-    /// Whether the young walk has not come to its end.
+    /// Whether the young scan has not reached its end.
     more: bool,
 }

@@ -1,4 +1,4 @@
-//! Where and when it was measured, and with what.
+//! The machine, the servers and the time of a measurement.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Machine {
-    /// Begun then, UTC.
+    /// Start time, RFC 3339, UTC.
     pub(crate) begun: String,
     pub(crate) processors: String,
     pub(crate) memory: String,
@@ -21,11 +21,11 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// This one, with the servers of this stack.
-    pub(crate) async fn look(file: &StackFile) -> Result<Self> {
+    /// Describes this machine and the servers of this stack.
+    pub(crate) async fn inspect(file: &StackFile) -> Result<Self> {
         let mut database = PgConnection::connect(&file.databases.report).await?;
         let postgres = sqlx::query_scalar("SHOW server_version").fetch_one(&mut database).await?;
-        let broker = crate::stack::broker(file).await?;
+        let broker = crate::nats::connect(file).await?;
         let now = OffsetDateTime::now_utc().replace_nanosecond(0)?;
         Ok(Self {
             begun: now.format(&Rfc3339)?,
@@ -43,13 +43,13 @@ fn read(path: &str) -> String {
 }
 
 fn processors(cpuinfo: &str) -> String {
-    let of = |name| cpuinfo.lines().filter(move |line| line.starts_with(name));
-    let model = of("model name").next().and_then(|line| line.split_once(": "));
-    format!("{} × {}", of("processor").count(), model.map_or("unknown", |(_, model)| model))
+    let lines = |name| cpuinfo.lines().filter(move |line| line.starts_with(name));
+    let model = lines("model name").next().and_then(|line| line.split_once(": "));
+    format!("{} × {}", lines("processor").count(), model.map_or("unknown", |(_, model)| model))
 }
 
 fn memory(meminfo: &str) -> String {
-    let kib = meminfo.split_whitespace().nth(1).and_then(|it| it.parse::<u64>().ok());
+    let kib = meminfo.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok());
     format!("{} GiB", kib.unwrap_or_default().div_ceil(1 << 20))
 }
 
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_is_read_from_what_the_kernel_says() {
+    fn a_machine_is_described_from_proc_files() {
         let one = "processor\t: 0\nmodel name\t: A fast one\nflags\t: x\n";
         assert_eq!(processors(&one.repeat(2)), "2 × A fast one");
         assert_eq!(processors("processor\t: 0\n"), "1 × unknown");

@@ -1,15 +1,17 @@
-//! `make bench`: starts the real system on this machine, release build and
-//! default durability, measures it beside PostgreSQL's own benchmark, and
-//! writes `report.json`, `report.md` and plots.
+//! `make bench`: starts the real system on this machine, in the release build
+//! with default durability, and measures it together with PostgreSQL's own
+//! benchmark. It writes `report.json`, `report.md` and plots.
 //!
-//! Everything runs on the same processors: services, servers, load and
-//! yardstick. So only the ratios within one run mean something, and what is
-//! compared is measured in turn. Each scenario has a stack of its own, and ends
-//! with `passbook verify`: a fast wrong answer is none.
+//! Services, servers, load and yardstick share the same processors. Only the
+//! ratios within one run are therefore meaningful, and compared figures are
+//! measured in turn. Each scenario has its own stack, and ends with `passbook
+//! verify`, because a fast wrong answer is worthless.
 
-mod books;
-mod fill;
+mod backlog;
+mod bench;
+mod database_figures;
 mod machine;
+mod nats;
 mod pgbench;
 mod plot;
 mod processes;
@@ -25,40 +27,32 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Parser;
 
-use crate::{report::Report, scenarios::Scenario};
+use crate::{bench::Bench, report::Report, scenarios::Scenario};
 
-/// Measure the system, and say which goals are met.
+/// Measure the system, and print which goals are met.
 ///
-/// Exits with 0 when everything was measured, whether or not the goals are met, and with 2 when
-/// something could not be measured or the books do not balance.
+/// Exits with 0 if everything was measured, whether or not the goals are met. Exits with 2 if a
+/// measurement failed, or `passbook verify` has findings.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Two minutes instead of twenty: short runs, once each, of what needs one stack only unless
-    /// others are chosen. For a first look, not for figures.
+    /// Two minutes instead of twenty: short runs without repetition. Without --only, it runs
+    /// end-to-end, batches, drain and resources. For a first look, not for reliable figures.
     #[arg(long)]
     quick: bool,
-    /// Only these scenarios, separated by commas; the report keeps what it has of the others.
+    /// Run only these scenarios, separated by commas. The report keeps the sections of the others.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Scenario>,
-    /// Where the report goes, and the data of the stacks meanwhile.
+    /// Directory of the report, and of the stacks' data during the run.
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     dir: PathBuf,
 }
 
-/// What every scenario works with.
-#[derive(Debug)]
-pub(crate) struct Bench {
-    /// Short runs.
-    pub(crate) quick: bool,
-    /// Where the report goes.
-    pub(crate) dir: PathBuf,
-}
-
 fn main() -> ExitCode {
-    // One thread: the load must not take both processors, and children that die with their parent
-    // have to be started from a thread that lives as long as the process.
+    // A single thread leaves the other processors to the measured system. Also, children end with
+    // the thread that has started them, and this thread lives as long as the process.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(Into::into).and_then(|it| it.block_on(run(Arguments::parse()))) {
+    let arguments = Arguments::parse();
+    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(run(arguments))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
@@ -71,13 +65,13 @@ async fn run(arguments: Arguments) -> Result<()> {
     let Arguments { quick, only, dir } = arguments;
     std::fs::create_dir_all(&dir)?;
     let bench = Bench { quick, dir: std::path::absolute(dir)? };
-    let chosen = match only.as_slice() {
-        [] if quick => Scenario::FIRST_LOOK.to_vec(),
+    let scenarios = match only.as_slice() {
+        [] if quick => Scenario::QUICK.to_vec(),
         [] => Scenario::all(),
         _ => only,
     };
     let mut report = Report::open(&bench)?;
-    for scenario in chosen {
+    for scenario in scenarios {
         eprintln!("{}", scenario.name());
         let section = scenario.run(&bench).await?;
         report.add(section);
@@ -86,16 +80,4 @@ async fn run(arguments: Arguments) -> Result<()> {
     println!("{}", report.goals());
     println!("{}", bench.dir.join("report.md").display());
     Ok(())
-}
-
-impl Bench {
-    /// The one of these sizes that this run has.
-    pub(crate) const fn size<T: Copy>(&self, full: T, quick: T) -> T {
-        if self.quick { quick } else { full }
-    }
-
-    /// How often everything is measured.
-    pub(crate) const fn repetitions(&self) -> usize {
-        self.size(3, 1)
-    }
 }

@@ -10,9 +10,9 @@ use plotters::prelude::{
 
 use crate::section::Plot;
 
-/// Pixels.
+/// Width and height in pixels.
 const SIZE: (u32, u32) = (760, 420);
-/// Told apart by people who see colours otherwise, too (Okabe and Ito).
+/// Distinguishable with every kind of colour vision (Okabe and Ito).
 const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -22,7 +22,7 @@ const COLOURS: [RGBColor; 5] = [
 ];
 const FONT: &str = "sans-serif";
 
-/// Draws it, from zero upwards over a logarithmic axis.
+/// Writes the plot as SVG. The x axis is logarithmic, the y axis starts at zero.
 pub(crate) fn draw(plot: &Plot, path: &Path) -> Result<()> {
     let points = || plot.lines.iter().flat_map(|(_, points)| points);
     let first = points().map(|(x, _)| *x).fold(f64::INFINITY, f64::min);
@@ -47,7 +47,8 @@ pub(crate) fn draw(plot: &Plot, path: &Path) -> Result<()> {
                 .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
                 .label(name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour));
-            chart.draw_series(points.iter().map(|at| Circle::new(*at, 3, colour.filled())))?;
+            chart
+                .draw_series(points.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
         }
         chart
             .configure_series_labels()
@@ -56,7 +57,7 @@ pub(crate) fn draw(plot: &Plot, path: &Path) -> Result<()> {
             .draw()?;
         area.present()?;
     }
-    std::fs::write(path, text).with_context(|| path.display().to_string())
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
 
 #[cfg(test)]
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plot_has_its_words_and_its_points() {
+    fn a_plot_has_its_texts_and_its_points() {
         let plot = Plot {
             file: "a".into(),
             title: "Settled a second".into(),

@@ -1,4 +1,4 @@
-//! The report: as JSON with every figure, and as Markdown with plots.
+//! The report: JSON with every figure, and Markdown with plots.
 
 use std::{fmt::Write, fs};
 
@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bench, plot,
+    bench::Bench,
+    plot,
     scenarios::Scenario,
     section::{Bound, Goal, Section, Table},
 };
@@ -20,60 +21,63 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// What earlier runs left, or an empty one.
+    /// Reads the report of earlier runs. A missing report, or one of an older
+    /// format, counts as empty.
     pub(crate) fn open(bench: &Bench) -> Result<Self> {
         let path = bench.dir.join(JSON);
         match fs::read(&path) {
-            // One of an older form is begun anew.
             Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
             Err(_) if !path.exists() => Ok(Self::default()),
-            Err(error) => Err(error).with_context(|| path.display().to_string()),
+            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
         }
     }
 
-    /// Adds a scenario's section, in the place of what there was of it.
+    /// Adds the section of a scenario, or replaces it.
     pub(crate) fn add(&mut self, section: Section) {
-        self.sections.retain(|it| it.name != section.name);
+        self.sections.retain(|other| other.name != section.name);
         self.sections.push(section);
-        let place = |name: &str| Scenario::all().iter().position(|it| it.name() == name);
-        self.sections.sort_by_key(|it| place(&it.name));
+        let position =
+            |name: &str| Scenario::all().iter().position(|scenario| scenario.name() == name);
+        self.sections.sort_by_key(|section| position(&section.name));
     }
 
-    /// Writes both forms, and the plots.
+    /// Writes JSON, Markdown and plots.
     pub(crate) fn write(&self, bench: &Bench) -> Result<()> {
         fs::write(bench.dir.join(JSON), serde_json::to_vec_pretty(self)?)?;
-        for plot in self.sections.iter().flat_map(|it| &it.plots) {
+        for plot in self.sections.iter().flat_map(|section| &section.plots) {
             plot::draw(plot, &bench.dir.join(&plot.file).with_extension("svg"))?;
         }
         Ok(fs::write(bench.dir.join(MARKDOWN), self.markdown())?)
     }
 
-    /// The goals, and which are met.
+    /// The goals with their results, as a Markdown table.
     pub(crate) fn goals(&self) -> String {
         let row = |goal: &Goal| {
-            let Goal { what, unit, measured, .. } = goal;
+            let Goal { name, unit, measured, .. } = goal;
             let bound = match goal.bound {
                 Bound::AtLeast(bound) => format!("≥ {bound} {unit}"),
                 Bound::AtMost(bound) => format!("≤ {bound} {unit}"),
             };
             let met = if goal.is_met() { "met" } else { "**not met**" };
-            vec![what.clone(), bound, format!("{measured:.2} {unit}"), met.to_owned()]
+            vec![name.clone(), bound, format!("{measured:.2} {unit}"), met.to_owned()]
         };
-        let rows: Vec<_> = self.sections.iter().flat_map(|it| &it.goals).map(row).collect();
+        let rows: Vec<_> =
+            self.sections.iter().flat_map(|section| &section.goals).map(row).collect();
         let headings = ["goal", "wanted", "measured", ""].map(str::to_owned).to_vec();
         markdown(&Table { headings, rows })
     }
 
     fn markdown(&self) -> String {
         let mut text = String::from(
-            "# Benchmarks\n\nEverything on one machine at once: services, servers, load and \
-             yardstick; the release build, durability as it ships. Each figure is the median of \
-             its runs, with the lowest and the highest; only ratios within a section compare.\n\n",
+            "# Benchmarks\n\nServices, servers, load and yardstick run on one machine at the same \
+             time: the release build, with default durability. Each figure is the median of its \
+             runs, with the lowest and the highest in brackets. Compare only ratios within a \
+             section.\n\n",
         );
-        // Writing into memory does not fail.
+        // A write into memory can't fail.
         let _ = writeln!(text, "## Goals\n\n{}", self.goals());
         for section in &self.sections {
-            let Section { title, about, machine: at, quick, .. } = section;
+            let Section { title, about, machine, quick, .. } = section;
             let _ = writeln!(text, "## {title}\n\n{about}\n");
             for table in &section.tables {
                 let _ = writeln!(text, "{}", markdown(table));
@@ -81,11 +85,16 @@ impl Report {
             for plot in &section.plots {
                 let _ = writeln!(text, "![{}]({}.svg)\n", plot.title, plot.file);
             }
-            let quick = if *quick { ". A quick run: no figures to rely on" } else { "" };
+            let quick = if *quick { ". Quick run: the figures are not reliable" } else { "" };
             let _ = writeln!(
                 text,
                 "{}: {}, {}, {}; PostgreSQL {}, nats-server {}{quick}.\n",
-                at.begun, at.processors, at.memory, at.kernel, at.postgres, at.nats
+                machine.begun,
+                machine.processors,
+                machine.memory,
+                machine.kernel,
+                machine.postgres,
+                machine.nats
             );
         }
         text
@@ -111,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scenario_that_runs_again_takes_the_place_of_what_it_said() {
+    fn a_scenario_that_runs_again_replaces_its_section() {
         let mut report = Report::default();
         report.add(section(Scenario::Drain, 1.0));
         report.add(section(Scenario::EndToEnd, 3.5));

@@ -1,8 +1,8 @@
-//! The same measured several times.
+//! The values of a repeated measurement.
 
 use serde::{Deserialize, Serialize};
 
-/// A figure, as often as it was measured.
+/// All values of a figure, in the order of their measurement.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Runs(Vec<f64>);
 
@@ -11,20 +11,20 @@ impl Runs {
         self.0.push(figure);
     }
 
-    /// The one in the middle; of an even number, between the two. 0 of none.
+    /// The median; 0 without values.
     pub(crate) fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;
-        let at = |place: usize| sorted.get(place).copied().unwrap_or_default();
+        let value = |index: usize| sorted.get(index).copied().unwrap_or_default();
         if sorted.len().is_multiple_of(2) && middle > 0 {
-            f64::midpoint(at(middle - 1), at(middle))
+            f64::midpoint(value(middle - 1), value(middle))
         } else {
-            at(middle)
+            value(middle)
         }
     }
 
-    /// Lowest and highest.
+    /// The lowest and the highest value; zeros without values.
     pub(crate) fn range(&self) -> (f64, f64) {
         let lowest = self.0.iter().copied().fold(f64::INFINITY, f64::min);
         (lowest.min(self.median()), self.0.iter().copied().fold(self.median(), f64::max))
@@ -37,7 +37,7 @@ impl FromIterator<f64> for Runs {
     }
 }
 
-#[expect(clippy::as_conversions, reason = "what is counted here is far below 2^53")]
+#[expect(clippy::as_conversions, reason = "counts here are far below 2^53")]
 pub(crate) const fn number(count: u64) -> f64 {
     count as f64
 }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_one_in_the_middle() {
+    fn the_median_is_the_middle_value() {
         let runs = |figures: &[f64]| Runs::from_iter(figures.iter().copied());
         assert!(runs(&[]).median().abs() < f64::EPSILON);
         for (figures, median, range) in [

@@ -1,5 +1,5 @@
-//! What a scenario found: text, tables, plots and goals. The report prints
-//! it, and keeps it for a later run of other scenarios.
+//! The results of a scenario: text, tables, plots and goals. The report keeps
+//! the sections of scenarios that a later run leaves out.
 
 use std::collections::BTreeMap;
 
@@ -7,50 +7,48 @@ use serde::{Deserialize, Serialize};
 
 use crate::{machine::Machine, runs::Runs};
 
-/// One scenario's part of the report.
+/// A scenario's section of the report.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Section {
-    /// The scenario's name.
+    /// The scenario's name on the command line.
     pub(crate) name: String,
     pub(crate) title: String,
-    /// What was done.
+    /// The method of measurement, as Markdown.
     pub(crate) about: String,
-    /// Whether this was a quick run.
     pub(crate) quick: bool,
-    /// Where and when.
     pub(crate) machine: Machine,
-    /// Every figure, with its unit in its name.
+    /// Every figure by its name, including its unit.
     pub(crate) figures: BTreeMap<String, Runs>,
     pub(crate) tables: Vec<Table>,
     pub(crate) plots: Vec<Plot>,
     pub(crate) goals: Vec<Goal>,
 }
 
-/// Rows under headings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Table {
     pub(crate) headings: Vec<String>,
     pub(crate) rows: Vec<Vec<String>>,
 }
 
-/// Lines over a logarithmic axis.
+/// Lines over a logarithmic x axis.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Plot {
-    /// Its file name, without `.svg`.
+    /// File name without `.svg`.
     pub(crate) file: String,
     pub(crate) title: String,
     pub(crate) x: String,
     pub(crate) y: String,
-    /// Each with its name.
+    /// Name and points of each line.
     pub(crate) lines: Vec<(String, Vec<(f64, f64)>)>,
 }
 
-/// What was to be reached, and what was.
+/// A bound and the measured value.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Goal {
-    pub(crate) what: String,
+    #[serde(rename = "what")]
+    pub(crate) name: String,
     pub(crate) bound: Bound,
-    /// Of the bound and the figure.
+    /// Unit of the bound and of the measured value.
     pub(crate) unit: String,
     pub(crate) measured: f64,
 }
@@ -63,10 +61,12 @@ pub(crate) enum Bound {
 }
 
 impl Goal {
-    pub(crate) fn new(what: &str, bound: Bound, unit: &str, measured: f64) -> Self {
-        Self { what: what.to_owned(), bound, unit: unit.to_owned(), measured }
+    pub(crate) fn new(name: &str, bound: Bound, unit: &str, measured: f64) -> Self {
+        Self { name: name.to_owned(), bound, unit: unit.to_owned(), measured }
     }
 
+    /// Whether the measured value is within the bound. A value of 0 was not
+    /// measured.
     pub(crate) fn is_met(&self) -> bool {
         match self.bound {
             Bound::AtLeast(bound) => self.measured >= bound,
@@ -90,25 +90,26 @@ impl Section {
         }
     }
 
-    /// Notes a figure under its name.
+    /// Adds a value to a figure, and prints it to stderr.
     pub(crate) fn note(&mut self, name: impl Into<String>, figure: f64) {
         let name = name.into();
         eprintln!("  {name}: {figure:.2}");
         self.figures.entry(name).or_default().add(figure);
     }
 
-    /// The median of what was noted under this name.
+    /// The median of a figure; 0 without values.
     pub(crate) fn median(&self, name: &str) -> f64 {
         self.figures.get(name).map_or(0.0, Runs::median)
     }
 
-    /// One median over another; 0 when that is 0.
-    pub(crate) fn ratio(&self, name: &str, over: &str) -> f64 {
-        let over = self.median(over);
-        if over > 0.0 { self.median(name) / over } else { 0.0 }
+    /// The median of a figure divided by that of a baseline; 0 if the baseline is
+    /// 0.
+    pub(crate) fn ratio(&self, name: &str, baseline: &str) -> f64 {
+        let baseline = self.median(baseline);
+        if baseline > 0.0 { self.median(name) / baseline } else { 0.0 }
     }
 
-    /// Median, lowest and highest, for a table.
+    /// The table cell of a figure: median, lowest and highest value.
     pub(crate) fn cell(&self, name: &str) -> String {
         let Some(runs) = self.figures.get(name) else { return String::new() };
         let (low, high) = runs.range();
@@ -121,7 +122,7 @@ impl Section {
     }
 
     pub(crate) fn table(&mut self, headings: &[&str], rows: Vec<Vec<String>>) {
-        let headings = headings.iter().map(|&it| it.to_owned()).collect();
+        let headings = headings.iter().map(|&heading| heading.to_owned()).collect();
         self.tables.push(Table { headings, rows });
     }
 }
@@ -131,15 +132,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_goal_is_met_at_its_bound_and_never_by_nothing() {
-        let met = |bound, measured| Goal::new("", bound, "×", measured).is_met();
-        assert!(met(Bound::AtLeast(3.0), 3.0) && !met(Bound::AtLeast(3.0), 2.99));
-        assert!(met(Bound::AtMost(64.0), 64.0) && !met(Bound::AtMost(64.0), 64.1));
-        assert!(!met(Bound::AtLeast(3.0), 0.0) && !met(Bound::AtMost(64.0), 0.0));
+    fn a_goal_is_met_at_its_bound_and_never_without_a_measurement() {
+        let is_met = |bound, measured| Goal::new("", bound, "×", measured).is_met();
+        assert!(is_met(Bound::AtLeast(3.0), 3.0) && !is_met(Bound::AtLeast(3.0), 2.99));
+        assert!(is_met(Bound::AtMost(64.0), 64.0) && !is_met(Bound::AtMost(64.0), 64.1));
+        assert!(!is_met(Bound::AtLeast(3.0), 0.0) && !is_met(Bound::AtMost(64.0), 0.0));
     }
 
     #[test]
-    fn ratios_are_of_medians() {
+    fn a_ratio_divides_medians() {
         let mut section = Section::new("", "", "", true);
         for (name, figure) in [("a", 1.0), ("a", 30.0), ("a", 20.0), ("b", 10.0)] {
             section.note(name, figure);

@@ -1,4 +1,4 @@
-//! The system that is measured: `passbook dev up --release`, with new data.
+//! The measured system: `passbook dev up --release` with new data.
 
 use std::{
     env,
@@ -8,8 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use async_nats::{ConnectOptions, ServerAddr, jetstream};
+use anyhow::{Result, bail, ensure};
 use devstack::StackFile;
 use load::{Plan, Report, Target};
 use nix::{
@@ -18,12 +17,12 @@ use nix::{
 };
 use tokio::process::{Child, Command};
 
-use crate::{Bench, machine::Machine};
+use crate::{bench::Bench, machine::Machine};
 
-/// Longer than any machine needs.
-const START: Duration = Duration::from_secs(120);
+/// Time limit for the start of a stack.
+const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// A running stack. Its processes end with this one's.
+/// A running stack. Its processes end with this process.
 #[derive(Debug)]
 pub(crate) struct Stack {
     pub(crate) file: StackFile,
@@ -33,18 +32,18 @@ pub(crate) struct Stack {
     child: Child,
 }
 
-/// What differs from `passbook dev up --release`.
+/// The differences from `passbook dev up --release`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Settings<'a> {
-    /// More arguments.
+    /// Additional arguments.
     pub(crate) arguments: &'a [&'a str],
-    /// Settings of the services.
+    /// Environment variables for the services.
     pub(crate) environment: &'a [(&'a str, &'a str)],
 }
 
 fn passbook() -> Result<PathBuf> {
     let path = env::current_exe()?.with_file_name("passbook");
-    ensure!(path.is_file(), "{} is not built: `make bench` does it", path.display());
+    ensure!(path.is_file(), "{} is missing: run `make bench` to build it", path.display());
     Ok(path)
 }
 
@@ -56,7 +55,7 @@ async fn run(dir: &Path, arguments: &[&str]) -> Result<(bool, String)> {
 }
 
 impl Stack {
-    /// Starts one on new data.
+    /// Deletes the data of an earlier stack, and starts a new one.
     pub(crate) async fn start(bench: &Bench, settings: Settings<'_>) -> Result<Self> {
         let (dir, log) = (bench.dir.join("stack"), bench.dir.join("stack.log"));
         if dir.exists() {
@@ -71,47 +70,55 @@ impl Stack {
         let mut child = command.spawn()?;
         let begun = Instant::now();
         let file = loop {
-            let mine = |file: &StackFile| Some(file.supervisor) == child.id();
-            if let Some(file) = StackFile::find(&dir)?.filter(mine) {
+            let is_new = |file: &StackFile| Some(file.supervisor) == child.id();
+            if let Some(file) = StackFile::find(&dir)?.filter(is_new) {
                 break file;
             }
-            if child.try_wait()?.is_some() || begun.elapsed() > START {
-                bail!("the stack does not start: see {}", log.display());
+            if child.try_wait()?.is_some() || begun.elapsed() > START_LIMIT {
+                bail!(
+                    "the stack did not start within {START_LIMIT:?}, or ended: see {}",
+                    log.display()
+                );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
-        let (target, machine) = (Target::of(&file)?, Machine::look(&file).await?);
+        let (target, machine) = (Target::of(&file)?, Machine::inspect(&file).await?);
         Ok(Self { file, target, machine, dir, child })
     }
 
-    /// Makes load. What was not accepted, or did not settle, is an error.
+    /// Runs a load.
+    ///
+    /// # Errors
+    /// A request was not accepted, or a record did not settle.
     pub(crate) async fn load(&self, accounts: &[String], plan: Plan) -> Result<Report> {
         let report = load::run(&self.target, accounts, plan, |_| {}).await?;
         let (unexpected, pending) = (report.unexpected, report.pending);
         ensure!(
             report.is_clean(),
-            "{plan:?}: {unexpected} were not accepted, {pending} did not settle: {:?}",
+            "{plan:?}: {unexpected} requests not accepted, {pending} records not settled: {:?}",
             report.samples
         );
         Ok(report)
     }
 
-    /// Sends a signal to those of these processes that come first.
-    pub(crate) fn signal(&self, service: &str, most: usize, signal: Signal) -> Result<()> {
-        let of = self.file.processes.iter().filter(|it| it.name.starts_with(service));
-        for process in of.take(most) {
+    /// Sends a signal to the first `count` processes with this prefix in their
+    /// names. The empty prefix stands for all processes.
+    pub(crate) fn signal(&self, prefix: &str, count: usize, signal: Signal) -> Result<()> {
+        let processes = self.file.processes.iter();
+        let selected = processes.filter(|process| process.name.starts_with(prefix));
+        for process in selected.take(count) {
             kill(Pid::from_raw(process.pid.try_into()?), signal)?;
         }
         Ok(())
     }
 
-    /// Checks the books, and stops it.
+    /// Runs `passbook verify`, and stops the stack.
     ///
     /// # Errors
-    /// When they do not balance.
+    /// `passbook verify` has findings.
     pub(crate) async fn finish(mut self) -> Result<()> {
-        let (sound, said) = run(&self.dir, &["verify"]).await?;
-        ensure!(sound, "passbook verify:\n{said}");
+        let (clean, output) = run(&self.dir, &["verify"]).await?;
+        ensure!(clean, "passbook verify failed:\n{output}");
         if let Some(pid) = self.child.id() {
             kill(Pid::from_raw(pid.try_into()?), Signal::SIGTERM)?;
         }
@@ -119,18 +126,4 @@ impl Stack {
         run(&self.dir, &["dev", "down", "--remove-data"]).await?;
         Ok(())
     }
-}
-
-/// Connects to the broker of a stack.
-pub(crate) async fn broker(file: &StackFile) -> Result<jetstream::Context> {
-    connect(&file.nats).await
-}
-
-async fn connect(url: &str) -> Result<jetstream::Context> {
-    let servers: Vec<ServerAddr> = url.split(',').map(str::parse).collect::<Result<_, _>>()?;
-    // The client does not take the user out of the address by itself.
-    let user = servers.iter().find_map(|it| Some((it.username()?, it.password()?)));
-    let (user, password) = user.context("an address without a user")?;
-    let options = ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned());
-    Ok(jetstream::new(options.connect(servers).await?))
 }

@@ -1,23 +1,25 @@
-//! Waits that end.
+//! Waits with a time limit.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-/// More than anything here takes.
-const LONGEST: Duration = Duration::from_secs(300);
-/// Between looks: none of them is what is measured.
-const LOOK: Duration = Duration::from_millis(100);
+const LIMIT: Duration = Duration::from_secs(300);
+/// Interval between checks. It is too long for a measurement.
+const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Asks until the answer is yes.
+/// Waits until `condition` is true. `name` describes it in the error.
 ///
 /// # Errors
-/// When it is not within five minutes.
-pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+/// The condition failed, or is not true within five minutes.
+pub(crate) async fn until(
+    name: &str,
+    mut condition: impl AsyncFnMut() -> Result<bool>,
+) -> Result<()> {
     let begun = Instant::now();
-    while !so().await? {
-        ensure!(begun.elapsed() < LONGEST, "not within {LONGEST:?}: {what}");
-        tokio::time::sleep(LOOK).await;
+    while !condition().await? {
+        ensure!(begun.elapsed() < LIMIT, "waiting for {name} timed out after {LIMIT:?}");
+        tokio::time::sleep(INTERVAL).await;
     }
     Ok(())
 }

@@ -1,10 +1,12 @@
-//! What crosses a service boundary, and nothing else: ids, money, commands,
-//! results, and the streams and consumers that carry them.
+//! What crosses a process boundary, and nothing else: ids, money, commands,
+//! results, dead letters, the streams and consumers that carry them, and the
+//! broker's permissions.
 //!
 //! Everything here parses strictly and has one way in: past this crate there
-//! are no raw strings, UUIDs or decimals. The wire format is pinned by the
-//! files under `golden/`.
+//! are no raw strings, UUIDs or decimals. The files under `golden/` pin the
+//! wire format.
 
+pub mod dead_letter;
 mod ids;
 mod messages;
 mod money;
@@ -12,9 +14,9 @@ pub mod permissions;
 mod topology;
 
 pub use ids::{AccountId, ParseIdError, RecordId, UserId};
-pub use messages::{Command, Kind, MovementResult, Outcome, Reason};
-pub use money::{Amount, AmountError, Balance, Currency, UnknownCurrency};
+pub use messages::{Command, InvalidMessage, Kind, Movement, Outcome, Reason, TransactionResult};
+pub use money::{Amount, AmountError, Balance, Currency, MONEY_LIMIT, UnknownCurrency};
 pub use topology::{
-    CONSUMERS, ConsumerSpec, DEAD_LETTER, MOVEMENT_STREAMS, Retention, STREAMS, StreamSpec,
-    TRANSACTION, TRANSACTION_RESULT, USED_UP, consumers, subjects,
+    CONSUMERS, ConsumerSpec, DEAD_LETTER, MAX_DELIVERIES, MOVEMENT_STREAMS, Retention, STREAMS,
+    StreamSpec, TRANSACTION, TRANSACTION_RESULT, consumers, subjects,
 };

@@ -1,7 +1,7 @@
-//! The two messages: a command asks for a record's effect, a result tells the
+//! The two messages: a command asks for a record's effect, a result carries the
 //! decided outcome. JSON, camelCase, amounts as strings. Unknown fields are
-//! ignored, so that a newer writer can add some; missing or impossible ones
-//! are contract errors.
+//! ignored, so that a newer writer can add some. Missing or impossible fields
+//! make a message invalid.
 
 use std::{borrow::Cow, fmt};
 
@@ -11,7 +11,7 @@ use time::{OffsetDateTime, serde::rfc3339};
 
 use crate::{AccountId, Amount, Balance, Currency, RecordId, UserId, subjects};
 
-/// Which way the money moves.
+/// The type of a movement: `type` on the wire and in columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Kind {
@@ -22,7 +22,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Both.
+    /// Both types.
     pub const ALL: [Self; 2] = [Self::Deposit, Self::Withdrawal];
 
     /// The name on the wire and in columns.
@@ -34,13 +34,13 @@ impl Kind {
         }
     }
 
-    /// The kind with this name.
+    /// The type with this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// Where a command of this kind is published.
+    /// The subject of commands of this type.
     #[must_use]
     pub const fn command_subject(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl Kind {
         }
     }
 
-    /// Where the result of such a command is published.
+    /// The subject of results of this type.
     #[must_use]
     pub const fn result_subject(self) -> &'static str {
         match self {
@@ -65,8 +65,8 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Why the ledger refused. Tried in this order; the first that applies is the
-/// one that is told.
+/// Why the ledger refused a command. Checked in this order: the first reason
+/// that applies is the outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Reason {
@@ -105,61 +105,154 @@ impl fmt::Display for Reason {
     }
 }
 
+/// What a record, a command, a result and a transaction have in common: the
+/// money to move. They belong together only if their movements are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Movement {
+    /// The account whose balance moves.
+    pub account_id: AccountId,
+    /// Deposit or withdrawal.
+    pub kind: Kind,
+    /// The positive amount.
+    pub amount: Amount,
+    /// The account's currency.
+    pub currency: Currency,
+}
+
 /// Asks the ledger for the effect of one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
-    /// The record: the identity under which the effect happens once.
+    /// The record: its effect happens once, under this id.
     pub record_id: RecordId,
-    /// Whose balance moves.
+    /// The account whose balance moves.
     pub account_id: AccountId,
-    /// Who asked.
+    /// The user behind the request.
     pub user_id: UserId,
-    /// Which way.
+    /// Deposit or withdrawal.
     pub kind: Kind,
-    /// How much.
+    /// The positive amount.
     pub amount: Amount,
-    /// Of what: the account's currency.
+    /// The account's currency.
     pub currency: Currency,
     /// When the record was accepted.
     pub requested_at: OffsetDateTime,
 }
 
-/// What the ledger decided for a record, once and for ever.
+/// The ledger's decision about a record. It never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The balance moved.
     Applied {
         /// The balance right after this transaction.
         balance_after: Balance,
-        /// Its number among the account's applied transactions: 1, 2, 3 …
+        /// The transaction's number among the account's applied ones: 1, 2, 3 …
         account_seq: i64,
     },
-    /// Nothing moved.
+    /// The balance did not move.
     Refused(Reason),
 }
 
-/// Tells the decided outcome of one record.
+/// Carries the decided outcome of one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MovementResult {
+pub struct TransactionResult {
     /// The record.
     pub record_id: RecordId,
-    /// The ledger's number for the transaction.
+    /// The ledger's id of the transaction, greater than zero.
     pub transaction_id: i64,
-    /// Whose balance moved, or did not.
+    /// The account of the command.
     pub account_id: AccountId,
-    /// Which way.
+    /// Deposit or withdrawal.
     pub kind: Kind,
-    /// How much.
+    /// The amount of the command.
     pub amount: Amount,
-    /// Of what.
+    /// The currency of the command.
     pub currency: Currency,
-    /// What was decided.
+    /// The decision.
     pub outcome: Outcome,
     /// When the ledger decided.
     pub processed_at: OffsetDateTime,
 }
 
-/// Written as it is shown, without a `String` in between.
+/// Why a message is invalid: it will never succeed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidMessage {
+    /// The body is not JSON of the contract's form.
+    #[error("not a {expected}: {detail}")]
+    Body {
+        /// `command` or `result`.
+        expected: &'static str,
+        /// What is wrong, and where.
+        detail: String,
+    },
+    /// The message was published to another subject than its type asks for.
+    #[error("a {expected} of type {kind} on the subject {subject}")]
+    Subject {
+        /// `command` or `result`.
+        expected: &'static str,
+        /// The type in the body.
+        kind: Kind,
+        /// The subject that it was published to.
+        subject: String,
+    },
+}
+
+impl InvalidMessage {
+    fn body(expected: &'static str) -> impl Fn(serde_json::Error) -> Self {
+        move |error| Self::Body { expected, detail: error.to_string() }
+    }
+}
+
+impl Command {
+    /// Parses the body of a message and checks that it fits the message's
+    /// subject.
+    ///
+    /// # Errors
+    /// [`InvalidMessage`]
+    pub fn parse(subject: &str, body: &[u8]) -> Result<Self, InvalidMessage> {
+        const EXPECTED: &str = "command";
+        let command: Self = serde_json::from_slice(body).map_err(InvalidMessage::body(EXPECTED))?;
+        if command.kind.command_subject() == subject {
+            Ok(command)
+        } else {
+            let (expected, subject) = (EXPECTED, subject.to_owned());
+            Err(InvalidMessage::Subject { expected, kind: command.kind, subject })
+        }
+    }
+
+    /// The money to move.
+    #[must_use]
+    pub const fn movement(&self) -> Movement {
+        let Self { account_id, kind, amount, currency, .. } = *self;
+        Movement { account_id, kind, amount, currency }
+    }
+}
+
+impl TransactionResult {
+    /// Parses the body of a message and checks that it fits the message's
+    /// subject.
+    ///
+    /// # Errors
+    /// [`InvalidMessage`]
+    pub fn parse(subject: &str, body: &[u8]) -> Result<Self, InvalidMessage> {
+        const EXPECTED: &str = "result";
+        let result: Self = serde_json::from_slice(body).map_err(InvalidMessage::body(EXPECTED))?;
+        if result.kind.result_subject() == subject {
+            Ok(result)
+        } else {
+            let (expected, subject) = (EXPECTED, subject.to_owned());
+            Err(InvalidMessage::Subject { expected, kind: result.kind, subject })
+        }
+    }
+
+    /// The money that the command asked to move.
+    #[must_use]
+    pub const fn movement(&self) -> Movement {
+        let Self { account_id, kind, amount, currency, .. } = *self;
+        Movement { account_id, kind, amount, currency }
+    }
+}
+
+/// Serializes through `Display`, without a `String` in between.
 struct Shown<T>(T);
 
 impl<T: fmt::Display> Serialize for Shown<T> {
@@ -271,7 +364,7 @@ struct ResultWritten {
     processed_at: OffsetDateTime,
 }
 
-impl Serialize for MovementResult {
+impl Serialize for TransactionResult {
     fn serialize<S: ser::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (status, reason, balance_after, account_seq) = match self.outcome {
             Outcome::Applied { balance_after, account_seq } => {
@@ -296,7 +389,7 @@ impl Serialize for MovementResult {
     }
 }
 
-impl<'de> Deserialize<'de> for MovementResult {
+impl<'de> Deserialize<'de> for TransactionResult {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wire = ResultRead::deserialize(deserializer)?;
         let currency = Currency::parse(&wire.currency).map_err(|e| invalid("currency", e))?;

@@ -8,13 +8,13 @@ use std::fmt;
 
 use rust_decimal::Decimal;
 
-/// No amount and no balance reaches 10^18: with at most four decimals that is
-/// 22 digits, inside both `Decimal` (28) and the NUMERIC(22, 4) columns.
-const LIMIT: Decimal = Decimal::from_parts(2_808_348_672, 232_830_643, 0, false, 0);
+/// Every amount and every balance is below 10^18. With at most four decimals
+/// that is 22 digits: inside `Decimal` (28) and the NUMERIC(22, 4) columns.
+pub const MONEY_LIMIT: Decimal = Decimal::from_parts(2_808_348_672, 232_830_643, 0, false, 0);
 
 /// Codes by their number of decimals ("minor unit"), from ISO 4217 list one.
-/// Units without decimals of their own (metals, bond units, testing) are left
-/// out: no account can be held in them.
+/// Codes without a minor unit (metals, bond units, testing) are left out: they
+/// are not currencies of an account.
 const BY_EXPONENT: [(u32, &str); 4] = [
     (0, "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"),
     (
@@ -31,7 +31,7 @@ const BY_EXPONENT: [(u32, &str); 4] = [
     (4, "CLF UYW"),
 ];
 
-/// A code that no account can be held in.
+/// The code is not a currency of this table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be an ISO 4217 currency code in capitals, such as KRW, USD or EUR")]
 pub struct UnknownCurrency;
@@ -157,7 +157,7 @@ impl Amount {
         if value.normalize().scale() > currency.exponent {
             return Err(AmountError::TooManyDecimals { currency });
         }
-        if value >= LIMIT {
+        if value >= MONEY_LIMIT {
             return Err(AmountError::TooLarge);
         }
         Ok(Self(with_decimals(value, currency)))
@@ -191,7 +191,7 @@ impl Balance {
     /// can hold it.
     #[must_use]
     pub fn from_decimal(value: Decimal, currency: Currency) -> Option<Self> {
-        let fits = (Decimal::ZERO..LIMIT).contains(&value)
+        let fits = (Decimal::ZERO..MONEY_LIMIT).contains(&value)
             && value.normalize().scale() <= currency.exponent;
         fits.then(|| Self(with_decimals(value, currency)))
     }
@@ -199,7 +199,7 @@ impl Balance {
     /// The balance after a deposit; `None` at 10^18 or more.
     #[must_use]
     pub fn plus(self, amount: Amount) -> Option<Self> {
-        self.0.checked_add(amount.0).filter(|sum| *sum < LIMIT).map(Self)
+        self.0.checked_add(amount.0).filter(|sum| *sum < MONEY_LIMIT).map(Self)
     }
 
     /// The balance after a withdrawal; `None` below zero.
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_ten_to_the_eighteenth() {
-        assert_eq!(LIMIT.to_string(), "1000000000000000000");
+        assert_eq!(MONEY_LIMIT.to_string(), "1000000000000000000");
     }
 
     #[test]

@@ -1,105 +1,118 @@
-//! The users of the broker, and what each may do: what its program does, and
-//! nothing else. The development stack and the manifests of Kubernetes have the
-//! same.
+//! The users of the broker and their permissions. Each user may do what its
+//! program needs, and nothing else. The development stack and the Kubernetes
+//! manifests use the same permissions.
 
 use crate::{
-    CONSUMERS, ConsumerSpec, MOVEMENT_STREAMS, Retention, STREAMS, StreamSpec, TRANSACTION,
-    TRANSACTION_RESULT, USED_UP, consumers, subjects,
+    CONSUMERS, ConsumerSpec, MAX_DELIVERIES, MOVEMENT_STREAMS, Retention, STREAMS, StreamSpec,
+    TRANSACTION, TRANSACTION_RESULT, consumers, subjects,
 };
 use serde_json::{Value, json};
 
-/// Who may do everything: sets streams up, deals with dead letters.
+/// May do everything: sets up streams, handles dead letters.
 pub const OPERATOR: &str = "operator";
-/// Who may look at everything and change nothing: `passbook verify` and
+/// May read everything and change nothing: used by `passbook verify` and
 /// `passbook doctor`.
 pub const AUDITOR: &str = "auditor";
-/// The account-service.
+/// The user of the account-service.
 pub const ACCOUNT_SERVICE: &str = "account-service";
-/// The transaction-service.
+/// The user of the transaction-service.
 pub const TRANSACTION_SERVICE: &str = "transaction-service";
 
-/// The subjects on which a user gets its answers: nobody else may listen there.
+/// Prefix of the subjects on which a user receives replies. Other users may
+/// not subscribe to them.
 #[must_use]
 pub fn inbox(user: &str) -> String {
     format!("_INBOX_{user}")
 }
 
-/// The accounts and their users as nats-server's configuration has them.
+/// The accounts and their users, in the form of nats-server's configuration.
 ///
-/// An auditor has an account of its own, since a server does not look whether
-/// who asks may publish to the subject that the answer is sent to: here it ends
-/// in that account, where no stream hears it.
-pub fn broker_accounts(password: impl Fn(&str) -> String) -> Value {
+/// The auditor has its own account, because nats-server does not check that
+/// the requester may publish to the reply subject. In its own account, a reply
+/// reaches no stream.
+///
+/// # Errors
+/// The first error of `password`.
+pub fn broker_accounts<E>(password: impl Fn(&str) -> Result<String, E>) -> Result<Value, E> {
     let service = |subject: &String| {
-        // Many messages answer a direct get.
-        let answers = if subject.contains(".DIRECT.") { "stream" } else { "singleton" };
-        json!({ "service": subject, "response_type": answers })
+        // A direct get can have several replies.
+        let replies = if subject.contains(".DIRECT.") { "stream" } else { "singleton" };
+        json!({ "service": subject, "response_type": replies })
     };
     let import =
         |subject: &String| json!({ "service": { "account": "PASSBOOK", "subject": subject } });
-    let (look, (users, auditor)) = (look(), users(password));
-    json!({
+    let read_requests = read_requests();
+    Ok(json!({
         "PASSBOOK": {
             "jetstream": "enabled",
-            "exports": look.iter().map(service).collect::<Vec<_>>(),
-            "users": users,
+            "exports": read_requests.iter().map(service).collect::<Vec<_>>(),
+            "users": users(&password)?,
         },
         "AUDIT": {
-            "imports": look.iter().map(import).collect::<Vec<_>>(),
-            "users": [auditor],
+            "imports": read_requests.iter().map(import).collect::<Vec<_>>(),
+            "users": [user(AUDITOR, &password, json!(read_requests), &[])?],
         },
-    })
+    }))
 }
 
-/// Those who work, and the auditor.
-fn users(password: impl Fn(&str) -> String) -> (Value, Value) {
-    let user = |name: &str, publish: Value, subscribe: &[&str]| {
-        let mut subscribe: Vec<_> = subscribe.iter().map(|&it| it.to_owned()).collect();
-        subscribe.push(format!("{}.>", inbox(name)));
-        let permissions = json!({ "publish": publish, "subscribe": subscribe });
-        json!({ "user": name, "password": password(name), "permissions": permissions })
-    };
-    let work = json!([
-        { "user": OPERATOR, "password": password(OPERATOR) },
+/// All users except the auditor.
+fn users<E>(password: &impl Fn(&str) -> Result<String, E>) -> Result<Value, E> {
+    Ok(json!([
+        { "user": OPERATOR, "password": password(OPERATOR)? },
         user(
             ACCOUNT_SERVICE,
+            password,
             publish(
                 &[subjects::DEPOSIT, subjects::WITHDRAWAL, subjects::SETTLED],
                 TRANSACTION_RESULT,
-                &[consumers::ACCOUNT_RESULT, consumers::RESULTS_USED_UP],
+                &[consumers::ACCOUNT_RESULT, consumers::RESULTS_MAX_DELIVERIES],
             ),
             &[subjects::SETTLED],
-        ),
+        )?,
         user(
             TRANSACTION_SERVICE,
+            password,
             publish(
                 &[subjects::RESULT_DEPOSIT, subjects::RESULT_WITHDRAWAL],
                 TRANSACTION,
-                &[consumers::DEPOSIT, consumers::WITHDRAWAL, consumers::COMMANDS_USED_UP],
+                &[consumers::DEPOSIT, consumers::WITHDRAWAL, consumers::COMMANDS_MAX_DELIVERIES],
             ),
             &[],
-        ),
-    ]);
-    (work, user(AUDITOR, json!(look()), &[]))
+        )?,
+    ]))
 }
 
-/// What a service publishes: its messages, the dead letters of the stream it
-/// reads, and the requests by which it sets up the streams and reads that one
-/// through its own consumers.
+/// A user with the permissions to publish and to subscribe to these subjects,
+/// and to receive replies.
+fn user<E>(
+    name: &str,
+    password: &impl Fn(&str) -> Result<String, E>,
+    publish: Value,
+    subscribe: &[&str],
+) -> Result<Value, E> {
+    let inbox = format!("{}.>", inbox(name));
+    let subscribe: Vec<_> = subscribe.iter().copied().chain([inbox.as_str()]).collect();
+    let permissions = json!({ "publish": publish, "subscribe": subscribe });
+    Ok(json!({ "user": name, "password": password(name)?, "permissions": permissions }))
+}
+
+/// The subjects to which a service may publish: its messages, the dead letters
+/// of the stream it reads, the requests for setting up streams, and the
+/// requests for reading this stream through its own consumers.
 fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Value {
     let mut allowed: Vec<String> = messages.iter().map(|&subject| subject.to_owned()).collect();
     allowed.push(format!("{}.{reads}.>", subjects::DEAD_LETTER_PREFIX));
-    allowed.push(format!("{}.{USED_UP}.>", subjects::DEAD_LETTER_PREFIX));
+    allowed.push(format!("{}.{MAX_DELIVERIES}.>", subjects::DEAD_LETTER_PREFIX));
     allowed.push("$JS.API.INFO".to_owned());
     for stream in MOVEMENT_STREAMS {
         for request in ["CREATE", "UPDATE", "INFO"] {
             allowed.push(format!("$JS.API.STREAM.{request}.{stream}"));
         }
     }
-    // A message whose deliveries are used up is looked up, and once it is a dead letter, deleted
-    // where it lies in a work queue.
+    // After its last delivery, a message is looked up and dead-lettered. Then a work queue needs it
+    // to be deleted.
     allowed.push(format!("$JS.API.STREAM.MSG.GET.{reads}"));
-    if StreamSpec::named(reads).is_some_and(|it| it.retention == Retention::WorkQueue) {
+    if StreamSpec::named(reads).is_some_and(|spec| spec.retention == Retention::WorkQueue) {
         allowed.push(format!("$JS.API.STREAM.MSG.DELETE.{reads}"));
     }
     let own = |consumer: &&ConsumerSpec| through.contains(&consumer.name);
@@ -111,7 +124,7 @@ fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Value {
             format!("$JS.API.CONSUMER.DURABLE.CREATE.{consumer}"),
             format!("$JS.API.CONSUMER.INFO.{consumer}"),
             format!("$JS.API.CONSUMER.MSG.NEXT.{consumer}"),
-            // Acks come in two forms: the second names domain and account.
+            // Acks have two forms: the second contains the domain and the account.
             format!("$JS.ACK.{consumer}.>"),
             format!("$JS.ACK.*.*.{consumer}.>"),
         ]);
@@ -119,14 +132,14 @@ fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Value {
     json!(allowed)
 }
 
-/// What an auditor asks for: how streams and consumers are, and messages, one
-/// or many at a time. No consumers: who may make one may let it deliver into
-/// any stream.
-fn look() -> Vec<String> {
+/// The requests of an auditor: the state of streams and consumers, and
+/// messages, one or many at a time. An auditor may not create consumers,
+/// because a consumer can deliver into any stream.
+fn read_requests() -> Vec<String> {
     let mut allowed = ["INFO", "STREAM.INFO.*", "STREAM.MSG.GET.*", "CONSUMER.INFO.*.*"]
         .map(|request| format!("$JS.API.{request}"))
         .to_vec();
-    let readable = STREAMS.iter().filter(|it| it.retention == Retention::Limits);
+    let readable = STREAMS.iter().filter(|stream| stream.retention == Retention::Limits);
     allowed.extend(readable.map(|stream| format!("$JS.API.DIRECT.GET.{}", stream.name)));
     allowed
 }
@@ -138,17 +151,22 @@ mod tests {
     const MANIFEST: &str =
         concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s/components/nats/accounts.conf");
     const HEAD: &str = "\
-# The accounts of the broker, their users and what each may do, as crates/contract/src/permissions.rs has them:
+# The accounts of the broker, their users and the permissions of each user.
+# Generated from crates/contract/src/permissions.rs by
 # PASSBOOK_WRITE_MANIFESTS=1 cargo test -p contract permissions
-# writes this file. A name that begins with $ is read from the environment.
+# A value that begins with $ is the name of an environment variable.
 ";
 
-    /// A variable must not stand in quotation marks.
+    fn accounts(password: impl Fn(&str) -> String) -> Value {
+        broker_accounts(|user| Ok::<_, std::convert::Infallible>(password(user))).unwrap()
+    }
+
+    /// The contents of the manifest. Variables must not be quoted.
     fn manifest() -> String {
         let variable =
             |user: &str| format!("$NATS_{}_PASSWORD", user.replace('-', "_").to_uppercase());
-        let accounts = format!("{:#}", broker_accounts(variable));
-        // What stands between the outer braces.
+        let accounts = format!("{:#}", accounts(variable));
+        // Without the outer braces.
         let accounts = accounts.trim_start_matches("{\n").trim_end_matches("\n}");
         let lines = accounts.lines().map(|line| match line.split_once("\"password\": ") {
             Some((indent, name)) => format!("{indent}\"password\": {}", name.replace('"', "")),
@@ -162,19 +180,19 @@ mod tests {
         if std::env::var_os("PASSBOOK_WRITE_MANIFESTS").is_some() {
             std::fs::write(MANIFEST, manifest()).unwrap();
         }
-        let there = std::fs::read_to_string(MANIFEST).unwrap_or_default();
-        assert!(there == manifest(), "{MANIFEST} is not what the contract gives: {HEAD}");
+        let present = std::fs::read_to_string(MANIFEST).unwrap_or_default();
+        assert!(present == manifest(), "{MANIFEST} differs from the contract: {HEAD}");
     }
 
     #[test]
-    fn nobody_but_the_operator_reads_what_another_one_is_answered() {
-        let accounts = broker_accounts(|_| String::new());
+    fn no_user_but_the_operator_reads_the_replies_to_another() {
+        let accounts = accounts(|_| String::new());
         let accounts = accounts.as_object().unwrap().values();
         let users = accounts.flat_map(|account| account["users"].as_array().unwrap());
         for user in users.filter(|user| user["user"] != OPERATOR) {
             let subscribe = user["permissions"]["subscribe"].as_array().unwrap();
             let own = inbox(user["user"].as_str().unwrap());
-            for subject in subscribe.iter().map(|it| it.as_str().unwrap()) {
+            for subject in subscribe.iter().map(|subject| subject.as_str().unwrap()) {
                 let inbox = subject.starts_with('_') || subject.starts_with(['*', '>']);
                 assert!(!inbox || subject == format!("{own}.>"), "{user}");
             }

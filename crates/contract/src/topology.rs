@@ -1,6 +1,5 @@
-//! The streams and consumers, as one table. Retention, acknowledgement and
-//! limits are part of the protocol; replicas and placement are configuration
-//! of whoever creates them.
+//! The table of streams and consumers. Retention, acknowledgement and limits
+//! are part of the protocol. Replicas and placement are configuration.
 
 use std::time::Duration;
 
@@ -14,69 +13,68 @@ pub mod subjects {
     pub const RESULT_DEPOSIT: &str = "transaction.result.deposit";
     /// Results of withdrawals.
     pub const RESULT_WITHDRAWAL: &str = "transaction.result.withdrawal";
-    /// Which records were just settled. Not persisted: account-services tell
-    /// each other, so that a waiting client hears at once.
+    /// Ids of records that were just settled, from one account-service replica
+    /// to the others, for their waiting clients. In no stream.
     pub const SETTLED: &str = "account.settled";
-    /// Before the name of the stream and the consumer that a dead letter
-    /// comes from.
+    /// First token of a dead letter's subject; see [`crate::dead_letter`].
     pub const DEAD_LETTER_PREFIX: &str = "dead-letter";
 }
 
-/// When a stream lets go of a message.
+/// When a stream removes a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
-    /// Once it is acked, or at its age.
+    /// Once it is acked, or older than `max_age`.
     WorkQueue,
-    /// At its age.
+    /// Once it is older than `max_age`.
     Limits,
 }
 
-/// One stream. Storage is always on file, a full stream refuses new messages.
+/// A stream. Storage is always file; a full stream rejects new messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamSpec {
     /// Its name.
     pub name: &'static str,
-    /// The subjects it captures.
+    /// Captured subjects.
     pub subjects: &'static [&'static str],
-    /// When it lets go of a message.
+    /// When it removes a message.
     pub retention: Retention,
-    /// The age at which a message goes, whatever became of it.
+    /// A message is removed at this age, processed or not.
     pub max_age: Duration,
-    /// How long a `Nats-Msg-Id` is remembered. In memory for every message:
-    /// short.
+    /// How long a `Nats-Msg-Id` is remembered. Short, because the server keeps
+    /// every id in memory.
     pub duplicate_window: Duration,
 }
 
-/// One durable pull consumer with explicit acks, delivering all.
+/// A durable pull consumer: explicit acks, deliver policy "all".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumerSpec {
     /// Its durable name.
     pub name: &'static str,
-    /// The stream it reads.
+    /// The stream that it reads.
     pub stream: &'static str,
-    /// The subjects it takes.
+    /// The subject filter.
     pub filter: &'static str,
-    /// How long a delivered message may stay unacked before it comes again.
+    /// A message without an ack is redelivered after this time.
     pub ack_wait: Duration,
-    /// How often a message is delivered at most; -1: until it is settled.
+    /// Maximum deliveries of a message; -1: unlimited.
     pub max_deliver: i64,
-    /// How many messages all its workers may hold unacked together.
+    /// Maximum unacked messages of all its workers together.
     pub max_ack_pending: i64,
 }
 
 /// Names of the durable consumers.
 pub mod consumers {
-    /// The transaction-service's, of deposits.
+    /// Deposits, read by the transaction-service.
     pub const DEPOSIT: &str = "deposit-consumer";
-    /// The transaction-service's, of withdrawals.
+    /// Withdrawals, read by the transaction-service.
     pub const WITHDRAWAL: &str = "withdrawal-consumer";
-    /// The account-service's, of results.
+    /// Results, read by the account-service.
     pub const ACCOUNT_RESULT: &str = "account-result-consumer";
-    /// The transaction-service's, of advisories about its commands.
-    pub const COMMANDS_USED_UP: &str = "commands-used-up-consumer";
-    /// The account-service's, of advisories about its results.
-    pub const RESULTS_USED_UP: &str = "results-used-up-consumer";
-    /// The report-service's, of jobs.
+    /// Advisories about commands, read by the transaction-service.
+    pub const COMMANDS_MAX_DELIVERIES: &str = "commands-used-up-consumer";
+    /// Advisories about results, read by the account-service.
+    pub const RESULTS_MAX_DELIVERIES: &str = "results-used-up-consumer";
+    /// Report jobs.
     pub const JOB: &str = "job_cons";
 }
 
@@ -84,20 +82,21 @@ pub mod consumers {
 pub const TRANSACTION: &str = "TRANSACTION";
 /// The stream of results.
 pub const TRANSACTION_RESULT: &str = "TRANSACTION_RESULT";
-/// The stream of what could not be processed.
+/// The stream of dead letters.
 pub const DEAD_LETTER: &str = "DEAD_LETTER";
-/// The stream of the server's advisories about messages that it delivers no
-/// more, because their deliveries are used up.
-pub const USED_UP: &str = "USED_UP";
+/// The stream of the server's MAX_DELIVERIES advisories: each names a message
+/// that reached `max_deliver` and is not redelivered any more.
+pub const MAX_DELIVERIES: &str = "USED_UP";
 const JOB: &str = "job";
-/// The streams that a movement's way goes through: both services set them up.
-pub const MOVEMENT_STREAMS: [&str; 4] = [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, USED_UP];
+/// The streams behind a deposit or withdrawal. Both services create them.
+pub const MOVEMENT_STREAMS: [&str; 4] =
+    [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, MAX_DELIVERIES];
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 const ACK_WAIT: Duration = Duration::from_secs(30);
-/// Room for the batches of many replicas: 20 workers with 500 in hand and
-/// 500 on the way.
+/// Room for the batches of 20 workers: each has 500 messages in process and
+/// 500 on their way to it.
 const MANY: i64 = 20_000;
 
 /// Every stream.
@@ -126,13 +125,13 @@ pub const STREAMS: [StreamSpec; 5] = [
     StreamSpec {
         name: DEAD_LETTER,
         subjects: &["dead-letter.>"],
-        // A work queue could not be browsed.
+        // A work queue can't be browsed.
         retention: Retention::Limits,
         max_age: DAY.saturating_mul(90),
         duplicate_window: DUPLICATE_WINDOW,
     },
     StreamSpec {
-        name: USED_UP,
+        name: MAX_DELIVERIES,
         subjects: &["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"],
         retention: Retention::WorkQueue,
         max_age: DAY.saturating_mul(90),
@@ -167,17 +166,17 @@ pub const CONSUMERS: [ConsumerSpec; 6] = [
         max_ack_pending: MANY,
     },
     ConsumerSpec {
-        name: consumers::COMMANDS_USED_UP,
-        stream: USED_UP,
+        name: consumers::COMMANDS_MAX_DELIVERIES,
+        stream: MAX_DELIVERIES,
         filter: "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.TRANSACTION.*",
         ack_wait: ACK_WAIT,
-        // There is nothing behind this one: it is delivered until it is settled.
+        // Nothing captures the advisories about this consumer: unlimited.
         max_deliver: -1,
         max_ack_pending: MANY,
     },
     ConsumerSpec {
-        name: consumers::RESULTS_USED_UP,
-        stream: USED_UP,
+        name: consumers::RESULTS_MAX_DELIVERIES,
+        stream: MAX_DELIVERIES,
         filter: "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.TRANSACTION_RESULT.*",
         ack_wait: ACK_WAIT,
         max_deliver: -1,

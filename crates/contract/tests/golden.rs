@@ -2,7 +2,7 @@
 //! before, to the byte.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use contract::{Command, MovementResult};
+use contract::{Command, TransactionResult};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -29,8 +29,8 @@ fn with(golden: &str, field: &str, value: Option<Value>) -> String {
 #[test]
 fn the_wire_format_is_that_of_the_golden_files() {
     stays_the_same::<Command>(COMMAND);
-    stays_the_same::<MovementResult>(SUCCESS);
-    stays_the_same::<MovementResult>(FAILED);
+    stays_the_same::<TransactionResult>(SUCCESS);
+    stays_the_same::<TransactionResult>(FAILED);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_missing_field_is_a_contract_error() {
             }
             let without = with(golden, field, None);
             assert!(serde_json::from_str::<Command>(&without).is_err(), "{without}");
-            assert!(serde_json::from_str::<MovementResult>(&without).is_err(), "{without}");
+            assert!(serde_json::from_str::<TransactionResult>(&without).is_err(), "{without}");
         }
     }
 }
@@ -83,6 +83,6 @@ fn an_impossible_field_is_a_contract_error() {
         (FAILED, "accountSeq", json!(1)),
     ] {
         let message = with(golden, field, Some(value));
-        assert!(serde_json::from_str::<MovementResult>(&message).is_err(), "{message}");
+        assert!(serde_json::from_str::<TransactionResult>(&message).is_err(), "{message}");
     }
 }

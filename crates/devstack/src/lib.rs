@@ -1,42 +1,47 @@
-//! Starts the real thing on one machine: PostgreSQL, nats-server, replicas of
-//! every service, and one HTTP address before them. `passbook dev` is its
-//! front end, and the tests run against what it starts.
+//! Runs Passbook on one machine: PostgreSQL, nats-server, replicas of every
+//! service, and a proxy with one HTTP address in front of them. `passbook dev`
+//! is its command line, and the tests run against the stack it starts.
 //!
-//! It also breaks it, when it was asked for that: [`Fault`].
+//! A stack that was started with faults can also be broken on purpose: see
+//! [`Fault`].
 //!
-//! Nothing here is a stand-in: the servers are the ones of production, with
-//! their durability on, and the services are the programs that are shipped,
-//! configured by environment variables as a deployment does it.
+//! The stack uses no mocks. The servers are the ones used in production, with
+//! durability on. The services are the released programs, configured through
+//! environment variables as in a deployment.
 //!
-//! Linux and other Unix systems; bound children ([`Bound`]) only on Linux.
+//! Runs on Linux and other Unix systems. Only Linux ends the child processes
+//! when the supervisor is killed: see [`PdeathsigCommand`].
 
-mod bound;
+mod database;
 mod faults;
-pub mod folder;
-mod front;
-mod headers;
-mod initdb;
-mod launcher;
 mod lock;
 mod nats;
+mod options;
+mod pdeathsig;
 mod ports;
 mod postgres;
-mod postgres_home;
 mod private_file;
+mod procfs;
+mod proxy;
+mod remove;
+mod replica;
 mod secrets;
-mod servers;
-mod services;
-mod shared_body;
+mod server_search;
+pub mod service;
+mod spawn;
 mod stack;
-mod stackfile;
-mod supervised;
-mod wheels;
+pub mod stack_dir;
+mod stack_file;
+mod supervisor;
+mod wheel_install;
 
-pub use bound::{Bound, User};
-pub use faults::{Fault, FaultClient, Target};
-pub use lock::{alive, supervisor};
+pub use faults::{Fault, FaultClient, FaultTarget};
+pub use lock::supervisor_pid;
 pub use nats::Brokers;
-pub use secrets::{NatsPasswords, PostgresPasswords, Secrets};
-pub use services::Replicas;
-pub use stack::{FrontPort, Options, Stack};
-pub use stackfile::{Control, Databases, Process, StackFile, Tokens};
+pub use options::{Options, ProxyPort};
+pub use pdeathsig::{PdeathsigCommand, User};
+pub use procfs::alive;
+pub use secrets::{Passwords, Secrets};
+pub use service::Replicas;
+pub use stack::{STOP_TIMEOUT, Stack};
+pub use stack_file::{ControlAddress, Databases, Process, StackFile, Tokens};

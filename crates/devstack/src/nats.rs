@@ -1,5 +1,5 @@
-//! The broker: one nats-server with JetStream, or a cluster of three, with the
-//! accounts of [`permissions::broker_accounts`].
+//! The broker: one nats-server with JetStream, or a cluster of three. Its
+//! accounts are those of [`permissions::broker_accounts`].
 
 use std::{
     path::{Path, PathBuf},
@@ -12,19 +12,23 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    Secrets, faults::Network, launcher::Program, ports::Ports, private_file, servers::Found,
+    faults::Network,
+    ports::{HOST, Ports},
+    private_file,
+    secrets::Secrets,
+    server_search::ServerBinary,
+    spawn::ProcessSpec,
 };
 
 const NAME: &str = "nats";
-const HOST: &str = "127.0.0.1";
 
-/// How many nodes the broker has.
+/// Number of the broker's nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Brokers {
-    /// One, which keeps each stream once.
+    /// One node, with one copy of each stream.
     Single,
-    /// Three, which keep each stream three times, and have it on the disk
-    /// before they acknowledge.
+    /// Three nodes, each with a copy of each stream. Messages are on disk
+    /// before they are acknowledged.
     Cluster,
 }
 
@@ -34,11 +38,11 @@ pub(crate) struct Nats {
     nodes: Vec<Node>,
 }
 
-/// One server of it.
+/// One server of the broker.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) name: String,
-    /// Where its streams are.
+    /// The folder of its streams.
     pub(crate) data: PathBuf,
     program: PathBuf,
     configuration: PathBuf,
@@ -51,10 +55,11 @@ impl Nats {
     /// Writes the configuration of each node into the folder `dir`.
     ///
     /// # Errors
-    /// When it can't be written, or there are no free ports.
+    /// If the file can't be written, a password is missing, or there are no
+    /// free ports.
     pub(crate) fn prepare(
         dir: &Path,
-        found: &Found,
+        binary: &ServerBinary,
         secrets: &Secrets,
         brokers: Brokers,
         network: &mut Network,
@@ -70,13 +75,15 @@ impl Nats {
                 data: dir.join(&name),
                 configuration: dir.join(format!("{name}.conf")),
                 name,
-                program: found.program.clone(),
+                program: binary.program.clone(),
                 port: ports.take()?,
                 monitor_port: ports.take()?,
                 route_port: ports.take()?,
             });
         }
-        let password = credentials::random_password()?;
+        let route_password = credentials::random_password()?;
+        let accounts =
+            permissions::broker_accounts(|user| secrets.nats.of(user).map(str::to_owned))?;
         for node in &nodes {
             let mut text = json!({
                 "server_name": if nodes.len() > 1 { &node.name } else { "passbook" },
@@ -84,87 +91,93 @@ impl Nats {
                 "port": node.port,
                 "http": format!("{HOST}:{}", node.monitor_port),
                 "jetstream": { "store_dir": node.data },
-                "accounts": permissions::broker_accounts(|user| secrets.nats.of(user)),
+                "accounts": accounts,
             });
             if let (true, Some(settings)) = (nodes.len() > 1, text.as_object_mut()) {
-                settings.insert("cluster".into(), node.cluster(&nodes, &password, network)?);
+                settings.insert("cluster".into(), node.cluster(&nodes, &route_password, network)?);
                 settings.insert(
                     "jetstream".into(),
                     json!({ "store_dir": node.data, "sync_interval": "always" }),
                 );
             }
-            // The broker's own format takes JSON as it is.
+            // nats-server's configuration format is a superset of JSON.
             private_file::write(&node.configuration, format!("{text:#}\n").as_bytes())?;
         }
         Ok(Self { nodes })
     }
 
-    /// Its nodes.
     pub(crate) fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// Where the process `from` connects: every node.
+    /// The URLs of all nodes, comma-separated, as the process `client`
+    /// reaches them.
     ///
     /// # Errors
-    /// When there is no free port for a link.
-    pub(crate) fn urls(&self, network: &mut Network, from: &str) -> Result<String> {
+    /// If there is no free port for a link.
+    pub(crate) fn urls(&self, network: &mut Network, client: &str) -> Result<String> {
         let mut urls = Vec::new();
         for node in &self.nodes {
-            urls.push(format!("nats://{HOST}:{}", network.way(from, &node.name, node.port)?));
+            let port = network.connect(client, &node.name, node.port)?;
+            urls.push(format!("nats://{HOST}:{port}"));
         }
         Ok(urls.join(","))
     }
 
-    /// How many copies of a stream it keeps.
+    /// Number of copies of each stream.
     pub(crate) fn stream_replicas(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Every node, with the credentials of the user that may do everything.
-    pub(crate) fn admin_url(&self, secrets: &Secrets) -> String {
-        let (user, password) = (permissions::OPERATOR, secrets.nats.of(permissions::OPERATOR));
+    /// The URLs of all nodes, comma-separated, with the operator's credentials.
+    ///
+    /// # Errors
+    /// If the operator's password is missing.
+    pub(crate) fn admin_url(&self, secrets: &Secrets) -> Result<String> {
+        let (user, password) = (permissions::OPERATOR, secrets.nats.of(permissions::OPERATOR)?);
         let url = |node: &Node| format!("nats://{user}:{password}@{HOST}:{}", node.port);
-        self.nodes.iter().map(url).collect::<Vec<_>>().join(",")
+        Ok(self.nodes.iter().map(url).collect::<Vec<_>>().join(","))
     }
 
-    /// The monitoring port, of the first node.
+    /// The URL of the first node's monitoring port.
     pub(crate) fn monitor_url(&self) -> String {
         self.nodes.first().map(Node::monitor_url).unwrap_or_default()
     }
 }
 
 impl Node {
-    /// The server, to be supervised.
-    pub(crate) fn program(&self) -> Program {
-        Program {
+    pub(crate) fn process(&self) -> ProcessSpec {
+        ProcessSpec {
             name: self.name.clone(),
-            path: self.program.clone(),
+            program: self.program.clone(),
             arguments: vec!["--config".into(), self.configuration.clone().into_os_string()],
             environment: vec![("GOMAXPROCS", processors().to_string())],
             user: None,
-            signal: Signal::SIGTERM,
+            stop_signal: Signal::SIGTERM,
         }
     }
 
-    /// Whether the server and its streams are up.
+    /// Checks that the server is healthy, JetStream included.
+    ///
+    /// # Errors
+    /// If it does not answer, or not with success.
     pub(crate) async fn probe(&self, http: &reqwest::Client) -> Result<()> {
         let status = http.get(format!("{}/healthz", self.monitor_url())).send().await?.status();
-        ensure!(status.is_success(), "its /healthz answers {status}");
+        ensure!(status.is_success(), "/healthz answered {status}");
         Ok(())
     }
 
-    /// Its monitoring port.
+    /// The URL of its monitoring port.
     pub(crate) fn monitor_url(&self) -> String {
         format!("http://{HOST}:{}", self.monitor_port)
     }
 
-    /// How it finds the others: over a link to each, and never otherwise, so
-    /// that cutting the links cuts it off.
+    /// The cluster settings. A node reaches each other node over a link and in
+    /// no other way, so that cutting the links isolates the node.
     fn cluster(&self, nodes: &[Self], password: &str, network: &mut Network) -> Result<Value> {
         let mut routes = Vec::new();
         for other in nodes.iter().filter(|other| other.name != self.name) {
-            let port = network.way(&self.name, &other.name, other.route_port)?;
+            let port = network.connect(&self.name, &other.name, other.route_port)?;
             routes.push(format!("nats://route:{password}@{HOST}:{port}"));
         }
         Ok(json!({
@@ -173,16 +186,17 @@ impl Node {
             "port": self.route_port,
             "authorization": { "user": "route", "password": password },
             "routes": routes,
-            // Clients know every node already, each over a link of its own.
+            // Clients know every node already, each over its own link.
             "no_advertise": true,
-            // What the nodes tell each other of their addresses: nobody listens there.
+            // The address advertised to other nodes leads nowhere: they use their links.
             "advertise": format!("{HOST}:1"),
         }))
     }
 }
 
-/// Half of the machine's: the other half has the rest of the stack to run. With
-/// all of them its threads wake each other up for every message.
+/// Half of the machine's processors: the rest of the stack needs the others.
+/// With all of them, the threads of nats-server wake each other up for every
+/// message.
 fn processors() -> usize {
     available_parallelism().map_or(1, |all| (all.get() / 2).max(1))
 }

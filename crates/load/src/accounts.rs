@@ -1,4 +1,4 @@
-//! Accounts to move money of.
+//! Opens the accounts of a run.
 
 use std::{
     sync::{
@@ -13,49 +13,51 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use crate::{
-    Answer, Target,
-    choice::{Direction, Movement},
-    request::Requests,
+    Target, WaitFor,
+    request::RequestWriter,
     run::connect,
-    settled::books_since,
+    sampler::{MovementKind, SampledMovement},
+    settlement::count_records,
 };
 
-/// Connections that open them.
-const AT_ONCE: u16 = 32;
-/// The first deposits may take so long to settle.
-const FUNDED_WITHIN: Duration = Duration::from_secs(120);
+/// Maximum number of connections.
+const CONNECTIONS: u16 = 32;
+/// Time limit for the first deposits to settle.
+const FUNDING_LIMIT: Duration = Duration::from_secs(120);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Opened {
+struct OpenedAccount {
     account_id: String,
 }
 
-/// Opens so many accounts in KRW through the API, and gives their ids. With
-/// `funded`, each holds a settled deposit then, so that withdrawals succeed.
+/// Opens `number` accounts in KRW through the API and returns their ids. With
+/// `funded`, each account gets a deposit, which is settled on return, so that
+/// withdrawals succeed.
 ///
 /// # Errors
-/// When one is refused, or the deposits do not settle.
+/// An account or deposit is rejected, or the deposits do not settle in time.
 pub async fn open_accounts(target: &Target, number: usize, funded: bool) -> Result<Vec<String>> {
-    let requests = Requests::new(&target.token, Answer::Accepted);
-    let (begun, taken) = (SystemTime::now(), Arc::new(AtomicUsize::new(0)));
-    let mut openers = JoinSet::new();
-    let connections = AT_ONCE.min(u16::try_from(number).unwrap_or(AT_ONCE));
+    let writer = RequestWriter::new(&target.token, WaitFor::Accepted);
+    let (begun, claimed) = (SystemTime::now(), Arc::new(AtomicUsize::new(0)));
+    let mut tasks = JoinSet::new();
+    let connections = CONNECTIONS.min(u16::try_from(number).unwrap_or(CONNECTIONS));
     for (_, mut connection) in connect(target, connections).await? {
-        let (requests, taken) = (requests.clone(), Arc::clone(&taken));
-        openers.spawn(async move {
+        let (writer, claimed) = (writer.clone(), Arc::clone(&claimed));
+        tasks.spawn(async move {
             let (mut opened, mut request) = (Vec::new(), Vec::new());
-            while taken.fetch_add(1, Ordering::Relaxed) < number {
-                requests.account(&mut request);
-                let answer = connection.exchange(&request).await?;
-                let body = String::from_utf8_lossy(answer.body);
-                ensure!(answer.status == 201, "no account: {} {body}", answer.status);
-                let Opened { account_id } = serde_json::from_str(&body).context("an account")?;
+            while claimed.fetch_add(1, Ordering::Relaxed) < number {
+                writer.account(&mut request);
+                let response = connection.exchange(&request).await?;
+                let (status, body) = (response.status, String::from_utf8_lossy(response.body));
+                ensure!(status == 201, "opening an account failed with status {status}: {body}");
+                let OpenedAccount { account_id } =
+                    serde_json::from_str(&body).context("parsing the opened account")?;
                 if funded {
-                    let movement = Movement { account: &account_id, direction: Direction::In };
-                    requests.movement(&mut request, movement);
+                    let kind = MovementKind::Deposit;
+                    writer.movement(&mut request, SampledMovement { account: &account_id, kind });
                     let status = connection.exchange(&request).await?.status;
-                    ensure!(status == 202, "a first deposit is answered with {status}");
+                    ensure!(status == 202, "the first deposit failed with status {status}");
                 }
                 opened.push(account_id);
             }
@@ -63,12 +65,15 @@ pub async fn open_accounts(target: &Target, number: usize, funded: bool) -> Resu
         });
     }
     let mut accounts = Vec::with_capacity(number);
-    while let Some(opened) = openers.join_next().await {
+    while let Some(opened) = tasks.join_next().await {
         accounts.extend(opened??);
     }
     let waiting = Instant::now();
-    while funded && books_since(target, &accounts, begun).await?.pending > 0 {
-        ensure!(waiting.elapsed() < FUNDED_WITHIN, "the first deposits do not settle");
+    while funded && count_records(target, &accounts, begun).await?.pending > 0 {
+        ensure!(
+            waiting.elapsed() < FUNDING_LIMIT,
+            "the first deposits did not settle within {FUNDING_LIMIT:?}"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(accounts)

@@ -1,4 +1,4 @@
-//! One client: a connection, and one request after the other on it.
+//! A client: one connection, with one request at a time.
 
 use std::{
     net::SocketAddr,
@@ -7,20 +7,20 @@ use std::{
 };
 
 use crate::{
-    Shape, choice::Draw, connection::Connection, request::Requests, schedule::Schedule,
+    Shape, connection::Connection, request::RequestWriter, sampler::Sampler, schedule::Schedule,
     tally::Tally,
 };
 
-/// Before it connects again.
+/// Pause before each attempt to reconnect.
 const PAUSE: Duration = Duration::from_millis(50);
-/// A client whose replica does not come back within these ends.
+/// Attempts to reconnect. A client stops after the last one.
 const ATTEMPTS: u32 = 200;
 
-/// What all clients share.
+/// Shared by all clients of a run.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) requests: Requests,
-    pub(crate) draw: Draw,
+    pub(crate) writer: RequestWriter,
+    pub(crate) sampler: Sampler,
     pub(crate) shape: Shape,
     pub(crate) schedule: Schedule,
     pub(crate) tally: Mutex<Tally>,
@@ -33,35 +33,35 @@ impl Shared {
 
     fn write(&self, request: &mut Vec<u8>) {
         match self.shape {
-            Shape::Single => self.requests.movement(request, self.draw.next()),
+            Shape::Single => self.writer.movement(request, self.sampler.draw()),
             Shape::Batch(movements) => {
-                self.requests.batch(request, (0..movements).map(|_| self.draw.next()));
+                self.writer.batch(request, (0..movements).map(|_| self.sampler.draw()));
             }
         }
     }
 }
 
-/// Sends requests as the schedule says, to its end.
+/// Sends requests until the schedule ends.
 pub(crate) async fn run(shared: &Shared, mut connection: Connection, address: SocketAddr) {
     let mut request = Vec::new();
     while let Some(due) = shared.schedule.next().await {
         shared.write(&mut request);
-        let failed = match connection.exchange(&request).await {
-            Ok(answer) => {
-                shared.tally().answered(shared.shape, answer, due.elapsed());
+        let error = match connection.exchange(&request).await {
+            Ok(response) => {
+                shared.tally().record_response(shared.shape, response, due.elapsed());
                 continue;
             }
             Err(error) => error,
         };
-        shared.tally().failed(&failed);
+        shared.tally().record_failure(&error);
         match reconnect(address).await {
-            Some(again) => connection = again,
+            Some(reconnected) => connection = reconnected,
             None => return,
         }
     }
 }
 
-/// `None` when the replica stays away.
+/// `None`: every attempt failed.
 async fn reconnect(address: SocketAddr) -> Option<Connection> {
     for _ in 0..ATTEMPTS {
         tokio::time::sleep(PAUSE).await;

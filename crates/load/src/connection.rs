@@ -1,7 +1,7 @@
-//! One keep-alive connection that carries one request at a time.
+//! A keep-alive connection with one request at a time.
 //!
-//! Written by hand on `httparse`: hyper's client spends more on a request than
-//! both system calls that it needs.
+//! Written by hand on `httparse`, because hyper's client costs more than both
+//! system calls of a request.
 
 use std::{io, net::SocketAddr};
 
@@ -10,9 +10,9 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Room that every read gets: a record and its head fit in.
+/// Buffer space of each read, in bytes. A record with its response head fits.
 const READ: usize = 4096;
-/// Headers of an answer at most.
+/// Maximum number of response headers.
 const HEADERS: usize = 24;
 
 /// A connection to one replica.
@@ -22,18 +22,18 @@ pub(crate) struct Connection {
     received: Vec<u8>,
 }
 
-/// What came back.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Received<'a> {
+pub(crate) struct HttpResponse<'a> {
     pub(crate) status: u16,
     pub(crate) body: &'a [u8],
 }
 
-/// Where an answer's parts lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Head {
+struct ResponseHead {
     status: u16,
+    /// Bytes of the body.
     length: usize,
+    /// Offset of the body.
     body: usize,
 }
 
@@ -44,13 +44,13 @@ impl Connection {
         Ok(Self { stream, received: Vec::with_capacity(READ) })
     }
 
-    /// Sends a whole request and waits for the whole answer. After an error,
-    /// the connection is of no use any more.
-    pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<Received<'_>> {
+    /// Sends a request and reads the complete response. After an error, the
+    /// connection can't be used again.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<HttpResponse<'_>> {
         self.stream.write_all(request).await?;
         self.received.clear();
         let mut head = None;
-        let Head { status, length, body } = loop {
+        let ResponseHead { status, length, body } = loop {
             self.received.reserve(READ);
             if self.stream.read_buf(&mut self.received).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -64,12 +64,12 @@ impl Connection {
             }
         };
         let body = self.received.get(body..body + length).unwrap_or_default();
-        Ok(Received { status, body })
+        Ok(HttpResponse { status, body })
     }
 }
 
-/// The head of an answer; `None` while it is not all there.
-fn parse(bytes: &[u8]) -> io::Result<Option<Head>> {
+/// Parses the head of a response. `None`: the head is not complete yet.
+fn parse(bytes: &[u8]) -> io::Result<Option<ResponseHead>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let parsed = response.parse(bytes).map_err(|error| invalid(&error.to_string()))?;
@@ -79,12 +79,12 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Head>> {
         .iter()
         .find(|header| header.name.eq_ignore_ascii_case("content-length"))
         .and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok())
-        .ok_or_else(|| invalid("an answer without a length"))?;
-    Ok(Some(Head { status: response.code.unwrap_or_default(), length, body }))
+        .ok_or_else(|| invalid("the response has no Content-Length"))?;
+    Ok(Some(ResponseHead { status: response.code.unwrap_or_default(), length, body }))
 }
 
-fn invalid(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why)
+fn invalid(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 #[cfg(test)]
@@ -92,11 +92,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_read_once_its_head_is_whole_and_must_tell_its_length() {
-        let whole = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}";
-        assert_eq!(parse(&whole[..30]).unwrap(), None);
-        let head = Head { status: 202, length: 2, body: 44 };
-        assert_eq!(parse(whole).unwrap(), Some(head));
+    fn a_response_is_parsed_once_its_head_is_complete_and_needs_a_length() {
+        let complete = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(parse(&complete[..30]).unwrap(), None);
+        let head = ResponseHead { status: 202, length: 2, body: 44 };
+        assert_eq!(parse(complete).unwrap(), Some(head));
         assert!(parse(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").is_err());
         assert!(parse(b"not HTTP at all\r\n").is_err());
     }

@@ -1,28 +1,28 @@
-//! How long requests took.
+//! The latency of requests.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Percentiles, in milliseconds; exact to three digits.
+/// Percentiles of the latency, in milliseconds, exact to three digits.
 ///
-/// In an open loop each is from when the request was due, so that a stall
-/// counts for every request that it held up (no coordinated omission). A closed
-/// loop has no times at which requests are due: its latency is what one of so
-/// many clients waits, and says nothing of one that comes by itself.
+/// In an open loop, latency counts from the due time of a request. A stall then
+/// counts for every request delayed by it (no coordinated omission). In a closed
+/// loop, requests have no due times. Its latency is the wait of one client among
+/// all, and says nothing about a single client on its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Latency {
-    /// Half of all took no longer.
+    /// The median.
     pub p50: f64,
-    /// Nine of ten.
+    /// The 90th percentile.
     pub p90: f64,
-    /// 99 of 100.
+    /// The 99th percentile.
     pub p99: f64,
-    /// 999 of 1,000.
+    /// The 99.9th percentile.
     pub p99_9: f64,
-    /// The longest.
+    /// The maximum.
     pub max: f64,
 }
 
@@ -51,13 +51,13 @@ mod tests {
             micros.record(value * 1000).unwrap();
         }
         let latency = Latency::from(&micros);
-        for (is, expected) in [
+        for (measured, expected) in [
             (latency.p50, 500.0),
             (latency.p90, 900.0),
             (latency.p99, 990.0),
             (latency.max, 1000.0),
         ] {
-            assert!((is - expected).abs() < expected / 500.0, "{latency:?}");
+            assert!((measured - expected).abs() < expected / 500.0, "{latency:?}");
         }
     }
 }

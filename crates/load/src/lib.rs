@@ -1,33 +1,33 @@
-//! Moves money over the HTTP API, as fast as a number of clients can or at a
-//! fixed rate, and measures: how many movements were accepted and settled a
-//! second, and how long each took.
+//! A load generator for the HTTP API. It moves money as fast as a number of
+//! clients can, or at a fixed rate. It measures the accepted and settled
+//! movements per second, and the latency of the requests.
 //!
-//! It runs beside what it measures, so it must cost next to nothing: one
-//! thread, one connection a client, straight to the replicas, requests written
-//! by hand and answers read only as far as they are counted. A general HTTP
-//! client takes a multiple of that ([`Report::cpu_micros_per_request`] tells
-//! what this one took).
+//! It runs on the same processors as the measured system, so it must cost very
+//! little. It uses one thread, and one connection per client straight to the
+//! replicas. Requests are written by hand, and responses are parsed only as far
+//! as they are counted. A general HTTP client costs several times as much;
+//! [`Report::cpu_micros_per_request`] gives the cost of a run.
 
 mod accounts;
-mod choice;
 mod client;
 mod connection;
-mod cost;
 mod latency;
 mod plan;
+mod processor_time;
 mod report;
 mod request;
 mod run;
+mod sampler;
 mod schedule;
-mod settled;
+mod settlement;
 mod tally;
 mod target;
 
 pub use accounts::open_accounts;
-pub use cost::processor_time;
 pub use latency::Latency;
-pub use plan::{Answer, Choice, Mix, Pace, Plan, Shape};
+pub use plan::{AccountDistribution, Mix, Pace, Plan, Shape, WaitFor};
+pub use processor_time::processor_time;
 pub use report::Report;
 pub use run::{Progress, run};
-pub use settled::{Books, Counters, books_since};
+pub use settlement::{RecordCounts, SettledCounters, count_records};
 pub use target::Target;

@@ -1,48 +1,48 @@
-//! What load to make.
+//! The plan of a run.
 
 use std::time::Duration;
 
-/// How much of what, and for how long.
+/// The kind, amount and duration of the load.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// When requests are sent.
     pub pace: Pace,
-    /// How long new requests are sent. Those that are on their way are waited
-    /// for after that.
-    pub time: Duration,
-    /// What a client waits for.
-    pub answer: Answer,
-    /// Whose money moves.
-    pub choice: Choice,
-    /// Which way it moves.
+    /// How long new requests are sent. After that, the run waits for the
+    /// responses to the requests in flight.
+    pub duration: Duration,
+    /// The state of the record in the response.
+    pub wait_for: WaitFor,
+    /// The accounts of the movements.
+    pub distribution: AccountDistribution,
+    /// The kinds of the movements.
     pub mix: Mix,
-    /// How movements are sent.
+    /// The number of movements in a request.
     pub shape: Shape,
 }
 
 /// When requests are sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// Each of so many clients sends its next request once it has the answer
-    /// to the one before.
+    /// A closed loop: each client sends its next request after the response to
+    /// the one before.
     Closed {
-        /// How many.
+        /// Number of clients, each with one connection.
         clients: u16,
     },
-    /// So many requests a second are due, evenly, whatever becomes of those
-    /// before.
+    /// An open loop: requests are due at even intervals, whether or not earlier
+    /// ones are answered.
     Open {
-        /// How many a second.
+        /// Requests per second.
         rate: f64,
-        /// How many can be on their way at a time. One that is due when all
-        /// connections are busy is sent late, and its latency counts from when
-        /// it was due.
+        /// Maximum number of requests in flight. A request due while all
+        /// connections are busy is sent late; its latency still counts from its
+        /// due time.
         connections: u16,
     },
 }
 
 impl Pace {
-    /// How many connections that takes.
+    /// Number of connections.
     #[must_use]
     pub const fn connections(self) -> u16 {
         match self {
@@ -52,47 +52,47 @@ impl Pace {
     }
 }
 
-/// What a client waits for.
+/// The state of the record in the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// 202: the movement is durable.
+pub enum WaitFor {
+    /// Accepted (202): the movement is durable.
     Accepted,
-    /// `Prefer: wait=10`: the settled record.
+    /// Settled, with `Prefer: wait=10`.
     Settled,
 }
 
-/// Whose money moves.
+/// How the account of a movement is drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Choice {
-    /// Any account's, with the same chance.
+pub enum AccountDistribution {
+    /// Every account with the same probability.
     Uniform,
-    /// Always the first one's.
+    /// Always the first account.
     Hot,
-    /// The k-th account's with a chance of 1/k^s.
+    /// The k-th account with a probability proportional to 1/k^s.
     Zipf(f64),
 }
 
-/// Which way money moves.
+/// The kinds of the movements.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Mix {
-    /// The share of withdrawals, 0 to 1; the others are deposits.
+    /// Share of withdrawals, 0 to 1. The rest are deposits.
     pub withdrawals: f64,
-    /// The share of those withdrawals that ask for more than can be there, 0
-    /// to 1.
+    /// Share of overdrafts among the withdrawals, 0 to 1. The ledger refuses
+    /// them.
     pub refused: f64,
 }
 
-/// How movements are sent.
+/// The number of movements in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// One a request.
+    /// One.
     Single,
-    /// So many a request, through `POST /v1/batches`.
+    /// This number, through `POST /v1/batches`.
     Batch(u16),
 }
 
 impl Shape {
-    /// Movements in a request.
+    /// Number of movements in a request.
     #[must_use]
     pub const fn movements(self) -> u16 {
         match self {

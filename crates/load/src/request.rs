@@ -1,54 +1,54 @@
-//! The bytes of requests.
+//! Writes HTTP requests as bytes.
 
 use std::io::Write;
 
 use crate::{
-    Answer,
-    choice::{Direction, Movement},
+    WaitFor,
+    sampler::{MovementKind, SampledMovement},
 };
 
-/// Deposited, in the account's currency.
+/// Amount of a deposit, in the account's currency.
 const DEPOSIT: &str = "100";
-/// Withdrawn where it may be: a hundredth of a deposit.
+/// Amount of a withdrawal: a hundredth of a deposit.
 const WITHDRAWAL: &str = "1";
-/// Withdrawn where it may not: nine tenths of the most that an account can hold.
-const TOO_MUCH: &str = "900000000000000000";
+/// Amount of an overdraft: nine tenths of the balance limit.
+const OVERDRAFT: &str = "900000000000000000";
 
-/// Writes requests, with what all of them have in common.
+/// Writes requests with common headers.
 #[derive(Debug, Clone)]
-pub(crate) struct Requests {
-    /// What the keys of all of them begin with.
-    pub(crate) keys: String,
+pub(crate) struct RequestWriter {
+    /// The common prefix of all idempotency keys.
+    pub(crate) key_prefix: String,
     headers: String,
     prefer: &'static str,
 }
 
-impl Requests {
-    pub(crate) fn new(token: &str, answer: Answer) -> Self {
+impl RequestWriter {
+    pub(crate) fn new(token: &str, wait_for: WaitFor) -> Self {
         let headers = format!(
             " HTTP/1.1\r\nhost: passbook\r\nauthorization: Bearer {token}\r\n\
              content-type: application/json\r\n"
         );
-        let prefer = match answer {
-            Answer::Accepted => "",
-            Answer::Settled => "prefer: wait=10\r\n",
+        let prefer = match wait_for {
+            WaitFor::Accepted => "",
+            WaitFor::Settled => "prefer: wait=10\r\n",
         };
-        Self { keys: format!("load-{:08x}-", rand::random::<u32>()), headers, prefer }
+        Self { key_prefix: format!("load-{:08x}-", rand::random::<u32>()), headers, prefer }
     }
 
-    /// One deposit or withdrawal, under a key of its own.
-    pub(crate) fn movement(&self, into: &mut Vec<u8>, movement: Movement<'_>) {
+    /// One deposit or withdrawal with a new idempotency key.
+    pub(crate) fn movement(&self, buffer: &mut Vec<u8>, movement: SampledMovement<'_>) {
         let Self { headers, prefer, .. } = self;
-        let Movement { account, direction } = movement;
-        let (resource, amount) = match direction {
-            Direction::In => ("deposits", DEPOSIT),
-            Direction::Out => ("withdrawals", WITHDRAWAL),
-            Direction::TooMuch => ("withdrawals", TOO_MUCH),
+        let SampledMovement { account, kind } = movement;
+        let (resource, amount) = match kind {
+            MovementKind::Deposit => ("deposits", DEPOSIT),
+            MovementKind::Withdrawal => ("withdrawals", WITHDRAWAL),
+            MovementKind::Overdraft => ("withdrawals", OVERDRAFT),
         };
         let (key, length) = (self.key(), amount.len() + r#"{"amount":""}"#.len());
-        into.clear();
+        buffer.clear();
         write(
-            into,
+            buffer,
             format_args!(
                 "POST /v1/accounts/{account}/{resource}{headers}{prefer}idempotency-key: {key}\r\n\
                  content-length: {length}\r\n\r\n{{\"amount\":\"{amount}\"}}"
@@ -56,21 +56,21 @@ impl Requests {
         );
     }
 
-    /// Several of them in one request.
+    /// Several movements in one request, each with a new idempotency key.
     pub(crate) fn batch<'a>(
         &self,
-        into: &mut Vec<u8>,
-        movements: impl Iterator<Item = Movement<'a>>,
+        buffer: &mut Vec<u8>,
+        movements: impl Iterator<Item = SampledMovement<'a>>,
     ) {
         let mut body = Vec::new();
         body.extend_from_slice(b"{\"items\":[");
-        for (at, Movement { account, direction }) in movements.enumerate() {
-            let (kind, amount) = match direction {
-                Direction::In => ("DEPOSIT", DEPOSIT),
-                Direction::Out => ("WITHDRAWAL", WITHDRAWAL),
-                Direction::TooMuch => ("WITHDRAWAL", TOO_MUCH),
+        for (index, SampledMovement { account, kind }) in movements.enumerate() {
+            let (kind, amount) = match kind {
+                MovementKind::Deposit => ("DEPOSIT", DEPOSIT),
+                MovementKind::Withdrawal => ("WITHDRAWAL", WITHDRAWAL),
+                MovementKind::Overdraft => ("WITHDRAWAL", OVERDRAFT),
             };
-            let (comma, key) = (if at > 0 { "," } else { "" }, self.key());
+            let (comma, key) = (if index > 0 { "," } else { "" }, self.key());
             write(
                 &mut body,
                 format_args!(
@@ -80,33 +80,33 @@ impl Requests {
             );
         }
         body.extend_from_slice(b"]}");
-        self.post(into, "/v1/batches", &body);
+        self.post(buffer, "/v1/batches", &body);
     }
 
-    /// A new account.
-    pub(crate) fn account(&self, into: &mut Vec<u8>) {
-        self.post(into, "/v1/accounts", br#"{"currency":"KRW"}"#);
+    /// Opens an account in KRW.
+    pub(crate) fn account(&self, buffer: &mut Vec<u8>) {
+        self.post(buffer, "/v1/accounts", br#"{"currency":"KRW"}"#);
     }
 
-    /// As long as the UUIDs that clients use, and in no order.
+    /// As long as a UUID, the usual key of a client, and in random order.
     fn key(&self) -> String {
-        format!("{}{:022x}", self.keys, rand::random::<u128>() >> 40)
+        format!("{}{:022x}", self.key_prefix, rand::random::<u128>() >> 40)
     }
 
-    fn post(&self, into: &mut Vec<u8>, path: &str, body: &[u8]) {
+    fn post(&self, buffer: &mut Vec<u8>, path: &str, body: &[u8]) {
         let (Self { headers, prefer, .. }, length) = (self, body.len());
-        into.clear();
-        write(into, format_args!("POST {path}{headers}{prefer}content-length: {length}\r\n\r\n"));
-        into.extend_from_slice(body);
+        buffer.clear();
+        write(buffer, format_args!("POST {path}{headers}{prefer}content-length: {length}\r\n\r\n"));
+        buffer.extend_from_slice(body);
     }
 }
 
-/// The counters of one process.
+/// A complete request for the metrics of a process.
 pub(crate) const METRICS: &[u8] = b"GET /metrics HTTP/1.1\r\nhost: passbook\r\n\r\n";
 
-fn write(into: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    // Writing into memory does not fail.
-    let _ = into.write_fmt(text);
+fn write(buffer: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // A write into memory can't fail.
+    let _ = buffer.write_fmt(text);
 }
 
 #[cfg(test)]
@@ -114,10 +114,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_movement_says_its_length_and_its_wait() {
-        let movement = Movement { account: "a", direction: Direction::Out };
+    fn a_movement_has_its_content_length_and_its_wait() {
+        let movement = SampledMovement { account: "a", kind: MovementKind::Withdrawal };
         let mut bytes = Vec::new();
-        Requests::new("t", Answer::Settled).movement(&mut bytes, movement);
+        RequestWriter::new("t", WaitFor::Settled).movement(&mut bytes, movement);
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert_eq!(body, r#"{"amount":"1"}"#);
@@ -128,10 +128,10 @@ mod tests {
 
     #[test]
     fn a_batch_is_json_with_a_key_for_each_item() {
-        let movement = |direction| Movement { account: "a", direction };
-        let movements = [Direction::In, Direction::TooMuch].map(movement);
+        let movement = |kind| SampledMovement { account: "a", kind };
+        let movements = [MovementKind::Deposit, MovementKind::Overdraft].map(movement);
         let mut bytes = Vec::new();
-        Requests::new("t", Answer::Accepted).batch(&mut bytes, movements.into_iter());
+        RequestWriter::new("t", WaitFor::Accepted).batch(&mut bytes, movements.into_iter());
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.ends_with(&format!("content-length: {}", body.len())), "{head}");

@@ -1,6 +1,7 @@
-//! One run, from the first request until the last record is settled.
+//! Runs a plan, from the first request until the last record is settled.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
@@ -10,63 +11,64 @@ use tokio::task::JoinSet;
 
 use crate::{
     Plan, Report, Target,
-    choice::Draw,
     client::{self, Shared},
     connection::Connection,
-    cost::processor_time,
-    report::Took,
-    request::Requests,
+    processor_time::processor_time,
+    report::RunTimes,
+    request::RequestWriter,
+    sampler::Sampler,
     schedule::Schedule,
-    settled::{Counters, books_since},
+    settlement::{SettledCounters, count_records},
     tally::Tally,
 };
 
-/// Between looks at the counters while requests are sent.
-const LOOK: Duration = Duration::from_millis(250);
-/// Between looks once the last answer is here: how exact the end is.
-const LAST_LOOKS: Duration = Duration::from_millis(10);
-/// With nothing settled for so long, nothing will be. A redrive that has come
-/// to its fourth attempt waits longer; a system in that state is not measured.
-const STALLED: Duration = Duration::from_secs(60);
-/// What is on its way when the time is over may take so long.
-const LAST_ANSWERS: Duration = Duration::from_secs(60);
+/// Interval between reads of the counters while requests are sent.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+/// Interval between reads of the counters after the last response. It limits
+/// the accuracy of the end time.
+const SETTLING_INTERVAL: Duration = Duration::from_millis(10);
+/// Without a newly settled record for this time, the run ends. Redrives from the
+/// fourth attempt on wait longer, but a system in that state is not measured.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
+/// Time limit for the last responses after the last request.
+const RESPONSE_LIMIT: Duration = Duration::from_secs(60);
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
-    /// Since the first request.
-    pub since: Duration,
+    /// Time since the first request.
+    pub elapsed: Duration,
     /// Movements accepted so far.
     pub accepted: u64,
-    /// Records settled so far, of anybody's.
+    /// Records settled so far, including those of other clients.
     pub settled: u64,
 }
 
-/// Moves money of these accounts as planned, and waits until all of it is
-/// settled. Has to run on a runtime of one thread: more would take processors
-/// from what is measured.
+/// Moves the money of these accounts according to the plan, and waits until
+/// every record is settled. Must run on a single-threaded runtime, because more
+/// threads would take processors from the measured system.
 ///
-/// What was answered otherwise than by an acceptance is counted in the report,
-/// and is no error.
+/// Unexpected responses are not errors. They are counted in the report.
 ///
 /// # Errors
-/// When a replica can't be reached, or the database does not tell.
+/// A replica can't be reached, responses are missing, or the database query
+/// failed.
 pub async fn run(
     target: &Target,
     accounts: &[String],
     plan: Plan,
-    mut seen: impl FnMut(Progress),
+    mut on_progress: impl FnMut(Progress),
 ) -> Result<Report> {
-    let mut counters = Counters::begin(target).await?;
-    let draw = Draw::new(accounts, plan.choice, plan.mix)?;
-    let requests = Requests::new(&target.token, plan.answer);
+    let mut counters = SettledCounters::begin(target).await?;
+    let sampler = Sampler::new(accounts, plan.distribution, plan.mix)?;
+    let writer = RequestWriter::new(&target.token, plan.wait_for);
     let connections = connect(target, plan.pace.connections()).await?;
-    let (wall, begun, processor) = (SystemTime::now(), Instant::now(), processor_time());
+    let (since, begun, processor) = (SystemTime::now(), Instant::now(), processor_time());
     let shared = Arc::new(Shared {
-        requests,
-        draw,
+        writer,
+        sampler,
         shape: plan.shape,
-        schedule: Schedule::begin(plan.pace, plan.time),
+        schedule: Schedule::begin(plan.pace, plan.duration),
         tally: Mutex::new(Tally::new()?),
     });
     let mut clients = JoinSet::new();
@@ -75,46 +77,49 @@ pub async fn run(
         clients.spawn(async move { client::run(&shared, connection, address).await });
     }
     let progress =
-        |settled| Progress { since: begun.elapsed(), accepted: shared.tally().accepted, settled };
-    let mut look = tokio::time::interval(LOOK);
-    look.tick().await;
-    let longest = plan.time + LAST_ANSWERS;
+        |settled| Progress { elapsed: begun.elapsed(), accepted: shared.tally().accepted, settled };
+    let mut interval = tokio::time::interval(PROGRESS_INTERVAL);
+    interval.tick().await;
+    let limit = plan.duration + RESPONSE_LIMIT;
     while !clients.is_empty() {
-        ensure!(begun.elapsed() < longest, "requests are not answered for {LAST_ANSWERS:?}");
+        ensure!(
+            begun.elapsed() < limit,
+            "responses are still missing {RESPONSE_LIMIT:?} after the last request"
+        );
         tokio::select! {
-            Some(ended) = clients.join_next() => ended.context("a client")?,
-            _ = look.tick() => seen(progress(counters.settled().await?)),
+            Some(ended) = clients.join_next() => ended.context("a client task failed")?,
+            _ = interval.tick() => on_progress(progress(counters.settled().await?)),
         }
     }
-    let (answered, processor) = (begun.elapsed(), processor_time().saturating_sub(processor));
+    let (responses, processor) = (begun.elapsed(), processor_time().saturating_sub(processor));
     let accepted = shared.tally().accepted;
-    let (mut last, mut changed) = (0, Instant::now());
-    let (books, settled) = loop {
-        let now = counters.settled().await?;
-        if now > last {
-            (last, changed) = (now, Instant::now());
+    let (mut settled, mut changed) = (0, Instant::now());
+    let (records, settlement) = loop {
+        let current = counters.settled().await?;
+        if current > settled {
+            (settled, changed) = (current, Instant::now());
         }
-        seen(progress(now));
-        let stalled = changed.elapsed() > STALLED;
-        if now >= accepted || stalled {
-            // Somebody else's records are in the counters, too: the database knows whose.
-            let settled = begun.elapsed();
-            let books = books_since(target, accounts, wall).await?;
-            if books.pending == 0 || stalled {
-                break (books, settled);
+        on_progress(progress(current));
+        let stalled = changed.elapsed() > STALL_LIMIT;
+        if current >= accepted || stalled {
+            // The counters include records of other clients. Only the database tells them apart.
+            let settlement = begun.elapsed();
+            let records = count_records(target, accounts, since).await?;
+            if records.pending == 0 || stalled {
+                break (records, settlement);
             }
         }
-        tokio::time::sleep(LAST_LOOKS).await;
+        tokio::time::sleep(SETTLING_INTERVAL).await;
     };
-    let took = Took { answered, settled, processor };
-    Ok(Report::new(&shared.requests.keys, &shared.tally(), books, took))
+    let times = RunTimes { responses, settlement, processor };
+    Ok(Report::new(&shared.writer.key_prefix, &shared.tally(), records, times))
 }
 
-/// So many connections, to each replica in turn.
+/// Opens connections to the replicas in turn.
 pub(crate) async fn connect(
     target: &Target,
     connections: u16,
-) -> Result<Vec<(std::net::SocketAddr, Connection)>> {
+) -> Result<Vec<(SocketAddr, Connection)>> {
     let mut open = Vec::new();
     for address in target.replicas.iter().cycle().take(connections.into()) {
         let connection = Connection::open(*address).await;

@@ -1,34 +1,33 @@
-//! What all clients together have counted.
+//! The counts of all clients together.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
-use crate::{Shape, connection::Received};
+use crate::{Shape, connection::HttpResponse};
 
-/// Different answers kept of those that nobody expected.
+/// Maximum number of samples of unexpected responses.
 const SAMPLES: usize = 5;
-/// Of each, so many bytes.
+/// Maximum bytes of the body in a sample.
 const SAMPLE_BYTES: usize = 300;
-/// What takes longer counts as this long.
+/// Maximum latency. Longer requests count with this latency.
 const LONGEST_MICROS: u64 = 600_000_000;
-/// Counted under this status: no answer came at all.
-const NO_ANSWER: u16 = 0;
+/// The status of a request without a response.
+const NO_RESPONSE: u16 = 0;
 
-/// Counts answers.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    /// Microseconds of each request that was answered as it should be.
+    /// Latency of the expected responses, in microseconds.
     pub(crate) latency: Histogram<u64>,
     pub(crate) requests: u64,
     /// Requests by status.
     pub(crate) statuses: BTreeMap<u16, u64>,
-    /// Movements whose acceptance was answered.
+    /// Movements whose acceptance was confirmed.
     pub(crate) accepted: u64,
-    /// Movements whose answer was a settled record.
-    pub(crate) told: u64,
-    /// Requests, or items of a batch, with another outcome than that.
+    /// Movements with the settled record in the response.
+    pub(crate) settled_in_response: u64,
+    /// Requests, or items of batches, without an acceptance.
     pub(crate) unexpected: u64,
     pub(crate) samples: Vec<String>,
 }
@@ -40,50 +39,56 @@ impl Tally {
             requests: 0,
             statuses: BTreeMap::new(),
             accepted: 0,
-            told: 0,
+            settled_in_response: 0,
             unexpected: 0,
             samples: Vec::new(),
         })
     }
 
-    /// An answer came after so long.
-    pub(crate) fn answered(&mut self, shape: Shape, answer: Received<'_>, took: Duration) {
+    pub(crate) fn record_response(
+        &mut self,
+        shape: Shape,
+        response: HttpResponse<'_>,
+        latency: Duration,
+    ) {
         self.requests += 1;
-        *self.statuses.entry(answer.status).or_default() += 1;
+        *self.statuses.entry(response.status).or_default() += 1;
         let expected = match shape {
-            Shape::Single => matches!(answer.status, 200 | 202),
-            Shape::Batch(_) => answer.status == 200,
+            Shape::Single => matches!(response.status, 200 | 202),
+            Shape::Batch(_) => response.status == 200,
         };
         if !expected {
-            self.odd(format!("{} {}", answer.status, text(answer.body)));
+            self.record_unexpected(format!("{} {}", response.status, text(response.body)));
             return;
         }
-        let asked = u64::from(shape.movements());
+        let requested = u64::from(shape.movements());
         let accepted = match shape {
             Shape::Single => 1,
-            Shape::Batch(_) => count(answer.body, br#""recordId":""#).min(asked),
+            Shape::Batch(_) => count(response.body, br#""recordId":""#).min(requested),
         };
         self.accepted += accepted;
         match shape {
-            Shape::Single if answer.status == 200 => self.told += 1,
-            Shape::Batch(_) if accepted < asked => {
-                self.odd(format!("{accepted} of {asked} were accepted: {}", text(answer.body)));
-                self.unexpected += asked - accepted - 1;
+            Shape::Single if response.status == 200 => self.settled_in_response += 1,
+            Shape::Batch(_) if accepted < requested => {
+                self.record_unexpected(format!(
+                    "{accepted} of {requested} items were accepted: {}",
+                    text(response.body)
+                ));
+                self.unexpected += requested - accepted - 1;
             }
             _ => {}
         }
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.latency.saturating_record(micros);
     }
 
-    /// No answer came.
-    pub(crate) fn failed(&mut self, error: &std::io::Error) {
+    pub(crate) fn record_failure(&mut self, error: &std::io::Error) {
         self.requests += 1;
-        *self.statuses.entry(NO_ANSWER).or_default() += 1;
-        self.odd(format!("no answer: {error}"));
+        *self.statuses.entry(NO_RESPONSE).or_default() += 1;
+        self.record_unexpected(format!("no response: {error}"));
     }
 
-    fn odd(&mut self, sample: String) {
+    fn record_unexpected(&mut self, sample: String) {
         self.unexpected += 1;
         if self.samples.len() < SAMPLES && !self.samples.contains(&sample) {
             self.samples.push(sample);
@@ -95,8 +100,8 @@ fn text(body: &[u8]) -> String {
     String::from_utf8_lossy(body.get(..SAMPLE_BYTES).unwrap_or(body)).into_owned()
 }
 
-fn count(bytes: &[u8], part: &[u8]) -> u64 {
-    bytes.windows(part.len()).map(|window| u64::from(window == part)).sum()
+fn count(bytes: &[u8], pattern: &[u8]) -> u64 {
+    bytes.windows(pattern.len()).map(|window| u64::from(window == pattern)).sum()
 }
 
 #[cfg(test)]
@@ -104,18 +109,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_acceptance_is_counted_and_shown() {
+    fn unexpected_responses_are_counted_and_sampled() {
         let mut tally = Tally::new().unwrap();
-        let soon = Duration::from_millis(1);
-        let mut answer = |shape, status, body| {
-            tally.answered(shape, Received { status, body }, soon);
+        let latency = Duration::from_millis(1);
+        let mut respond = |shape, status, body| {
+            tally.record_response(shape, HttpResponse { status, body }, latency);
         };
-        answer(Shape::Single, 202, b"{}");
-        answer(Shape::Single, 200, b"{}");
-        answer(Shape::Single, 503, b"too much");
-        answer(Shape::Single, 503, b"too much");
-        answer(Shape::Batch(3), 200, br#"{"items":[{"recordId":"a"},{"type":"/problems/x"},{}]}"#);
-        assert_eq!((tally.requests, tally.accepted, tally.told), (5, 3, 1));
+        respond(Shape::Single, 202, b"{}");
+        respond(Shape::Single, 200, b"{}");
+        respond(Shape::Single, 503, b"too much");
+        respond(Shape::Single, 503, b"too much");
+        respond(Shape::Batch(3), 200, br#"{"items":[{"recordId":"a"},{"type":"/problems/x"},{}]}"#);
+        assert_eq!((tally.requests, tally.accepted, tally.settled_in_response), (5, 3, 1));
         assert_eq!(tally.unexpected, 2 + 2);
         assert_eq!(tally.statuses, BTreeMap::from([(200, 2), (202, 1), (503, 2)]));
         assert_eq!(tally.samples.len(), 2);

@@ -1,4 +1,4 @@
-//! What the load goes to.
+//! The system under load.
 
 use std::net::SocketAddr;
 
@@ -8,29 +8,33 @@ use devstack::StackFile;
 /// A running system.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Where the replicas of the account-service serve the API. Requests go to
-    /// them in turn, past the development stack's front, which would be
-    /// measured with them.
+    /// API addresses of the account-service's replicas. The connections are
+    /// spread over them, and bypass the development stack's proxy to leave it out
+    /// of the measurement.
     pub replicas: Vec<SocketAddr>,
-    /// Their admin ports, which count what is settled.
+    /// Admin addresses of the same replicas, with the counters of settled records.
     pub admins: Vec<SocketAddr>,
-    /// A token that may use every account.
+    /// A token with access to every account.
     pub token: String,
     /// URL of the account database.
     pub database: String,
 }
 
 impl Target {
-    /// The development stack.
+    /// The development stack of this stack file.
     ///
     /// # Errors
-    /// When it has no account-service.
+    /// The stack has no account-service, or an address is invalid.
     pub fn of(file: &StackFile) -> Result<Self> {
-        let serving = || file.processes.iter().filter(|it| it.http.is_some());
-        let replicas: Vec<_> =
-            serving().filter_map(|it| it.http.as_deref()).map(address).collect::<Result<_>>()?;
-        let admins =
-            serving().filter_map(|it| it.admin.as_deref()).map(address).collect::<Result<_>>()?;
+        let serving = || file.processes.iter().filter(|process| process.http.is_some());
+        let replicas: Vec<_> = serving()
+            .filter_map(|process| process.http.as_deref())
+            .map(address)
+            .collect::<Result<_>>()?;
+        let admins = serving()
+            .filter_map(|process| process.admin.as_deref())
+            .map(address)
+            .collect::<Result<_>>()?;
         ensure!(!replicas.is_empty(), "the stack has no account-service");
         let (token, database) = (file.tokens.teller.clone(), file.databases.account.clone());
         Ok(Self { replicas, admins, token, database })
@@ -38,6 +42,7 @@ impl Target {
 }
 
 fn address(url: &str) -> Result<SocketAddr> {
-    let authority = url.strip_prefix("http://").with_context(|| format!("{url} is no address"))?;
-    authority.parse().with_context(|| url.to_owned())
+    let authority =
+        url.strip_prefix("http://").with_context(|| format!("{url} is not an http:// URL"))?;
+    authority.parse().with_context(|| format!("parsing the address {url}"))
 }

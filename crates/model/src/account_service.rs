@@ -1,96 +1,121 @@
-//! The account-service: accepts records, sends their commands once and again,
-//! and settles them by results.
+//! The account-service: accepts records, publishes and redrives their commands,
+//! and settles them by the results.
 
 use crate::{
-    broker::{Body, Message, MessageId, Publication},
+    databases::{Balance, Outcome, Record, RecordId, Transaction},
     protocol::Protocol,
+    replica::{Acknowledgement, Phase, ReplicaId},
     rules::Rule,
-    state::{Balance, End, Outcome, Phase, Record, RecordId, State, Transaction, Who},
+    state::State,
+    streams::{Body, Message, MessageId, Publication},
 };
 
 impl Protocol {
-    /// One commit: the PENDING record, which is the outbox. Its command is in
-    /// memory now.
-    pub(crate) fn accept(&self, state: &mut State, who: Who, id: RecordId) -> Option<()> {
-        let record = state.record_mut(id).filter(|it| **it == Record::Unasked)?;
-        *record = Record::Pending { redrives: 0 };
-        let replica = state.replica_mut(who)?;
-        if self.keep(Rule::RecordBeforeCommand) {
-            replica.outgoing.push(command(id, MessageId::Record(id)));
+    /// Commits the PENDING record, which is also the outbox. The command is
+    /// now in memory.
+    pub(crate) fn accept(
+        &self,
+        state: &mut State,
+        replica: ReplicaId,
+        record: RecordId,
+    ) -> Option<()> {
+        let row = state.record_mut(record).filter(|row| **row == Record::NotRequested)?;
+        *row = Record::Pending { redrives: 0 };
+        let replica = state.replica_mut(replica)?;
+        if self.keeps(Rule::RecordBeforeCommand) {
+            replica.outgoing.push(command(record, MessageId::Record(record)));
         } else {
-            replica.uncommitted.retain(|it| *it != id);
+            replica.uncommitted.retain(|id| *id != record);
         }
         Some(())
     }
 
-    pub(crate) fn send_unrecorded(&self, state: &mut State, who: Who, id: RecordId) -> Option<()> {
-        state.replica_mut(who)?.uncommitted.push(id);
-        state.store(Publication::Message(command(id, MessageId::Record(id))));
+    pub(crate) fn send_unrecorded(
+        &self,
+        state: &mut State,
+        replica: ReplicaId,
+        record: RecordId,
+    ) -> Option<()> {
+        state.replica_mut(replica)?.uncommitted.push(record);
+        state.store(Publication::Message(command(record, MessageId::Record(record))));
         Some(())
     }
 
-    /// One commit, too: the number of the attempt. In time this is any later
-    /// moment; the next turn of a record that stays PENDING always comes.
-    pub(crate) fn claim(&self, state: &mut State, who: Who, id: RecordId) -> Option<()> {
-        state.left.redrives = state.left.redrives.checked_sub(1)?;
-        let Record::Pending { redrives } = state.record_mut(id)? else { return None };
+    /// Commits the number of the next attempt. This may happen at any time
+    /// after the acceptance. Every PENDING record gets a next attempt.
+    pub(crate) fn claim(
+        &self,
+        state: &mut State,
+        replica: ReplicaId,
+        record: RecordId,
+    ) -> Option<()> {
+        state.remaining.redrives = state.remaining.redrives.checked_sub(1)?;
+        let Record::Pending { redrives } = state.record_mut(record)? else { return None };
         *redrives += 1;
         let attempt = *redrives;
-        let message_id = if self.keep(Rule::RedriveMessageId) {
-            MessageId::Attempt(id, attempt)
+        let message_id = if self.keeps(Rule::RedriveMessageId) {
+            MessageId::Attempt(record, attempt)
         } else {
-            MessageId::Record(id)
+            MessageId::Record(record)
         };
-        state.replica_mut(who)?.outgoing.push(command(id, message_id));
+        state.replica_mut(replica)?.outgoing.push(command(record, message_id));
         Some(())
     }
 
-    /// Whether its PubAck comes or not: what does not get through is left to
-    /// the redrive.
+    /// Publishes a command once, with or without a PubAck: a lost command is
+    /// left to the redrive.
     pub(crate) fn send(
         &self,
         state: &mut State,
-        who: Who,
+        replica: ReplicaId,
         message: Message,
-        held_up: bool,
+        delayed: bool,
     ) -> Option<()> {
-        let outgoing = &mut state.replica_mut(who)?.outgoing;
-        let at = outgoing.iter().position(|it| *it == message)?;
-        outgoing.remove(at);
-        self.hand_to_network(state, Publication::Message(message), held_up)
+        let outgoing = &mut state.replica_mut(replica)?.outgoing;
+        let index = outgoing.iter().position(|other| *other == message)?;
+        outgoing.remove(index);
+        state.publish(Publication::Message(message), delayed)
     }
 
-    /// One commit: the record takes its outcome, the account its newer balance.
-    pub(crate) fn settle(&self, state: &mut State, who: Who, told: Transaction) -> Option<()> {
-        let place = state.hand(who)?.place;
-        let (again, dead) = match state.record(told.record)? {
+    /// Commits the record's outcome and the account's newer balance.
+    pub(crate) fn settle(
+        &self,
+        state: &mut State,
+        replica: ReplicaId,
+        result: Transaction,
+    ) -> Option<()> {
+        let id = state.delivery(replica)?.id;
+        let (duplicate, contradicts) = match state.record(result.record)? {
             Record::Pending { .. } => (false, false),
-            Record::Settled(before) if before == told => (true, false),
-            Record::Settled(_) if !self.keep(Rule::OnlyPending) => {
-                state.changed = true;
+            Record::Settled(earlier) if earlier == result => (true, false),
+            Record::Settled(_) if !self.keeps(Rule::OnlyPending) => {
+                state.decision_changed = true;
                 (false, false)
             }
-            Record::Unasked | Record::Settled(_) => (true, true),
+            Record::NotRequested | Record::Settled(_) => (true, true),
         };
-        if !again {
-            *state.record_mut(told.record)? = Record::Settled(told);
-            self.project(state, told)?;
+        if !duplicate {
+            *state.record_mut(result.record)? = Record::Settled(result);
+            self.project(state, result)?;
         }
-        let hand = state.hand_mut(who)?;
-        if dead && self.keep(Rule::DeadLetter) {
-            hand.phase = Phase::Publish { what: Publication::DeadLetter(place), again: false };
-            hand.end = End::Term;
+        let delivery = state.delivery_mut(replica)?;
+        if contradicts && self.keeps(Rule::DeadLetter) {
+            let publication = Publication::DeadLetter(id);
+            delivery.phase = Phase::Publish { publication, duplicate: false };
+            delivery.acknowledgement = Acknowledgement::Term;
         } else {
-            hand.phase = Phase::LetGo { again };
+            delivery.phase = Phase::Acknowledge { duplicate };
         }
         Some(())
     }
 
-    fn project(&self, state: &mut State, told: Transaction) -> Option<()> {
-        let Outcome::Applied { balance_after, account_seq } = told.outcome else { return Some(()) };
-        let account = self.scenario.movement(told.record)?.account;
+    fn project(&self, state: &mut State, result: Transaction) -> Option<()> {
+        let Outcome::Applied { balance_after, account_seq } = result.outcome else {
+            return Some(());
+        };
+        let account = self.scenario.request(result.record)?.account;
         let projected = state.projected.get_mut(usize::from(account.0))?;
-        if account_seq > projected.seq || !self.keep(Rule::OnlyNewerSeq) {
+        if account_seq > projected.seq || !self.keeps(Rule::OnlyNewerSeq) {
             *projected = Balance { amount: balance_after, seq: account_seq };
         }
         Some(())

@@ -1,144 +1,31 @@
-//! The broker: streams, what they remember, and what a wipe takes.
+//! The broker's steps: it stores publications, and loses data.
 
-use crate::state::{RecordId, State, Stray, Transaction};
-
-/// A stream that somebody consumes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum StreamName {
-    /// `TRANSACTION`.
-    Commands,
-    /// `TRANSACTION_RESULT`.
-    Results,
-}
-
-/// A `Nats-Msg-Id`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum MessageId {
-    /// The record's.
-    Record(RecordId),
-    /// `<record>.<attempt>`: a redrive's.
-    Attempt(RecordId, u8),
-    /// None: a stray's.
-    None,
-}
-
-/// What a message says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Body {
-    /// Move the money of this record.
-    Command(RecordId),
-    /// This was decided.
-    Result(Transaction),
-    /// Nothing that anybody can read.
-    Unreadable,
-}
-
-/// A message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Message {
-    /// Its id.
-    pub id: MessageId,
-    /// Its body.
-    pub body: Body,
-}
-
-/// A stored message and no other: the `place` that a dead letter is named by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
-    /// Its stream.
-    pub stream: StreamName,
-    /// What is stored.
-    pub message: Message,
-    /// Which of those that say the same under the same id.
-    pub copy: u8,
-}
-
-/// A message on its way into a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Publication {
-    /// A command or a result.
-    Message(Message),
-    /// The message at this place, as a dead letter.
-    DeadLetter(Place),
-}
-
-/// Which messages are dead letters. Their id is their place: twice is once.
-pub type DeadLetters = Vec<Place>;
-
-/// A message that the consumer has not let go of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Stored {
-    /// Which.
-    pub place: Place,
-    /// How often it was delivered.
-    pub deliveries: u8,
-    /// Its deliveries are used up, and the advisory about it was lost.
-    pub unheard: bool,
-}
-
-/// A stream and its one consumer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Stream {
-    /// What the consumer has yet to see acked.
-    pub stored: Vec<Stored>,
-    /// The message ids within the duplicate window.
-    pub remembered: Vec<MessageId>,
-}
-
-impl Stream {
-    /// Finds a message.
-    pub fn get_mut(&mut self, place: &Place) -> Option<&mut Stored> {
-        self.stored.iter_mut().find(|it| it.place == *place)
-    }
-
-    /// Whether the message is there.
-    #[must_use]
-    pub fn holds(&self, place: &Place) -> bool {
-        self.stored.iter().any(|it| it.place == *place)
-    }
-
-    /// Lets go of a message, if it is there.
-    pub fn remove(&mut self, place: &Place) {
-        self.stored.retain(|it| it.place != *place);
-    }
-
-    /// Puts what has no order into one.
-    pub fn sort(&mut self) {
-        self.stored.sort_unstable();
-        self.remembered.sort_unstable();
-    }
-}
-
-/// What is lost at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Wipe {
-    /// Both streams, and the ids that they remember: the store is gone.
-    Everything,
-    /// One stream and its ids: it was deleted and made again.
-    Stream(StreamName),
-    /// The messages of one stream, whose ids are still remembered: a purge.
-    Messages(StreamName),
-}
-
-impl Wipe {
-    /// Every one.
-    pub const ALL: [Self; 5] = [
-        Self::Everything,
-        Self::Stream(StreamName::Commands),
-        Self::Stream(StreamName::Results),
-        Self::Messages(StreamName::Commands),
-        Self::Messages(StreamName::Results),
-    ];
-}
+use crate::{
+    state::{State, Stray},
+    streams::{Body, Message, MessageId, Publication, StoredId, StoredMessage, StreamName, Wipe},
+};
 
 impl State {
-    /// A publication arrives at the broker, which stores it unless it
-    /// remembers its id.
+    /// A process publishes. With `delayed`, the PubAck does not arrive in time,
+    /// and the publication arrives later or never.
+    pub(crate) fn publish(&mut self, publication: Publication, delayed: bool) -> Option<()> {
+        if delayed {
+            self.remaining.delayed_publications =
+                self.remaining.delayed_publications.checked_sub(1)?;
+            self.in_flight.push(publication);
+        } else {
+            self.store(publication);
+        }
+        Some(())
+    }
+
+    /// A publication reaches the broker. The broker discards it if its message
+    /// id is in the duplicate window.
     pub fn store(&mut self, publication: Publication) {
         let message = match publication {
-            Publication::DeadLetter(place) => {
-                if !self.dead_letters.contains(&place) {
-                    self.dead_letters.push(place);
+            Publication::DeadLetter(id) => {
+                if !self.dead_letters.contains(&id) {
+                    self.dead_letters.push(id);
                 }
                 return;
             }
@@ -148,60 +35,62 @@ impl State {
             Body::Command(_) | Body::Unreadable => StreamName::Commands,
             Body::Result(_) => StreamName::Results,
         };
-        if self.stream(name).remembered.contains(&message.id) {
+        if self.stream(name).remembered_ids.contains(&message.id) {
             return;
         }
-        let place = self.free_place(name, message);
+        let id = self.unused_id(name, message);
         let stream = self.stream_mut(name);
         if message.id != MessageId::None {
-            stream.remembered.push(message.id);
+            stream.remembered_ids.push(message.id);
         }
-        stream.stored.push(Stored { place, deliveries: 0, unheard: false });
+        stream.messages.push(StoredMessage { id, delivery_count: 0, advisory_lost: false });
     }
 
-    /// A place that nobody can take for another one.
-    fn free_place(&self, stream: StreamName, message: Message) -> Place {
-        let mut place = Place { stream, message, copy: 0 };
-        while self.stream(stream).holds(&place)
-            || self.hands(stream).any(|hand| hand.place == place)
-            || self.dead_letters.contains(&place)
+    /// An identity that no stored message, delivery or dead letter has.
+    fn unused_id(&self, stream: StreamName, message: Message) -> StoredId {
+        let mut id = StoredId { stream, message, copy: 0 };
+        while self.stream(stream).get(&id).is_some()
+            || self.deliveries(stream).any(|delivery| delivery.id == id)
+            || self.dead_letters.contains(&id)
         {
-            place.copy += 1;
+            id.copy += 1;
         }
-        place
+        id
     }
 
-    /// The broker loses what it holds, acknowledged or not. The dead letters
-    /// stay: nothing else knows of them.
+    /// The broker loses data, acknowledged or not. Dead letters survive, because
+    /// nothing could create them again.
     pub fn wipe(&mut self, wipe: Wipe) {
-        let (streams, ids) = match wipe {
-            Wipe::Everything => (vec![StreamName::Commands, StreamName::Results], true),
+        let (streams, with_ids) = match wipe {
+            Wipe::Everything => (StreamName::ALL.to_vec(), true),
             Wipe::Stream(name) => (vec![name], true),
             Wipe::Messages(name) => (vec![name], false),
         };
         for name in streams {
             let stream = self.stream_mut(name);
-            if ids {
-                stream.remembered.clear();
+            if with_ids {
+                stream.remembered_ids.clear();
             }
-            let lost = std::mem::take(&mut stream.stored);
-            for stored in &lost {
-                self.lose_stray(&stored.place);
+            let lost = std::mem::take(&mut stream.messages);
+            for message in &lost {
+                self.note_lost_stray(&message.id);
             }
-            // A purge leaves the sequence numbers as they are.
-            for replica in self.account.iter_mut().chain(&mut self.transaction).filter(|_| ids) {
-                if let Some(hand) = replica.hand.as_mut().filter(|hand| hand.place.stream == name) {
-                    hand.stale = true;
+            // A purge keeps the sequence numbers, so later acks can't go wrong.
+            if with_ids {
+                let replicas =
+                    self.account_replicas.iter_mut().chain(&mut self.transaction_replicas);
+                let deliveries = replicas.filter_map(|replica| replica.delivery.as_mut());
+                for delivery in deliveries.filter(|delivery| delivery.id.stream == name) {
+                    delivery.stale = true;
                 }
             }
         }
     }
 
-    /// Notes that a stray, if it is one, is no more.
-    fn lose_stray(&mut self, place: &Place) {
-        if place.message.id == MessageId::None {
-            let at = usize::from(place.stream == StreamName::Results);
-            if let Some(stray) = self.strays.get_mut(at) {
+    fn note_lost_stray(&mut self, id: &StoredId) {
+        if id.message.id == MessageId::None {
+            let index = usize::from(id.stream == StreamName::Results);
+            if let Some(stray) = self.strays.get_mut(index) {
                 *stray = Stray::Lost;
             }
         }

@@ -1,55 +1,61 @@
-//! What each rule is for: the invariants that break without it, in a world
-//! that is just large enough; and the worlds in which nothing may break with
-//! every rule kept.
+//! The worlds of the tests. For each rule, a world just large enough to break
+//! invariants without it. Also larger worlds: with every rule in force, nothing
+//! may break in them.
 
 use crate::{
-    properties::Invariant,
+    databases::AccountId,
+    invariants::Invariant,
     rules::Rule,
-    scenario::{Faults, Movement, Scenario, movement},
-    state::AccountId,
+    scenario::{ClientRequest, Faults, Scenario, request},
 };
 
-/// Rules that are off, and what breaks.
+/// A world without some rules, and its broken invariants.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// The rules.
+    /// The rules to switch off.
     pub off: Vec<Rule>,
-    /// Where.
+    /// The world.
     pub scenario: Scenario,
-    /// What breaks there, each with the least number of steps.
+    /// All broken invariants, each with the length of a shortest path in steps.
     pub broken: Vec<(Invariant, usize)>,
 }
 
-/// No faults.
-const NONE: Faults =
-    Faults { crashes: 0, wipes: 0, held_up: 0, slow: 0, windows: 0, advisories: 0, redrives: 0 };
+const NONE: Faults = Faults {
+    crashes: 0,
+    wipes: 0,
+    delayed_publications: 0,
+    slow_workers: 0,
+    expired_windows: 0,
+    lost_advisories: 0,
+    redrives: 0,
+};
 const CRASH: Faults = Faults { crashes: 1, ..NONE };
 const CRASH_AND_REDRIVE: Faults = Faults { crashes: 1, redrives: 1, ..NONE };
-const LOST_ADVISORY: Faults = Faults { crashes: 1, advisories: 1, ..NONE };
+const LOST_ADVISORY: Faults = Faults { crashes: 1, lost_advisories: 1, ..NONE };
 
-/// A deposit alone.
+/// One deposit.
 fn deposit() -> Scenario {
-    Scenario::of(&[movement(1)])
+    Scenario::of(&[request(1)])
 }
 
-/// A deposit, and a withdrawal that is refused if it comes first.
+/// A deposit and a withdrawal. The withdrawal is refused if it is decided first.
 fn deposit_and_withdrawal() -> Scenario {
-    Scenario::of(&[movement(1), movement(-1)])
+    Scenario::of(&[request(1), request(-1)])
 }
 
 fn unreadable() -> Scenario {
     Scenario { unreadable: true, ..deposit() }
 }
 
-/// One crash uses the deliveries of a message up.
+/// `max_deliver` is 1: after one crash, a message is not delivered again.
 fn delivered_once(scenario: Scenario) -> Scenario {
     Scenario { max_deliver: 1, ..scenario }
 }
 
-/// Every rule alone, in the order of [`Rule::ALL`]. Two stand behind each
-/// other: alone, neither is missed.
+/// One case for each rule, in the order of [`Rule::ALL`]. Two of the rules cover
+/// each other: nothing breaks without one of them.
 #[must_use]
-pub fn alone() -> Vec<Case> {
+pub fn single_rules() -> Vec<Case> {
     let case = |rule| {
         let (scenario, broken) = world_without(rule);
         Case { off: vec![rule], scenario, broken }
@@ -58,20 +64,23 @@ pub fn alone() -> Vec<Case> {
 }
 
 fn world_without(rule: Rule) -> (Scenario, Vec<(Invariant, usize)>) {
-    use Invariant::{Agreed, Kept, Once, Pinned, Projected, Settled, Told};
+    use Invariant::{Agreed, NoRedriveNeeded, NothingDropped, Once, Pinned, Projected, Settled};
     match rule {
         Rule::RecordBeforeCommand => (deposit().with(CRASH), vec![(Agreed, 3)]),
         Rule::OutcomeBeforeResult => (deposit().with(CRASH), vec![(Agreed, 6)]),
-        Rule::CommitBeforeAck => (unreadable().with(CRASH), vec![(Told, 6), (Kept, 3)]),
-        Rule::AwaitPubAck => {
-            (unreadable().with(Faults { held_up: 1, ..NONE }), vec![(Told, 5), (Kept, 4)])
+        Rule::CommitBeforeAck => {
+            (unreadable().with(CRASH), vec![(NoRedriveNeeded, 6), (NothingDropped, 3)])
         }
+        Rule::AwaitPubAck => (
+            unreadable().with(Faults { delayed_publications: 1, ..NONE }),
+            vec![(NoRedriveNeeded, 5), (NothingDropped, 4)],
+        ),
         Rule::RememberDecided => (deposit().with(CRASH), vec![(Once, 7)]),
         Rule::PinnedRefusals => {
             (deposit_and_withdrawal().with(CRASH), vec![(Pinned, 11), (Agreed, 8)])
         }
         Rule::RepublishOnDuplicate => {
-            (deposit().with(CRASH_AND_REDRIVE), vec![(Settled, 5), (Told, 5)])
+            (deposit().with(CRASH_AND_REDRIVE), vec![(Settled, 5), (NoRedriveNeeded, 5)])
         }
         Rule::Redrive => (deposit().with(CRASH), vec![(Settled, 2)]),
         Rule::RedriveMessageId | Rule::ResultMessageId => {
@@ -80,18 +89,18 @@ fn world_without(rule: Rule) -> (Scenario, Vec<(Invariant, usize)>) {
         }
         Rule::OnlyPending => (
             Scenario { contradicting: true, ..deposit() },
-            vec![(Pinned, 10), (Agreed, 10), (Projected, 10), (Kept, 8)],
+            vec![(Pinned, 10), (Agreed, 10), (Projected, 10), (NothingDropped, 8)],
         ),
         Rule::OnlyNewerSeq => (deposit_and_withdrawal(), vec![(Projected, 14)]),
-        Rule::DeadLetter => (unreadable(), vec![(Kept, 1)]),
-        Rule::DeadLetterBeforeTerm => (unreadable().with(CRASH), vec![(Kept, 4)]),
+        Rule::DeadLetter => (unreadable(), vec![(NothingDropped, 1)]),
+        Rule::DeadLetterBeforeTerm => (unreadable().with(CRASH), vec![(NothingDropped, 4)]),
         Rule::WorkOffUsedUp => (
             delivered_once(Scenario { contradicting: true, ..deposit() }).with(CRASH),
-            vec![(Told, 7), (Kept, 10)],
+            vec![(NoRedriveNeeded, 7), (NothingDropped, 10)],
         ),
         Rule::Sweep => (
             Scenario { backlog: Some(0), ..delivered_once(unreadable()) }.with(LOST_ADVISORY),
-            vec![(Settled, 5), (Told, 5), (Kept, 4)],
+            vec![(Settled, 5), (NoRedriveNeeded, 5), (NothingDropped, 4)],
         ),
         Rule::UniqueRecordId => {
             (deposit_and_withdrawal().with(CRASH_AND_REDRIVE), vec![(Once, 9), (Pinned, 14)])
@@ -102,11 +111,11 @@ fn world_without(rule: Rule) -> (Scenario, Vec<(Invariant, usize)>) {
     }
 }
 
-/// Rules that stand behind each other: the lock on the accounts and the
-/// transactions' unique numbers; the advisories about commands and the sweep.
+/// Pairs of rules that cover each other: the account lock and the unique
+/// transaction numbers; the advisories about commands and the sweep.
 #[must_use]
-pub fn together() -> Vec<Case> {
-    use Invariant::{Conserved, Kept, Told};
+pub fn rule_pairs() -> Vec<Case> {
+    use Invariant::{Conserved, NoRedriveNeeded, NothingDropped};
     use Rule::{LockAccounts, Sweep, UniqueAccountSeq, WorkOffUsedUp};
     let redrive = Faults { redrives: 1, ..NONE };
     let case = |off: &[Rule], scenario: Scenario, broken: &[(Invariant, usize)]| Case {
@@ -118,124 +127,140 @@ pub fn together() -> Vec<Case> {
         // Two deposits start from the same balance.
         case(
             &[LockAccounts, UniqueAccountSeq],
-            Scenario::of(&[movement(1), movement(1)]).with(redrive),
+            Scenario::of(&[request(1), request(1)]).with(redrive),
             &[(Conserved, 10)],
         ),
         case(
             &[WorkOffUsedUp, Sweep],
             delivered_once(unreadable()).with(CRASH),
-            &[(Told, 4), (Kept, 3)],
+            &[(NoRedriveNeeded, 4), (NothingDropped, 3)],
         ),
     ]
 }
 
-/// What Passbook does not promise, though its rules are kept: see the crate's
-/// documentation.
+/// Cases of broken invariants with every rule in force. The crate's
+/// documentation explains both.
 #[must_use]
-pub fn limits() -> Vec<Case> {
+pub fn known_limits() -> Vec<Case> {
     let stale = Scenario { stale_acks: true, ..unreadable() };
     let result = delivered_once(Scenario { contradicting: true, ..deposit() });
     let case = |scenario, broken: &[_]| Case { off: Vec::new(), scenario, broken: broken.to_vec() };
     vec![
-        case(stale.with(Faults { wipes: 1, ..NONE }), &[(Invariant::Kept, 9)]),
-        case(result.with(LOST_ADVISORY), &[(Invariant::Kept, 11)]),
+        case(stale.with(Faults { wipes: 1, ..NONE }), &[(Invariant::NothingDropped, 9)]),
+        case(result.with(LOST_ADVISORY), &[(Invariant::NothingDropped, 11)]),
     ]
 }
 
-/// A world in which every rule is kept, with what has to come up in it.
+/// A name, a scenario without broken invariants, and its expected situations.
 pub type World = (&'static str, Scenario, &'static [&'static str]);
 
-/// The worlds.
+/// The worlds to explore with every rule in force.
 #[must_use]
 pub fn worlds() -> Vec<World> {
-    let each_once = Faults { crashes: 1, wipes: 1, held_up: 1, slow: 1, redrives: 1, ..NONE };
-    let other = Movement { account: AccountId(1), amount: 1 };
-    let lost = Scenario { backlog: Some(0), ..delivered_once(unreadable()) };
+    let one_of_each = Faults {
+        crashes: 1,
+        wipes: 1,
+        delayed_publications: 1,
+        slow_workers: 1,
+        redrives: 1,
+        ..NONE
+    };
+    let other_account = ClientRequest { account: AccountId(1), amount: 1 };
+    let paused_redrive = Scenario { backlog: Some(0), ..delivered_once(unreadable()) };
     vec![
         (
-            "a deposit; a crash, a loss, a late publication and a slow worker",
-            Scenario { stale_acks: true, ..deposit() }.with(each_once),
+            "a deposit; a crash, a wipe, a delayed publication and a slow worker",
+            Scenario { stale_acks: true, ..deposit() }.with(one_of_each),
             &[
-                "everything is settled",
-                "a record is settled after the broker lost something",
-                "a redrive's command is in the stream beside the first",
-                "two workers hold the same command",
-                "a publication arrives that was published again meanwhile",
-                "a result finds its record settled",
-                "a worker's message was lost in a wipe and another one was delivered since",
+                "every record is settled",
+                "a record settles after the broker lost data",
+                "the stream holds a command and its redrive",
+                "two workers process the same command",
+                "a delayed publication arrives after it was published again",
+                "a result arrives for a settled record",
+                "a worker's message was lost in a wipe, and another was delivered since",
             ],
         ),
         (
             "a deposit; the duplicate windows end",
-            deposit().with(Faults { wipes: 0, windows: 1, ..each_once }),
-            &["everything is settled", "a result finds its record settled"],
+            deposit().with(Faults { wipes: 0, expired_windows: 1, ..one_of_each }),
+            &["every record is settled", "a result arrives for a settled record"],
         ),
         (
             "a deposit and a withdrawal; a crash",
             deposit_and_withdrawal().with(CRASH_AND_REDRIVE),
             &[
-                "everything is settled",
-                "a refused withdrawal's command comes again after the money arrived",
+                "every record is settled",
+                "the command of a refused withdrawal returns after money arrived",
                 "a duplicate is answered after a crash between commit and publish",
-                "results come in the wrong order",
+                "results arrive in the wrong order",
             ],
         ),
         (
-            "a deposit and a withdrawal; a loss",
+            "a deposit and a withdrawal; a wipe",
             Scenario { stale_acks: true, ..deposit_and_withdrawal() }.with(Faults {
                 wipes: 1,
                 redrives: 1,
                 ..NONE
             }),
             &[
-                "everything is settled",
-                "a record is settled after the broker lost something",
-                "a refused withdrawal's command comes again after the money arrived",
+                "every record is settled",
+                "a record settles after the broker lost data",
+                "the command of a refused withdrawal returns after money arrived",
             ],
         ),
         (
-            "a deposit and a withdrawal; a late publication and a slow worker",
-            deposit_and_withdrawal().with(Faults { held_up: 1, slow: 1, ..NONE }),
-            &["everything is settled", "two workers hold the same command"],
+            "a deposit and a withdrawal; a delayed publication and a slow worker",
+            deposit_and_withdrawal().with(Faults {
+                delayed_publications: 1,
+                slow_workers: 1,
+                ..NONE
+            }),
+            &["every record is settled", "two workers process the same command"],
         ),
         (
-            "two withdrawals that one deposit covers once; a crash",
-            Scenario::of(&[movement(1), movement(-1), movement(-1)]).with(CRASH),
-            &["everything is settled", "results come in the wrong order"],
+            "a deposit that covers one of two withdrawals; a crash",
+            Scenario::of(&[request(1), request(-1), request(-1)]).with(CRASH),
+            &["every record is settled", "results arrive in the wrong order"],
         ),
         (
             "a deposit and a withdrawal, and a deposit on another account; a crash",
-            Scenario::of(&[movement(1), movement(-1), other]).with(CRASH),
-            &["everything is settled"],
+            Scenario::of(&[request(1), request(-1), other_account]).with(CRASH),
+            &["every record is settled"],
         ),
         (
-            "messages from a wrong hand; crashes that use deliveries up",
+            "stray messages; crashes until max_deliver is reached",
             Scenario { contradicting: true, max_deliver: 2, ..unreadable() }.with(Faults {
                 crashes: 2,
                 wipes: 0,
                 redrives: 0,
-                ..each_once
+                ..one_of_each
             }),
             &[
-                "everything is settled",
-                "a message whose deliveries are used up is a dead letter",
-                "an unreadable message is a dead letter",
-                "a contradicting result is a dead letter",
+                "every record is settled",
+                "a message at max_deliver is dead-lettered",
+                "an unreadable message is dead-lettered",
+                "a contradicting result is dead-lettered",
             ],
         ),
         (
-            "advisories are lost, and the redrive waits for an empty queue",
-            lost.clone().with(Faults { crashes: 2, advisories: 2, redrives: 1, ..NONE }),
+            "lost advisories, and a redrive that waits for an empty queue",
+            paused_redrive.clone().with(Faults {
+                crashes: 2,
+                lost_advisories: 2,
+                redrives: 1,
+                ..NONE
+            }),
             &[
-                "everything is settled",
-                "a message whose advisory was lost is a dead letter",
-                "a redrive's result settles a record whose first was given up unheard",
+                "every record is settled",
+                "a message with a lost advisory is dead-lettered",
+                "a redrive's result settles a record after an advisory was lost",
             ],
         ),
         (
-            "advisories are lost, also while a slow worker still works",
-            lost.with(Faults { crashes: 2, advisories: 2, slow: 1, ..NONE }),
-            &["everything is settled", "a message whose advisory was lost is a dead letter"],
+            "lost advisories, some of them about the message of a slow worker",
+            paused_redrive.with(Faults { crashes: 2, lost_advisories: 2, slow_workers: 1, ..NONE }),
+            &["every record is settled", "a message with a lost advisory is dead-lettered"],
         ),
     ]
 }

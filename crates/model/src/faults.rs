@@ -1,78 +1,85 @@
-//! Everything that can go wrong next, within what the scenario allows.
+//! The faults that can happen next, within the scenario's bounds.
 
 use crate::{
     action::Action,
-    broker::{Body, Message, MessageId, Stored, StreamName, Wipe},
+    databases::{Outcome, Record, Transaction},
     protocol::Protocol,
-    state::{Hand, Outcome, Phase, Record, Replica, Service, State, Stray, Transaction, Who},
+    replica::{Delivery, Phase, Replica, ReplicaId, Service},
+    state::{State, Stray},
+    streams::{Body, Message, MessageId, StoredMessage, StreamName, Wipe},
 };
 
 impl Protocol {
-    /// What may go wrong.
     pub(crate) fn faults(&self, state: &State, actions: &mut Vec<Action>) {
-        let left = &state.left;
-        actions.extend(state.in_flight.iter().map(|it| Action::Arrive(*it)));
-        for service in [Service::Account, Service::Transaction] {
-            let mut before = None;
+        let remaining = &state.remaining;
+        actions.extend(state.in_flight.iter().map(|publication| Action::Arrive(*publication)));
+        for service in Service::ALL {
+            let mut previous = None;
             for (index, replica) in state.replicas(service).iter().enumerate() {
-                if before == Some(replica) {
+                // Equal replicas have the same faults.
+                if previous == Some(replica) {
                     continue;
                 }
-                before = Some(replica);
-                let who = Who { service, index };
-                if left.crashes > 0 && *replica != Replica::default() {
-                    actions.push(Action::Crash(who));
+                previous = Some(replica);
+                let id = ReplicaId { service, index };
+                if remaining.crashes > 0 && *replica != Replica::default() {
+                    actions.push(Action::Crash(id));
                 }
-                if left.held_up > 0 {
+                if remaining.delayed_publications > 0 {
                     let sends = replica.outgoing.iter();
-                    actions.extend(sends.map(|it| Action::HoldUpSend(who, *it)));
-                    if matches!(replica.hand, Some(Hand { phase: Phase::Publish { .. }, .. })) {
-                        actions.push(Action::HoldUpPublish(who));
+                    actions.extend(sends.map(|message| Action::DelaySend(id, *message)));
+                    if matches!(
+                        replica.delivery,
+                        Some(Delivery { phase: Phase::Publish { .. }, .. })
+                    ) {
+                        actions.push(Action::DelayPublish(id));
                     }
                 }
-                if left.slow > 0 && replica.hand.is_none() {
-                    self.deliveries(state, who, true, actions);
+                if remaining.slow_workers > 0 && replica.delivery.is_none() {
+                    self.deliveries(state, id, true, actions);
                 }
             }
         }
-        if left.wipes > 0 {
+        if remaining.wipes > 0 {
             actions.extend(Wipe::ALL.map(Action::Wipe));
         }
-        if left.windows > 0 {
-            let streams = [StreamName::Commands, StreamName::Results];
-            let full = |name: &StreamName| !state.stream(*name).remembered.is_empty();
-            actions.extend(streams.into_iter().filter(full).map(Action::Forget));
+        if remaining.expired_windows > 0 {
+            let open = |name: &StreamName| !state.stream(*name).remembered_ids.is_empty();
+            actions.extend(StreamName::ALL.into_iter().filter(open).map(Action::ExpireWindow));
         }
-        if left.advisories > 0 {
-            let heard = |it: &&Stored| self.is_used_up(it) && !it.unheard;
-            let lost = state.commands.stored.iter().chain(&state.results.stored).filter(heard);
-            let lost = lost.filter(|it| left.slow > 0 || !state.is_awaited(it));
-            actions.extend(lost.map(|it| Action::LoseAdvisory(it.place)));
+        if remaining.lost_advisories > 0 {
+            let advised =
+                |message: &&StoredMessage| self.is_exhausted(message) && !message.advisory_lost;
+            let messages = state.commands.messages.iter().chain(&state.results.messages);
+            let messages = messages
+                .filter(advised)
+                .filter(|message| remaining.slow_workers > 0 || !state.awaits_ack(message));
+            actions.extend(messages.map(|message| Action::LoseAdvisory(message.id)));
         }
         self.strays(state, actions);
     }
 
     fn strays(&self, state: &State, actions: &mut Vec<Action>) {
-        let unsent = |at: usize| state.strays.get(at) == Some(&Stray::Unsent);
+        let unsent = |index: usize| state.strays.get(index) == Some(&Stray::Unsent);
         let stray = |body| Action::SendStray(Message { id: MessageId::None, body });
         if self.scenario.unreadable && unsent(0) {
             actions.push(stray(Body::Unreadable));
         }
         if self.scenario.contradicting && unsent(1) {
             let settled = state.records.iter().find_map(|record| match record {
-                Record::Settled(told) => Some(*told),
+                Record::Settled(result) => Some(*result),
                 _ => None,
             });
-            actions.extend(settled.map(|told| stray(Body::Result(contradiction(told)))));
+            actions.extend(settled.map(|result| stray(Body::Result(contradiction(result)))));
         }
     }
 }
 
-/// Another transaction of the same record, with the other outcome.
-fn contradiction(told: Transaction) -> Transaction {
-    let outcome = match told.outcome {
+/// Another transaction of the same record, with the opposite outcome.
+fn contradiction(result: Transaction) -> Transaction {
+    let outcome = match result.outcome {
         Outcome::Applied { .. } => Outcome::Refused,
         Outcome::Refused => Outcome::Applied { balance_after: 0, account_seq: 1 },
     };
-    Transaction { id: u8::MAX, outcome, ..told }
+    Transaction { id: u8::MAX, outcome, ..result }
 }

@@ -1,134 +1,155 @@
-//! The money protocol of `ARCHITECTURE.md` as a model, every interleaving of
-//! which is explored within bounds. No I/O and nothing of the services is in
-//! it: it says what they must do, and shows what each rule is there for.
+//! A model of the money protocol of `docs/architecture.md`. Every interleaving
+//! of its steps is explored within bounds. The model contains no I/O and no code
+//! of the services: it states their duties, and shows the reason for each rule.
 //!
 //! Two databases survive everything, and each commit is one step. Everything
-//! else fails: any replica crashes between any two steps and loses its memory,
-//! publications are lost or arrive late and twice, messages are delivered
-//! again to anybody while the first worker still works, and the broker forgets
-//! what it has acknowledged, with or without the message ids.
+//! else can fail. A replica crashes between any two steps and loses its memory.
+//! Publications are lost, or arrive late and twice. Messages are redelivered to
+//! any replica while the first worker is still processing them. The broker loses
+//! acknowledged messages, with or without their message ids.
 //!
-//! # What stays true
+//! # Invariants
 //!
-//! [`properties::Invariant`], checked in every state. *Settled* is a question
-//! about endless time; [`drain`] says how it is asked of a single state.
-//! [`reached`] guards against a model in which nothing happens.
+//! [`invariants::Invariant`] lists the conditions. They are checked in every
+//! state. *Settled* is a statement about infinite time; [`drain`] explains its
+//! check in a single state. [`situations`] guards against a model in which
+//! nothing happens.
 //!
-//! The tests explore small worlds ([`cases::worlds`]: 2 million states in all).
-//! `cargo run -p model -- --help` tells how to ask for others, up to minutes
-//! and gigabytes: 13 million states for a deposit and a withdrawal with two
-//! crashes and two turns of the redrive, as many for two lost advisories with
-//! two crashes, a loss, and a slow worker, and nothing breaks in them.
+//! The tests explore small worlds ([`cases::worlds`], 2.4 million states in
+//! total). `cargo run -p model -- --help` lists the options for other worlds,
+//! up to minutes and gigabytes. A deposit and a withdrawal with two crashes and
+//! two redrives have 13 million states; two lost advisories with two crashes, a
+//! wipe and a slow worker have as many. Nothing breaks in either world.
 //!
-//! # What each rule is for
+//! # The reason for each rule
 //!
-//! Without the rule, exactly these invariants break in the smallest world that
-//! shows it; in brackets, the steps of a shortest way there. The tests hold the
-//! table in [`cases`] to it, `cargo run -p model -- --rules` prints it.
+//! Without a rule, exactly these invariants break in the smallest world that
+//! shows it. The numbers are the steps of a shortest path. The tests check the
+//! same table in [`cases`], and `cargo run -p model -- --rules` prints it.
 //!
-//! | rule | breaks | rule | breaks |
-//! | --- | --- | --- | --- |
-//! | `record-before-command` | agreed (3) | `redrive-message-id` | settled (3) |
-//! | `outcome-before-result` | agreed (6) | `result-message-id` | settled (6) |
-//! | `commit-before-ack` | told (6), kept (3) | `only-pending` | pinned, agreed, projected (10), kept (8) |
-//! | `await-pub-ack` | told (5), kept (4) | `only-newer-seq` | projected (14) |
-//! | `remember-decided` | once (7) | `dead-letter` | kept (1) |
-//! | `pinned-refusals` | pinned (11), agreed (8) | `dead-letter-before-term` | kept (4) |
-//! | `republish-on-duplicate` | settled, told (5) | `work-off-used-up` | told (7), kept (10) |
-//! | `redrive` | settled (2) | `sweep` | settled, told (5), kept (4) |
-//! | `unique-record-id` | once (9), pinned (14) | | |
-//!
-//! Rules that another one covers, and what that tells:
-//!
-//! - `lock-accounts` and `unique-account-seq`: either may go. Without both, two
-//!   deposits start from one balance (conserved, 10 steps). Neither stands in
-//!   for `unique-record-id`: the statement for what is new and possible has
-//!   looked for the record before it waited for the lock.
-//! - `sweep` finds what `work-off-used-up` would hear of: a command needs one of
-//!   the two (without both: told, 4 steps; kept, 3). But it is for work queues
-//!   only. `TRANSACTION_RESULT` keeps what is settled, so nobody can tell there
-//!   what is not; behind the advisories about results stands the redrive.
-//! - `commit-before-ack` and `await-pub-ack` are not needed for *settled*: the
-//!   redrive covers what they prevent. Hence *told*: as long as the broker loses
-//!   nothing, nobody has to wait for the redrive. Dead letters need both rules,
-//!   since nothing sends those again.
-//! - `redrive-message-id` and `result-message-id`: duplicate windows end, so
-//!   without them records would settle once theirs has. In a drain they do not
-//!   end.
-//! - `only-pending` breaks nothing as long as all results of a record agree,
-//!   which the other rules see to. A result from a wrong hand makes it matter.
-//!
-//! # What is not promised
-//!
-//! Two things break although every rule is kept ([`cases::limits`]):
-//!
-//! - An ack names a message by its sequence number. If a stream is lost and
-//!   made again, the ack of a worker that still holds a message of the old one
-//!   lets go of the message that has its number now (seen with nats-server
-//!   2.15.1, for acks and terms). A command or result that goes this way is
-//!   redriven; a message that can't be processed is only in its worker's memory
-//!   then, and gone without a dead letter if that crashes.
-//! - If the advisory about a used-up result is lost, the result is no dead
-//!   letter. Its record is redriven; a result from a wrong hand has none to be
-//!   redriven, and its age removes it.
-//!
-//! # Where it is in the code
-//!
-//! | here | there |
+//! | rule | breaks |
 //! | --- | --- |
-//! | `Record`, `Unasked` → `Pending` → `Settled` | `transaction_records`; `account-service/src/record.rs` |
-//! | `projected` | `balance`, `account_seq` of the account-service's `accounts` |
+//! | `record-before-command` | agreed (3) |
+//! | `outcome-before-result` | agreed (6) |
+//! | `commit-before-ack` | no-redrive-needed (6), nothing-dropped (3) |
+//! | `await-pub-ack` | no-redrive-needed (5), nothing-dropped (4) |
+//! | `remember-decided` | once (7) |
+//! | `pinned-refusals` | pinned (11), agreed (8) |
+//! | `republish-on-duplicate` | settled (5), no-redrive-needed (5) |
+//! | `redrive` | settled (2) |
+//! | `redrive-message-id` | settled (3) |
+//! | `result-message-id` | settled (6) |
+//! | `only-pending` | pinned (10), agreed (10), projected (10), nothing-dropped (8) |
+//! | `only-newer-seq` | projected (14) |
+//! | `dead-letter` | nothing-dropped (1) |
+//! | `dead-letter-before-term` | nothing-dropped (4) |
+//! | `work-off-used-up` | no-redrive-needed (7), nothing-dropped (10) |
+//! | `sweep` | settled (5), no-redrive-needed (5), nothing-dropped (4) |
+//! | `unique-record-id` | once (9), pinned (14) |
+//!
+//! Some rules are covered by another one, wholly or in part:
+//!
+//! - `lock-accounts` and `unique-account-seq`: one of them is enough. Without
+//!   both, two deposits start from the same balance (conserved, 10 steps).
+//!   Neither replaces `unique-record-id`: the fast path looks for the record
+//!   before it waits for the lock.
+//! - `sweep` finds the messages of `work-off-used-up`, the rule about
+//!   max-deliveries advisories. A command needs one of the two rules. Without
+//!   both, no-redrive-needed breaks in 4 steps, and nothing-dropped in 3. The
+//!   sweep covers work queues only. `TRANSACTION_RESULT` keeps settled results,
+//!   so a sweep can't recognise the others there. For a result with a lost
+//!   advisory, the redrive takes over.
+//! - `commit-before-ack` and `await-pub-ack` are not needed for *settled*: the
+//!   redrive repairs their absence. They are needed for *no-redrive-needed*:
+//!   while the broker loses nothing, no client waits for the redrive. Dead
+//!   letters need both rules, because nothing publishes a dead letter again.
+//! - `redrive-message-id` and `result-message-id`: duplicate windows end, so
+//!   records would settle without these rules after the end of the window. In a
+//!   drain, the windows never end.
+//! - `only-pending` breaks nothing while all results of a record agree, which
+//!   the other rules ensure. A stray result makes the difference.
+//!
+//! # Known limits
+//!
+//! Two cases break *nothing-dropped* with every rule in force
+//! ([`cases::known_limits`]):
+//!
+//! - An ack names its message by sequence number. Suppose a stream is lost and
+//!   created again while a worker holds a message of the old stream. The ack
+//!   then removes the new message with the same number (observed with
+//!   nats-server 2.15.1, for acks and terms). A removed command or result is
+//!   redriven. An unprocessable message now exists only in the memory of its
+//!   worker, and a crash of that worker loses it without a dead letter.
+//! - If the advisory about a result at `max_deliver` is lost, the result is not
+//!   dead-lettered. Its record is redriven. A stray result has no record; it
+//!   stays until the stream's age limit removes it.
+//!
+//! # Counterparts in the code
+//!
+//! | model | system |
+//! | --- | --- |
+//! | `Record`: `NotRequested` → `Pending` → `Settled` | `transaction_records`; `account-service/src/record.rs` |
+//! | `projected` | `balance`, `account_seq` in the account-service's `accounts` |
 //! | `Ledger`, `Transaction` | `transactions` and `accounts` of the transaction-service |
-//! | `Accept` | `account-service/src/store/records.rs` `accept` |
-//! | `outgoing`, `Send` | the channel of `account-service/src/dispatch.rs`; what `redrive.rs` has claimed |
-//! | `Claim` | `account-service/src/store/pending.rs` `claim_for_redrive` |
-//! | `Take`, `Hand`, `LetGo` | a fetch of `runtime/src/worker/mod.rs`; the message in its batch; ack or `Term` in `settle.rs` `carry_out` |
-//! | `Read`, and `Commit` after it | `transaction-service/src/store/usual.rs`: `NOT EXISTS`, and what comes after it |
-//! | `Commit` of a command: `decide` | `transaction-service/src/store/mod.rs` `apply_carefully`, `ledger.rs` `decide` |
-//! | `again` | `Answer::Outcome` of a record that was decided before |
-//! | `Commit` of a result: `settle` | `account-service/src/store/settling.rs` `settle`, `record.rs` `effect_of` |
-//! | `Publish`, `HoldUpPublish` | `runtime/src/worker/settle.rs` `publish`: until every PubAck is here |
-//! | `MessageId` | `dispatch::message`, `redrive.rs` `send`, `transaction-service/src/worker.rs` `outgoing` |
-//! | `Place` | `runtime/src/worker/delivery.rs` `place` |
-//! | `TakeUsedUp`, `End::Delete` | `runtime/src/worker/used_up.rs` `work_off`, `bury` |
+//! | `Accept` | `account-service/src/store/insert.rs` |
+//! | `outgoing`, `Send` | the channel of `account-service/src/dispatch.rs`; the claimed records of `redrive.rs` |
+//! | `Claim` | `account-service/src/store/pending.rs` |
+//! | `Deliver`, `Delivery` | a fetch in `runtime/src/worker/pull_loop.rs`; a message of its batch |
+//! | `Read` and the `Commit` after it | `transaction-service/src/store/fast_path.rs`: its `NOT EXISTS`, and the rest of the statement |
+//! | `Commit` of a command | `transaction-service/src/store/slow_path.rs`; `decide` in `ledger` |
+//! | `Commit` of a result | `account-service/src/store/settle.rs`; `effect_of` in `ledger` |
+//! | `duplicate` | a command of a decided record, a result of a settled one |
+//! | `Publish`, `DelayPublish`, `Acknowledge` | `runtime/src/worker/batch.rs` |
+//! | `MessageId` | `dispatch.rs` and `redrive.rs` of the account-service; `transaction-service/src/worker.rs` |
+//! | `StoredId` | the id of a dead letter, `contract/src/dead_letter.rs` |
+//! | `ReceiveAdvisory`, `Acknowledgement::Delete` | `runtime/src/worker/max_deliveries.rs` |
 //! | `Sweep` | `runtime/src/worker/sweep.rs` |
-//! | `backlog` | `BACKLOG` of `account-service/src/redrive.rs` |
+//! | `backlog` | `BACKLOG` in `account-service/src/redrive.rs` |
 //!
-//! # What was left out, and why
+//! # Simplifications
 //!
-//! - **Batches.** A commit of many messages is their commits one after the
-//!   other with nothing in between (`ledger.rs` has that as a property), and a
-//!   replica that dies with many in hand is several that die with one. Both are
-//!   among the interleavings here, with as many replicas.
-//! - **Time.** Ack waits, duplicate windows and the redrive's turns end at any
-//!   moment. That a PENDING record's next turn comes at all, which is the work
-//!   of the walks in `redrive.rs`, is taken for granted; and so is that the sweep
-//!   comes at a moment that shows what it looks for: a consumer's ack floor does
-//!   not pass a message that was given up before there is an ack after which
-//!   nothing is in hand (seen with nats-server 2.15.1).
-//! - **Outages.** A database that is away only makes a step late. A `Nak`, a lost
-//!   ack, and a commit whose answer is lost are a message that comes again: a
-//!   crash at that point, with less lost.
-//! - **Dead letters that the broker loses**: nothing else knows of them.
-//! - **Other reasons of refusal, other currencies, idempotency keys, waiting
-//!   clients**: they are decided before the record, or by the same step.
-//! - **Identity of states** is a hash of 64 bits, as `stateright` has it: two
-//!   that collide would hide one. At a million states, less than one chance in 10⁷.
+//! - **Batches.** A commit of many messages equals their commits one after the
+//!   other without a step in between, which is a property test of `ledger`. A
+//!   crash of a replica with many messages equals crashes of several replicas
+//!   with one message each. With enough replicas, the interleavings here
+//!   include both.
+//! - **Time.** Ack waits, duplicate windows and redrive delays end at any
+//!   moment. Two things are assumed. Every PENDING record is redriven again,
+//!   which the walks of `redrive.rs` ensure. The sweep runs at a moment when its
+//!   messages are visible: the ack floor of a consumer does not pass an
+//!   abandoned message until an ack leaves no message in progress (observed with
+//!   nats-server 2.15.1).
+//! - **Outages.** An unavailable database only delays a step. A `Nak`, a lost
+//!   ack and a commit with a lost answer lead to a redelivery. They equal a crash
+//!   at that point, but lose less.
+//! - **Lost dead letters.** Nothing could restore a dead letter, so the broker
+//!   does not lose them here.
+//! - **Other refusals, currencies, idempotency keys, waiting clients.** These
+//!   are decided before the record exists, or in the same step.
+//! - **State identity.** `stateright` identifies a state by a 64-bit hash. A
+//!   collision would hide a state. With a million states, its probability is
+//!   below 10⁻⁷.
 
 pub mod action;
-pub mod broker;
 pub mod cases;
-pub mod check;
+pub mod counterexample;
+pub mod databases;
 pub mod drain;
-pub mod properties;
+pub mod exploration;
+pub mod invariants;
 pub mod protocol;
-pub mod reached;
+pub mod replica;
 pub mod rules;
 pub mod scenario;
+pub mod situations;
 pub mod state;
-pub mod story;
+pub mod streams;
 
 mod account_service;
+mod broker;
 mod faults;
+mod state_machine;
+mod steps;
 mod transaction_service;
+mod transitions;
 mod worker;

@@ -5,47 +5,49 @@ use std::process::ExitCode;
 use clap::Parser;
 use model::{
     cases::{self, Case},
-    check::{Explored, explore, shortest},
+    counterexample,
+    databases::AccountId,
+    exploration::{Exploration, explore, shortest_path},
     protocol::Protocol,
-    rules::{Rule, Rules},
-    scenario::{Faults, Movement, Scenario},
-    state::AccountId,
-    story,
+    rules::Rule,
+    scenario::{ClientRequest, Faults, Scenario},
 };
 
-/// Explores every state of the money protocol within bounds, and tells a shortest way to break
-/// what breaks. The end is a failure if something does.
+/// Explore every state of the money protocol within bounds.
+///
+/// Prints a shortest path to each broken invariant, and exits with 1 if an invariant is broken.
+/// Without --rules and --worlds, the other options describe the world to explore.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Options {
-    /// Explore one world for each rule in which it is off, and say what breaks
+    /// Explore a world without each rule, and compare its broken invariants with the expected ones
     #[arg(long)]
     rules: bool,
     /// Explore the worlds of the tests, with every rule
     #[arg(long)]
     worlds: bool,
-    /// What clients ask for: amounts, less than zero for withdrawals; `1:5` is 5 on account 1
-    #[arg(long, value_delimiter = ',', default_value = "1,-1", allow_hyphen_values = true, value_parser = movement)]
-    movements: Vec<Movement>,
-    /// Replicas that crash
+    /// Amounts of the clients' requests, negative for withdrawals; `1:5` deposits 5 to account 1
+    #[arg(long, value_delimiter = ',', default_value = "1,-1", allow_hyphen_values = true, value_parser = request)]
+    movements: Vec<ClientRequest>,
+    /// Number of crashes of a replica
     #[arg(long, default_value_t = 1)]
     crashes: u8,
-    /// Times that the broker loses something
+    /// Number of data losses of the broker
     #[arg(long, default_value_t = 0)]
     wipes: u8,
-    /// Publications that are lost or arrive late
+    /// Number of lost or late publications
     #[arg(long, default_value_t = 0)]
     held_up: u8,
-    /// Ack waits that end while a worker still works
+    /// Number of ack waits ending while a worker is still processing the message
     #[arg(long, default_value_t = 0)]
     slow: u8,
-    /// Duplicate windows that end
+    /// Number of ended duplicate windows
     #[arg(long, default_value_t = 0)]
     windows: u8,
-    /// Advisories that get lost
+    /// Number of lost max-deliveries advisories
     #[arg(long, default_value_t = 0)]
     advisories: u8,
-    /// Turns of the redrive that nothing asks for
+    /// Number of redrives without need
     #[arg(long, default_value_t = 1)]
     redrives: u8,
     /// Replicas of the account-service
@@ -54,97 +56,109 @@ struct Options {
     /// Replicas of the transaction-service
     #[arg(long, default_value_t = 2)]
     transaction_services: u8,
-    /// Deliveries of a message
+    /// Maximum deliveries of a message
     #[arg(long, default_value_t = 3)]
     max_deliver: u8,
-    /// A command that can't be read comes from a wrong hand
+    /// Add a stray, unreadable command
     #[arg(long)]
     unreadable: bool,
-    /// A result that contradicts a settled record does
+    /// Add a stray result with the opposite outcome of a settled record
     #[arg(long)]
     contradicting: bool,
-    /// Acks for a message that was lost may hit another one
+    /// Let the ack of a lost message remove another message
     #[arg(long)]
     stale_acks: bool,
-    /// Messages in TRANSACTION above which the redrive waits
+    /// The redrive pauses while TRANSACTION holds more than this number of messages
     #[arg(long)]
     backlog: Option<usize>,
-    /// A rule that is not kept; may be given several times
+    /// A rule to switch off; may be given several times
     #[arg(long, value_name = "RULE")]
     off: Vec<Rule>,
-    /// Threads
+    /// Threads of the checker
     #[arg(long, default_value_t = 1)]
     threads: usize,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let as_told = if options.rules {
-        let all = [cases::alone(), cases::together(), cases::limits()].concat();
-        all.iter().map(|case| without(case, options.threads)).fold(true, |all, one| all & one)
+    let as_expected = if options.rules {
+        let cases = [cases::single_rules(), cases::rule_pairs(), cases::known_limits()].concat();
+        cases.iter().fold(true, |all, case| explore_case(case, options.threads) & all)
     } else if options.worlds {
         cases::worlds().into_iter().fold(true, |all, (name, scenario, _)| {
-            let explored = explore(&Protocol::new(scenario), options.threads);
-            println!("{name}: {}", numbers(&explored));
-            all & explored.broken.is_empty()
+            let exploration = explore(&Protocol::new(scenario), options.threads);
+            println!("{name}: {}", size(&exploration));
+            all & exploration.broken.is_empty()
         })
     } else {
-        one(&options)
+        explore_world(&options)
     };
-    if as_told { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if as_expected { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Explores one world and tells all about it.
-fn one(options: &Options) -> bool {
-    let protocol = Protocol { scenario: options.scenario(), rules: Rules::without(&options.off) };
-    let explored = explore(&protocol, options.threads);
-    println!("{}", numbers(&explored));
-    for situation in &explored.reached {
-        println!("came up: {situation}");
+/// Explores the world of the options and prints all findings. True if no
+/// invariant breaks.
+fn explore_world(options: &Options) -> bool {
+    let protocol = Protocol::without(options.scenario(), &options.off);
+    let exploration = explore(&protocol, options.threads);
+    println!("{}", size(&exploration));
+    for situation in &exploration.reached {
+        println!("reached: {situation}");
     }
-    for invariant in &explored.broken {
+    for invariant in &exploration.broken {
         println!("\nbroken: {invariant}");
-        let path = shortest(&protocol, *invariant).unwrap_or_default();
-        for (at, line) in (1..).zip(story::tell(&protocol, &path)) {
-            if at <= path.len() { println!("{at:3}. {line}") } else { println!("     {line}") }
+        let path = shortest_path(&protocol, *invariant).unwrap_or_default();
+        for (number, line) in (1..).zip(counterexample::describe(&protocol, &path)) {
+            if number <= path.len() {
+                println!("{number:3}. {line}");
+            } else {
+                println!("     {line}");
+            }
         }
     }
-    explored.broken.is_empty()
+    exploration.broken.is_empty()
 }
 
-/// Explores a world without some rules; whether it breaks what it should.
-fn without(case: &Case, threads: usize) -> bool {
+/// Explores a case, and prints its broken invariants with the steps of a
+/// shortest path. True if they are the expected ones.
+fn explore_case(case: &Case, threads: usize) -> bool {
     let protocol = Protocol::without(case.scenario.clone(), &case.off);
-    let explored = explore(&protocol, threads);
-    let steps = |invariant| shortest(&protocol, invariant).map_or(0, |path| path.len());
-    let found: Vec<_> = explored.broken.iter().map(|it| (*it, steps(*it))).collect();
-    let rules: Vec<_> = case.off.iter().map(ToString::to_string).collect();
-    let broken: Vec<_> = found.iter().map(|(it, steps)| format!("{it} in {steps} steps")).collect();
+    let exploration = explore(&protocol, threads);
+    let steps = |invariant| shortest_path(&protocol, invariant).map_or(0, |path| path.len());
+    let broken: Vec<_> =
+        exploration.broken.iter().map(|invariant| (*invariant, steps(*invariant))).collect();
+    let off: Vec<_> = case.off.iter().map(ToString::to_string).collect();
+    let lines: Vec<_> =
+        broken.iter().map(|(invariant, steps)| format!("{invariant} ({steps})")).collect();
     println!(
-        "without {}: {}; {}",
-        if rules.is_empty() { "any".to_owned() } else { rules.join(", ") },
-        if broken.is_empty() { "nothing breaks".to_owned() } else { broken.join(", ") },
-        numbers(&explored),
+        "{}: {}; {}",
+        if off.is_empty() {
+            "with every rule".to_owned()
+        } else {
+            format!("without {}", off.join(", "))
+        },
+        if lines.is_empty() { "nothing breaks".to_owned() } else { lines.join(", ") },
+        size(&exploration),
     );
-    found == case.broken
+    broken == case.broken
 }
 
-fn numbers(explored: &Explored) -> String {
-    let Explored { states, steps, depth, took, .. } = explored;
+fn size(exploration: &Exploration) -> String {
+    let Exploration { states, steps, depth, took, .. } = exploration;
     format!("{states} states, {steps} steps, depth {depth}, {:.1} s", took.as_secs_f64())
 }
 
 impl Options {
     fn scenario(&self) -> Scenario {
         Scenario {
-            movements: self.movements.clone(),
+            requests: self.movements.clone(),
             faults: Faults {
                 crashes: self.crashes,
                 wipes: self.wipes,
-                held_up: self.held_up,
-                slow: self.slow,
-                windows: self.windows,
-                advisories: self.advisories,
+                delayed_publications: self.held_up,
+                slow_workers: self.slow,
+                expired_windows: self.windows,
+                lost_advisories: self.advisories,
                 redrives: self.redrives,
             },
             account_services: self.account_services,
@@ -158,11 +172,11 @@ impl Options {
     }
 }
 
-fn movement(text: &str) -> Result<Movement, String> {
+fn request(text: &str) -> Result<ClientRequest, String> {
     let (account, amount) = text.split_once(':').unwrap_or(("0", text));
-    let number = |error| format!("{text}: {error}");
-    Ok(Movement {
-        account: AccountId(account.parse().map_err(number)?),
-        amount: amount.parse().map_err(number)?,
+    let invalid = |error| format!("{text}: {error}");
+    Ok(ClientRequest {
+        account: AccountId(account.parse().map_err(invalid)?),
+        amount: amount.parse().map_err(invalid)?,
     })
 }

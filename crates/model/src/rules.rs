@@ -1,5 +1,5 @@
-//! The rules that the protocol keeps, each of which can be switched off: what
-//! breaks then is the reason why it is there.
+//! The rules of the protocol. Each can be switched off. The invariants that
+//! break without it are the reason for it.
 
 use std::{fmt, str::FromStr};
 
@@ -10,33 +10,33 @@ pub enum Rule {
     RecordBeforeCommand,
     /// The outcome is committed before its result is published.
     OutcomeBeforeResult,
-    /// A message is acked after what it caused was committed, not on arrival.
+    /// A message is acked after the commit of its effects, not on arrival.
     CommitBeforeAck,
-    /// A message is acked after the PubAck of what it caused, not once that was sent.
+    /// A message is acked after the PubAck of its result or dead letter, not after the publish.
     AwaitPubAck,
-    /// The ledger finds what was decided for a record, and decides it once.
+    /// The ledger looks for a stored decision, and decides a record once.
     RememberDecided,
-    /// Refusals are stored rows, too.
+    /// Refusals are stored as rows.
     PinnedRefusals,
-    /// A duplicate command is answered with its stored outcome, not only acked.
+    /// The stored outcome of a duplicate command is published again before the ack.
     RepublishOnDuplicate,
-    /// The commands of PENDING records are sent again.
+    /// The commands of PENDING records are published again.
     Redrive,
-    /// A redrive's command has a message id of its own.
+    /// A redriven command has its own message id.
     RedriveMessageId,
-    /// A result has its command's message id, not the record's.
+    /// A result has the message id of its command, not the record id.
     ResultMessageId,
     /// Only a PENDING record takes an outcome.
     OnlyPending,
-    /// Only a newer `account_seq` moves the projected balance.
+    /// Only a newer `account_seq` changes the projected balance.
     OnlyNewerSeq,
-    /// What can't be processed becomes a dead letter.
+    /// A message that can't be processed is dead-lettered.
     DeadLetter,
-    /// The dead letter has its PubAck before the message is let go.
+    /// The PubAck of the dead letter is awaited before the message is termed.
     DeadLetterBeforeTerm,
-    /// A message whose deliveries are used up becomes a dead letter.
+    /// The advisory about a message at `max_deliver` is processed: the message is dead-lettered.
     WorkOffUsedUp,
-    /// A message that is delivered no more, and whose advisory was lost, is found all the same.
+    /// The sweep finds a command at `max_deliver` even if its advisory was lost.
     Sweep,
     /// A batch locks its accounts before it reads their balances.
     LockAccounts,
@@ -70,7 +70,7 @@ impl Rule {
         Self::UniqueAccountSeq,
     ];
 
-    /// Its name on the command line.
+    /// The name on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -110,26 +110,26 @@ impl FromStr for Rule {
         Self::ALL
             .into_iter()
             .find(|rule| rule.name() == name)
-            .ok_or_else(|| format!("no rule is called {name}"))
+            .ok_or_else(|| format!("unknown rule {name}"))
     }
 }
 
-/// Which rules are kept.
+/// The rules in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     off: Vec<Rule>,
 }
 
 impl Rules {
-    /// All but these.
+    /// Every rule except those in `off`.
     #[must_use]
     pub fn without(off: &[Rule]) -> Self {
         Self { off: off.to_vec() }
     }
 
-    /// Whether this one is kept.
+    /// Whether this rule is in force.
     #[must_use]
-    pub fn keep(&self, rule: Rule) -> bool {
+    pub fn keeps(&self, rule: Rule) -> bool {
         !self.off.contains(&rule)
     }
 }

@@ -1,74 +1,75 @@
-//! What is asked for, and how much may go wrong meanwhile. Each of these is a
-//! bound: within them, everything is explored.
+//! The requests of the clients, and the faults meanwhile. Every field is a
+//! bound, and everything within the bounds is explored.
 
-use crate::state::{AccountId, RecordId};
+use crate::databases::{AccountId, RecordId};
 
-/// One request of a client.
+/// A request to move money.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Movement {
-    /// Whose balance moves.
+pub struct ClientRequest {
+    /// The account of the balance.
     pub account: AccountId,
-    /// By how much: less than zero is a withdrawal.
+    /// Positive: a deposit. Negative: a withdrawal.
     pub amount: i8,
 }
 
-/// Shorthand for a movement on the first account; less than zero withdraws.
+/// A request on account 0: a deposit, or a withdrawal if `amount` is negative.
 #[must_use]
-pub const fn movement(amount: i8) -> Movement {
-    Movement { account: AccountId(0), amount }
+pub const fn request(amount: i8) -> ClientRequest {
+    ClientRequest { account: AccountId(0), amount }
 }
 
-/// How often each fault may happen, and how often the redrive may come to a
-/// record that does not need it.
+/// The number of times each fault may happen, and the number of unneeded
+/// redrives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Faults {
-    /// Replicas that crash and start again.
+    /// Crashes of a replica. It starts again at once.
     pub crashes: u8,
-    /// Losses of the broker, of any size.
+    /// Losses of data by the broker, of any size.
     pub wipes: u8,
-    /// Publications whose PubAck does not come in time: they are lost, or
-    /// arrive late, perhaps after the same was published again.
-    pub held_up: u8,
-    /// Ack waits that end while a worker still works.
-    pub slow: u8,
-    /// Duplicate windows that end.
-    pub windows: u8,
-    /// Advisories about used-up messages that get lost.
-    pub advisories: u8,
-    /// Turns of the redrive.
+    /// Publications without a PubAck in time. They are lost or arrive late,
+    /// possibly after the process has published the same message again.
+    pub delayed_publications: u8,
+    /// Ack waits ending while a worker is still processing the message.
+    pub slow_workers: u8,
+    /// Ends of a duplicate window.
+    pub expired_windows: u8,
+    /// Lost max-deliveries advisories.
+    pub lost_advisories: u8,
+    /// Redrives of a record.
     pub redrives: u8,
 }
 
 /// A bounded world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scenario {
-    /// What clients ask for, in this order.
-    pub movements: Vec<Movement>,
-    /// What may go wrong.
+    /// The clients' requests, in this order.
+    pub requests: Vec<ClientRequest>,
+    /// The possible faults.
     pub faults: Faults,
     /// Replicas of the account-service.
     pub account_services: u8,
     /// Replicas of the transaction-service.
     pub transaction_services: u8,
-    /// How often a message is delivered at most.
+    /// Maximum deliveries of a message.
     pub max_deliver: u8,
-    /// Whether a command that can't be read comes from a wrong hand.
+    /// Whether a stray, unreadable command appears.
     pub unreadable: bool,
-    /// Whether a result that contradicts a settled record does.
+    /// Whether a stray result appears and contradicts a settled record.
     pub contradicting: bool,
-    /// Whether an ack for a message that a wipe took may hit another one, which
-    /// has its sequence number now.
+    /// Whether the ack of a lost message may remove a new message with the same
+    /// sequence number.
     pub stale_acks: bool,
-    /// While more messages than this are in `TRANSACTION`, the redrive waits.
+    /// The redrive pauses while `TRANSACTION` holds more messages than this.
+    /// `None`: it never pauses.
     pub backlog: Option<usize>,
 }
 
 impl Scenario {
-    /// These movements, two replicas of each service, and no faults.
+    /// These requests, two replicas of each service, and no faults.
     #[must_use]
-    pub fn of(movements: &[Movement]) -> Self {
+    pub fn of(requests: &[ClientRequest]) -> Self {
         Self {
-            movements: movements.to_vec(),
+            requests: requests.to_vec(),
             faults: Faults::default(),
             account_services: 2,
             transaction_services: 2,
@@ -80,31 +81,30 @@ impl Scenario {
         }
     }
 
-    /// The same with these faults.
+    /// The same scenario with these faults.
     #[must_use]
     pub fn with(mut self, faults: Faults) -> Self {
         self.faults = faults;
         self
     }
 
-    /// The movement of a record.
+    /// The request behind a record.
     #[must_use]
-    pub fn movement(&self, record: RecordId) -> Option<Movement> {
-        self.movements.get(usize::from(record.0)).copied()
+    pub fn request(&self, record: RecordId) -> Option<ClientRequest> {
+        self.requests.get(usize::from(record.0)).copied()
     }
 
-    /// The records of an account, or of all.
+    /// The records of one account, or of all accounts with `None`.
     pub fn records(&self, account: Option<AccountId>) -> impl Iterator<Item = RecordId> {
-        let of = move |movement: &Movement| account.is_none_or(|it| it == movement.account);
         (0..)
-            .zip(&self.movements)
-            .filter(move |(_, movement)| of(movement))
-            .map(|(at, _)| RecordId(at))
+            .zip(&self.requests)
+            .filter(move |(_, request)| account.is_none_or(|account| account == request.account))
+            .map(|(index, _)| RecordId(index))
     }
 
-    /// The accounts, from the first to the last that is named.
+    /// The accounts, from number 0 to the highest in the requests.
     pub fn accounts(&self) -> impl Iterator<Item = AccountId> {
-        let last = self.movements.iter().map(|movement| movement.account.0).max();
+        let last = self.requests.iter().map(|request| request.account.0).max();
         (0..=last.unwrap_or_default()).map(AccountId)
     }
 }

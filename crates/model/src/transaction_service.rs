@@ -1,63 +1,71 @@
-//! The transaction-service: decides a record's outcome once, and tells it as
-//! often as it is asked.
+//! The transaction-service: decides a record once, and answers every further
+//! command with the stored outcome.
 
 use crate::{
-    broker::{Body, Message, MessageId, Publication},
+    databases::{Balance, Outcome, RecordId, Transaction},
     protocol::Protocol,
+    replica::{Acknowledgement, Phase, ReplicaId},
     rules::Rule,
-    state::{Balance, End, Outcome, Phase, RecordId, State, Transaction, Who},
+    state::State,
+    streams::{Body, Message, MessageId, Publication},
 };
 
 impl Protocol {
-    /// One commit: the outcome and the balance, unless it was decided before.
+    /// Commits the outcome and the balance, unless the record is decided.
     ///
-    /// The careful way is one step: the lock on the account holds from reading
-    /// to writing. The statement for what is new and possible looks for the
-    /// record first, in a step of its own, and locks the account to move it;
-    /// what turns out to be refused takes the careful way. Without the lock,
-    /// the balance is of the first step, too, and the two UNIQUE constraints
-    /// are what is left.
-    pub(crate) fn decide(&self, state: &mut State, who: Who, record: RecordId) -> Option<()> {
-        let hand = state.hand(who)?;
-        let account = usize::from(self.scenario.movement(record)?.account.0);
-        let now = *state.ledger.balances.get(account)?;
-        let (balance, known) = match hand.phase {
-            Phase::Read { balance: Some(then), known } => (then, known),
-            Phase::Read { balance: None, known }
-                if self.outcome(now, record)? != Outcome::Refused =>
+    /// The slow path is one step: it locks the account before it reads, and
+    /// keeps the lock until it has written. The fast path is two steps: its
+    /// statement looks for the record first, and then locks and updates the
+    /// account. Refusals take the slow path. Without the lock, the balance is
+    /// also read in the first step, and only the two UNIQUE constraints protect
+    /// the ledger.
+    pub(crate) fn decide(
+        &self,
+        state: &mut State,
+        replica: ReplicaId,
+        record: RecordId,
+    ) -> Option<()> {
+        let delivery = state.delivery(replica)?;
+        let account = usize::from(self.scenario.request(record)?.account.0);
+        let current = *state.ledger.balances.get(account)?;
+        let (balance, decided) = match delivery.phase {
+            Phase::Read { balance: Some(earlier), decided } => (earlier, decided),
+            Phase::Read { balance: None, decided }
+                if self.outcome(current, record)? != Outcome::Refused =>
             {
-                (now, known)
+                (current, decided)
             }
-            // The careful way; also after the statement has moved nothing.
-            _ => (now, self.known(state, record)),
+            // The slow path, also after a fast path that changed nothing.
+            _ => (current, self.decided(state, record)),
         };
-        let (stored, again) = match known {
+        let (transaction, duplicate) = match decided {
             Some(stored) => (stored, true),
             None => {
                 let outcome = self.outcome(balance, record)?;
                 match self.collision(state, record, account, outcome) {
                     None => (self.insert(state, record, account, outcome)?, false),
-                    Some(collision) => return self.begin_anew(state, who, collision),
+                    Some(collision) => return self.resolve_collision(state, replica, collision),
                 }
             }
         };
-        let publishes = !again || self.keep(Rule::RepublishOnDuplicate);
-        let what = Publication::Message(self.result(hand.place.message.id, stored));
-        let hand = state.hand_mut(who)?;
-        hand.phase = if publishes && hand.phase != Phase::Uncommitted {
-            Phase::Publish { what, again }
+        let publishes = !duplicate || self.keeps(Rule::RepublishOnDuplicate);
+        let publication = Publication::Message(self.result(delivery.id.message.id, transaction));
+        let delivery = state.delivery_mut(replica)?;
+        delivery.phase = if publishes && delivery.phase != Phase::PublishedUncommitted {
+            Phase::Publish { publication, duplicate }
         } else {
-            Phase::LetGo { again }
+            Phase::Acknowledge { duplicate }
         };
         Some(())
     }
 
-    pub(crate) fn known(&self, state: &State, record: RecordId) -> Option<Transaction> {
-        state.ledger.find(record).filter(|_| self.keep(Rule::RememberDecided))
+    /// The record's stored transaction, if the ledger looks for it.
+    pub(crate) fn decided(&self, state: &State, record: RecordId) -> Option<Transaction> {
+        state.ledger.find(record).filter(|_| self.keeps(Rule::RememberDecided))
     }
 
     fn outcome(&self, balance: Balance, record: RecordId) -> Option<Outcome> {
-        let balance_after = balance.amount + self.scenario.movement(record)?.amount;
+        let balance_after = balance.amount + self.scenario.request(record)?.amount;
         Some(if balance_after < 0 {
             Outcome::Refused
         } else {
@@ -72,13 +80,13 @@ impl Protocol {
         account: usize,
         outcome: Outcome,
     ) -> Option<Collision> {
-        let unique_record = self.keep(Rule::UniqueRecordId) && self.keep(Rule::RememberDecided);
+        let unique_record = self.keeps(Rule::UniqueRecordId) && self.keeps(Rule::RememberDecided);
         if unique_record && state.ledger.find(record).is_some() {
             return Some(Collision::RecordId);
         }
         let Outcome::Applied { account_seq, .. } = outcome else { return None };
         let taken = state.ledger.balances.get(account)?.seq >= account_seq;
-        (taken && self.keep(Rule::UniqueAccountSeq)).then_some(Collision::AccountSeq)
+        (taken && self.keeps(Rule::UniqueAccountSeq)).then_some(Collision::AccountSeq)
     }
 
     fn insert(
@@ -89,74 +97,84 @@ impl Protocol {
         outcome: Outcome,
     ) -> Option<Transaction> {
         let applied = matches!(outcome, Outcome::Applied { .. });
-        let first = state.first.get_mut(usize::from(record.0))?;
-        state.changed |= *first.get_or_insert(applied) != applied;
+        let first_decision = state.first_decisions.get_mut(usize::from(record.0))?;
+        state.decision_changed |= *first_decision.get_or_insert(applied) != applied;
         let id = u8::try_from(state.ledger.transactions.len()).ok()? + 1;
         let row = Transaction { id, record, outcome };
         if let Outcome::Applied { balance_after, account_seq } = outcome {
             *state.ledger.balances.get_mut(account)? =
                 Balance { amount: balance_after, seq: account_seq };
         }
-        if applied || self.keep(Rule::PinnedRefusals) {
+        if applied || self.keeps(Rule::PinnedRefusals) {
             state.ledger.transactions.push(row);
         }
         Some(row)
     }
 
-    /// What the code does when another writer was faster: if it was the same
-    /// record, again from the start; if it was another one of the account (an
-    /// error of SQLSTATE class 23), the message is handed back, and at its last
-    /// delivery a dead letter.
-    fn begin_anew(&self, state: &mut State, who: Who, collision: Collision) -> Option<()> {
-        let place = state.hand(who)?.place;
-        let stored = state.stream(place.stream).stored.iter().find(|it| it.place == place);
-        let last = stored.is_none_or(|it| it.deliveries >= self.scenario.max_deliver);
-        let replica = state.replica_mut(who)?;
+    /// Another writer was faster. If it decided the same record, the worker
+    /// starts again. If it used the account's next number (SQLSTATE class 23),
+    /// the message is returned to the broker, or dead-lettered at its last
+    /// delivery.
+    fn resolve_collision(
+        &self,
+        state: &mut State,
+        replica: ReplicaId,
+        collision: Collision,
+    ) -> Option<()> {
+        let id = state.delivery(replica)?.id;
+        let stored = state.stream(id.stream).get(&id);
+        let last_delivery = stored.is_none_or(|message| self.is_exhausted(message));
+        let replica = state.replica_mut(replica)?;
         match collision {
-            Collision::RecordId => replica.hand.as_mut()?.phase = Phase::Taken,
-            Collision::AccountSeq if last => {
-                let hand = replica.hand.as_mut()?;
-                hand.phase = Phase::Publish { what: Publication::DeadLetter(place), again: false };
-                hand.end = End::Term;
+            Collision::RecordId => replica.delivery.as_mut()?.phase = Phase::Delivered,
+            Collision::AccountSeq if last_delivery => {
+                let delivery = replica.delivery.as_mut()?;
+                let publication = Publication::DeadLetter(id);
+                delivery.phase = Phase::Publish { publication, duplicate: false };
+                delivery.acknowledgement = Acknowledgement::Term;
             }
-            Collision::AccountSeq => replica.hand = None,
+            Collision::AccountSeq => replica.delivery = None,
         }
         Some(())
     }
 
-    /// What is looked for or read before the account is locked.
-    pub(crate) fn read(&self, state: &mut State, who: Who) -> Option<()> {
-        let Body::Command(record) = state.hand(who)?.place.message.body else { return None };
-        let account = self.scenario.movement(record)?.account;
+    /// Reads the decision before the account is locked and, without the lock,
+    /// also the balance.
+    pub(crate) fn read(&self, state: &mut State, replica: ReplicaId) -> Option<()> {
+        let Body::Command(record) = state.delivery(replica)?.id.message.body else { return None };
+        let account = self.scenario.request(record)?.account;
         let balance = *state.ledger.balances.get(usize::from(account.0))?;
-        let balance = (!self.keep(Rule::LockAccounts)).then_some(balance);
-        let known = self.known(state, record);
-        state.hand_mut(who)?.phase = Phase::Read { balance, known };
+        let balance = (!self.keeps(Rule::LockAccounts)).then_some(balance);
+        let decided = self.decided(state, record);
+        state.delivery_mut(replica)?.phase = Phase::Read { balance, decided };
         Some(())
     }
 
-    /// The result of what is going to be decided.
-    pub(crate) fn publish_uncommitted(&self, state: &mut State, who: Who) -> Option<()> {
-        let message = state.hand(who)?.place.message;
+    /// Publishes the result of a decision before its commit.
+    pub(crate) fn publish_uncommitted(&self, state: &mut State, replica: ReplicaId) -> Option<()> {
+        let message = state.delivery(replica)?.id.message;
         let Body::Command(record) = message.body else { return None };
-        let account = self.scenario.movement(record)?.account;
+        let account = self.scenario.request(record)?.account;
         let balance = *state.ledger.balances.get(usize::from(account.0))?;
         let id = u8::try_from(state.ledger.transactions.len()).ok()? + 1;
         let new = Transaction { id, record, outcome: self.outcome(balance, record)? };
-        let told = self.known(state, record).unwrap_or(new);
-        state.store(Publication::Message(self.result(message.id, told)));
-        state.hand_mut(who)?.phase = Phase::Uncommitted;
+        let transaction = self.decided(state, record).unwrap_or(new);
+        state.store(Publication::Message(self.result(message.id, transaction)));
+        state.delivery_mut(replica)?.phase = Phase::PublishedUncommitted;
         Some(())
     }
 
-    fn result(&self, command: MessageId, told: Transaction) -> Message {
-        let id =
-            if self.keep(Rule::ResultMessageId) { command } else { MessageId::Record(told.record) };
-        Message { id, body: Body::Result(told) }
+    fn result(&self, command: MessageId, transaction: Transaction) -> Message {
+        let id = if self.keeps(Rule::ResultMessageId) {
+            command
+        } else {
+            MessageId::Record(transaction.record)
+        };
+        Message { id, body: Body::Result(transaction) }
     }
 }
 
-/// Which constraint a row ran into.
+/// The UNIQUE constraint that a row violates.
 #[derive(Debug, Clone, Copy)]
 enum Collision {
     RecordId,

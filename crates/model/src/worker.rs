@@ -1,35 +1,48 @@
-//! The loop that both services have: take a message, commit, publish and await
-//! the PubAck, let go.
+//! The worker loop of both services: receive a message, commit, publish and
+//! await the PubAck, acknowledge.
 
 use crate::{
-    broker::{Body, Place, Publication},
     protocol::Protocol,
+    replica::{Acknowledgement, Delivery, Phase, ReplicaId},
     rules::Rule,
-    state::{End, Hand, Phase, State, Who},
+    state::State,
+    streams::{Body, Publication, StoredId},
 };
 
 impl Protocol {
-    /// A delivery. Where the message is still in another hand, that one's ack
+    /// A delivery. If another worker is still processing the message, its ack
     /// wait has ended.
-    pub(crate) fn take(&self, state: &mut State, who: Who, place: Place) -> Option<()> {
-        self.pay_for_held(state, &place)?;
-        state.stream_mut(place.stream).get_mut(&place)?.deliveries += 1;
-        self.hold(state, who, place, Phase::Taken, End::Ack)
+    pub(crate) fn deliver(
+        &self,
+        state: &mut State,
+        replica: ReplicaId,
+        id: StoredId,
+    ) -> Option<()> {
+        self.end_ack_wait(state, &id)?;
+        state.stream_mut(id.stream).get_mut(&id)?.delivery_count += 1;
+        self.hold(state, replica, id, Phase::Delivered, Acknowledgement::Ack)
     }
 
-    /// A message whose deliveries are used up becomes a dead letter: by its
-    /// advisory, which is captured and comes until it is worked off, or by the
-    /// sweep, which comes again and again.
-    pub(crate) fn bury(&self, state: &mut State, who: Who, place: Place) -> Option<()> {
-        self.pay_for_held(state, &place)?;
-        let what = Publication::DeadLetter(place);
-        self.hold(state, who, place, Phase::Publish { what, again: false }, End::Delete)
+    /// A message at `max_deliver` is dead-lettered. Either its advisory or the
+    /// sweep finds it. The advisory is stored and redelivered until it is
+    /// processed; the sweep runs again and again.
+    pub(crate) fn dead_letter_exhausted(
+        &self,
+        state: &mut State,
+        replica: ReplicaId,
+        id: StoredId,
+    ) -> Option<()> {
+        self.end_ack_wait(state, &id)?;
+        let publication = Publication::DeadLetter(id);
+        let phase = Phase::Publish { publication, duplicate: false };
+        self.hold(state, replica, id, phase, Acknowledgement::Delete)
     }
 
-    fn pay_for_held(&self, state: &mut State, place: &Place) -> Option<()> {
-        let stored = state.stream(place.stream).stored.iter().find(|it| it.place == *place)?;
-        if state.is_awaited(stored) {
-            state.left.slow = state.left.slow.checked_sub(1)?;
+    /// Uses up one slow worker, if a worker is processing the message.
+    fn end_ack_wait(&self, state: &mut State, id: &StoredId) -> Option<()> {
+        let message = state.stream(id.stream).get(id)?;
+        if state.awaits_ack(message) {
+            state.remaining.slow_workers = state.remaining.slow_workers.checked_sub(1)?;
         }
         Some(())
     }
@@ -37,108 +50,103 @@ impl Protocol {
     fn hold(
         &self,
         state: &mut State,
-        who: Who,
-        place: Place,
+        replica: ReplicaId,
+        id: StoredId,
         phase: Phase,
-        end: End,
+        acknowledgement: Acknowledgement,
     ) -> Option<()> {
-        let hand = &mut state.replica_mut(who)?.hand;
-        if hand.is_some() {
+        let delivery = &mut state.replica_mut(replica)?.delivery;
+        if delivery.is_some() {
             return None;
         }
-        *hand = Some(Hand { place, stale: false, gone: false, phase, end });
+        *delivery =
+            Some(Delivery { id, stale: false, acknowledged_early: false, phase, acknowledgement });
         Some(())
     }
 
-    /// What the message is decides who has to commit.
-    pub(crate) fn commit(&self, state: &mut State, who: Who) -> Option<()> {
-        let place = state.hand(who)?.place;
-        match place.message.body {
-            Body::Command(record) => self.decide(state, who, record)?,
-            Body::Result(told) => self.settle(state, who, told)?,
+    /// A command is decided, a result is settled, and an unreadable message is
+    /// dead-lettered.
+    pub(crate) fn commit(&self, state: &mut State, replica: ReplicaId) -> Option<()> {
+        let id = state.delivery(replica)?.id;
+        match id.message.body {
+            Body::Command(record) => self.decide(state, replica, record)?,
+            Body::Result(result) => self.settle(state, replica, result)?,
             Body::Unreadable => {
-                let hand = state.hand_mut(who)?;
-                if self.keep(Rule::DeadLetter) {
-                    let what = Publication::DeadLetter(place);
-                    hand.phase = Phase::Publish { what, again: false };
-                    hand.end = End::Term;
+                let delivery = state.delivery_mut(replica)?;
+                if self.keeps(Rule::DeadLetter) {
+                    let publication = Publication::DeadLetter(id);
+                    delivery.phase = Phase::Publish { publication, duplicate: false };
+                    delivery.acknowledgement = Acknowledgement::Term;
                 } else {
-                    hand.phase = Phase::LetGo { again: true };
+                    delivery.phase = Phase::Acknowledge { duplicate: true };
                 }
             }
         }
-        self.end_if_gone(state, who)
+        self.end_if_acknowledged(state, replica)
     }
 
-    /// Published, and the PubAck is here.
-    pub(crate) fn publish(&self, state: &mut State, who: Who) -> Option<()> {
-        let Phase::Publish { what, again } = state.hand(who)?.phase else { return None };
-        state.store(what);
-        state.hand_mut(who)?.phase = Phase::LetGo { again };
-        self.end_if_gone(state, who)
+    /// Publishes, and gets the PubAck.
+    pub(crate) fn publish(&self, state: &mut State, replica: ReplicaId) -> Option<()> {
+        let Phase::Publish { publication, duplicate } = state.delivery(replica)?.phase else {
+            return None;
+        };
+        state.store(publication);
+        state.delivery_mut(replica)?.phase = Phase::Acknowledge { duplicate };
+        self.end_if_acknowledged(state, replica)
     }
 
-    /// Published, and no PubAck comes: once more, unless nobody waits for it.
-    pub(crate) fn hold_up_publish(&self, state: &mut State, who: Who) -> Option<()> {
-        let Phase::Publish { what, again } = state.hand(who)?.phase else { return None };
-        self.hand_to_network(state, what, true)?;
-        if !self.keep(Rule::AwaitPubAck) {
-            state.hand_mut(who)?.phase = Phase::LetGo { again };
+    /// Publishes, and gets no PubAck. The worker will publish again, unless it
+    /// does not await PubAcks.
+    pub(crate) fn delay_publish(&self, state: &mut State, replica: ReplicaId) -> Option<()> {
+        let Phase::Publish { publication, duplicate } = state.delivery(replica)?.phase else {
+            return None;
+        };
+        state.publish(publication, true)?;
+        if !self.keeps(Rule::AwaitPubAck) {
+            state.delivery_mut(replica)?.phase = Phase::Acknowledge { duplicate };
         }
-        self.end_if_gone(state, who)
+        self.end_if_acknowledged(state, replica)
     }
 
-    /// A message that was let go before its end has no other end.
-    fn end_if_gone(&self, state: &mut State, who: Who) -> Option<()> {
-        let replica = state.replica_mut(who)?;
-        if replica.hand.is_some_and(|it| it.gone && matches!(it.phase, Phase::LetGo { .. })) {
-            replica.hand = None;
+    /// Ends the work on a message with an early acknowledgement.
+    fn end_if_acknowledged(&self, state: &mut State, replica: ReplicaId) -> Option<()> {
+        let replica = state.replica_mut(replica)?;
+        if replica.delivery.is_some_and(|delivery| {
+            delivery.acknowledged_early && matches!(delivery.phase, Phase::Acknowledge { .. })
+        }) {
+            replica.delivery = None;
         }
         Some(())
     }
 
-    pub(crate) fn hand_to_network(
+    /// The advisory about a message at `max_deliver` is lost. The message is not
+    /// delivered again, and no worker learns of it. A worker that is still
+    /// processing the message may acknowledge it.
+    pub(crate) fn lose_advisory(&self, state: &mut State, id: StoredId) -> Option<()> {
+        state.remaining.lost_advisories = state.remaining.lost_advisories.checked_sub(1)?;
+        self.end_ack_wait(state, &id)?;
+        state.stream_mut(id.stream).get_mut(&id)?.advisory_lost = true;
+        Some(())
+    }
+
+    /// Acks, terms or deletes the message. With `other`, the message was lost in
+    /// a wipe, and this message now has its sequence number.
+    pub(crate) fn acknowledge(
         &self,
         state: &mut State,
-        publication: Publication,
-        held_up: bool,
+        replica: ReplicaId,
+        other: Option<StoredId>,
     ) -> Option<()> {
-        if held_up {
-            state.left.held_up = state.left.held_up.checked_sub(1)?;
-            state.in_flight.push(publication);
-        } else {
-            state.store(publication);
-        }
-        Some(())
-    }
-
-    /// The advisory about a used-up message gets lost: it is delivered no more,
-    /// and nobody is told. Whoever still has it in hand may let go of it.
-    pub(crate) fn lose_advisory(&self, state: &mut State, place: Place) -> Option<()> {
-        state.left.advisories = state.left.advisories.checked_sub(1)?;
-        self.pay_for_held(state, &place)?;
-        state.stream_mut(place.stream).get_mut(&place)?.unheard = true;
-        Some(())
-    }
-
-    /// Acks, terms or deletes the message, or, where that was lost in a wipe,
-    /// perhaps the one that has its number now.
-    pub(crate) fn let_go_of(
-        &self,
-        state: &mut State,
-        who: Who,
-        other: Option<Place>,
-    ) -> Option<()> {
-        let hand = state.hand(who)?;
+        let delivery = state.delivery(replica)?;
         if let Some(other) = other {
             state.stream_mut(other.stream).remove(&other);
-        } else if !hand.stale {
-            state.stream_mut(hand.place.stream).remove(&hand.place);
+        } else if !delivery.stale {
+            state.stream_mut(delivery.id.stream).remove(&delivery.id);
         }
-        let replica = state.replica_mut(who)?;
-        match hand.phase {
-            Phase::LetGo { .. } => replica.hand = None,
-            _ => replica.hand.as_mut()?.gone = true,
+        let replica = state.replica_mut(replica)?;
+        match delivery.phase {
+            Phase::Acknowledge { .. } => replica.delivery = None,
+            _ => replica.delivery.as_mut()?.acknowledged_early = true,
         }
         Some(())
     }

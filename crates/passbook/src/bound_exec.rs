@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use devstack::{Bound, User};
+use devstack::{PdeathsigCommand, User};
 use nix::sys::signal::Signal;
 
 /// Become a program that ends when the process that started it does.
@@ -34,7 +34,7 @@ impl BoundExec {
         let mut command = self.command.into_iter();
         let program = command.next().map(PathBuf::from).context("no program is given")?;
         let arguments = command.collect();
-        let bound = Bound { parent: self.parent, signal: self.signal, user, program, arguments };
-        match bound.exec()? {}
+        let Self { parent, signal, .. } = self;
+        match (PdeathsigCommand { parent, signal, user, program, arguments }).exec()? {}
     }
 }

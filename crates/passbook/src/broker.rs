@@ -20,7 +20,7 @@ use async_nats::{
 };
 use clap::Args;
 use futures::StreamExt;
-use runtime::nats;
+use runtime::nats::connection;
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -109,7 +109,7 @@ impl Broker {
                 .user_and_password(user.to_owned(), password.to_owned())
                 .custom_inbox_prefix(contract::permissions::inbox(user));
         }
-        let options = nats::under(options, address.authority.as_deref());
+        let options = connection::with_ca(options, address.authority.as_deref());
         let client = options.connect(servers).await.context("connecting to NATS")?;
         Ok(Self { jetstream: jetstream::new(client.clone()), client })
     }

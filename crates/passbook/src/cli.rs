@@ -78,7 +78,7 @@ impl Dir {
     /// is instead. The file alone proves nothing: a killed one leaves it.
     pub(crate) fn stack(&self) -> Result<Result<(u32, StackFile), String>> {
         let dir = self.dir.display();
-        let Some(supervisor) = devstack::supervisor(&self.dir)? else {
+        let Some(supervisor) = devstack::supervisor_pid(&self.dir)? else {
             return Ok(Err(format!(
                 "no stack runs in {dir}: `passbook dev up --dir {dir}` starts one"
             )));

@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::Args;
-use load::{Answer, Choice, Mix, Pace, Plan, Report, Shape, Target};
+use load::{AccountDistribution, Mix, Pace, Plan, Report, Shape, Target, WaitFor};
 use serde::Serialize;
 
 use crate::{
@@ -118,12 +118,12 @@ impl Load {
                 Some(rate) => Pace::Open { rate, connections: self.clients },
                 None => Pace::Closed { clients: self.clients },
             },
-            time: Duration::from_secs(self.seconds),
-            answer: if self.wait { Answer::Settled } else { Answer::Accepted },
-            choice: match self.zipf {
-                _ if self.hot => Choice::Hot,
-                Some(exponent) => Choice::Zipf(exponent),
-                None => Choice::Uniform,
+            duration: Duration::from_secs(self.seconds),
+            wait_for: if self.wait { WaitFor::Settled } else { WaitFor::Accepted },
+            distribution: match self.zipf {
+                _ if self.hot => AccountDistribution::Hot,
+                Some(exponent) => AccountDistribution::Zipf(exponent),
+                None => AccountDistribution::Uniform,
             },
             mix: Mix { withdrawals: self.withdrawals, refused: self.refused },
             shape: self.batch.map_or(Shape::Single, Shape::Batch),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 use contract::{CONSUMERS, STREAMS};
-use runtime::streams::{self, StreamsError};
+use runtime::nats::streams::{self, StreamsError};
 
 use crate::{
     broker::{Address, Broker, Place},

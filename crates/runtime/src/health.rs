@@ -1,6 +1,6 @@
-//! What this process can say of itself: named conditions, each up or down with
-//! a reason, that `/readyz` reports. Whoever watches a thing sets its
-//! condition; nobody asks a database from inside a probe.
+//! The health of a process: named conditions, each up or down with a reason.
+//! `/readyz` reports them. Background tasks set the conditions, so that a probe
+//! never waits for a database.
 
 use std::{
     collections::BTreeMap,
@@ -11,12 +11,14 @@ use std::{
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-/// Whether a condition that is down takes the process out of service.
+use crate::tasks::sleep_unless_stopped;
+
+/// Whether the process is ready while a condition is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Without it no request can be served: `/readyz` fails.
+    /// No request can be served without it: `/readyz` fails.
     Required,
-    /// Without it the process still serves, with less: `/readyz` tells, and passes.
+    /// The process serves with less: `/readyz` passes and reports the condition.
     Degraded,
 }
 
@@ -35,16 +37,15 @@ impl Condition {
     }
 }
 
-/// The conditions of this process. Cheap to clone; all clones are one.
+/// The conditions of this process. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Health(Arc<Mutex<BTreeMap<&'static str, Condition>>>);
 
-/// What `/readyz` answers.
+/// The response of `/readyz`.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Whether requests should come here.
+    /// Whether the process takes requests.
     pub ready: bool,
-    /// Each condition.
     pub conditions: Vec<ConditionReport>,
 }
 
@@ -52,13 +53,12 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConditionReport {
-    /// What it is about, such as `postgres`.
+    /// For example `postgres`.
     pub name: &'static str,
-    /// Whether it holds.
     pub up: bool,
     /// Whether `ready` depends on it.
     pub required: bool,
-    /// Why it does not hold.
+    /// Why it is down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Seconds since it last changed.
@@ -66,7 +66,7 @@ pub struct ConditionReport {
 }
 
 impl Health {
-    /// Adds a condition that is down until somebody says it is up.
+    /// Adds a condition. It is down until it is set.
     pub fn expect(&self, name: &'static str, need: Need) {
         let condition =
             Condition { need, since: Instant::now(), down: Some("not tried yet".to_owned()) };
@@ -74,7 +74,8 @@ impl Health {
         self.lock().insert(name, condition);
     }
 
-    /// Says how a condition is: `None` up, else why it is down. Logs the change.
+    /// Sets a condition: up with `None`, otherwise down with a reason. A change is
+    /// logged.
     pub fn set(&self, name: &'static str, down: Option<String>) {
         let mut conditions = self.lock();
         let Some(condition) = conditions.get_mut(name) else { return };
@@ -92,7 +93,7 @@ impl Health {
         }
     }
 
-    /// Everything, and whether requests should come here.
+    /// All conditions, and whether the process is ready.
     #[must_use]
     pub fn report(&self) -> Report {
         let conditions: Vec<_> = self
@@ -106,24 +107,20 @@ impl Health {
                 for_seconds: condition.since.elapsed().as_secs(),
             })
             .collect();
-        Report { ready: conditions.iter().all(|it| it.up || !it.required), conditions }
+        Report {
+            ready: conditions.iter().all(|condition| condition.up || !condition.required),
+            conditions,
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Condition>> {
-        // A panic elsewhere leaves the map whole.
+        // A panic elsewhere can't leave the map half-changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Asks the database every second whether it is there, until `stop`.
-///
-/// # Errors
-/// None; the type is that of an owned task.
-pub async fn watch_postgres(
-    health: Health,
-    pool: sqlx::PgPool,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+/// Checks every second whether the database answers, until `stop`.
+pub async fn watch_postgres(health: Health, pool: sqlx::PgPool, stop: CancellationToken) {
     const EVERY: Duration = Duration::from_secs(1);
     while !stop.is_cancelled() {
         let answer = tokio::time::timeout(EVERY * 2, sqlx::query("SELECT 1").execute(&pool)).await;
@@ -135,16 +132,15 @@ pub async fn watch_postgres(
                 Err(_) => Some("no answer within 2 s".to_owned()),
             },
         );
-        let _ = stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
+        sleep_unless_stopped(EVERY, &stop).await;
     }
-    Ok(())
 }
 
-/// Looks every 200 ms whether NATS is connected, until `stop`.
+/// Checks every 200 ms whether NATS is connected, until `stop`.
 ///
 /// # Errors
-/// If the client's own task has died: a header that its parser panics on does
-/// that. Nothing would ever arrive again, so the process has to begin anew.
+/// If the client's own task has ended, for example because its parser panicked
+/// on a header. Nothing would ever arrive again, so the process must restart.
 pub async fn watch_nats(
     health: Health,
     client: async_nats::Client,
@@ -157,11 +153,11 @@ pub async fn watch_nats(
         let flushed = tokio::time::timeout(EVERY, client.flush()).await;
         if let Ok(Err(error)) = flushed {
             anyhow::bail!(
-                "the NATS client is gone ({error}): it used up PASSBOOK_NATS_MAX_RECONNECTS, or \
-                 met a message that it can't read"
+                "the NATS client ended ({error}): PASSBOOK_NATS_MAX_RECONNECTS is exhausted, or \
+                 it received a message that it can't parse"
             );
         }
-        let _ = stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
+        sleep_unless_stopped(EVERY, &stop).await;
     }
     Ok(())
 }

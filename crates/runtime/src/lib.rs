@@ -1,22 +1,15 @@
-//! What every service process has: configuration, telemetry, a graceful stop,
-//! the admin port, problem+json, NATS and PostgreSQL connections, the streams,
-//! and the pull-worker loop. It knows messages, not what is in them.
+//! What every service process has: configuration, telemetry, health, a graceful
+//! stop, HTTP, the connections to PostgreSQL and NATS, and the worker loop that
+//! pulls messages. It knows messages, but not their content.
 
-pub mod admin;
-pub mod backlog;
 pub mod config;
-pub mod crash;
-mod export;
+pub mod failpoint;
 pub mod health;
 pub mod http;
 pub mod nats;
 pub mod postgres;
-pub mod problem;
-pub mod process;
-pub mod publish;
 pub mod service;
-pub mod streams;
+pub mod setting;
 pub mod tasks;
 pub mod telemetry;
-pub mod trace;
 pub mod worker;

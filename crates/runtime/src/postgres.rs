@@ -1,51 +1,86 @@
-//! The connection pool, and what an error of it means.
+//! The connection pool, its limits, and the meaning of its errors.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
+use clap::Args;
 use sqlx::{
     Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::config::DatabaseConfig;
+use crate::setting::{Secret, parse_duration};
 
-/// A connection that was idle for longer is asked before it is used.
+/// The connection pool of the service's own database.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseConfig {
+    /// PostgreSQL connection URL. It contains a password: set the variable, not the flag.
+    #[arg(long, env = "PASSBOOK_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Secret,
+    /// Maximum connections: 1 to 1000.
+    #[arg(long, env = "PASSBOOK_DATABASE_CONNECTIONS", default_value_t = 5,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub database_connections: u32,
+    /// Time limit for getting a connection from the pool. After it a request is answered with
+    /// 503, and a worker tries again.
+    #[arg(long, env = "PASSBOOK_DATABASE_TIMEOUT", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
+    pub database_timeout: Duration,
+}
+
+/// A connection that was idle for longer is pinged before it is used.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// The address and credentials in the configuration.
+/// Time limit for one call to the database. It is longer than any statement may
+/// take (`statement_timeout`). A call to a host that vanished would otherwise
+/// wait forever.
+pub const CALL_LIMIT: Duration = Duration::from_secs(15);
+
+/// The database did not answer within [`CALL_LIMIT`]. A write may be committed
+/// all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no answer from the database within {CALL_LIMIT:?}")]
+pub struct NoAnswer;
+
+/// Runs one call to the database within [`CALL_LIMIT`].
 ///
 /// # Errors
-/// If the URL can't be read. It is not repeated in the error: it holds a
-/// password.
+/// [`NoAnswer`]
+pub async fn limited<T>(call: impl Future<Output = T>) -> Result<T, NoAnswer> {
+    tokio::time::timeout(CALL_LIMIT, call).await.map_err(|_| NoAnswer)
+}
+
+/// The connection options in the configuration.
+///
+/// # Errors
+/// If the URL is malformed. The error does not show it: it contains a password.
 pub fn options(config: &DatabaseConfig) -> anyhow::Result<PgConnectOptions> {
     config.database_url.expose().parse().map_err(|_| {
         anyhow::anyhow!(
-            "PASSBOOK_DATABASE_URL is no URL like postgres://user:password@host:5432/database"
+            "PASSBOOK_DATABASE_URL must be like postgres://user:password@host:5432/database"
         )
     })
 }
 
-/// A pool that connects when it is first used, so that a process can start
-/// before its database does.
+/// A pool that connects on first use, so that a process can start before its
+/// database.
 ///
 /// # Errors
 /// As [`options`].
 pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool> {
     let options = options(config)?;
     let options = options.application_name(application).options([
-        // What runs longer than this is stuck; a lock is waited for less long still.
+        // A statement that runs longer is stuck.
         ("statement_timeout", "10s"),
         ("lock_timeout", "5s"),
-        // A replica that vanishes must not keep its locks until the kernel notices in hours.
+        // A replica that vanishes must not keep its locks until the kernel's keepalive ends.
         ("idle_in_transaction_session_timeout", "10s"),
         ("tcp_keepalives_idle", "10"),
         ("tcp_keepalives_interval", "5"),
         ("tcp_keepalives_count", "3"),
         ("tcp_user_timeout", "25000"),
-        // Our statements look rows up by key: to plan one takes longer than many a lookup, and no
-        // plan is better than walking the keys in the order in which they are given, which is also
-        // that of the locks. A plan is made once, perhaps while a table is still empty: none may be
-        // made that only suits a small one.
+        // Our statements look rows up by key. Planning takes longer than many lookups, and no plan
+        // beats an index scan in the given order of keys, which is also the order of the locks. A
+        // generic plan is made once, perhaps while the table is empty: it must not choose a plan
+        // that suits only small tables.
         ("plan_cache_mode", "force_generic_plan"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
@@ -55,7 +90,7 @@ pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool
     Ok(PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(config.database_timeout)
-        // One that was in use just now need not be asked whether it still is there.
+        // A connection that was just in use needs no ping.
         .test_before_acquire(false)
         .before_acquire(|connection, about| {
             Box::pin(async move {
@@ -68,8 +103,8 @@ pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool
         .connect_lazy_with(options))
 }
 
-/// Measures how much of the pool is in use now.
-pub fn measure(pool: &PgPool) {
+/// Sets the gauges of the pool.
+pub fn record_metrics(pool: &PgPool) {
     let open = pool.size();
     let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX).min(open);
     let state = |state| metrics::gauge!("passbook_database_connections", "state" => state);
@@ -79,20 +114,20 @@ pub fn measure(pool: &PgPool) {
     metrics::gauge!("passbook_database_connections_limit").set(limit);
 }
 
-/// Says goodbye to the database, if it is there to hear it.
+/// Closes the pool, within two seconds.
 pub async fn close(pool: &PgPool) {
     let closed = tokio::time::timeout(Duration::from_secs(2), pool.close());
     if closed.await.is_err() {
-        tracing::warn!("the database did not take the goodbye");
+        tracing::warn!("closing the database pool timed out");
     }
 }
 
-/// Whether the same statement can be expected to succeed later. Only what the
-/// data itself is to blame for can't: SQLSTATE classes 22 (data exception) and
-/// 23 (integrity constraint violation), and values that can't be read or
-/// written. Everything else (the database is away, busy, not migrated yet, a
-/// password was changed, another transaction was faster) is nobody's message's
-/// fault. Classes are those of PostgreSQL's appendix A.
+/// Whether the same statement can succeed later. Permanent errors come from the
+/// data itself: SQLSTATE classes 22 (data exception) and 23 (integrity
+/// constraint violation), and values that can't be decoded or encoded. All other
+/// errors are transient: the database is unreachable, busy or not migrated yet,
+/// a password was changed, a transaction lost a race. Classes are those of
+/// PostgreSQL's appendix A.
 #[must_use]
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {

@@ -1,7 +1,7 @@
-//! What a service stands on while it runs: its database, the broker, its admin
-//! port, its health, and the tasks that look after them.
+//! The parts that every running service has: its database, the broker, the admin
+//! port, its health, and the tasks that watch them.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use async_nats::{Client, jetstream};
@@ -12,55 +12,59 @@ use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin, backlog,
     config::ServiceConfig,
-    crash, export,
-    export::Exporter,
+    failpoint,
     health::{self, Health, Need},
-    nats, postgres, streams,
+    http::admin,
+    nats::{broker_metrics, connection, streams},
+    postgres,
     tasks::Tasks,
-    telemetry,
-    worker::{self, Handler, UsedUp, Worker},
+    telemetry::{
+        metrics::{describe, upkeep},
+        otlp::{self, Exporter},
+    },
+    worker::{self, BatchProcessor, Fetch, Handler, MaxDeliveries, PullLoop},
 };
 
-/// A service's name and what it can't be without.
+/// How long a fetch of a batch waits for a first message.
+const FETCH_WAIT: Duration = Duration::from_secs(1);
+
+/// A service's name and dependencies.
 #[derive(Debug, Clone, Copy)]
 pub struct Identity {
-    /// How it calls itself to the database and the broker.
+    /// Its name in the database and the broker.
     pub name: &'static str,
-    /// Whether it can serve without the broker.
+    /// Whether it is ready without the broker.
     pub broker: Need,
-    /// The consumers that it reads through.
+    /// Its consumers.
     pub consumers: &'static [&'static str],
+    /// The streams behind its work, for the metrics.
+    pub streams: &'static [&'static str],
 }
 
-/// A running service, less what is its own.
+/// The common parts of a running service.
 #[derive(Debug)]
 pub struct Service {
-    /// Its database.
     pub pool: PgPool,
-    /// The connection to the broker.
     pub client: Client,
-    /// Streams of the broker.
     pub jetstream: jetstream::Context,
-    /// What it says of itself.
     pub health: Health,
-    /// Its tasks. They run until [`Service::end`].
+    /// They run until [`Service::end`].
     pub tasks: Tasks,
     /// Cancelled by [`Service::end`].
     pub finished: CancellationToken,
     config: ServiceConfig,
-    /// Sends spans, until all else has ended.
+    /// Exports spans until everything else has ended.
     exporter: Option<JoinHandle<()>>,
     ended: CancellationToken,
 }
 
 impl Service {
-    /// Starts the admin port and the connections. Neither the database nor the
-    /// broker has to be there yet.
+    /// Starts the admin port and the connections. The database and the broker may
+    /// still be unreachable.
     ///
     /// # Errors
-    /// If the configuration can't be used.
+    /// If the configuration is invalid.
     pub async fn start(
         identity: Identity,
         config: &ServiceConfig,
@@ -68,8 +72,9 @@ impl Service {
         metrics: PrometheusHandle,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        crash::warn();
-        telemetry::describe();
+        failpoint::warn();
+        describe();
+        broker_metrics::describe();
         metrics::gauge!("passbook_build_info",
             "service" => identity.name, "version" => env!("CARGO_PKG_VERSION"))
         .set(1);
@@ -80,7 +85,7 @@ impl Service {
         health.expect("postgres", Need::Required);
         health.expect("nats", identity.broker);
         let pool = postgres::pool(&config.database, identity.name)?;
-        let client = nats::connect(&config.nats, identity.name).await?;
+        let client = connection::connect(&config.nats, identity.name).await?;
         let finished = CancellationToken::new();
         let mut tasks = Tasks::new(finished.clone());
         let admin = admin::serve(
@@ -91,29 +96,35 @@ impl Service {
             stop.clone(),
             finished.clone(),
         );
-        tasks.spawn("admin port", admin);
-        tasks.spawn("metrics upkeep", telemetry::upkeep(metrics, finished.clone()));
+        tasks.spawn_fallible("admin port", admin);
+        tasks.spawn("metrics upkeep", upkeep(metrics, finished.clone()));
         let watch = health::watch_postgres(health.clone(), pool.clone(), finished.clone());
         tasks.spawn("postgres watch", watch);
         let watch = health::watch_nats(health.clone(), client.clone(), finished.clone());
-        tasks.spawn("nats watch", watch);
-        let jetstream = nats::jetstream(&client);
+        tasks.spawn_fallible("nats watch", watch);
+        let jetstream = connection::jetstream(&client);
         let consumers = identity.consumers.iter().map(|name| named(name));
         let consumers = consumers.collect::<anyhow::Result<_>>()?;
-        let watch = backlog::watch(client.clone(), jetstream.clone(), consumers, finished.clone());
-        tasks.spawn("backlog watch", watch);
+        let watch = broker_metrics::watch(
+            client.clone(),
+            jetstream.clone(),
+            consumers,
+            identity.streams,
+            finished.clone(),
+        );
+        tasks.spawn("broker metrics", watch);
         let config = config.clone();
         Ok(Self { pool, client, jetstream, health, tasks, finished, config, exporter, ended })
     }
 
-    /// Looks after streams that the service only writes to.
+    /// Creates and checks streams that the service only writes to.
     pub fn keep_streams(&mut self, names: &'static [&'static str]) {
         let replicas = self.config.nats.stream_replicas;
         let keep = streams::keep(self.jetstream.clone(), names, replicas, self.finished.clone());
-        self.tasks.spawn("streams", keep);
+        self.tasks.spawn_fallible("streams", keep);
     }
 
-    /// The workers of a consumer, as many as are configured, to be run.
+    /// The configured number of workers on a consumer, to be spawned.
     ///
     /// # Errors
     /// If the contract has no consumer of this name.
@@ -122,36 +133,43 @@ impl Service {
         consumer: &str,
         need: Need,
         handler: &Arc<H>,
-    ) -> anyhow::Result<Vec<Worker<H>>> {
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Vec<impl Future<Output = anyhow::Result<()>> + Send + use<H>>> {
         let consumer = named(consumer)?;
         self.health.expect(consumer.name, need);
-        let worker = |_| Worker {
-            client: self.client.clone(),
-            jetstream: self.jetstream.clone(),
-            consumer,
-            stream_replicas: self.config.nats.stream_replicas,
-            config: self.config.worker.clone(),
-            health: self.health.clone(),
-            handler: Arc::clone(handler),
+        let worker = |_| {
+            let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
+            let pull_loop = PullLoop {
+                client: client.clone(),
+                jetstream: jetstream.clone(),
+                consumer,
+                stream_replicas: self.config.nats.stream_replicas,
+                fetch: Fetch { max_messages: self.config.worker.worker_batch, wait: FETCH_WAIT },
+                health: self.health.clone(),
+            };
+            let processor = BatchProcessor::new(client, jetstream, consumer, Arc::clone(handler));
+            pull_loop.run(processor, stop.clone())
         };
         Ok((0..self.config.worker.workers).map(worker).collect())
     }
 
-    /// Works off the advisories about messages of this service whose
-    /// deliveries are used up, and looks into its work queues for messages
-    /// whose advisory was lost.
+    /// Dead-letters messages of this service that reached `max_deliver`: those
+    /// that an advisory names, and those in its work queues whose advisory was
+    /// lost.
     ///
     /// # Errors
     /// If the contract has no consumer of this name.
-    pub fn work_off_used_up(
+    pub fn dead_letter_exhausted(
         &mut self,
         consumer: &'static str,
         queues: &[&'static str],
     ) -> anyhow::Result<()> {
         let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
-        let handler = Arc::new(UsedUp { client, jetstream });
-        for worker in self.workers(consumer, Need::Degraded, &handler)?.into_iter().take(1) {
-            self.tasks.spawn(consumer, worker.run(self.finished.clone()));
+        let handler = Arc::new(MaxDeliveries { client, jetstream });
+        let workers = self.workers(consumer, Need::Degraded, &handler, &self.finished)?;
+        // One is enough.
+        for worker in workers.into_iter().take(1) {
+            self.tasks.spawn_fallible(consumer, worker);
         }
         for consumer in queues.iter().map(|name| named(name)).collect::<Result<Vec<_>, _>>()? {
             let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
@@ -161,20 +179,20 @@ impl Service {
         Ok(())
     }
 
-    /// Ends the tasks, until `deadline`, and says goodbye to everybody.
+    /// Ends the tasks until `deadline`, then closes the connections.
     ///
     /// # Errors
     /// If a task failed or did not end in time.
     pub async fn end(self, deadline: Instant) -> anyhow::Result<()> {
         let ended = self.tasks.finish(until(deadline)).await;
-        // Above all the acks of the last batch.
-        nats::flush(&self.client).await;
+        // The acks of the last batch above all.
+        connection::flush(&self.client).await;
         postgres::close(&self.pool).await;
         if let Some(exporter) = self.exporter {
             self.ended.cancel();
-            let within = until(deadline).min(export::LAST_BATCHES);
+            let within = until(deadline).min(otlp::LAST_BATCHES);
             if !matches!(tokio::time::timeout(within, exporter).await, Ok(Ok(()))) {
-                tracing::warn!("the last spans were not exported");
+                tracing::warn!("the last spans were not exported in time");
             }
         }
         ended
@@ -182,10 +200,11 @@ impl Service {
 }
 
 fn named(consumer: &str) -> anyhow::Result<&'static ConsumerSpec> {
-    ConsumerSpec::named(consumer).context("a consumer of the contract")
+    ConsumerSpec::named(consumer)
+        .with_context(|| format!("the contract has no consumer {consumer}"))
 }
 
-/// The time that is left.
+/// The time left until `deadline`.
 #[must_use]
 pub fn until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())

@@ -1,5 +1,5 @@
-//! The long-lived tasks of a process, owned: a panic is seen, an early end is
-//! an error, the stop is awaited.
+//! The long-lived tasks of a process. They are owned: a panic or an early end is
+//! an error, and the stop is awaited.
 
 use std::{future::Future, process::ExitCode, time::Duration};
 
@@ -11,6 +11,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// Sleeps, or returns early once `stop` is cancelled. `true` after the full
+/// sleep.
+pub async fn sleep_unless_stopped(duration: Duration, stop: &CancellationToken) -> bool {
+    stop.run_until_cancelled(tokio::time::sleep(duration)).await.is_some()
+}
+
 /// The tasks of a process and the token that asks them to stop.
 #[derive(Debug)]
 pub struct Tasks {
@@ -19,14 +25,22 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// No tasks yet; cancelling `stop` asks all of them to end.
+    /// No tasks yet. Cancelling `stop` asks all of them to end.
     #[must_use]
     pub fn new(stop: CancellationToken) -> Self {
         Self { stop, running: JoinSet::new() }
     }
 
-    /// Starts a task that runs until the stop.
-    pub fn spawn(
+    /// Starts a task that runs until the stop and can't fail.
+    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.running.spawn(async move {
+            task.await;
+            (name, Ok(()))
+        });
+    }
+
+    /// Starts a task that runs until the stop, or fails.
+    pub fn spawn_fallible(
         &mut self,
         name: &'static str,
         task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -34,29 +48,28 @@ impl Tasks {
         self.running.spawn(async move { (name, task.await) });
     }
 
-    /// Waits until `asked` resolves or a task ends before it was asked to,
-    /// which is an error.
+    /// Waits until `stopped` resolves.
     ///
     /// # Errors
-    /// The task that ended, with its error if it had one.
-    pub async fn watch(&mut self, asked: impl Future<Output = ()>) -> anyhow::Result<()> {
+    /// A task ended before: its name, and its error if it had one.
+    pub async fn watch(&mut self, stopped: impl Future<Output = ()>) -> anyhow::Result<()> {
         tokio::select! {
-            // First, since what asks us to stop may ask the tasks as well.
+            // Polled first, because the same stop may end the tasks.
             biased;
-            () = asked => Ok(()),
+            () = stopped => Ok(()),
             Some(ended) = self.running.join_next() => match ended {
-                Ok((name, Ok(()))) => Err(anyhow!("the task {name} ended by itself")),
+                Ok((name, Ok(()))) => Err(anyhow!("the task {name} ended early")),
                 Ok((name, Err(error))) => Err(error.context(format!("the task {name} failed"))),
                 Err(error) => Err(anyhow!(error).context("a task panicked")),
             },
         }
     }
 
-    /// Asks all tasks to stop and waits for them; abandons those that take
-    /// longer than `within`.
+    /// Asks all tasks to stop and waits for them, for at most `within`.
     ///
     /// # Errors
-    /// The first task that failed, panicked or was abandoned.
+    /// The first task that failed or panicked, or the number of tasks still
+    /// running.
     pub async fn finish(mut self, within: Duration) -> anyhow::Result<()> {
         self.stop.cancel();
         let mut outcome = Ok(());
@@ -75,23 +88,22 @@ impl Tasks {
         if in_time {
             outcome
         } else {
-            Err(anyhow!("{} tasks were still busy after {within:?}", self.running.len()))
+            Err(anyhow!("{} tasks were still running after {within:?}", self.running.len()))
         }
     }
 }
 
-/// Runs a process on so many threads to its end, says how that came, and with
-/// which exit code it has to end.
+/// Runs a process to its end on `threads` threads and logs how it ended.
 ///
-/// With one thread, a task that wakes another up wakes no thread. With several
-/// it may wake one on another processor, which can take longer than the task.
+/// One thread is the default: waking a task then wakes no thread. With several
+/// threads, waking one on another processor can take longer than the task.
 pub fn run(threads: u16, process: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let mut builder = match threads {
         0 | 1 => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),
     };
     let runtime = builder.worker_threads(usize::from(threads.max(1))).enable_all().build();
-    let outcome = runtime.context("starting threads").and_then(|it| it.block_on(process));
+    let outcome = runtime.context("starting threads").and_then(|runtime| runtime.block_on(process));
     match outcome {
         Ok(()) => {
             tracing::info!("stopped");
@@ -112,7 +124,7 @@ pub fn run(threads: u16, process: impl Future<Output = anyhow::Result<()>>) -> E
 /// once.
 ///
 /// # Errors
-/// If the signals can't be listened to.
+/// If a signal handler can't be installed.
 pub fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let token = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
@@ -125,7 +137,7 @@ pub fn stop_on_signal() -> anyhow::Result<CancellationToken> {
                 _ = interrupt.recv() => "SIGINT",
             };
             if stop.is_cancelled() {
-                tracing::warn!(signal = name, "second signal: ending at once");
+                tracing::warn!(signal = name, "second signal: exiting at once");
                 std::process::exit(130);
             }
             tracing::info!(signal = name, "stopping");

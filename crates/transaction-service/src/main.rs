@@ -16,7 +16,8 @@ fn main() -> ExitCode {
 }
 
 async fn start(config: Config) -> anyhow::Result<()> {
-    let metrics = runtime::telemetry::start(&config.service.process)?;
+    runtime::telemetry::logs::start(&config.service.process.logs)?;
+    let metrics = runtime::telemetry::metrics::start()?;
     config.service.check()?;
     let stop = runtime::tasks::stop_on_signal()?;
     let address = config.service.process.admin_listen;

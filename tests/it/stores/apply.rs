@@ -4,11 +4,11 @@
 use std::{collections::HashMap, time::Duration};
 
 use contract::{
-    AccountId, Amount, Command, Currency, Kind, MovementResult, Outcome, Reason, RecordId,
+    AccountId, Amount, Command, Currency, Kind, Outcome, Reason, RecordId, TransactionResult,
 };
 use futures::future::join_all;
 use rand::{RngExt, seq::SliceRandom};
-use runtime::{config::DatabaseConfig, worker::Failure};
+use runtime::{postgres::DatabaseConfig, worker::Failure};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
 use tests::{Stack, eventually};
@@ -269,12 +269,12 @@ async fn a_batch_with_a_valid_sum_and_invalid_parts_gets_one_outcome_per_command
     }
 }
 
-fn outcomes_of(results: &[Option<MovementResult>]) -> Vec<Outcome> {
+fn outcomes_of(results: &[Option<TransactionResult>]) -> Vec<Outcome> {
     results.iter().map(|result| result.as_ref().unwrap().outcome).collect()
 }
 
 /// Checks that the ledger has stored exactly these results.
-async fn assert_stored(ledger: &PgPool, results: &[Option<MovementResult>]) {
+async fn assert_stored(ledger: &PgPool, results: &[Option<TransactionResult>]) {
     for result in results.iter().flatten() {
         type Row = (i64, Uuid, String, Decimal, String, Option<String>, OffsetDateTime);
         let row: Row = sqlx::query_as(

@@ -1,11 +1,9 @@
 //! The account-service's store: a batch of results settles records and moves the
 //! projected balances.
 
-use account_service::{
-    record::Contradiction,
-    store::{Settling, Times, settle},
-};
-use contract::{AccountId, Amount, Currency, Kind, MovementResult, Outcome, Reason, RecordId};
+use account_service::store::{SettleOutcome, Times, settle};
+use contract::{AccountId, Amount, Currency, Kind, Outcome, Reason, RecordId, TransactionResult};
+use ledger::Contradiction;
 use rust_decimal::Decimal;
 use sqlx::PgPool;
 use tests::Stack;
@@ -15,8 +13,8 @@ use uuid::Uuid;
 use super::{account_row, balance, krw};
 
 /// The result of an applied deposit of 100 KRW.
-fn deposited(account: AccountId, record: RecordId, account_seq: i64) -> MovementResult {
-    MovementResult {
+fn deposited(account: AccountId, record: RecordId, account_seq: i64) -> TransactionResult {
+    TransactionResult {
         record_id: record,
         transaction_id: 1000 + account_seq,
         account_id: account,
@@ -57,18 +55,19 @@ async fn accept_deposit(accounts: &PgPool, account: AccountId) -> RecordId {
 
 const EPOCH: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 /// Settled, with fixed times in place of the real ones.
-const SETTLED: Settling = Settling::Settled(Times { accepted: EPOCH, settled: EPOCH });
+const SETTLED: SettleOutcome = SettleOutcome::Settled(Times { accepted: EPOCH, settled: EPOCH });
 
 /// Settles a batch. Gives the effect of each result.
-async fn settled(accounts: &PgPool, results: &[MovementResult]) -> Vec<Settling> {
+async fn settled(accounts: &PgPool, results: &[TransactionResult]) -> Vec<SettleOutcome> {
     let effects = settle(accounts, results).await.unwrap();
-    let fix_times = |effect| if matches!(effect, Settling::Settled(_)) { SETTLED } else { effect };
+    let fix_times =
+        |effect| if matches!(effect, SettleOutcome::Settled(_)) { SETTLED } else { effect };
     effects.into_iter().map(fix_times).collect()
 }
 
 #[tokio::test]
 async fn results_in_one_batch_settle_as_they_do_in_sequence() {
-    use Settling::{Already, Refused, Unknown};
+    use SettleOutcome::{Contradicts, NoRecord, SettledBefore};
     let stack = Stack::start_servers("batches-of-results").await;
     let accounts = stack.accounts().await;
     let account = open_account(&accounts).await;
@@ -85,43 +84,46 @@ async fn results_in_one_batch_settle_as_they_do_in_sequence() {
     let refused = Outcome::Refused(Reason::BalanceLimitExceeded);
     let other_balance = Outcome::Applied { balance_after: balance(200), account_seq: 2 };
     let steps = [
-        (result_of(RecordId::new(), 9), Unknown),
+        (result_of(RecordId::new(), 9), NoRecord),
         // Each part of the movement must match, also if a later result settles the record.
         (
-            MovementResult { account_id: other, ..result_of(first, 1) },
-            Refused(Contradiction::Movement),
+            TransactionResult { account_id: other, ..result_of(first, 1) },
+            Contradicts(Contradiction::Movement),
         ),
         (
-            MovementResult { kind: Kind::Withdrawal, ..result_of(first, 1) },
-            Refused(Contradiction::Movement),
+            TransactionResult { kind: Kind::Withdrawal, ..result_of(first, 1) },
+            Contradicts(Contradiction::Movement),
         ),
         (
-            MovementResult { amount: other_amount, ..result_of(first, 1) },
-            Refused(Contradiction::Movement),
+            TransactionResult { amount: other_amount, ..result_of(first, 1) },
+            Contradicts(Contradiction::Movement),
         ),
-        (MovementResult { currency: usd, ..result_of(first, 1) }, Refused(Contradiction::Movement)),
+        (
+            TransactionResult { currency: usd, ..result_of(first, 1) },
+            Contradicts(Contradiction::Movement),
+        ),
         (result_of(first, 1), SETTLED),
-        (result_of(first, 1), Already),
+        (result_of(first, 1), SettledBefore),
         (
-            MovementResult { outcome: refused, ..result_of(first, 1) },
-            Refused(Contradiction::Outcome),
+            TransactionResult { outcome: refused, ..result_of(first, 1) },
+            Contradicts(Contradiction::Outcome),
         ),
         (
-            MovementResult { transaction_id: 7, ..result_of(first, 1) },
-            Refused(Contradiction::Outcome),
+            TransactionResult { transaction_id: 7, ..result_of(first, 1) },
+            Contradicts(Contradiction::Outcome),
         ),
         // A contradiction alone, and a contradiction after the settling result.
         (
-            MovementResult { account_id: other, ..result_of(second, 9) },
-            Refused(Contradiction::Movement),
+            TransactionResult { account_id: other, ..result_of(second, 9) },
+            Contradicts(Contradiction::Movement),
         ),
         (result_of(third, 3), SETTLED),
         (
-            MovementResult { outcome: other_balance, ..result_of(third, 3) },
-            Refused(Contradiction::Outcome),
+            TransactionResult { outcome: other_balance, ..result_of(third, 3) },
+            Contradicts(Contradiction::Outcome),
         ),
-        (MovementResult { outcome: refused, ..result_of(fourth, 4) }, SETTLED),
-        (MovementResult { outcome: refused, ..result_of(fourth, 4) }, Already),
+        (TransactionResult { outcome: refused, ..result_of(fourth, 4) }, SETTLED),
+        (TransactionResult { outcome: refused, ..result_of(fourth, 4) }, SettledBefore),
     ];
     let (results, expected): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
     assert_eq!(settled(&accounts, &results).await, expected);
@@ -151,7 +153,7 @@ async fn results_in_one_batch_settle_as_they_do_in_sequence() {
 
     // The result between the two numbers arrives last, with results settled before.
     let late = [result_of(third, 3), result_of(second, 2), result_of(first, 1)];
-    assert_eq!(settled(&accounts, &late).await, [Already, SETTLED, Already]);
+    assert_eq!(settled(&accounts, &late).await, [SettledBefore, SETTLED, SettledBefore]);
     assert_eq!(account_row(&accounts, account).await, (300.into(), 3));
     assert_eq!(settled(&accounts, &[]).await, []);
 }
@@ -171,8 +173,8 @@ async fn results_of_other_movements_leave_their_records_pending() {
     wrong[1].kind = Kind::Withdrawal;
     wrong[2].amount = Amount::from_decimal(101.into(), krw()).unwrap();
     wrong[3].currency = Currency::parse("JPY").unwrap();
-    let refused = [Settling::Refused(Contradiction::Movement); 4];
-    assert_eq!(settled(&accounts, &wrong).await, refused);
+    let contradicts = [SettleOutcome::Contradicts(Contradiction::Movement); 4];
+    assert_eq!(settled(&accounts, &wrong).await, contradicts);
     assert_eq!(account_row(&accounts, account).await, (0.into(), 0));
     assert_eq!(account_row(&accounts, other).await, (0.into(), 0));
     assert_eq!(settled(&accounts, &correct).await, [SETTLED; 4]);

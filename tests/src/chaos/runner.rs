@@ -134,11 +134,11 @@ impl Runner {
         let duration = disruption.duration.unwrap_or_default();
         match &disruption.action {
             Action::Fault { target, fault, undo } => {
-                let injected = self.faults.order(target, *fault).await;
+                let injected = self.faults.inject(target, *fault).await;
                 sleep(duration).await;
                 if let Some(undo) = undo {
                     // A process killed meanwhile can't be thawed.
-                    let _ = self.faults.order(target, *undo).await;
+                    let _ = self.faults.inject(target, *undo).await;
                 }
                 injected.map(drop)
             }
@@ -150,7 +150,7 @@ impl Runner {
                 {
                     connections.push(connection);
                 }
-                self.faults.order("*/postgres", Fault::Cut).await?;
+                self.faults.inject("*/postgres", Fault::Cut).await?;
                 sleep(duration).await;
                 drop(connections);
                 Ok(())
@@ -215,7 +215,7 @@ impl Runner {
     /// Undoes all faults, lets the clients finish, and checks every invariant.
     async fn check(self) -> (Report, Stack) {
         for (target, undo) in [("*", Fault::Release), ("*", Fault::Thaw), ("*", Fault::Pass)] {
-            let _ = self.faults.order(target, undo).await;
+            let _ = self.faults.inject(target, undo).await;
         }
         let mut report =
             Report { recoveries: self.recoveries.into_inner().unwrap(), ..Report::default() };

@@ -1,4 +1,4 @@
-//! `/v1/accounts`: open an account, look at it.
+//! `/v1/accounts`: opens and shows accounts.
 
 use axum::{
     Json,
@@ -7,18 +7,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contract::{AccountId, Currency};
-use runtime::{
-    http::JsonBody,
+use runtime::http::{
+    bearer::Caller,
+    json_body::JsonBody,
+    path_id::PathId,
     problem::{INVALID_FIELD, Problem},
 };
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, serde::rfc3339};
 
 use super::{
-    Api, Shared,
-    auth::Caller,
-    path::PathId,
-    problems::{account_not_found, ask},
+    Api, ApiState, access,
+    problems::{account_not_found, call},
 };
 use crate::store::{self, Account};
 
@@ -59,21 +59,21 @@ impl From<Account> for AccountView {
 }
 
 pub(super) async fn open(
-    State(api): State<Shared>,
+    State(api): State<ApiState>,
     caller: Caller,
     JsonBody(body): JsonBody<OpenAccount>,
 ) -> Result<Response, Problem> {
     let currency = Currency::parse(&body.currency)
         .map_err(|error| INVALID_FIELD.because(format!("currency {error}.")).at("currency"))?;
     let account =
-        ask(store::open_account(&api.pool, AccountId::new(), &caller.user_id, currency)).await?;
+        call(store::open_account(&api.pool, AccountId::new(), &caller.user_id, currency)).await?;
     let location = format!("/v1/accounts/{}", account.id);
     let view = Json(AccountView::from(account));
     Ok((StatusCode::CREATED, [(LOCATION, location)], view).into_response())
 }
 
 pub(super) async fn show(
-    State(api): State<Shared>,
+    State(api): State<ApiState>,
     caller: Caller,
     PathId(id): PathId<AccountId>,
 ) -> Result<Response, Problem> {
@@ -87,19 +87,19 @@ pub(super) async fn currency_of(
     caller: &Caller,
     id: AccountId,
 ) -> Result<Currency, Problem> {
-    let found = match api.known.remembered(id) {
+    let account = match api.lookup.cached_account(id) {
         Some(account) => Some(account),
-        None => ask(api.known.account(id)).await?,
+        None => call(api.lookup.account(id)).await?,
     };
-    let (owner, currency) = found.ok_or_else(|| account_not_found(id))?;
-    caller.may_use_account_of(&owner)?;
+    let (owner, currency) = account.ok_or_else(|| account_not_found(id))?;
+    access::check_owner(caller, &owner)?;
     Ok(currency)
 }
 
-/// The account that a path names, if the caller may use it.
+/// The account, if the caller may use it.
 pub(super) async fn usable(api: &Api, caller: &Caller, id: AccountId) -> Result<Account, Problem> {
-    let account = ask(store::find_account(&api.pool, id)).await?;
+    let account = call(store::find_account(&api.pool, id)).await?;
     let account = account.ok_or_else(|| account_not_found(id))?;
-    caller.may_use(&account)?;
+    access::check_owner(caller, &account.owner)?;
     Ok(account)
 }

@@ -1,8 +1,8 @@
-//! `POST /v1/batches`: many movements in one request, each for itself.
+//! `POST /v1/batches`: many independent movements in one request.
 //!
-//! An item is accepted or refused just as it would be alone, under its own key;
-//! nothing holds the items together. So a batch that got no answer is sent
-//! again as it was: what is stored answers, the rest is stored now.
+//! Each item is accepted or rejected as it would be alone, under its own key. A
+//! client that got no response sends the batch again unchanged: stored items are
+//! replayed, the others are stored now.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,18 +19,21 @@ use axum::{
 use contract::{AccountId, Currency, Kind, RecordId};
 use futures::future::join_all;
 use runtime::{
-    http::JsonBody,
-    problem::{INVALID_FIELD, Problem, UNAVAILABLE},
-    trace::Trace,
+    http::{
+        bearer::Caller,
+        json_body::JsonBody,
+        problem::{INVALID_FIELD, MALFORMED_ID, Problem, UNAVAILABLE},
+    },
+    postgres::CALL_LIMIT,
+    telemetry::trace::Trace,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Api, Shared, accounts,
-    auth::Caller,
-    movements::{self, Wanted},
-    problems::{KEY_MALFORMED, LONGEST_ANSWER, MALFORMED_ID, account_not_found, ask_until},
+    Api, ApiState, accounts,
+    movements::{self, MovementRequest},
+    problems::{KEY_MALFORMED, account_not_found, call_until},
     records::{RecordView, Replayed},
 };
 use crate::{
@@ -38,14 +41,14 @@ use crate::{
     store::Accepted,
 };
 
-/// Movements in a batch at most.
-const MOST_ITEMS: usize = 1000;
-/// A thousand items with the longest keys and some white space.
+/// Maximum items in a batch.
+const MAX_ITEMS: usize = 1000;
+/// 1,000 items with the longest keys and some white space.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// Batches that are worked on at a time: each takes a few megabytes.
-pub(super) const AT_ONCE: usize = 8;
-/// How long a batch may wait for its turn.
-const LONGEST_QUEUE: Duration = Duration::from_secs(5);
+/// Maximum batches in process: each takes a few megabytes.
+pub(super) const MAX_CONCURRENT: usize = 8;
+/// The longest wait of a batch for its permit.
+const PERMIT_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,7 +70,7 @@ struct BatchView {
     items: Vec<ItemView>,
 }
 
-/// What the item would have been answered alone.
+/// The response that the item would get alone.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum ItemView {
@@ -84,75 +87,75 @@ enum ItemView {
 }
 
 pub(super) async fn accept(
-    State(api): State<Shared>,
+    State(api): State<ApiState>,
     caller: Caller,
     Extension(trace): Extension<Trace>,
     request: Request,
 ) -> Result<Response, Problem> {
-    // Before the body is read: it waits with the client meanwhile.
-    let turn = timeout(LONGEST_QUEUE, Arc::clone(&api.batches).acquire_owned()).await;
-    let Ok(Ok(_turn)) = turn else {
-        let detail = "Too many batches are being worked on. Nothing was done.";
+    // The permit comes before the body: while waiting, the body stays with the client.
+    let permit = timeout(PERMIT_LIMIT, Arc::clone(&api.batch_permits).acquire_owned()).await;
+    let Ok(Ok(_permit)) = permit else {
+        let detail = "Too many batches are in process. Nothing was stored.";
         return Err(UNAVAILABLE.because(detail).retry_after(1));
     };
     let JsonBody(batch) = JsonBody::<Batch, MAX_BODY_BYTES>::from_request(request, &()).await?;
-    if !(1..=MOST_ITEMS).contains(&batch.items.len()) {
-        let detail = format!("A batch has 1 to {MOST_ITEMS} items.");
+    if !(1..=MAX_ITEMS).contains(&batch.items.len()) {
+        let detail = format!("A batch has 1 to {MAX_ITEMS} items.");
         return Err(INVALID_FIELD.because(detail).at("items"));
     }
-    let answers = accept_all(&api, &caller, &trace, &batch.items).await;
-    // Nothing of it was done: then that is the answer.
-    if let Some(problem) = all_unavailable(&answers) {
+    let results = accept_all(&api, &caller, &trace, &batch.items).await;
+    // If no item was processed, the batch as a whole is unavailable.
+    if let Some(problem) = all_unavailable(&results) {
         return Err(problem);
     }
-    let items = answers.into_iter().map(ItemView::from).collect();
+    let items = results.into_iter().map(ItemView::from).collect();
     Ok(Json(BatchView { items }).into_response())
 }
 
-type Answer = Result<(RecordView, Replayed), Problem>;
+type ItemResult = Result<(RecordView, Replayed), Problem>;
 
-/// Has all of them written as one group: each is brought before any is waited
-/// for. The time limit is that of the whole.
-async fn accept_all(api: &Api, caller: &Caller, trace: &Trace, items: &[Item]) -> Vec<Answer> {
-    let latest = Instant::now() + LONGEST_ANSWER;
+/// Accepts all items in one commit: each is queued before the first one is
+/// awaited. The time limit covers the whole batch.
+async fn accept_all(api: &Api, caller: &Caller, trace: &Trace, items: &[Item]) -> Vec<ItemResult> {
+    let deadline = Instant::now() + CALL_LIMIT;
     let currencies = currencies(api, caller, items).await;
-    let mut brought = Vec::with_capacity(items.len());
+    let mut queued = Vec::with_capacity(items.len());
     for item in items {
-        brought.push(match new_record(caller, &currencies, item) {
-            Ok(new) => ask_until(latest, api.acceptance.bring(new, *trace)).await,
+        queued.push(match new_record(caller, &currencies, item) {
+            Ok(record) => call_until(deadline, api.acceptor.enqueue(record, *trace)).await,
             Err(problem) => Err(problem),
         });
     }
-    let mut answers = Vec::with_capacity(items.len());
-    for accepting in brought {
-        answers.push(match accepting {
-            Ok(accepting) => ask_until(latest, accepting.committed()).await.and_then(answer),
+    let mut results = Vec::with_capacity(items.len());
+    for pending in queued {
+        results.push(match pending {
+            Ok(pending) => call_until(deadline, pending.committed()).await.and_then(item_result),
             Err(problem) => Err(problem),
         });
     }
-    answers
+    results
 }
 
-fn answer(accepted: Accepted) -> Answer {
-    let (record, replayed) = movements::accepted(accepted, "idempotencyKey")?;
+fn item_result(accepted: Accepted) -> ItemResult {
+    let (record, replayed) = movements::accepted_record(accepted, "idempotencyKey")?;
     Ok((RecordView::from(&record), replayed))
 }
 
 type Currencies = HashMap<AccountId, Result<Currency, Problem>>;
 
-/// The currencies of a batch's accounts; those that are not known yet are
-/// looked up as one group.
+/// The currencies of the batch's accounts. Accounts that are not cached are
+/// looked up in one batch.
 async fn currencies(api: &Api, caller: &Caller, items: &[Item]) -> Currencies {
     let accounts: HashSet<AccountId> =
         items.iter().filter_map(|item| item.account_id.parse().ok()).collect();
-    let (known, new): (Vec<_>, Vec<_>) =
-        accounts.into_iter().partition(|id| api.known.remembered(*id).is_some());
-    let mut currencies = Currencies::with_capacity(known.len() + new.len());
-    for id in known {
+    let (cached, missing): (Vec<_>, Vec<_>) =
+        accounts.into_iter().partition(|id| api.lookup.cached_account(*id).is_some());
+    let mut currencies = Currencies::with_capacity(cached.len() + missing.len());
+    for id in cached {
         currencies.insert(id, accounts::currency_of(api, caller, id).await);
     }
     let looked_up =
-        new.into_iter().map(async |id| (id, accounts::currency_of(api, caller, id).await));
+        missing.into_iter().map(async |id| (id, accounts::currency_of(api, caller, id).await));
     currencies.extend(join_all(looked_up).await);
     currencies
 }
@@ -167,19 +170,20 @@ fn new_record(caller: &Caller, currencies: &Currencies, item: &Item) -> Result<N
     let currency =
         currencies.get(&account).cloned().unwrap_or_else(|| Err(account_not_found(account)))?;
     let (id, kind) = (RecordId::new(), item.r#type);
-    Wanted { id, kind, account, key, amount: &item.amount }.record(caller, currency)
+    MovementRequest { id, kind, account, key, amount: &item.amount }.new_record(caller, currency)
 }
 
-fn all_unavailable(answers: &[Answer]) -> Option<Problem> {
-    let unavailable = |answer: &Answer| {
-        answer.as_ref().err().filter(|it| it.status() == StatusCode::SERVICE_UNAVAILABLE).cloned()
+fn all_unavailable(results: &[ItemResult]) -> Option<Problem> {
+    let unavailable = |result: &ItemResult| {
+        let problem = result.as_ref().err();
+        problem.filter(|problem| problem.status() == StatusCode::SERVICE_UNAVAILABLE).cloned()
     };
-    answers.iter().map(unavailable).reduce(|first, next| next.and(first))?
+    results.iter().map(unavailable).reduce(|first, next| next.and(first))?
 }
 
-impl From<Answer> for ItemView {
-    fn from(answer: Answer) -> Self {
-        match answer {
+impl From<ItemResult> for ItemView {
+    fn from(result: ItemResult) -> Self {
+        match result {
             Ok((record, replayed)) => Self::Accepted {
                 status: StatusCode::ACCEPTED.as_u16(),
                 replayed: replayed == Replayed::Yes,

@@ -1,25 +1,26 @@
-//! `POST /v1/accounts/{id}/deposits` and `/withdrawals`: the way into the
+//! `POST /v1/accounts/{id}/deposits` and `/withdrawals`: the entry into the
 //! system.
 //!
-//! Once the record is committed the request has been accepted, whatever
-//! happens to this process after that; so everything that can refuse it comes
-//! before.
+//! A committed record is an accepted request, even if this process crashes right
+//! after. So every check that can reject the request comes before the commit.
 
 use axum::{Extension, extract::State, http::HeaderMap, response::Response};
 use contract::{AccountId, Amount, Currency, Kind, RecordId};
 use runtime::{
-    http::JsonBody,
-    problem::{INVALID_FIELD, Problem},
-    trace::Trace,
+    http::{
+        bearer::Caller,
+        json_body::JsonBody,
+        path_id::PathId,
+        prefer,
+        problem::{INVALID_FIELD, Problem},
+    },
+    telemetry::trace::Trace,
 };
 use serde::Deserialize;
 
 use super::{
-    Shared, accounts,
-    auth::Caller,
-    path::PathId,
-    prefer,
-    problems::{KEY_MALFORMED, KEY_MISSING, KEY_REUSED, ask},
+    ApiState, accounts,
+    problems::{KEY_MALFORMED, KEY_MISSING, KEY_REUSED, call},
     records::{self, Replayed},
 };
 use crate::{
@@ -29,56 +30,57 @@ use crate::{
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Movement {
+pub(super) struct MovementBody {
     amount: String,
 }
 
 pub(super) async fn deposit(
-    api: State<Shared>,
+    api: State<ApiState>,
     caller: Caller,
     account: PathId<AccountId>,
     headers: HeaderMap,
     trace: Extension<Trace>,
-    body: JsonBody<Movement>,
+    body: JsonBody<MovementBody>,
 ) -> Result<Response, Problem> {
-    answer(Kind::Deposit, api, caller, account, headers, trace, body).await
+    accept(Kind::Deposit, api, caller, account, headers, trace, body).await
 }
 
 pub(super) async fn withdraw(
-    api: State<Shared>,
+    api: State<ApiState>,
     caller: Caller,
     account: PathId<AccountId>,
     headers: HeaderMap,
     trace: Extension<Trace>,
-    body: JsonBody<Movement>,
+    body: JsonBody<MovementBody>,
 ) -> Result<Response, Problem> {
-    answer(Kind::Withdrawal, api, caller, account, headers, trace, body).await
+    accept(Kind::Withdrawal, api, caller, account, headers, trace, body).await
 }
 
-async fn answer(
+async fn accept(
     kind: Kind,
-    State(api): State<Shared>,
+    State(api): State<ApiState>,
     caller: Caller,
     PathId(account): PathId<AccountId>,
     headers: HeaderMap,
     Extension(trace): Extension<Trace>,
-    JsonBody(body): JsonBody<Movement>,
+    JsonBody(body): JsonBody<MovementBody>,
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
     let id = RecordId::new();
     let patience = prefer::wait(&headers, api.longest_wait);
-    // Begun before there can be news, so that none is missed.
-    let news = patience.and_then(|_| api.settled.wait_for(id));
+    // The wait starts before the record exists, so that no notification is missed.
+    let wait = patience.and_then(|_| api.waiters.wait_for(id));
     let currency = accounts::currency_of(&api, &caller, account).await?;
-    let new = Wanted { id, kind, account, key, amount: &body.amount }.record(&caller, currency)?;
-    let stored = ask(api.acceptance.accept(new, trace)).await?;
-    let (record, replayed) = accepted(stored, "Idempotency-Key")?;
-    Ok(records::answer(&api, record, patience, replayed, news).await)
+    let request = MovementRequest { id, kind, account, key, amount: &body.amount };
+    let record = request.new_record(&caller, currency)?;
+    let accepted = call(api.acceptor.accept(record, trace)).await?;
+    let (record, replayed) = accepted_record(accepted, "Idempotency-Key")?;
+    Ok(records::respond(&api, record, patience, replayed, wait).await)
 }
 
-/// A movement as a client asks for it.
-pub(super) struct Wanted<'a> {
-    /// The id that its record will have, if it is new.
+/// A client's request to move money.
+pub(super) struct MovementRequest<'a> {
+    /// The id of its record, if the request is new.
     pub(super) id: RecordId,
     pub(super) kind: Kind,
     pub(super) account: AccountId,
@@ -86,9 +88,13 @@ pub(super) struct Wanted<'a> {
     pub(super) amount: &'a str,
 }
 
-impl Wanted<'_> {
-    /// The record that this becomes, in an account of this currency.
-    pub(super) fn record(self, caller: &Caller, currency: Currency) -> Result<NewRecord, Problem> {
+impl MovementRequest<'_> {
+    /// The record to store, in an account of this currency.
+    pub(super) fn new_record(
+        self,
+        caller: &Caller,
+        currency: Currency,
+    ) -> Result<NewRecord, Problem> {
         let amount = Amount::parse(self.amount, currency)
             .map_err(|error| INVALID_FIELD.because(format!("amount: {error}.")).at("amount"))?;
         Ok(NewRecord {
@@ -103,9 +109,9 @@ impl Wanted<'_> {
     }
 }
 
-/// The record that a request stands for; `key_field` is where the request has
-/// its key.
-pub(super) fn accepted(
+/// The record of a request. `key_field` names the place of the key in the
+/// request.
+pub(super) fn accepted_record(
     accepted: Accepted,
     key_field: &'static str,
 ) -> Result<(Record, Replayed), Problem> {
@@ -120,15 +126,15 @@ pub(super) fn accepted(
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
-    const WHAT: &str =
-        "1 to 255 visible ASCII characters, once, the same for every try of a request";
+    const FORM: &str =
+        "1 to 255 visible ASCII characters, once, and the same in every retry of a request";
     let mut given = headers.get_all("idempotency-key").into_iter();
     let Some(value) = given.next() else {
-        return Err(KEY_MISSING.because(format!("Send {WHAT}.")).at("Idempotency-Key"));
+        return Err(KEY_MISSING.because(format!("Send {FORM}.")).at("Idempotency-Key"));
     };
     let key = value.to_str().ok().and_then(IdempotencyKey::parse);
     match (key, given.next()) {
         (Some(key), None) => Ok(key),
-        _ => Err(KEY_MALFORMED.because(format!("It must be {WHAT}.")).at("Idempotency-Key")),
+        _ => Err(KEY_MALFORMED.because(format!("It must be {FORM}.")).at("Idempotency-Key")),
     }
 }

@@ -1,32 +1,18 @@
-//! What can be wrong with a request to this service, in one place: the `type`
-//! of each never changes. (`runtime::problem` has those of any service.)
+//! The problems of this service's API. The `type` of a problem never changes.
+//! `runtime::http::problem` has the problems of every service.
 
-use std::{borrow::Borrow, future::Future, time::Duration};
+use std::future::Future;
 
 use axum::http::StatusCode;
 use contract::AccountId;
 use runtime::{
-    postgres::is_transient,
-    problem::{INTERNAL, Problem, ProblemType, UNAVAILABLE},
+    http::problem::{INTERNAL, Problem, ProblemType, UNAVAILABLE},
+    postgres::{CALL_LIMIT, NoAnswer},
 };
 use tokio::time::Instant;
 
-/// Longer than any statement may take; who asks a machine that is no more would
-/// wait for ever.
-pub(super) const LONGEST_ANSWER: Duration = Duration::from_secs(15);
+use crate::store::StoreError;
 
-/// No token, or one that is not valid.
-pub(super) const UNAUTHENTICATED: ProblemType = ProblemType::new(
-    StatusCode::UNAUTHORIZED,
-    "unauthenticated",
-    "A valid bearer token is needed.",
-);
-/// A valid token that does not allow this.
-pub(super) const FORBIDDEN: ProblemType =
-    ProblemType::new(StatusCode::FORBIDDEN, "forbidden", "The token does not allow this.");
-/// An id in the path that is not of an id's form.
-pub(super) const MALFORMED_ID: ProblemType =
-    ProblemType::new(StatusCode::BAD_REQUEST, "malformed-id", "An id in the path is no id.");
 /// No account with this id.
 const ACCOUNT_NOT_FOUND: ProblemType =
     ProblemType::new(StatusCode::NOT_FOUND, "account-not-found", "There is no such account.");
@@ -39,13 +25,13 @@ pub(super) const KEY_MISSING: ProblemType = ProblemType::new(
     "idempotency-key-missing",
     "The header Idempotency-Key is needed.",
 );
-/// An `Idempotency-Key` header that can't be one.
+/// An invalid `Idempotency-Key` header.
 pub(super) const KEY_MALFORMED: ProblemType = ProblemType::new(
     StatusCode::BAD_REQUEST,
     "idempotency-key-malformed",
     "The header Idempotency-Key is not a key.",
 );
-/// The key stands for another request.
+/// The key belongs to another request.
 pub(super) const KEY_REUSED: ProblemType = ProblemType::new(
     StatusCode::UNPROCESSABLE_ENTITY,
     "idempotency-key-reused",
@@ -56,27 +42,25 @@ pub(super) fn account_not_found(id: AccountId) -> Problem {
     ACCOUNT_NOT_FOUND.because(format!("No account has the id {id}."))
 }
 
-/// Asks the database, for a bounded time: the one place where its errors
-/// become answers.
-pub(super) async fn ask<T, E: Borrow<sqlx::Error>>(
-    question: impl Future<Output = Result<T, E>>,
+/// Calls the store within [`CALL_LIMIT`]. The one place that maps its errors to
+/// problems.
+pub(super) async fn call<T>(
+    call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, Problem> {
-    ask_until(Instant::now() + LONGEST_ANSWER, question).await
+    call_until(Instant::now() + CALL_LIMIT, call).await
 }
 
-/// As [`ask`], until then.
-pub(super) async fn ask_until<T, E: Borrow<sqlx::Error>>(
-    latest: Instant,
-    question: impl Future<Output = Result<T, E>>,
+/// As [`call`], until `deadline`.
+pub(super) async fn call_until<T>(
+    deadline: Instant,
+    call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, Problem> {
-    match tokio::time::timeout_at(latest, question).await {
-        Ok(answer) => answer.map_err(|error| of_database(error.borrow())),
-        Err(_) => Err(of_database(&sqlx::Error::PoolTimedOut)),
-    }
+    let result = tokio::time::timeout_at(deadline, call).await;
+    result.unwrap_or(Err(NoAnswer.into())).map_err(|error| problem(&error))
 }
 
-fn of_database(error: &sqlx::Error) -> Problem {
-    if is_transient(error) {
+fn problem(error: &StoreError) -> Problem {
+    if error.is_transient() {
         tracing::warn!(%error, "the database can't answer now");
         UNAVAILABLE
             .because("The database can't answer now. Try again; a movement with the same Idempotency-Key.")

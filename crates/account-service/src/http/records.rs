@@ -10,23 +10,27 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use contract::{AccountId, RecordId};
-use runtime::problem::{INVALID_FIELD, Problem};
+use ledger::SettledAs;
+use runtime::http::{
+    bearer::Caller,
+    path_id::PathId,
+    prefer,
+    problem::{INVALID_FIELD, Problem},
+};
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, serde::rfc3339};
 use uuid::Uuid;
 
 use super::{
-    Api, Shared, accounts,
-    auth::Caller,
-    path::PathId,
-    prefer,
-    problems::{RECORD_NOT_FOUND, ask},
+    Api, ApiState, accounts,
+    problems::{RECORD_NOT_FOUND, call},
+    wait,
 };
-use crate::{record::Record, settled::Wait, store};
+use crate::{record::Record, store, waiters::Wait};
 
-/// Records a page, when the client does not say.
-const PAGE: u16 = 20;
-const LONGEST_PAGE: u16 = 100;
+/// Records per page without `limit`.
+const DEFAULT_PAGE: u16 = 20;
+const MAX_PAGE: u16 = 100;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,46 +52,48 @@ pub(super) struct RecordView {
 
 impl From<&Record> for RecordView {
     fn from(record: &Record) -> Self {
-        let end = record.settlement.map(|settlement| settlement.end);
+        let settled_as = record.settlement.map(|settlement| settlement.settled_as);
         Self {
             record_id: record.id,
             account_id: record.account_id,
             r#type: record.kind.as_str(),
             amount: record.amount.to_string(),
             currency: record.currency.code(),
-            status: match end {
+            status: match settled_as {
                 None => "PENDING",
-                Some(Ok(_)) => "SUCCESS",
-                Some(Err(_)) => "FAILED",
+                Some(SettledAs::Success(_)) => "SUCCESS",
+                Some(SettledAs::Failed(_)) => "FAILED",
             },
-            reason: end.and_then(Result::err).map(|reason| reason.as_str()),
+            reason: settled_as.and_then(SettledAs::reason).map(|reason| reason.as_str()),
             transaction_id: record.settlement.map(|settlement| settlement.transaction_id),
-            balance_after: end.and_then(Result::ok).map(|balance| balance.to_string()),
+            balance_after: settled_as
+                .and_then(SettledAs::balance_after)
+                .map(|balance| balance.to_string()),
             created_at: record.created_at,
             updated_at: record.updated_at,
         }
     }
 }
 
-/// Whether the answer is to a request that was made before.
+/// Whether the request was accepted before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Replayed {
     Yes,
     No,
 }
 
-/// The answer to a movement: the record, after waiting for it to settle if the
-/// client wants that. 200 once it is settled and was waited for, else 202.
-/// `news` is a wait for it that began before it was accepted.
-pub(super) async fn answer(
+/// The response to a movement: the record, after the client's wait. 200 if the
+/// client waited and the record is settled, otherwise 202. `wait` started before
+/// the record was accepted.
+pub(super) async fn respond(
     api: &Api,
     record: Record,
     patience: Option<Duration>,
     replayed: Replayed,
-    news: Option<Wait>,
+    wait: Option<Wait>,
 ) -> Response {
-    let news = news.filter(|_| replayed == Replayed::No);
-    let (record, patience) = wait_if_wanted(api, record, patience, news).await;
+    let wait = wait.filter(|_| replayed == Replayed::No);
+    let (record, patience) = wait_if_preferred(api, record, patience, wait).await;
     let settled = record.settlement.is_some() && patience.is_some();
     let status = if settled { StatusCode::OK } else { StatusCode::ACCEPTED };
     let location = format!("/v1/records/{}", record.id);
@@ -97,48 +103,48 @@ pub(super) async fn answer(
         let yes = HeaderValue::from_static("true");
         response.headers_mut().insert("idempotent-replayed", yes);
     }
-    say_applied(&mut response, patience);
+    set_preference_applied(&mut response, patience);
     response
 }
 
 pub(super) async fn show(
-    State(api): State<Shared>,
+    State(api): State<ApiState>,
     caller: Caller,
     PathId(id): PathId<RecordId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let found = ask(api.known.record(id)).await?;
+    let found = call(api.lookup.record(id)).await?;
     let record =
         found.ok_or_else(|| RECORD_NOT_FOUND.because(format!("No record has the id {id}.")))?;
     accounts::currency_of(&api, &caller, record.account_id).await?;
     let patience = prefer::wait(&headers, api.longest_wait);
-    let (record, patience) = wait_if_wanted(&api, record, patience, None).await;
+    let (record, patience) = wait_if_preferred(&api, record, patience, None).await;
     let mut response = Json(RecordView::from(&record)).into_response();
-    say_applied(&mut response, patience);
+    set_preference_applied(&mut response, patience);
     Ok(response)
 }
 
-/// The record after the wait, and how long that was allowed to take: `None` if
-/// the client did not want to wait, or too many do.
-async fn wait_if_wanted(
+/// The record after the client's wait, and the applied preference: `None` if the
+/// client did not ask to wait, or too many clients wait.
+async fn wait_if_preferred(
     api: &Api,
     record: Record,
     patience: Option<Duration>,
-    news: Option<Wait>,
+    wait: Option<Wait>,
 ) -> (Record, Option<Duration>) {
-    let Some(wanted) = patience.filter(|_| record.settlement.is_none()) else {
+    let Some(longest) = patience.filter(|_| record.settlement.is_none()) else {
         return (record, patience);
     };
-    // Waiting since before there was news: there is nothing to be seen yet.
-    let look_first = news.is_none();
-    let Some(news) = news.or_else(|| api.settled.wait_for(record.id)) else {
+    // A wait from before the acceptance has missed nothing: the record needs no read.
+    let read_first = wait.is_none();
+    let Some(wait) = wait.or_else(|| api.waiters.wait_for(record.id)) else {
         return (record, None);
     };
-    let settled = prefer::settled(api, &record, news, wanted, look_first).await;
+    let settled = wait::until_settled(api, &record, wait, longest, read_first).await;
     (settled.unwrap_or(record), patience)
 }
 
-fn say_applied(response: &mut Response, patience: Option<Duration>) {
+fn set_preference_applied(response: &mut Response, patience: Option<Duration>) {
     let applied = patience.map(|patience| format!("wait={}", patience.as_secs()));
     if let Some(value) = applied.and_then(|text| HeaderValue::try_from(text).ok()) {
         response.headers_mut().insert("preference-applied", value);
@@ -160,7 +166,7 @@ struct PageView {
 }
 
 pub(super) async fn list(
-    State(api): State<Shared>,
+    State(api): State<ApiState>,
     caller: Caller,
     PathId(account): PathId<AccountId>,
     page: Result<Query<Page>, QueryRejection>,
@@ -168,11 +174,11 @@ pub(super) async fn list(
     let Query(page) = page.map_err(|error| {
         INVALID_FIELD.because(format!("The query takes limit and cursor: {}.", error.body_text()))
     })?;
-    let limit = page.limit.as_deref().map_or(Ok(PAGE), parse_limit)?;
+    let limit = page.limit.as_deref().map_or(Ok(DEFAULT_PAGE), parse_limit)?;
     let before = page.cursor.as_deref().map(parse_cursor).transpose()?;
     let account = accounts::usable(&api, &caller, account).await?;
-    // One more than asked for tells whether there is another page.
-    let mut records = ask(store::list_records(&api.pool, account.id, before, limit + 1)).await?;
+    // One record more than requested shows whether there is another page.
+    let mut records = call(store::list_records(&api.pool, account.id, before, limit + 1)).await?;
     let more = records.len() > usize::from(limit);
     records.truncate(usize::from(limit));
     let last = records.last().filter(|_| more);
@@ -182,15 +188,14 @@ pub(super) async fn list(
 }
 
 fn parse_limit(text: &str) -> Result<u16, Problem> {
-    let limit = text.parse().ok().filter(|limit| (1..=LONGEST_PAGE).contains(limit));
-    limit.ok_or_else(|| {
-        INVALID_FIELD.because(format!("limit must be 1 to {LONGEST_PAGE}.")).at("limit")
-    })
+    let limit = text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
+    limit
+        .ok_or_else(|| INVALID_FIELD.because(format!("limit must be 1 to {MAX_PAGE}.")).at("limit"))
 }
 
 fn parse_cursor(text: &str) -> Result<RecordId, Problem> {
     let id = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| Uuid::from_slice(&bytes).ok());
     id.map(RecordId::from_uuid).ok_or_else(|| {
-        INVALID_FIELD.because("cursor must be the nextCursor of a page before.").at("cursor")
+        INVALID_FIELD.because("cursor must be the nextCursor of the previous page.").at("cursor")
     })
 }

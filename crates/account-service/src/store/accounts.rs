@@ -7,22 +7,19 @@ use rust_decimal::Decimal;
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
-use super::unreadable;
+use super::StoreError;
 
-/// An account, with its balance as far as results have told it.
+/// An account with its projected balance: as of the newest result.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// Its id.
     pub id: AccountId,
-    /// Who opened it.
+    /// The user who opened it.
     pub owner: UserId,
-    /// The currency of everything that moves in it.
     pub currency: Currency,
     /// `ACTIVE`.
     pub status: String,
-    /// What it holds.
     pub balance: Balance,
-    /// How many transactions that balance includes.
+    /// The number of transactions in that balance.
     pub seq: i64,
     /// When it was opened.
     pub created_at: OffsetDateTime,
@@ -42,16 +39,16 @@ struct AccountRow {
 }
 
 impl TryFrom<AccountRow> for Account {
-    type Error = sqlx::Error;
+    type Error = StoreError;
 
-    fn try_from(row: AccountRow) -> Result<Self, sqlx::Error> {
-        let odd = || unreadable(&format!("account {}", row.account_id));
-        let currency = Currency::parse(&row.currency).map_err(|_| odd())?;
+    fn try_from(row: AccountRow) -> Result<Self, StoreError> {
+        let invalid = || StoreError::InvalidRow(format!("account {}", row.account_id));
+        let currency = Currency::parse(&row.currency).map_err(|_| invalid())?;
         Ok(Self {
             id: AccountId::from_uuid(row.account_id),
-            owner: row.owner_id.clone().try_into().map_err(|_| odd())?,
+            owner: row.owner_id.clone().try_into().map_err(|_| invalid())?,
             currency,
-            balance: Balance::from_decimal(row.balance, currency).ok_or_else(odd)?,
+            balance: Balance::from_decimal(row.balance, currency).ok_or_else(invalid)?,
             status: row.status,
             seq: row.account_seq,
             created_at: row.created_at,
@@ -63,13 +60,13 @@ impl TryFrom<AccountRow> for Account {
 /// Opens an empty account.
 ///
 /// # Errors
-/// The database's.
+/// [`StoreError`]
 pub async fn open_account(
     database: impl PgExecutor<'_>,
     id: AccountId,
     owner: &UserId,
     currency: Currency,
-) -> sqlx::Result<Account> {
+) -> Result<Account, StoreError> {
     sqlx::query_as!(
         AccountRow,
         "INSERT INTO accounts (account_id, owner_id, currency) VALUES ($1, $2, $3)
@@ -86,11 +83,11 @@ pub async fn open_account(
 /// The account with this id.
 ///
 /// # Errors
-/// The database's.
+/// [`StoreError`]
 pub async fn find_account(
     database: impl PgExecutor<'_>,
     id: AccountId,
-) -> sqlx::Result<Option<Account>> {
+) -> Result<Option<Account>, StoreError> {
     sqlx::query_as!(
         AccountRow,
         "SELECT account_id, owner_id, currency, status, balance, account_seq, created_at, updated_at
@@ -103,15 +100,14 @@ pub async fn find_account(
     .transpose()
 }
 
-/// The owners and currencies of those of these accounts that exist, as far as
-/// they can be read.
+/// The owners and currencies of the existing accounts among these.
 ///
 /// # Errors
-/// The database's.
-pub async fn owners(
+/// [`StoreError`]
+pub async fn find_owners(
     database: impl PgExecutor<'_>,
     ids: &[AccountId],
-) -> sqlx::Result<HashMap<AccountId, sqlx::Result<(UserId, Currency)>>> {
+) -> Result<HashMap<AccountId, Result<(UserId, Currency), StoreError>>, StoreError> {
     let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
     let rows = sqlx::query!(
         "SELECT account_id, owner_id, currency FROM accounts WHERE account_id = ANY($1)",
@@ -120,8 +116,11 @@ pub async fn owners(
     .fetch_all(database)
     .await?;
     let account = |id, owner: String, currency: &str| {
-        let odd = || unreadable(&format!("account {id}"));
-        Ok((owner.try_into().map_err(|_| odd())?, Currency::parse(currency).map_err(|_| odd())?))
+        let invalid = || StoreError::InvalidRow(format!("account {id}"));
+        Ok((
+            owner.try_into().map_err(|_| invalid())?,
+            Currency::parse(currency).map_err(|_| invalid())?,
+        ))
     };
     let rows = rows.into_iter().map(|row| {
         let id = AccountId::from_uuid(row.account_id);

@@ -1,41 +1,40 @@
-//! Records that stay PENDING: found, and claimed to be sent again.
+//! PENDING records: finds them, and claims them for a redrive.
 
 use std::time::Duration;
 
 use contract::RecordId;
-use runtime::trace::Trace;
+use runtime::telemetry::trace::Trace;
 use sqlx::PgPool;
 
-use super::records::RecordRow;
+use super::{StoreError, records::RecordRow};
 use crate::record::Record;
 
-/// What a look at a part of the records found.
+/// The PENDING records in a range of ids.
 #[derive(Debug)]
 pub struct Pending {
-    /// The PENDING ones in it, oldest first, at most as many as asked for.
+    /// Their ids, oldest first, at most `limit`.
     pub records: Vec<RecordId>,
-    /// How many PENDING ones it has, also if none was asked for.
+    /// Their number, even without a limit.
     pub count: u64,
-    /// The oldest of those.
+    /// The oldest of them.
     pub oldest: Option<RecordId>,
-    /// Where the part ended; `None` if it was the last.
+    /// Where the next range starts; `None` at the end.
     pub next: Option<RecordId>,
 }
 
-/// Looks at the next `most` records with ids in `from..until`, whatever their
-/// status, so that a look costs the same whatever the history. Finds up to
-/// `limit` PENDING ones, and ends with the last of those; without a limit it
-/// only counts them.
+/// Reads the first `most` records with ids in `from..until`, whatever their
+/// status, so that the cost does not depend on the history. Finds up to `limit`
+/// PENDING records and ends at the last of them. Without a limit it only counts.
 ///
 /// # Errors
-/// The database's.
+/// [`StoreError`]
 pub async fn find_pending(
     pool: &PgPool,
     from: RecordId,
     until: RecordId,
     most: u32,
     limit: Option<u16>,
-) -> sqlx::Result<Pending> {
+) -> Result<Pending, StoreError> {
     let looked = sqlx::query!(
         r#"WITH part AS MATERIALIZED (
                SELECT id, status FROM transaction_records WHERE id >= $1 AND id < $2
@@ -60,7 +59,7 @@ pub async fn find_pending(
     let mut count = u64::try_from(looked.count).unwrap_or(0);
     let mut end = looked.last.map(RecordId::from_uuid);
     let mut more = looked.looked >= i64::from(most);
-    // Cut short by `limit`, the next look goes on after the last one found.
+    // If `limit` ended it, the next range starts after the last record found.
     if limit.is_some_and(|limit| records.len() >= usize::from(limit)) {
         (count, end, more) =
             (u64::try_from(records.len()).unwrap_or(0), records.last().copied(), true);
@@ -68,29 +67,27 @@ pub async fn find_pending(
     Ok(Pending { records, count, oldest, next: end.filter(|_| more).map(RecordId::next) })
 }
 
-/// A record whose command is to be sent again.
+/// A record that is claimed for a redrive.
 #[derive(Debug)]
 pub struct Claimed {
-    /// The record.
     pub record: Record,
-    /// The number of this attempt.
+    /// The number of this redrive: 1, 2, 3 …
     pub attempt: i32,
-    /// Where its request was in its trace, if that was recorded.
+    /// The trace of the original request, if it was recorded.
     pub trace: Option<Trace>,
 }
 
-/// Takes those of these records that are PENDING and due to be sent again, and
-/// puts off their next turn: `first`, then twice as long each time, up to ten
-/// minutes, with jitter. Replicas that ask at the same time get different
-/// ones.
+/// Claims the records that are PENDING and due, and sets when they are due again:
+/// after `first`, then after twice as long each time, up to ten minutes, with
+/// jitter. Concurrent replicas claim different records.
 ///
 /// # Errors
-/// The database's.
+/// [`StoreError`]
 pub async fn claim_for_redrive(
     pool: &PgPool,
     records: &[RecordId],
     first: Duration,
-) -> sqlx::Result<Vec<Claimed>> {
+) -> Result<Vec<Claimed>, StoreError> {
     let ids: Vec<_> = records.iter().map(|id| id.as_uuid()).collect();
     let rows = sqlx::query!(
         "UPDATE transaction_records AS r
@@ -112,27 +109,27 @@ pub async fn claim_for_redrive(
     )
     .fetch_all(pool)
     .await?;
-    // What can't be read holds nobody else up; its next turn is put off like any other's.
-    let readable = rows.into_iter().filter_map(|row| {
-            let record = RecordRow {
-                id: row.id,
-                account_id: row.account_id,
-                user_id: row.user_id,
-                kind: row.kind,
-                amount: row.amount,
-                currency: row.currency,
-                transaction_id: row.transaction_id,
-                reason: row.reason,
-                balance_after: row.balance_after,
-                created_at: row.created_at,
-                updated_at: row.updated_at,
-            };
-            let read: sqlx::Result<Record> = record.try_into();
-            let read = read.inspect_err(|error| {
-                tracing::error!(record.id = %row.id, %error, "a record can't be read, and not sent again");
-            });
-            let trace = row.traceparent.as_deref().and_then(Trace::at);
-            Some(Claimed { record: read.ok()?, attempt: row.redrives, trace })
+    // An invalid row does not delay the others; it is due again later, too.
+    let valid = rows.into_iter().filter_map(|row| {
+        let record = RecordRow {
+            id: row.id,
+            account_id: row.account_id,
+            user_id: row.user_id,
+            kind: row.kind,
+            amount: row.amount,
+            currency: row.currency,
+            transaction_id: row.transaction_id,
+            reason: row.reason,
+            balance_after: row.balance_after,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        };
+        let record: Result<Record, StoreError> = record.try_into();
+        let record = record.inspect_err(|error| {
+            tracing::error!(record.id = %row.id, %error, "an invalid record is not redriven");
         });
-    Ok(readable.collect())
+        let trace = row.traceparent.as_deref().and_then(Trace::at);
+        Some(Claimed { record: record.ok()?, attempt: row.redrives, trace })
+    });
+    Ok(valid.collect())
 }

@@ -1,14 +1,15 @@
-//! Records: found and listed.
+//! Reads records.
 
 use std::collections::HashMap;
 
 use contract::{AccountId, Amount, Balance, Currency, Kind, Reason, RecordId};
+use ledger::{SettledAs, Settlement};
 use rust_decimal::Decimal;
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
-use super::unreadable;
-use crate::record::{Record, Settlement};
+use super::StoreError;
+use crate::record::Record;
 
 pub(super) struct RecordRow {
     pub(super) id: Uuid,
@@ -25,30 +26,33 @@ pub(super) struct RecordRow {
 }
 
 impl TryFrom<RecordRow> for Record {
-    type Error = sqlx::Error;
+    type Error = StoreError;
 
-    fn try_from(row: RecordRow) -> Result<Self, sqlx::Error> {
-        let odd = || unreadable(&format!("record {}", row.id));
-        let currency = Currency::parse(&row.currency).map_err(|_| odd())?;
-        let end = match (&row.reason, row.balance_after) {
+    fn try_from(row: RecordRow) -> Result<Self, StoreError> {
+        let invalid = || StoreError::InvalidRow(format!("record {}", row.id));
+        let currency = Currency::parse(&row.currency).map_err(|_| invalid())?;
+        let settled_as = match (&row.reason, row.balance_after) {
             (None, Some(balance)) => {
-                Some(Ok(Balance::from_decimal(balance, currency).ok_or_else(odd)?))
+                let balance = Balance::from_decimal(balance, currency).ok_or_else(invalid)?;
+                Some(SettledAs::Success(balance))
             }
-            (Some(name), None) => Some(Err(Reason::parse(name).ok_or_else(odd)?)),
+            (Some(name), None) => Some(SettledAs::Failed(Reason::parse(name).ok_or_else(invalid)?)),
             (None, None) => None,
-            (Some(_), Some(_)) => return Err(odd()),
+            (Some(_), Some(_)) => return Err(invalid()),
         };
-        let settlement = match (row.transaction_id, end) {
-            (Some(transaction_id), Some(end)) => Some(Settlement { transaction_id, end }),
+        let settlement = match (row.transaction_id, settled_as) {
+            (Some(transaction_id), Some(settled_as)) => {
+                Some(Settlement { transaction_id, settled_as })
+            }
             (None, None) => None,
-            _ => return Err(odd()),
+            _ => return Err(invalid()),
         };
         Ok(Self {
             id: RecordId::from_uuid(row.id),
             account_id: AccountId::from_uuid(row.account_id),
-            user_id: row.user_id.clone().try_into().map_err(|_| odd())?,
-            kind: Kind::parse(&row.kind).ok_or_else(odd)?,
-            amount: Amount::from_decimal(row.amount, currency).map_err(|_| odd())?,
+            user_id: row.user_id.clone().try_into().map_err(|_| invalid())?,
+            kind: Kind::parse(&row.kind).ok_or_else(invalid)?,
+            amount: Amount::from_decimal(row.amount, currency).map_err(|_| invalid())?,
             currency,
             settlement,
             created_at: row.created_at,
@@ -57,14 +61,14 @@ impl TryFrom<RecordRow> for Record {
     }
 }
 
-/// Those of these records that exist, as far as they can be read.
+/// The existing records among these.
 ///
 /// # Errors
-/// The database's.
+/// [`StoreError`]
 pub async fn find_records(
     database: impl PgExecutor<'_>,
     ids: &[RecordId],
-) -> sqlx::Result<HashMap<RecordId, sqlx::Result<Record>>> {
+) -> Result<HashMap<RecordId, Result<Record, StoreError>>, StoreError> {
     let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
     let rows = sqlx::query_as!(
         RecordRow,
@@ -79,16 +83,16 @@ pub async fn find_records(
     Ok(rows.collect())
 }
 
-/// An account's records, newest first, that are older than `before`.
+/// An account's records older than `before`, newest first.
 ///
 /// # Errors
-/// The database's.
+/// [`StoreError`]
 pub async fn list_records(
     database: impl PgExecutor<'_>,
     account: AccountId,
     before: Option<RecordId>,
     limit: u16,
-) -> sqlx::Result<Vec<Record>> {
+) -> Result<Vec<Record>, StoreError> {
     let before = before.map_or(Uuid::max(), RecordId::as_uuid);
     sqlx::query_as!(
         RecordRow,

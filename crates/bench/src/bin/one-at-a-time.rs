@@ -1,9 +1,10 @@
-//! The baseline: what a ledger does that takes one message after the other.
-//! Fetch ten; for each: is it decided already? Begin, lock the account, write
-//! balance and transaction, commit, publish the result and await its PubAck,
-//! ack. On the real tables and streams, so that its results settle records.
+//! The baseline: a ledger with one message at a time. It fetches ten commands.
+//! For each, it checks for an earlier decision, begins, locks the account,
+//! writes balance and transaction, commits, publishes the result and awaits its
+//! PubAck, then acks. It uses the real tables and streams, so its results settle
+//! records.
 //!
-//! Correct, and the usual way; no part of Passbook runs like this.
+//! This is correct, and the usual design. No part of Passbook works this way.
 
 use std::time::{Duration, Instant};
 
@@ -18,25 +19,25 @@ use async_nats::{
     },
 };
 use clap::Parser;
-use contract::{Balance, Command, MovementResult, Outcome, TRANSACTION, consumers};
+use contract::{Balance, Command, Outcome, TRANSACTION, TransactionResult, consumers};
 use futures::StreamExt;
 use sqlx::{Connection as _, PgConnection, types::Decimal};
 use time::OffsetDateTime;
 
-/// Messages in a fetch.
+/// Messages per fetch.
 const FETCH: usize = 10;
 const FETCH_WAIT: Duration = Duration::from_secs(2);
 
-/// Process commands one at a time, and print how many a second.
+/// Process commands one at a time, and print the rate per second.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How many.
+    /// Number of commands.
     #[arg(long)]
     messages: u64,
-    /// URL of the ledger's database.
+    /// URL of the transaction database.
     #[arg(long, env = "PASSBOOK_TRANSACTION_DATABASE_URL", hide_env_values = true)]
     database_url: String,
-    /// Address of NATS.
+    /// URL of NATS, with user and password.
     #[arg(long, env = "PASSBOOK_NATS_URL", hide_env_values = true)]
     nats_url: String,
 }
@@ -57,7 +58,7 @@ async fn main() -> Result<()> {
             process(&mut database, &broker, &message.map_err(anyhow::Error::from_boxed)?).await?;
             done += 1;
         }
-        ensure!(done > before, "only {done} of {messages} commands were there");
+        ensure!(done > before, "only {done} of {messages} commands arrived within {FETCH_WAIT:?}");
     }
     println!("{}", f64::from(u32::try_from(done)?) / begun.elapsed().as_secs_f64());
     Ok(())
@@ -65,8 +66,9 @@ async fn main() -> Result<()> {
 
 async fn broker(url: &str) -> Result<jetstream::Context> {
     let server: ServerAddr = url.split(',').next().unwrap_or_default().parse()?;
-    let user = server.username().zip(server.password()).context("an address without a user")?;
-    let options = ConnectOptions::with_user_and_password(user.0.to_owned(), user.1.to_owned());
+    let credentials = server.username().zip(server.password());
+    let (user, password) = credentials.context("the NATS URL has no user and password")?;
+    let options = ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned());
     Ok(jetstream::new(options.connect(server).await?))
 }
 
@@ -89,14 +91,14 @@ async fn process(
     message.ack().await.map_err(anyhow::Error::from_boxed)
 }
 
-async fn apply(database: &mut PgConnection, command: &Command) -> Result<MovementResult> {
+async fn apply(database: &mut PgConnection, command: &Command) -> Result<TransactionResult> {
     let mut transaction = database.begin().await?;
     let account = command.account_id.as_uuid();
     let locked = "SELECT balance, account_seq FROM accounts WHERE account_id = $1 FOR UPDATE";
-    let found: Option<(Decimal, i64)> =
+    let row: Option<(Decimal, i64)> =
         sqlx::query_as(locked).bind(account).fetch_optional(&mut *transaction).await?;
-    let (balance, seq) = match found {
-        Some(found) => found,
+    let (balance, seq) = match row {
+        Some(row) => row,
         None => {
             sqlx::query("INSERT INTO accounts (account_id, currency) VALUES ($1, $2)")
                 .bind(account)
@@ -132,8 +134,8 @@ async fn apply(database: &mut PgConnection, command: &Command) -> Result<Movemen
     .await?;
     transaction.commit().await?;
     let balance_after =
-        Balance::from_decimal(balance, command.currency).context("a balance out of bounds")?;
-    Ok(MovementResult {
+        Balance::from_decimal(balance, command.currency).context("the balance is out of bounds")?;
+    Ok(TransactionResult {
         record_id: command.record_id,
         transaction_id,
         account_id: command.account_id,

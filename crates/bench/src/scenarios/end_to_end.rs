@@ -1,43 +1,29 @@
-//! HTTP deposit until SUCCESS: how many a second, and how long one takes.
+//! The throughput and latency of a deposit from the HTTP request to SUCCESS.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use load::{Answer, Choice, Mix, Pace, Plan, Shape};
+use load::{Pace, WaitFor};
 
+use super::deposits::{ACCOUNTS, deposits, warm_up};
 use crate::{
-    Bench,
-    pgbench::Pgbench,
+    bench::Bench,
+    pgbench::{Pgbench, TPS_FIGURE},
     section::{Bound, Goal, Plot, Section},
     stack::{Settings, Stack},
 };
 
-const ABOUT: &str = "Single deposits to 10,000 accounts, two replicas of each service. Closed \
-loop: each client sends its next request once it has its answer. Settled a second: records \
-settled over the time from the first request until the last record is settled. Open loop: \
-requests are due at even times, at a quarter of the highest rate of the closed loop, and each \
-waits for its settled record (`Prefer: wait`); its time counts from when it was due. In turn with \
-each repetition: `pgbench -N`, scale 10, on the same server, 32 clients (transactions a second) \
-and 1 client (mean latency).";
+const ABOUT: &str = "Single deposits to 10,000 accounts, two replicas of each service.
 
-pub(super) const PGBENCH: &str = "pgbench -N -c 32, tps";
-const PGBENCH_LATENCY: &str = "pgbench -N -c 1, mean latency, ms";
+- Closed loop: each client sends its next request after the answer to the last one.
+- Settled a second: settled records, divided by the time from the first request until the last \
+record is settled.
+- Open loop: requests are due at even intervals, at a quarter of the closed loop's highest rate. \
+Each waits for its settled record (`Prefer: wait`). Its time counts from the moment it was due.
+- `pgbench -N`, scale 10, on the same server, runs in turn with each repetition: with 32 clients \
+(transactions a second) and with 1 client (mean latency).";
 
-/// Accounts that money is spread over.
-pub(super) const ACCOUNTS: usize = 10_000;
-
-/// Deposits, one a request, of accounts drawn alike.
-pub(super) const fn deposits(pace: Pace, time: Duration, answer: Answer) -> Plan {
-    let mix = Mix { withdrawals: 0.0, refused: 0.0 };
-    Plan { pace, time, answer, choice: Choice::Uniform, mix, shape: Shape::Single }
-}
-
-/// Brings caches, connections and plans to where they stay. Not measured.
-pub(super) async fn warm_up(bench: &Bench, stack: &Stack, accounts: &[String]) -> Result<()> {
-    let time = Duration::from_secs(bench.size(4, 2));
-    let plan = deposits(Pace::Closed { clients: 64 }, time, Answer::Accepted);
-    stack.load(accounts, plan).await.map(drop)
-}
+const LATENCY_FIGURE: &str = "pgbench -N -c 1, mean latency, ms";
 
 pub(super) async fn run(bench: &Bench) -> Result<Section> {
     let stack = Stack::start(bench, Settings::default()).await?;
@@ -47,40 +33,42 @@ pub(super) async fn run(bench: &Bench) -> Result<Section> {
     let accounts = load::open_accounts(&stack.target, ACCOUNTS, false).await?;
     warm_up(bench, &stack, &accounts).await?;
     let clients: &[u16] = bench.size(&[1, 4, 16, 64, 256], &[1, 64, 256]);
-    let seconds = Duration::from_secs(bench.size(4, 2));
+    let duration = Duration::from_secs(bench.size(4, 2));
     for _ in 0..bench.repetitions() {
         let yardstick = pgbench.measure(32, bench.size(6, 4)).await?;
-        section.note(PGBENCH, yardstick.tps);
+        section.note(TPS_FIGURE, yardstick.tps);
         for &clients in clients {
-            let plan = deposits(Pace::Closed { clients }, seconds, Answer::Accepted);
+            let plan = deposits(Pace::Closed { clients }, duration, WaitFor::Accepted);
             let report = stack.load(&accounts, plan).await?;
-            section.note(of(clients, "settled a second"), report.settled_per_second);
-            section.note(of(clients, "accepted a second"), report.accepted_per_second);
-            section.note(of(clients, "accept p50, ms"), report.latency.p50);
-            section.note(of(clients, "accept p99, ms"), report.latency.p99);
+            section.note(figure(clients, "settled a second"), report.settled_per_second);
+            section.note(figure(clients, "accepted a second"), report.accepted_per_second);
+            section.note(figure(clients, "accept p50, ms"), report.latency.p50);
+            section.note(figure(clients, "accept p99, ms"), report.latency.p99);
             section.note("load, core-µs a request", report.cpu_micros_per_request);
         }
     }
     for &clients in clients {
-        let plan = deposits(Pace::Closed { clients }, seconds, Answer::Settled);
+        let plan = deposits(Pace::Closed { clients }, duration, WaitFor::Settled);
         let report = stack.load(&accounts, plan).await?;
-        section.note(of(clients, "settle p50, ms"), report.latency.p50);
-        section.note(of(clients, "settle p99, ms"), report.latency.p99);
+        section.note(figure(clients, "settle p50, ms"), report.latency.p50);
+        section.note(figure(clients, "settle p99, ms"), report.latency.p99);
     }
-    let highest = highest(&section, clients);
+    let highest = highest_rate(&section, clients);
     open_loop(bench, &stack, &pgbench, &accounts, highest / 4.0, &mut section).await?;
     stack.finish().await?;
-    conclude(&mut section, clients, highest);
+    add_tables(&mut section, clients);
+    add_plots(&mut section, clients);
+    add_goals(&mut section, highest);
     Ok(section)
 }
 
-/// The name of a figure at so many clients.
-fn of(clients: u16, what: &str) -> String {
-    format!("{clients} clients: {what}")
+/// The name of a figure for a number of clients.
+fn figure(clients: u16, name: &str) -> String {
+    format!("{clients} clients: {name}")
 }
 
-fn highest(section: &Section, clients: &[u16]) -> f64 {
-    let rate = |&clients: &u16| section.median(&of(clients, "settled a second"));
+fn highest_rate(section: &Section, clients: &[u16]) -> f64 {
+    let rate = |&clients: &u16| section.median(&figure(clients, "settled a second"));
     clients.iter().map(rate).fold(0.0, f64::max)
 }
 
@@ -93,30 +81,31 @@ async fn open_loop(
     section: &mut Section,
 ) -> Result<()> {
     for _ in 0..bench.repetitions() {
-        let one = pgbench.measure(1, bench.size(4, 2)).await?;
-        section.note(PGBENCH_LATENCY, one.latency);
+        let yardstick = pgbench.measure(1, bench.size(4, 2)).await?;
+        section.note(LATENCY_FIGURE, yardstick.latency);
         let pace = Pace::Open { rate, connections: 256 };
-        let time = Duration::from_secs(bench.size(6, 3));
-        let settled = stack.load(accounts, deposits(pace, time, Answer::Settled)).await?.latency;
-        for (name, figure) in [
+        let duration = Duration::from_secs(bench.size(6, 3));
+        let plan = deposits(pace, duration, WaitFor::Settled);
+        let settled = stack.load(accounts, plan).await?.latency;
+        for (name, latency) in [
             ("p50", settled.p50),
             ("p90", settled.p90),
             ("p99", settled.p99),
             ("p99.9", settled.p99_9),
             ("longest", settled.max),
         ] {
-            section.note(format!("open loop: settle {name}, ms"), figure);
+            section.note(format!("open loop: settle {name}, ms"), latency);
         }
-        let accepted = stack.load(accounts, deposits(pace, time, Answer::Accepted)).await?.latency;
+        let plan = deposits(pace, duration, WaitFor::Accepted);
+        let accepted = stack.load(accounts, plan).await?.latency;
         section.note("open loop: accept p50, ms", accepted.p50);
         section.note("open loop: accept p99, ms", accepted.p99);
     }
     Ok(())
 }
 
-fn conclude(section: &mut Section, clients: &[u16], highest: f64) {
+fn add_tables(section: &mut Section, clients: &[u16]) {
     let row = |&clients: &u16| {
-        let cell = |what| section.cell(&of(clients, what));
         let figures = [
             "settled a second",
             "accept p50, ms",
@@ -124,15 +113,15 @@ fn conclude(section: &mut Section, clients: &[u16], highest: f64) {
             "settle p50, ms",
             "settle p99, ms",
         ];
-        std::iter::once(clients.to_string()).chain(figures.map(cell)).collect()
+        let cells = figures.map(|name| section.cell(&figure(clients, name)));
+        std::iter::once(clients.to_string()).chain(cells).collect()
     };
     let rows = clients.iter().map(row).collect();
-    let tps = section.median(PGBENCH);
     section.table(
         &["clients", "settled a second", "accept p50, ms", "p99", "settle p50, ms", "p99"],
         rows,
     );
-    let latency = section.median(PGBENCH_LATENCY);
+    let latency = section.median(LATENCY_FIGURE);
     let names = [
         "settle p50",
         "settle p90",
@@ -146,35 +135,42 @@ fn conclude(section: &mut Section, clients: &[u16], highest: f64) {
         .into_iter()
         .map(|name| {
             let figure = format!("open loop: {name}, ms");
-            let times = section.median(&figure) / latency.max(1e-9);
-            vec![format!("{name}, ms"), section.cell(&figure), format!("{times:.1} ×")]
+            let ratio = section.median(&figure) / latency.max(1e-9);
+            vec![format!("{name}, ms"), section.cell(&figure), format!("{ratio:.1} ×")]
         })
         .collect();
-    rows.push(vec![PGBENCH_LATENCY.into(), section.cell(PGBENCH_LATENCY), "1 ×".into()]);
-    section.table(&["open loop at a quarter of the maximum", "", "of pgbench -c 1"], rows);
+    rows.push(vec![LATENCY_FIGURE.into(), section.cell(LATENCY_FIGURE), "1 ×".into()]);
+    section.table(
+        &["open loop at a quarter of the maximum rate", "", "relative to pgbench -c 1"],
+        rows,
+    );
     section.table(
         &["yardstick", ""],
         vec![
-            vec![PGBENCH.into(), section.cell(PGBENCH)],
+            vec![TPS_FIGURE.into(), section.cell(TPS_FIGURE)],
             vec![
                 "load generator, core-µs a request".into(),
                 section.cell("load, core-µs a request"),
             ],
         ],
     );
-    let line = |what: &str| {
-        let at = |&clients: &u16| (f64::from(clients), section.median(&of(clients, what)));
-        clients.iter().map(at).collect::<Vec<_>>()
+}
+
+fn add_plots(section: &mut Section, clients: &[u16]) {
+    let line = |name: &str| {
+        let point = |&clients: &u16| (f64::from(clients), section.median(&figure(clients, name)));
+        clients.iter().map(point).collect::<Vec<_>>()
     };
-    let across = clients.iter().map(|&clients| (f64::from(clients), tps)).collect();
-    let plot = Plot {
+    let tps = section.median(TPS_FIGURE);
+    let yardstick = clients.iter().map(|&clients| (f64::from(clients), tps)).collect();
+    let rates = Plot {
         file: "end-to-end".into(),
         title: "Deposits settled a second".into(),
         x: "clients".into(),
         y: "a second".into(),
         lines: vec![
             ("settled".into(), line("settled a second")),
-            ("pgbench -N -c 32".into(), across),
+            ("pgbench -N -c 32".into(), yardstick),
         ],
     };
     let latencies = Plot {
@@ -183,28 +179,32 @@ fn conclude(section: &mut Section, clients: &[u16], highest: f64) {
         x: "clients".into(),
         y: "ms".into(),
         lines: ["settle p99, ms", "settle p50, ms", "accept p99, ms", "accept p50, ms"]
-            .map(|what| (what.trim_end_matches(", ms").to_owned(), line(what)))
+            .map(|name| (name.trim_end_matches(", ms").to_owned(), line(name)))
             .to_vec(),
     };
-    section.plots.extend([plot, latencies]);
-    let of = |name: &str| section.ratio(name, PGBENCH_LATENCY);
-    let [p50, p99] = ["open loop: settle p50, ms", "open loop: settle p99, ms"].map(of);
-    let times = if tps > 0.0 { highest / tps } else { 0.0 };
+    section.plots.extend([rates, latencies]);
+}
+
+fn add_goals(section: &mut Section, highest: f64) {
+    let tps = section.median(TPS_FIGURE);
+    let rate = if tps > 0.0 { highest / tps } else { 0.0 };
+    let [p50, p99] = ["open loop: settle p50, ms", "open loop: settle p99, ms"]
+        .map(|figure| section.ratio(figure, LATENCY_FIGURE));
     section.goals.extend([
         Goal::new(
-            "settled deposits a second, single requests, of pgbench -N",
+            "settled deposits a second, single requests, relative to pgbench -N",
             Bound::AtLeast(3.0),
             "×",
-            times,
+            rate,
         ),
         Goal::new(
-            "settle latency at a quarter of the maximum: p50 of pgbench -c 1",
+            "settle latency at a quarter of the maximum rate: p50 relative to pgbench -c 1",
             Bound::AtMost(10.0),
             "×",
             p50,
         ),
         Goal::new(
-            "settle latency at a quarter of the maximum: p99 of pgbench -c 1",
+            "settle latency at a quarter of the maximum rate: p99 relative to pgbench -c 1",
             Bound::AtMost(50.0),
             "×",
             p99,

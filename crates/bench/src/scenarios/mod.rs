@@ -1,7 +1,8 @@
-//! What is measured, one file each.
+//! The scenarios, one file each.
 
 mod accounts;
 mod batches;
+mod deposits;
 mod drain;
 mod end_to_end;
 mod history;
@@ -12,41 +13,41 @@ mod resources;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::{Bench, section::Section};
+use crate::{bench::Bench, section::Section};
 
-/// Something to measure.
+/// A scenario of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
-    /// HTTP deposit until SUCCESS, beside pgbench.
+    /// Deposits over HTTP until SUCCESS, compared with pgbench.
     EndToEnd,
-    /// The same through POST /v1/batches.
+    /// Deposits through POST /v1/batches, compared with pgbench.
     Batches,
-    /// Commands that wait, beside the one-at-a-time loop.
+    /// A backlog of commands, compared with the one-at-a-time loop.
     Drain,
-    /// One hot account, Zipf, withdrawals.
+    /// One hot account, a Zipf distribution, withdrawals.
     Accounts,
-    /// 1, 2 and 5 transaction-services with a slow way to the database.
+    /// 1, 2 and 5 transaction-services with a slow link to the database.
     Replicas,
     /// Empty tables, and 5,000,000 records.
     History,
-    /// A broker of one node, and of three.
+    /// A broker with one node, and with three.
     Replication,
-    /// Processor time, memory, WAL and commits of a deposit.
+    /// Processor time, memory, write-ahead log and commits of a deposit.
     Resources,
 }
 
 impl Scenario {
-    /// What a quick run measures: the rest takes longer to prepare than to
+    /// The scenarios of a quick run. The others take longer to prepare than to
     /// measure.
-    pub(crate) const FIRST_LOOK: [Self; 4] =
+    pub(crate) const QUICK: [Self; 4] =
         [Self::EndToEnd, Self::Batches, Self::Drain, Self::Resources];
 
-    /// All, in the order of the report.
+    /// Every scenario, in the order of the report.
     pub(crate) fn all() -> Vec<Self> {
         Self::value_variants().to_vec()
     }
 
-    /// As it is chosen.
+    /// The name on the command line.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::EndToEnd => "end-to-end",
@@ -61,7 +62,7 @@ impl Scenario {
     }
 
     /// # Errors
-    /// When something could not be measured, or the books do not balance.
+    /// A measurement failed, or `passbook verify` has findings.
     pub(crate) async fn run(self, bench: &Bench) -> Result<Section> {
         let section = match self {
             Self::EndToEnd => end_to_end::run(bench).await,

@@ -1,4 +1,4 @@
-//! More replicas, with the database some way off.
+//! The scaling with replicas over a slow link to the database.
 
 use std::time::Instant;
 
@@ -7,21 +7,21 @@ use devstack::{Fault, FaultClient};
 use nix::sys::signal::Signal;
 use sqlx::{Connection as _, PgConnection};
 
-use super::end_to_end::{ACCOUNTS, warm_up};
+use super::deposits::{ACCOUNTS, warm_up};
 use crate::{
-    Bench,
-    books::rates,
-    fill::{LEDGER, drained, fill},
+    backlog::{self, TRANSACTION_SERVICE, drained},
+    bench::Bench,
+    database_figures::drain_rates,
+    nats,
     section::{Bound, Goal, Section},
-    stack::{Settings, Stack, broker},
+    stack::{Settings, Stack},
     wait::until,
 };
 
-const ABOUT: &str = "Commands wait, and 1, 2 or 5 transaction-services get through them, each \
-over a link that has everything to and from its database arrive 1 ms later, each way: what a \
-round trip takes then is measured. Fetching 10 messages at a time, and as many as by default. \
-The account-services are frozen meanwhile, so that the ledger's replicas are what is measured; \
-the links themselves run on the same processors.";
+const ABOUT: &str = "Commands wait in the stream, and 1, 2 or 5 transaction-services process them. \
+Each reaches its database over a link with 1 ms of delay each way; the resulting round trip is \
+measured. Two fetch sizes: 10 messages, and the default. The account-services are frozen \
+meanwhile, so only the ledger's replicas are measured. The links run on the same processors.";
 
 const REPLICAS: [usize; 3] = [1, 2, 5];
 const ROUND_TRIP: &str = "round trip to the database, ms";
@@ -45,9 +45,9 @@ pub(super) async fn run(bench: &Bench) -> Result<Section> {
     section.table(&headings, rows);
     let rows = vec![vec![ROUND_TRIP.to_owned(), section.cell(ROUND_TRIP)]];
     section.table(&["with the link", ""], rows);
-    let measured = section.ratio(&decided("10", 5), &decided("10", 1));
-    let what = "5 replicas of 1, 2 ms database round trip, fetch 10";
-    section.goals.push(Goal::new(what, Bound::AtLeast(4.8), "×", measured));
+    let ratio = section.ratio(&decided("10", 5), &decided("10", 1));
+    let name = "5 replicas relative to 1, 2 ms database round trip, fetch 10";
+    section.goals.push(Goal::new(name, Bound::AtLeast(4.8), "×", ratio));
     Ok(section)
 }
 
@@ -67,43 +67,45 @@ async fn measure(
     let accounts = load::open_accounts(&stack.target, ACCOUNTS, false).await?;
     warm_up(bench, &stack, &accounts).await?;
     let faults = FaultClient::of(&stack.file)?;
-    faults.order("transaction-service-*/postgres", Fault::Delay(1)).await?;
+    faults.inject("transaction-service-*/postgres", Fault::Delay(1)).await?;
     section.note(ROUND_TRIP, round_trip(&stack).await?);
-    let broker = broker(&stack.file).await?;
-    // The goal is about the first; the other shows what a larger batch does.
+    let broker = nats::connect(&stack.file).await?;
+    // The goal is about fetch 10. The default is measured once, to show the effect of larger batches.
     let repetitions = if fetch == "10" { bench.repetitions() } else { 1 };
     for _ in 0..repetitions {
         for replicas in REPLICAS {
-            // So many that each run takes some seconds.
-            let each = if fetch == "10" {
+            // Enough commands for some seconds.
+            let commands = if fetch == "10" {
                 bench.size(5_000, 2_000) * replicas
             } else {
                 bench.size(60_000, 20_000)
             };
             stack.signal("account-service", usize::MAX, Signal::SIGSTOP)?;
-            let waiting = fill(&stack, &accounts, each).await?;
-            stack.signal(LEDGER, replicas, Signal::SIGCONT)?;
+            let backlog = backlog::create(&stack, &accounts, commands).await?;
+            stack.signal(TRANSACTION_SERVICE, replicas, Signal::SIGCONT)?;
             drained(&broker).await?;
-            section.note(decided(fetch, replicas), rates(&stack.file, &waiting).await?.decided);
+            section
+                .note(decided(fetch, replicas), drain_rates(&stack.file, &backlog).await?.decided);
             stack.signal("", usize::MAX, Signal::SIGCONT)?;
-            settled(&stack).await?;
-            // Some records were old enough to be sent again: the next run is not to find those.
+            all_settled(&stack).await?;
+            // Old records were redriven. Their commands must not be left for the next run.
             drained(&broker).await?;
         }
     }
-    faults.order("*", Fault::Pass).await?;
+    faults.inject("*", Fault::Pass).await?;
     stack.finish().await
 }
 
-/// The mean of a hundred, over the link of the first replica.
+/// The mean of 100 round trips over the link of the first replica, in ms.
 async fn round_trip(stack: &Stack) -> Result<f64> {
-    let process = stack.file.processes.iter().find(|it| it.name.starts_with(LEDGER));
-    let pid = process.context("no transaction-service")?.pid;
+    let mut processes = stack.file.processes.iter();
+    let process = processes.find(|process| process.name.starts_with(TRANSACTION_SERVICE));
+    let pid = process.context("the stack has no transaction-service")?.pid;
     let environment = std::fs::read(format!("/proc/{pid}/environ"))?;
     let url = String::from_utf8_lossy(&environment)
         .split('\0')
-        .find_map(|it| it.strip_prefix("PASSBOOK_DATABASE_URL=").map(str::to_owned))
-        .context("a service without a database")?;
+        .find_map(|variable| variable.strip_prefix("PASSBOOK_DATABASE_URL=").map(str::to_owned))
+        .context("the transaction-service has no PASSBOOK_DATABASE_URL")?;
     let mut database = PgConnection::connect(&url).await?;
     database.ping().await?;
     let begun = Instant::now();
@@ -114,10 +116,10 @@ async fn round_trip(stack: &Stack) -> Result<f64> {
 }
 
 /// Waits until no record is PENDING.
-async fn settled(stack: &Stack) -> Result<()> {
+async fn all_settled(stack: &Stack) -> Result<()> {
     let mut database = PgConnection::connect(&stack.file.databases.account).await?;
     let pending = "SELECT EXISTS (SELECT FROM transaction_records WHERE status = 'PENDING')";
-    until("all records are settled", async || {
+    until("all records to settle", async || {
         Ok(!sqlx::query_scalar::<_, bool>(pending).fetch_one(&mut database).await?)
     })
     .await

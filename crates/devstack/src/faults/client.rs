@@ -1,36 +1,36 @@
-//! Orders faults from another process.
+//! Injects faults from another process.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::Fault;
-use crate::StackFile;
+use super::fault::Fault;
+use crate::stack_file::StackFile;
 
-/// Longer than a process needs to be killed.
+/// Longer than the supervisor needs to kill a process.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is to be done, and to what.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Order {
-    /// A name of a process or link, in which `*` stands for anything.
+pub(super) struct FaultRequest {
+    /// A pattern for names of processes or links. `*` matches anything.
     pub(super) on: String,
     pub(super) fault: Fault,
 }
 
-/// What faults can be ordered on, and its present state.
+/// A process or link, and its present state.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Target {
-    /// Its name.
+pub struct FaultTarget {
+    /// `account-service-0`, or `account-service-0/postgres` for a link.
     pub name: String,
-    /// Whether it is a link or a process.
+    /// `process` or `link`.
     pub kind: String,
-    /// What is wrong with it, as far as that was ordered here.
+    /// `runs`, `starts`, `frozen` or `held` for a process. `passes` or the
+    /// injected faults for a link.
     pub state: String,
 }
 
-/// Orders faults of a running stack.
+/// Injects faults into a running stack.
 #[derive(Debug, Clone)]
 pub struct FaultClient {
     http: reqwest::Client,
@@ -39,40 +39,41 @@ pub struct FaultClient {
 }
 
 impl FaultClient {
-    /// The one of this stack.
+    /// The client for this stack.
     ///
     /// # Errors
-    /// When the stack was not started with `--faults`.
+    /// If the stack was started without `--faults`.
     pub fn of(file: &StackFile) -> Result<Self> {
         let Some(control) = &file.control else {
-            bail!("this stack takes no faults: start it by `passbook dev up --faults`");
+            bail!("this stack has no faults: start it with `passbook dev up --faults`");
         };
         let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
         Ok(Self { http, url: control.url.clone(), token: control.token.clone() })
     }
 
-    /// Has a fault happen to everything whose name fits `on`, in which `*`
-    /// stands for anything: `nats`, `transaction-service-*/postgres`. Gives
-    /// the names. Returns when it has happened.
+    /// Injects a fault into every process or link with a name matching
+    /// `pattern`, in which `*` matches anything: `nats`,
+    /// `transaction-service-*/postgres`. Returns their names once the fault is
+    /// in effect.
     ///
     /// # Errors
-    /// When nothing fits, or it could not be done.
-    pub async fn order(&self, on: &str, fault: Fault) -> Result<Vec<String>> {
-        let order = Order { on: on.to_owned(), fault };
-        let request = self.http.post(&self.url).bearer_auth(&self.token).json(&order);
-        let answer = request.send().await.context("asking the supervisor")?;
-        if !answer.status().is_success() {
-            bail!("{}", answer.text().await?);
+    /// If no name matches, or the fault can't be injected.
+    pub async fn inject(&self, pattern: &str, fault: Fault) -> Result<Vec<String>> {
+        let body = FaultRequest { on: pattern.to_owned(), fault };
+        let request = self.http.post(&self.url).bearer_auth(&self.token).json(&body);
+        let response = request.send().await.context("sending the fault to the supervisor")?;
+        if !response.status().is_success() {
+            bail!("{}", response.text().await?);
         }
-        Ok(answer.json().await?)
+        Ok(response.json().await?)
     }
 
-    /// Everything that faults can be ordered on.
+    /// Lists all processes and links.
     ///
     /// # Errors
-    /// When the supervisor does not answer.
-    pub async fn targets(&self) -> Result<Vec<Target>> {
-        let answer = self.http.get(&self.url).bearer_auth(&self.token).send().await?;
-        Ok(answer.error_for_status()?.json().await?)
+    /// If the supervisor does not answer.
+    pub async fn targets(&self) -> Result<Vec<FaultTarget>> {
+        let response = self.http.get(&self.url).bearer_auth(&self.token).send().await?;
+        Ok(response.error_for_status()?.json().await?)
     }
 }

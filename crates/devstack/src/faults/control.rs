@@ -1,7 +1,7 @@
-//! The port on which the supervisor takes orders: on this machine only, and
-//! only from who can read `stack.json`.
+//! The supervisor's port for faults. It listens on this machine only, and
+//! requires the token from `stack.json`.
 
-use std::{fs, io, net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{net::Ipv4Addr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use axum::{
@@ -17,33 +17,32 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tracing::{error, info};
 
 use super::{
-    Fault,
-    client::{Order, Target},
-    fits,
+    client::{FaultRequest, FaultTarget},
+    fault::Fault,
     link::Link,
+    pattern::matches,
 };
-use crate::{stackfile, supervised::Handle};
+use crate::{remove, stack_file::ControlAddress, supervisor::ProcessHandle};
 
-/// What faults can be ordered on.
+/// The processes and links of the stack.
 #[derive(Debug)]
 pub(crate) struct Targets {
     pub(crate) processes: Vec<ProcessTarget>,
     pub(crate) links: Vec<Link>,
 }
 
-/// A process, and its data if that can be wiped.
 #[derive(Debug)]
 pub(crate) struct ProcessTarget {
-    pub(crate) handle: Handle,
+    pub(crate) handle: ProcessHandle,
+    /// The data folder, if it may be wiped.
     pub(crate) data: Option<PathBuf>,
 }
 
-/// The port while it is open.
+/// The running HTTP server.
 #[derive(Debug)]
-pub(crate) struct Control {
-    /// Where it is, and what it asks for.
-    pub(crate) address: stackfile::Control,
-    /// Aborted when dropped.
+pub(crate) struct ControlServer {
+    pub(crate) address: ControlAddress,
+    /// Aborted on drop.
     _task: JoinSet<()>,
 }
 
@@ -52,64 +51,66 @@ struct Shared {
     token: String,
 }
 
-impl Control {
-    /// Takes orders from now on.
+impl ControlServer {
+    /// Starts to serve.
     ///
     /// # Errors
-    /// When there is no free port.
-    pub(crate) async fn open(targets: Targets) -> Result<Self> {
+    /// If there is no free port.
+    pub(crate) async fn start(targets: Targets) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let token = credentials::random_password()?;
         let url = format!("http://{}/faults", listener.local_addr()?);
         let shared = Arc::new(Shared { targets, token: token.clone() });
         let app = Router::new()
-            .route("/faults", get(list).post(order))
+            .route("/faults", get(list).post(inject))
             .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), authorize))
             .with_state(shared);
         let mut task = JoinSet::new();
         task.spawn(async {
             if let Err(error) = axum::serve(listener, app).await {
-                error!("faults can't be ordered any more: {error}");
+                error!("the port for faults failed: {error}");
             }
         });
-        Ok(Self { address: stackfile::Control { url, token }, _task: task })
+        Ok(Self { address: ControlAddress { url, token }, _task: task })
     }
 }
 
 async fn authorize(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
-    if given.and_then(|it| it.strip_prefix("Bearer ")) == Some(shared.token.as_str()) {
+    let header = request.headers().get(header::AUTHORIZATION);
+    let header = header.and_then(|value| value.to_str().ok());
+    let token = header.and_then(|value| value.strip_prefix("Bearer "));
+    if token == Some(shared.token.as_str()) {
         next.run(request).await
     } else {
         StatusCode::UNAUTHORIZED.into_response()
     }
 }
 
-async fn list(State(shared): State<Arc<Shared>>) -> Json<Vec<Target>> {
-    let target = |name: &str, kind: &str, state: &str| Target {
+async fn list(State(shared): State<Arc<Shared>>) -> Json<Vec<FaultTarget>> {
+    let target = |name: &str, kind: &str, state: &str| FaultTarget {
         name: name.to_owned(),
         kind: kind.to_owned(),
         state: state.to_owned(),
     };
-    let targets = &shared.targets;
-    let processes =
-        targets.processes.iter().map(|it| target(&it.handle.name, "process", it.handle.describe()));
-    let links = targets.links.iter().map(|it| target(&it.name, "link", &it.traffic().describe()));
+    let handles = shared.targets.processes.iter().map(|process| &process.handle);
+    let processes = handles.map(|handle| target(&handle.name, "process", handle.describe()));
+    let links = shared.targets.links.iter();
+    let links = links.map(|link| target(&link.name, "link", &link.describe()));
     Json(processes.chain(links).collect())
 }
 
-async fn order(
+async fn inject(
     State(shared): State<Arc<Shared>>,
-    Json(Order { on, fault }): Json<Order>,
+    Json(FaultRequest { on, fault }): Json<FaultRequest>,
 ) -> Response {
     match shared.targets.apply(&on, fault).await {
         Ok(names) if names.is_empty() => {
-            let kind = if fault.is_of_links() { "link" } else { "process" };
-            let why = format!("there is no {kind} {on:?}: `passbook dev fault ls` lists them");
-            (StatusCode::NOT_FOUND, why).into_response()
+            let kind = if fault.is_for_links() { "link" } else { "process" };
+            let message = format!("there is no {kind} {on:?}: `passbook dev fault ls` lists them");
+            (StatusCode::NOT_FOUND, message).into_response()
         }
         Ok(names) => {
-            info!("{fault:?}: {}", names.join(", "));
+            info!("injected {fault:?} into {}", names.join(", "));
             Json(names).into_response()
         }
         Err(error) => (StatusCode::CONFLICT, format!("{error:#}")).into_response(),
@@ -117,20 +118,22 @@ async fn order(
 }
 
 impl Targets {
-    async fn apply(&self, on: &str, fault: Fault) -> Result<Vec<String>> {
-        if fault.is_of_links() {
-            let links = self.links.iter().filter(|it| fits(on, &it.name));
-            return Ok(links
-                .map(|link| {
-                    link.apply(fault);
-                    link.name.clone()
-                })
-                .collect());
-        }
+    /// Applies the fault to every matching target. Returns their names.
+    async fn apply(&self, pattern: &str, fault: Fault) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for process in self.processes.iter().filter(|it| fits(on, &it.handle.name)) {
-            process.apply(fault).await.with_context(|| process.handle.name.clone())?;
-            names.push(process.handle.name.clone());
+        if fault.is_for_links() {
+            for link in self.links.iter().filter(|link| matches(pattern, &link.name)) {
+                link.apply(fault);
+                names.push(link.name.clone());
+            }
+            return Ok(names);
+        }
+        for process in &self.processes {
+            let name = &process.handle.name;
+            if matches(pattern, name) {
+                process.apply(fault).await.with_context(|| name.clone())?;
+                names.push(name.clone());
+            }
         }
         Ok(names)
     }
@@ -142,7 +145,7 @@ impl ProcessTarget {
             Fault::Kill => self.handle.signal(Signal::SIGKILL),
             Fault::Terminate => self.handle.signal(Signal::SIGTERM),
             Fault::Freeze => self.handle.signal(Signal::SIGSTOP),
-            // What does not run is not frozen.
+            // A process that does not run is not frozen.
             Fault::Thaw => self.handle.signal(Signal::SIGCONT).or(Ok(())),
             Fault::Hold => self.handle.hold().await,
             Fault::Release => {
@@ -150,22 +153,15 @@ impl ProcessTarget {
                 Ok(())
             }
             Fault::Wipe => self.wipe().await,
-            _ => bail!("this is a fault of links"),
+            _ => bail!("this fault is for links, not for processes"),
         }
     }
 
     async fn wipe(&self) -> Result<()> {
-        let Some(data) = &self.data else {
-            bail!("its data is not for wiping: only a broker's is")
-        };
+        let Some(data) = &self.data else { bail!("its data can't be wiped: only a broker's can") };
         let held = self.handle.is_held();
         self.handle.hold().await?;
-        match fs::remove_dir_all(data) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| data.display().to_string());
-            }
-            _ => {}
-        }
+        remove::dir_all(data)?;
         if !held {
             self.handle.release();
         }

@@ -1,5 +1,5 @@
-//! A link: a TCP proxy between one process and one server, which is the
-//! network between them for as long as something has to be wrong with it.
+//! A link: a TCP proxy between one process and one server. It stands for the
+//! network between them, and can be impaired.
 
 use std::{
     io,
@@ -18,87 +18,50 @@ use tokio::{
 use tokio_util::bytes::{Bytes, BytesMut};
 use tracing::warn;
 
-use super::Fault;
+use super::{fault::Fault, impairment::Impairment};
 
 const CHUNK: usize = 16 * 1024;
-/// Chunks on their way in one direction of a connection; more wait where they
-/// come from, as they would for a full window.
-const ON_THE_WAY: usize = 64;
+/// Number of chunks in flight in one direction of a connection. Beyond it, the
+/// link stops reading, as with a full TCP window.
+const CHUNKS_IN_FLIGHT: usize = 64;
 /// How late the runtime's timer can be.
-const TIMER: Duration = Duration::from_millis(2);
-const RETRY: Duration = Duration::from_millis(50);
+const TIMER_SLACK: Duration = Duration::from_millis(2);
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// What happens to what is sent.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Traffic {
-    refused: bool,
-    silent: bool,
-    /// How often its connections were reset on purpose.
-    cuts: u32,
-    delay_milliseconds: u32,
-    bytes_per_second: Option<u32>,
-}
-
-impl Traffic {
-    /// For a person.
-    pub(super) fn describe(self) -> String {
-        let mut wrong = Vec::new();
-        if self.refused {
-            wrong.push("refused".to_owned());
-        }
-        if self.silent {
-            wrong.push("silent".to_owned());
-        }
-        if self.delay_milliseconds > 0 {
-            wrong.push(format!("{} ms late", self.delay_milliseconds));
-        }
-        wrong.extend(self.bytes_per_second.map(|it| format!("{it} bytes/s")));
-        if wrong.is_empty() { "passes".to_owned() } else { wrong.join(", ") }
-    }
-}
-
-/// A link that is open.
+/// An open link. Closed on drop.
 #[derive(Debug)]
 pub(crate) struct Link {
     /// `<process>/<server>`.
     pub(crate) name: String,
-    /// Where the process connects.
+    /// The port to which the process connects.
     pub(crate) port: u16,
-    traffic: watch::Sender<Traffic>,
-    /// Aborted when dropped.
+    impairment: watch::Sender<Impairment>,
     _task: JoinSet<()>,
 }
 
 impl Link {
-    /// Listens on `listener` and passes everything on to `server`, a port.
-    pub(crate) fn open(name: String, listener: StdListener, server: u16) -> Result<Self> {
+    /// Relays all connections from `listener` to the port of the server.
+    ///
+    /// # Errors
+    /// If the listener can't be used.
+    pub(crate) fn open(name: String, listener: StdListener, server_port: u16) -> Result<Self> {
         listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
         let listener = TcpListener::from_std(listener)?;
-        let (traffic, watched) = watch::channel(Traffic::default());
+        let (impairment, receiver) = watch::channel(Impairment::default());
         let mut task = JoinSet::new();
-        task.spawn(serve(name.clone(), listener, port, server, watched));
-        Ok(Self { name, port, traffic, _task: task })
+        task.spawn(serve(name.clone(), listener, port, server_port, receiver));
+        Ok(Self { name, port, impairment, _task: task })
     }
 
-    /// What happens to what is sent, now.
-    pub(crate) fn traffic(&self) -> Traffic {
-        *self.traffic.borrow()
+    /// The state, as `passbook dev fault ls` shows it.
+    pub(crate) fn describe(&self) -> String {
+        self.impairment.borrow().describe()
     }
 
-    /// Has something happen to what is sent from now on.
+    /// Applies a fault to all connections, present and future.
     pub(crate) fn apply(&self, fault: Fault) {
-        self.traffic.send_modify(|traffic| {
-            let cuts = traffic.cuts;
-            match fault {
-                Fault::Cut => traffic.cuts = cuts.wrapping_add(1),
-                Fault::Refuse => traffic.refused = true,
-                Fault::Silence => traffic.silent = true,
-                Fault::Delay(milliseconds) => traffic.delay_milliseconds = milliseconds,
-                Fault::Throttle(bytes) => traffic.bytes_per_second = Some(bytes),
-                _ => *traffic = Traffic { cuts, ..Traffic::default() },
-            }
-        });
+        self.impairment.send_modify(|impairment| impairment.apply(fault));
     }
 }
 
@@ -106,11 +69,11 @@ async fn serve(
     name: String,
     first: TcpListener,
     port: u16,
-    server: u16,
-    mut traffic: watch::Receiver<Traffic>,
+    server_port: u16,
+    mut impairment: watch::Receiver<Impairment>,
 ) {
     let mut listener = Some(first);
-    let for_connections = traffic.clone();
+    let for_connections = impairment.clone();
     let mut connections = JoinSet::new();
     loop {
         let listening = match listener.take() {
@@ -118,8 +81,8 @@ async fn serve(
             None => match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
                 Ok(listening) => listening,
                 Err(error) => {
-                    warn!("the link {name} can't listen: {error}");
-                    sleep(RETRY).await;
+                    warn!("the link {name} can't listen on port {port}: {error}");
+                    sleep(RETRY_DELAY).await;
                     continue;
                 }
             },
@@ -129,50 +92,55 @@ async fn serve(
             tokio::select! {
                 accepted = listening.accept() => match accepted {
                     Ok((client, _)) => {
-                        connections.spawn(connection(client, server, for_connections.clone()));
+                        let impairment = for_connections.clone();
+                        connections.spawn(connection(client, server_port, impairment));
                     }
                     Err(error) => {
-                        warn!("the link {name}: {error}");
-                        sleep(RETRY).await;
+                        warn!("the link {name} can't accept a connection: {error}");
+                        sleep(RETRY_DELAY).await;
                     }
                 },
-                () = until(&mut traffic, |it| it.refused) => break,
+                () = until(&mut impairment, |impairment| impairment.refused) => break,
             }
         }
-        // Nobody listens now: the system refuses by itself.
+        // Without a listener, the system refuses connections by itself.
         drop(listening);
-        until(&mut traffic, |it| !it.refused).await;
+        until(&mut impairment, |impairment| !impairment.refused).await;
     }
 }
 
-async fn connection(mut client: TcpStream, server: u16, mut traffic: watch::Receiver<Traffic>) {
-    let before = traffic.borrow_and_update().cuts;
-    let mut cut = traffic.clone();
-    let whole = tokio::select! {
-        ended = relay(&mut client, server, traffic) => ended.is_ok(),
-        () = until(&mut cut, |it| it.cuts != before || it.refused) => false,
+async fn connection(
+    mut client: TcpStream,
+    server_port: u16,
+    mut impairment: watch::Receiver<Impairment>,
+) {
+    let cuts = impairment.borrow_and_update().cuts;
+    let mut broken = impairment.clone();
+    let complete = tokio::select! {
+        ended = relay(&mut client, server_port, impairment) => ended.is_ok(),
+        () = until(&mut broken, |now| now.cuts != cuts || now.refused) => false,
     };
-    if !whole {
-        // A reset, as a connection that broke.
+    if !complete {
+        // Closes with a reset, as a broken connection does.
         let _ = client.set_zero_linger();
     }
 }
 
 async fn relay(
     client: &mut TcpStream,
-    server: u16,
-    mut traffic: watch::Receiver<Traffic>,
+    server_port: u16,
+    mut impairment: watch::Receiver<Impairment>,
 ) -> io::Result<()> {
-    // Accepted by the system, and not by the server.
-    until(&mut traffic, |it| !it.silent).await;
-    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await?;
+    // On a silent link, the system accepts the connection, and the server does not see it.
+    until(&mut impairment, |impairment| !impairment.silent).await;
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, server_port)).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     let both = tokio::try_join!(
-        pass(from_client, to_server, traffic.clone()),
-        pass(from_server, to_client, traffic),
+        copy(from_client, to_server, impairment.clone()),
+        copy(from_server, to_client, impairment),
     );
     if both.is_err() {
         let _ = server.set_zero_linger();
@@ -180,14 +148,14 @@ async fn relay(
     both.map(|_| ())
 }
 
-/// One direction of a connection, to its end.
-async fn pass(
+/// Copies one direction of a connection until its end.
+async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    traffic: watch::Receiver<Traffic>,
+    impairment: watch::Receiver<Impairment>,
 ) -> io::Result<()> {
-    let (send, mut queue) = mpsc::channel::<(Instant, Bytes)>(ON_THE_WAY);
-    let mut toll = traffic.clone();
+    let (sender, mut queue) = mpsc::channel::<(Instant, Bytes)>(CHUNKS_IN_FLIGHT);
+    let mut for_write = impairment.clone();
     let read = async move {
         let mut buffer = BytesMut::new();
         loop {
@@ -195,19 +163,19 @@ async fn pass(
             if from.read_buf(&mut buffer).await? == 0 {
                 return Ok(());
             }
-            let delay = Duration::from_millis(traffic.borrow().delay_milliseconds.into());
+            let delay = Duration::from_millis(impairment.borrow().delay_milliseconds.into());
             let due = Instant::now() + delay;
-            if send.send((due, buffer.split().freeze())).await.is_err() {
+            if sender.send((due, buffer.split().freeze())).await.is_err() {
                 return Ok(());
             }
         }
     };
     let write = async move {
         while let Some((due, bytes)) = queue.recv().await {
-            exactly(due).await;
-            until(&mut toll, |it| !it.silent).await;
+            sleep_exactly_until(due).await;
+            until(&mut for_write, |impairment| !impairment.silent).await;
             to.write_all(&bytes).await?;
-            let rate = toll.borrow().bytes_per_second;
+            let rate = for_write.borrow().bytes_per_second;
             if let Some(rate) = rate {
                 let bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                 sleep(Duration::from_secs(1) * bytes / rate.max(1)).await;
@@ -218,23 +186,26 @@ async fn pass(
     tokio::try_join!(read, write).map(|_: ((), ())| ())
 }
 
-/// Waits until then. The runtime's timer can be late by more than was asked
-/// for: the last bit is slept by a thread.
-async fn exactly(due: Instant) {
+/// Waits until `due`. The runtime's timer can be later than a short delay is
+/// long, so a thread sleeps the last part.
+async fn sleep_exactly_until(due: Instant) {
     if due <= Instant::now() {
         return;
     }
-    if let Some(shortly_before) = due.checked_sub(TIMER) {
+    if let Some(shortly_before) = due.checked_sub(TIMER_SLACK) {
         sleep_until(shortly_before).await;
     }
     let rest = due.saturating_duration_since(Instant::now());
-    // It does not panic, and a sleep that is cut short delays nothing.
+    // The thread can't panic, and after a failed sleep the bytes are only early.
     let _ = tokio::task::spawn_blocking(move || std::thread::sleep(rest)).await;
 }
 
-/// Waits until the traffic is so. Nobody changes it once the link is gone.
-async fn until(traffic: &mut watch::Receiver<Traffic>, so: impl FnMut(&Traffic) -> bool) {
-    if traffic.wait_for(so).await.is_err() {
+/// Waits until the condition is met. Waits forever once the link is gone.
+async fn until(
+    impairment: &mut watch::Receiver<Impairment>,
+    condition: impl FnMut(&Impairment) -> bool,
+) {
+    if impairment.wait_for(condition).await.is_err() {
         std::future::pending().await
     }
 }
@@ -248,7 +219,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(150);
     const LONG: Duration = Duration::from_secs(5);
 
-    /// A link to a server that sends everything back.
+    /// A link to an echo server.
     async fn echo() -> Link {
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = server.local_addr().unwrap().port();
@@ -276,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_cut_is_reset_and_what_is_refused_stays_so_until_it_passes() {
+    async fn cut_connections_are_reset_and_new_ones_refused_until_the_link_passes() {
         let link = echo().await;
         let mut socket = connect(&link).await.unwrap();
         assert_eq!(&ask(&mut socket).await.unwrap(), b"ping");
@@ -295,7 +266,7 @@ mod tests {
             loop {
                 match connect(&link).await {
                     Ok(socket) => return socket,
-                    Err(_) => sleep(RETRY).await,
+                    Err(_) => sleep(RETRY_DELAY).await,
                 }
             }
         });
@@ -303,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_silent_keeps_connections_open_and_loses_nothing() {
+    async fn a_silent_link_keeps_connections_open_and_loses_nothing() {
         let link = echo().await;
         let mut old = connect(&link).await.unwrap();
         assert_eq!(&ask(&mut old).await.unwrap(), b"ping");
@@ -321,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_delay_goes_for_each_way_and_a_throttle_for_each_byte() {
+    async fn a_delay_applies_to_each_direction_and_a_throttle_to_each_byte() {
         let link = echo().await;
         let mut socket = connect(&link).await.unwrap();
         link.apply(Fault::Delay(60));
@@ -334,7 +305,7 @@ mod tests {
         for _ in 0..4 {
             ask(&mut socket).await.unwrap();
         }
-        // 40 ms a way for four bytes; the last answer need not wait behind itself.
+        // Four bytes take 40 ms in each direction. The last response has no chunk behind it.
         assert!(clock.elapsed() >= Duration::from_millis(120), "{:?}", clock.elapsed());
     }
 }

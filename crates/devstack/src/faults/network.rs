@@ -1,40 +1,40 @@
-//! The network of a stack: how each process reaches its servers.
+//! The network of a stack: the connections from processes to their servers.
 
 use anyhow::Result;
 
 use super::link::Link;
-use crate::ports::Ports;
+use crate::ports::listen_on_free_port;
 
-/// Direct ways, or a link for each.
+/// Connects processes to servers, directly or over links.
 #[derive(Debug)]
 pub(crate) struct Network {
+    /// Whether each connection gets a link.
     breakable: bool,
     links: Vec<Link>,
 }
 
 impl Network {
-    /// A network whose links can be broken, or that has none.
+    /// A network with a link for each connection, or without any.
     pub(crate) const fn new(breakable: bool) -> Self {
         Self { breakable, links: Vec::new() }
     }
 
-    /// The port by which the process `from` reaches the server `to`, which
-    /// listens on `port`.
+    /// Returns the port over which the process `client` reaches the server
+    /// `server`, which listens on `port`.
     ///
     /// # Errors
-    /// When there is no free port.
-    pub(crate) fn way(&mut self, from: &str, to: &str, port: u16) -> Result<u16> {
+    /// If there is no free port for a link.
+    pub(crate) fn connect(&mut self, client: &str, server: &str, port: u16) -> Result<u16> {
         if !self.breakable {
             return Ok(port);
         }
-        let listener = Ports::default().take_listener()?;
-        let link = Link::open(format!("{from}/{to}"), listener, port)?;
-        let way = link.port;
+        let link = Link::open(format!("{client}/{server}"), listen_on_free_port()?, port)?;
+        let link_port = link.port;
         self.links.push(link);
-        Ok(way)
+        Ok(link_port)
     }
 
-    /// All links, handed over.
+    /// Hands over all links.
     pub(crate) fn take_links(&mut self) -> Vec<Link> {
         std::mem::take(&mut self.links)
     }

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
-use devstack::{FrontPort, StackFile};
+use devstack::{ProxyPort, StackFile};
 use reqwest::{Client, RequestBuilder};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let options = self.stack.options(FrontPort::Exactly(self.port))?;
+        let options = self.stack.options(ProxyPort::Exact(self.port))?;
         with_stack(options, async |file| {
             let outcome = match self.format.output {
                 Output::Table => move_money(file, &mut io::stdout()).await?,

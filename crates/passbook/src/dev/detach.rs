@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use devstack::{StackFile, folder};
+use devstack::{StackFile, stack_dir};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -28,7 +28,7 @@ const POLL: Duration = Duration::from_millis(25);
 /// # Errors
 /// When it ends before, with what it logged; or when a signal comes.
 pub(super) async fn start(dir: &Path, signals: &mut Signals) -> Result<StackFile> {
-    let path = folder::logs(&folder::make(dir)?).join("stack.log");
+    let path = stack_dir::logs(&stack_dir::create(dir)?).join("stack.log");
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
     let log = log.with_context(|| path.display().to_string())?;
     let from = usize::try_from(log.metadata()?.len())?;

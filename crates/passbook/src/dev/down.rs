@@ -4,6 +4,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use devstack::STOP_TIMEOUT;
 use nix::{
     errno::Errno,
     sys::signal::{Signal, kill},
@@ -15,8 +16,6 @@ use tracing::info;
 use crate::cli::Dir;
 
 const POLL: Duration = Duration::from_millis(25);
-/// Three stages, each with its own grace of half a minute.
-const GONE_WITHIN: Duration = Duration::from_secs(100);
 
 /// Stop the stack that runs in DIR, and wait until all of it is gone.
 #[derive(Debug, Args)]
@@ -33,12 +32,12 @@ pub(crate) struct Down {
 impl Down {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let dir = self.dir.path();
-        match devstack::supervisor(dir)? {
+        match devstack::supervisor_pid(dir)? {
             Some(supervisor) => stop(dir, supervisor).await?,
             None => info!("no stack runs in {}", dir.display()),
         }
         if self.remove_data && dir.is_dir() {
-            devstack::folder::remove(dir).await?;
+            devstack::stack_dir::remove(dir).await?;
             info!("the data of {} is removed", dir.display());
         }
         Ok(ExitCode::SUCCESS)
@@ -51,10 +50,10 @@ async fn stop(dir: &Path, supervisor: u32) -> Result<()> {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(error) => bail!("process {supervisor} can't be stopped: {error}"),
     }
-    let deadline = Instant::now() + GONE_WITHIN;
-    while devstack::supervisor(dir)? == Some(supervisor) {
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    while devstack::supervisor_pid(dir)? == Some(supervisor) {
         if Instant::now() > deadline {
-            bail!("process {supervisor} is still there after {} s", GONE_WITHIN.as_secs());
+            bail!("process {supervisor} is still there after {} s", STOP_TIMEOUT.as_secs());
         }
         sleep(POLL).await;
     }

@@ -98,7 +98,7 @@ impl Command {
         };
         let client = FaultClient::of(&stack_of(&on.dir)?)?;
         for name in &on.on {
-            for done in client.order(name, fault).await? {
+            for done in client.inject(name, fault).await? {
                 output::line(&done)?;
             }
         }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use devstack::{Brokers, FrontPort, Options, Replicas, Stack, StackFile};
+use devstack::{Brokers, Options, ProxyPort, Replicas, Stack, StackFile, service};
 use tokio_util::sync::CancellationToken;
 
 use super::{demo, detach, signals::Signals, summary};
@@ -89,7 +89,7 @@ enum NatsNodes {
 }
 
 impl StackArguments {
-    pub(super) fn options(self, port: FrontPort) -> Result<Options> {
+    pub(super) fn options(self, port: ProxyPort) -> Result<Options> {
         let passbook = env::current_exe().context("finding this program")?;
         let beside = passbook.parent().context("a program lies in a folder")?;
         let programs = match &self.crash_points {
@@ -100,10 +100,10 @@ impl StackArguments {
         Ok(Options {
             dir: self.dir.dir,
             tools: std::path::absolute(self.tools_dir)?,
-            replicas: Replicas {
-                account: self.account_replicas,
-                transaction: self.transaction_replicas,
-            },
+            replicas: Replicas::from([
+                (&service::ACCOUNT, self.account_replicas),
+                (&service::TRANSACTION, self.transaction_replicas),
+            ]),
             brokers: match self.nats_nodes {
                 NatsNodes::One => Brokers::Single,
                 NatsNodes::Three => Brokers::Cluster,
@@ -130,7 +130,7 @@ impl Up {
             // Out of the caller's session: its terminal's signals end here.
             nix::unistd::setsid().context("starting a session")?;
         }
-        let port = self.port.map_or(FrontPort::Preferably(DEFAULT_PORT), FrontPort::Exactly);
+        let port = self.port.map_or(ProxyPort::Preferred(DEFAULT_PORT), ProxyPort::Exact);
         let options = self.stack.options(port)?;
         let show = !self.detached;
         with_stack(options, async |file| {
@@ -208,6 +208,6 @@ async fn run(
     };
     tokio::select! {
         code = used => code,
-        () = stack.keep() => Ok(ExitCode::SUCCESS),
+        () = stack.maintain_stack_file() => Ok(ExitCode::SUCCESS),
     }
 }

@@ -2,7 +2,7 @@
 //! decides from what stands in the books, as the services would.
 
 use contract::{
-    Amount, Balance, Command, Currency, Kind, MovementResult, Outcome, Reason, subjects,
+    Amount, Balance, Command, Currency, Kind, Outcome, Reason, TransactionResult, subjects,
 };
 
 use super::{books::Known, letter::Letter};
@@ -32,7 +32,7 @@ pub(super) fn of(letter: &Letter, known: &Known) -> Prospect {
             }
         }
         Some(subject @ (subjects::RESULT_DEPOSIT | subjects::RESULT_WITHDRAWAL)) => {
-            match serde_json::from_slice::<MovementResult>(&letter.payload) {
+            match serde_json::from_slice::<TransactionResult>(&letter.payload) {
                 Err(error) => Prospect::ComesBack(format!("not a result: {error}")),
                 Ok(result) if result.kind.result_subject() != subject => Prospect::ComesBack(
                     format!("a result of a {} on the subject {subject}", result.kind),
@@ -114,7 +114,7 @@ fn decision(command: &Command, account: Option<&(String, rust_decimal::Decimal)>
     }
 }
 
-fn of_result(result: &MovementResult, known: &Known) -> Prospect {
+fn of_result(result: &TransactionResult, known: &Known) -> Prospect {
     let id = result.record_id;
     let same = |it: &Movement| {
         is_same(it, result.account_id.as_uuid(), result.kind, result.amount, result.currency)
@@ -162,7 +162,7 @@ fn is_same(
 }
 
 /// Whether a row, of the same movement, has the outcome that a result tells.
-fn says(row: &Movement, result: &MovementResult) -> bool {
+fn says(row: &Movement, result: &TransactionResult) -> bool {
     let outcome = match result.outcome {
         Outcome::Applied { balance_after, .. } => {
             row.status == "SUCCESS" && row.balance_after == Some(balance_after.as_decimal())
@@ -174,7 +174,7 @@ fn says(row: &Movement, result: &MovementResult) -> bool {
     outcome && row.transaction_id == Some(result.transaction_id)
 }
 
-fn told(result: &MovementResult) -> String {
+fn told(result: &TransactionResult) -> String {
     match result.outcome {
         Outcome::Applied { balance_after, .. } => format!("SUCCESS, balance {balance_after}"),
         Outcome::Refused(reason) => format!("FAILED ({reason})"),

@@ -8,7 +8,9 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, DeliverPolicy, Info},
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
-use contract::{CONSUMERS, ConsumerSpec, DEAD_LETTER, Retention, STREAMS, StreamSpec, USED_UP};
+use contract::{
+    CONSUMERS, ConsumerSpec, DEAD_LETTER, MAX_DELIVERIES, Retention, STREAMS, StreamSpec,
+};
 use time::OffsetDateTime;
 
 use super::{
@@ -278,7 +280,7 @@ async fn contents(area: &mut Area, spec: &StreamSpec, broker: &Broker, stream: &
         }
     }
     match spec.name {
-        USED_UP if state.messages > 0 => {
+        MAX_DELIVERIES if state.messages > 0 => {
             let first = async {
                 broker::found(
                     stream.get_first_raw_message_by_subject(">", state.first_sequence).await,

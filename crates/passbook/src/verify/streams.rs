@@ -15,8 +15,8 @@ use std::{
 use anyhow::Result;
 use async_nats::jetstream::{consumer::Info, message::StreamMessage};
 use contract::{
-    CONSUMERS, ConsumerSpec, DEAD_LETTER, Kind, MovementResult, Outcome, TRANSACTION,
-    TRANSACTION_RESULT, USED_UP, consumers,
+    CONSUMERS, ConsumerSpec, DEAD_LETTER, Kind, MAX_DELIVERIES, Outcome, TRANSACTION,
+    TRANSACTION_RESULT, TransactionResult, consumers,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -113,7 +113,7 @@ impl Look<'_> {
         let read: Vec<_> = batch
             .iter()
             .map(|message| {
-                serde_json::from_slice::<MovementResult>(&message.payload)
+                serde_json::from_slice::<TransactionResult>(&message.payload)
                     .ok()
                     .filter(|result| result.kind.result_subject() == message.subject.as_str())
             })
@@ -180,7 +180,9 @@ impl Look<'_> {
             consumer: String,
             stream_seq: u64,
         }
-        let Some(stream) = self.broker.stream(USED_UP).await? else { return Ok(HashSet::new()) };
+        let Some(stream) = self.broker.stream(MAX_DELIVERIES).await? else {
+            return Ok(HashSet::new());
+        };
         let mut advised = HashSet::new();
         let mut next = stream.cached_info().state.first_sequence;
         while advised.len() < SUSPECTS {
@@ -248,7 +250,7 @@ impl Look<'_> {
 
 /// Why a result can't have been settled, if it can't.
 fn suspicion(
-    result: Option<&MovementResult>,
+    result: Option<&TransactionResult>,
     decided: &HashMap<Uuid, Movement>,
     records: &HashMap<Uuid, Movement>,
 ) -> Option<String> {

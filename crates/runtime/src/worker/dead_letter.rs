@@ -1,61 +1,62 @@
-//! A message that can't be processed, as it came, with its reason and where it
-//! comes from in the headers.
+//! Writes a dead letter: the message unchanged, with its reason and origin in
+//! the headers.
 
 use async_nats::{HeaderMap, header::NATS_MESSAGE_ID};
-use contract::{ConsumerSpec, subjects::DEAD_LETTER_PREFIX};
+use contract::{ConsumerSpec, dead_letter};
 use tokio_util::bytes::Bytes;
 
-use crate::{publish::Outgoing, trace::Trace};
+use crate::{nats::publish::Outgoing, telemetry::trace::Trace};
 
-/// What a dead letter's headers may take beside its body.
+/// Room for the headers beside the body.
 const HEADER_ROOM: usize = 8 * 1024;
 
-/// A message that nobody can do anything with.
+/// A message that can't be processed.
 #[derive(Debug)]
 pub(super) struct DeadLetter<'a> {
-    /// Whose it was.
+    /// The consumer that could not process it.
     pub(super) consumer: &'a ConsumerSpec,
-    /// Its place in the stream, which no other message has.
+    /// Its [`dead_letter::message_place`].
     pub(super) place: String,
-    /// Where it was published.
+    /// The subject that it was published to.
     pub(super) subject: &'a str,
-    /// Where it was given up.
+    /// The span of its processing.
     pub(super) trace: Trace,
-    /// Its headers.
     pub(super) headers: Option<&'a HeaderMap>,
-    /// Its body.
     pub(super) payload: &'a Bytes,
 }
 
 impl DeadLetter<'_> {
-    /// Logs it, counts it, and gives the message to be published. `largest` is
-    /// what the server takes.
-    pub(super) fn because(self, reason: &str, largest: usize) -> Outgoing {
+    /// Logs and counts it, and returns the message to publish. `max_payload` is
+    /// the server's limit in bytes.
+    pub(super) fn message(self, reason: &str, max_payload: usize) -> Outgoing {
         let (consumer, place) = (self.consumer, self.place);
         self.trace.log_span().in_scope(|| {
-            tracing::error!(consumer = consumer.name, reason, message = place, "dead letter");
+            tracing::error!(
+                consumer = consumer.name,
+                reason,
+                message = place,
+                "dead-lettered a message"
+            );
         });
         metrics::counter!("passbook_dead_letters_total", "consumer" => consumer.name).increment(1);
         let mut headers = HeaderMap::new();
-        let one_line: String =
-            reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect();
-        headers.insert("Passbook-Reason", one_line);
-        headers.insert("Passbook-Subject", self.subject);
-        headers.insert("Passbook-Message", place.as_str());
-        if let Some(id) = self.headers.and_then(|it| it.get(NATS_MESSAGE_ID)) {
-            headers.insert("Passbook-Message-Id", id.as_str());
+        headers.insert(dead_letter::REASON, dead_letter::header_text(reason));
+        headers.insert(dead_letter::SUBJECT, self.subject);
+        headers.insert(dead_letter::PLACE, place.as_str());
+        if let Some(id) = self.headers.and_then(|headers| headers.get(NATS_MESSAGE_ID)) {
+            headers.insert(dead_letter::MESSAGE_ID, id.as_str());
         }
-        // With our headers a message of the largest size would be larger than that.
-        let most = largest.saturating_sub(HEADER_ROOM);
+        // With our headers, a message of the maximum size exceeds the limit.
+        let most = max_payload.saturating_sub(HEADER_ROOM);
         let payload = self.payload.slice(..self.payload.len().min(most));
         if payload.len() < self.payload.len() {
-            headers.insert("Passbook-Truncated-From", self.payload.len().to_string());
+            headers.insert(dead_letter::TRUNCATED_FROM, self.payload.len().to_string());
         }
         Outgoing {
-            subject: format!("{DEAD_LETTER_PREFIX}.{}.{}", consumer.stream, consumer.name),
+            subject: dead_letter::open_subject(consumer.stream, consumer.name),
             message_id: place,
             trace: self.trace,
-            again_for: None,
+            redrive_of: None,
             headers,
             payload,
         }

@@ -1,32 +1,31 @@
-//! One message as a handler sees it.
+//! One delivery of a message, as a handler sees it.
 
 use std::time::SystemTime;
 
 use async_nats::{header::NATS_MESSAGE_ID, jetstream};
+use contract::dead_letter::message_place;
 use tokio_util::bytes::Bytes;
 
-use crate::trace::Trace;
+use crate::telemetry::trace::Trace;
 
 /// One delivery of a message.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// Where it was published.
+    /// The subject that it was published to.
     pub subject: String,
-    /// Its `Nats-Msg-Id`; if its writer gave none, one made from its place in
-    /// the stream, which no other message there has.
+    /// Its `Nats-Msg-Id`, or its place in the stream if it has none.
     pub message_id: String,
-    /// Where it is processed.
+    /// The span of its processing.
     pub trace: Trace,
-    /// Its body.
     pub payload: Bytes,
-    /// The number of this delivery, from 1 on.
+    /// The delivery count: 1 for the first.
     pub(super) number: i64,
-    /// When it came.
+    /// When it was fetched.
     pub(super) begun: SystemTime,
 }
 
 impl Delivery {
-    pub(super) fn of(message: &jetstream::Message, begun: SystemTime) -> Self {
+    pub(super) fn new(message: &jetstream::Message, begun: SystemTime) -> Self {
         let given = message.headers.as_ref().and_then(|headers| headers.get(NATS_MESSAGE_ID));
         Self {
             subject: message.subject.to_string(),
@@ -39,14 +38,10 @@ impl Delivery {
     }
 }
 
-/// The stream, the sequence and the time of storing: unique even if the stream
-/// is made anew and counts from one again.
+/// The message's unique place; see [`message_place`].
 pub(super) fn place(message: &jetstream::Message) -> String {
     message.info().map_or_else(
         |_| message.reply.as_ref().map_or_else(String::new, ToString::to_string),
-        |info| {
-            let stored = info.published.unix_timestamp_nanos();
-            format!("{}.{}.{stored}", info.stream, info.stream_sequence)
-        },
+        |info| message_place(info.stream, info.stream_sequence, info.published),
     )
 }

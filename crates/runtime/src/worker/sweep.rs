@@ -1,13 +1,14 @@
-//! What the advisories missed. The server sends them without persistence: one
-//! that is lost leaves a message in its work queue that is delivered no more,
-//! and that nobody would ever hear of.
+//! Finds messages whose advisory was lost. The server publishes advisories
+//! without persistence: a lost one leaves a message in its work queue that is
+//! never redelivered and never reported.
 //!
-//! Such a message is known by its place: a work queue removes what is settled,
-//! and all that its consumer has in hand, or will deliver again, lies above the
-//! consumer's ack floor; above all that it delivered, if nothing is in hand. So
-//! what lay below it half a minute ago, and is still there, is neither settled
-//! nor in hand. Where some message is always in hand, the floor may stay where
-//! it is; then it is found at the first moment when none is.
+//! The position in the queue identifies such a message. A work queue deletes
+//! settled messages. Unacked messages, and those to be redelivered, are above
+//! the consumer's ack floor; without unacked messages they are above the last
+//! delivered sequence. A message that was below this floor 30 seconds ago and
+//! still exists is neither settled nor in process. While some message is always
+//! unacked, the floor may not move; the sweep then finds it in the first moment
+//! without unacked messages.
 
 use std::time::Duration;
 
@@ -24,27 +25,24 @@ use contract::ConsumerSpec;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::used_up::bury;
+use super::max_deliveries::dead_letter_stored;
+use crate::tasks::sleep_unless_stopped;
 
-/// Far longer than a message that was acked takes to leave the queue on each
-/// copy of it.
+/// Far longer than all replicas of the queue take to delete an acked message.
 const EVERY: Duration = Duration::from_secs(30);
-/// Messages looked at in a round at most.
-const AT_ONCE: usize = 1000;
+/// Maximum messages in a round.
+const MAX_MESSAGES: usize = 1000;
 
-/// Looks for messages of a work queue that its consumer delivers no more, and
-/// makes them dead letters, until `stop`.
-///
-/// # Errors
-/// None; the type is that of an owned task.
+/// Finds messages of a work queue that are not redelivered any more, and
+/// dead-letters them, until `stop`.
 pub(crate) async fn sweep(
     client: Client,
     jetstream: jetstream::Context,
     consumer: &'static ConsumerSpec,
     stop: CancellationToken,
-) -> anyhow::Result<()> {
+) {
     let mut last = None;
-    while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+    while sleep_unless_stopped(EVERY, &stop).await {
         if client.connection_state() != State::Connected {
             continue;
         }
@@ -52,18 +50,21 @@ pub(crate) async fn sweep(
         match stop.run_until_cancelled(round).await {
             Some(Err(error)) => {
                 let error = format!("{error:#}");
-                tracing::warn!(consumer = consumer.name, error, "the queue was not swept");
+                tracing::warn!(
+                    consumer = consumer.name,
+                    error,
+                    "sweeping the queue failed; it is repeated"
+                );
             }
             Some(Ok(())) => {}
-            None => return Ok(()),
+            None => return,
         }
     }
-    Ok(())
 }
 
-/// What was below the floor when.
+/// The floor at a moment.
 #[derive(Debug, Clone, Copy)]
-struct Look {
+struct FloorAt {
     at: OffsetDateTime,
     floor: u64,
 }
@@ -72,29 +73,36 @@ async fn round(
     client: &Client,
     jetstream: &jetstream::Context,
     spec: &ConsumerSpec,
-    last: &mut Option<Look>,
+    last: &mut Option<FloorAt>,
 ) -> anyhow::Result<()> {
     let consumer: Consumer<pull::Config> =
         jetstream.get_consumer_from_stream(spec.name, spec.stream).await?;
     let info = consumer.cached_info();
-    let in_hand = info.num_ack_pending > 0;
-    let floor = if in_hand { info.ack_floor } else { info.delivered }.stream_sequence;
-    let look = Look { at: OffsetDateTime::now_utc(), floor };
-    let Some(before) = last.replace(look) else { return Ok(()) };
+    let unacked = info.num_ack_pending > 0;
+    let floor = if unacked { info.ack_floor } else { info.delivered }.stream_sequence;
+    let now = FloorAt { at: OffsetDateTime::now_utc(), floor };
+    let Some(before) = last.replace(now) else { return Ok(()) };
     let stream = jetstream.get_stream_no_info(spec.stream).await?;
     let mut from = 1;
-    for _ in 0..AT_ONCE {
+    for _ in 0..MAX_MESSAGES {
         let message = match stream.get_first_raw_message_by_subject(spec.filter, from).await {
             Ok(message) => message,
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        // One that was stored since then is another stream's, made anew, which counts from one.
+        // A message stored after that belongs to a new stream, with sequences from 1.
         if message.sequence > before.floor || message.time > before.at {
             return Ok(());
         }
         from = message.sequence + 1;
-        bury(client, jetstream, spec, &message, "delivered no more, and never settled").await?;
+        dead_letter_stored(
+            client,
+            jetstream,
+            spec,
+            &message,
+            "not redelivered any more, and never settled",
+        )
+        .await?;
     }
     Ok(())
 }

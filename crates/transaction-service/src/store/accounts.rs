@@ -1,31 +1,29 @@
-//! Accounts: what each holds, and the locks.
+//! Accounts: their balances and their locks.
 //!
-//! Whoever writes takes the locks of a batch's accounts first and in one go, in
-//! the order of their ids: batches that share accounts wait for each other
-//! instead of deadlocking, and what was read can't change until the commit.
+//! A writer first locks all accounts of its batch, in one statement and in id
+//! order. Batches that share accounts then wait for each other instead of
+//! deadlocking, and the rows read can't change before the commit.
 //!
-//! An `UPDATE` locks in the order in which its plan meets the rows. A condition
-//! `account_id = ANY (ARRAY[…])` leaves but one plan, whatever the statistics
-//! say: the keys one after the other, each through the index. A plain equality
-//! could as well be a join that starts from the table, which a statement
-//! planned while the table was small would go on to do.
+//! An `UPDATE` locks rows in the order of its plan. The condition `account_id =
+//! ANY (ARRAY[…])` leaves the planner one plan, whatever the statistics: one index
+//! scan per key, in key order. With a plain equality, a plan made while the table
+//! was small could be a join that starts from the table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use contract::{AccountId, Balance, Command, Currency};
+use ledger::Account;
 use runtime::worker::Failure;
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, PgPool, types::Uuid};
 
-use crate::ledger::Account;
-
-/// Locks these accounts and reads them; those that are not there are left out.
+/// Locks and reads the existing accounts among these.
 pub(super) async fn lock(
     connection: &mut PgConnection,
-    named: &BTreeSet<AccountId>,
+    accounts: &BTreeSet<AccountId>,
 ) -> Result<BTreeMap<AccountId, Account>, Failure> {
-    let ids: Vec<Uuid> = named.iter().map(|id| id.as_uuid()).collect();
+    let ids: Vec<Uuid> = accounts.iter().map(|id| id.as_uuid()).collect();
     let rows = sqlx::query_as!(
         AccountRow,
         "SELECT account_id, currency, balance, account_seq FROM accounts
@@ -37,18 +35,18 @@ pub(super) async fn lock(
     read(rows)
 }
 
-/// Adds the accounts that are not there yet, empty, in the currency of their
-/// first command.
+/// Inserts the missing accounts, empty, in the currency of their first command.
 pub(super) async fn add(
     pool: &PgPool,
     commands: impl Iterator<Item = &Command>,
 ) -> Result<(), Failure> {
-    let mut first = BTreeMap::new();
+    let mut missing = BTreeMap::new();
     for command in commands {
-        first.entry(command.account_id).or_insert(command.currency);
+        missing.entry(command.account_id).or_insert(command.currency);
     }
-    let ids: Vec<Uuid> = first.keys().map(|id| id.as_uuid()).collect();
-    let currencies: Vec<String> = first.values().map(|it| it.code().to_owned()).collect();
+    let ids: Vec<Uuid> = missing.keys().map(|id| id.as_uuid()).collect();
+    let currencies: Vec<String> =
+        missing.values().map(|currency| currency.code().to_owned()).collect();
     sqlx::query!(
         "INSERT INTO accounts (account_id, currency)
          SELECT * FROM unnest($1::uuid[], $2::text[]) ON CONFLICT DO NOTHING",
@@ -60,7 +58,7 @@ pub(super) async fn add(
     Ok(())
 }
 
-/// Writes what locked accounts hold now.
+/// Writes the new balances of locked accounts.
 pub(super) async fn write(
     connection: &mut PgConnection,
     moved: &BTreeMap<AccountId, Account>,
@@ -73,17 +71,17 @@ pub(super) async fn write(
          FROM unnest($1::uuid[], $2::numeric[], $3::bigint[]) AS moved (account_id, balance, seq)
          WHERE accounts.account_id = ANY (ARRAY[moved.account_id])",
         &moved.keys().map(|id| id.as_uuid()).collect::<Vec<_>>(),
-        &moved.values().map(|it| it.balance.as_decimal()).collect::<Vec<_>>(),
-        &moved.values().map(|it| it.seq).collect::<Vec<_>>(),
+        &moved.values().map(|account| account.balance.as_decimal()).collect::<Vec<_>>(),
+        &moved.values().map(|account| account.seq).collect::<Vec<_>>(),
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// The currency in a column.
+/// Parses a currency column.
 pub(super) fn currency(code: &str) -> anyhow::Result<Currency> {
-    Currency::parse(code).with_context(|| format!("the ledger holds a currency {code:?}"))
+    Currency::parse(code).with_context(|| format!("the ledger has an unknown currency {code:?}"))
 }
 
 struct AccountRow {
@@ -96,8 +94,9 @@ struct AccountRow {
 fn read(rows: Vec<AccountRow>) -> Result<BTreeMap<AccountId, Account>, Failure> {
     let account = |row: AccountRow| {
         let currency = currency(&row.currency)?;
-        let balance = Balance::from_decimal(row.balance, currency)
-            .with_context(|| format!("account {} holds {}", row.account_id, row.balance))?;
+        let balance = Balance::from_decimal(row.balance, currency).with_context(|| {
+            format!("account {} has the invalid balance {}", row.account_id, row.balance)
+        })?;
         let account = Account { currency, balance, seq: row.account_seq };
         Ok((AccountId::from_uuid(row.account_id), account))
     };

@@ -1,29 +1,29 @@
-//! Entries: the decided outcomes, one a record, for ever.
+//! Entries: the decided outcomes. One per record; they never change.
 
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, anyhow};
 use contract::{
-    AccountId, Amount, Balance, Command, Kind, MovementResult, Outcome, Reason, RecordId,
+    AccountId, Amount, Balance, Command, Kind, Outcome, Reason, RecordId, TransactionResult,
 };
+use ledger::Entry;
 use runtime::worker::Failure;
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, types::Uuid};
 use time::OffsetDateTime;
 
 use super::accounts::currency;
-use crate::ledger::Entry;
 
-/// An outcome as it stands in the ledger.
+/// An entry as the ledger stores it.
 #[derive(Debug, Clone)]
-pub(super) struct Stored {
+pub(super) struct StoredEntry {
     pub(super) entry: Entry,
     pub(super) transaction_id: i64,
     pub(super) processed_at: OffsetDateTime,
 }
 
-impl From<&Stored> for MovementResult {
-    fn from(stored: &Stored) -> Self {
+impl From<&StoredEntry> for TransactionResult {
+    fn from(stored: &StoredEntry) -> Self {
         let Entry { record_id, account_id, kind, amount, currency, outcome } = stored.entry;
         Self {
             record_id,
@@ -38,17 +38,17 @@ impl From<&Stored> for MovementResult {
     }
 }
 
-/// Why entries could not be added: a constraint says that one is there.
+/// A unique constraint that an insert violated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// Its record was decided by somebody else meanwhile.
+pub(super) enum Conflict {
+    /// Another writer decided the record meanwhile.
     Record,
-    /// Its number among the account's is another transaction's.
+    /// Another transaction of the account has this number.
     Number,
 }
 
-impl Taken {
-    /// `None`: it is another error.
+impl Conflict {
+    /// `None` if it is another error.
     pub(super) fn of(error: &sqlx::Error) -> Option<Self> {
         match error.as_database_error()?.constraint()? {
             "transactions_record_id_key" => Some(Self::Record),
@@ -58,11 +58,11 @@ impl Taken {
     }
 }
 
-/// What is decided already of the records that these commands name.
-pub(super) async fn find_decided(
+/// The stored entries of the commands' records.
+pub(super) async fn find(
     connection: &mut PgConnection,
     commands: &[Command],
-) -> Result<HashMap<RecordId, Stored>, Failure> {
+) -> Result<HashMap<RecordId, StoredEntry>, Failure> {
     let ids: BTreeSet<Uuid> = commands.iter().map(|command| command.record_id.as_uuid()).collect();
     let rows = sqlx::query_as!(
         TransactionRow,
@@ -74,42 +74,54 @@ pub(super) async fn find_decided(
     .fetch_all(connection)
     .await?;
     rows.into_iter()
-        .map(|row| Stored::try_from(row).map(|stored| (stored.entry.record_id, stored)))
+        .map(|row| StoredEntry::try_from(row).map(|stored| (stored.entry.record_id, stored)))
         .collect::<anyhow::Result<_>>()
         .map_err(Failure::Other)
 }
 
-/// Adds entries, none of whose records may be decided: under the lock of their
-/// accounts it looks for them, and the constraint stands behind that. The
-/// transaction is of no use any more if one is taken.
-pub(super) async fn add_entries(
+/// Inserts entries whose records are not decided yet. `None` if another writer
+/// decided one of them meanwhile: roll the transaction back. The statement checks
+/// it under the lock of the accounts, and the unique constraint enforces it.
+pub(super) async fn insert(
     connection: &mut PgConnection,
     entries: Vec<Entry>,
-) -> Result<Result<Vec<Stored>, Taken>, Failure> {
+) -> Result<Option<Vec<StoredEntry>>, Failure> {
     if entries.is_empty() {
-        return Ok(Ok(Vec::new()));
+        return Ok(Some(Vec::new()));
     }
-    let (transaction_ids, processed_at) = match insert(connection, &entries).await {
-        Ok(Some(added)) => added,
-        Ok(None) => return Ok(Err(Taken::Record)),
-        Err(error) => return Taken::of(&error).map_or_else(|| Err(error.into()), |it| Ok(Err(it))),
+    let (transaction_ids, processed_at) = match insert_rows(connection, &entries).await {
+        Ok(Some(inserted)) => inserted,
+        Ok(None) => return Ok(None),
+        Err(error) => match Conflict::of(&error) {
+            Some(Conflict::Record) => return Ok(None),
+            // Under the lock, no other writer can have assigned that number.
+            Some(Conflict::Number) => {
+                return Err(Failure::Other(anyhow!("an account is behind its transactions")));
+            }
+            None => return Err(error.into()),
+        },
     };
     if transaction_ids.len() != entries.len() {
         let (ids, entries) = (transaction_ids.len(), entries.len());
         return Err(Failure::Other(anyhow!("{ids} ids for {entries} transactions")));
     }
     let stored = entries.into_iter().zip(transaction_ids);
-    Ok(Ok(stored
-        .map(|(entry, transaction_id)| Stored { entry, transaction_id, processed_at })
-        .collect()))
+    Ok(Some(
+        stored
+            .map(|(entry, transaction_id)| StoredEntry { entry, transaction_id, processed_at })
+            .collect(),
+    ))
 }
 
-/// Ids in the order of the entries, and the time that they all have.
-type Added = (Vec<i64>, OffsetDateTime);
+/// Ids in the order of the entries, and their common time.
+type Inserted = (Vec<i64>, OffsetDateTime);
 
 /// `None` if a record is decided already.
 #[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
-async fn insert(connection: &mut PgConnection, entries: &[Entry]) -> sqlx::Result<Option<Added>> {
+async fn insert_rows(
+    connection: &mut PgConnection,
+    entries: &[Entry],
+) -> sqlx::Result<Option<Inserted>> {
     let applied = || entries.iter().map(|entry| applied(entry.outcome));
     let rows = sqlx::query!(
         "INSERT INTO transactions
@@ -120,16 +132,16 @@ async fn insert(connection: &mut PgConnection, entries: &[Entry]) -> sqlx::Resul
                      account_seq)
          WHERE NOT EXISTS (SELECT FROM transactions WHERE record_id = ANY($1))
          RETURNING id, record_id, created_at",
-        &entries.iter().map(|it| it.record_id.as_uuid()).collect::<Vec<_>>(),
-        &entries.iter().map(|it| it.account_id.as_uuid()).collect::<Vec<_>>(),
-        &entries.iter().map(|it| it.kind.as_str()).collect::<Vec<_>>() as &[&str],
-        &entries.iter().map(|it| it.amount.as_decimal()).collect::<Vec<_>>(),
-        &entries.iter().map(|it| it.currency.code()).collect::<Vec<_>>() as &[&str],
-        &entries.iter().map(|it| status(it.outcome)).collect::<Vec<_>>() as &[&str],
-        &entries.iter().map(|it| reason(it.outcome)).collect::<Vec<_>>() as &[Option<&str>],
-        &applied().map(|it| it.map(|(balance, _)| balance)).collect::<Vec<_>>()
+        &entries.iter().map(|entry| entry.record_id.as_uuid()).collect::<Vec<_>>(),
+        &entries.iter().map(|entry| entry.account_id.as_uuid()).collect::<Vec<_>>(),
+        &entries.iter().map(|entry| entry.kind.as_str()).collect::<Vec<_>>() as &[&str],
+        &entries.iter().map(|entry| entry.amount.as_decimal()).collect::<Vec<_>>(),
+        &entries.iter().map(|entry| entry.currency.code()).collect::<Vec<_>>() as &[&str],
+        &entries.iter().map(|entry| status(entry.outcome)).collect::<Vec<_>>() as &[&str],
+        &entries.iter().map(|entry| reason(entry.outcome)).collect::<Vec<_>>() as &[Option<&str>],
+        &applied().map(|applied| applied.map(|(balance, _)| balance)).collect::<Vec<_>>()
             as &[Option<Decimal>],
-        &applied().map(|it| it.map(|(_, seq)| seq)).collect::<Vec<_>>() as &[Option<i64>],
+        &applied().map(|applied| applied.map(|(_, seq)| seq)).collect::<Vec<_>>() as &[Option<i64>],
     )
     .fetch_all(connection)
     .await?;
@@ -175,26 +187,28 @@ struct TransactionRow {
     created_at: OffsetDateTime,
 }
 
-impl TryFrom<TransactionRow> for Stored {
+impl TryFrom<TransactionRow> for StoredEntry {
     type Error = anyhow::Error;
 
     fn try_from(row: TransactionRow) -> anyhow::Result<Self> {
-        let odd = || format!("transaction {} can't be read", row.id);
+        let invalid = || format!("transaction {} has an invalid value", row.id);
         let currency = currency(&row.currency)?;
         let outcome = match (&row.reason, row.balance_after, row.account_seq) {
             (None, Some(balance), Some(account_seq)) => Outcome::Applied {
-                balance_after: Balance::from_decimal(balance, currency).with_context(odd)?,
+                balance_after: Balance::from_decimal(balance, currency).with_context(invalid)?,
                 account_seq,
             },
-            (Some(name), None, None) => Outcome::Refused(Reason::parse(name).with_context(odd)?),
-            _ => return Err(anyhow!(odd())),
+            (Some(name), None, None) => {
+                Outcome::Refused(Reason::parse(name).with_context(invalid)?)
+            }
+            _ => return Err(anyhow!(invalid())),
         };
         Ok(Self {
             entry: Entry {
                 record_id: RecordId::from_uuid(row.record_id),
                 account_id: AccountId::from_uuid(row.account_id),
-                kind: Kind::parse(&row.kind).with_context(odd)?,
-                amount: Amount::from_decimal(row.amount, currency).with_context(odd)?,
+                kind: Kind::parse(&row.kind).with_context(invalid)?,
+                amount: Amount::from_decimal(row.amount, currency).with_context(invalid)?,
                 currency,
                 outcome,
             },

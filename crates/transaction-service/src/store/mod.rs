@@ -1,178 +1,90 @@
 //! The ledger's SQL: a whole batch at a time.
 //!
-//! Most of what comes is new and possible. So a batch is taken to be that: one
-//! statement moves the accounts that allow all that their commands ask for, and
-//! adds the outcomes. What it leaves (a refusal, a record that is decided
-//! already or stands there twice) is taken carefully, in a transaction of its
-//! own: lock, look up what is decided, decide, write. Deciding in memory between
-//! statements was three times as fast as one large statement with window sums;
-//! the sums are made here before, and the statement only compares.
+//! Most commands are new and allowed. So a batch first takes the fast path: one
+//! statement moves the accounts that allow all their commands, and inserts the
+//! outcomes. The remaining commands (refusals, decided or repeated records) take
+//! the slow path, a transaction of its own: lock, read the decided records,
+//! decide in memory, write.
+//!
+//! Deciding in memory between two statements was three times as fast as one large
+//! statement with window sums. The fast path computes the sums beforehand: its
+//! statement only compares.
 
 mod accounts;
 mod entries;
-mod usual;
+mod fast_path;
+mod slow_path;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
-use anyhow::anyhow;
-use contract::{AccountId, Command, MovementResult, RecordId};
+use contract::{AccountId, Command, RecordId, TransactionResult};
+use ledger::forecast;
 use quick_cache::sync::Cache;
-use runtime::{crash, worker::Failure};
-use sqlx::{PgPool, Postgres, Transaction};
+use runtime::{failpoint, worker::Failure};
+use sqlx::PgPool;
 
-use crate::ledger::{self, Answer};
-use entries::{Stored, Taken};
+use entries::StoredEntry;
 
-/// How often a batch is begun anew because another writer was faster.
-const RACES: usize = 5;
-/// Accounts remembered to be there at most, some 60 bytes each.
-const REMEMBERED: usize = 50_000;
+/// Maximum accounts in the cache, some 60 bytes each.
+const CACHE_SIZE: usize = 50_000;
 
-/// The ledger as one consumer's workers write it.
+/// The ledger, as the workers of one consumer write it.
 #[derive(Debug)]
 pub struct Ledger {
     pool: PgPool,
-    /// Accounts that are there: none is ever deleted.
-    seen: Cache<AccountId, ()>,
+    /// Existing accounts. An account is never deleted.
+    known_accounts: Cache<AccountId, ()>,
 }
 
 impl Ledger {
-    /// The ledger behind this pool.
+    /// The ledger in this database.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, seen: Cache::new(REMEMBERED) }
+        Self { pool, known_accounts: Cache::new(CACHE_SIZE) }
     }
 
-    /// Applies a batch of commands and commits. Gives the result for each
-    /// command, or `None` for one that contradicts what its record was decided
-    /// for.
+    /// Applies a batch of commands and commits. Returns one result per command, in
+    /// their order; `None` if the command's record was decided for another
+    /// movement.
     ///
     /// # Errors
-    /// [`Failure`]; what was committed of it all the same is the answer when
-    /// the batch comes again.
+    /// [`Failure`]. Parts of the batch may be committed all the same: a redelivered
+    /// command is answered with the stored outcome.
     pub async fn apply(
         &self,
         commands: &[Command],
-    ) -> Result<Vec<Option<MovementResult>>, Failure> {
-        let applied = self.apply_usual(commands).await?;
-        let result = |command: &Command| applied.get(&command.record_id).map(MovementResult::from);
+    ) -> Result<Vec<Option<TransactionResult>>, Failure> {
+        let applied = self.apply_fast(commands).await?;
+        let result =
+            |command: &Command| applied.get(&command.record_id).map(TransactionResult::from);
         let mut results: Vec<_> = commands.iter().map(result).collect();
-        let mut left: Vec<_> =
-            commands.iter().zip(&mut results).filter(|it| it.1.is_none()).collect();
-        if left.is_empty() {
-            crash::point("ledger.committed", &commands);
+        let mut remaining: Vec<_> =
+            commands.iter().zip(&mut results).filter(|(_, result)| result.is_none()).collect();
+        if remaining.is_empty() {
+            failpoint::point("ledger.committed", &commands);
             return Ok(results);
         }
         if !applied.is_empty() {
-            crash::point("ledger.part-committed", &commands);
+            failpoint::point("ledger.part-committed", &commands);
         }
-        let commands: Vec<_> = left.iter().map(|(command, _)| (*command).clone()).collect();
-        let answers = self.apply_carefully(&commands).await?;
-        left.iter_mut().zip(answers).for_each(|((_, result), answer)| **result = answer);
+        let commands: Vec<_> = remaining.iter().map(|(command, _)| (*command).clone()).collect();
+        let decided = slow_path::apply(&self.pool, &commands).await?;
+        remaining.iter_mut().zip(decided).for_each(|((_, result), decided)| **result = decided);
         Ok(results)
     }
 
-    /// What could be done in one statement, by record.
-    async fn apply_usual(
+    /// The entries that one statement could apply, by record.
+    async fn apply_fast(
         &self,
         commands: &[Command],
-    ) -> Result<HashMap<RecordId, Stored>, Failure> {
-        let Some(forecast) = ledger::forecast(commands) else { return Ok(HashMap::new()) };
-        let new = |account: &AccountId| self.seen.get(account).is_none();
-        // Somebody else was faster with one of them: all of it is looked at carefully.
-        let Ok(applied) = usual::apply(&self.pool, commands, &forecast, new).await? else {
-            return Ok(HashMap::new());
-        };
-        for account in applied.values().map(|stored| stored.entry.account_id).filter(new) {
-            self.seen.insert(account, ());
+    ) -> Result<HashMap<RecordId, StoredEntry>, Failure> {
+        let Some(forecast) = forecast(commands) else { return Ok(HashMap::new()) };
+        let is_new = |account: &AccountId| self.known_accounts.get(account).is_none();
+        let applied = fast_path::apply(&self.pool, commands, &forecast, is_new).await?;
+        let accounts = applied.values().map(|stored| stored.entry.account_id);
+        for account in accounts.filter(is_new) {
+            self.known_accounts.insert(account, ());
         }
         Ok(applied)
     }
-
-    async fn apply_carefully(
-        &self,
-        commands: &[Command],
-    ) -> Result<Vec<Option<MovementResult>>, Failure> {
-        for _ in 0..RACES {
-            if let Some(results) = self.attempt(commands).await? {
-                return Ok(results);
-            }
-        }
-        Err(Failure::Transient(anyhow!("other writers were faster {RACES} times in a row")))
-    }
-
-    /// `None`: nothing was committed; begin anew.
-    async fn attempt(
-        &self,
-        commands: &[Command],
-    ) -> Result<Option<Vec<Option<MovementResult>>>, Failure> {
-        let mut transaction = self.pool.begin().await?;
-        match write_carefully(&mut transaction, commands).await? {
-            Written::All(results) => {
-                transaction.commit().await?;
-                crash::point("ledger.committed", &commands);
-                Ok(Some(results))
-            }
-            Written::Nothing => {
-                transaction.rollback().await?;
-                Ok(None)
-            }
-            Written::AccountsAreMissing => {
-                // Not inside this transaction: its locks must be taken in one go, in order.
-                transaction.rollback().await?;
-                accounts::add(&self.pool, commands.iter()).await?;
-                crash::point("ledger.accounts-added", &commands);
-                Ok(None)
-            }
-        }
-    }
-}
-
-/// What an attempt has come to, uncommitted.
-enum Written {
-    /// All of it, with these results.
-    All(Vec<Option<MovementResult>>),
-    /// Not what should be committed.
-    Nothing,
-    /// Nothing, since not all accounts are there.
-    AccountsAreMissing,
-}
-
-/// Locks the accounts, and decides what is not decided yet.
-async fn write_carefully(
-    transaction: &mut Transaction<'_, Postgres>,
-    commands: &[Command],
-) -> Result<Written, Failure> {
-    let named: BTreeSet<_> = commands.iter().map(|command| command.account_id).collect();
-    let accounts = accounts::lock(transaction, &named).await?;
-    if accounts.len() < named.len() {
-        return Ok(Written::AccountsAreMissing);
-    }
-    let decided = entries::find_decided(transaction, commands).await?;
-    let known = decided.iter().map(|(id, stored)| (*id, stored.entry)).collect();
-    let decisions = ledger::decide(accounts, known, commands);
-    accounts::write(transaction, &decisions.moved).await?;
-    crash::point("ledger.balances-written", &commands);
-    let added = match entries::add_entries(transaction, decisions.entries).await? {
-        Ok(added) => added,
-        Err(Taken::Record) => return Ok(Written::Nothing),
-        // Under the lock, nobody else can have given that number.
-        Err(Taken::Number) => {
-            return Err(Failure::Other(anyhow!("an account is behind its transactions")));
-        }
-    };
-    crash::point("ledger.entries-inserted", &commands);
-    let added = added.into_iter().map(|stored| (stored.entry.record_id, stored));
-    Ok(Written::All(results(&decisions.answers, &decided.into_iter().chain(added).collect())))
-}
-
-fn results(
-    answers: &[Answer],
-    outcomes: &HashMap<RecordId, Stored>,
-) -> Vec<Option<MovementResult>> {
-    let result = |answer: &Answer| match answer {
-        Answer::Contradiction => None,
-        Answer::Outcome(record_id) => outcomes.get(record_id).map(MovementResult::from),
-    };
-    answers.iter().map(result).collect()
 }

@@ -1,0 +1,181 @@
+//! Batches concurrent requests to the database: requests that arrive while one
+//! batch is processed form the next batch, and one statement serves all of it. A
+//! single request is a batch of one and is never delayed.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+
+/// Maximum queued requests. A full queue blocks the senders.
+const CAPACITY: usize = 10_000;
+/// Maximum requests in a batch.
+pub const MAX_BATCH: usize = 1000;
+
+/// The sending end.
+#[derive(Debug)]
+pub struct Batcher<Q, A>(mpsc::Sender<(Q, Responder<A>)>);
+
+/// The receiving end: batches of requests.
+#[derive(Debug)]
+pub struct Batches<Q, A>(mpsc::Receiver<(Q, Responder<A>)>);
+
+/// Sends the response to one request.
+#[derive(Debug)]
+pub struct Responder<A>(oneshot::Sender<A>);
+
+/// The response to a queued request; `None` if the receiving end is gone. The
+/// request may be processed even if this is dropped.
+#[derive(Debug)]
+pub struct PendingResponse<A>(oneshot::Receiver<A>);
+
+/// Makes both ends.
+#[must_use]
+pub fn channel<Q, A>() -> (Batcher<Q, A>, Batches<Q, A>) {
+    let (sender, receiver) = mpsc::channel(CAPACITY);
+    (Batcher(sender), Batches(receiver))
+}
+
+impl<Q, A> Batcher<Q, A> {
+    /// Queues a request and awaits its response; `None` if the receiving end is
+    /// gone. The request may be processed even if this future is dropped.
+    pub async fn request(&self, request: Q) -> Option<A> {
+        self.enqueue(request).await?.await
+    }
+
+    /// Queues a request without awaiting its response, so that several requests
+    /// of one caller share a batch. `None` if the receiving end is gone.
+    pub async fn enqueue(&self, request: Q) -> Option<PendingResponse<A>> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.send((request, Responder(sender))).await.ok()?;
+        Some(PendingResponse(receiver))
+    }
+}
+
+impl<A> Future for PendingResponse<A> {
+    type Output = Option<A>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(Result::ok)
+    }
+}
+
+impl<Q, A> Batches<Q, A> {
+    /// The next batch with its responders; `None` once every [`Batcher`] is gone
+    /// and the queue is empty. Requests whose client disconnected are skipped.
+    pub async fn next(&mut self) -> Option<(Vec<Q>, Vec<Responder<A>>)> {
+        self.accumulate(1, Instant::now()).await
+    }
+
+    /// As [`Batches::next`], but waits until `deadline` for `expected` requests.
+    pub async fn accumulate(
+        &mut self,
+        expected: usize,
+        deadline: Instant,
+    ) -> Option<(Vec<Q>, Vec<Responder<A>>)> {
+        let mut batch = Vec::new();
+        while batch.is_empty() {
+            if self.0.recv_many(&mut batch, MAX_BATCH).await == 0 {
+                return None;
+            }
+            while batch.len() < expected.min(MAX_BATCH) {
+                let room = MAX_BATCH - batch.len();
+                let received = timeout_at(deadline, self.0.recv_many(&mut batch, room)).await;
+                // The deadline has passed, or every sender is gone.
+                if received.unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+            batch.retain(|(_, responder)| !responder.0.is_closed());
+        }
+        Some(batch.into_iter().unzip())
+    }
+}
+
+impl<A> Responder<A> {
+    /// Sends the response, unless the client disconnected.
+    pub fn respond(self, response: A) {
+        let _ = self.0.send(response);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::{FutureExt, future::join_all};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn concurrent_requests_share_a_batch() {
+        let (batcher, mut batches) = channel::<u32, u32>();
+        let first = batcher.request(1);
+        let others = join_all([batcher.request(2), batcher.request(3), batcher.request(4)]);
+        let processing = async {
+            let (requests, responders) = batches.next().await.unwrap();
+            assert_eq!(requests, [1, 2, 3, 4]);
+            for (request, responder) in requests.into_iter().zip(responders) {
+                responder.respond(request * 10);
+            }
+        };
+        let (one, others, ()) = futures::join!(first, others, processing);
+        assert_eq!((one, others), (Some(10), vec![Some(20), Some(30), Some(40)]));
+    }
+
+    #[tokio::test]
+    async fn a_batch_waits_for_expected_requests_until_its_deadline() {
+        let (batcher, mut batches) = channel::<u32, ()>();
+        let soon = || Instant::now() + Duration::from_millis(50);
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            batcher.request(2).await
+        };
+        let accumulated = async {
+            let begun = Instant::now();
+            let deadline = begun + Duration::from_secs(60);
+            let (both, _) = batches.accumulate(2, deadline).await.unwrap();
+            (both, begun.elapsed())
+        };
+        let (_, _, (both, took)) = futures::join!(batcher.request(1), late, accumulated);
+        assert_eq!(both, [1, 2]);
+        assert!(took < Duration::from_secs(30), "{took:?}");
+
+        let deadline = soon();
+        let accumulated = async {
+            let (one, _) = batches.accumulate(2, deadline).await.unwrap();
+            (one, Instant::now())
+        };
+        let (_, (one, at)) = futures::join!(batcher.request(3), accumulated);
+        assert_eq!(one, [3]);
+        let limit = deadline + Duration::from_secs(30);
+        assert!(at >= deadline && at < limit, "{:?}", at - deadline);
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_client_disconnected_is_skipped() {
+        let (batcher, mut batches) = channel::<u32, u32>();
+        {
+            let disconnected = batcher.request(1);
+            assert!(disconnected.boxed().now_or_never().is_none());
+        }
+        let waiting = batcher.request(2);
+        let (requests, response) = futures::join!(
+            async {
+                let (requests, responders) = batches.next().await.unwrap();
+                responders.into_iter().for_each(|responder| responder.respond(7));
+                requests
+            },
+            waiting
+        );
+        assert_eq!((requests, response), (vec![2], Some(7)));
+        drop(batcher);
+        assert!(batches.next().await.is_none());
+    }
+}

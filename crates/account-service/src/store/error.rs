@@ -1,0 +1,53 @@
+//! Why the store could not answer.
+
+use std::sync::Arc;
+
+use runtime::{
+    postgres::{self, NoAnswer},
+    worker::Failure,
+};
+
+/// An error of the store. Cloned for every request of a batch.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The database's error.
+    #[error(transparent)]
+    Database(Arc<sqlx::Error>),
+    /// The database did not answer in time.
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
+    /// The task that calls the database has ended, because the process stops.
+    #[error("the process stops")]
+    Stopped,
+    /// A row holds a value that no version of this service writes.
+    #[error("{0} has an invalid value")]
+    InvalidRow(String),
+    /// An idempotency key is taken, but the record with this key is missing.
+    #[error("the record of a taken idempotency key is missing")]
+    MissingRecord,
+}
+
+impl StoreError {
+    /// Whether the same call can succeed later; see
+    /// [`postgres::is_transient`].
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(error) => postgres::is_transient(error),
+            Self::NoAnswer(_) | Self::Stopped => true,
+            Self::InvalidRow(_) | Self::MissingRecord => false,
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(Arc::new(error))
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        if error.is_transient() { Self::Transient(error.into()) } else { Self::Other(error.into()) }
+    }
+}

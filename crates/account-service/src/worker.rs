@@ -1,0 +1,97 @@
+//! Settles records: what the worker does with a batch of results.
+
+use contract::{InvalidMessage, Kind, Outcome, TransactionResult};
+use runtime::{
+    telemetry::trace::Commit,
+    worker::{Delivery, Failure, Handler, Verdict},
+};
+use sqlx::PgPool;
+
+use crate::{
+    store::{self, SettleOutcome},
+    waiters::{Notification, Waiters},
+};
+
+/// Handles results.
+#[derive(Debug)]
+pub struct SettleRecords {
+    /// The database with the records.
+    pub pool: PgPool,
+    /// Clients that wait for the records.
+    pub waiters: Waiters,
+}
+
+impl Handler for SettleRecords {
+    async fn process(&self, batch: &[Delivery]) -> Result<Vec<Verdict>, Failure> {
+        let parse =
+            |delivery: &Delivery| TransactionResult::parse(&delivery.subject, &delivery.payload);
+        let parsed: Vec<_> = batch.iter().map(parse).collect();
+        let results: Vec<TransactionResult> = parsed.iter().flatten().cloned().collect();
+        let commit = Commit::begin("UPDATE", "transaction_records");
+        let outcomes = store::settle(&self.pool, &results).await;
+        let valid = batch.iter().zip(&parsed).filter(|(_, parsed)| parsed.is_ok());
+        commit.end(
+            results.len(),
+            valid.map(|(delivery, _)| &delivery.trace),
+            outcomes.as_ref().err(),
+        );
+        let outcomes = outcomes?;
+        let settled: Vec<_> = results
+            .iter()
+            .zip(&outcomes)
+            .filter_map(|(result, outcome)| match outcome {
+                SettleOutcome::Settled(times) => Some((
+                    result.record_id,
+                    Notification { settlement: result.into(), at: times.settled },
+                )),
+                _ => None,
+            })
+            .collect();
+        record_metrics(&results, &outcomes);
+        self.waiters.notify(&settled).await;
+        let mut outcomes = outcomes.into_iter();
+        Ok(parsed.into_iter().map(|parsed| verdict(parsed, &mut outcomes)).collect())
+    }
+}
+
+/// Counts the settled records, and how long they took.
+pub(crate) fn record_metrics(results: &[TransactionResult], outcomes: &[SettleOutcome]) {
+    for kind in Kind::ALL {
+        let (mut applied, mut refused) = (0, 0);
+        let duration = metrics::histogram!("passbook_settle_seconds", "type" => kind.as_str());
+        let of_kind = results.iter().zip(outcomes).filter(|(result, _)| result.kind == kind);
+        for (result, outcome) in of_kind {
+            let SettleOutcome::Settled(times) = outcome else { continue };
+            match result.outcome {
+                Outcome::Applied { .. } => applied += 1,
+                Outcome::Refused(_) => refused += 1,
+            }
+            duration.record((times.settled - times.accepted).as_seconds_f64());
+        }
+        for (status, records) in [("SUCCESS", applied), ("FAILED", refused)] {
+            metrics::counter!("passbook_records_settled_total",
+                "status" => status, "type" => kind.as_str())
+            .increment(records);
+        }
+    }
+}
+
+/// The verdict about a message. Each valid one takes the next outcome.
+fn verdict(
+    parsed: Result<TransactionResult, InvalidMessage>,
+    outcomes: &mut impl Iterator<Item = SettleOutcome>,
+) -> Verdict {
+    let result = match parsed {
+        Ok(result) => result,
+        Err(invalid) => return Verdict::DeadLetter(invalid.to_string()),
+    };
+    match outcomes.next() {
+        Some(SettleOutcome::Settled(_) | SettleOutcome::SettledBefore) => Verdict::Done(None),
+        Some(SettleOutcome::Contradicts(contradiction)) => {
+            Verdict::DeadLetter(format!("record {}: {contradiction}", result.record_id))
+        }
+        Some(SettleOutcome::NoRecord) | None => {
+            Verdict::DeadLetter(format!("there is no record {}", result.record_id))
+        }
+    }
+}

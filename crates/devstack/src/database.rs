@@ -1,0 +1,37 @@
+//! The databases of the stack, as one table. Their URLs, their roles and the
+//! passwords of these roles derive from it.
+
+/// A database and the role of its service.
+#[derive(Debug)]
+pub(crate) struct Database {
+    pub(crate) name: &'static str,
+    pub(crate) role: &'static str,
+    /// The environment variable of `passbook migrate` with the database's URL.
+    pub(crate) url_variable: &'static str,
+    /// The environment variable of `passbook provision` with the role's
+    /// password.
+    pub(crate) password_variable: &'static str,
+}
+
+pub(crate) static ACCOUNT: Database = Database {
+    name: "account",
+    role: "account_service",
+    url_variable: "PASSBOOK_ACCOUNT_DATABASE_URL",
+    password_variable: "PASSBOOK_ACCOUNT_SERVICE_PASSWORD",
+};
+
+pub(crate) static TRANSACTION: Database = Database {
+    name: "transaction",
+    role: "transaction_service",
+    url_variable: "PASSBOOK_TRANSACTION_DATABASE_URL",
+    password_variable: "PASSBOOK_TRANSACTION_SERVICE_PASSWORD",
+};
+
+pub(crate) static REPORT: Database = Database {
+    name: "report",
+    role: "report_service",
+    url_variable: "PASSBOOK_REPORT_DATABASE_URL",
+    password_variable: "PASSBOOK_REPORT_SERVICE_PASSWORD",
+};
+
+pub(crate) static DATABASES: [&Database; 3] = [&ACCOUNT, &TRANSACTION, &REPORT];

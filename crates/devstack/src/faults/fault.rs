@@ -1,0 +1,53 @@
+//! The kinds of faults.
+
+use serde::{Deserialize, Serialize};
+
+/// A fault of a process or a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// Process: SIGKILL. The process is restarted after a second.
+    Kill,
+    /// Process: SIGTERM. The process is restarted a second after its end.
+    Terminate,
+    /// Process: SIGSTOP to the process and its children. Connections stay
+    /// open.
+    Freeze,
+    /// Process: SIGCONT, which ends `freeze`.
+    Thaw,
+    /// Process: SIGKILL without a restart until `release`.
+    Hold,
+    /// Process: restart after `hold`.
+    Release,
+    /// Broker: SIGKILL, then removal of its data, then a restart unless the
+    /// process is held.
+    Wipe,
+    /// Link: end of all other faults of links.
+    Pass,
+    /// Link: connections are reset. New ones are accepted.
+    Cut,
+    /// Link: connections are reset, and new ones are refused.
+    Refuse,
+    /// Link: connections stay open and new ones are accepted, but no data
+    /// arrives.
+    Silence,
+    /// Link: data arrives later, by this number of milliseconds in each
+    /// direction.
+    Delay(u32),
+    /// Link: throughput in bytes per second, in each direction.
+    Throttle(u32),
+}
+
+impl Fault {
+    pub(super) const fn is_for_links(self) -> bool {
+        matches!(
+            self,
+            Self::Pass
+                | Self::Cut
+                | Self::Refuse
+                | Self::Silence
+                | Self::Delay(_)
+                | Self::Throttle(_)
+        )
+    }
+}

@@ -1,0 +1,46 @@
+//! What is wrong with a link.
+
+use super::fault::Fault;
+
+/// The faults in effect on a link. By default, none.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Impairment {
+    pub(super) refused: bool,
+    pub(super) silent: bool,
+    /// How often the connections were reset.
+    pub(super) cuts: u32,
+    /// Delay in each direction.
+    pub(super) delay_milliseconds: u32,
+    /// Throughput in each direction.
+    pub(super) bytes_per_second: Option<u32>,
+}
+
+impl Impairment {
+    /// Adds a fault, or removes all by [`Fault::Pass`].
+    pub(super) fn apply(&mut self, fault: Fault) {
+        match fault {
+            Fault::Cut => self.cuts = self.cuts.wrapping_add(1),
+            Fault::Refuse => self.refused = true,
+            Fault::Silence => self.silent = true,
+            Fault::Delay(milliseconds) => self.delay_milliseconds = milliseconds,
+            Fault::Throttle(bytes) => self.bytes_per_second = Some(bytes),
+            _ => *self = Self { cuts: self.cuts, ..Self::default() },
+        }
+    }
+
+    /// The state, as `passbook dev fault ls` shows it.
+    pub(super) fn describe(self) -> String {
+        let mut faults = Vec::new();
+        if self.refused {
+            faults.push("refused".to_owned());
+        }
+        if self.silent {
+            faults.push("silent".to_owned());
+        }
+        if self.delay_milliseconds > 0 {
+            faults.push(format!("{} ms late", self.delay_milliseconds));
+        }
+        faults.extend(self.bytes_per_second.map(|bytes| format!("{bytes} bytes/s")));
+        if faults.is_empty() { "passes".to_owned() } else { faults.join(", ") }
+    }
+}

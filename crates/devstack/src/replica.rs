@@ -1,0 +1,123 @@
+//! The services' replicas as processes: program, ports and environment.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
+
+use crate::{
+    faults::Network,
+    nats::Nats,
+    ports::{HOST, Ports},
+    postgres::Postgres,
+    secrets::Secrets,
+    service::{Replicas, SERVICES, Service},
+    spawn::ProcessSpec,
+};
+
+/// A replica to be started. After a restart, it has the same ports.
+pub(crate) struct Replica {
+    pub(crate) service: &'static Service,
+    pub(crate) process: ProcessSpec,
+    /// `127.0.0.1:<port>` of its API, if the service has one.
+    pub(crate) http: Option<String>,
+    /// `127.0.0.1:<port>` of its admin port.
+    pub(crate) admin: String,
+}
+
+/// Builds the replicas from the parts of the stack they share.
+pub(crate) struct ReplicaBuilder<'a> {
+    pub(crate) postgres: &'a Postgres,
+    pub(crate) nats: &'a Nats,
+    pub(crate) secrets: &'a Secrets,
+    /// The folder of the services' programs.
+    pub(crate) programs: &'a Path,
+    /// The folder for arming crash points.
+    pub(crate) crash_points: Option<&'a Path>,
+}
+
+/// Checks that `folder` holds the program of every service with replicas.
+///
+/// # Errors
+/// If a program was not built.
+pub(crate) fn check_programs(folder: &Path, replicas: &Replicas) -> Result<()> {
+    let release = if folder.ends_with("release") { " --release" } else { "" };
+    for service in SERVICES.iter().filter(|service| replicas.of(service) > 0) {
+        let program = folder.join(service.name);
+        ensure!(
+            program.is_file(),
+            "{} is missing: build all programs with `cargo build --workspace{release}`",
+            program.display()
+        );
+    }
+    Ok(())
+}
+
+impl ReplicaBuilder<'_> {
+    /// All replicas of all services.
+    ///
+    /// # Errors
+    /// If there are no free ports, or a password is missing.
+    pub(crate) fn build_all(
+        &self,
+        replicas: &Replicas,
+        network: &mut Network,
+        ports: &mut Ports,
+    ) -> Result<Vec<Replica>> {
+        let mut all = Vec::new();
+        for service in SERVICES {
+            for number in 0..replicas.of(service) {
+                all.push(self.build(service, number, network, ports)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn build(
+        &self,
+        service: &'static Service,
+        number: u16,
+        network: &mut Network,
+        ports: &mut Ports,
+    ) -> Result<Replica> {
+        let name = format!("{}-{number}", service.name);
+        let http = if service.has_api() { Some(address(ports)?) } else { None };
+        let admin = address(ports)?;
+        let nats_password = self.secrets.nats.of(service.broker_user)?;
+        let mut environment = vec![
+            ("PASSBOOK_NATS_URL", self.nats.urls(network, &name)?),
+            ("PASSBOOK_NATS_USER", service.broker_user.to_owned()),
+            ("PASSBOOK_NATS_PASSWORD", nats_password.to_owned()),
+            ("PASSBOOK_STREAM_REPLICAS", self.nats.stream_replicas().to_string()),
+            ("PASSBOOK_ADMIN_LISTEN", admin.clone()),
+        ];
+        let postgres = self.postgres.as_seen_by(network, &name)?;
+        let database_url = postgres.service_url(service.database, self.secrets)?;
+        environment.push(("PASSBOOK_DATABASE_URL", database_url));
+        if let Some(http) = &http {
+            environment.push(("PASSBOOK_LISTEN", http.clone()));
+            let public_key = self.secrets.signing_key()?.public_key_pem();
+            environment.push(("PASSBOOK_JWT_PUBLIC_KEY", public_key));
+        }
+        if let Some(folder) = self.crash_points {
+            environment.push(("PASSBOOK_CRASH_POINTS", folder.display().to_string()));
+        }
+        if std::env::var_os("PASSBOOK_LOG_FORMAT").is_none() {
+            environment.push(("PASSBOOK_LOG_FORMAT", "json".to_owned()));
+        }
+        environment.extend(service.environment.iter().map(|(key, value)| (*key, (*value).into())));
+        let process = ProcessSpec {
+            name,
+            program: self.programs.join(service.name),
+            arguments: Vec::new(),
+            environment,
+            user: None,
+            stop_signal: Signal::SIGTERM,
+        };
+        Ok(Replica { service, process, http, admin })
+    }
+}
+
+fn address(ports: &mut Ports) -> Result<String> {
+    Ok(format!("{HOST}:{}", ports.take()?))
+}

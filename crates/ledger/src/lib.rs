@@ -1,0 +1,22 @@
+//! The money rules. Each has one copy, here. Pure and total: no I/O, no clock,
+//! no `async`.
+//!
+//! - [`decide`]: commands on accounts, one after the other. The transaction-service
+//!   decides with it, and `passbook dlq` previews with it.
+//! - [`forecast`]: what a batch of commands does if none is refused. The
+//!   transaction-service applies such a batch in one statement.
+//! - [`effect_of`]: what a result does to its record. The account-service
+//!   settles records with it.
+//!
+//! The limits of a balance are those of [`contract::Balance`]: zero or more,
+//! below [`contract::MONEY_LIMIT`].
+
+mod account;
+mod decide;
+mod forecast;
+mod settlement;
+
+pub use account::Account;
+pub use decide::{Decision, Decisions, Entry, decide};
+pub use forecast::{BatchEffect, Forecast, RunningTotal, forecast};
+pub use settlement::{Contradiction, Effect, SettledAs, Settlement, effect_of};

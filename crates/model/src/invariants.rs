@@ -1,0 +1,209 @@
+//! The invariants of the architecture page, as conditions on a state. Each must
+//! hold in every state.
+
+use std::fmt;
+
+use stateright::Property;
+
+use crate::{
+    databases::{AccountId, Balance, Outcome, Record, RecordId},
+    drain::Schedule,
+    protocol::Protocol,
+    state::{State, Stray},
+    streams::{Body, MessageId, StoredId, StreamName},
+};
+
+/// A condition that must always hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Invariant {
+    /// A record is applied to a balance at most once.
+    Once,
+    /// A decision never changes, neither in the ledger nor in the record.
+    Pinned,
+    /// A balance is the sum of its applied transactions, which are numbered
+    /// without a gap. It is never below zero.
+    Conserved,
+    /// A settled record matches the ledger, and every ledger row belongs to a
+    /// requested record.
+    Agreed,
+    /// A projected balance is the one after the newest settled transaction.
+    Projected,
+    /// Every accepted record is settled in the end.
+    Settled,
+    /// A record with a stored command settles without a redrive, or there is a
+    /// dead letter about it. Holds while the broker loses no messages and no
+    /// advisory about a result.
+    NoRedriveNeeded,
+    /// A message that can't be processed becomes a dead letter in the end, and
+    /// stays in its stream until then.
+    NothingDropped,
+}
+
+impl Invariant {
+    /// Every invariant.
+    pub const ALL: [Self; 8] = [
+        Self::Once,
+        Self::Pinned,
+        Self::Conserved,
+        Self::Agreed,
+        Self::Projected,
+        Self::Settled,
+        Self::NoRedriveNeeded,
+        Self::NothingDropped,
+    ];
+
+    /// The name in the output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Once => "once",
+            Self::Pinned => "pinned",
+            Self::Conserved => "conserved",
+            Self::Agreed => "agreed",
+            Self::Projected => "projected",
+            Self::Settled => "settled",
+            Self::NoRedriveNeeded => "no-redrive-needed",
+            Self::NothingDropped => "nothing-dropped",
+        }
+    }
+
+    const fn condition(self) -> fn(&Protocol, &State) -> bool {
+        match self {
+            Self::Once => once,
+            Self::Pinned => pinned,
+            Self::Conserved => conserved,
+            Self::Agreed => agreed,
+            Self::Projected => projected,
+            Self::Settled => settled,
+            Self::NoRedriveNeeded => no_redrive_needed,
+            Self::NothingDropped => nothing_dropped,
+        }
+    }
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The invariants in the form of the checker.
+pub(crate) fn properties() -> Vec<Property<Protocol>> {
+    Invariant::ALL
+        .into_iter()
+        .map(|invariant| Property::always(invariant.name(), invariant.condition()))
+        .collect()
+}
+
+fn times_applied(state: &State, record: RecordId) -> usize {
+    let rows = state.ledger.transactions.iter().filter(|row| row.record == record);
+    rows.filter(|row| matches!(row.outcome, Outcome::Applied { .. })).count()
+}
+
+fn once(protocol: &Protocol, state: &State) -> bool {
+    protocol.scenario.records(None).all(|record| times_applied(state, record) <= 1)
+}
+
+const fn pinned(_: &Protocol, state: &State) -> bool {
+    !state.decision_changed
+}
+
+fn conserved(protocol: &Protocol, state: &State) -> bool {
+    protocol.scenario.accounts().all(|account| {
+        let mut sum = Balance::default();
+        for row in &state.ledger.transactions {
+            let request = protocol.scenario.request(row.record);
+            let Some(request) = request.filter(|request| request.account == account) else {
+                continue;
+            };
+            let Outcome::Applied { balance_after, account_seq } = row.outcome else { continue };
+            sum = Balance { amount: sum.amount + request.amount, seq: sum.seq + 1 };
+            if sum != (Balance { amount: balance_after, seq: account_seq }) || sum.amount < 0 {
+                return false;
+            }
+        }
+        state.ledger.balances.get(usize::from(account.0)) == Some(&sum)
+    })
+}
+
+fn agreed(_: &Protocol, state: &State) -> bool {
+    let matches_ledger = |record: &Record| match record {
+        Record::Settled(result) => state.ledger.transactions.contains(result),
+        Record::NotRequested | Record::Pending { .. } => true,
+    };
+    let requested = |id| !matches!(state.record(id), Some(Record::NotRequested) | None);
+    state.records.iter().all(matches_ledger)
+        && state.ledger.transactions.iter().all(|row| requested(row.record))
+}
+
+fn projected(protocol: &Protocol, state: &State) -> bool {
+    let newest = |account: AccountId| {
+        let records = protocol.scenario.records(Some(account));
+        let outcomes = records.filter_map(|record| match state.record(record) {
+            Some(Record::Settled(result)) => Some(result.outcome),
+            _ => None,
+        });
+        let balances = outcomes.filter_map(|outcome| match outcome {
+            Outcome::Applied { balance_after, account_seq } => {
+                Some(Balance { amount: balance_after, seq: account_seq })
+            }
+            Outcome::Refused => None,
+        });
+        balances.max_by_key(|balance| balance.seq).unwrap_or_default()
+    };
+    protocol
+        .scenario
+        .accounts()
+        .all(|account| state.projected.get(usize::from(account.0)) == Some(&newest(account)))
+}
+
+fn settled(protocol: &Protocol, state: &State) -> bool {
+    !state.records.iter().any(Record::is_pending)
+        || [Schedule::First, Schedule::Last].into_iter().all(|schedule| {
+            let drained = protocol.drain(state, true, schedule);
+            !drained.records.iter().any(Record::is_pending)
+        })
+}
+
+fn no_redrive_needed(protocol: &Protocol, state: &State) -> bool {
+    let lost = state.remaining.wipes < protocol.scenario.faults.wipes
+        || state.results.messages.iter().any(|message| message.advisory_lost);
+    if lost || !state.records.iter().any(Record::is_pending) {
+        return true;
+    }
+    let command_sent = |record: RecordId| {
+        let commands = &state.commands.messages;
+        state.ledger.find(record).is_some()
+            || commands.iter().any(|message| message.id.message.body == Body::Command(record))
+    };
+    let drained = protocol.drain(state, false, Schedule::First);
+    let dead_lettered = |record: RecordId| {
+        drained.dead_letters.iter().any(|id| match id.message.body {
+            Body::Command(command) => command == record,
+            Body::Result(result) => result.record == record,
+            Body::Unreadable => false,
+        })
+    };
+    protocol.scenario.records(None).all(|record| {
+        !drained.record(record).is_some_and(|row| row.is_pending())
+            || !command_sent(record)
+            || dead_lettered(record)
+    })
+}
+
+fn nothing_dropped(protocol: &Protocol, state: &State) -> bool {
+    if !state.strays.contains(&Stray::Sent) {
+        return true;
+    }
+    let is_stray =
+        |name: StreamName, id: &StoredId| id.stream == name && id.message.id == MessageId::None;
+    let drained = protocol.drain(state, true, Schedule::First);
+    StreamName::ALL.into_iter().zip(&state.strays).all(|(name, stray)| {
+        let dead_lettered = |state: &State| state.dead_letters.iter().any(|id| is_stray(name, id));
+        let stored = || {
+            let messages = &state.stream(name).messages;
+            messages.iter().any(|message| is_stray(name, &message.id))
+        };
+        *stray != Stray::Sent || (dead_lettered(&drained) && (dead_lettered(state) || stored()))
+    })
+}

@@ -1,0 +1,63 @@
+//! Applies an action to a state.
+
+use crate::{
+    action::Action,
+    protocol::Protocol,
+    replica::Replica,
+    state::{State, Stray},
+    streams::{Body, Publication},
+};
+
+impl Protocol {
+    /// Takes one step. `None`: the step is impossible.
+    pub(crate) fn apply(&self, state: &mut State, action: Action) -> Option<()> {
+        match action {
+            Action::Accept(replica, record) => self.accept(state, replica, record),
+            Action::SendUnrecorded(replica, record) => self.send_unrecorded(state, replica, record),
+            Action::Claim(replica, record) => self.claim(state, replica, record),
+            Action::Send(replica, message) => self.send(state, replica, message, false),
+            Action::DelaySend(replica, message) => self.send(state, replica, message, true),
+            Action::Deliver(replica, id) => self.deliver(state, replica, id),
+            Action::ReceiveAdvisory(replica, id) | Action::Sweep(replica, id) => {
+                self.dead_letter_exhausted(state, replica, id)
+            }
+            Action::Read(replica) => self.read(state, replica),
+            Action::PublishUncommitted(replica) => self.publish_uncommitted(state, replica),
+            Action::Commit(replica) => self.commit(state, replica),
+            Action::Publish(replica) => self.publish(state, replica),
+            Action::DelayPublish(replica) => self.delay_publish(state, replica),
+            Action::Acknowledge(replica) => self.acknowledge(state, replica, None),
+            Action::AcknowledgeOther(replica, other) => {
+                self.acknowledge(state, replica, Some(other))
+            }
+            Action::Arrive(publication) => {
+                let index = state.in_flight.iter().position(|other| *other == publication)?;
+                state.in_flight.remove(index);
+                state.store(publication);
+                Some(())
+            }
+            Action::Crash(replica) => {
+                state.remaining.crashes = state.remaining.crashes.checked_sub(1)?;
+                *state.replica_mut(replica)? = Replica::default();
+                Some(())
+            }
+            Action::Wipe(wipe) => {
+                state.remaining.wipes = state.remaining.wipes.checked_sub(1)?;
+                state.wipe(wipe);
+                Some(())
+            }
+            Action::ExpireWindow(name) => {
+                state.remaining.expired_windows = state.remaining.expired_windows.checked_sub(1)?;
+                state.stream_mut(name).remembered_ids.clear();
+                Some(())
+            }
+            Action::LoseAdvisory(id) => self.lose_advisory(state, id),
+            Action::SendStray(message) => {
+                let index = usize::from(message.body != Body::Unreadable);
+                *state.strays.get_mut(index)? = Stray::Sent;
+                state.store(Publication::Message(message));
+                Some(())
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The admin port: `/livez` (the process runs), `/readyz` (the process takes
+//! requests), `/metrics` (Prometheus text format).
+
+use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{health::Health, postgres, telemetry::process_metrics};
+
+#[derive(Clone)]
+struct Admin {
+    health: Health,
+    metrics: PrometheusHandle,
+    pool: PgPool,
+    draining: CancellationToken,
+}
+
+/// Serves the admin port until `stop`. `/readyz` fails once `draining` is
+/// cancelled.
+///
+/// # Errors
+/// If the socket fails.
+pub async fn serve(
+    listener: TcpListener,
+    health: Health,
+    metrics: PrometheusHandle,
+    pool: PgPool,
+    draining: CancellationToken,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics_text))
+        .with_state(Admin { health, metrics, pool, draining });
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
+    Ok(())
+}
+
+async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
+    let mut report = admin.health.report();
+    if admin.draining.is_cancelled() {
+        report.ready = false;
+    }
+    let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(report))
+}
+
+async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
+    postgres::record_metrics(&admin.pool);
+    let text = admin.metrics.render() + &process_metrics::render();
+    ([("content-type", "text/plain; version=0.0.4")], text)
+}

@@ -1,0 +1,162 @@
+//! Error responses: RFC 9457 `application/problem+json`. The `type` of a problem
+//! never changes, so that a client can branch on it.
+
+use axum::{
+    http::{
+        HeaderValue, StatusCode, Uri,
+        header::{RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+    response::{IntoResponse, Response},
+};
+use problem_details::ProblemDetails;
+use serde::{Serialize, Serializer};
+
+/// A type of problem. Its `type` is `/problems/<slug>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProblemType {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The last part of the `type`.
+    pub slug: &'static str,
+    /// The same sentence in every response.
+    pub title: &'static str,
+}
+
+impl ProblemType {
+    /// A type of problem.
+    #[must_use]
+    pub const fn new(status: StatusCode, slug: &'static str, title: &'static str) -> Self {
+        Self { status, slug, title }
+    }
+
+    /// A problem of this type. `detail` says what to do.
+    #[must_use]
+    pub fn because(self, detail: impl Into<String>) -> Problem {
+        Problem { problem_type: self, detail: detail.into(), field: None, retry_after: None }
+    }
+}
+
+/// The body is not JSON.
+pub const MALFORMED_JSON: ProblemType =
+    ProblemType::new(StatusCode::BAD_REQUEST, "malformed-json", "The body is not valid JSON.");
+/// A field occurs twice.
+pub const DUPLICATE_FIELD: ProblemType =
+    ProblemType::new(StatusCode::BAD_REQUEST, "duplicate-field", "A field is given twice.");
+/// A field is missing, unknown, of the wrong type or out of bounds.
+pub const INVALID_FIELD: ProblemType = ProblemType::new(
+    StatusCode::UNPROCESSABLE_ENTITY,
+    "invalid-field",
+    "A field is not acceptable.",
+);
+/// The body exceeds the limit.
+pub const BODY_TOO_LARGE: ProblemType =
+    ProblemType::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large.");
+/// The body did not arrive in time.
+pub const BODY_TOO_SLOW: ProblemType = ProblemType::new(
+    StatusCode::REQUEST_TIMEOUT,
+    "body-too-slow",
+    "The body took too long to arrive.",
+);
+/// The content type is not JSON.
+pub const UNSUPPORTED_MEDIA_TYPE: ProblemType = ProblemType::new(
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    "unsupported-media-type",
+    "The body must be sent as application/json.",
+);
+/// No such path.
+pub const NO_SUCH_PATH: ProblemType =
+    ProblemType::new(StatusCode::NOT_FOUND, "no-such-path", "There is nothing at this path.");
+/// The path exists, but not with this method.
+pub const METHOD_NOT_ALLOWED: ProblemType = ProblemType::new(
+    StatusCode::METHOD_NOT_ALLOWED,
+    "method-not-allowed",
+    "This path does not take that method.",
+);
+/// The service can't answer now. A retry with the same key is safe.
+pub const UNAVAILABLE: ProblemType = ProblemType::new(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "unavailable",
+    "The service can't do this at the moment.",
+);
+/// No valid bearer token.
+pub const UNAUTHENTICATED: ProblemType = ProblemType::new(
+    StatusCode::UNAUTHORIZED,
+    "unauthenticated",
+    "A valid bearer token is needed.",
+);
+/// The token is valid, but does not allow the request.
+pub const FORBIDDEN: ProblemType =
+    ProblemType::new(StatusCode::FORBIDDEN, "forbidden", "The token does not allow this.");
+/// An id in the path does not have the form of an id.
+pub const MALFORMED_ID: ProblemType =
+    ProblemType::new(StatusCode::BAD_REQUEST, "malformed-id", "An id in the path is malformed.");
+/// A bug.
+pub const INTERNAL: ProblemType =
+    ProblemType::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The service failed.");
+
+/// One problem, as a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    problem_type: ProblemType,
+    detail: String,
+    field: Option<String>,
+    retry_after: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct Extensions {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+}
+
+impl Problem {
+    /// Names the invalid field, header or parameter.
+    #[must_use]
+    pub fn at(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// Sets `Retry-After`, in seconds.
+    #[must_use]
+    pub const fn retry_after(mut self, seconds: u16) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The HTTP status of its type.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        self.problem_type.status
+    }
+
+    fn details(&self) -> ProblemDetails<Extensions> {
+        let uri =
+            Uri::try_from(format!("/problems/{}", self.problem_type.slug)).unwrap_or_default();
+        ProblemDetails::from_status_code(self.problem_type.status)
+            .with_type(uri)
+            .with_title(self.problem_type.title)
+            .with_detail(self.detail.clone())
+            .with_extensions(Extensions { field: self.field.clone() })
+    }
+}
+
+/// As a part of a larger response.
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.details().serialize(serializer)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.details().into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.problem_type.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,7 @@
+//! NATS: the connection, publishing with PubAcks, the streams and consumers of
+//! the contract, and their metrics.
+
+pub mod broker_metrics;
+pub mod connection;
+pub mod publish;
+pub mod streams;

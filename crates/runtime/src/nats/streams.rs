@@ -1,0 +1,249 @@
+//! Creates the contract's streams and consumers where they are missing, and
+//! compares those that exist. A drifted field is updated if the server allows
+//! it. A drift that only a deletion can repair is an error that names the field.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    self, ErrorCode,
+    consumer::{AckPolicy, DeliverPolicy, pull},
+    context::{GetStreamError, GetStreamErrorKind},
+    stream::{self, ConsumerErrorKind},
+};
+use backon::{BackoffBuilder, ExponentialBuilder};
+use contract::{ConsumerSpec, Retention, StreamSpec};
+use tokio_util::sync::CancellationToken;
+
+use crate::tasks::sleep_unless_stopped;
+
+/// Why a stream or consumer does not match the contract.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamsError {
+    /// A field differs, and the server can't change it in place.
+    #[error(
+        "{what} has {field} = {found} instead of {wanted}, which can't be changed in place: \
+         delete it when it is empty, or use another NATS account"
+    )]
+    Drift {
+        /// The stream or consumer.
+        what: String,
+        /// The field of its configuration.
+        field: &'static str,
+        /// The value in the server.
+        found: String,
+        /// The value in the contract.
+        wanted: String,
+    },
+    /// The server is unreachable or busy. A later attempt can succeed.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+fn unavailable(error: impl std::fmt::Display) -> StreamsError {
+    StreamsError::Unavailable(error.to_string())
+}
+
+/// Retries [`ensure`] until it succeeds or `stop` is cancelled.
+///
+/// # Errors
+/// [`StreamsError::Drift`] only.
+pub async fn ensure_eventually(
+    jetstream: &jetstream::Context,
+    streams: &[&StreamSpec],
+    consumers: &[&ConsumerSpec],
+    replicas: u8,
+    stop: &CancellationToken,
+) -> Result<(), StreamsError> {
+    let mut backoff = unlimited_backoff().build();
+    while !stop.is_cancelled() {
+        match ensure(jetstream, streams, consumers, replicas).await {
+            Err(StreamsError::Unavailable(error)) => {
+                let wait = backoff.next().unwrap_or_default();
+                tracing::warn!(error, ?wait, "streams are not ready; retrying");
+                sleep_unless_stopped(wait, stop).await;
+            }
+            outcome => return outcome,
+        }
+    }
+    Ok(())
+}
+
+/// How often a running process checks that its streams exist.
+const CHECK_EVERY: Duration = Duration::from_secs(15);
+
+/// Creates these streams and checks them until `stop`: a deleted stream is
+/// created again.
+///
+/// # Errors
+/// [`StreamsError::Drift`] only.
+pub async fn keep(
+    jetstream: jetstream::Context,
+    names: &'static [&'static str],
+    replicas: u8,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let streams: Vec<_> = names.iter().filter_map(|name| StreamSpec::named(name)).collect();
+    while !stop.is_cancelled() {
+        ensure_eventually(&jetstream, &streams, &[], replicas, &stop).await?;
+        sleep_unless_stopped(CHECK_EVERY, &stop).await;
+    }
+    Ok(())
+}
+
+/// Backoff without a limit of attempts: 100 ms to 2 s, with jitter.
+pub(crate) fn unlimited_backoff() -> ExponentialBuilder {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(2))
+        .with_jitter()
+        .without_max_times()
+}
+
+/// Creates or compares each stream and consumer.
+///
+/// # Errors
+/// [`StreamsError`]
+pub async fn ensure(
+    jetstream: &jetstream::Context,
+    streams: &[&StreamSpec],
+    consumers: &[&ConsumerSpec],
+    replicas: u8,
+) -> Result<(), StreamsError> {
+    for spec in streams {
+        ensure_stream(jetstream, spec, replicas).await?;
+    }
+    for spec in consumers {
+        ensure_consumer(jetstream, spec).await?;
+    }
+    Ok(())
+}
+
+fn is_missing(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error)
+        if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+async fn ensure_stream(
+    jetstream: &jetstream::Context,
+    spec: &StreamSpec,
+    replicas: u8,
+) -> Result<(), StreamsError> {
+    let wanted = stream_config(spec, replicas);
+    let found = match jetstream.get_stream(spec.name).await {
+        Ok(stream) => stream.cached_info().config.clone(),
+        Err(error) if is_missing(&error) => {
+            jetstream.create_stream(wanted).await.map_err(unavailable)?;
+            tracing::info!(stream = spec.name, "created");
+            return Ok(());
+        }
+        Err(error) => return Err(unavailable(error)),
+    };
+    let drift = |field, found: String, wanted: String| {
+        let what = format!("stream {}", spec.name);
+        Err(StreamsError::Drift { what, field, found, wanted })
+    };
+    if found.retention != wanted.retention {
+        return drift(
+            "retention",
+            format!("{:?}", found.retention),
+            format!("{:?}", wanted.retention),
+        );
+    }
+    if found.storage != wanted.storage {
+        return drift("storage", format!("{:?}", found.storage), format!("{:?}", wanted.storage));
+    }
+    // Fields outside the table (placement, sizes, metadata) stay as the operator set them.
+    let updated = stream::Config {
+        subjects: wanted.subjects,
+        discard: wanted.discard,
+        max_age: wanted.max_age,
+        duplicate_window: wanted.duplicate_window,
+        num_replicas: wanted.num_replicas,
+        allow_direct: wanted.allow_direct,
+        ..found.clone()
+    };
+    if updated != found {
+        jetstream.update_stream(&updated).await.map_err(unavailable)?;
+        tracing::warn!(stream = spec.name, "its configuration had drifted; updated");
+    }
+    Ok(())
+}
+
+fn stream_config(spec: &StreamSpec, replicas: u8) -> stream::Config {
+    stream::Config {
+        name: spec.name.to_owned(),
+        subjects: spec.subjects.iter().map(|&subject| subject.to_owned()).collect(),
+        retention: match spec.retention {
+            Retention::WorkQueue => stream::RetentionPolicy::WorkQueue,
+            Retention::Limits => stream::RetentionPolicy::Limits,
+        },
+        discard: stream::DiscardPolicy::New,
+        storage: stream::StorageType::File,
+        max_age: spec.max_age,
+        duplicate_window: spec.duplicate_window,
+        num_replicas: usize::from(replicas),
+        // Direct gets read a stream without a consumer. A work queue does not allow them.
+        allow_direct: spec.retention == Retention::Limits,
+        ..stream::Config::default()
+    }
+}
+
+async fn ensure_consumer(
+    jetstream: &jetstream::Context,
+    spec: &ConsumerSpec,
+) -> Result<(), StreamsError> {
+    let wanted = consumer_config(spec);
+    let drift = |field, found: String, wanted: String| {
+        let what = format!("consumer {}", spec.name);
+        Err(StreamsError::Drift { what, field, found, wanted })
+    };
+    let found = jetstream.get_consumer_from_stream::<pull::Config, _, _>(spec.name, spec.stream);
+    let found = match found.await {
+        Ok(consumer) => consumer.cached_info().config.clone(),
+        Err(error) => match error.kind() {
+            ConsumerErrorKind::JetStream(error)
+                if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND =>
+            {
+                let created = jetstream.create_consumer_on_stream(wanted, spec.stream).await;
+                created.map_err(unavailable)?;
+                tracing::info!(consumer = spec.name, "created");
+                return Ok(());
+            }
+            ConsumerErrorKind::InvalidConsumerType => {
+                return drift("type", "push".to_owned(), "pull".to_owned());
+            }
+            _ => return Err(unavailable(error)),
+        },
+    };
+    let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
+    if found.deliver_policy != wanted.deliver_policy {
+        let (found, wanted) = (text(&found.deliver_policy), text(&wanted.deliver_policy));
+        return drift("deliver_policy", found, wanted);
+    }
+    if found.ack_policy != wanted.ack_policy {
+        return drift("ack_policy", text(&found.ack_policy), text(&wanted.ack_policy));
+    }
+    let same = found.filter_subject == wanted.filter_subject
+        && found.ack_wait == wanted.ack_wait
+        && found.max_deliver == wanted.max_deliver
+        && found.max_ack_pending == wanted.max_ack_pending
+        && found.backoff.is_empty();
+    if !same {
+        jetstream.create_consumer_on_stream(wanted, spec.stream).await.map_err(unavailable)?;
+        tracing::warn!(consumer = spec.name, "its configuration had drifted; updated");
+    }
+    Ok(())
+}
+
+fn consumer_config(spec: &ConsumerSpec) -> pull::Config {
+    pull::Config {
+        durable_name: Some(spec.name.to_owned()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: spec.ack_wait,
+        max_deliver: spec.max_deliver,
+        max_ack_pending: spec.max_ack_pending,
+        filter_subject: spec.filter.to_owned(),
+        ..pull::Config::default()
+    }
+}

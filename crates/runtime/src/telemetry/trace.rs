@@ -1,0 +1,394 @@
+//! The W3C trace context that travels with a request and its messages, and the
+//! spans that are recorded on its way, so that one deposit can be followed
+//! across both services.
+//!
+//! A [`Trace`] is a place: the span that is there, and the one above it. The
+//! span is recorded at its end, in one call, and only if the trace is sampled
+//! and somebody collects spans. For all others a place is a few bytes that are
+//! copied. A bridge from `tracing` would cost every request.
+//!
+//! Names and attributes are those of OpenTelemetry's semantic conventions.
+//! There is no token and no key among them. What can't be read may be quoted in
+//! the reason why, its beginning.
+
+use std::{borrow::Cow, fmt, time::SystemTime};
+
+use axum::http;
+use opentelemetry::{
+    InstrumentationScope, KeyValue,
+    trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState},
+};
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SpanData, SpanLinks};
+
+use super::otlp;
+
+const TRACEPARENT: &str = "traceparent";
+
+/// Where we are in a trace.
+#[derive(Debug, Clone, Copy)]
+pub struct Trace {
+    trace: TraceId,
+    span: SpanId,
+    /// The span above; invalid if there is none.
+    parent: SpanId,
+    /// Whether that one is another process's.
+    remote: bool,
+    flags: TraceFlags,
+}
+
+impl Trace {
+    /// Begins one.
+    #[must_use]
+    pub fn begin() -> Self {
+        let ids = RandomIdGenerator::default();
+        let trace = ids.new_trace_id();
+        let flags = TraceFlags::default().with_sampled(otlp::samples(trace));
+        let parent = SpanId::INVALID;
+        Self { trace, span: ids.new_span_id(), parent, remote: false, flags }
+    }
+
+    /// Goes on with the trace that a caller sent, or begins one.
+    #[must_use]
+    pub fn of_request(headers: &http::HeaderMap) -> Self {
+        Self::continued(headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()))
+    }
+
+    /// Goes on with the trace that a message carries, or begins one.
+    #[must_use]
+    pub fn of_message(headers: Option<&async_nats::HeaderMap>) -> Self {
+        Self::continued(headers.and_then(|it| it.get(TRACEPARENT)).map(|value| value.as_str()))
+    }
+
+    fn continued(traceparent: Option<&str>) -> Self {
+        let above = traceparent.and_then(Self::at);
+        above.map_or_else(Self::begin, |above| Self { remote: true, ..above.below() })
+    }
+
+    /// The place that a traceparent names; `None` if it names none. What is
+    /// above it is not known.
+    #[must_use]
+    pub fn at(traceparent: &str) -> Option<Self> {
+        // W3C Trace Context, section 3.2: later versions may append to what version 00 has.
+        let mut parts = traceparent.trim().split('-');
+        let (version, trace, span, flags) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let small = |part: &str, length| {
+            part.len() == length && part.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let whole = small(version, 2) && small(trace, 32) && small(span, 16) && small(flags, 2);
+        if !whole || version == "ff" || version == "00" && parts.next().is_some() {
+            return None;
+        }
+        let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
+        if trace == TraceId::INVALID || span == SpanId::INVALID {
+            return None;
+        }
+        let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()?) & TraceFlags::SAMPLED;
+        Some(Self { trace, span, parent: SpanId::INVALID, remote: false, flags })
+    }
+
+    /// A new place under this one.
+    #[must_use]
+    pub fn below(&self) -> Self {
+        let span = RandomIdGenerator::default().new_span_id();
+        Self { span, parent: self.span, remote: false, ..*self }
+    }
+
+    /// The place above this one.
+    fn above(&self) -> Self {
+        Self { span: self.parent, parent: SpanId::INVALID, ..*self }
+    }
+
+    /// The trace's id, for log lines.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.trace.to_string()
+    }
+
+    /// The span's id, for log lines, if there is such a span.
+    #[must_use]
+    pub fn span_id(&self) -> Option<String> {
+        self.is_recorded().then(|| self.span.to_string())
+    }
+
+    /// To write a log line in that is about one message.
+    #[must_use]
+    pub fn log_span(&self) -> tracing::Span {
+        tracing::info_span!("message", trace_id = self.id(), span_id = self.span_id())
+    }
+
+    /// Whether spans of this trace are recorded here.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.flags.is_sampled() && otlp::is_on()
+    }
+
+    /// As the header of the same name.
+    #[must_use]
+    pub fn traceparent(&self) -> String {
+        format!("00-{}-{}-{:02x}", self.trace, self.span, self.flags.to_u8())
+    }
+
+    /// Lets a message carry it.
+    pub fn write_to(&self, headers: &mut async_nats::HeaderMap) {
+        headers.insert(TRACEPARENT, self.traceparent());
+    }
+
+    fn context(&self) -> SpanContext {
+        SpanContext::new(self.trace, self.span, self.flags, false, TraceState::NONE)
+    }
+
+    /// Records the span that is here, which ends now.
+    fn record(&self, span: Span) {
+        if !self.is_recorded() {
+            return;
+        }
+        let mut links = SpanLinks::default();
+        links.links.extend(span.link.map(|to| Link::with_context(to.context())));
+        otlp::take(SpanData {
+            span_context: self.context(),
+            parent_span_id: self.parent,
+            parent_span_is_remote: self.remote,
+            span_kind: span.kind,
+            name: span.name,
+            start_time: span.begun,
+            end_time: SystemTime::now().max(span.begun),
+            attributes: span.attributes,
+            dropped_attributes_count: 0,
+            events: Default::default(),
+            links,
+            status: span.error.map_or(Status::Unset, |description| Status::Error {
+                description: short(description.into_owned()).into(),
+            }),
+            instrumentation_scope: InstrumentationScope::builder("passbook").build(),
+        });
+    }
+
+    /// Records the request that was answered here.
+    pub fn served(&self, served: Served) {
+        let (method, route, path, status) =
+            (served.method, served.route, served.path, served.status);
+        let mut attributes = vec![
+            KeyValue::new("http.request.method", method),
+            KeyValue::new("http.response.status_code", i64::from(status)),
+            KeyValue::new("url.path", short(path)),
+            KeyValue::new("url.scheme", "http"),
+        ];
+        let name = match &*route {
+            "" => method.to_owned(),
+            route => format!("{method} {route}"),
+        };
+        if !route.is_empty() {
+            attributes.push(KeyValue::new("http.route", route));
+        }
+        let failed = status >= 500;
+        if failed {
+            attributes.push(KeyValue::new("error.type", status.to_string()));
+        }
+        self.record(Span {
+            name: name.into(),
+            kind: SpanKind::Server,
+            begun: served.begun,
+            attributes,
+            link: None,
+            error: failed.then_some(Cow::Borrowed("")),
+        });
+    }
+
+    /// Records the message that was published here, and got its PubAck or none.
+    pub(crate) fn published(&self, published: Published<'_>) {
+        let mut attributes = messaging("publish", "send", published.subject, published.message_id);
+        if let Some(attempt) = published.link.and(published.message_id.rsplit_once('.')) {
+            attributes.push(KeyValue::new("passbook.redrive.attempt", attempt.1.to_owned()));
+        }
+        self.record(Span {
+            name: format!("publish {}", published.subject).into(),
+            kind: SpanKind::Producer,
+            begun: published.begun,
+            attributes,
+            link: published.link,
+            error: published.error.map(Cow::Owned),
+        });
+    }
+
+    /// Records the message that was processed here. One that was delivered
+    /// before has a link to the span that published it, as its parent is.
+    pub(crate) fn processed(&self, processed: Processed<'_>) {
+        let subject = processed.subject;
+        let mut attributes = messaging("process", "process", subject, processed.message_id);
+        attributes.push(KeyValue::new("messaging.consumer.group.name", processed.consumer));
+        attributes.push(KeyValue::new("passbook.delivery_count", processed.delivered));
+        let again = processed.delivered > 1 && self.parent != SpanId::INVALID;
+        self.record(Span {
+            name: format!("process {subject}").into(),
+            kind: SpanKind::Consumer,
+            begun: processed.begun,
+            attributes,
+            link: again.then(|| self.above()),
+            error: processed.error.map(Cow::Owned),
+        });
+    }
+}
+
+/// What others wrote is kept up to here: the spans that wait take a bounded room.
+const LONGEST: usize = 256;
+
+fn short(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(LONGEST));
+    text
+}
+
+fn messaging(
+    name: &'static str,
+    kind: &'static str,
+    subject: &str,
+    message_id: &str,
+) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("messaging.system", "nats"),
+        KeyValue::new("messaging.operation.name", name),
+        KeyValue::new("messaging.operation.type", kind),
+        KeyValue::new("messaging.destination.name", subject.to_owned()),
+        KeyValue::new("messaging.message.id", short(message_id.to_owned())),
+    ]
+}
+
+/// A span, less the place where it is.
+struct Span {
+    name: Cow<'static, str>,
+    kind: SpanKind,
+    begun: SystemTime,
+    attributes: Vec<KeyValue>,
+    link: Option<Trace>,
+    /// Why it failed, if it did.
+    error: Option<Cow<'static, str>>,
+}
+
+/// A request that was answered.
+#[derive(Debug)]
+pub struct Served {
+    /// When it came.
+    pub begun: SystemTime,
+    /// Its method.
+    pub method: &'static str,
+    /// The route that took it; empty if none did.
+    pub route: String,
+    /// What it asked for.
+    pub path: String,
+    /// The answer's status.
+    pub status: u16,
+}
+
+/// A message that was published.
+pub(crate) struct Published<'a> {
+    pub(crate) begun: SystemTime,
+    pub(crate) subject: &'a str,
+    pub(crate) message_id: &'a str,
+    /// The request that it is sent again for.
+    pub(crate) link: Option<Trace>,
+    pub(crate) error: Option<String>,
+}
+
+/// A message that was processed.
+pub(crate) struct Processed<'a> {
+    pub(crate) begun: SystemTime,
+    pub(crate) consumer: &'static str,
+    pub(crate) subject: &'a str,
+    pub(crate) message_id: &'a str,
+    pub(crate) delivered: i64,
+    pub(crate) error: Option<String>,
+}
+
+/// What a group of requests or messages waits for together: one commit.
+#[derive(Debug)]
+pub struct Commit {
+    begun: SystemTime,
+    operation: &'static str,
+    table: &'static str,
+}
+
+impl Commit {
+    /// Begins now.
+    #[must_use]
+    pub fn begin(operation: &'static str, table: &'static str) -> Self {
+        Self { begun: SystemTime::now(), operation, table }
+    }
+
+    /// Records that it ended, so or so, under each of those that waited for it;
+    /// `size` is how many they are.
+    pub fn end<'a, E: fmt::Display>(
+        &self,
+        size: usize,
+        of: impl Iterator<Item = &'a Trace>,
+        error: Option<&E>,
+    ) {
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        for trace in of.filter(|trace| trace.is_recorded()) {
+            let mut attributes = vec![
+                KeyValue::new("db.system.name", "postgresql"),
+                KeyValue::new("db.operation.name", self.operation),
+                KeyValue::new("db.collection.name", self.table),
+            ];
+            // As the conventions have it: only of several.
+            if size > 1 {
+                attributes.push(KeyValue::new("db.operation.batch.size", size));
+            }
+            trace.below().record(Span {
+                name: format!("{} {}", self.operation, self.table).into(),
+                kind: SpanKind::Client,
+                begun: self.begun,
+                attributes,
+                link: None,
+                error: error.map(|error| error.to_string().into()),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_goes_on_with_the_trace_of_its_request() {
+        let mut request = http::HeaderMap::new();
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        request.insert(TRACEPARENT, parent.parse().unwrap());
+        let mut message = async_nats::HeaderMap::new();
+        Trace::of_request(&request).write_to(&mut message);
+        let carried = message.get(TRACEPARENT).unwrap().as_str();
+        assert!(carried.starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{carried}");
+        assert!(carried.ends_with("-01"), "{carried}");
+        assert_ne!(carried, parent);
+        assert_eq!(Trace::of_message(Some(&message)).id(), "0af7651916cd43dd8448eb211c80319c");
+    }
+
+    #[test]
+    fn a_traceparent_that_is_none_begins_a_new_trace() {
+        let mut request = http::HeaderMap::new();
+        request.insert(TRACEPARENT, "00-zz".parse().unwrap());
+        assert_eq!(Trace::of_request(&request).id().len(), 32);
+    }
+
+    #[test]
+    fn a_place_is_read_as_it_was_written_and_nothing_else_is() {
+        let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+        let good = format!("00-{trace}-{span}-01");
+        assert_eq!(Trace::at(&good).unwrap().traceparent(), good);
+        // A later version, and flags that version 00 does not know.
+        let later = Trace::at(&format!("cc-{trace}-{span}-03-more")).unwrap();
+        assert_eq!(later.traceparent(), good);
+        for bad in [
+            format!("ff-{trace}-{span}-01"),
+            format!("00-{trace}-{span}-01-more"),
+            format!("00-{trace}-{span}"),
+            format!("00-{}-{span}-01", "0".repeat(32)),
+            format!("00-{trace}-{}-01", "0".repeat(16)),
+            format!("00-{}-{span}-01", trace.to_uppercase()),
+            format!("00-{trace}-{span}é-01"),
+            String::new(),
+        ] {
+            assert!(Trace::at(&bad).is_none(), "{bad}");
+        }
+    }
+}

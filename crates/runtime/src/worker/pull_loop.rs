@@ -1,0 +1,271 @@
+//! The loop that pulls messages. No error of the broker ends it.
+//!
+//! It is a plain loop of short fetches. The client's endless message stream was
+//! rejected: it can stall for half a minute after an outage.
+
+use std::{
+    future::Future,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use async_nats::{
+    Client,
+    connection::State,
+    jetstream::{
+        self, Message,
+        consumer::{Consumer, pull},
+    },
+};
+use backon::BackoffBuilder;
+use contract::{ConsumerSpec, StreamSpec};
+use futures::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    health::Health,
+    nats::streams::{self, StreamsError},
+    tasks::sleep_unless_stopped,
+};
+
+/// The client itself ends a fetch five seconds after its wait. A fetch without
+/// messages that took this much longer than its wait was not answered.
+const UNANSWERED_AFTER: Duration = Duration::from_secs(3);
+/// How often the loop checks the connection.
+const CHECK_CONNECTION_EVERY: Duration = Duration::from_millis(100);
+
+/// How long each message of a batch delays the next fetch. More messages then
+/// share a batch: the more there are, the less a short delay matters to each.
+const DELAY_PER_MESSAGE: Duration = Duration::from_micros(100);
+/// The shortest delay, about the time to process a batch. It keeps a fast
+/// replica from fetching messages two by two.
+const SHORTEST_DELAY: Duration = Duration::from_millis(6);
+/// The longest delay.
+const LONGEST_DELAY: Duration = Duration::from_millis(12);
+
+/// A consumer that does not answer for this long is missing, or its stream is.
+const GONE_AFTER: Duration = Duration::from_secs(6);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Processes fetched messages and settles their deliveries. It returns once
+/// every message is acked, terminated or handed back.
+pub trait ProcessMessages: Send + Sync {
+    /// Processes one batch. After `stop` it finishes soon.
+    fn process(
+        &self,
+        messages: Vec<Message>,
+        stop: &CancellationToken,
+    ) -> impl Future<Output = ()> + Send;
+}
+
+/// The size of a fetch.
+#[derive(Debug, Clone, Copy)]
+pub struct Fetch {
+    /// Maximum messages.
+    pub max_messages: u16,
+    /// How long it waits for a first message.
+    pub wait: Duration,
+}
+
+/// The pull loop of one consumer.
+#[derive(Debug)]
+pub struct PullLoop {
+    /// The connection, to check its state.
+    pub client: Client,
+    /// The context to fetch with.
+    pub jetstream: jetstream::Context,
+    /// The consumer.
+    pub consumer: &'static ConsumerSpec,
+    /// Replicas of its stream, if it must be created.
+    pub stream_replicas: u8,
+    /// The size of a fetch.
+    pub fetch: Fetch,
+    /// Has a condition named after the consumer: up while pulls are answered.
+    pub health: Health,
+}
+
+impl PullLoop {
+    /// Pulls and processes until `stop`, and finishes the last batch.
+    ///
+    /// # Errors
+    /// If the stream or consumer exists with a configuration that can't be
+    /// changed in place.
+    pub async fn run(
+        self,
+        processor: impl ProcessMessages,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut consumer = None;
+        let mut pause = Pause::default();
+        let mut unanswered = None;
+        while !stop.is_cancelled() {
+            if self.client.connection_state() != State::Connected {
+                self.health.set(self.consumer.name, Some("not connected to NATS".to_owned()));
+                sleep_unless_stopped(CHECK_CONNECTION_EVERY * 2, &stop).await;
+                continue;
+            }
+            let Some(source) = &consumer else {
+                consumer = self.open(&stop).await?;
+                if consumer.is_some() {
+                    self.health.set(self.consumer.name, None);
+                }
+                continue;
+            };
+            let connects = self.connects();
+            match self.run_once(source, connects, &processor, &stop).await {
+                Ok(()) => {
+                    pause.reset();
+                    unanswered = None;
+                    self.health.set(self.consumer.name, None);
+                }
+                Err(error) => {
+                    tracing::warn!(consumer = self.consumer.name, %error, "fetching failed");
+                    let since = *unanswered.get_or_insert_with(Instant::now);
+                    // The consumer may be deleted: look it up again, and create it again. A lost
+                    // connection proves nothing, and during a leader election nothing answers, the
+                    // lookup least of all.
+                    let lost = self.connects() != connects
+                        || self.client.connection_state() != State::Connected;
+                    let may_be_election = is_unanswered(&error) && since.elapsed() < GONE_AFTER;
+                    if !lost && !may_be_election {
+                        (consumer, unanswered) = (None, None);
+                    }
+                    metrics::counter!("passbook_worker_fetch_errors_total", "consumer" => self.consumer.name)
+                        .increment(1);
+                    self.health.set(self.consumer.name, Some(error));
+                    sleep_unless_stopped(pause.next(), &stop).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn open(
+        &self,
+        stop: &CancellationToken,
+    ) -> Result<Option<Consumer<pull::Config>>, StreamsError> {
+        let streams: Vec<_> = StreamSpec::named(self.consumer.stream).into_iter().collect();
+        streams::ensure_eventually(
+            &self.jetstream,
+            &streams,
+            &[self.consumer],
+            self.stream_replicas,
+            stop,
+        )
+        .await?;
+        let ConsumerSpec { name, stream, .. } = self.consumer;
+        let consumer = self.jetstream.get_consumer_from_stream(*name, *stream).await;
+        let log =
+            |error: &_| tracing::warn!(consumer = name, %error, "looking the consumer up failed");
+        Ok(consumer.inspect_err(log).ok())
+    }
+
+    /// How often the client has connected.
+    fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    /// Returns once this connection is lost, and the messages that it brought are
+    /// read.
+    async fn disconnected(&self, connects: u64) {
+        while self.client.connection_state() == State::Connected && self.connects() == connects {
+            tokio::time::sleep(CHECK_CONNECTION_EVERY).await;
+        }
+        tokio::time::sleep(CHECK_CONNECTION_EVERY).await;
+    }
+
+    /// Fetches and processes one batch. A fetch is never cancelled: a message
+    /// that arrives after it would be missing until its `ack_wait` is over. Only
+    /// a pull on a lost connection is abandoned: the client would wait for
+    /// another five seconds, and nothing arrives any more.
+    async fn run_once(
+        &self,
+        consumer: &Consumer<pull::Config>,
+        connects: u64,
+        processor: &impl ProcessMessages,
+        stop: &CancellationToken,
+    ) -> Result<(), String> {
+        let begun = Instant::now();
+        let mut fetched = consumer
+            .fetch()
+            .max_messages(usize::from(self.fetch.max_messages))
+            .expires(self.fetch.wait)
+            .messages()
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut batch = Vec::new();
+        let mut failed = None;
+        loop {
+            tokio::select! {
+                message = fetched.next() => match message {
+                    Some(Ok(message)) => batch.push(message),
+                    Some(Err(error)) => failed = Some(error.to_string()),
+                    None => break,
+                },
+                () = self.disconnected(connects) => {
+                    failed = Some("the connection was lost during a pull".to_owned());
+                    break;
+                }
+            }
+        }
+        if batch.is_empty() && begun.elapsed() > self.fetch.wait + UNANSWERED_AFTER {
+            failed = failed.or_else(|| Some("a pull was not answered".to_owned()));
+        }
+        if !batch.is_empty() {
+            metrics::histogram!("passbook_worker_batch_messages", "consumer" => self.consumer.name)
+                .record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
+            let next = Instant::now() + fetch_delay(batch.len(), self.fetch.max_messages);
+            processor.process(batch, stop).await;
+            let _ = stop.run_until_cancelled(tokio::time::sleep_until(next.into())).await;
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// The delay from one fetch to the next, so that messages accumulate: one large
+/// batch takes less time than many small ones. A single message is never
+/// delayed, and a full batch means that the backlog is larger than a batch.
+fn fetch_delay(messages: usize, max_messages: u16) -> Duration {
+    if messages <= 1 || messages >= usize::from(max_messages) {
+        return Duration::ZERO;
+    }
+    let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+    DELAY_PER_MESSAGE.saturating_mul(messages).clamp(SHORTEST_DELAY, LONGEST_DELAY)
+}
+
+/// Whether the pull had no responders. The client gives the server's status only
+/// as text.
+fn is_unanswered(error: &str) -> bool {
+    error.contains(": 503")
+}
+
+/// The pause between failed attempts: it grows from 100 ms to
+/// [`LONGEST_PAUSE`].
+#[derive(Default)]
+pub(super) struct Pause(Option<backon::ExponentialBackoff>);
+
+impl Pause {
+    pub(super) fn next(&mut self) -> Duration {
+        let backoff = self.0.get_or_insert_with(|| streams::unlimited_backoff().build());
+        backoff.next().map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
+    }
+
+    fn reset(&mut self) {
+        self.0 = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_batch_that_is_not_full_delays_the_next_fetch() {
+        let waits =
+            [0, 1, 2, 60, 80, 119, 120, 121, 499].map(|messages| fetch_delay(messages, 500));
+        let expected = [0, 0, 6_000, 6_000, 8_000, 11_900, 12_000, 12_000, 12_000];
+        assert_eq!(waits, expected.map(Duration::from_micros));
+        assert_eq!([500, 501].map(|messages| fetch_delay(messages, 500)), [Duration::ZERO; 2]);
+    }
+}

@@ -1,0 +1,95 @@
+//! Applies commands in a transaction: locks their accounts, reads the decided
+//! records, decides the others and writes. It handles every command.
+
+use std::collections::{BTreeSet, HashMap};
+
+use anyhow::anyhow;
+use contract::{Command, RecordId, TransactionResult};
+use ledger::{Decision, decide};
+use runtime::{failpoint, worker::Failure};
+use sqlx::{PgPool, Postgres, Transaction};
+
+use super::{
+    accounts,
+    entries::{self, StoredEntry},
+};
+
+/// Maximum attempts after lost races with other writers.
+const MAX_ATTEMPTS: usize = 5;
+
+/// One result per command; `None` for a contradiction.
+type Results = Vec<Option<TransactionResult>>;
+
+/// Applies the commands and commits.
+///
+/// # Errors
+/// [`Failure`]
+pub(super) async fn apply(pool: &PgPool, commands: &[Command]) -> Result<Results, Failure> {
+    for _ in 0..MAX_ATTEMPTS {
+        if let Some(results) = attempt(pool, commands).await? {
+            return Ok(results);
+        }
+    }
+    Err(Failure::Transient(anyhow!("lost {MAX_ATTEMPTS} races in a row with other writers")))
+}
+
+/// `None` if nothing was committed and another attempt is needed.
+async fn attempt(pool: &PgPool, commands: &[Command]) -> Result<Option<Results>, Failure> {
+    let mut transaction = pool.begin().await?;
+    match write(&mut transaction, commands).await? {
+        Written::All(results) => {
+            transaction.commit().await?;
+            failpoint::point("ledger.committed", &commands);
+            Ok(Some(results))
+        }
+        Written::LostRace => {
+            transaction.rollback().await?;
+            Ok(None)
+        }
+        Written::MissingAccounts => {
+            // Not in this transaction: it must take its locks in one statement, in order.
+            transaction.rollback().await?;
+            accounts::add(pool, commands.iter()).await?;
+            failpoint::point("ledger.accounts-added", &commands);
+            Ok(None)
+        }
+    }
+}
+
+/// What an attempt has written, uncommitted.
+enum Written {
+    All(Results),
+    /// Another writer decided one of the records meanwhile.
+    LostRace,
+    MissingAccounts,
+}
+
+async fn write(
+    transaction: &mut Transaction<'_, Postgres>,
+    commands: &[Command],
+) -> Result<Written, Failure> {
+    let ids: BTreeSet<_> = commands.iter().map(|command| command.account_id).collect();
+    let accounts = accounts::lock(transaction, &ids).await?;
+    if accounts.len() < ids.len() {
+        return Ok(Written::MissingAccounts);
+    }
+    let stored = entries::find(transaction, commands).await?;
+    let decided = stored.iter().map(|(id, stored)| (*id, stored.entry)).collect();
+    let batch = decide(accounts, decided, commands);
+    accounts::write(transaction, &batch.moved).await?;
+    failpoint::point("ledger.balances-written", &commands);
+    let Some(added) = entries::insert(transaction, batch.entries).await? else {
+        return Ok(Written::LostRace);
+    };
+    failpoint::point("ledger.entries-inserted", &commands);
+    let added = added.into_iter().map(|stored| (stored.entry.record_id, stored));
+    Ok(Written::All(results(&batch.decisions, &stored.into_iter().chain(added).collect())))
+}
+
+fn results(decisions: &[Decision], stored: &HashMap<RecordId, StoredEntry>) -> Results {
+    let result = |decision: &Decision| match decision {
+        Decision::Contradiction => None,
+        Decision::Outcome(record_id) => stored.get(record_id).map(TransactionResult::from),
+    };
+    decisions.iter().map(result).collect()
+}

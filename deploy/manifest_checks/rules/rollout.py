@@ -1,0 +1,66 @@
+"""How pods are replaced and placed, and how Jobs run and end."""
+
+from ..breaks import DEV, POD, PROD, remove_field, set_field
+from ..objects import Manifests, Object, Workload, selects, title_of
+from ..registry import Violations, rule
+
+ZONE = "topology.kubernetes.io/zone"
+HOST = "kubernetes.io/hostname"
+
+
+@rule(set_field(DEV, "Deployment account-service", "spec > strategy > rollingUpdate > maxUnavailable", 1))
+def rolling_update(manifests: Manifests) -> Violations:
+    for deployment in manifests.all("Deployment"):
+        if deployment["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxUnavailable") != 0:
+            yield title_of(deployment), "needs maxUnavailable: 0"
+
+
+@rule(
+    set_field(DEV, "Deployment account-service",
+              f"{POD} > topologySpreadConstraints > 0 > whenUnsatisfiable", "DoNotSchedule"),
+    remove_field(PROD, "StatefulSet nats", f"{POD} > topologySpreadConstraints > 1 > minDomains"),
+)
+def spread(manifests: Manifests) -> Violations:
+    """Deployments prefer to spread, so that they also fit on one node. Replicated StatefulSets must spread."""
+    for workload in manifests.of_kind("Deployment"):
+        constraints = spread_constraints(workload)
+        if {constraint["topologyKey"] for constraint in constraints} != {ZONE, HOST}:
+            yield workload.title, "needs topologySpreadConstraints over zones and hosts"
+        for constraint in constraints:
+            if (constraint["whenUnsatisfiable"] != "ScheduleAnyway"
+                    or not selects(constraint["labelSelector"], workload.labels)):
+                yield workload.title, ("each topologySpreadConstraint needs whenUnsatisfiable: ScheduleAnyway "
+                                       "and a labelSelector that matches the workload's own pods")
+    for workload in manifests.of_kind("StatefulSet"):
+        replicas = workload.object["spec"].get("replicas", 1)
+        if replicas > 1 and not any(separates(constraint, workload, replicas)
+                                    for constraint in spread_constraints(workload)):
+            yield workload.title, ("two replicas may share a node: needs a topologySpreadConstraint "
+                                   f"with DoNotSchedule and minDomains: {replicas}")
+
+
+def spread_constraints(workload: Workload) -> list[Object]:
+    return workload.pod.get("topologySpreadConstraints", [])
+
+
+def separates(constraint: Object, workload: Workload, replicas: int) -> bool:
+    """Whether a constraint places each of the replicas on a node of its own."""
+    return (constraint["topologyKey"] == HOST and constraint["whenUnsatisfiable"] == "DoNotSchedule"
+            and constraint["maxSkew"] == 1 and constraint.get("minDomains") == replicas
+            and selects(constraint["labelSelector"], workload.labels))
+
+
+@rule(
+    set_field(DEV, "CronJob verify", "spec > concurrencyPolicy", "Allow"),
+    remove_field(DEV, "Job streams-{version}", "spec > ttlSecondsAfterFinished"),
+)
+def jobs(manifests: Manifests) -> Violations:
+    """A Job has a bound on its retries and is deleted after its end. A CronJob never runs twice at once."""
+    for job in manifests.all("Job"):
+        if not job["spec"].get("ttlSecondsAfterFinished") or not job["spec"].get("backoffLimit"):
+            yield title_of(job), "needs ttlSecondsAfterFinished and a backoffLimit"
+    for cron_job in manifests.all("CronJob"):
+        spec = cron_job["spec"]
+        if (spec.get("concurrencyPolicy") != "Forbid" or not spec.get("startingDeadlineSeconds")
+                or not spec["jobTemplate"]["spec"].get("activeDeadlineSeconds")):
+            yield title_of(cron_job), "needs concurrencyPolicy: Forbid, startingDeadlineSeconds and activeDeadlineSeconds"

@@ -1,0 +1,79 @@
+"""Numbers of replicas: autoscalers, minimums and disruption budgets."""
+
+from collections.abc import Iterator
+
+from ..breaks import DEV, PROD, remove_field, remove_object, set_field
+from ..objects import Manifests, Object, selects, title_of
+from ..registry import Violations, rule
+from ..workspace import ROOT
+
+TOPOLOGY = ROOT / "crates/contract/src/topology.rs"
+
+
+def scalers(manifests: Manifests) -> Iterator[tuple[Object, Object, int]]:
+    """Each autoscaler, with its target and its minimum number of replicas."""
+    for scaler in manifests.all("HorizontalPodAutoscaler"):
+        yield scaler, scaler["spec"]["scaleTargetRef"], scaler["spec"].get("minReplicas", 1)
+    for scaler in manifests.all("ScaledObject"):
+        yield scaler, scaler["spec"]["scaleTargetRef"], scaler["spec"].get("minReplicaCount", 0)
+
+
+@rule(
+    set_field(PROD, "HorizontalPodAutoscaler account-service", "spec > minReplicas", 1),
+    set_field(PROD, "Deployment transaction-service", "spec > replicas", 3),
+)
+def scale_targets(manifests: Manifests) -> Violations:
+    """Each autoscaler has a target of its own, and keeps two replicas or more."""
+    scaled = set()
+    for scaler, target, minimum in scalers(manifests):
+        workload = manifests.find(target["kind"], target["name"])
+        if not workload:
+            yield title_of(scaler), f"no {target['kind']} {target['name']}"
+        elif "replicas" in workload["spec"]:
+            yield title_of(scaler), f"remove replicas from {title_of(workload)}: every apply would undo the scaling"
+        if minimum < 2:
+            yield title_of(scaler), "its minimum must be two replicas or more"
+        if target["name"] in scaled:
+            yield title_of(scaler), f"{target['name']} has two autoscalers"
+        scaled.add(target["name"])
+
+
+@rule(set_field("overlays/dev", "Deployment account-service", "spec > replicas", 1))
+def replicas(manifests: Manifests) -> Violations:
+    scaled = {target["name"] for _, target, _ in scalers(manifests)}
+    for deployment in manifests.all("Deployment"):
+        if deployment["metadata"]["name"] not in scaled and deployment["spec"].get("replicas", 1) < 2:
+            yield title_of(deployment), "needs two replicas or more"
+
+
+@rule(
+    remove_object(PROD, "PodDisruptionBudget nats"),
+    remove_field(DEV, "PodDisruptionBudget account-service", "spec > unhealthyPodEvictionPolicy"),
+)
+def disruption_budgets(manifests: Manifests) -> Violations:
+    """A replicated workload has one budget, which allows the eviction of one pod at a time."""
+    minimums = {target["name"]: minimum for _, target, minimum in scalers(manifests)}
+    for workload in manifests.of_kind("Deployment", "StatefulSet"):
+        if max(minimums.get(workload.name, 0), workload.object["spec"].get("replicas", 1)) < 2:
+            continue
+        budgets = [budget for budget in manifests.all("PodDisruptionBudget")
+                   if selects(budget["spec"]["selector"], workload.labels)]
+        if len(budgets) != 1:
+            yield workload.title, f"needs one PodDisruptionBudget, but has {len(budgets)}"
+    for budget in manifests.all("PodDisruptionBudget"):
+        spec = budget["spec"]
+        if spec.get("maxUnavailable") != 1 or spec.get("unhealthyPodEvictionPolicy") != "AlwaysAllow":
+            yield title_of(budget), "needs maxUnavailable: 1 and unhealthyPodEvictionPolicy: AlwaysAllow"
+        if not manifests.pods(spec["selector"]):
+            yield title_of(budget), "selects no pod"
+
+
+@rule(set_field(PROD, "ScaledObject transaction-service", "spec > triggers > 0 > metadata > consumer", "deposits"))
+def scaler_consumers(manifests: Manifests) -> Violations:
+    """Scaling by backlog names a stream and a consumer of the contract."""
+    topology = TOPOLOGY.read_text()
+    for scaler in manifests.all("ScaledObject"):
+        for trigger in scaler["spec"]["triggers"]:
+            for key in ("stream", "consumer"):
+                if f'"{trigger["metadata"][key]}"' not in topology:
+                    yield title_of(scaler), f"the contract has no {key} {trigger['metadata'][key]}"

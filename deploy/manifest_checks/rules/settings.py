@@ -1,0 +1,66 @@
+"""Settings: programs know their variables, get the required ones, and have time to stop."""
+
+import re
+
+from ..breaks import CONTAINER, DEV, POD, remove_field, set_field
+from ..objects import Manifests
+from ..programs import command_of, settings_of
+from ..registry import Violations, rule
+
+UNITS = {"ms": 0.001, "s": 1, "m": 60}
+# Kubernetes' default for terminationGracePeriodSeconds.
+DEFAULT_GRACE_SECONDS = 30
+# Seconds between a program's own deadline and SIGKILL.
+MARGIN_SECONDS = 10
+
+
+@rule(
+    set_field(DEV, "ConfigMap account-service", "data > PASSBOOK_LISTEN_ON", "0.0.0.0:8080"),
+    remove_field(DEV, "Deployment transaction-service", f"{CONTAINER} > env > 2"),
+    set_field(DEV, "CronJob doctor", "spec > jobTemplate > spec > template > spec > containers > 0 > args",
+              ["docter"]),
+)
+def settings(manifests: Manifests) -> Violations:
+    """The --help of each program lists its variables, and the required ones among them."""
+    for where, _, container in manifests.containers():
+        command = command_of(container)
+        if not command:
+            continue
+        shown = " ".join(command)
+        known = settings_of(command)
+        if not known:
+            yield where, f"no such command: `{shown}`"
+            continue
+        given = manifests.environment(container)
+        for name in sorted(name for name in given
+                           if name.startswith(("PASSBOOK_", "OTEL_")) and name not in known.defaults):
+            yield where, f"`{shown}` has no setting {name}"
+        for name in sorted(known.required - given.keys() - set(container.get("args", []))):
+            yield where, f"`{shown}` requires {name}"
+
+
+@rule(
+    set_field(DEV, "Deployment account-service", f"{POD} > terminationGracePeriodSeconds", 30),
+    set_field(DEV, "ConfigMap account-service", "data > PASSBOOK_GRACE_PERIOD", "1m"),
+)
+def termination_grace_period(manifests: Manifests) -> Violations:
+    """A pod's grace period exceeds its program's drain delay and grace period together by a margin."""
+    for _, workload, container in manifests.long_running_containers():
+        command = command_of(container)
+        known = command and settings_of(command)
+        if not known:
+            continue
+        given = known.defaults | manifests.environment(container)
+        stop = sum(seconds(given.get(name)) for name in ("PASSBOOK_DRAIN_DELAY", "PASSBOOK_GRACE_PERIOD"))
+        grace = workload.pod.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
+        if grace < stop + MARGIN_SECONDS:
+            yield workload.title, (f"stopping takes up to {stop:g} s: terminationGracePeriodSeconds must be at least "
+                                   f"{MARGIN_SECONDS} s more")
+
+
+def seconds(duration: str | None) -> float:
+    """The seconds of a setting such as 500ms, 20s or 1m. A missing one counts as 0."""
+    parts = re.fullmatch(r"(\d+)(ms|s|m)", duration or "0s")
+    if not parts:
+        raise ValueError(f"not a duration: {duration}")
+    return int(parts[1]) * UNITS[parts[2]]

@@ -1,0 +1,35 @@
+"""Volumes: each is declared and mounted, and the servers' data outlives their pods."""
+
+from ..breaks import CONTAINER, DEV, POD, remove_field, set_field
+from ..objects import Manifests
+from ..registry import Violations, rule
+
+
+@rule(
+    set_field(DEV, "StatefulSet nats", "spec > persistentVolumeClaimRetentionPolicy > whenDeleted", "Delete"),
+    set_field(DEV, "StatefulSet postgres", f"{POD} > securityContext > fsGroupChangePolicy", "Always"),
+)
+def data_retention(manifests: Manifests) -> Violations:
+    for workload in manifests.of_kind("StatefulSet"):
+        policy = workload.object["spec"].get("persistentVolumeClaimRetentionPolicy")
+        if policy != {"whenDeleted": "Retain", "whenScaled": "Retain"}:
+            yield workload.title, "must retain its volume claims when deleted and when scaled"
+        security = workload.pod.get("securityContext", {})
+        if not security.get("fsGroup") or security.get("fsGroupChangePolicy") != "OnRootMismatch":
+            yield workload.title, "needs an fsGroup and fsGroupChangePolicy: OnRootMismatch"
+
+
+@rule(
+    remove_field(DEV, "StatefulSet nats", f"{CONTAINER} > volumeMounts > 1"),
+    remove_field(DEV, "StatefulSet postgres", f"{POD} > volumes > 0"),
+)
+def volumes(manifests: Manifests) -> Violations:
+    for workload in manifests.workloads:
+        declared = [volume["name"] for volume in workload.pod.get("volumes", [])]
+        declared += [claim["metadata"]["name"] for claim in workload.object["spec"].get("volumeClaimTemplates", [])]
+        mounted = [mount["name"] for container in workload.containers() for mount in container.get("volumeMounts", [])]
+        for name in sorted(set(declared) ^ set(mounted)):
+            yield workload.title, f"volume {name} is " + ("not mounted" if name in declared else "not declared")
+        for _, claim in workload.volumes("persistentVolumeClaim"):
+            if claim.get("claimName") and not manifests.find("PersistentVolumeClaim", claim["claimName"]):
+                yield workload.title, f"no PersistentVolumeClaim {claim['claimName']}"
