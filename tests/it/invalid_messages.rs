@@ -88,8 +88,8 @@ async fn a_forged_result_changes_nothing_and_is_dead_lettered() {
     let unknown = new_key();
     let jetstream = broker::connect(stack).await;
     for (payload, reason) in [
-        (forge(record, "SUCCESS", "100", "1000000"), "settled otherwise"),
-        (forge(record, "FAILED", "100", ""), "settled otherwise"),
+        (forge(record, "SUCCESS", "100", "1000000"), "another outcome"),
+        (forge(record, "FAILED", "100", ""), "another outcome"),
         (forge(record, "SUCCESS", "101", "101"), "account, type, amount"),
         (forge(&unknown, "SUCCESS", "100", "200"), unknown.as_str()),
         (format!("no JSON {}", new_key()), "result"),
