@@ -1,5 +1,5 @@
-//! Typed ids. One type an entity, so that an account id can't stand where a
-//! record id belongs.
+//! Typed ids: one type per entity, so that an account id can't take the place of
+//! a record id.
 
 use std::{
     fmt,
@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
-/// A text that is not an id of the form asked for.
+/// A text is not a valid id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseIdError {
     /// Not a UUID in its hyphenated form of 36 characters.
@@ -22,8 +22,8 @@ pub enum ParseIdError {
 }
 
 fn parse_uuid(text: &str) -> Result<Uuid, ParseIdError> {
-    // `Uuid::parse_str` also takes braces, `urn:uuid:`, 32 bare digits and
-    // capitals: one form only, so that an id can be compared and searched for as text.
+    // `Uuid::parse_str` also accepts braces, `urn:uuid:`, 32 bare digits and capitals. One form
+    // only, so that ids can be compared and searched as text.
     if text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Uuid::parse_str(text).map_err(|_| ParseIdError::NotAUuid)
     } else {
@@ -52,20 +52,20 @@ macro_rules! uuid_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new id (UUIDv7): ids made later sort later, to the millisecond.
+            /// A new id (UUIDv7). Ids are ordered by time, to the millisecond.
             #[must_use]
             #[allow(clippy::new_without_default)]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
 
-            /// The id behind a column that only holds ids made here.
+            /// The id in a column.
             #[must_use]
             pub const fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)
             }
 
-            /// The id as its UUID, for a column or an index.
+            /// The id as a UUID, for a column.
             #[must_use]
             pub const fn as_uuid(self) -> Uuid {
                 self.0
@@ -108,34 +108,34 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
-    /// Names one account, in both services.
+    /// Identifies an account, in both services.
     AccountId
 }
 
 uuid_id! {
-    /// Names one request to move money: the identity that makes it happen once.
+    /// Identifies one request to move money. Its effect happens once under this id.
     RecordId
 }
 
 impl RecordId {
-    /// Before every record id.
+    /// The lowest id.
     pub const FIRST: Self = Self(Uuid::nil());
 
-    /// The very next value, for going on after this one.
+    /// The next value, to continue after this id.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(Uuid::from_u128(self.0.as_u128().saturating_add(1)))
     }
 
-    /// When it was made, to the millisecond.
+    /// When it was created, to the millisecond.
     #[must_use]
     pub fn made_at(self) -> SystemTime {
         let millis = u64::try_from(self.0.as_u128() >> 80).unwrap_or(u64::MAX);
         SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
     }
 
-    /// The smallest record id that can have been made at `time` (to the
-    /// millisecond): every id made earlier sorts before it.
+    /// The lowest id created at `time` (to the millisecond). Every earlier id sorts
+    /// before it.
     #[must_use]
     pub fn lowest_at(time: SystemTime) -> Self {
         let millis = time
@@ -145,8 +145,8 @@ impl RecordId {
     }
 }
 
-/// Who asked: the subject of the bearer token. 1 to 255 visible ASCII
-/// characters.
+/// The user behind a request: the subject of the bearer token, 1 to 255 visible
+/// ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct UserId(String);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_id_tells_when_it_was_made() {
+    fn a_record_id_contains_its_creation_time() {
         let (before, id) = (SystemTime::now(), RecordId::new());
         let millisecond = Duration::from_millis(1);
         assert!(id.made_at() + millisecond >= before && id.made_at() <= SystemTime::now());
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_id_of_a_time_lies_between_what_was_made_before_and_after() {
+    fn the_lowest_id_of_a_time_is_between_earlier_and_later_ids() {
         let before = RecordId::new();
         let mark = RecordId::lowest_at(SystemTime::now() + Duration::from_millis(1));
         std::thread::sleep(Duration::from_millis(3));

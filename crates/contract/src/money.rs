@@ -56,7 +56,7 @@ impl Currency {
                 let at = codes
                     .as_bytes()
                     .chunks(4)
-                    .position(|it| it.get(..3) == Some(code.as_bytes()))?;
+                    .position(|entry| entry.get(..3) == Some(code.as_bytes()))?;
                 Some(Self { code: codes.get(at * 4..at * 4 + 3)?, exponent })
             })
             .ok_or(UnknownCurrency)

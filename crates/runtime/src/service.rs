@@ -80,7 +80,7 @@ impl Service {
         .set(1);
         let ended = CancellationToken::new();
         let exporter = Exporter::start(&config.traces, identity.name)?;
-        let exporter = exporter.map(|it| tokio::spawn(it.run(ended.clone())));
+        let exporter = exporter.map(|exporter| tokio::spawn(exporter.run(ended.clone())));
         let health = Health::default();
         health.expect("postgres", Need::Required);
         health.expect("nats", identity.broker);

@@ -181,16 +181,16 @@ impl<'a> Columns<'a> {
 /// The records with these accounts and keys, with the hashes of their requests.
 async fn find_by_keys(
     pool: &PgPool,
-    wanted: impl Iterator<Item = &NewRecord> + Clone,
+    records: impl Iterator<Item = &NewRecord> + Clone,
 ) -> Result<HashMap<(AccountId, String), (Record, Vec<u8>)>, StoreError> {
     let rows = sqlx::query!(
         "SELECT r.id, r.account_id, r.idempotency_key, r.request_hash, r.user_id, r.type AS kind,
                 r.amount, r.currency, r.transaction_id, r.reason, r.balance_after, r.created_at,
                 r.updated_at
-         FROM unnest($1::uuid[], $2::text[]) AS wanted (account_id, idempotency_key)
+         FROM unnest($1::uuid[], $2::text[]) AS taken (account_id, idempotency_key)
               JOIN transaction_records AS r USING (account_id, idempotency_key)",
-        &wanted.clone().map(|record| record.account_id.as_uuid()).collect::<Vec<_>>(),
-        &wanted.map(|record| record.key.as_str().to_owned()).collect::<Vec<_>>(),
+        &records.clone().map(|record| record.account_id.as_uuid()).collect::<Vec<_>>(),
+        &records.map(|record| record.key.as_str().to_owned()).collect::<Vec<_>>(),
     )
     .fetch_all(pool)
     .await?;

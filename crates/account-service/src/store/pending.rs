@@ -128,7 +128,7 @@ pub async fn claim_for_redrive(
         let record = record.inspect_err(|error| {
             tracing::error!(record.id = %row.id, %error, "an invalid record is not redriven");
         });
-        let trace = row.traceparent.as_deref().and_then(Trace::at);
+        let trace = row.traceparent.as_deref().and_then(Trace::parse);
         Some(Claimed { record: record.ok()?, attempt: row.redrives, trace })
     });
     Ok(valid.collect())

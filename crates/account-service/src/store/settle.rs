@@ -92,17 +92,17 @@ async fn settle_pending(
     let settled = sqlx::query!(
         "WITH settled AS (
              UPDATE transaction_records AS r
-             SET status = CASE WHEN told.reason IS NULL THEN 'SUCCESS' ELSE 'FAILED' END,
-                 transaction_id = told.transaction_id, reason = told.reason,
-                 balance_after = told.balance_after, updated_at = greatest(now(), r.created_at)
+             SET status = CASE WHEN result.reason IS NULL THEN 'SUCCESS' ELSE 'FAILED' END,
+                 transaction_id = result.transaction_id, reason = result.reason,
+                 balance_after = result.balance_after, updated_at = greatest(now(), r.created_at)
              FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[], $5::text[],
                          $6::bigint[], $7::text[], $8::numeric[], $9::bigint[])
-                 AS told (id, account_id, type, amount, currency, transaction_id, reason,
+                 AS result (id, account_id, type, amount, currency, transaction_id, reason,
                           balance_after, account_seq)
-             WHERE r.id = ANY (ARRAY[told.id]) AND r.status = 'PENDING'
-                 AND r.account_id IS NOT DISTINCT FROM told.account_id
-                 AND r.type = told.type AND r.amount = told.amount AND r.currency = told.currency
-             RETURNING r.id, r.created_at, r.updated_at, told.account_id, told.account_seq, told.balance_after
+             WHERE r.id = ANY (ARRAY[result.id]) AND r.status = 'PENDING'
+                 AND r.account_id IS NOT DISTINCT FROM result.account_id
+                 AND r.type = result.type AND r.amount = result.amount AND r.currency = result.currency
+             RETURNING r.id, r.created_at, r.updated_at, result.account_id, result.account_seq, result.balance_after
          ), projected AS (
              UPDATE accounts
              SET balance = newest.balance_after, account_seq = newest.account_seq,

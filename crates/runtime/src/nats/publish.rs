@@ -100,7 +100,7 @@ async fn send_all(
             outcomes.push(acknowledged(oldest).await);
         }
         let recorded = message.trace.is_recorded();
-        let span = recorded.then(|| (message.trace.below(), SystemTime::now(), message));
+        let span = recorded.then(|| (message.trace.child(), SystemTime::now(), message));
         let sender = span.as_ref().map_or(&message.trace, |(place, ..)| place);
         let sent = jetstream.send_publish(message.subject.clone(), message.message(sender)).await;
         in_flight.push_back(Sent { sent, latest: Instant::now() + PUB_ACK_LIMIT, span });

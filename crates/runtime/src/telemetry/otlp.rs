@@ -1,8 +1,8 @@
-//! Spans on their way to a collector, by OTLP over HTTP.
+//! Exports spans to a collector, by OTLP over HTTP.
 //!
-//! A span goes into a bounded queue, and from there out in batches, beside the
-//! work. What finds no room, and what the collector does not take, is dropped
-//! and counted: no request and no message ever waits for a collector.
+//! Spans go into a bounded queue, and from there out in batches, in the
+//! background. A span is dropped and counted if the queue is full or the collector
+//! rejects it: no request and no message ever waits for a collector.
 
 use std::{
     sync::{
@@ -28,6 +28,8 @@ use uuid::Uuid;
 
 use clap::Args;
 
+use super::metrics::count;
+
 /// The export of traces. The variables are OpenTelemetry's. Its
 /// OTEL_EXPORTER_OTLP_HEADERS is supported, too: credentials for the collector.
 #[derive(Debug, Clone, Args)]
@@ -46,48 +48,49 @@ fn parse_ratio(text: &str) -> Result<f64, String> {
     ratio.ok_or_else(|| "must be a number from 0 to 1".to_owned())
 }
 
-/// Spans that wait; some five megabytes.
+/// Maximum queued spans; some five megabytes.
 const CAPACITY: usize = 4096;
-/// Spans in a batch at most.
-const MOST: usize = 512;
-/// How long a batch that is not full waits for more.
-const GATHERING: Duration = Duration::from_millis(100);
-/// The longest a collector may take for a batch.
+/// Maximum spans in a batch.
+const MAX_BATCH: usize = 512;
+/// How long a batch waits to fill.
+const BATCH_DELAY: Duration = Duration::from_millis(100);
+/// Time limit for exporting a batch.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest that the end of the process waits for one.
+/// How long the end of the process waits for the last batches.
 pub(crate) const LAST_BATCHES: Duration = Duration::from_secs(3);
-/// Between two log lines about spans that were dropped.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// The interval between log lines about dropped spans.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
-/// What everybody sees of an exporter.
+/// The process-wide end of an exporter.
 struct Queue {
     spans: mpsc::Sender<SpanData>,
-    /// A trace that begins here is sampled if half of its id is below it.
-    below: u64,
-    /// Spans that found no room and were not told of yet.
-    left_out: AtomicU64,
+    /// A trace that starts here is sampled if the lower half of its id is below this.
+    threshold: u64,
+    /// Spans dropped because the queue was full, not logged yet.
+    not_queued: AtomicU64,
 }
 
-/// Whether spans are collected at all.
+/// Whether spans are exported.
 pub(crate) fn is_on() -> bool {
     QUEUE.get().is_some()
 }
 
-/// Whether a trace that begins here is sampled. Every process that has the same
-/// ratio says the same of it.
+/// Whether a trace that starts here is sampled. Processes with the same ratio make
+/// the same decision.
 pub(crate) fn samples(trace: TraceId) -> bool {
     let [.., a, b, c, d, e, f, g, h] = trace.to_bytes();
-    QUEUE.get().is_some_and(|it| u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1 < it.below)
+    let lower_half = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    QUEUE.get().is_some_and(|queue| lower_half >> 1 < queue.threshold)
 }
 
-/// Takes a span to be exported, or drops it.
-pub(crate) fn take(span: SpanData) {
+/// Queues a span for the export, or drops it.
+pub(crate) fn export(span: SpanData) {
     let Some(queue) = QUEUE.get() else { return };
     if queue.spans.try_send(span).is_err() {
         dropped("queue_full", 1);
-        queue.left_out.fetch_add(1, Ordering::Relaxed);
+        queue.not_queued.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -95,41 +98,41 @@ fn dropped(reason: &'static str, spans: u64) {
     counter!("passbook_spans_dropped_total", "reason" => reason).increment(spans);
 }
 
-/// Where to, if anywhere.
+/// The collector's URL for traces, if one is configured.
 ///
 /// # Errors
-/// If it is no address.
+/// If it is malformed, or contains a user.
 pub(crate) fn endpoint(config: &TracesConfig) -> anyhow::Result<Option<Uri>> {
-    const WHAT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT must be an address like http://collector:4318";
+    const FORM: &str = "OTEL_EXPORTER_OTLP_ENDPOINT must be an address like http://collector:4318";
     let text = config.otlp_endpoint.as_deref().unwrap_or_default().trim_end_matches('/');
     if text.is_empty() {
         return Ok(None);
     }
-    let address: Uri = format!("{text}/v1/traces").parse().context(WHAT)?;
-    ensure!(matches!(address.scheme_str(), Some("http" | "https")), WHAT);
-    // It is logged, and shown by --help; the client would not send them anyway.
+    let address: Uri = format!("{text}/v1/traces").parse().context(FORM)?;
+    ensure!(matches!(address.scheme_str(), Some("http" | "https")), FORM);
+    // The endpoint is logged and shown by --help, and the client does not send its credentials.
     ensure!(
-        address.authority().is_none_or(|it| !it.as_str().contains('@')),
-        "OTEL_EXPORTER_OTLP_ENDPOINT has a user in it: put credentials into OTEL_EXPORTER_OTLP_HEADERS"
+        address.authority().is_none_or(|authority| !authority.as_str().contains('@')),
+        "OTEL_EXPORTER_OTLP_ENDPOINT contains a user: put credentials into OTEL_EXPORTER_OTLP_HEADERS"
     );
     Ok(Some(address))
 }
 
-/// Sends spans to a collector.
+/// Sends queued spans to a collector.
 #[derive(Debug)]
 pub(crate) struct Exporter {
     spans: mpsc::Receiver<SpanData>,
     exporter: SpanExporter,
-    /// Spans that the collector did not take and that were not told of yet.
-    failed: u64,
-    told: Option<Instant>,
+    /// Spans that the collector rejected, not logged yet.
+    rejected: u64,
+    last_log: Option<Instant>,
 }
 
 impl Exporter {
-    /// From now on spans are recorded, if there is somewhere to send them to.
+    /// Starts recording spans, if a collector is configured.
     ///
     /// # Errors
-    /// If the configuration can't be used.
+    /// If the configuration is invalid.
     pub(crate) fn start(
         config: &TracesConfig,
         service: &'static str,
@@ -143,9 +146,7 @@ impl Exporter {
         let builder = if endpoint.scheme_str() == Some("https") {
             let connector = hyper_rustls::HttpsConnectorBuilder::new()
                 .with_native_roots()
-                .context(
-                    "looking for this machine's certificates, for OTEL_EXPORTER_OTLP_ENDPOINT",
-                )?
+                .context("loading this machine's CAs for OTEL_EXPORTER_OTLP_ENDPOINT")?
                 .https_only()
                 .enable_http1()
                 .build();
@@ -162,10 +163,10 @@ impl Exporter {
         ]);
         exporter.set_resource(&resource.build());
         let (sender, spans) = mpsc::channel(CAPACITY);
-        let below = threshold(config.traces_sampler_arg);
-        let left_out = AtomicU64::new(0);
+        let threshold = threshold(config.traces_sampler_arg);
+        let not_queued = AtomicU64::new(0);
         ensure!(
-            QUEUE.set(Queue { spans: sender, below, left_out }).is_ok(),
+            QUEUE.set(Queue { spans: sender, threshold, not_queued }).is_ok(),
             "spans are exported already"
         );
         describe_counter!(
@@ -176,24 +177,25 @@ impl Exporter {
         describe_counter!(
             "passbook_spans_dropped_total",
             Unit::Count,
-            "Spans that found no room, or that the collector did not take."
+            "Spans dropped: the queue was full, or the collector rejected them."
         );
         counter!("passbook_spans_exported_total").increment(0);
         dropped("queue_full", 0);
         dropped("not_taken", 0);
         tracing::info!(%endpoint, ratio = config.traces_sampler_arg, "spans are exported");
-        Ok(Some(Self { spans, exporter, failed: 0, told: None }))
+        Ok(Some(Self { spans, exporter, rejected: 0, last_log: None }))
     }
 
-    /// Exports until `stop`, and then what is in the queue.
+    /// Exports until `stop`, then empties the queue.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut batch = Vec::with_capacity(MOST);
+        let mut batch = Vec::with_capacity(MAX_BATCH);
         loop {
-            let received = stop.run_until_cancelled(self.spans.recv_many(&mut batch, MOST)).await;
-            if received.is_some_and(|received| received < MOST) {
-                let _ = stop.run_until_cancelled(tokio::time::sleep(GATHERING)).await;
+            let received =
+                stop.run_until_cancelled(self.spans.recv_many(&mut batch, MAX_BATCH)).await;
+            if received.is_some_and(|received| received < MAX_BATCH) {
+                let _ = stop.run_until_cancelled(tokio::time::sleep(BATCH_DELAY)).await;
             }
-            while batch.len() < MOST
+            while batch.len() < MAX_BATCH
                 && let Ok(span) = self.spans.try_recv()
             {
                 batch.push(span);
@@ -201,29 +203,29 @@ impl Exporter {
             if batch.is_empty() {
                 return;
             }
-            self.export(std::mem::replace(&mut batch, Vec::with_capacity(MOST))).await;
+            self.export(std::mem::replace(&mut batch, Vec::with_capacity(MAX_BATCH))).await;
         }
     }
 
     async fn export(&mut self, batch: Vec<SpanData>) {
-        let spans = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        let spans = count(batch.len());
         let outcome = self.exporter.export(batch).await;
         match &outcome {
             Ok(()) => counter!("passbook_spans_exported_total").increment(spans),
             Err(_) => {
                 dropped("not_taken", spans);
-                self.failed += spans;
+                self.rejected += spans;
             }
         }
-        let left_out = || QUEUE.get().map_or(0, |it| it.left_out.load(Ordering::Relaxed));
-        let quiet = self.told.is_some_and(|at| at.elapsed() < TELL_EVERY);
-        if quiet || self.failed == 0 && left_out() == 0 {
+        let Some(queue) = QUEUE.get() else { return };
+        let logged_recently = self.last_log.is_some_and(|at| at.elapsed() < LOG_EVERY);
+        if logged_recently || self.rejected == 0 && queue.not_queued.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let left_out = QUEUE.get().map_or(0, |it| it.left_out.swap(0, Ordering::Relaxed));
+        let not_queued = queue.not_queued.swap(0, Ordering::Relaxed);
         let error = outcome.err().map(|error| error.to_string());
-        tracing::warn!(not_taken = self.failed, no_room = left_out, error, "spans were dropped");
-        (self.failed, self.told) = (0, Some(Instant::now()));
+        tracing::warn!(rejected = self.rejected, not_queued, error, "spans were dropped");
+        (self.rejected, self.last_log) = (0, Some(Instant::now()));
     }
 }
 
@@ -231,7 +233,7 @@ impl Exporter {
     clippy::as_conversions,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "from 0 to 2^63: there is no other way"
+    reason = "between 0 and 2^63; no lossless conversion exists"
 )]
 fn threshold(ratio: f64) -> u64 {
     (ratio.clamp(0.0, 1.0) * 9_223_372_036_854_775_808.0) as u64
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_completed_or_refused() {
+    fn an_endpoint_is_completed_or_rejected() {
         let endpoint = |text: &str| {
             let otlp_endpoint = Some(text.to_owned());
             endpoint(&TracesConfig { otlp_endpoint, traces_sampler_arg: 1.0 })
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_of_all_ids() {
+    fn a_ratio_becomes_a_threshold_of_ids() {
         assert_eq!(threshold(0.0), 0);
         assert_eq!(threshold(0.5), 1 << 62);
         assert_eq!(threshold(1.0), 1 << 63);

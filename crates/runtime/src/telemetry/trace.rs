@@ -1,15 +1,13 @@
-//! The W3C trace context that travels with a request and its messages, and the
-//! spans that are recorded on its way, so that one deposit can be followed
-//! across both services.
+//! The W3C trace context of a request and its messages, and their spans: one
+//! deposit can be followed across both services.
 //!
-//! A [`Trace`] is a place: the span that is there, and the one above it. The
-//! span is recorded at its end, in one call, and only if the trace is sampled
-//! and somebody collects spans. For all others a place is a few bytes that are
-//! copied. A bridge from `tracing` would cost every request.
+//! A [`Trace`] names a span and its parent. A span is recorded at its end, in one
+//! call, and only if the trace is sampled and spans are exported. Otherwise a
+//! `Trace` costs a few copied bytes. A bridge from `tracing` would cost every
+//! request.
 //!
-//! Names and attributes are those of OpenTelemetry's semantic conventions.
-//! There is no token and no key among them. What can't be read may be quoted in
-//! the reason why, its beginning.
+//! Names and attributes follow OpenTelemetry's semantic conventions. They contain
+//! no token and no key. An error may quote the beginning of an invalid message.
 
 use std::{borrow::Cow, fmt, time::SystemTime};
 
@@ -24,20 +22,20 @@ use super::otlp;
 
 const TRACEPARENT: &str = "traceparent";
 
-/// Where we are in a trace.
+/// A span in a trace.
 #[derive(Debug, Clone, Copy)]
 pub struct Trace {
     trace: TraceId,
     span: SpanId,
-    /// The span above; invalid if there is none.
+    /// The parent span; invalid if there is none.
     parent: SpanId,
-    /// Whether that one is another process's.
+    /// Whether the parent belongs to another process.
     remote: bool,
     flags: TraceFlags,
 }
 
 impl Trace {
-    /// Begins one.
+    /// Starts a trace.
     #[must_use]
     pub fn begin() -> Self {
         let ids = RandomIdGenerator::default();
@@ -47,36 +45,39 @@ impl Trace {
         Self { trace, span: ids.new_span_id(), parent, remote: false, flags }
     }
 
-    /// Goes on with the trace that a caller sent, or begins one.
+    /// Continues the trace of a request, or starts one.
     #[must_use]
     pub fn of_request(headers: &http::HeaderMap) -> Self {
         Self::continued(headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()))
     }
 
-    /// Goes on with the trace that a message carries, or begins one.
+    /// Continues the trace of a message, or starts one.
     #[must_use]
     pub fn of_message(headers: Option<&async_nats::HeaderMap>) -> Self {
-        Self::continued(headers.and_then(|it| it.get(TRACEPARENT)).map(|value| value.as_str()))
+        Self::continued(
+            headers.and_then(|headers| headers.get(TRACEPARENT)).map(|value| value.as_str()),
+        )
     }
 
     fn continued(traceparent: Option<&str>) -> Self {
-        let above = traceparent.and_then(Self::at);
-        above.map_or_else(Self::begin, |above| Self { remote: true, ..above.below() })
+        let parent = traceparent.and_then(Self::parse);
+        parent.map_or_else(Self::begin, |parent| Self { remote: true, ..parent.child() })
     }
 
-    /// The place that a traceparent names; `None` if it names none. What is
-    /// above it is not known.
+    /// Parses a traceparent; `None` if it is malformed. The parent of its span is
+    /// unknown.
     #[must_use]
-    pub fn at(traceparent: &str) -> Option<Self> {
-        // W3C Trace Context, section 3.2: later versions may append to what version 00 has.
+    pub fn parse(traceparent: &str) -> Option<Self> {
+        // W3C Trace Context, section 3.2: later versions may append fields to those of version 00.
         let mut parts = traceparent.trim().split('-');
         let (version, trace, span, flags) =
             (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let small = |part: &str, length| {
-            part.len() == length && part.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
+        let is_hex = |part: &str, length| {
+            part.len() == length
+                && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         };
-        let whole = small(version, 2) && small(trace, 32) && small(span, 16) && small(flags, 2);
-        if !whole || version == "ff" || version == "00" && parts.next().is_some() {
+        let valid = is_hex(version, 2) && is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
+        if !valid || version == "ff" || version == "00" && parts.next().is_some() {
             return None;
         }
         let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
@@ -87,15 +88,15 @@ impl Trace {
         Some(Self { trace, span, parent: SpanId::INVALID, remote: false, flags })
     }
 
-    /// A new place under this one.
+    /// A new span below this one.
     #[must_use]
-    pub fn below(&self) -> Self {
+    pub fn child(&self) -> Self {
         let span = RandomIdGenerator::default().new_span_id();
         Self { span, parent: self.span, remote: false, ..*self }
     }
 
-    /// The place above this one.
-    fn above(&self) -> Self {
+    /// The parent span.
+    fn parent(&self) -> Self {
         Self { span: self.parent, parent: SpanId::INVALID, ..*self }
     }
 
@@ -105,31 +106,31 @@ impl Trace {
         self.trace.to_string()
     }
 
-    /// The span's id, for log lines, if there is such a span.
+    /// The span's id, for log lines, if the span is recorded.
     #[must_use]
     pub fn span_id(&self) -> Option<String> {
         self.is_recorded().then(|| self.span.to_string())
     }
 
-    /// To write a log line in that is about one message.
+    /// The scope of log lines about one message.
     #[must_use]
     pub fn log_span(&self) -> tracing::Span {
         tracing::info_span!("message", trace_id = self.id(), span_id = self.span_id())
     }
 
-    /// Whether spans of this trace are recorded here.
+    /// Whether this process records spans of this trace.
     #[must_use]
     pub fn is_recorded(&self) -> bool {
         self.flags.is_sampled() && otlp::is_on()
     }
 
-    /// As the header of the same name.
+    /// The value of the header `traceparent`.
     #[must_use]
     pub fn traceparent(&self) -> String {
         format!("00-{}-{}-{:02x}", self.trace, self.span, self.flags.to_u8())
     }
 
-    /// Lets a message carry it.
+    /// Adds the trace context to a message.
     pub fn write_to(&self, headers: &mut async_nats::HeaderMap) {
         headers.insert(TRACEPARENT, self.traceparent());
     }
@@ -138,14 +139,14 @@ impl Trace {
         SpanContext::new(self.trace, self.span, self.flags, false, TraceState::NONE)
     }
 
-    /// Records the span that is here, which ends now.
+    /// Records this span. It ends now.
     fn record(&self, span: Span) {
         if !self.is_recorded() {
             return;
         }
         let mut links = SpanLinks::default();
         links.links.extend(span.link.map(|to| Link::with_context(to.context())));
-        otlp::take(SpanData {
+        otlp::export(SpanData {
             span_context: self.context(),
             parent_span_id: self.parent,
             parent_span_is_remote: self.remote,
@@ -158,20 +159,20 @@ impl Trace {
             events: Default::default(),
             links,
             status: span.error.map_or(Status::Unset, |description| Status::Error {
-                description: short(description.into_owned()).into(),
+                description: truncated(description.into_owned()).into(),
             }),
             instrumentation_scope: InstrumentationScope::builder("passbook").build(),
         });
     }
 
-    /// Records the request that was answered here.
+    /// Records the span of a request.
     pub fn served(&self, served: Served) {
         let (method, route, path, status) =
             (served.method, served.route, served.path, served.status);
         let mut attributes = vec![
             KeyValue::new("http.request.method", method),
             KeyValue::new("http.response.status_code", i64::from(status)),
-            KeyValue::new("url.path", short(path)),
+            KeyValue::new("url.path", truncated(path)),
             KeyValue::new("url.scheme", "http"),
         ];
         let name = match &*route {
@@ -195,7 +196,7 @@ impl Trace {
         });
     }
 
-    /// Records the message that was published here, and got its PubAck or none.
+    /// Records the span of publishing a message, with or without a PubAck.
     pub(crate) fn published(&self, published: Published<'_>) {
         let mut attributes = messaging("publish", "send", published.subject, published.message_id);
         if let Some(attempt) = published.link.and(published.message_id.rsplit_once('.')) {
@@ -211,30 +212,30 @@ impl Trace {
         });
     }
 
-    /// Records the message that was processed here. One that was delivered
-    /// before has a link to the span that published it, as its parent is.
+    /// Records the span of processing a message. A redelivery links to the span
+    /// that published the message, which is also its parent.
     pub(crate) fn processed(&self, processed: Processed<'_>) {
         let subject = processed.subject;
         let mut attributes = messaging("process", "process", subject, processed.message_id);
         attributes.push(KeyValue::new("messaging.consumer.group.name", processed.consumer));
         attributes.push(KeyValue::new("passbook.delivery_count", processed.delivered));
-        let again = processed.delivered > 1 && self.parent != SpanId::INVALID;
+        let redelivered = processed.delivered > 1 && self.parent != SpanId::INVALID;
         self.record(Span {
             name: format!("process {subject}").into(),
             kind: SpanKind::Consumer,
             begun: processed.begun,
             attributes,
-            link: again.then(|| self.above()),
+            link: redelivered.then(|| self.parent()),
             error: processed.error.map(Cow::Owned),
         });
     }
 }
 
-/// What others wrote is kept up to here: the spans that wait take a bounded room.
-const LONGEST: usize = 256;
+/// Maximum bytes of a text from outside, so that queued spans are bounded.
+const MAX_TEXT: usize = 256;
 
-fn short(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(LONGEST));
+fn truncated(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
     text
 }
 
@@ -249,47 +250,45 @@ fn messaging(
         KeyValue::new("messaging.operation.name", name),
         KeyValue::new("messaging.operation.type", kind),
         KeyValue::new("messaging.destination.name", subject.to_owned()),
-        KeyValue::new("messaging.message.id", short(message_id.to_owned())),
+        KeyValue::new("messaging.message.id", truncated(message_id.to_owned())),
     ]
 }
 
-/// A span, less the place where it is.
+/// A span without its ids.
 struct Span {
     name: Cow<'static, str>,
     kind: SpanKind,
     begun: SystemTime,
     attributes: Vec<KeyValue>,
     link: Option<Trace>,
-    /// Why it failed, if it did.
+    /// Why it failed.
     error: Option<Cow<'static, str>>,
 }
 
-/// A request that was answered.
+/// An answered request.
 #[derive(Debug)]
 pub struct Served {
-    /// When it came.
+    /// When it arrived.
     pub begun: SystemTime,
-    /// Its method.
     pub method: &'static str,
-    /// The route that took it; empty if none did.
+    /// The matched route; empty without a match.
     pub route: String,
-    /// What it asked for.
     pub path: String,
-    /// The answer's status.
+    /// The status of the response.
     pub status: u16,
 }
 
-/// A message that was published.
+/// A published message.
 pub(crate) struct Published<'a> {
     pub(crate) begun: SystemTime,
     pub(crate) subject: &'a str,
     pub(crate) message_id: &'a str,
-    /// The request that it is sent again for.
+    /// For a redrive: the original request.
     pub(crate) link: Option<Trace>,
     pub(crate) error: Option<String>,
 }
 
-/// A message that was processed.
+/// A processed message.
 pub(crate) struct Processed<'a> {
     pub(crate) begun: SystemTime,
     pub(crate) consumer: &'static str,
@@ -299,7 +298,7 @@ pub(crate) struct Processed<'a> {
     pub(crate) error: Option<String>,
 }
 
-/// What a group of requests or messages waits for together: one commit.
+/// One commit for a batch of requests or messages.
 #[derive(Debug)]
 pub struct Commit {
     begun: SystemTime,
@@ -308,32 +307,32 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// Begins now.
+    /// Starts now.
     #[must_use]
     pub fn begin(operation: &'static str, table: &'static str) -> Self {
         Self { begun: SystemTime::now(), operation, table }
     }
 
-    /// Records that it ended, so or so, under each of those that waited for it;
-    /// `size` is how many they are.
+    /// Records the end of the commit below each of its requests or messages, with
+    /// its error if it failed. `size` is the size of the batch.
     pub fn end<'a, E: fmt::Display>(
         &self,
         size: usize,
-        of: impl Iterator<Item = &'a Trace>,
+        traces: impl Iterator<Item = &'a Trace>,
         error: Option<&E>,
     ) {
         let size = i64::try_from(size).unwrap_or(i64::MAX);
-        for trace in of.filter(|trace| trace.is_recorded()) {
+        for trace in traces.filter(|trace| trace.is_recorded()) {
             let mut attributes = vec![
                 KeyValue::new("db.system.name", "postgresql"),
                 KeyValue::new("db.operation.name", self.operation),
                 KeyValue::new("db.collection.name", self.table),
             ];
-            // As the conventions have it: only of several.
+            // By the conventions, only for batches of several.
             if size > 1 {
                 attributes.push(KeyValue::new("db.operation.batch.size", size));
             }
-            trace.below().record(Span {
+            trace.child().record(Span {
                 name: format!("{} {}", self.operation, self.table).into(),
                 kind: SpanKind::Client,
                 begun: self.begun,
@@ -350,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_goes_on_with_the_trace_of_its_request() {
+    fn a_message_continues_the_trace_of_its_request() {
         let mut request = http::HeaderMap::new();
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         request.insert(TRACEPARENT, parent.parse().unwrap());
@@ -364,19 +363,19 @@ mod tests {
     }
 
     #[test]
-    fn a_traceparent_that_is_none_begins_a_new_trace() {
+    fn a_malformed_traceparent_starts_a_new_trace() {
         let mut request = http::HeaderMap::new();
         request.insert(TRACEPARENT, "00-zz".parse().unwrap());
         assert_eq!(Trace::of_request(&request).id().len(), 32);
     }
 
     #[test]
-    fn a_place_is_read_as_it_was_written_and_nothing_else_is() {
+    fn a_traceparent_is_parsed_as_it_was_written() {
         let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
         let good = format!("00-{trace}-{span}-01");
-        assert_eq!(Trace::at(&good).unwrap().traceparent(), good);
-        // A later version, and flags that version 00 does not know.
-        let later = Trace::at(&format!("cc-{trace}-{span}-03-more")).unwrap();
+        assert_eq!(Trace::parse(&good).unwrap().traceparent(), good);
+        // A later version, with flags unknown to version 00.
+        let later = Trace::parse(&format!("cc-{trace}-{span}-03-more")).unwrap();
         assert_eq!(later.traceparent(), good);
         for bad in [
             format!("ff-{trace}-{span}-01"),
@@ -388,7 +387,7 @@ mod tests {
             format!("00-{trace}-{span}é-01"),
             String::new(),
         ] {
-            assert!(Trace::at(&bad).is_none(), "{bad}");
+            assert!(Trace::parse(&bad).is_none(), "{bad}");
         }
     }
 }
