@@ -1,11 +1,11 @@
-//! Accounts and the pages of their records.
+//! Accounts, and the pages of their records.
 
 use std::collections::BTreeSet;
 
 use tests::{Client, Stack, client::new_key};
 
 #[tokio::test]
-async fn an_account_starts_empty_and_shows_what_was_deposited() {
+async fn an_account_starts_empty_and_shows_its_deposits() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("USD").await;
     let empty = client.account(&account).await;
@@ -20,7 +20,7 @@ async fn an_account_starts_empty_and_shows_what_was_deposited() {
 }
 
 #[tokio::test]
-async fn a_deposit_is_accepted_at_once_and_settled_after() {
+async fn a_deposit_is_accepted_at_once_and_settles_later() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
     let accepted = client.movement("deposits", &account, "10000", &new_key(), None).await;
@@ -35,14 +35,15 @@ async fn a_deposit_is_accepted_at_once_and_settled_after() {
 }
 
 #[tokio::test]
-async fn records_come_newest_first_page_by_page() {
+async fn records_are_paged_newest_first() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
-    let mut made = Vec::new();
+    let mut expected_ids = Vec::new();
     for amount in 1..=7 {
-        made.push(client.deposit(&account, &amount.to_string()).await.text("recordId").to_owned());
+        let deposit = client.deposit(&account, &amount.to_string()).await;
+        expected_ids.push(deposit.text("recordId").to_owned());
     }
-    made.reverse();
+    expected_ids.reverse();
     let mut seen = Vec::new();
     let mut path = format!("/v1/accounts/{account}/records?limit=3");
     for expected in [3, 3, 1] {
@@ -55,7 +56,7 @@ async fn records_come_newest_first_page_by_page() {
             page.body["nextCursor"].as_str().unwrap_or("end")
         );
     }
-    assert_eq!(seen, made);
-    assert!(path.ends_with("cursor=end"), "the last page has no next one");
+    assert_eq!(seen, expected_ids);
+    assert!(path.ends_with("cursor=end"), "the last page has a cursor");
     assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 7);
 }

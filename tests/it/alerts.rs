@@ -1,8 +1,9 @@
-//! A real Prometheus beside a real stack: the condition of each alert of
-//! `deploy/observability` is caused, and the alert fires; while all is well,
-//! none does.
+//! The alerts of `deploy/observability`, evaluated by a real Prometheus against
+//! a real stack. Each alert fires once its condition is caused; no alert fires
+//! in a healthy system.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
@@ -15,11 +16,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use tests::{
-    Client, Stack, broker, checks,
+    Client, Stack, broker,
     client::new_key,
-    eventually,
+    eventually, invariants,
+    process::{run, run_with},
     prometheus::{self, Prometheus, Pushgateway},
-    stack::{folder, run, run_with},
+    wait,
 };
 use time::OffsetDateTime;
 use tokio::{process::Command, time::Instant};
@@ -28,12 +30,11 @@ const SOON: Duration = Duration::from_secs(90);
 
 const HEALTHY: Duration = Duration::from_secs(15);
 
-/// Between two looks: the rules are evaluated once a second.
-const LOOK: Duration = Duration::from_millis(250);
+/// Between two queries. Prometheus evaluates the rules once a second.
+const INTERVAL: Duration = Duration::from_millis(250);
 
-/// All that is changed in the rules, beside `for`: windows that no test could
-/// wait for, and, below, the one threshold that is such a time, too.
-const QUICK: [(&str, &str); 10] = [
+/// Shorter time windows in the rules. Besides these, only `for` and [`PENDING_THRESHOLD`] change.
+const SHORT_WINDOWS: [(&str, &str); 10] = [
     ("[2m]", "[10s]"),
     ("[5m]", "[20s]"),
     ("offset 5m", "offset 20s"),
@@ -45,16 +46,17 @@ const QUICK: [(&str, &str); 10] = [
     ("[6h]", "[30s]"),
     ("[3d]", "[30s]"),
 ];
-const PENDING: (&str, &str) = ("oldest_seconds) > 120", "oldest_seconds) > 5");
-/// No load reaches the real one.
-const MEMORY: (&str, &str) = ("0.8 * 128 * 2^20", "0.8 * 1 * 2^20");
+/// Two minutes are too long for a test.
+const PENDING_THRESHOLD: (&str, &str) = ("oldest_seconds) > 120", "oldest_seconds) > 5");
+/// No test reaches 80 % of 128 MiB.
+const MEMORY_THRESHOLD: (&str, &str) = ("0.8 * 128 * 2^20", "0.8 * 1 * 2^20");
 
 fn observability() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy/observability")
 }
 
-fn with(rules: &str, (old, new): (&str, &str)) -> String {
-    assert!(rules.contains(old), "the rules have no {old}");
+fn replace(rules: &str, (old, new): (&str, &str)) -> String {
+    assert!(rules.contains(old), "the rules do not contain {old}");
     rules.replace(old, new)
 }
 
@@ -62,77 +64,83 @@ fn is_for(line: &str) -> bool {
     line.trim_start().starts_with("for: ")
 }
 
-fn quick_rules() -> String {
+fn short_rules() -> String {
     let rules = fs::read_to_string(observability().join("prometheus/rules.yaml")).unwrap();
-    // Three seconds rather than none: a scrape may be missed on a busy machine.
-    let quick_for = |line| if is_for(line) { "        for: 3s" } else { line };
-    let rules: Vec<_> = rules.lines().map(quick_for).collect();
-    let changes = QUICK.iter().chain([&PENDING]);
-    changes.fold(rules.join("\n"), |rules, change| with(&rules, *change))
+    // Not zero: a busy machine may miss a scrape.
+    let short_for = |line| if is_for(line) { "        for: 3s" } else { line };
+    let rules: Vec<_> = rules.lines().map(short_for).collect();
+    let changes = SHORT_WINDOWS.iter().chain([&PENDING_THRESHOLD]);
+    changes.fold(rules.join("\n"), |rules, change| replace(&rules, *change))
 }
 
-/// A stack, who watches it, and the alerts that were caused and seen.
-struct Watched {
-    // First to be stopped: its data is in the stack's folder.
+/// A stack monitored by Prometheus.
+struct Monitored {
+    // Dropped before the stack: its data is in the stack's directory.
     prometheus: Prometheus,
     gateway: Pushgateway,
     stack: Stack,
-    seen: BTreeSet<String>,
+    /// The alerts a step of the test has caused.
+    fired: BTreeSet<String>,
 }
 
-impl Watched {
+impl Monitored {
     async fn start() -> Self {
-        let stack = Stack::start_in(&folder("alerts"), &["--port", "0", "--faults"]).await;
+        let stack = Stack::start_with_faults("alerts").await;
         let gateway = Pushgateway::start(&stack).await;
-        let prometheus = Prometheus::start(&stack, &gateway, &quick_rules()).await;
-        Self { prometheus, gateway, stack, seen: BTreeSet::new() }
+        let prometheus = Prometheus::start(&stack, &gateway, &short_rules()).await;
+        Self { prometheus, gateway, stack, fired: BTreeSet::new() }
     }
 
     async fn firing(&self) -> BTreeSet<String> {
         let alerts = self.prometheus.alerts().await;
-        alerts.into_iter().filter(|it| it.firing).map(|it| it.name).collect()
+        alerts.into_iter().filter(|alert| alert.firing).map(|alert| alert.name).collect()
     }
 
-    /// Looks until it is so of the alerts that fire.
-    async fn until(&self, what: &str, mut is_so: impl FnMut(&BTreeSet<String>) -> bool) {
-        let deadline = Instant::now() + SOON;
-        loop {
+    /// Polls until the condition holds for the set of firing alerts.
+    async fn until(&self, what: &str, condition: impl FnMut(&BTreeSet<String>) -> bool) {
+        let condition = RefCell::new(condition);
+        wait::poll(what, SOON, INTERVAL, || async {
             let firing = self.firing().await;
-            if is_so(&firing) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "not within {SOON:?}: {what}; firing: {firing:?}");
-            tokio::time::sleep(LOOK).await;
-        }
+            let holds = (condition.borrow_mut())(&firing);
+            if holds { Ok(()) } else { Err(format!("firing: {firing:?}")) }
+        })
+        .await;
     }
 
-    /// Before their cause: else it would not be what they fire for.
-    async fn quiet(&self, alerts: &[&str]) {
+    /// Waits until none of these alerts fires. Called before their cause, to see that the cause is
+    /// what makes them fire.
+    async fn resolved(&self, alerts: &[&str]) {
         let what = format!("{alerts:?} have ended");
-        self.until(&what, |firing| !alerts.iter().any(|it| firing.contains(*it))).await;
+        self.until(&what, |firing| !alerts.iter().any(|alert| firing.contains(*alert))).await;
     }
 
-    /// Not all at the same time: one may end before another begins.
+    /// Waits until each of these alerts has fired. They need not fire at the same time: one may end
+    /// before another begins.
     async fn fire(&mut self, alerts: &[&str]) {
         let begun = Instant::now();
         let mut missing = alerts.to_vec();
         let what = format!("{alerts:?} fire");
         let none_is_missing = |firing: &BTreeSet<String>| {
-            missing.retain(|it| !firing.contains(*it));
+            missing.retain(|alert| !firing.contains(*alert));
             missing.is_empty()
         };
         self.until(&what, none_is_missing).await;
         println!("{:.1?}: {alerts:?}", begun.elapsed());
-        self.seen.extend(alerts.iter().map(ToString::to_string));
+        self.fired.extend(alerts.iter().map(ToString::to_string));
     }
 
-    /// Everything is there, as Prometheus sees it, and nothing waits.
-    async fn well(&self) {
+    /// Waits until Prometheus sees every replica healthy and no record PENDING.
+    async fn healthy(&self) {
         let ready = "sum(min by (job, instance) (passbook_condition_up)) \
                      - max(passbook_records_pending)";
-        eventually("all is well", SOON, || async {
-            tokio::time::sleep(LOOK).await;
-            (self.prometheus.value(ready).await == Some(4.0)).then_some(())
+        self.has_value("the system is healthy", ready, |value| value == 4.0).await;
+    }
+
+    /// Waits until the expression has a value for which the condition holds.
+    async fn has_value(&self, what: &str, expression: &str, condition: impl Fn(f64) -> bool) {
+        wait::poll(what, SOON, INTERVAL, || async {
+            let value = self.prometheus.value(expression).await;
+            if value.is_some_and(&condition) { Ok(()) } else { Err(format!("{value:?}")) }
         })
         .await;
     }
@@ -140,9 +148,9 @@ impl Watched {
     async fn push(&self, command: &str) {
         let dir = self.stack.dir.to_str().unwrap();
         let gateway = self.gateway.url();
-        let to = [("PASSBOOK_PUSHGATEWAY_URL", gateway.as_str())];
-        let output = run_with(&[command, "--dir", dir], &to).await;
-        // 1 is a finding.
+        let settings = [("PASSBOOK_PUSHGATEWAY_URL", gateway.as_str())];
+        let output = run_with(&[command, "--dir", dir], &settings).await;
+        // 1 means a finding.
         assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
     }
 
@@ -153,186 +161,186 @@ impl Watched {
 }
 
 #[tokio::test]
-async fn each_alert_fires_when_its_condition_is_caused_and_none_while_all_is_well() {
+async fn each_alert_fires_on_its_condition_and_none_fires_in_a_healthy_system() {
     if !prometheus::installed() {
         return;
     }
-    let mut watched = Watched::start().await;
-    // Nothing was ever pushed.
-    watched.fire(&["PassbookVerifyOverdue", "PassbookDoctorOverdue"]).await;
-    let client = Client::teller(&watched.stack);
+    let mut monitored = Monitored::start().await;
+    // Nothing has been pushed yet.
+    monitored.fire(&["PassbookVerifyOverdue", "PassbookDoctorOverdue"]).await;
+    let client = Client::teller(&monitored.stack);
     let account = client.open_account("KRW").await;
-    nothing_fires_in_a_healthy_run(&watched, &client, &account).await;
+    nothing_fires_in_a_healthy_run(&monitored, &client, &account).await;
 
-    what_should_not_be_there(&mut watched, &account).await;
-    what_is_too_old_or_too_large(&mut watched).await;
-    replicas_that_are_gone(&mut watched).await;
-    networks_that_are_cut(&mut watched, &account).await;
-    commands_that_are_not_sent(&mut watched, &client, &account).await;
-    records_that_wait(&mut watched, &client, &account).await;
+    findings_and_dead_letters(&mut monitored, &account).await;
+    old_runs_old_versions_and_memory(&mut monitored).await;
+    replicas_down(&mut monitored).await;
+    broken_links(&mut monitored, &account).await;
+    unsent_commands(&mut monitored, &client, &account).await;
+    pending_records(&mut monitored, &client, &account).await;
 
-    let all = watched.prometheus.alerts().await.into_iter().map(|it| it.name);
-    let uncaused: Vec<_> = all.filter(|it| !watched.seen.contains(it)).collect();
-    assert!(uncaused.is_empty(), "nothing here causes {uncaused:?}");
-    checks::assert_verified(&watched.stack).await;
-    watched.verify_and_doctor().await;
-    every_metric_and_label_that_is_asked_for_exists(&watched).await;
-    watched.until("all have ended", BTreeSet::is_empty).await;
+    let all = monitored.prometheus.alerts().await.into_iter().map(|alert| alert.name);
+    let untested: Vec<_> = all.filter(|alert| !monitored.fired.contains(alert)).collect();
+    assert!(untested.is_empty(), "no step of this test causes {untested:?}");
+    invariants::assert_verified(&monitored.stack).await;
+    monitored.verify_and_doctor().await;
+    every_metric_and_label_in_the_rules_exists(&monitored).await;
+    monitored.until("all alerts have ended", BTreeSet::is_empty).await;
 }
 
-async fn nothing_fires_in_a_healthy_run(watched: &Watched, client: &Client, account: &str) {
+async fn nothing_fires_in_a_healthy_run(monitored: &Monitored, client: &Client, account: &str) {
     for (amount, withdrawn) in [("100", "SUCCESS"), ("20", "SUCCESS"), ("3", "FAILED")] {
         assert_eq!(client.deposit(account, amount).await.text("status"), "SUCCESS");
-        let answer = client.withdraw(account, "50").await;
-        assert_eq!(answer.text("status"), withdrawn, "{answer:?}");
+        let response = client.withdraw(account, "50").await;
+        assert_eq!(response.text("status"), withdrawn, "{response:?}");
     }
-    watched.verify_and_doctor().await;
-    eventually("Prometheus sees all", SOON, || async {
-        watched.prometheus.sees_all().await.then_some(())
+    monitored.verify_and_doctor().await;
+    eventually("Prometheus reaches all targets", SOON, || async {
+        monitored.prometheus.is_healthy().await.then_some(())
     })
     .await;
-    watched.until("none fires", BTreeSet::is_empty).await;
+    monitored.until("no alert fires", BTreeSet::is_empty).await;
     let begun = Instant::now();
     while begun.elapsed() < HEALTHY {
         client.deposit(account, "1").await;
-        assert_eq!(watched.firing().await, BTreeSet::new(), "{:?}", begun.elapsed());
-        tokio::time::sleep(LOOK).await;
+        assert_eq!(monitored.firing().await, BTreeSet::new(), "{:?}", begun.elapsed());
+        tokio::time::sleep(INTERVAL).await;
     }
 }
 
-async fn what_should_not_be_there(watched: &mut Watched, account: &str) {
+async fn findings_and_dead_letters(monitored: &mut Monitored, account: &str) {
     const ALERTS: [&str; 4] = [
         "PassbookDeadLetterMade",
         "PassbookDeadLettersOpen",
         "PassbookUsedUpWaiting",
         "PassbookVerifyFindings",
     ];
-    let jetstream = broker::connect(&watched.stack).await;
+    let jetstream = broker::connect(&monitored.stack).await;
     let commands = jetstream.get_stream("TRANSACTION").await.unwrap();
-    let ledger = watched.stack.ledger().await;
+    let ledger = monitored.stack.ledger().await;
     let add = |amount: i32| {
         let change = format!(
             "UPDATE accounts SET balance = balance + {amount} WHERE account_id = '{account}'"
         );
         sqlx::raw_sql(AssertSqlSafe(change)).execute(&ledger)
     };
-    // Before there is a dead letter, which doctor finds, too.
-    watched.quiet(&["PassbookDoctorFindings"]).await;
+    // Before the dead letter, because doctor reports that as well.
+    monitored.resolved(&["PassbookDoctorFindings"]).await;
     let later = OffsetDateTime::now_utc() + Duration::from_secs(3600);
     commands.pause_consumer("withdrawal-consumer", later).await.unwrap();
-    watched.push("doctor").await;
-    watched.fire(&["PassbookDoctorFindings"]).await;
-    watched.quiet(&ALERTS).await;
+    monitored.push("doctor").await;
+    monitored.fire(&["PassbookDoctorFindings"]).await;
+    monitored.resolved(&ALERTS).await;
     broker::publish(&jetstream, "transaction.deposit", &new_key(), "garbage").await;
-    let of_somebody_else = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.job.job_cons";
-    broker::publish(&jetstream, of_somebody_else, &new_key(), "{}").await;
+    let foreign_advisory = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.job.job_cons";
+    broker::publish(&jetstream, foreign_advisory, &new_key(), "{}").await;
     add(1).await.unwrap();
-    watched.push("verify").await;
-    watched.fire(&ALERTS).await;
+    monitored.push("verify").await;
+    monitored.fire(&ALERTS).await;
 
     commands.resume_consumer("withdrawal-consumer").await.unwrap();
     add(-1).await.unwrap();
     jetstream.get_stream("USED_UP").await.unwrap().purge().await.unwrap();
-    let dir = watched.stack.dir.to_str().unwrap();
+    let dir = monitored.stack.dir.to_str().unwrap();
     let discard = ["dlq", "discard", "--all", "--reason", "the test's own", "--yes", "--dir", dir];
     let output = run(&discard).await;
     assert!(output.status.success(), "{output:?}");
-    watched.verify_and_doctor().await;
+    monitored.verify_and_doctor().await;
 }
 
-async fn what_is_too_old_or_too_large(watched: &mut Watched) {
+async fn old_runs_old_versions_and_memory(monitored: &mut Monitored) {
     const ALERTS: [&str; 4] = [
         "PassbookVerifyOverdue",
         "PassbookDoctorOverdue",
         "PassbookVersionSkew",
         "PassbookMemoryHigh",
     ];
-    watched.quiet(&ALERTS).await;
+    monitored.resolved(&ALERTS).await;
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
     for (job, hours) in [("verify", 3), ("doctor", 1)] {
         let then = now - hours * 3600;
         let metric = format!("passbook_{job}_last_run_timestamp_seconds {then}\n");
-        watched.gateway.put(&format!("passbook-{job}"), metric).await;
+        monitored.gateway.put(&format!("passbook-{job}"), metric).await;
     }
-    // There is no older program to run: this one is told of.
+    // No older program exists to run: its metric is pushed instead.
     let older = "passbook_build_info{service=\"transaction-service\",version=\"0.0.9\"} 1\n";
-    watched.gateway.put("older", older.to_owned()).await;
-    let rules = quick_rules();
-    watched.prometheus.replace_rules(&with(&rules, MEMORY)).await;
-    watched.fire(&ALERTS).await;
+    monitored.gateway.put("older", older.to_owned()).await;
+    let rules = short_rules();
+    monitored.prometheus.replace_rules(&replace(&rules, MEMORY_THRESHOLD)).await;
+    monitored.fire(&ALERTS).await;
 
-    watched.prometheus.replace_rules(&rules).await;
-    watched.gateway.forget("older").await;
-    watched.verify_and_doctor().await;
+    monitored.prometheus.replace_rules(&rules).await;
+    monitored.gateway.delete("older").await;
+    monitored.verify_and_doctor().await;
 }
 
-async fn replicas_that_are_gone(watched: &mut Watched) {
+async fn replicas_down(monitored: &mut Monitored) {
     const ONE: [&str; 2] = ["PassbookReplicaDown", "PassbookFewReplicas"];
     const ALL: [&str; 2] =
         ["PassbookServiceDown account-service", "PassbookServiceDown transaction-service"];
-    watched.quiet(&["PassbookRestarts"]).await;
+    monitored.resolved(&["PassbookRestarts"]).await;
     for killed in 1..=4 {
-        watched.stack.fault("account-service-1", Fault::Kill).await;
+        monitored.stack.fault("account-service-1", Fault::Kill).await;
         let starts = "changes(process_start_time_seconds{instance=\"account-service-1\"}[1m])";
-        eventually("it was started again", SOON, || async {
-            tokio::time::sleep(LOOK).await;
-            (watched.prometheus.value(starts).await >= Some(f64::from(killed))).then_some(())
-        })
-        .await;
+        monitored
+            .has_value("the killed replica was started again", starts, |value| {
+                value >= f64::from(killed)
+            })
+            .await;
     }
-    watched.fire(&["PassbookRestarts"]).await;
-    watched.quiet(&ONE).await;
-    watched.stack.fault("transaction-service-0", Fault::Hold).await;
-    watched.fire(&ONE).await;
-    watched.quiet(&ALL).await;
-    watched.stack.fault("*-service-*", Fault::Hold).await;
-    watched.fire(&ALL).await;
-    watched.stack.fault("*-service-*", Fault::Release).await;
-    watched.well().await;
+    monitored.fire(&["PassbookRestarts"]).await;
+    monitored.resolved(&ONE).await;
+    monitored.stack.fault("transaction-service-0", Fault::Hold).await;
+    monitored.fire(&ONE).await;
+    monitored.resolved(&ALL).await;
+    monitored.stack.fault("*-service-*", Fault::Hold).await;
+    monitored.fire(&ALL).await;
+    monitored.stack.fault("*-service-*", Fault::Release).await;
+    monitored.healthy().await;
 }
 
-async fn networks_that_are_cut(watched: &mut Watched, account: &str) {
+async fn broken_links(monitored: &mut Monitored, account: &str) {
     const ALERTS: [&str; 4] = [
         "PassbookApiErrors",
         "PassbookRedriveFailing",
         "PassbookDatabasePoolExhausted",
         "PassbookFetchErrors",
     ];
-    watched.quiet(&ALERTS).await;
+    monitored.resolved(&ALERTS).await;
     let clients = ["account-service-0", "account-service-1"]
-        .map(|replica| Client::teller_at(&watched.stack, replica));
+        .map(|replica| Client::teller_at(&monitored.stack, replica));
     for (link, fault) in [
         ("account-service-0/postgres", Fault::Silence),
         ("account-service-1/postgres", Fault::Refuse),
         ("transaction-service-*/nats", Fault::Silence),
     ] {
-        watched.stack.fault(link, fault).await;
+        monitored.stack.fault(link, fault).await;
     }
     let path = format!("/v1/accounts/{account}");
     let requests = clients.iter().cycle().take(16).map(|client| async {
         loop {
             let _ = client.send(Method::GET, &path, &[], None).await;
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(INTERVAL).await;
         }
     });
     tokio::select! {
-        () = watched.fire(&ALERTS) => {}
+        () = monitored.fire(&ALERTS) => {}
         _ = join_all(requests) => {}
     }
-    watched.stack.fault("*/*", Fault::Pass).await;
-    watched.well().await;
+    monitored.stack.fault("*/*", Fault::Pass).await;
+    monitored.healthy().await;
 }
 
-async fn commands_that_are_not_sent(watched: &mut Watched, client: &Client, account: &str) {
+async fn unsent_commands(monitored: &mut Monitored, client: &Client, account: &str) {
     const ALERTS: [&str; 1] = ["PassbookCommandsUnsent"];
-    watched.quiet(&ALERTS).await;
-    watched.stack.fault("nats", Fault::Hold).await;
+    monitored.resolved(&ALERTS).await;
+    monitored.stack.fault("nats", Fault::Hold).await;
     for _ in 0..3 {
         client.movement("deposits", account, "1", &new_key(), None).await;
     }
-    watched.fire(&ALERTS).await;
-    watched.stack.fault("nats", Fault::Release).await;
-    watched.well().await;
+    monitored.fire(&ALERTS).await;
+    monitored.stack.fault("nats", Fault::Release).await;
+    monitored.healthy().await;
 }
 
 fn deposit(account: &str) -> Value {
@@ -340,8 +348,8 @@ fn deposit(account: &str) -> Value {
     json!({ "accountId": account, "type": "DEPOSIT", "amount": amount, "idempotencyKey": key })
 }
 
-async fn records_that_wait(watched: &mut Watched, client: &Client, account: &str) {
-    const WAITING: [&str; 6] = [
+async fn pending_records(monitored: &mut Monitored, client: &Client, account: &str) {
+    const PENDING: [&str; 6] = [
         "PassbookConditionDown",
         "PassbookReplicaDegraded",
         "PassbookConsumerWithoutWorkers",
@@ -350,30 +358,30 @@ async fn records_that_wait(watched: &mut Watched, client: &Client, account: &str
         "PassbookRedrivesHigh",
     ];
     const SETTLED: [&str; 2] = ["PassbookSettleLatencyBurn", "PassbookSettleLatencyBurnSlow"];
-    watched.quiet(&WAITING).await;
-    watched.stack.fault("transaction-service-*/postgres", Fault::Refuse).await;
-    // Each replica keeps up to 500 in hand, and more than 1,000 must wait.
+    monitored.resolved(&PENDING).await;
+    monitored.stack.fault("transaction-service-*/postgres", Fault::Refuse).await;
+    // Each replica holds up to 500 commands, and the alert needs a backlog of more than 1,000.
     for _ in 0..3 {
         let items: Vec<_> = (0..1000).map(|_| deposit(account)).collect();
-        let answer = client.post("/v1/batches", &[], &json!({ "items": items })).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
+        let response = client.post("/v1/batches", &[], &json!({ "items": items })).await;
+        assert_eq!(response.status, 200, "{response:?}");
     }
-    watched.fire(&WAITING).await;
-    watched.quiet(&SETTLED).await;
-    watched.stack.fault("transaction-service-*/postgres", Fault::Pass).await;
-    watched.fire(&SETTLED).await;
-    watched.well().await;
+    monitored.fire(&PENDING).await;
+    monitored.resolved(&SETTLED).await;
+    monitored.stack.fault("transaction-service-*/postgres", Fault::Pass).await;
+    monitored.fire(&SETTLED).await;
+    monitored.healthy().await;
 }
 
-async fn every_metric_and_label_that_is_asked_for_exists(watched: &Watched) {
-    let mut sources = vec![("pushgateway".to_owned(), watched.gateway.url())];
-    let processes = watched.stack.file().processes.into_iter();
-    sources.extend(processes.filter_map(|it| Some((it.name, it.admin?))));
+async fn every_metric_and_label_in_the_rules_exists(monitored: &Monitored) {
+    let mut sources = vec![("pushgateway".to_owned(), monitored.gateway.url())];
+    let processes = monitored.stack.file().processes.into_iter();
+    sources.extend(processes.filter_map(|process| Some((process.name, process.admin?))));
     let mut check = Command::new(observability().join("check.sh"));
     for (name, address) in sources {
-        let told = reqwest::get(format!("{address}/metrics")).await.unwrap().text().await.unwrap();
-        let file = watched.stack.dir.join(format!("{name}.metrics"));
-        fs::write(&file, told).unwrap();
+        let response = reqwest::get(format!("{address}/metrics")).await.unwrap();
+        let file = monitored.stack.dir.join(format!("{name}.metrics"));
+        fs::write(&file, response.text().await.unwrap()).unwrap();
         check.arg(file);
     }
     let output = check.output().await.unwrap();

@@ -1,5 +1,4 @@
-//! Many at once: every record settles, and every balance is right to the last
-//! decimal.
+//! Many concurrent clients: every record settles, and every balance is exact.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -7,7 +6,7 @@ use futures::future::join_all;
 use rand::RngExt;
 use rust_decimal::Decimal;
 use sqlx::Row;
-use tests::{Client, Stack, checks, client::new_key, decimal, eventually};
+use tests::{Client, Stack, client::new_key, decimal, eventually, invariants};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -38,10 +37,10 @@ async fn ten_thousand_random_deposits_all_succeed_and_add_up() {
                 (account, Decimal::new(random.random_range(1..=99_999_999), *places))
             };
             let key = new_key();
-            let answer =
+            let response =
                 client.movement("deposits", account, &amount.to_string(), &key, None).await;
-            assert_eq!(answer.status, 202, "{answer:?}");
-            records.push(answer.text("recordId").to_owned());
+            assert_eq!(response.status, 202, "{response:?}");
+            records.push(response.text("recordId").to_owned());
             let mut sums = sums.lock().await;
             let (sum, seq): &mut (Decimal, i64) = sums.entry(account.clone()).or_default();
             *sum += amount;
@@ -82,7 +81,7 @@ async fn ten_thousand_random_deposits_all_succeed_and_add_up() {
         let numbers: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
         assert_eq!(numbers, (1..=*seq).collect::<Vec<_>>(), "{account}");
     }
-    checks::assert_verified(stack).await;
+    invariants::assert_verified(stack).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,10 +91,10 @@ async fn of_ten_withdrawals_at_once_exactly_those_that_fit_succeed() {
     client.deposit(&account, "100.00").await;
     let withdrawals = (0..10).map(|_| client.withdraw(&account, "30.00"));
     let settled = join_all(withdrawals).await;
-    let with = |status| settled.iter().filter(|it| it.text("status") == status).count();
-    assert_eq!((with("SUCCESS"), with("FAILED")), (3, 7), "{settled:?}");
-    let refused = settled.iter().filter(|it| it.text("status") == "FAILED");
-    assert!(refused.into_iter().all(|it| it.text("reason") == "INSUFFICIENT_FUNDS"));
+    let count = |status| settled.iter().filter(|record| record.text("status") == status).count();
+    assert_eq!((count("SUCCESS"), count("FAILED")), (3, 7), "{settled:?}");
+    let mut refused = settled.iter().filter(|record| record.text("status") == "FAILED");
+    assert!(refused.all(|record| record.text("reason") == "INSUFFICIENT_FUNDS"));
     let shown = client.account(&account).await;
     assert_eq!((shown.text("balance"), &shown.body["accountSeq"]), ("10.00", &4.into()));
 }

@@ -1,4 +1,4 @@
-//! `passbook dev`, as a person uses it: ports, signals, folders.
+//! `passbook dev` as a person uses it: ports, signals and directories.
 
 use std::{
     net::TcpListener, os::unix::fs::MetadataExt, path::Path, process::Stdio, time::Duration,
@@ -14,13 +14,15 @@ use tests::{
     Client, Stack,
     client::new_key,
     eventually,
-    stack::{self, folder, runs, signal, text},
+    process::{self, exists, read_log, signal},
+    stack::folder,
+    wait,
 };
 
-async fn all_gone(pids: &[u32]) {
-    eventually("no process is left", Duration::from_secs(10), || async {
-        let left = pids.iter().any(|pid| runs(i32::try_from(*pid).unwrap()));
-        (!left).then_some(())
+async fn all_exited(pids: &[u32]) {
+    wait::eventually_now("all processes have exited", Duration::from_secs(10), || {
+        let any = pids.iter().any(|pid| exists(i32::try_from(*pid).unwrap()));
+        (!any).then_some(())
     })
     .await;
 }
@@ -34,7 +36,7 @@ async fn balance(stack: &Stack, account: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_money_is_there_again_however_it_was_stopped() {
+async fn balances_survive_every_kind_of_stop() {
     let dir = folder("stopped");
     let mut running = Stack::start_in(&dir, &["--port", "0"]).await;
     let client = Client::teller(&running);
@@ -43,78 +45,76 @@ async fn the_money_is_there_again_however_it_was_stopped() {
     for by in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL] {
         let pids = pids(&running);
         let code = running.stop(by);
-        assert_eq!(code, (by != Signal::SIGKILL).then_some(0), "{by}: {}", text(&running.log));
-        all_gone(&pids).await;
+        assert_eq!(code, (by != Signal::SIGKILL).then_some(0), "{by}: {}", read_log(&running.log));
+        all_exited(&pids).await;
         running = Stack::start_in(&dir, &["--port", "0"]).await;
         assert_eq!(balance(&running, &account).await, "10000", "after {by}");
     }
 }
 
 #[tokio::test]
-async fn it_ends_in_order_when_its_terminal_is_closed() {
+async fn the_stack_stops_cleanly_when_its_terminal_closes() {
     let terminal = openpty(None, None).unwrap();
-    // No child may keep it open.
+    // Otherwise the children would keep the terminal open.
     fcntl(&terminal.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
     fcntl(&terminal.slave, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
     let dir = folder("terminal");
     let input = Stdio::from(terminal.slave);
     let mut running = Stack::start_with(&dir, &["--port", "0"], input).await;
     let pids = pids(&running);
-    // No signal comes with it: the process is not the first one of its session.
+    // The process gets no SIGHUP: it is not its session's leader.
     drop(terminal.master);
-    let code =
-        eventually("it ends", Duration::from_secs(20), || std::future::ready(running.ended()))
-            .await;
-    assert_eq!(code, 0, "{}", text(&running.log));
-    all_gone(&pids).await;
-    assert!(text(&running.log).contains("everything is stopped"), "{}", text(&running.log));
+    let limit = Duration::from_secs(20);
+    let code = wait::eventually_now("the stack exits", limit, || running.exited()).await;
+    assert_eq!(code, 0, "{}", read_log(&running.log));
+    all_exited(&pids).await;
 }
 
 #[tokio::test]
-async fn taken_ports_are_told_and_left_alone() {
-    // Whoever holds them, they are taken now.
-    let _taken = [4222, 5432, 8080].map(|port| TcpListener::bind(("127.0.0.1", port)));
+async fn ports_in_use_are_reported_and_left_alone() {
+    // From now on the ports are in use, by this test or by another process.
+    let _listeners = [4222, 5432, 8080].map(|port| TcpListener::bind(("127.0.0.1", port)));
     let running = Stack::start_in(&folder("ports"), &[]).await;
-    let log = text(&running.log);
+    let log = read_log(&running.log);
     assert!(log.contains("8080"), "{log}");
     assert!(!running.file().api.ends_with(":8080"));
     let client = Client::teller(&running);
     let account = client.open_account("KRW").await;
     assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
 
-    // A second one beside it, which is asked for the first one's port.
+    // A second stack beside it is asked to use the port of the first one.
     let port = running.file().api.rsplit(':').next().unwrap().to_owned();
     let second = folder("second");
-    let refused = stack::run(&["dev", "up", "--dir", path(&second), "--port", &port]).await;
+    let refused = process::run(&["dev", "up", "--dir", path(&second), "--port", &port]).await;
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains(&port), "{refused:?}");
     let beside = Stack::start_in(&second, &["--port", "0"]).await;
     let other = Client::teller(&beside).open_account("KRW").await;
     let stranger = Client::new(&beside.file().api, &running.file().tokens.teller);
-    assert_eq!(stranger.account(&other).await.status, 401, "a stack's tokens are its own");
+    assert_eq!(stranger.account(&other).await.status, 401, "a token of another stack is accepted");
 
-    let again = stack::run(&["dev", "up", "--dir", path(&running.dir), "--port", "0"]).await;
+    let again = process::run(&["dev", "up", "--dir", path(&running.dir), "--port", "0"]).await;
     assert_eq!(again.status.code(), Some(2));
     let supervisor = running.supervisor().to_string();
     assert!(String::from_utf8_lossy(&again.stderr).contains(&supervisor), "{again:?}");
 }
 
 #[tokio::test]
-async fn a_detached_stack_is_seen_and_stopped_from_outside() {
+async fn a_detached_stack_answers_status_and_down() {
     let dir = folder("detached");
-    let gone = stack::run(&["dev", "status", "--dir", path(&dir)]).await;
-    assert_eq!(gone.status.code(), Some(1));
-    let up = stack::run(&["dev", "up", "--detach", "--port", "0", "--dir", path(&dir)]).await;
+    let none = process::run(&["dev", "status", "--dir", path(&dir)]).await;
+    assert_eq!(none.status.code(), Some(1));
+    let up = process::run(&["dev", "up", "--detach", "--port", "0", "--dir", path(&dir)]).await;
     assert_eq!(up.status.code(), Some(0), "{up:?}");
-    let status = stack::run(&["dev", "status", "-o", "json", "--dir", path(&dir)]).await;
+    let status = process::run(&["dev", "status", "-o", "json", "--dir", path(&dir)]).await;
     assert_eq!(status.status.code(), Some(0), "{status:?}");
     let file = devstack::StackFile::read(&dir).unwrap();
     let pids: Vec<_> = file.processes.iter().map(|process| process.pid).collect();
     assert_eq!(pids.len(), 6);
-    let down = stack::run(&["dev", "down", "--dir", path(&dir)]).await;
+    let down = process::run(&["dev", "down", "--dir", path(&dir)]).await;
     assert_eq!(down.status.code(), Some(0), "{down:?}");
-    all_gone(&pids).await;
-    assert_eq!(stack::run(&["dev", "down", "--dir", path(&dir)]).await.status.code(), Some(0));
+    all_exited(&pids).await;
+    assert_eq!(process::run(&["dev", "down", "--dir", path(&dir)]).await.status.code(), Some(0));
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
@@ -128,16 +128,13 @@ async fn a_process_that_is_killed_comes_back_and_goes_on() {
     {
         let before = running.pid(name);
         signal(before, Signal::SIGKILL);
-        eventually("it is back", Duration::from_secs(10), || async {
-            (running.pid(name) != before).then_some(())
-        })
-        .await;
+        running.restarted(name, before, Duration::from_secs(10)).await;
     }
-    // Accepted at the latest when PostgreSQL is back; settled when all is.
+    // Accepted once PostgreSQL is up again, settled once everything is.
     let key = new_key();
     let settled = eventually("a deposit succeeds", Duration::from_secs(60), || async {
-        let answer = client.movement("deposits", &account, "1", &key, Some(5)).await;
-        (answer.text("status") == "SUCCESS").then_some(answer)
+        let response = client.movement("deposits", &account, "1", &key, Some(5)).await;
+        (response.text("status") == "SUCCESS").then_some(response)
     })
     .await;
     assert_eq!(settled.text("balanceAfter"), "1");
@@ -146,30 +143,29 @@ async fn a_process_that_is_killed_comes_back_and_goes_on() {
 #[tokio::test]
 async fn the_demo_ends_by_itself_and_its_figures_are_right() {
     let dir = folder("demo");
-    let demo = stack::run(&["dev", "demo", "--dir", path(&dir)]).await;
+    let demo = process::run(&["dev", "demo", "--dir", path(&dir)]).await;
     assert_eq!(demo.status.code(), Some(0), "{}", String::from_utf8_lossy(&demo.stdout));
     assert!(String::from_utf8_lossy(&demo.stdout).contains("INSUFFICIENT_FUNDS"));
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
 #[tokio::test]
-async fn root_can_let_an_ordinary_user_run_it() {
+async fn root_can_run_the_stack_as_an_ordinary_user() {
     let nobody = Uid::from_raw(65534);
     let searchable = |dir: &Path| dir.metadata().unwrap().mode() & 0o001 != 0;
-    if !geteuid().is_root() || !stack::passbook().ancestors().skip(1).all(searchable) {
-        // As an ordinary user every other test shows it; a private clone is not for others to run.
+    if !geteuid().is_root() || !process::passbook().ancestors().skip(1).all(searchable) {
+        // An ordinary user runs all other tests this way. In a private clone, another user can't
+        // execute the programs.
         return;
     }
     let dir = folder("ordinary-user");
     chown(&dir, Some(nobody), Some(nobody.as_raw().into())).unwrap();
     let log = dir.with_extension("log");
     let mut demo =
-        stack::start(&["dev", "demo", "--dir", path(&dir)], Some(nobody), Stdio::null(), &log);
-    eventually("the demo ends", Duration::from_secs(120), || {
-        std::future::ready(demo.try_wait().unwrap())
-    })
-    .await;
-    assert!(demo.wait().unwrap().success(), "{}", text(&log));
+        process::start(&["dev", "demo", "--dir", path(&dir)], Some(nobody), Stdio::null(), &log);
+    let limit = Duration::from_secs(120);
+    wait::eventually_now("the demo exits", limit, || demo.try_wait().unwrap()).await;
+    assert!(demo.wait().unwrap().success(), "{}", read_log(&log));
     assert_eq!(dir.join("postgres").metadata().unwrap().uid(), nobody.as_raw());
 }
 

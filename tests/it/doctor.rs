@@ -1,72 +1,70 @@
-//! `passbook doctor` finds what is broken on purpose, and says what to do.
+//! `passbook doctor` finds planted defects and gives advice.
 
 use std::time::Duration;
 
 use devstack::Fault;
-use nix::sys::signal::Signal;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
-use tests::{
-    Client, Stack, broker,
-    client::new_key,
-    eventually,
-    stack::{self, folder, signal},
-};
+use tests::{Client, Stack, broker, client::new_key, eventually, process, wait};
 
-/// What it found: where, what, and the detail.
+const INTERVAL: Duration = Duration::from_millis(50);
+
 #[derive(Debug)]
-struct Findings(Vec<(String, String, String)>);
+struct Finding {
+    area: String,
+    check: String,
+    detail: String,
+}
+
+#[derive(Debug)]
+struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn has(&self, area: &str, check: &str, detail: &str) -> bool {
-        self.0.iter().any(|it| it.0 == area && it.1 == check && it.2.contains(detail))
+    /// Whether there is a finding of this check whose detail contains all these texts.
+    fn has(&self, area: &str, check: &str, details: &[&str]) -> bool {
+        self.0.iter().any(|finding| {
+            finding.area == area
+                && finding.check == check
+                && details.iter().all(|text| finding.detail.contains(text))
+        })
+    }
+
+    fn has_any_in(&self, area: &str) -> bool {
+        self.0.iter().any(|finding| finding.area == area)
     }
 }
 
-/// Processes that stand still, and go on in any case: else they could not be
-/// stopped in time.
-struct Paused([u32; 2]);
-
-impl Paused {
-    fn new(pids: [u32; 2]) -> Self {
-        pids.iter().for_each(|pid| signal(*pid, Signal::SIGSTOP));
-        Self(pids)
-    }
-}
-
-impl Drop for Paused {
-    fn drop(&mut self) {
-        self.0.iter().for_each(|pid| signal(*pid, Signal::SIGCONT));
-    }
-}
-
+/// Runs `passbook doctor`. Gives its exit code and findings.
 async fn doctor(arguments: &[&str]) -> (i32, Findings) {
-    let output = stack::run(&[&["doctor", "-o", "json"], arguments].concat()).await;
+    let output = process::run(&[&["doctor", "-o", "json"], arguments].concat()).await;
     let checks: Vec<Value> =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
     let text = |check: &Value, field: &str| check[field].as_str().unwrap_or_default().to_owned();
-    let found = checks.iter().filter(|it| it["state"] == "finding").map(|it| {
-        assert!(text(it, "advice").len() > 20, "no advice: {it}");
-        (text(it, "area"), text(it, "check"), text(it, "detail"))
+    let findings = checks.iter().filter(|check| check["state"] == "finding").map(|check| {
+        assert!(text(check, "advice").len() > 20, "no advice: {check}");
+        Finding {
+            area: text(check, "area"),
+            check: text(check, "check"),
+            detail: text(check, "detail"),
+        }
     });
-    (output.status.code().unwrap(), Findings(found.collect()))
+    (output.status.code().unwrap(), Findings(findings.collect()))
 }
 
 #[tokio::test]
-async fn what_is_broken_on_purpose_is_found_with_what_to_do() {
-    let running = Stack::start("doctor").await;
-    let dir = ["--dir", running.dir.to_str().unwrap()];
-    let client = Client::teller(&running);
+async fn every_planted_defect_is_found_with_advice() {
+    let stack = Stack::start("doctor").await;
+    let dir = ["--dir", stack.dir.to_str().unwrap()];
+    let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     assert_eq!(client.deposit(&account, "100").await.text("status"), "SUCCESS");
     let (code, healthy) = doctor(&dir).await;
     assert_eq!((code, healthy.0.len()), (0, 0), "{healthy:?}");
 
-    // Drift in one field, of a stream and of a consumer.
-    let jetstream = broker::connect(&running).await;
-    let workers = ["transaction-service-0", "transaction-service-1"].map(|it| running.pid(it));
-    let _paused = Paused::new(workers);
-    // Nobody sets this one right now: its keeper is stopped.
+    // One field of a stream and one of a consumer drift, and one consumer is missing. The paused
+    // service can't repair them.
+    let jetstream = broker::connect(&stack).await;
+    let _paused = stack.pause_workers();
     let mut config = broker::stream(&jetstream, "TRANSACTION_RESULT").await.config;
     config.max_age = Duration::from_secs(3600);
     jetstream.update_stream(&config).await.unwrap();
@@ -83,10 +81,10 @@ async fn what_is_broken_on_purpose_is_found_with_what_to_do() {
         ..Default::default()
     };
     jetstream.create_consumer_on_stream(changed, "TRANSACTION_RESULT").await.unwrap();
-    // Stuck: a record that nobody decides, its command, and a dead letter.
+    // A PENDING record, its command in the backlog, and a dead letter.
     let pending = client.movement("deposits", &account, "1", &new_key(), None).await;
-    let accounts = running.accounts().await;
-    let ledger = running.ledger().await;
+    let accounts = stack.accounts().await;
+    let ledger = stack.ledger().await;
     let older = format!(
         "UPDATE transaction_records SET created_at = created_at - interval '5 minutes'
          WHERE id = '{}'",
@@ -94,7 +92,9 @@ async fn what_is_broken_on_purpose_is_found_with_what_to_do() {
     );
     sqlx::raw_sql(AssertSqlSafe(older)).execute(&accounts).await.unwrap();
     broker::publish(&jetstream, "dead-letter.TRANSACTION.deposit-consumer", "1", "?").await;
-    // A migration that is gone, one that is unknown, and a lock that somebody sits on.
+    // A missing migration, an unknown migration, and a lock held for long.
+    let newest = "SELECT max(version) FROM _sqlx_migrations";
+    let newest: i64 = sqlx::query_scalar(newest).fetch_one(&ledger).await.unwrap();
     sqlx::raw_sql(
         "UPDATE _sqlx_migrations SET version = 20990101000000
          WHERE version = (SELECT max(version) FROM _sqlx_migrations);
@@ -110,24 +110,30 @@ async fn what_is_broken_on_purpose_is_found_with_what_to_do() {
         async move { sqlx::raw_sql("BEGIN; LOCK TABLE held; COMMIT").execute(&ledger).await }
     });
 
-    let wanted = [
-        ("NATS", "TRANSACTION_RESULT", "max_age is 3600s, and 604800s is expected"),
-        ("NATS", "withdrawal-consumer", "missing"),
-        ("NATS", "account-result-consumer", "max_deliver is 9, and 3 is expected"),
-        ("NATS", "deposit-consumer", "messages wait and nobody pulls"),
-        ("NATS", "open dead letters", "1 wait"),
-        ("account database", "PENDING records", "for 5m"),
-        ("transaction database", "migrations", "is not applied"),
-        ("transaction database", "migrations", "unknown to this release"),
-        ("transaction database", "locks", "waits for a lock"),
-        ("transaction-service-0", "ready", ""),
-        ("transaction-service-1", "ready", ""),
+    let newest = newest.to_string();
+    let expected: [(&str, &str, &[&str]); 11] = [
+        ("NATS", "TRANSACTION_RESULT", &["max_age", "3600s", "604800s"]),
+        ("NATS", "withdrawal-consumer", &["missing"]),
+        ("NATS", "account-result-consumer", &["max_deliver", "9", "3"]),
+        ("NATS", "deposit-consumer", &["pull"]),
+        ("NATS", "open dead letters", &["1"]),
+        ("account database", "PENDING records", &["5m"]),
+        ("transaction database", "migrations", &[&newest]),
+        ("transaction database", "migrations", &["20990101000000"]),
+        ("transaction database", "locks", &[]),
+        ("transaction-service-0", "ready", &[]),
+        ("transaction-service-1", "ready", &[]),
     ];
-    eventually("everything is found", Duration::from_secs(30), || async {
+    wait::poll("all defects are found", Duration::from_secs(30), INTERVAL, || async {
         let (code, found) = doctor(&dir).await;
-        let missing: Vec<_> = wanted.iter().filter(|it| !found.has(it.0, it.1, it.2)).collect();
-        println!("missing: {missing:?}\n{found:?}");
-        (code == 1 && missing.is_empty()).then_some(())
+        let missing: Vec<_> = expected
+            .iter()
+            .filter(|(area, check, details)| !found.has(area, check, details))
+            .collect();
+        if code == 1 && missing.is_empty() {
+            return Ok(());
+        }
+        Err(format!("exit code {code}, missing: {missing:?}\n{found:?}"))
     })
     .await;
     holder.rollback().await.unwrap();
@@ -135,14 +141,14 @@ async fn what_is_broken_on_purpose_is_found_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn what_is_away_does_not_hide_the_rest() {
-    let running = Stack::shared().await;
-    let file = running.file();
-    let away = "postgres://nobody:secret@127.0.0.1:1/none";
-    let service = file.processes.iter().find_map(|it| it.admin.clone()).unwrap();
+async fn an_unreachable_server_does_not_hide_the_other_findings() {
+    let stack = Stack::shared().await;
+    let file = stack.file();
+    let unreachable = "postgres://nobody:secret@127.0.0.1:1/none";
+    let service = file.processes.iter().find_map(|process| process.admin.clone()).unwrap();
     let (code, found) = doctor(&[
         "--account-database-url",
-        away,
+        unreachable,
         "--transaction-database-url",
         &file.databases.transaction,
         "--nats-url",
@@ -154,40 +160,41 @@ async fn what_is_away_does_not_hide_the_rest() {
     ])
     .await;
     assert_eq!(code, 1, "{found:?}");
-    assert!(found.has("account database", "reachable", "refused"), "{found:?}");
-    assert!(found.has("NATS", "reachable", "refused"), "{found:?}");
-    assert!(found.has("http://127.0.0.1:1", "ready", "refused"), "{found:?}");
-    assert!(!found.0.iter().any(|it| it.0 == "transaction database"), "{found:?}");
-    assert!(!found.0.iter().any(|it| it.0 == service), "{found:?}");
+    for (area, check) in
+        [("account database", "reachable"), ("NATS", "reachable"), ("http://127.0.0.1:1", "ready")]
+    {
+        assert!(found.has(area, check, &["refused"]), "{area}: {found:?}");
+    }
+    assert!(!found.has_any_in("transaction database"), "{found:?}");
+    assert!(!found.has_any_in(&service), "{found:?}");
     assert!(!format!("{found:?}").contains("secret"), "{found:?}");
-    let nowhere = stack::run(&["doctor", "--dir", "/nonexistent"]).await;
-    assert_eq!(nowhere.status.code(), Some(2), "{nowhere:?}");
+    let no_stack = process::run(&["doctor", "--dir", "/nonexistent"]).await;
+    assert_eq!(no_stack.status.code(), Some(2), "{no_stack:?}");
 }
 
 #[tokio::test]
-async fn a_fault_that_was_ordered_and_not_ended_is_told_with_what_ends_it() {
-    let dir = folder("doctor-faults");
-    let running = Stack::start_in(&dir, &["--port", "0", "--faults"]).await;
-    let at = ["--dir", running.dir.to_str().unwrap()];
-    running.fault("transaction-service-0", Fault::Hold).await;
-    running.fault("account-service-1", Fault::Freeze).await;
-    running.fault("transaction-service-1/postgres", Fault::Refuse).await;
-    let (code, found) = doctor(&at).await;
+async fn an_active_injected_fault_is_reported_with_the_command_that_ends_it() {
+    let stack = Stack::start_with_faults("doctor-faults").await;
+    let dir = ["--dir", stack.dir.to_str().unwrap()];
+    stack.fault("transaction-service-0", Fault::Hold).await;
+    stack.fault("account-service-1", Fault::Freeze).await;
+    stack.fault("transaction-service-1/postgres", Fault::Refuse).await;
+    let (code, found) = doctor(&dir).await;
     assert_eq!(code, 1);
     for (name, state) in [
         ("transaction-service-0", "held"),
         ("account-service-1", "frozen"),
         ("transaction-service-1/postgres", "refused"),
     ] {
-        assert!(found.has("faults", name, state), "{name}: {found:?}");
+        assert!(found.has("faults", name, &[state]), "{name}: {found:?}");
     }
-    // What is held is no process any more, and is missed all the same.
-    assert!(found.has("transaction-service-0", "ready", ""), "{found:?}");
+    // A held service has no process, and is still reported as not ready.
+    assert!(found.has("transaction-service-0", "ready", &[]), "{found:?}");
     for fault in [Fault::Release, Fault::Thaw, Fault::Pass] {
-        running.fault("*", fault).await;
+        stack.fault("*", fault).await;
     }
-    eventually("nothing is found", Duration::from_secs(30), || async {
-        (doctor(&at).await.0 == 0).then_some(())
+    eventually("there is no finding", Duration::from_secs(30), || async {
+        (doctor(&dir).await.0 == 0).then_some(())
     })
     .await;
 }

@@ -1,28 +1,26 @@
-//! What must hold while something is broken, under load, with two replicas of
-//! each service. `make reliability` runs these at the size that RELIABILITY.md
-//! promises; `make test` smaller.
+//! Faults under load, with two replicas of each service. `make reliability` runs
+//! these tests at full size, `make test` smaller.
 
-use std::time::{Duration, Instant};
-
-use async_nats::jetstream::{
-    Context,
-    consumer::{Consumer, pull},
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
 };
+
+use async_nats::jetstream::Context;
 use devstack::Fault;
 use futures::{StreamExt, stream};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use tests::{
-    Answer, Client, Stack, broker,
-    chaos::{self, Chaos, Report, Trouble, What},
-    checks,
+    Client, PendingDeposits, Response, Stack, broker,
+    chaos::{self, Action, Disruption, Experiment, Report},
     client::new_key,
-    eventually,
-    memory::Memory,
+    eventually, invariants,
+    memory::MemorySampler,
     scale::size,
-    stack::{self, folder},
+    small_disk::SmallDisk,
+    stack::folder,
 };
-use uuid::Uuid;
 
 const CLIENTS: usize = 16;
 
@@ -30,45 +28,56 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn once(at: Duration, on: &str, fault: Fault) -> Trouble {
-    let on = on.to_owned();
-    Trouble { at, what: What::Fault { on, fault, undo: None }, lasts: None }
+fn once(at: Duration, target: &str, fault: Fault) -> Disruption {
+    let target = target.to_owned();
+    Disruption { at, action: Action::Fault { target, fault, undo: None }, duration: None }
 }
 
-fn lasting(at: Duration, on: &str, fault: Fault, undo: Fault, lasts: Duration) -> Trouble {
-    let on = on.to_owned();
-    Trouble { at, what: What::Fault { on, fault, undo: Some(undo) }, lasts: Some(lasts) }
+fn lasting(
+    at: Duration,
+    target: &str,
+    fault: Fault,
+    undo: Fault,
+    duration: Duration,
+) -> Disruption {
+    let action = Action::Fault { target: target.to_owned(), fault, undo: Some(undo) };
+    Disruption { at, action, duration: Some(duration) }
 }
 
-async fn under_load(name: &str, cluster: bool, troubles: Vec<Trouble>) -> Report {
-    let chaos = Chaos { name: name.to_owned(), troubles, clients: CLIENTS, cluster };
-    let report = chaos::run(&chaos, &folder(&name.replace(' ', "-")), false).await;
-    report.print(&chaos);
+async fn under_load(name: &str, cluster: bool, disruptions: Vec<Disruption>) -> Report {
+    let experiment = Experiment { name: name.to_owned(), disruptions, clients: CLIENTS, cluster };
+    let report = chaos::run(&experiment, &folder(&name.replace(' ', "-")), false).await;
+    report.print(&experiment);
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
     report
 }
 
-/// That after each trouble that met no other a deposit settled in time. Beside
-/// other tests everything takes longer.
-fn back_within(report: &Report, most: Duration) {
-    let most = most * size(1, 3);
-    for recovery in report.recoveries.iter().filter(|it| it.alone) {
-        assert!(recovery.took <= most, "{recovery:?}");
+/// Checks that a deposit settled within `limit` after each disruption without an overlap, and that
+/// there was one. At small size the limit is three times as long, because other tests run
+/// concurrently.
+fn assert_recovered_within(report: &Report, limit: Duration) {
+    let limit = limit * size(1, 3);
+    let undisturbed: Vec<_> =
+        report.recoveries.iter().filter(|recovery| recovery.undisturbed).collect();
+    for recovery in &undisturbed {
+        assert!(recovery.took <= limit, "{recovery:?}");
     }
-    assert!(report.recoveries.iter().any(|it| it.alone), "{:?}", report.recoveries);
+    assert!(!undisturbed.is_empty(), "{:?}", report.recoveries);
 }
 
-fn every_answer_is(report: &Report, statuses: &[u16]) {
-    let odd: Vec<_> = report.answers.iter().filter(|(it, _)| !statuses.contains(it)).collect();
-    assert!(odd.is_empty(), "{odd:?}");
+/// Checks that every request got a response with one of these statuses.
+fn assert_statuses(report: &Report, statuses: &[u16]) {
+    let others: Vec<_> =
+        report.responses.iter().filter(|(status, _)| !statuses.contains(status)).collect();
+    assert!(others.is_empty(), "{others:?}");
 }
 
-/// Deposits of 1 each, many at a time; every one must be accepted.
+/// Requests deposits of 1, up to 64 at a time. Each must be accepted.
 async fn deposits(client: &Client, account: &str, count: u32) {
     stream::iter(0..count)
         .for_each_concurrent(64, |_| async {
-            let answer = client.movement("deposits", account, "1", &new_key(), None).await;
-            assert_eq!(answer.status, 202, "{answer:?}");
+            let response = client.movement("deposits", account, "1", &new_key(), None).await;
+            assert_eq!(response.status, 202, "{response:?}");
         })
         .await;
 }
@@ -81,13 +90,14 @@ async fn pending(stack: &Stack) -> i64 {
         .unwrap()
 }
 
-async fn nothing_is_pending(stack: &Stack, within: Duration) -> Duration {
+/// Waits until no record is PENDING. Gives the time it took.
+async fn none_pending(stack: &Stack, within: Duration) -> Duration {
     let begun = Instant::now();
-    eventually("nothing is PENDING", within, || async {
-        let left = pending(stack).await;
-        // To count many is work that is missing elsewhere.
-        tokio::time::sleep(Duration::from_millis(u64::try_from(left / 100).unwrap())).await;
-        (left == 0).then_some(())
+    eventually("no record is PENDING", within, || async {
+        let count = pending(stack).await;
+        // Counting many records takes processor time from the services: it is done less often.
+        tokio::time::sleep(Duration::from_millis(u64::try_from(count / 100).unwrap())).await;
+        (count == 0).then_some(())
     })
     .await;
     begun.elapsed()
@@ -99,17 +109,17 @@ async fn processes_that_are_killed_again_and_again_lose_nothing_and_serve_again_
     let all = services.iter().chain(&["transaction-service-*", "*-service-*"]);
     let rounds = size(5, 1);
     let kills = (0..rounds).flat_map(|_| all.clone()).zip(1..);
-    let troubles = kills.map(|(on, turn)| once(seconds(turn * 7), on, Fault::Kill)).collect();
-    let report = under_load("killed again and again", false, troubles).await;
-    // A second until the restart, and five to serve again.
-    back_within(&report, seconds(6));
+    let disruptions =
+        kills.map(|(target, turn)| once(seconds(turn * 7), target, Fault::Kill)).collect();
+    let report = under_load("killed again and again", false, disruptions).await;
+    // One second until the restart, and five seconds to serve again.
+    assert_recovered_within(&report, seconds(6));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_pending_records_settle_though_the_broker_lost_everything() {
     let count = size(10_000, 2000);
-    let dir = folder("wiped");
-    let stack = Stack::start_in(&dir, &["--port", "0", "--faults"]).await;
+    let stack = Stack::start_with_faults("wiped").await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     stack.fault("transaction-service-*", Fault::Hold).await;
@@ -117,100 +127,98 @@ async fn ten_thousand_pending_records_settle_though_the_broker_lost_everything()
     assert_eq!(pending(&stack).await, i64::from(count));
     stack.fault("nats", Fault::Wipe).await;
     stack.fault("transaction-service-*", Fault::Release).await;
-    let took = nothing_is_pending(&stack, seconds(60)).await;
-    println!("{count} PENDING records settled {took:.1?} after the broker lost everything");
+    let took = none_pending(&stack, seconds(60)).await;
+    println!("{count} PENDING records settled {took:.1?} after the broker lost its messages");
     assert_eq!(client.account(&account).await.text("balance"), count.to_string());
-    checks::assert_verified(&stack).await;
+    invariants::assert_verified(&stack).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deposits_are_accepted_while_the_broker_is_away_and_settle_after() {
-    let away = seconds(size(60, 10));
-    let troubles = vec![lasting(seconds(8), "nats", Fault::Hold, Fault::Release, away)];
-    let report = under_load("NATS away", false, troubles).await;
-    every_answer_is(&report, &[200, 202]);
-    back_within(&report, seconds(10));
-    for (name, most) in &report.memory {
-        assert!(*most < 64, "{name} had {most} MiB");
+async fn deposits_are_accepted_while_the_broker_is_down_and_settle_afterwards() {
+    let outage = seconds(size(60, 10));
+    let disruptions = vec![lasting(seconds(8), "nats", Fault::Hold, Fault::Release, outage)];
+    let report = under_load("NATS down", false, disruptions).await;
+    assert_statuses(&report, &[200, 202]);
+    assert_recovered_within(&report, seconds(10));
+    for (name, peak) in &report.memory {
+        assert!(*peak < 64, "{name}: {peak} MiB");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_ledgers_database_is_away_no_delivery_is_used_up_and_no_letter_is_dead() {
-    let away = seconds(size(60, 10));
-    let dir = folder("ledger-away");
-    let stack = Stack::start_in(&dir, &["--port", "0", "--faults"]).await;
+async fn an_outage_of_the_ledgers_database_costs_no_delivery_and_makes_no_dead_letter() {
+    let outage = seconds(size(60, 10));
+    let stack = Stack::start_with_faults("ledger-down").await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     deposits(&client, &account, 200).await;
     stack.fault("transaction-service-*/postgres", Fault::Refuse).await;
     let begun = Instant::now();
     let mut accepted = 200;
-    while begun.elapsed() < away {
+    while begun.elapsed() < outage {
         deposits(&client, &account, 20).await;
         accepted += 20;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert!(pending(&stack).await > 0);
     stack.fault("transaction-service-*/postgres", Fault::Pass).await;
-    let back = Instant::now();
+    let end = Instant::now();
     let next = client.deposit(&account, "1").await;
-    println!("ledger back: a deposit settled after {:.2?}", back.elapsed());
-    assert!(back.elapsed() < seconds(size(5, 15)), "{:?}", back.elapsed());
+    println!("ledger up again: a deposit settled after {:.2?}", end.elapsed());
+    assert!(end.elapsed() < seconds(size(5, 15)), "{:?}", end.elapsed());
     assert_eq!(next.text("status"), "SUCCESS");
-    let took = nothing_is_pending(&stack, seconds(30)).await;
-    println!("{accepted} deposits, settled {took:.2?} after that");
+    let took = none_pending(&stack, seconds(30)).await;
+    println!("all {accepted} deposits settled {took:.2?} later");
     let jetstream = broker::connect(&stack).await;
     assert_eq!(broker::dead_letters(&jetstream).await, []);
     assert_eq!(broker::stream(&jetstream, "USED_UP").await.state.last_sequence, 0);
-    let consumer: Consumer<pull::Config> =
-        jetstream.get_consumer_from_stream("deposit-consumer", "TRANSACTION").await.unwrap();
+    let consumer = broker::consumer(&jetstream, "TRANSACTION", "deposit-consumer").await;
     let delivered = &consumer.cached_info().delivered;
-    // Every message once: waiting used up no delivery.
+    // Every message was delivered once: the outage cost no delivery.
     assert_eq!(delivered.consumer_sequence, delivered.stream_sequence);
     assert_eq!(client.account(&account).await.text("balance"), (accepted + 1).to_string());
-    checks::assert_verified(&stack).await;
+    invariants::assert_verified(&stack).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_accounts_database_is_away_requests_get_503_and_results_wait() {
-    let dir = folder("accounts-away");
-    let stack = Stack::start_in(&dir, &["--port", "0", "--faults"]).await;
+async fn while_the_account_database_is_down_requests_get_503_and_results_wait() {
+    let stack = Stack::start_with_faults("accounts-down").await;
     let client = Client::teller_at(&stack, "account-service-0");
     let account = client.open_account("KRW").await;
-    // Their results arrive while nobody can write them down.
+    // The results of these deposits arrive during the outage.
     stack.fault("transaction-service-*", Fault::Freeze).await;
     deposits(&client, &account, 50).await;
     stack.fault("account-service-*/postgres", Fault::Refuse).await;
     stack.fault("transaction-service-*", Fault::Thaw).await;
     let (key, begun) = (new_key(), Instant::now());
-    let refused = stream::iter(0..16).for_each_concurrent(16, |_| async {
+    let rejected = stream::iter(0..16).for_each_concurrent(16, |_| async {
         while begun.elapsed() < seconds(size(60, 8)) {
-            let answer = client.movement("deposits", &account, "7", &key, None).await;
-            assert_eq!((answer.status, answer.problem()), (503, "unavailable"), "{answer:?}");
-            let again = answer.header("retry-after").unwrap().parse::<u32>().unwrap();
-            assert!((1..=60).contains(&again), "{again}");
+            let response = client.movement("deposits", &account, "7", &key, None).await;
+            assert_eq!((response.status, response.problem()), (503, "unavailable"), "{response:?}");
+            let retry_after = response.header("retry-after").unwrap().parse::<u32>().unwrap();
+            assert!((1..=60).contains(&retry_after), "{retry_after}");
         }
     });
-    refused.await;
+    rejected.await;
     assert_eq!(pending(&stack).await, 50);
     stack.fault("account-service-*/postgres", Fault::Pass).await;
-    let took = nothing_is_pending(&stack, seconds(size(10, 30))).await;
-    println!("the waiting results were settled {took:.2?} after its return");
-    let answer = eventually("it serves again", seconds(size(5, 15)), || async {
-        let answer = client.movement("deposits", &account, "7", &key, Some(10)).await;
-        (answer.status == 200).then_some(answer)
-    })
-    .await;
-    // Nothing of the refused requests was stored.
-    assert_eq!(answer.header("idempotent-replayed"), None);
-    assert_eq!(answer.text("balanceAfter"), "57");
+    let took = none_pending(&stack, seconds(size(10, 30))).await;
+    println!("the results of the outage were settled {took:.2?} after its end");
+    let response =
+        eventually("the service accepts requests again", seconds(size(5, 15)), || async {
+            let response = client.movement("deposits", &account, "7", &key, Some(10)).await;
+            (response.status == 200).then_some(response)
+        })
+        .await;
+    // The rejected requests have stored nothing.
+    assert_eq!(response.header("idempotent-replayed"), None);
+    assert_eq!(response.text("balanceAfter"), "57");
     let jetstream = broker::connect(&stack).await;
     assert_eq!(broker::dead_letters(&jetstream).await, []);
-    checks::assert_verified(&stack).await;
+    invariants::assert_verified(&stack).await;
 }
 
-/// Cut short, of another kind, or with an amount that is none.
+/// Truncated JSON, JSON of another kind, or a command with an invalid amount.
 fn not_a_command(number: u32, account: &str) -> String {
     match number % 3 {
         0 => format!("{{\"recordId\":\"{}", new_key()),
@@ -225,58 +233,56 @@ fn not_a_command(number: u32, account: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn poison_among_good_messages_ends_as_dead_letters_and_takes_less_than_half_the_speed() {
-    let (good, bad) = size((10_000, 1000), (2000, 200));
-    let dir = folder("poison");
-    let stack = Stack::start_in(&dir, &["--port", "0", "--faults"]).await;
+    let (valid, poison) = size((10_000, 1000), (2000, 200));
+    let stack = Stack::start_with_faults("poison").await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     let jetstream = broker::connect(&stack).await;
+    let bodies: Vec<_> = (0..poison).map(|number| not_a_command(number, &account)).collect();
     let mut took = Vec::new();
-    for poison in [0, bad] {
+    for published in [&[][..], &bodies] {
         stack.fault("transaction-service-*", Fault::Hold).await;
-        let every = good / bad;
+        let interval = valid / poison;
         let (jetstream, client, account) = (&jetstream, &client, &account);
-        let all = (0..good).map(|at| async move {
+        let all = (0..valid).map(|at| async move {
             deposits(client, account, 1).await;
-            if at % every == 0 && at / every < poison {
-                let body = not_a_command(at / every, account);
+            let body = published.get(usize::try_from(at / interval).unwrap());
+            if let (0, Some(body)) = (at % interval, body) {
+                let body = body.as_str();
                 broker::publish(jetstream, "transaction.deposit", &new_key(), body).await;
             }
         });
         stream::iter(all).buffer_unordered(64).collect::<Vec<_>>().await;
         let begun = Instant::now();
         stack.fault("transaction-service-*", Fault::Release).await;
-        nothing_is_pending(&stack, seconds(60)).await;
+        none_pending(&stack, seconds(60)).await;
         took.push(begun.elapsed());
     }
-    eventually("every poison message is a dead letter", seconds(30), || async {
-        let letters = broker::stream(&jetstream, "DEAD_LETTER").await.state.messages;
-        (letters == u64::from(bad)).then_some(())
-    })
-    .await;
-    let letters = broker::dead_letters(&jetstream).await;
-    assert!(letters.iter().all(|(_, reason)| reason.starts_with("not a command: ")), "{letters:?}");
+    broker::stream_holds(&jetstream, "DEAD_LETTER", poison.into(), seconds(30)).await;
+    let dead_letters = broker::dead_letters(&jetstream).await;
+    let dead: BTreeSet<_> = dead_letters.iter().map(|dead_letter| &*dead_letter.body).collect();
+    assert_eq!(dead, bodies.iter().map(String::as_bytes).collect());
     println!(
-        "{good} good ones: {:.2?}; with {bad} poison ones among them: {:.2?}",
+        "{valid} valid messages: {:.2?}; with {poison} poison messages among them: {:.2?}",
         took[0], took[1]
     );
-    // The small ones take less than a second each: other tests beside them weigh more.
+    // At small size a round takes less than a second, so that concurrent tests matter more.
     assert!(took[1] < took[0] * size(2, 5), "{took:?}");
-    assert_eq!(client.account(&account).await.text("balance"), (good * 2).to_string());
-    checks::assert_verified(&stack).await;
+    assert_eq!(client.account(&account).await.text("balance"), (valid * 2).to_string());
+    invariants::assert_verified(&stack).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_goes_on_without_its_leader_and_without_a_node_that_is_gone_for_ever() {
-    let troubles = vec![
-        Trouble { at: seconds(3), what: What::StepDown("TRANSACTION"), lasts: None },
+    let disruptions = vec![
+        Disruption { at: seconds(3), action: Action::StepDown("TRANSACTION"), duration: None },
         lasting(seconds(8), "nats-2", Fault::Hold, Fault::Release, seconds(8)),
         once(seconds(26), "nats-1", Fault::Wipe),
-        // Cut off from the others, with its clients still on it.
+        // The node loses the other nodes, but not its clients.
         lasting(seconds(38), "*nats-0*", Fault::Refuse, Fault::Pass, seconds(8)),
     ];
-    let report = under_load("a cluster", true, troubles).await;
-    back_within(&report, seconds(10));
+    let report = under_load("a cluster", true, disruptions).await;
+    assert_recovered_within(&report, seconds(10));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -291,76 +297,61 @@ async fn no_pause_is_longer_than_ten_seconds_when_the_node_that_leads_is_gone_fo
     let info = broker::stream(&jetstream, "TRANSACTION").await;
     let leader = info.cluster.unwrap().leader.unwrap();
     stack.fault(&leader, Fault::Hold).await;
-    let (gone, mut longest, mut deposited) = (Instant::now(), Duration::ZERO, 1_u32);
-    while gone.elapsed() < seconds(size(60, 15)) {
+    let (outage, mut longest, mut deposited) = (Instant::now(), Duration::ZERO, 1_u32);
+    while outage.elapsed() < seconds(size(60, 15)) {
         let begun = Instant::now();
-        let answer = client.deposit(&account, "1").await;
-        let settled = client.settled(answer.text("recordId")).await;
+        let response = client.deposit(&account, "1").await;
+        let settled = client.settled(response.text("recordId")).await;
         assert_eq!(settled.text("status"), "SUCCESS");
         longest = longest.max(begun.elapsed());
         deposited += 1;
     }
-    println!("{leader} gone: {deposited} deposits one after the other, the longest {longest:.2?}");
-    // The server elects a leader after 4 to 9 s; a busy machine adds to it.
+    println!("{leader} down: {deposited} deposits in sequence, the longest took {longest:.2?}");
+    // The cluster elects a leader within 4 to 9 s. A busy machine takes longer.
     assert!(longest < seconds(size(10, 20)), "{longest:?}");
     assert_eq!(client.account(&account).await.text("balance"), deposited.to_string());
-    checks::assert_verified(&stack).await;
+    invariants::assert_verified(&stack).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_does_not_grow_with_the_backlog() {
     let count = size(1_000_000, 40_000);
-    let mut most = Vec::new();
-    // Enough of them a thousand at a time that every buffer was as full as it gets.
-    for (rounds, waiting) in [(40, 1000), (1, count)] {
-        let dir = folder(&format!("backlog-{waiting}"));
-        let stack = Stack::start_in(&dir, &["--port", "0", "--faults"]).await;
+    let mut peaks = Vec::new();
+    // In 40 rounds of a thousand commands every buffer reaches its largest size.
+    for (rounds, backlog) in [(40, 1000), (1, count)] {
+        let stack = Stack::start_with_faults(&format!("backlog-{backlog}")).await;
         let account = Client::teller(&stack).open_account("KRW").await;
         let jetstream = broker::connect(&stack).await;
-        let memory = Memory::start(&stack);
+        let memory = MemorySampler::start(&stack);
         for _ in 0..rounds {
             stack.fault("transaction-service-*", Fault::Freeze).await;
-            leave_commands(&stack, &jetstream, &account, waiting).await;
+            add_backlog(&stack, &jetstream, &account, backlog).await;
             stack.fault("transaction-service-*", Fault::Thaw).await;
-            nothing_is_pending(&stack, seconds(1800)).await;
+            none_pending(&stack, seconds(1800)).await;
         }
-        let now: Vec<_> = memory.finish().await.into_iter().collect();
-        println!("{waiting} commands waiting, {rounds} times: MiB at most {now:?}");
-        most.push(now);
-        checks::assert_verified(&stack).await;
+        let peak: Vec<_> = memory.finish().await.into_iter().collect();
+        println!("a backlog of {backlog} commands, {rounds} times: peak MiB {peak:?}");
+        peaks.push(peak);
+        invariants::assert_verified(&stack).await;
     }
-    for ((name, few), (_, many)) in most[0].iter().zip(&most[1]) {
-        assert!(many * 10 <= few * 12, "{name}: {few} MiB with 1,000 waiting, {many} with many");
+    for ((name, small), (_, large)) in peaks[0].iter().zip(&peaks[1]) {
+        assert!(large * 10 <= small * 12, "{name}: {small} MiB with 1,000, {large} with {count}");
     }
 }
 
-/// Records and their commands, as many requests would leave them.
-async fn leave_commands(stack: &Stack, jetstream: &Context, account: &str, count: usize) {
-    let mut accounts = PgConnection::connect(&stack.file().databases.account).await.unwrap();
-    let records: Vec<Uuid> = (0..count).map(|_| Uuid::now_v7()).collect();
+/// Stores records and publishes their commands, as so many requests would.
+async fn add_backlog(stack: &Stack, jetstream: &Context, account: &str, count: usize) {
+    let accounts = stack.accounts().await;
+    let records: Vec<String> = (0..count).map(|_| new_key()).collect();
+    // Not due for a redrive, because their commands are in the stream.
+    let deposits = PendingDeposits::of(account).not_due();
     for part in records.chunks(10_000) {
-        // Not due for the redrive: their commands are in the stream.
-        sqlx::query(
-            "INSERT INTO transaction_records
-                 (id, account_id, idempotency_key, request_hash, user_id, type, amount,
-                  currency, redrive_at)
-             SELECT id, $2, id::text, '', 'teller', 'DEPOSIT', 1, 'KRW', now() + interval '1 hour'
-             FROM unnest($1::uuid[]) AS id",
-        )
-        .bind(part)
-        .bind(Uuid::parse_str(account).unwrap())
-        .execute(&mut accounts)
-        .await
-        .unwrap();
+        deposits.store(&accounts, part.iter().map(|record| (record.as_str(), 1))).await;
     }
-    let publish = |record: &Uuid| {
-        let id = record.to_string();
-        let command = json!({
-            "recordId": id, "accountId": account, "userId": "teller", "type": "DEPOSIT",
-            "amount": "1", "currency": "KRW", "requestedAt": "2026-01-02T03:04:05Z",
-        });
+    let publish = |record: &String| {
+        let (id, command) = (record.clone(), broker::deposit_command(record, account, "1"));
         async move {
-            broker::publish(jetstream, "transaction.deposit", &id, command.to_string()).await;
+            broker::publish(jetstream, "transaction.deposit", &id, command).await;
         }
     };
     stream::iter(&records).for_each_concurrent(1000, publish).await;
@@ -368,18 +359,18 @@ async fn leave_commands(stack: &Stack, jetstream: &Context, account: &str, count
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_that_goes_silent_in_the_middle_costs_no_delivery_and_no_money() {
-    let silent = seconds(size(60, 12));
-    let troubles = vec![
-        lasting(seconds(3), "transaction-service-0/postgres", Fault::Silence, Fault::Pass, silent),
-        lasting(seconds(4), "account-service-1/nats", Fault::Silence, Fault::Pass, silent),
+    let outage = seconds(size(60, 12));
+    let disruptions = vec![
+        lasting(seconds(3), "transaction-service-0/postgres", Fault::Silence, Fault::Pass, outage),
+        lasting(seconds(4), "account-service-1/nats", Fault::Silence, Fault::Pass, outage),
     ];
-    let report = under_load("a silent network", false, troubles).await;
+    let report = under_load("a silent network", false, disruptions).await;
     assert!(report.accepted > 100, "{}", report.accepted);
 }
 
 #[tokio::test]
 async fn with_its_disk_full_postgresql_takes_nothing_and_goes_on_once_there_is_room() {
-    let Some(disk) = stack::SmallDisk::mount("disk-full").await else {
+    let Some(disk) = SmallDisk::mount("disk-full").await else {
         println!("skipped: only root can mount a small disk here");
         return;
     };
@@ -391,27 +382,27 @@ async fn with_its_disk_full_postgresql_takes_nothing_and_goes_on_once_there_is_r
     deposits(&client, &account, 50).await;
     disk.fill(&stack);
     stack.fault("transaction-service-*", Fault::Release).await;
-    let key = eventually("it is refused", seconds(60), || async {
+    let key = eventually("a request is rejected", seconds(60), || async {
         let key = new_key();
-        let answer = client.movement("deposits", &account, "1", &key, None).await;
-        match answer.status {
+        let response = client.movement("deposits", &account, "1", &key, None).await;
+        match response.status {
             202 => None,
             503 => Some(key),
-            other => panic!("{other}: {answer:?}"),
+            other => panic!("{other}: {response:?}"),
         }
     })
     .await;
-    // As long as a few deliveries would take, if the commands were blamed for it.
+    // Long enough for several redeliveries, if the full disk cost any.
     tokio::time::sleep(seconds(10)).await;
     disk.make_room(&stack);
-    let answer: Answer = eventually("it is taken again", seconds(60), || async {
-        let answer = client.movement("deposits", &account, "1", &key, Some(10)).await;
-        (answer.status == 200).then_some(answer)
+    let response: Response = eventually("a request is accepted again", seconds(60), || async {
+        let response = client.movement("deposits", &account, "1", &key, Some(10)).await;
+        (response.status == 200).then_some(response)
     })
     .await;
-    assert_eq!(answer.text("status"), "SUCCESS");
-    nothing_is_pending(&stack, seconds(60)).await;
+    assert_eq!(response.text("status"), "SUCCESS");
+    none_pending(&stack, seconds(60)).await;
     let jetstream = broker::connect(&stack).await;
     assert_eq!(broker::dead_letters(&jetstream).await, []);
-    checks::assert_verified(&stack).await;
+    invariants::assert_verified(&stack).await;
 }

@@ -1,4 +1,4 @@
-//! SIGTERM while requests run.
+//! Graceful stop: SIGTERM to replicas under load.
 
 use std::{
     sync::{
@@ -12,12 +12,12 @@ use futures::future::join_all;
 use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::json;
-use tests::{Client, Stack, broker, checks, client::new_key, eventually, stack};
+use tests::{Client, Stack, broker, client::new_key, eventually, invariants, process::signal};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_to_each_replica_in_turn_fails_no_request_and_leaves_nothing_unacked() {
-    let running = Stack::start("graceful-stop").await;
-    let client = Client::teller(&running);
+    let stack = Stack::start("graceful-stop").await;
+    let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     let stop = Arc::new(AtomicBool::new(false));
     let load = join_all((0..16).map(|_| {
@@ -33,9 +33,9 @@ async fn sigterm_to_each_replica_in_turn_fails_no_request_and_leaves_nothing_una
                     ("prefer", "wait=10"),
                 ];
                 let body = json!({ "amount": "1" }).to_string();
-                let answer = client.send(Method::POST, &path, &headers, Some(body.into())).await;
-                let answer = answer.unwrap_or_else(|error| panic!("no answer: {error:?}"));
-                assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+                let response = client.send(Method::POST, &path, &headers, Some(body.into())).await;
+                let response = response.unwrap_or_else(|error| panic!("no response: {error:?}"));
+                assert!(matches!(response.status, 200 | 202), "{response:?}");
                 answered += 1;
             }
             answered
@@ -45,58 +45,51 @@ async fn sigterm_to_each_replica_in_turn_fails_no_request_and_leaves_nothing_una
     for replica in [0, 1] {
         let names =
             [format!("account-service-{replica}"), format!("transaction-service-{replica}")];
-        let before = names.clone().map(|name| running.pid(&name));
+        let before = names.clone().map(|name| stack.pid(&name));
         for pid in before {
-            stack::signal(pid, Signal::SIGTERM);
+            signal(pid, Signal::SIGTERM);
         }
         for (name, before) in names.iter().zip(before) {
-            eventually("it ends and comes back", Duration::from_secs(30), || async {
-                (running.pid(name) != before).then_some(())
-            })
-            .await;
+            stack.restarted(name, before, Duration::from_secs(30)).await;
         }
-        let ready = running.file().processes.into_iter().filter_map(|it| it.admin);
-        for admin in ready {
-            let probe = Client::new(&admin, "");
-            eventually("it is ready again", Duration::from_secs(30), || async {
-                let answer = probe.send(Method::GET, "/readyz", &[], None).await.ok()?;
-                (answer.status == 200).then_some(())
-            })
-            .await;
+        let processes = stack.file().processes.into_iter();
+        for service in processes.filter(|process| process.admin.is_some()) {
+            stack.replica_ready(&service.name).await;
         }
     }
     stop.store(true, Ordering::Relaxed);
     let answered: u64 = load.await.unwrap().into_iter().map(Result::unwrap).sum();
-    println!("{answered} requests while every replica was restarted, not one failed");
+    println!("{answered} requests while every replica was restarted, none failed");
     assert!(answered > 100, "{answered}");
 
-    let jetstream = broker::connect(&running).await;
+    let jetstream = broker::connect(&stack).await;
     for (stream, consumer) in
         [("TRANSACTION", "deposit-consumer"), ("TRANSACTION_RESULT", "account-result-consumer")]
     {
-        // Less than the ack wait of 30 s: nothing waits for a redelivery.
-        eventually("nothing is left unacked", Duration::from_secs(5), || async {
-            (broker::unacked(&jetstream, stream, consumer).await == (0, 0)).then_some(())
-        })
-        .await;
+        // Less than the ack wait of 30 s, so that no message waits for a redelivery.
+        broker::all_acked(&jetstream, stream, consumer, Duration::from_secs(5)).await;
     }
     let shown = client.account(&account).await;
     assert_eq!(shown.text("balance"), answered.to_string());
-    checks::assert_verified(&running).await;
+    invariants::assert_verified(&stack).await;
 }
 
 #[tokio::test]
-async fn a_replica_that_is_about_to_end_sends_its_clients_away_and_serves_them_meanwhile() {
-    let running = Stack::start("draining").await;
-    let client = Client::teller_at(&running, "account-service-0");
+async fn a_stopping_replica_tells_clients_to_reconnect_and_still_serves_them() {
+    let stack = Stack::start("draining").await;
+    let client = Client::teller_at(&stack, "account-service-0");
     let account = client.open_account("KRW").await;
     assert_eq!(client.account(&account).await.header("connection"), None);
-    stack::signal(running.pid("account-service-0"), Signal::SIGTERM);
-    // It closes its listener a second after the signal.
-    eventually("it says that it closes", Duration::from_millis(900), || async {
-        let answer = client.account(&account).await;
-        assert_eq!(answer.status, 200);
-        (answer.header("connection") == Some("close")).then_some(())
-    })
+    signal(stack.pid("account-service-0"), Signal::SIGTERM);
+    // The replica closes its listener a second after the signal.
+    eventually(
+        "a response asks the client to close the connection",
+        Duration::from_millis(900),
+        || async {
+            let response = client.account(&account).await;
+            assert_eq!(response.status, 200);
+            (response.header("connection") == Some("close")).then_some(())
+        },
+    )
     .await;
 }

@@ -1,9 +1,9 @@
-//! One key, one record.
+//! One idempotency key makes one record.
 
 use std::collections::BTreeSet;
 
 use futures::future::join_all;
-use tests::{Client, Stack, checks, client::new_key};
+use tests::{Client, Stack, client::new_key, invariants};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_clients_with_one_key_get_one_record_and_answers_that_agree() {
@@ -12,13 +12,18 @@ async fn twenty_clients_with_one_key_get_one_record_and_answers_that_agree() {
     let account = client.open_account("KRW").await;
     let key = new_key();
     let tries = (0..20).map(|_| client.movement("deposits", &account, "10000", &key, Some(20)));
-    let answers = join_all(tries).await;
-    let bodies: BTreeSet<_> = answers.iter().map(|answer| answer.body.to_string()).collect();
+    let responses = join_all(tries).await;
+    let bodies: BTreeSet<_> = responses.iter().map(|response| response.body.to_string()).collect();
     assert_eq!(bodies.len(), 1, "{bodies:?}");
-    assert!(answers.iter().all(|it| it.status == 200 && it.text("status") == "SUCCESS"));
-    let first = answers.iter().filter(|it| it.header("idempotent-replayed").is_none()).count();
-    assert_eq!(first, 1, "one of them made it");
-    checks::holds(&stack.ledger().await, "accounts", &account, 10_000).await.unwrap();
+    assert!(
+        responses
+            .iter()
+            .all(|response| response.status == 200 && response.text("status") == "SUCCESS")
+    );
+    let not_replayed =
+        responses.iter().filter(|response| response.header("idempotent-replayed").is_none());
+    assert_eq!(not_replayed.count(), 1, "one request has made the record");
+    invariants::holds(&stack.ledger().await, "accounts", &account, 10_000).await.unwrap();
 
     let other = client.movement("deposits", &account, "10001", &key, None).await;
     assert_eq!((other.status, other.problem()), (422, "idempotency-key-reused"));
@@ -50,9 +55,9 @@ async fn a_key_belongs_to_its_account() {
     let mut records = BTreeSet::new();
     for _ in 0..2 {
         let account = client.open_account("KRW").await;
-        let answer = client.movement("deposits", &account, "1", &key, None).await;
-        assert_eq!(answer.header("idempotent-replayed"), None);
-        records.insert(answer.text("recordId").to_owned());
+        let response = client.movement("deposits", &account, "1", &key, None).await;
+        assert_eq!(response.header("idempotent-replayed"), None);
+        records.insert(response.text("recordId").to_owned());
     }
     assert_eq!(records.len(), 2);
 }

@@ -1,19 +1,19 @@
-//! `passbook load`: what it says it did is what was done.
+//! `passbook load`: its report matches the database.
 
 use serde_json::Value;
-use tests::{Stack, stack};
+use tests::{Stack, process};
 
-/// Runs it for a second, and gives its exit code and report.
+/// Runs `passbook load` for a second. Gives its exit code and report.
 async fn load(stack: &Stack, arguments: &[&str]) -> (Option<i32>, Value) {
     let dir = stack.dir.to_str().unwrap();
     let fixed = ["load", "--dir", dir, "-o", "json", "--seconds", "1", "--accounts", "20"];
-    let output = stack::run(&[&fixed, arguments].concat()).await;
+    let output = process::run(&[&fixed, arguments].concat()).await;
     let report = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
     (output.status.code(), report)
 }
 
-/// Its records in the database: all, those that are SUCCESS, and FAILED.
+/// The number of its records in the database: all, SUCCESS and FAILED.
 async fn records(stack: &Stack, report: &Value) -> [i64; 3] {
     let (all, success, failed) = sqlx::query_as(
         "SELECT count(*), count(*) FILTER (WHERE status = 'SUCCESS'),
@@ -28,7 +28,7 @@ async fn records(stack: &Stack, report: &Value) -> [i64; 3] {
 }
 
 #[tokio::test]
-async fn the_figures_of_a_load_are_those_of_the_database() {
+async fn the_reported_figures_match_the_database() {
     let stack = Stack::shared().await;
     let mix = ["--clients", "8", "--withdrawals", "0.5", "--refused", "0.5"];
     let (code, report) = load(stack, &mix).await;
@@ -37,13 +37,13 @@ async fn the_figures_of_a_load_are_those_of_the_database() {
     assert!(all > 0 && failed > 0, "{report:#}");
     assert_eq!(all, success + failed, "{report:#}");
     let figures = ["accepted", "settled", "refused", "pending", "unexpected"];
-    let told = figures.map(|name| report[name].as_i64().unwrap());
-    assert_eq!(told, [all, all, failed, 0, 0], "{report:#}");
+    let reported = figures.map(|name| report[name].as_i64().unwrap());
+    assert_eq!(reported, [all, all, failed, 0, 0], "{report:#}");
     assert_eq!(report["statuses"]["202"], report["accepted"], "{report:#}");
 }
 
 #[tokio::test]
-async fn an_open_loop_sends_what_is_due_and_waits_for_what_is_settled() {
+async fn an_open_loop_load_sends_every_due_request_and_waits_until_it_settles() {
     let stack = Stack::shared().await;
     let (code, report) = load(stack, &["--rate", "50", "--wait"]).await;
     assert_eq!(code, Some(0), "{report:#}");

@@ -1,33 +1,35 @@
-//! One binary, so that the servers are started once.
+//! The integration tests, in one binary, so that the shared stack is started only
+//! once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod accounts;
 mod alerts;
 mod authentication;
-mod bad_input;
 mod batches;
 mod chaos;
-mod collector;
 mod concurrency;
 mod crash_points;
-mod dead_letters;
 mod development_stack;
+mod dlq;
 mod doctor;
+mod duplicate_commands;
 mod faults;
 mod graceful_stop;
 mod idempotency;
+mod invalid_messages;
+mod invalid_requests;
 mod load;
-mod many_at_once;
-mod messages;
-mod pushed;
+mod max_deliveries;
+mod metrics;
+mod prefer_wait;
+mod provisioning;
+mod pushgateway;
 mod redrive;
+mod refusals;
 mod restore;
-mod set_up;
+mod results;
+mod stores;
 mod streams;
-mod telemetry;
 mod tls;
 mod traces;
-mod twice_credited;
 mod verify;
-mod waiting;
-mod withdrawals;

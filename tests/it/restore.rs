@@ -1,5 +1,5 @@
-//! One database comes back from a backup, by the commands of RUNBOOK.md, and
-//! the other one knows what it has lost.
+//! Restoring a database from a backup with the commands of the runbook, and
+//! `passbook repair`: the other database still has the lost movements.
 
 use std::{
     collections::BTreeSet,
@@ -11,16 +11,17 @@ use std::{
 use devstack::Fault;
 use serde_json::Value;
 use tests::{
-    Answer, Client, Stack, broker, checks,
+    Client, Response, Stack, broker,
     client::new_key,
-    stack::{folder, run, run_with},
+    eventually, invariants,
+    process::{run, run_with},
 };
 use tokio::process::Command;
 
 const LEDGERS: &str = "transaction-service-*";
 const ACCOUNTS: &str = "account-service-*";
 
-/// Runs a program that lies beside the stack's PostgreSQL.
+/// Runs a program from the directory of the stack's PostgreSQL server.
 async fn postgres_tool(stack: &Stack, program: &str, arguments: &[&str]) {
     let server = fs::read_link(format!("/proc/{}/exe", stack.pid("postgres"))).unwrap();
     let output = Command::new(server.with_file_name(program)).args(arguments).output().await;
@@ -32,14 +33,14 @@ async fn back_up(stack: &Stack, url: &str) -> PathBuf {
     let (_, database) = url.rsplit_once('/').unwrap();
     let (database, _) = database.split_once('?').unwrap();
     let file = stack.dir.join(format!("{database}.backup"));
-    let to = file.to_str().unwrap();
-    postgres_tool(stack, "pg_dump", &["--format=custom", "--file", to, url]).await;
+    let path = file.to_str().unwrap();
+    postgres_tool(stack, "pg_dump", &["--format=custom", "--file", path, url]).await;
     file
 }
 
 async fn restore(stack: &Stack, url: &str, file: &Path) {
-    let how = ["--clean", "--if-exists", "--single-transaction", "--exit-on-error"];
-    let arguments = [&how[..], &["--dbname", url, file.to_str().unwrap()]].concat();
+    let options = ["--clean", "--if-exists", "--single-transaction", "--exit-on-error"];
+    let arguments = [&options[..], &["--dbname", url, file.to_str().unwrap()]].concat();
     postgres_tool(stack, "pg_restore", &arguments).await;
     let (_, database) = url.rsplit_once('/').unwrap();
     let ledger = database.starts_with("transaction");
@@ -48,39 +49,49 @@ async fn restore(stack: &Stack, url: &str, file: &Path) {
     let output = run_with(&["migrate"], &[(&variable, url)]).await;
     assert!(output.status.success(), "{output:?}");
     if ledger {
-        let may = "SELECT has_table_privilege('transaction_service', 'transactions', 'UPDATE')";
-        let may: bool = sqlx::query_scalar(may).fetch_one(&stack.ledger().await).await.unwrap();
-        assert!(!may, "a decided transaction could be changed");
+        let query = "SELECT has_table_privilege('transaction_service', 'transactions', 'UPDATE')";
+        let ledger = stack.ledger().await;
+        let granted: bool = sqlx::query_scalar(query).fetch_one(&ledger).await.unwrap();
+        assert!(!granted, "the service may update decided transactions");
     }
 }
 
-async fn repair(stack: &Stack, more: &[&str]) -> (i32, Value) {
-    let arguments = ["repair", "-o", "json", "--dir", stack.dir.to_str().unwrap()];
-    let output = run(&[&arguments, more].concat()).await;
-    let told = serde_json::from_slice(&output.stdout)
+/// Runs `passbook repair`. Gives its exit code, and its JSON report or, if there is none, its
+/// stderr.
+async fn repair(stack: &Stack, arguments: &[&str]) -> (i32, Value) {
+    let fixed = ["repair", "-o", "json", "--dir", stack.dir.to_str().unwrap()];
+    let output = run(&[&fixed, arguments].concat()).await;
+    let report = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&output.stderr)));
-    (output.status.code().unwrap(), told)
+    (output.status.code().unwrap(), report)
 }
 
-/// That exactly these records are told as settled and unknown to the ledger.
-async fn misses(stack: &Stack, records: &[&Answer]) {
-    let (code, report) = checks::verify(stack).await;
+/// Checks that `verify` reports exactly these records as settled and unknown to the ledger.
+async fn assert_missing_in_ledger(stack: &Stack, records: &[&Response]) {
+    let (code, report) = invariants::verify(stack).await;
     assert_eq!(code, 1, "{report:#}");
-    let told = report["agreed"]["first"].as_array().unwrap();
-    let told: BTreeSet<_> =
-        told.iter().map(|it| it.as_str().unwrap().split(' ').nth(1).unwrap()).collect();
-    let lost: BTreeSet<_> = records.iter().map(|it| it.text("recordId")).collect();
-    assert_eq!(told, lost, "{report:#}");
+    let expected: BTreeSet<_> = records.iter().map(|record| record.text("recordId")).collect();
+    let findings = report["agreed"]["first"].as_array().unwrap();
+    let reported: BTreeSet<_> = findings
+        .iter()
+        .map(|finding| {
+            let finding = finding.as_str().unwrap();
+            let named = expected.iter().find(|record| finding.contains(**record));
+            *named.unwrap_or_else(|| panic!("of another record: {finding}"))
+        })
+        .collect();
+    assert_eq!(reported, expected, "{report:#}");
 }
 
-async fn shows(client: &Client, account: &str, balance: &str) {
+async fn assert_balance(client: &Client, account: &str, balance: &str) {
     assert_eq!(client.account(account).await.text("balance"), balance);
 }
 
-/// Starts the account-service on a restored database, which knows this record.
-async fn release_accounts(stack: &Stack, known: &Answer) -> Client {
+/// Starts the account-service on a restored database and waits until it shows `known`, a record in
+/// the backup.
+async fn release_accounts(stack: &Stack, known: &Response) -> Client {
     stack.fault(ACCOUNTS, Fault::Release).await;
-    tests::eventually("an account-service is there", Duration::from_secs(30), || async {
+    eventually("the account-service answers", Duration::from_secs(30), || async {
         let client = Client::teller(stack);
         let found = client.record(known.text("recordId")).await;
         (found.status == 200).then_some(client)
@@ -89,65 +100,67 @@ async fn release_accounts(stack: &Stack, known: &Answer) -> Client {
 }
 
 #[tokio::test]
-async fn a_restored_ledger_gets_back_what_its_records_know() {
-    let stack = Stack::start_in(&folder("ledger-restored"), &["--port", "0", "--faults"]).await;
+async fn a_restored_ledger_is_repaired_from_the_records() {
+    let stack = Stack::start_with_faults("ledger-restored").await;
     let client = Client::teller(&stack);
     let ledger = stack.file().databases.transaction;
     let (one, other) = (client.open_account("KRW").await, client.open_account("USD").await);
     client.deposit(&one, "100").await;
     let backup = back_up(&stack, &ledger).await;
-    let poor = client.open_account("KRW").await;
+    let empty = client.open_account("KRW").await;
     let lost = [
         client.deposit(&one, "20").await,
         client.withdraw(&one, "1000").await,
         client.withdraw(&one, "30").await,
         client.deposit(&other, "7.25").await,
-        client.withdraw(&poor, "1").await,
+        client.withdraw(&empty, "1").await,
         client.withdraw(&other, "7.25").await,
     ];
     let statuses = ["SUCCESS", "FAILED", "SUCCESS", "SUCCESS", "FAILED", "SUCCESS"];
-    assert_eq!(lost.each_ref().map(|it| it.text("status")), statuses);
-    let (code, told) = repair(&stack, &["--yes"]).await;
-    assert!(code == 2 && told.as_str().unwrap().contains("stop it first"), "{told:#}");
+    assert_eq!(lost.each_ref().map(|record| record.text("status")), statuses);
+    let (code, error) = repair(&stack, &["--yes"]).await;
+    assert!(code == 2 && error.as_str().unwrap().contains("transaction-service"), "{error:#}");
 
     stack.fault(LEDGERS, Fault::Hold).await;
-    let waits = client.movement("deposits", &one, "5", &new_key(), None).await;
+    let pending = client.movement("deposits", &one, "5", &new_key(), None).await;
     restore(&stack, &ledger, &backup).await;
-    misses(&stack, &lost.each_ref()).await;
-    // Looked at, and nothing changed.
-    let given = "SELECT last_value FROM transactions_id_seq";
-    let given = async || {
+    assert_missing_in_ledger(&stack, &lost.each_ref()).await;
+    // Without `--yes`, the repair changes nothing.
+    let query = "SELECT last_value FROM transactions_id_seq";
+    let last_number = async || {
         let ledger = stack.ledger().await;
-        sqlx::query_scalar::<_, i64>(given).fetch_one(&ledger).await.unwrap()
+        sqlx::query_scalar::<_, i64>(query).fetch_one(&ledger).await.unwrap()
     };
-    let before = given().await;
-    let (code, told) = repair(&stack, &[]).await;
-    assert_eq!(given().await, before);
-    assert_eq!((code, &told["booked"], &told["accounts"]), (0, &6.into(), &2.into()), "{told:#}");
-    misses(&stack, &lost.each_ref()).await;
-    let (code, told) = repair(&stack, &["--yes"]).await;
-    assert_eq!((code, &told["booked"], &told["done"]), (0, &6.into(), &true.into()), "{told:#}");
-    checks::assert_verified(&stack).await;
-    let number = |record: &Answer| record.body["transactionId"].as_i64().unwrap();
+    let before = last_number().await;
+    let (code, report) = repair(&stack, &[]).await;
+    assert_eq!(last_number().await, before);
+    let counts = (&report["booked"], &report["accounts"]);
+    assert_eq!((code, counts), (0, (&6.into(), &2.into())), "{report:#}");
+    assert_missing_in_ledger(&stack, &lost.each_ref()).await;
+    let (code, report) = repair(&stack, &["--yes"]).await;
+    let result = (&report["booked"], &report["done"]);
+    assert_eq!((code, result), (0, (&6.into(), &true.into())), "{report:#}");
+    invariants::assert_verified(&stack).await;
+    let number = |record: &Response| record.body["transactionId"].as_i64().unwrap();
     let highest = lost.iter().map(number).max().unwrap();
-    assert_eq!(given().await, highest);
+    assert_eq!(last_number().await, highest);
     assert_eq!(repair(&stack, &["--yes"]).await.1["booked"], 0);
 
     stack.fault(LEDGERS, Fault::Release).await;
-    let waited = client.settled(waits.text("recordId")).await;
-    assert_eq!(waited.text("balanceAfter"), "95", "{waited:?}");
-    // New numbers, and a ledger that goes on where it was.
-    assert!(number(&waited) > highest, "{waited:?}");
-    assert_eq!(client.deposit(&poor, "3").await.text("status"), "SUCCESS");
+    let settled = client.settled(pending.text("recordId")).await;
+    assert_eq!(settled.text("balanceAfter"), "95", "{settled:?}");
+    // The repaired ledger continues, with new numbers.
+    assert!(number(&settled) > highest, "{settled:?}");
+    assert_eq!(client.deposit(&empty, "3").await.text("status"), "SUCCESS");
     assert_eq!(client.withdraw(&other, "0.01").await.text("status"), "FAILED");
-    shows(&client, &one, "95").await;
-    shows(&client, &other, "0.00").await;
-    checks::assert_verified(&stack).await;
+    assert_balance(&client, &one, "95").await;
+    assert_balance(&client, &other, "0.00").await;
+    invariants::assert_verified(&stack).await;
 }
 
 #[tokio::test]
-async fn what_a_ledger_that_went_on_contradicts_is_listed_and_left() {
-    let stack = Stack::start_in(&folder("ledger-went-on"), &["--port", "0", "--faults"]).await;
+async fn records_contradicting_a_ledger_that_continued_are_listed_and_not_booked() {
+    let stack = Stack::start_with_faults("ledger-continued").await;
     let client = Client::teller(&stack);
     let ledger = stack.file().databases.transaction;
     let (one, other) = (client.open_account("KRW").await, client.open_account("KRW").await);
@@ -164,13 +177,13 @@ async fn what_a_ledger_that_went_on_contradicts_is_listed_and_left() {
     ];
     stack.fault(LEDGERS, Fault::Hold).await;
     restore(&stack, &ledger, &backup).await;
-    // The mistake: it is started before it is repaired, and takes the first lost number again.
+    // The first mistake: the ledger runs before its repair, and gives the first lost number again.
     stack.fault(LEDGERS, Fault::Release).await;
     let mistake = client.deposit(&client.open_account("KRW").await, "1").await;
     assert_eq!(mistake.body["transactionId"], lost[0].body["transactionId"]);
     stack.fault(LEDGERS, Fault::Hold).await;
 
-    // Another one: somebody has paid something in by hand.
+    // The second mistake: somebody changes a balance by hand.
     let ledger = stack.ledger().await;
     let add = |amount: i32| {
         let change = format!(
@@ -180,24 +193,29 @@ async fn what_a_ledger_that_went_on_contradicts_is_listed_and_left() {
     };
     add(1).await.unwrap();
 
-    let (code, told) = repair(&stack, &["--yes"]).await;
-    assert_eq!((code, &told["booked"]), (1, &2.into()), "{told:#}");
-    let left = told["left"].as_array().unwrap();
-    let left: Vec<_> = left.iter().map(|it| it["recordId"].as_str().unwrap()).collect();
-    assert_eq!(left, [0, 2, 4].map(|at: usize| lost[at].text("recordId")), "{told:#}");
-    assert!(told["left"][0]["why"].as_str().unwrap().contains("to another record"), "{told:#}");
-    assert!(told["left"][1]["why"].as_str().unwrap().contains("earlier movement"), "{told:#}");
-    let unknown = "comes to 16 with it, and the record says 15: a movement in between is unknown";
-    assert!(told["left"][2]["why"].as_str().unwrap().contains(unknown), "{told:#}");
+    let (code, report) = repair(&stack, &["--yes"]).await;
+    assert_eq!((code, &report["booked"]), (1, &2.into()), "{report:#}");
+    let not_booked = report["left"].as_array().unwrap();
+    // The first number is taken, the second follows a movement not booked, and the balance of the
+    // third is 16 instead of 15.
+    let taken = lost[0].body["transactionId"].to_string();
+    let reasons: [(usize, &[&str]); 3] =
+        [(0, &[&taken, "another record"]), (2, &["earlier"]), (4, &["16", "15"])];
+    assert_eq!(not_booked.len(), reasons.len(), "{report:#}");
+    for (found, (at, texts)) in not_booked.iter().zip(reasons) {
+        assert_eq!(found["recordId"], lost[at].body["recordId"], "{report:#}");
+        let why = found["why"].as_str().unwrap();
+        assert!(texts.iter().all(|text| why.contains(text)), "{report:#}");
+    }
     add(-1).await.unwrap();
-    misses(&stack, &[&lost[0], &lost[2], &lost[4]]).await;
-    let (_, report) = checks::verify(&stack).await;
+    assert_missing_in_ledger(&stack, &[&lost[0], &lost[2], &lost[4]]).await;
+    let (_, report) = invariants::verify(&stack).await;
     assert_eq!(report["conserved"]["findings"], 0, "{report:#}");
 }
 
 #[tokio::test]
-async fn restored_accounts_learn_from_the_ledger_what_they_asked_for() {
-    let stack = Stack::start_in(&folder("accounts-restored"), &["--port", "0", "--faults"]).await;
+async fn restored_records_are_settled_from_the_ledger() {
+    let stack = Stack::start_with_faults("accounts-restored").await;
     let client = Client::teller(&stack);
     let accounts = stack.file().databases.account;
     let account = client.open_account("KRW").await;
@@ -211,26 +229,26 @@ async fn restored_accounts_learn_from_the_ledger_what_they_asked_for() {
 
     stack.fault(ACCOUNTS, Fault::Hold).await;
     restore(&stack, &accounts, &backup).await;
-    // The same outcome, and nothing moves.
+    // The outcome is the same, and no balance moves.
     let client = release_accounts(&stack, &pending).await;
     let after = client.settled(pending.text("recordId")).await;
     for field in ["status", "transactionId", "balanceAfter"] {
         assert_eq!(after.body[field], before.body[field], "{after:?}");
     }
     assert_eq!(client.record(lost.text("recordId")).await.status, 404);
-    let (code, report) = checks::verify(&stack).await;
+    let (code, report) = invariants::verify(&stack).await;
     assert_eq!(code, 1, "{report:#}");
-    let told = report["agreed"]["first"].as_array().unwrap();
-    let wanted = format!("transaction of {}, which is no record", lost.text("recordId"));
-    assert_eq!(told, &[Value::from(wanted)], "{report:#}");
-    // The next movement brings the shown balance up to the ledger's.
+    let findings = report["agreed"]["first"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{report:#}");
+    assert!(findings[0].as_str().unwrap().contains(lost.text("recordId")), "{report:#}");
+    // The next movement corrects the projected balance.
     assert_eq!(client.deposit(&account, "4").await.text("balanceAfter"), "127");
-    shows(&client, &account, "127").await;
+    assert_balance(&client, &account, "127").await;
 }
 
 #[tokio::test]
-async fn both_restored_the_accounts_to_a_later_moment_agree_again() {
-    let stack = Stack::start_in(&folder("both-restored"), &["--port", "0", "--faults"]).await;
+async fn both_databases_restored_to_different_times_agree_after_repair() {
+    let stack = Stack::start_with_faults("both-restored").await;
     let client = Client::teller(&stack);
     let databases = stack.file().databases;
     let account = client.open_account("KRW").await;
@@ -243,33 +261,33 @@ async fn both_restored_the_accounts_to_a_later_moment_agree_again() {
     stack.fault(LEDGERS, Fault::Release).await;
     client.settled(pending.text("recordId")).await;
 
-    // After both moments: forgotten, and not acted upon again.
+    // Movements after both backups are lost, and must not be processed again.
     let settled = client.deposit(&account, "5").await;
     stack.fault(LEDGERS, Fault::Hold).await;
-    let waits = client.movement("deposits", &account, "7", &new_key(), None).await;
+    let late = client.movement("deposits", &account, "7", &new_key(), None).await;
     stack.fault(ACCOUNTS, Fault::Hold).await;
     restore(&stack, &databases.transaction, &ledger_backup).await;
     restore(&stack, &databases.account, &accounts_backup).await;
     let jetstream = broker::connect(&stack).await;
-    let forgotten = jetstream.publish("transaction.result.deposit", "{}".into()).await;
-    forgotten.unwrap().await.unwrap();
-    let (code, told) = repair(&stack, &["--yes"]).await;
-    assert!(code == 2 && told.as_str().unwrap().contains("still to settle"), "{told:#}");
+    let sent = jetstream.publish("transaction.result.deposit", "{}".into()).await;
+    sent.unwrap().await.unwrap();
+    let (code, error) = repair(&stack, &["--yes"]).await;
+    assert!(code == 2 && error.as_str().unwrap().contains("TRANSACTION_RESULT"), "{error:#}");
     for stream in ["TRANSACTION", "TRANSACTION_RESULT"] {
         jetstream.get_stream(stream).await.unwrap().purge().await.unwrap();
     }
-    misses(&stack, &[&between]).await;
-    let (code, told) = repair(&stack, &["--yes"]).await;
-    assert_eq!((code, &told["booked"]), (0, &1.into()), "{told:#}");
-    checks::assert_verified(&stack).await;
+    assert_missing_in_ledger(&stack, &[&between]).await;
+    let (code, report) = repair(&stack, &["--yes"]).await;
+    assert_eq!((code, &report["booked"]), (0, &1.into()), "{report:#}");
+    invariants::assert_verified(&stack).await;
 
     stack.fault(LEDGERS, Fault::Release).await;
     let client = release_accounts(&stack, &pending).await;
     let outcome = client.settled(pending.text("recordId")).await;
     assert_eq!(outcome.text("balanceAfter"), "90", "{outcome:?}");
-    for forgotten in [&settled, &waits] {
-        assert_eq!(client.record(forgotten.text("recordId")).await.status, 404);
+    for lost in [&settled, &late] {
+        assert_eq!(client.record(lost.text("recordId")).await.status, 404);
     }
     assert_eq!(client.deposit(&account, "4").await.text("balanceAfter"), "94");
-    checks::assert_verified(&stack).await;
+    invariants::assert_verified(&stack).await;
 }

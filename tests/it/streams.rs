@@ -1,5 +1,5 @@
-//! Streams and consumers: made when they are missing, updated when they
-//! drifted, and an error that names the field when only a deletion would help.
+//! Streams and consumers: missing ones are created and drift is repaired. Drift
+//! that only a deletion can repair is an error with the name of the field.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use async_nats::jetstream::{
 };
 use contract::{ConsumerSpec, Retention, StreamSpec};
 use runtime::nats::streams::{StreamsError, ensure};
-use tests::{Client, Stack, broker, checks};
+use tests::{Client, Stack, broker, invariants};
 
 const STREAM: StreamSpec = StreamSpec {
     name: "DRIFT",
@@ -28,45 +28,43 @@ const CONSUMER: ConsumerSpec = ConsumerSpec {
     max_ack_pending: 100,
 };
 
-fn names_field(outcome: Result<(), StreamsError>, wanted: &str) {
+fn assert_drift(outcome: Result<(), StreamsError>, expected: &str) {
     match outcome {
-        Err(StreamsError::Drift { field, .. }) => assert_eq!(field, wanted),
+        Err(StreamsError::Drift { field, .. }) => assert_eq!(field, expected),
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_drift_is_updated_in_place_or_told_by_its_field() {
+async fn drift_is_repaired_in_place_or_reported_with_its_field() {
     let jetstream = broker::connect(Stack::shared().await).await;
-    let all = || ensure(&jetstream, &[&STREAM], &[&CONSUMER], 1);
-    all().await.unwrap();
-    all().await.unwrap();
+    let ensure_both = || ensure(&jetstream, &[&STREAM], &[&CONSUMER], 1);
+    ensure_both().await.unwrap();
+    ensure_both().await.unwrap();
 
-    // By hand: two fields that are ours, and one that is the operator's.
+    // An operator changes two fields of the contract and one outside of it.
     let mut config = broker::stream(&jetstream, "DRIFT").await.config;
     config.max_age = Duration::from_secs(120);
     config.subjects = vec!["drift.one".to_owned()];
     config.description = Some("the operator's".to_owned());
     jetstream.update_stream(&config).await.unwrap();
-    let found = jetstream.get_consumer_from_stream::<pull::Config, _, _>("drift-consumer", "DRIFT");
-    let mut config = found.await.unwrap().cached_info().config.clone();
-    config.durable_name = Some("drift-consumer".to_owned());
-    let mine = pull::Config {
+    let consumer = broker::consumer(&jetstream, "DRIFT", "drift-consumer").await;
+    let drifted = pull::Config {
         max_deliver: 7,
         ack_wait: Duration::from_secs(5),
         ack_policy: AckPolicy::Explicit,
-        durable_name: config.durable_name.clone(),
-        filter_subject: config.filter_subject.clone(),
+        durable_name: Some("drift-consumer".to_owned()),
+        filter_subject: consumer.cached_info().config.filter_subject.clone(),
         ..Default::default()
     };
-    jetstream.create_consumer_on_stream(mine, "DRIFT").await.unwrap();
-    all().await.unwrap();
+    jetstream.create_consumer_on_stream(drifted, "DRIFT").await.unwrap();
+    ensure_both().await.unwrap();
     let after = broker::stream(&jetstream, "DRIFT").await.config;
     assert_eq!(after.max_age, STREAM.max_age);
     assert_eq!(after.subjects, ["drift.>"]);
     assert_eq!(after.description.as_deref(), Some("the operator's"));
-    let found = jetstream.get_consumer_from_stream::<pull::Config, _, _>("drift-consumer", "DRIFT");
-    let after = found.await.unwrap().cached_info().config.clone();
+    let consumer = broker::consumer(&jetstream, "DRIFT", "drift-consumer").await;
+    let after = &consumer.cached_info().config;
     assert_eq!((after.max_deliver, after.ack_wait), (3, CONSUMER.ack_wait));
 
     jetstream.delete_stream("DRIFT").await.unwrap();
@@ -76,19 +74,19 @@ async fn a_drift_is_updated_in_place_or_told_by_its_field() {
         ..Default::default()
     };
     jetstream.create_stream(limits).await.unwrap();
-    names_field(all().await, "retention");
+    assert_drift(ensure_both().await, "retention");
     let unacked = pull::Config {
         durable_name: Some("drift-consumer".to_owned()),
         ack_policy: AckPolicy::None,
         ..Default::default()
     };
     jetstream.create_consumer_on_stream(unacked, "DRIFT").await.unwrap();
-    names_field(ensure(&jetstream, &[], &[&CONSUMER], 1).await, "ack_policy");
+    assert_drift(ensure(&jetstream, &[], &[&CONSUMER], 1).await, "ack_policy");
     jetstream.delete_stream("DRIFT").await.unwrap();
 }
 
 #[tokio::test]
-async fn what_is_deleted_under_the_running_system_comes_back() {
+async fn streams_and_consumers_deleted_under_the_running_system_are_recreated() {
     let stack = Stack::start("deleted").await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
@@ -105,5 +103,5 @@ async fn what_is_deleted_under_the_running_system_comes_back() {
     let after = client.deposit(&account, "1").await;
     let settled = client.settled(after.text("recordId")).await;
     assert_eq!((settled.text("status"), settled.text("balanceAfter")), ("SUCCESS", "3"));
-    checks::assert_verified(&stack).await;
+    invariants::assert_verified(&stack).await;
 }

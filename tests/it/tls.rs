@@ -1,5 +1,5 @@
-//! A broker that encrypts: our clients talk to it, and with an authority given, to
-//! no other.
+//! TLS to the broker: with a configured CA, clients accept only a broker with a
+//! certificate of that CA.
 
 use std::{
     fs,
@@ -12,14 +12,14 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tests::{
     Stack, eventually,
-    stack::{folder, passbook, run_with},
+    process::{passbook, run_with},
 };
 use tokio::process::{Child, Command};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
-/// An authority, and the file that holds its certificate.
-fn authority(dir: &Path, name: &str) -> (Authority, PathBuf) {
+/// A CA, and the file with its certificate.
+fn new_authority(dir: &Path, name: &str) -> (Authority, PathBuf) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -28,8 +28,8 @@ fn authority(dir: &Path, name: &str) -> (Authority, PathBuf) {
     (authority, file)
 }
 
-/// A nats-server beside the stack's, under a certificate of this authority. Its URL.
-fn encrypting(stack: &Stack, authority: &Authority) -> (Child, String) {
+/// Starts a second nats-server with TLS and a certificate of this CA. Gives its URL.
+fn start_tls_server(stack: &Stack, authority: &Authority) -> (Child, String) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
@@ -51,31 +51,30 @@ fn encrypting(stack: &Stack, authority: &Authority) -> (Child, String) {
 }
 
 #[tokio::test]
-async fn with_an_authority_given_nobody_else_is_told_anything() {
-    let none = ["--port", "0", "--account-replicas", "0", "--transaction-replicas", "0"];
-    let stack = Stack::start_in(&folder("tls"), &none).await;
-    let (mine, authority_file) = authority(&stack.dir, "authority.pem");
-    let (_, other_file) = authority(&stack.dir, "other.pem");
-    let (_server, url) = encrypting(&stack, &mine);
-    let [ours, others] = [&authority_file, &other_file].map(|it| it.to_str().unwrap());
+async fn with_a_ca_configured_clients_accept_no_other_server() {
+    let stack = Stack::start_servers("tls").await;
+    let (authority, authority_file) = new_authority(&stack.dir, "authority.pem");
+    let (_, other_file) = new_authority(&stack.dir, "other.pem");
+    let (_server, url) = start_tls_server(&stack, &authority);
+    let [ca, other_ca] = [&authority_file, &other_file].map(|file| file.to_str().unwrap());
     let streams = async |url: &str, more: &[(&str, &str)]| {
         let settings = [&[("PASSBOOK_NATS_URL", url)], more].concat();
         let output = run_with(&["streams"], &settings).await;
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     };
-    let patient = [("PASSBOOK_NATS_CA", ours), ("PASSBOOK_WAIT", "20s")];
-    assert_eq!(streams(&url, &patient).await.0, 0);
+    let with_wait = [("PASSBOOK_NATS_CA", ca), ("PASSBOOK_WAIT", "20s")];
+    assert_eq!(streams(&url, &with_wait).await.0, 0);
     for (what, url, settings) in [
-        ("another authority", &url, &[("PASSBOOK_NATS_CA", others)][..]),
-        ("the system's authorities", &url, &[]),
-        ("a server that does not encrypt", &stack.file().nats, &[("PASSBOOK_NATS_CA", ours)]),
+        ("another CA", &url, &[("PASSBOOK_NATS_CA", other_ca)][..]),
+        ("the CAs of the system", &url, &[]),
+        ("a server without TLS", &stack.file().nats, &[("PASSBOOK_NATS_CA", ca)]),
     ] {
         let (code, error) = streams(url, settings).await;
         assert_eq!(code, 2, "{what}: {error}");
     }
 
-    // The services, too.
-    for (file, ready) in [(ours, true), (others, false)] {
+    // The same for a service.
+    for (file, ready) in [(ca, true), (other_ca, false)] {
         let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut service = Command::new(passbook().with_file_name("transaction-service"));
         service
@@ -87,22 +86,23 @@ async fn with_an_authority_given_nobody_else_is_told_anything() {
             .stderr(Stdio::null())
             .kill_on_drop(true);
         let _service = service.spawn().unwrap();
-        let look = async || {
-            let answer = reqwest::get(format!("http://{admin}/readyz")).await.ok()?;
-            Some((answer.status() == 200, answer.text().await.ok()?))
+        let probe = async || {
+            let response = reqwest::get(format!("http://{admin}/readyz")).await.ok()?;
+            Some((response.status() == 200, response.text().await.ok()?))
         };
         if ready {
-            eventually("it is ready", Duration::from_secs(30), || async {
-                look().await.filter(|it| it.0).map(|_| ())
+            eventually("the service is ready", Duration::from_secs(30), || async {
+                probe().await.filter(|(is_ready, _)| *is_ready).map(drop)
             })
             .await;
         } else {
             let up = "\"name\":\"postgres\",\"up\":true";
-            let (is_ready, told) = eventually("it is there", Duration::from_secs(30), || async {
-                look().await.filter(|it| it.1.contains(up))
+            let what = "the service has reached PostgreSQL";
+            let (is_ready, body) = eventually(what, Duration::from_secs(30), || async {
+                probe().await.filter(|(_, body)| body.contains(up))
             })
             .await;
-            assert!(!is_ready && told.contains("\"name\":\"nats\",\"up\":false"), "{told}");
+            assert!(!is_ready && body.contains("\"name\":\"nats\",\"up\":false"), "{body}");
         }
     }
 }

@@ -1,24 +1,14 @@
-//! `passbook verify` finds what is broken on purpose.
+//! `passbook verify` finds violations of the invariants.
 
 use std::time::Duration;
 
-use async_nats::jetstream::{
-    AckKind, Context,
-    consumer::{Consumer, pull},
-};
-use futures::StreamExt;
-use nix::sys::signal::Signal;
+use async_nats::jetstream::Context;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
-use tests::{
-    Client, Stack, broker, checks,
-    client::new_key,
-    eventually,
-    stack::{self, signal},
-};
+use tests::{Client, Response, Stack, broker, client::new_key, eventually, invariants, process};
 
 #[tokio::test]
-async fn each_invariant_is_seen_to_be_broken() {
+async fn each_broken_invariant_is_found() {
     let stack = Stack::start("verify").await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
@@ -27,21 +17,21 @@ async fn each_invariant_is_seen_to_be_broken() {
     client.deposit(&account, "100").await;
     client.deposit(&account, "20").await;
     client.withdraw(&account, "1000").await;
-    // Nothing ever moved here: only its rows tell that it was there.
+    // An account whose only movement was refused.
     let poor = client.open_account("KRW").await;
     client.withdraw(&poor, "1").await;
-    let clean = checks::assert_verified(&stack).await;
+    let clean = invariants::assert_verified(&stack).await;
     assert_eq!(clean["agreed"]["compared"], Value::from(5), "{clean:#}");
     assert_eq!(clean["conserved"]["compared"], Value::from(3), "{clean:#}");
     let counts = &clean["counts"];
     assert_eq!((&counts["accepted"], &counts["settled"]), (&json!(5), &json!(5)), "{clean:#}");
     assert_eq!((&counts["ledgered"], &clean["pending"]), (&json!(5), &json!(0)), "{clean:#}");
     assert_eq!(clean["streams"]["checked"], true, "{clean:#}");
-    assert_eq!(clean["dropped"]["compared"], json!(5), "a result each: {clean:#}");
+    assert_eq!(clean["dropped"]["compared"], json!(5), "one result a record: {clean:#}");
 
     let accounts = stack.accounts().await;
     let ledger = stack.ledger().await;
-    let of = |statement: &str| {
+    let fill_in = |statement: &str| {
         statement.replace('@', &format!("'{account}'")).replace('#', &format!("'{poor}'"))
     };
     for (invariant, database, damage, repair) in [
@@ -159,91 +149,87 @@ async fn each_invariant_is_seen_to_be_broken() {
             "UPDATE transactions SET balance_after = NULL WHERE account_id = @ AND status = 'FAILED'",
         ),
     ] {
-        sqlx::raw_sql(AssertSqlSafe(of(damage))).execute(database).await.unwrap();
-        let (code, report) = checks::verify(&stack).await;
+        sqlx::raw_sql(AssertSqlSafe(fill_in(damage))).execute(database).await.unwrap();
+        let (code, report) = invariants::verify(&stack).await;
         assert_eq!(code, 1, "{damage}: {report:#}");
         assert!(report[invariant]["findings"].as_u64().unwrap() > 0, "{damage}: {report:#}");
         let first = report[invariant]["first"][0].as_str().unwrap();
         assert!(!first.is_empty(), "{damage}: {report:#}");
-        sqlx::raw_sql(AssertSqlSafe(of(repair))).execute(database).await.unwrap();
-        checks::assert_verified(&stack).await;
+        sqlx::raw_sql(AssertSqlSafe(fill_in(repair))).execute(database).await.unwrap();
+        invariants::assert_verified(&stack).await;
     }
 }
 
-/// A result that the ledger never decided.
-fn forged(client_record: &tests::Answer, balance: &str) -> String {
+/// A forged result of this record: the ledger never decided it.
+fn forged(record: &Response, balance: &str) -> String {
     json!({
-        "recordId": client_record.text("recordId"), "transactionId": 1,
-        "accountId": client_record.text("accountId"), "type": "DEPOSIT",
-        "amount": client_record.text("amount"), "currency": "KRW", "status": "SUCCESS",
+        "recordId": record.text("recordId"), "transactionId": 1,
+        "accountId": record.text("accountId"), "type": "DEPOSIT",
+        "amount": record.text("amount"), "currency": "KRW", "status": "SUCCESS",
         "reason": null, "balanceAfter": balance, "accountSeq": 1,
         "processedAt": "2026-01-02T03:04:05Z",
     })
     .to_string()
 }
 
-/// The id of the dead letter with this body.
-async fn letter_of(jetstream: &Context, body: &str) -> u64 {
-    eventually("it is a dead letter", Duration::from_secs(15), || async {
-        let stream = jetstream.get_stream("DEAD_LETTER").await.unwrap();
-        for id in 1..=stream.cached_info().state.last_sequence {
-            let letter = stream.get_raw_message(id).await;
-            if letter.is_ok_and(|it| it.payload == body.as_bytes()) {
-                return Some(id);
-            }
-        }
-        None
+/// Waits for the dead letter with this text in its body. Gives its id.
+async fn dead_letter_with(jetstream: &Context, text: &str) -> u64 {
+    eventually("the message is dead-lettered", Duration::from_secs(15), || async {
+        broker::newest_with(jetstream, "DEAD_LETTER", text).await
     })
     .await
 }
 
 #[tokio::test]
-async fn a_result_that_was_neither_settled_nor_kept_is_found() {
+async fn a_result_neither_settled_nor_dead_lettered_is_found() {
     let stack = Stack::start("dropped-results").await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     let settled = client.deposit(&account, "100").await;
     let jetstream = broker::connect(&stack).await;
-    let unknown = forged(&settled, "100").replace(settled.text("recordId"), &new_key());
+    let (known_id, unknown_id) = (settled.text("recordId"), new_key());
+    let unknown = forged(&settled, "100").replace(known_id, &unknown_id);
     let bodies = [forged(&settled, "1000000"), unknown, "no result at all".to_owned()];
-    let mut letters = Vec::new();
+    let (mut results, mut dead_letters) = (Vec::new(), Vec::new());
     for body in &bodies {
-        let body = body.as_str();
-        broker::publish(&jetstream, "transaction.result.deposit", &new_key(), body).await;
-        letters.push(letter_of(&jetstream, body).await);
+        let (subject, body) = ("transaction.result.deposit", body.as_str());
+        results.push(broker::publish(&jetstream, subject, &new_key(), body).await);
+        dead_letters.push(dead_letter_with(&jetstream, body).await);
     }
-    // Each has its dead letter, open or closed: nothing is dropped.
-    let clean = checks::assert_verified(&stack).await;
+    // Each result has its dead letter, open or closed: none is dropped.
+    let clean = invariants::assert_verified(&stack).await;
     assert_eq!(clean["dropped"]["compared"], 4, "{clean:#}");
     let open = &clean["streams"]["deadLettersOpen"];
     assert_eq!(open["account-result-consumer"], 3, "{clean:#}");
     let dir = stack.dir.to_str().unwrap();
-    let id = letters[0].to_string();
+    let id = dead_letters[0].to_string();
     let discard = ["dlq", "discard", &id, "--reason", "forged", "--yes", "--dir", dir];
-    assert_eq!(stack::run(&discard).await.status.code(), Some(0));
-    checks::assert_verified(&stack).await;
+    assert_eq!(process::run(&discard).await.status.code(), Some(0));
+    invariants::assert_verified(&stack).await;
 
-    let dead = jetstream.get_stream("DEAD_LETTER").await.unwrap();
-    for (left, what) in [(1, "does not exist"), (2, "can't be read")] {
-        dead.delete_message(letters[left]).await.unwrap();
-        let (code, report) = checks::verify(&stack).await;
-        assert_eq!((code, &report["dropped"]["findings"]), (1, &json!(left)), "{report:#}");
-        let told = report["dropped"]["first"].to_string();
-        assert!(told.contains(what), "{told}");
+    let stream = jetstream.get_stream("DEAD_LETTER").await.unwrap();
+    // A finding names the result by its sequence and, if it can be read, by its record.
+    let unreadable = format!("result {}", results[2]);
+    for (deleted, finding) in [(1, unknown_id.as_str()), (2, unreadable.as_str())] {
+        stream.delete_message(dead_letters[deleted]).await.unwrap();
+        let (code, report) = invariants::verify(&stack).await;
+        assert_eq!((code, &report["dropped"]["findings"]), (1, &json!(deleted)), "{report:#}");
+        let findings = report["dropped"]["first"].to_string();
+        assert!(findings.contains(finding), "{findings}");
     }
-    dead.purge().await.unwrap();
-    let (code, report) = checks::verify(&stack).await;
+    stream.purge().await.unwrap();
+    let (code, report) = invariants::verify(&stack).await;
     assert_eq!((code, &report["dropped"]["findings"]), (1, &json!(3)), "{report:#}");
-    let told = report["dropped"]["first"].to_string();
-    assert!(told.contains("that the ledger did not decide"), "{told}");
+    let findings = report["dropped"]["first"].to_string();
+    assert!(findings.contains(known_id), "{findings}");
 
-    // Who leaves the streams out, or gives no NATS URL, is told so.
+    // Without the streams, or without a NATS URL, the report marks the streams as not checked.
     let databases = stack.file().databases;
     let urls = ["--account-database-url", &databases.account, "--transaction-database-url"];
     for arguments in
         [&["--no-streams", "--dir", dir][..], &[&urls[..], &[&databases.transaction]].concat()]
     {
-        let output = stack::run(&[&["verify", "-o", "json"], arguments].concat()).await;
+        let output = process::run(&[&["verify", "-o", "json"], arguments].concat()).await;
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0), "{report:#}");
         assert_eq!(report["streams"]["checked"], false, "{report:#}");
@@ -258,59 +244,37 @@ async fn a_command_that_will_never_be_delivered_again_is_found() {
     let account = client.open_account("KRW").await;
     let settled = client.deposit(&account, "100").await;
     let jetstream = broker::connect(&stack).await;
-    let workers = ["transaction-service-0", "transaction-service-1"].map(|it| stack.pid(it));
-    for pid in workers {
-        signal(pid, Signal::SIGSTOP);
-    }
-    let found = || jetstream.get_consumer_from_stream("deposit-consumer", "TRANSACTION");
-    eventually("nobody waits for commands", Duration::from_secs(10), || async {
-        let consumer: Consumer<pull::Config> = found().await.unwrap();
-        (consumer.cached_info().num_waiting == 0).then_some(())
-    })
-    .await;
+    let paused = stack.pause_workers();
+    broker::no_open_pulls(&jetstream, "TRANSACTION", "deposit-consumer").await;
     let command = broker::command_of(&settled).to_string();
-    for _ in 0..2 {
-        let command = command.clone();
-        broker::publish(&jetstream, "transaction.deposit", &new_key(), command).await;
-    }
-    // In flight is no finding, however often it was delivered.
-    let clean = checks::assert_verified(&stack).await;
+    let subject = "transaction.deposit";
+    let first = broker::publish(&jetstream, subject, &new_key(), command.clone()).await;
+    broker::publish(&jetstream, subject, &new_key(), command).await;
+    // A command in flight is no finding, no matter how often it was delivered.
+    let clean = invariants::assert_verified(&stack).await;
     assert_eq!(clean["streams"]["commandsInFlight"], 2, "{clean:#}");
-    // The first is delivered as often as is allowed; a fourth delivery is of the second.
-    let consumer: Consumer<pull::Config> = found().await.unwrap();
+    // Three deliveries of the first command, which is its maximum, and one of the second.
+    let consumer = broker::consumer(&jetstream, "TRANSACTION", "deposit-consumer").await;
     for _ in 0..4 {
-        let fetch = consumer.fetch().max_messages(1).expires(Duration::from_secs(5));
-        let message = fetch.messages().await.unwrap().next().await.unwrap().unwrap();
-        let again = AckKind::Nak(Some(Duration::from_millis(10)));
-        message.ack_with(again).await.unwrap();
-        eventually("it can come again", Duration::from_secs(5), || async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            Some(())
-        })
-        .await;
+        broker::fetch_and_nak(&consumer).await;
+        // The server does not tell when the delay of a nak is over. A fetch before that would get
+        // the second command.
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // As if the server's word about it had been lost.
-    let used_up = jetstream.get_stream("USED_UP").await.unwrap();
-    eventually("the server has given it up", Duration::from_secs(10), || async {
-        (used_up.get_info().await.unwrap().state.messages == 1).then_some(())
-    })
-    .await;
-    used_up.purge().await.unwrap();
-    for pid in workers {
-        signal(pid, Signal::SIGCONT);
-    }
-    eventually("the second is done with", Duration::from_secs(45), || async {
-        (broker::stream(&jetstream, "TRANSACTION").await.state.messages == 1).then_some(())
-    })
-    .await;
-    let (code, report) = checks::verify(&stack).await;
+    // As if the server's advisory had been lost.
+    broker::stream_holds(&jetstream, "USED_UP", 1, Duration::from_secs(10)).await;
+    jetstream.get_stream("USED_UP").await.unwrap().purge().await.unwrap();
+    drop(paused);
+    // The second command is processed.
+    broker::stream_holds(&jetstream, "TRANSACTION", 1, Duration::from_secs(45)).await;
+    let (code, report) = invariants::verify(&stack).await;
     assert_eq!((code, &report["dropped"]["findings"]), (1, &json!(1)), "{report:#}");
-    let told = report["dropped"]["first"][0].as_str().unwrap();
-    assert!(told.contains("will never be delivered again"), "{told}");
+    let finding = report["dropped"]["first"][0].as_str().unwrap();
+    assert!(finding.contains(&format!("command {first}")), "{finding}");
 }
 
 #[tokio::test]
-async fn streams_are_read_to_their_end_in_however_many_batches() {
+async fn streams_are_read_to_the_end_in_many_batches() {
     let stack = Stack::start("verify-many").await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
@@ -319,28 +283,28 @@ async fn streams_are_read_to_their_end_in_however_many_batches() {
                 "idempotencyKey": new_key() })
     };
     let items: Vec<_> = (0..1000).map(deposit).collect();
-    let answer = client.post("/v1/batches", &[], &json!({ "items": items })).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
+    let response = client.post("/v1/batches", &[], &json!({ "items": items })).await;
+    assert_eq!(response.status, 200, "{response:?}");
     let jetstream = broker::connect(&stack).await;
     for _ in 0..120 {
         broker::publish(&jetstream, "transaction.deposit", &new_key(), "garbage").await;
     }
     let list = ["dlq", "ls", "-o", "json", "--limit", "1000", "--dir", stack.dir.to_str().unwrap()];
-    eventually("all is settled or a dead letter", Duration::from_secs(30), || async {
-        let output = stack::run(&list).await;
-        let letters: Value = serde_json::from_slice(&output.stdout).unwrap();
+    eventually("all messages are settled or dead-lettered", Duration::from_secs(30), || async {
+        let output = process::run(&list).await;
+        let dead_letters: Value = serde_json::from_slice(&output.stdout).unwrap();
         let results = broker::stream(&jetstream, "TRANSACTION_RESULT").await.state.messages;
-        (letters.as_array().unwrap().len() == 120 && results == 1000).then_some(())
+        (dead_letters.as_array().unwrap().len() == 120 && results == 1000).then_some(())
     })
     .await;
     client.deposit(&account, "1").await;
-    // Gaps, at the beginning and in the middle.
+    // Gaps at the beginning and in the middle of the stream.
     let results = jetstream.get_stream("TRANSACTION_RESULT").await.unwrap();
-    for gone in [1, 2, 700] {
-        results.delete_message(gone).await.unwrap();
+    for sequence in [1, 2, 700] {
+        results.delete_message(sequence).await.unwrap();
     }
-    let report = eventually("nothing is in flight", Duration::from_secs(30), || async {
-        let report = checks::assert_verified(&stack).await;
+    let report = eventually("no result is in flight", Duration::from_secs(30), || async {
+        let report = invariants::assert_verified(&stack).await;
         (report["streams"]["resultsInFlight"] == 0).then_some(report)
     })
     .await;

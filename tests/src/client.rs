@@ -1,14 +1,15 @@
-//! A client of the HTTP API, as a user of it would write one.
+//! A client of the HTTP API, as a user of the API writes one.
 
 use std::time::Duration;
 
+use devstack::Secrets;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::Stack;
 
-/// Talks to one address with one token.
+/// Sends requests to one address with one token.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -16,28 +17,27 @@ pub struct Client {
     token: String,
 }
 
-/// What came back.
+/// A response; its body is `null` unless it is JSON.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Value,
 }
 
-impl Answer {
-    /// A header's text.
+impl Response {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// A field's text; empty if it is none.
+    /// The text of a field of the body; empty if the field is absent or no string.
     #[must_use]
     pub fn text(&self, field: &str) -> &str {
         self.body[field].as_str().unwrap_or_default()
     }
 
-    /// The last part of a problem's `type`.
+    /// The last part of a problem's `type`; empty if the body is no problem.
     #[must_use]
     pub fn problem(&self) -> &str {
         self.text("type").strip_prefix("/problems/").unwrap_or_default()
@@ -47,43 +47,52 @@ impl Answer {
 impl Client {
     #[must_use]
     pub fn new(base: &str, token: &str) -> Self {
-        // Longer than any wait that a test asks for.
+        // Longer than any `Prefer: wait` in these tests.
         Self::with_timeout(base, token, Duration::from_secs(60))
     }
 
-    /// As [`Client::new`], for who gives up earlier.
     #[must_use]
     pub fn with_timeout(base: &str, token: &str, timeout: Duration) -> Self {
         let http = reqwest::Client::builder().timeout(timeout).build().unwrap();
         Self { http, base: base.to_owned(), token: token.to_owned() }
     }
 
-    /// A teller at the front address.
+    /// A teller at the proxy in front of all replicas.
     #[must_use]
     pub fn teller(stack: &Stack) -> Self {
         let file = stack.file();
         Self::new(&file.api, &file.tokens.teller)
     }
 
-    /// A teller at one replica, past the front.
+    /// A user with this name and role, at the proxy.
+    #[must_use]
+    pub fn user(stack: &Stack, name: &str, role: &str) -> Self {
+        let secrets = Secrets::read(&stack.dir).unwrap();
+        let token = secrets.token(name, role, time::Duration::hours(1)).unwrap();
+        Self::new(&stack.file().api, &token)
+    }
+
+    /// A teller at one replica, without the proxy.
     #[must_use]
     pub fn teller_at(stack: &Stack, replica: &str) -> Self {
         let file = stack.file();
         let process = file.processes.iter().find(|process| process.name == replica);
-        Self::new(process.and_then(|it| it.http.as_deref()).unwrap(), &file.tokens.teller)
+        let http = process.and_then(|process| process.http.as_deref());
+        Self::new(http.unwrap(), &file.tokens.teller)
     }
 
-    /// Any request; `None` body sends none.
+    /// Sends any request, by default with the client's token. `body` must match the
+    /// `content-type` in `headers`.
     ///
     /// # Errors
-    /// If no answer came.
+    /// No response arrived.
     pub async fn send(
         &self,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
         body: Option<Vec<u8>>,
-    ) -> Result<Answer, reqwest::Error> {
+    ) -> Result<Response, reqwest::Error> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if !headers.iter().any(|(name, _)| *name == "authorization") {
             request = request.bearer_auth(&self.token);
@@ -98,36 +107,37 @@ impl Client {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.bytes().await?;
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Ok(Answer { status, headers, body })
+        Ok(Response { status, headers, body })
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Response {
         self.send(Method::GET, path, &[], None).await.unwrap()
     }
 
-    pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Response {
         let json = [&[("content-type", "application/json")], headers].concat();
         self.send(Method::POST, path, &json, Some(body.to_string().into())).await.unwrap()
     }
 
     /// Opens an account and gives its id.
     pub async fn open_account(&self, currency: &str) -> String {
-        let answer = self.post("/v1/accounts", &[], &json!({ "currency": currency })).await;
-        assert_eq!(answer.status, 201, "{answer:?}");
-        answer.text("accountId").to_owned()
+        let response = self.post("/v1/accounts", &[], &json!({ "currency": currency })).await;
+        assert_eq!(response.status, 201, "{response:?}");
+        response.text("accountId").to_owned()
     }
 
-    /// Moves money under a key of its own and waits for the settled record.
-    pub async fn deposit(&self, account: &str, amount: &str) -> Answer {
+    /// Deposits with a new key and waits up to 20 s for the settled record.
+    pub async fn deposit(&self, account: &str, amount: &str) -> Response {
         self.movement("deposits", account, amount, &new_key(), Some(20)).await
     }
 
-    /// As [`Client::deposit`].
-    pub async fn withdraw(&self, account: &str, amount: &str) -> Answer {
+    /// As [`Client::deposit`], for a withdrawal.
+    pub async fn withdraw(&self, account: &str, amount: &str) -> Response {
         self.movement("withdrawals", account, amount, &new_key(), Some(20)).await
     }
 
-    /// A deposit or a withdrawal; waits so many seconds for it to settle.
+    /// Requests a movement. `resource` is `deposits` or `withdrawals`, `wait` the seconds of
+    /// `Prefer: wait`.
     pub async fn movement(
         &self,
         resource: &str,
@@ -135,14 +145,14 @@ impl Client {
         amount: &str,
         key: &str,
         wait: Option<u32>,
-    ) -> Answer {
+    ) -> Response {
         self.try_movement(resource, account, amount, key, wait).await.unwrap()
     }
 
-    /// As [`Client::movement`], while the system may be away.
+    /// As [`Client::movement`], while the system may be down.
     ///
     /// # Errors
-    /// If no answer came.
+    /// No response arrived.
     pub async fn try_movement(
         &self,
         resource: &str,
@@ -150,7 +160,7 @@ impl Client {
         amount: &str,
         key: &str,
         wait: Option<u32>,
-    ) -> Result<Answer, reqwest::Error> {
+    ) -> Result<Response, reqwest::Error> {
         let path = format!("/v1/accounts/{account}/{resource}");
         let wait = wait.map(|seconds| format!("wait={seconds}"));
         let mut headers = vec![("content-type", "application/json"), ("idempotency-key", key)];
@@ -159,25 +169,25 @@ impl Client {
         self.send(Method::POST, &path, &headers, Some(body.into())).await
     }
 
-    pub async fn account(&self, id: &str) -> Answer {
+    pub async fn account(&self, id: &str) -> Response {
         self.get(&format!("/v1/accounts/{id}")).await
     }
 
-    pub async fn record(&self, id: &str) -> Answer {
+    pub async fn record(&self, id: &str) -> Response {
         self.get(&format!("/v1/records/{id}")).await
     }
 
-    /// The record, once it is settled.
-    pub async fn settled(&self, id: &str) -> Answer {
+    /// Waits up to 30 s until the record is settled, and gives it.
+    pub async fn settled(&self, id: &str) -> Response {
         let path = format!("/v1/records/{id}");
         let wait = [("prefer", "wait=30")];
-        let answer = self.send(Method::GET, &path, &wait, None).await.unwrap();
-        assert_ne!(answer.text("status"), "PENDING", "{answer:?}");
-        answer
+        let response = self.send(Method::GET, &path, &wait, None).await.unwrap();
+        assert_ne!(response.text("status"), "PENDING", "{response:?}");
+        response
     }
 }
 
-/// A key that nobody used.
+/// A new idempotency key, or any other new id: a UUIDv7.
 #[must_use]
 pub fn new_key() -> String {
     Uuid::now_v7().to_string()

@@ -1,23 +1,27 @@
-//! The harness of the integration tests: starts the real system as a user
-//! would, talks to it over HTTP and NATS, looks into its databases, and checks
-//! the invariants.
+//! The harness of the integration tests. It starts the real system as a user
+//! does, talks to it over HTTP and NATS, reads its databases, and checks the
+//! invariants.
 //!
-//! It is test code: it panics where a test should fail.
+//! All of it is test code: it panics where a test should fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::missing_panics_doc, missing_docs)]
 
 pub mod broker;
 pub mod chaos;
-pub mod checks;
 pub mod client;
+pub mod invariants;
 pub mod memory;
 pub mod metrics;
+pub mod pending_deposits;
+pub mod process;
 pub mod prometheus;
 pub mod scale;
+pub mod small_disk;
 pub mod stack;
-mod wait;
+pub mod wait;
 
-pub use client::{Answer, Client};
+pub use client::{Client, Response};
+pub use pending_deposits::PendingDeposits;
 pub use stack::Stack;
 pub use wait::eventually;
 
@@ -26,5 +30,5 @@ use rust_decimal::Decimal;
 /// A decimal from a JSON string.
 #[must_use]
 pub fn decimal(value: &serde_json::Value) -> Decimal {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no string")).parse().unwrap()
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).parse().unwrap()
 }

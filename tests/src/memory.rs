@@ -1,4 +1,4 @@
-//! How much memory the services hold.
+//! Resident memory of the services.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -8,45 +8,44 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Stack;
 
-const EVERY: Duration = Duration::from_millis(200);
+const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Resident memory of a process in KiB; `None` when it is gone.
-#[must_use]
-pub fn resident(pid: u32) -> Option<u64> {
+/// The resident memory of a process in KiB; `None` if the process does not exist.
+fn resident(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Looks at the services until it is told to end.
-pub struct Memory {
+/// Samples the memory of all services of a stack.
+pub struct MemorySampler {
     stop: CancellationToken,
-    looking: JoinHandle<BTreeMap<String, u64>>,
+    sampling: JoinHandle<BTreeMap<String, u64>>,
 }
 
-impl Memory {
+impl MemorySampler {
     #[must_use]
     pub fn start(stack: &Stack) -> Self {
         let stop = CancellationToken::new();
-        let (dir, ended) = (stack.dir.clone(), stop.clone());
-        let looking = tokio::spawn(async move {
-            let mut most = BTreeMap::<String, u64>::new();
-            while ended.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+        let (dir, stopped) = (stack.dir.clone(), stop.clone());
+        let sampling = tokio::spawn(async move {
+            let mut peaks = BTreeMap::<String, u64>::new();
+            while stopped.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
                 let Ok(file) = StackFile::read(&dir) else { continue };
-                for process in file.processes.iter().filter(|it| it.admin.is_some()) {
-                    let mib = resident(process.pid).unwrap_or_default() / 1024;
-                    let most = most.entry(process.name.clone()).or_default();
-                    *most = (*most).max(mib);
+                for service in file.processes.iter().filter(|process| process.admin.is_some()) {
+                    let mib = resident(service.pid).unwrap_or_default() / 1024;
+                    let peak = peaks.entry(service.name.clone()).or_default();
+                    *peak = (*peak).max(mib);
                 }
             }
-            most
+            peaks
         });
-        Self { stop, looking }
+        Self { stop, sampling }
     }
 
-    /// The most that each had, in MiB.
+    /// Stops sampling. Gives the peak of each service by its name, in MiB.
     pub async fn finish(self) -> BTreeMap<String, u64> {
         self.stop.cancel();
-        self.looking.await.unwrap()
+        self.sampling.await.unwrap()
     }
 }

@@ -1,109 +1,119 @@
-//! What a process tells on `/metrics`, read as strictly as the format is
-//! defined: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+//! The metrics of one process, parsed as strictly as the format is defined:
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::Stack;
 
-/// Names and values of labels, in the order of the names.
+/// Names and values of labels, ordered by name.
 pub type Labels = BTreeMap<String, String>;
 
-/// All that a process told at one time.
+#[derive(Debug)]
+struct Sample {
+    name: String,
+    labels: Labels,
+    value: f64,
+}
+
+/// All metrics of one process at one time.
 #[derive(Debug)]
 pub struct Scrape {
     types: HashMap<String, String>,
-    helped: HashSet<String>,
-    samples: Vec<(String, Labels, f64)>,
+    samples: Vec<Sample>,
 }
 
 impl Scrape {
-    /// Asks the process of this name.
+    /// Requests `/metrics` of the process with this name.
     pub async fn of(stack: &Stack, process: &str) -> Self {
         let file = stack.file();
-        let admin = file.processes.iter().find(|it| it.name == process);
-        let admin = admin.and_then(|it| it.admin.clone()).unwrap();
-        let answer = reqwest::get(format!("{admin}/metrics")).await.unwrap();
-        assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4");
-        Self::read(&answer.text().await.unwrap())
+        let found = file.processes.iter().find(|candidate| candidate.name == process);
+        let admin = found.and_then(|process| process.admin.clone()).unwrap();
+        let response = reqwest::get(format!("{admin}/metrics")).await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4");
+        Self::parse(&response.text().await.unwrap())
     }
 
-    /// Reads the text; panics at what breaks the format.
+    /// Parses the text; panics on any violation of the format.
     #[must_use]
-    pub fn read(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let (mut types, mut helped) = (HashMap::new(), HashSet::new());
-        let (mut samples, mut seen) = (Vec::new(), HashSet::new());
-        assert!(text.ends_with('\n'), "the last line has no end");
+        let (mut samples, mut seen) = (Vec::<Sample>::new(), HashSet::new());
+        assert!(text.ends_with('\n'), "the last line has no line feed");
         for line in text.lines().filter(|line| !line.is_empty()) {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').expect(line);
                 assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{line}");
                 let before = types.insert(name.to_owned(), kind.to_owned());
-                assert!(before.is_none(), "twice: {line}");
-                assert!(!samples.iter().any(|it: &(String, _, _)| it.0 == name), "late: {line}");
+                assert!(before.is_none(), "duplicate: {line}");
+                let late = samples.iter().any(|sample| sample.name == name);
+                assert!(!late, "after a sample of the metric: {line}");
             } else if let Some(rest) = line.strip_prefix("# HELP ") {
                 let (name, help) = rest.split_once(' ').expect(line);
                 assert!(!help.is_empty() && helped.insert(name.to_owned()), "{line}");
             } else if !line.starts_with('#') {
-                assert!(seen.insert(line.rsplit_once(' ').unwrap().0), "twice: {line}");
+                assert!(seen.insert(line.rsplit_once(' ').unwrap().0), "duplicate: {line}");
                 samples.push(sample(line));
             }
         }
-        for (name, ..) in &samples {
-            let parts = ["_bucket", "_sum", "_count"].iter().find_map(|it| name.strip_suffix(it));
-            let histogram = parts.filter(|it| types.get(*it).is_some_and(|it| it == "histogram"));
-            let family = histogram.unwrap_or(name);
+        for Sample { name, .. } in &samples {
+            let suffixes = ["_bucket", "_sum", "_count"];
+            let base = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
+            let is_histogram = |base: &&str| types.get(*base).is_some_and(|of| of == "histogram");
+            let family = base.filter(is_histogram).unwrap_or(name);
             assert!(
                 types.contains_key(family) && helped.contains(family),
-                "{name} is not explained"
+                "{name} has no TYPE or no HELP"
             );
         }
-        Self { types, helped, samples }
+        Self { types, samples }
     }
 
-    /// What sort of metric has this name.
+    /// The type of the metric with this name.
     #[must_use]
     pub fn kind(&self, name: &str) -> Option<&str> {
         self.types.get(name).map(String::as_str)
     }
 
-    /// The sum of all samples of this name that have these labels.
+    /// The sum of all samples with this name and at least these labels; `None` if there is no such
+    /// sample.
     #[must_use]
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let has = |its: &Labels| labels.iter().all(|(k, v)| its.get(*k).is_some_and(|it| it == v));
-        let values = self.samples.iter().filter(|(its, of, _)| its == name && has(of));
-        values.map(|it| it.2).reduce(|sum, value| sum + value)
+        let matches = |sample: &&Sample| {
+            let has = |(label, value): &(&str, &str)| {
+                sample.labels.get(*label).is_some_and(|found| found == value)
+            };
+            sample.name == name && labels.iter().all(has)
+        };
+        let values = self.samples.iter().filter(matches).map(|sample| sample.value);
+        values.reduce(|sum, value| sum + value)
     }
 
-    /// The names of the labels that samples of this name have.
+    /// The label names of the samples with this name.
     #[must_use]
     pub fn label_names(&self, name: &str) -> HashSet<Vec<&str>> {
-        let these = self.samples.iter().filter(|it| it.0 == name);
-        these.map(|it| it.1.keys().map(String::as_str).collect()).collect()
-    }
-
-    /// Every name that is explained.
-    #[must_use]
-    pub fn names(&self) -> Vec<&str> {
-        self.helped.iter().map(String::as_str).collect()
+        let samples = self.samples.iter().filter(|sample| sample.name == name);
+        samples.map(|sample| sample.labels.keys().map(String::as_str).collect()).collect()
     }
 }
 
-fn sample(line: &str) -> (String, Labels, f64) {
+fn sample(line: &str) -> Sample {
     let (head, value) = line.rsplit_once(' ').expect(line);
     let value = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
-    let (name, labels) = match head.split_once('{') {
+    let (name, pairs) = match head.split_once('{') {
         None => (head, ""),
         Some((name, rest)) => (name, rest.strip_suffix('}').expect(line)),
     };
-    let legal = |it: &str| !it.is_empty() && it.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let legal =
+        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     assert!(legal(name), "{line}");
-    let mut its = Labels::new();
-    // No value of ours has a comma or a quote in it.
-    for label in labels.split(',').filter(|it| !it.is_empty()) {
-        let (key, value) = label.split_once('=').expect(line);
-        let value = value.strip_prefix('"').and_then(|it| it.strip_suffix('"')).expect(line);
-        assert!(legal(key) && !value.contains('"'), "{line}");
-        assert!(its.insert(key.to_owned(), value.to_owned()).is_none(), "{line}");
+    let mut labels = Labels::new();
+    // No label value of Passbook contains a comma or a quote.
+    for pair in pairs.split(',').filter(|pair| !pair.is_empty()) {
+        let (label, quoted) = pair.split_once('=').expect(line);
+        let unquoted = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        let value = unquoted.expect(line);
+        assert!(legal(label) && !value.contains('"'), "{line}");
+        assert!(labels.insert(label.to_owned(), value.to_owned()).is_none(), "{line}");
     }
-    (name.to_owned(), its, value)
+    Sample { name: name.to_owned(), labels, value }
 }

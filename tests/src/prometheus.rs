@@ -1,4 +1,4 @@
-//! A Prometheus and a Pushgateway of a test's own, as Debian packages them.
+//! A Prometheus and a Pushgateway for one test, from Debian's packages.
 
 use std::{
     env, fs,
@@ -14,29 +14,30 @@ use serde_json::{Value, json};
 
 use crate::{
     Stack, eventually,
-    stack::{self, signal, text},
+    process::{read_log, signal, start_by},
+    wait,
 };
 
 const START: Duration = Duration::from_secs(30);
 
-/// Whether the programs are here. Where they are not, it says so past what
-/// catches the output of tests that pass; in CI that fails the test.
+/// Whether the programs are installed. If not, this fails the test in CI and prints a message
+/// elsewhere.
 #[must_use]
 pub fn installed() -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    let is_there = |name: &&str| env::split_paths(&path).any(|it| it.join(name).is_file());
-    let wanted = ["prometheus", "promtool", "prometheus-pushgateway"];
-    let Some(missing) = wanted.iter().find(|it| !is_there(it)) else { return true };
-    let why = format!(
-        "there is no {missing}: install Debian's packages prometheus and prometheus-pushgateway"
+    let is_installed = |name: &&str| env::split_paths(&path).any(|dir| dir.join(name).is_file());
+    let required = ["prometheus", "promtool", "prometheus-pushgateway"];
+    let Some(missing) = required.iter().find(|name| !is_installed(name)) else { return true };
+    let reason = format!(
+        "{missing} is missing: install Debian's packages prometheus and prometheus-pushgateway"
     );
-    assert!(env::var_os("CI").is_none(), "{why}");
-    // `eprintln!` is what would be caught.
-    io::stderr().write_all(format!("DID NOT RUN: {why}\n").as_bytes()).unwrap();
+    assert!(env::var_os("CI").is_none(), "{reason}");
+    // The test harness captures `eprintln!` and shows it only for a test that fails.
+    io::stderr().write_all(format!("DID NOT RUN: {reason}\n").as_bytes()).unwrap();
     false
 }
 
-/// A server that ends with the test, on a port that it chose itself.
+/// A server on a free port. It stops when this is dropped.
 #[derive(Debug)]
 struct Server {
     child: Child,
@@ -46,11 +47,13 @@ struct Server {
 impl Server {
     async fn start(program: &str, arguments: &[&str], log: &Path) -> Self {
         let arguments = [&["--web.listen-address=127.0.0.1:0"], arguments].concat();
-        let child = stack::start_by(&[program], &arguments, None, Stdio::null(), log);
-        let address = eventually(&format!("{program} listens, see {log:?}"), START, || async {
-            let said = text(log);
-            let line = said.lines().find(|it| it.contains("msg=\"Listening on\""))?;
-            line.split(' ').find_map(|it| it.strip_prefix("address=")).map(ToOwned::to_owned)
+        let child = start_by(&[program], &arguments, None, Stdio::null(), log);
+        let what = format!("{program} listens, see {log:?}");
+        let address = wait::eventually_now(&what, START, || {
+            let text = read_log(log);
+            let line = text.lines().find(|line| line.contains("msg=\"Listening on\""))?;
+            let address = line.split(' ').find_map(|field| field.strip_prefix("address="));
+            address.map(ToOwned::to_owned)
         })
         .await;
         Self { child, address }
@@ -64,50 +67,48 @@ impl Drop for Server {
     }
 }
 
-/// Keeps what was pushed last under each job.
 #[derive(Debug)]
 pub struct Pushgateway(Server);
 
 impl Pushgateway {
-    /// With its log in the stack's folder.
+    /// Starts it with its log in the stack's directory.
     pub async fn start(stack: &Stack) -> Self {
         let log = stack.dir.join("pushgateway.log");
-        // Debian's has a file of its own, which is the machine's.
+        // Debian's default is a file shared by the whole machine.
         Self(Server::start("prometheus-pushgateway", &["--persistence.file="], &log).await)
     }
 
-    /// Where it listens.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.0.address)
     }
 
-    /// Replaces what it has of a job.
+    /// Replaces all metrics of a job.
     pub async fn put(&self, job: &str, metrics: String) {
-        let request = reqwest::Client::new().put(self.of(job)).body(metrics);
+        let request = reqwest::Client::new().put(self.group(job)).body(metrics);
         request.send().await.unwrap().error_for_status().unwrap();
     }
 
-    /// Forgets what it has of a job.
-    pub async fn forget(&self, job: &str) {
-        let request = reqwest::Client::new().delete(self.of(job));
+    /// Deletes all metrics of a job.
+    pub async fn delete(&self, job: &str) {
+        let request = reqwest::Client::new().delete(self.group(job));
         request.send().await.unwrap().error_for_status().unwrap();
     }
 
-    fn of(&self, job: &str) -> String {
+    fn group(&self, job: &str) -> String {
         format!("{}/metrics/job/{job}", self.url())
     }
 }
 
-/// An alert, as the rules have it: two rules may have one name, and differ in
-/// the job.
+/// An alerting rule and its state.
 #[derive(Debug, Clone)]
 pub struct Alert {
+    /// The rule's name, followed by its label `job` if it has one: two rules may share a name.
     pub name: String,
     pub firing: bool,
 }
 
-/// Scrapes a stack and a gateway, and evaluates rules, once a second.
+/// Scrapes a stack and a Pushgateway, and evaluates rules, once a second.
 #[derive(Debug)]
 pub struct Prometheus {
     server: Server,
@@ -115,7 +116,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// With its data in the stack's folder.
+    /// Starts it with its data in the stack's directory.
     pub async fn start(stack: &Stack, gateway: &Pushgateway, rules: &str) -> Self {
         let dir = stack.dir.join("prometheus");
         fs::create_dir(&dir).unwrap();
@@ -129,79 +130,82 @@ impl Prometheus {
             &format!("--storage.tsdb.path={}", data.display()),
         ];
         let server = Server::start("prometheus", &arguments, &dir.join("log")).await;
-        let started = Self { server, rules: dir.join("rules.yaml") };
+        let prometheus = Self { server, rules: dir.join("rules.yaml") };
         eventually("Prometheus is ready", START, || async {
-            let answer = reqwest::get(started.at("/-/ready")).await.ok()?;
-            answer.status().is_success().then_some(())
+            let response = reqwest::get(prometheus.url("/-/ready")).await.ok()?;
+            response.status().is_success().then_some(())
         })
         .await;
-        started
+        prometheus
     }
 
-    fn at(&self, path: &str) -> String {
+    fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.server.address)
     }
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Value {
-        let url = Url::parse_with_params(&self.at(path), query).unwrap();
-        let answer: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
-        assert_eq!(answer["status"], "success", "{query:?}: {answer:#}");
-        answer["data"].clone()
+        let url = Url::parse_with_params(&self.url(path), query).unwrap();
+        let response: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+        assert_eq!(response["status"], "success", "{query:?}: {response:#}");
+        response["data"].clone()
     }
 
-    /// Goes on with other rules.
+    /// Loads other rules.
     pub async fn replace_rules(&self, rules: &str) {
         fs::write(&self.rules, rules).unwrap();
-        let request = reqwest::Client::new().post(self.at("/-/reload"));
+        let request = reqwest::Client::new().post(self.url("/-/reload"));
         request.send().await.unwrap().error_for_status().unwrap();
     }
 
-    /// The one value of an expression, if it has one now.
+    /// The first value of an expression; `None` if the result is empty.
     pub async fn value(&self, expression: &str) -> Option<f64> {
         let data = self.get("/api/v1/query", &[("query", expression)]).await;
-        data["result"][0]["value"][1].as_str().map(|it| it.parse().unwrap())
+        data["result"][0]["value"][1].as_str().map(|value| value.parse().unwrap())
     }
 
-    /// Whether every target answered, and every rule was evaluated.
-    pub async fn sees_all(&self) -> bool {
-        let targets = self.get("/api/v1/targets", &[]).await;
-        let up = targets["activeTargets"].as_array().unwrap().iter().all(|it| it["health"] == "up");
-        up && self.rules().await.iter().all(|it| it["health"] == "ok")
+    /// Whether every target answers and every rule is evaluated.
+    pub async fn is_healthy(&self) -> bool {
+        let data = self.get("/api/v1/targets", &[]).await;
+        let targets = data["activeTargets"].as_array().unwrap();
+        targets.iter().all(|target| target["health"] == "up")
+            && self.rules().await.iter().all(|rule| rule["health"] == "ok")
     }
 
-    /// Every alert of the rules; panics if a rule or a text can't be evaluated.
+    /// Every alerting rule; panics if a rule or an alert's text can't be evaluated.
     pub async fn alerts(&self) -> Vec<Alert> {
         let rules = self.rules().await;
-        let alerts = rules.iter().filter(|it| it["type"] == "alerting");
+        let alerting = rules.iter().filter(|rule| rule["type"] == "alerting");
         let alert = |rule: &Value| {
-            let job = rule["labels"]["job"].as_str().map(|it| format!(" {it}")).unwrap_or_default();
+            let job = rule["labels"]["job"].as_str();
+            let job = job.map(|job| format!(" {job}")).unwrap_or_default();
             let name = format!("{}{job}", rule["name"].as_str().unwrap());
-            // Templates that fail say so in their text.
+            // A template that can't be evaluated leaves this in its text.
             assert!(!rule["alerts"].to_string().contains("<error"), "{rule:#}");
             Alert { name, firing: rule["state"] == "firing" }
         };
-        alerts.map(alert).collect()
+        alerting.map(alert).collect()
     }
 
     async fn rules(&self) -> Vec<Value> {
         let data = self.get("/api/v1/rules", &[]).await;
         let groups = data["groups"].as_array().unwrap().iter();
-        let rules: Vec<_> = groups.flat_map(|it| it["rules"].as_array().unwrap().clone()).collect();
-        let failed = rules.iter().find(|it| it["health"] == "err");
+        let rules: Vec<_> =
+            groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect();
+        let failed = rules.iter().find(|rule| rule["health"] == "err");
         assert!(failed.is_none(), "{failed:#?}");
         rules
     }
 }
 
-/// As deploy/observability/README.md asks of whoever scrapes. A replica is known
-/// by its name rather than by a port.
+/// A configuration as deploy/observability/README.md describes it. The label `instance` is the
+/// name of a replica instead of its address.
 fn configuration(stack: &Stack, gateway: &Pushgateway) -> Value {
     let file = stack.file();
     let job = |service: &str| {
-        let replicas = file.processes.iter().filter(|it| it.name.starts_with(service));
-        let target = |it: &devstack::Process| {
-            let admin = it.admin.as_deref().unwrap().trim_start_matches("http://");
-            json!({ "targets": [admin], "labels": { "instance": it.name } })
+        let replicas = file.processes.iter().filter(|process| process.name.starts_with(service));
+        let target = |replica: &devstack::Process| {
+            let admin = replica.admin.as_deref().unwrap().trim_start_matches("http://");
+            json!({ "targets": [admin], "labels": { "instance": replica.name } })
         };
         let targets: Vec<_> = replicas.map(target).collect();
         json!({ "job_name": service, "static_configs": targets })

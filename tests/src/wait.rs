@@ -1,22 +1,57 @@
-//! Waiting for what will come, without a bare sleep.
+//! Polling for a condition, in place of a bare sleep.
 
-use std::{future::Future, time::Duration};
+use std::{
+    fmt::Display,
+    future::{self, Future},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
-const EVERY: Duration = Duration::from_millis(50);
+/// Between two attempts of [`eventually`].
+const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Asks until there is an answer; fails the test if there is none in time.
-pub async fn eventually<T, F>(what: &str, within: Duration, mut ask: impl FnMut() -> F) -> T
+/// Polls every 50 ms until `attempt` gives a value; fails the test after `within`.
+pub async fn eventually<T, F>(what: &str, within: Duration, mut attempt: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
 {
+    let mut attempt = || {
+        let value = attempt();
+        async { value.await.ok_or("") }
+    };
+    poll(what, within, INTERVAL, &mut attempt).await
+}
+
+/// As [`eventually`], for a condition that needs no `await`.
+pub async fn eventually_now<T>(
+    what: &str,
+    within: Duration,
+    mut attempt: impl FnMut() -> Option<T>,
+) -> T {
+    eventually(what, within, || future::ready(attempt())).await
+}
+
+/// As [`eventually`], with an interval of the caller's choice. The failure shows the error of the
+/// last attempt.
+pub async fn poll<T, E, F>(
+    what: &str,
+    within: Duration,
+    interval: Duration,
+    mut attempt: impl FnMut() -> F,
+) -> T
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
     let deadline = Instant::now() + within;
     loop {
-        if let Some(answer) = ask().await {
-            return answer;
+        match attempt().await {
+            Ok(value) => return value,
+            Err(error) => {
+                assert!(Instant::now() < deadline, "not within {within:?}: {what}\n{error}");
+            }
         }
-        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(interval).await;
     }
 }

@@ -1,111 +1,107 @@
-//! What happens around a crash: the traffic that leads to it, what it must
-//! leave, and how all of it must end.
+//! The traffic that leads to a crash, the state a crash must leave, and the
+//! state that must follow from it.
 
 use std::time::Duration;
 
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::json;
-use tests::{Client, client::new_key, eventually};
+use tests::{Client, client::new_key, eventually, wait};
 use uuid::Uuid;
 
 use super::{
-    letters::{poison_command, poison_result, used_up_command, used_up_result},
-    rig::{ACCOUNT, Crash, Rig, SETTLED_WITHIN, Turn},
+    dead_letters::{
+        command_at_max_deliveries, invalid_command, invalid_result, result_at_max_deliveries,
+    },
+    fixture::{ACCOUNT, Crash, Fixture, SETTLED_WITHIN, Turn},
 };
 
-/// What is around a crash.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scenario {
-    /// The process dies while a client waits for its answer.
+    /// The process crashes while a client waits for its response.
     Accepting,
-    /// That many deposits are made at a time.
-    Deposits(u64, Left),
-    /// A withdrawal of 40 from an account that holds 100.
+    /// This many deposits are requested at a time.
+    Deposits(u64, AfterCrash),
+    /// A withdrawal of 40 from an account with 100.
     Withdrawal,
-    /// A withdrawal that was refused when the process died; money arrives
-    /// before its command comes again.
+    /// A withdrawal is refused before the crash. A deposit arrives before the redelivery of the
+    /// command.
     Refused,
-    /// Withdrawals of more than an account holds, one of which it has the money
-    /// for, beside deposits to others.
+    /// Withdrawals that exceed the balance, except for one of them, beside withdrawals from another
+    /// account.
     Overdrawn,
-    /// A withdrawal from an account that the ledger has not met.
-    Empty,
-    /// A result that is told again after it has settled its record.
-    Repeated,
-    /// That many records whose commands were never sent.
-    Unsent(usize, About),
-    /// One, and a client waits for it at each replica.
-    Waiting,
-    /// A deposit that the ledger can't store, in a batch with others.
+    /// A withdrawal from an account not in the ledger yet.
+    UnknownAccount,
+    /// A result is published again after it has settled its record.
+    RepeatedResult,
+    /// This many records without a sent command.
+    Unsent(usize, ArmedFor),
+    /// One such record, and a client waits for it at each replica.
+    WaitingClients,
+    /// A deposit the ledger can't store, in a batch with others.
     OneByOne,
-    /// A message that is no command.
-    PoisonCommand(Letters),
-    /// A message that is no result.
-    PoisonResult(Letters),
-    /// A command whose deliveries are used up.
-    UsedUpCommand(Letters),
-    /// A result of which an advisory says so.
-    UsedUpResult(Letters),
+    /// The number is that of the dead letters at the crash, as for the following scenarios.
+    InvalidCommand(usize),
+    InvalidResult(usize),
+    CommandAtMaxDeliveries(usize),
+    ResultAtMaxDeliveries(usize),
 }
 
 /// What a crash must leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
-    /// A record whose command never got into the stream.
+pub(super) enum AfterCrash {
+    /// A PENDING record; its command never reached the stream.
     UnsentCommand,
-    /// A record whose command did.
+    /// A PENDING record; its command has reached the stream.
     SentCommand,
-    /// An unacked command.
     UnackedCommand,
-    /// An unacked result.
     UnackedResult,
-    /// That depends on how fast the broker was, or on what of a batch was in hand.
+    /// Depends on the speed of the broker, or on the messages in the batch.
     Depends,
 }
 
-/// What is said of unsent records to arm a point for them.
+/// The text that arms a point for unsent records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum About {
-    /// Their account; the redrive's commands were not sent before the crash.
+pub(super) enum ArmedFor {
+    /// The id of their account. No command is sent before the crash.
     Account,
-    /// The message id of the first one's redrive, which was not sent either.
+    /// The message id of the first record's redrive. No command is sent before the crash.
     Redrive,
-    /// The same; it was sent.
+    /// The message id of the first record's redrive. The command is sent before the crash.
     SentRedrive,
 }
 
-/// How many dead letters there are right after the crash. In the end there is
-/// one.
-pub(super) type Letters = usize;
-
 impl Scenario {
-    /// Runs it under the name of its test.
+    /// Runs the scenario under the name of its test.
     pub(super) async fn run(self, name: &'static str, crash: Crash) {
-        let rig = Rig::get().await;
-        let turn = rig.turn(name, crash).await;
+        let fixture = Fixture::shared().await;
+        let turn = fixture.turn(name, crash).await;
         match self {
-            Self::Accepting => accepting(rig, turn).await,
-            Self::Deposits(many, left) => deposits(rig, turn, many, left).await,
-            Self::Withdrawal => withdrawal(rig, turn).await,
-            Self::Refused => refused(rig, turn).await,
-            Self::Overdrawn => overdrawn(rig, turn).await,
-            Self::Empty => empty(rig, turn).await,
-            Self::Repeated => repeated(rig, turn).await,
-            Self::Unsent(many, about) => unsent(rig, turn, many, about).await,
-            Self::Waiting => waiting(rig, turn).await,
-            Self::OneByOne => one_by_one(rig, turn).await,
-            Self::PoisonCommand(letters) => poison_command(rig, turn, letters).await,
-            Self::PoisonResult(letters) => poison_result(rig, turn, letters).await,
-            Self::UsedUpCommand(letters) => used_up_command(rig, turn, letters).await,
-            Self::UsedUpResult(letters) => used_up_result(rig, turn, letters).await,
+            Self::Accepting => accepting(fixture, turn).await,
+            Self::Deposits(count, after) => deposits(fixture, turn, count, after).await,
+            Self::Withdrawal => withdrawal(fixture, turn).await,
+            Self::Refused => refused(fixture, turn).await,
+            Self::Overdrawn => overdrawn(fixture, turn).await,
+            Self::UnknownAccount => unknown_account(fixture, turn).await,
+            Self::RepeatedResult => repeated_result(fixture, turn).await,
+            Self::Unsent(count, armed_for) => unsent(fixture, turn, count, armed_for).await,
+            Self::WaitingClients => waiting_clients(fixture, turn).await,
+            Self::OneByOne => one_by_one(fixture, turn).await,
+            Self::InvalidCommand(at_crash) => invalid_command(fixture, turn, at_crash).await,
+            Self::InvalidResult(at_crash) => invalid_result(fixture, turn, at_crash).await,
+            Self::CommandAtMaxDeliveries(at_crash) => {
+                command_at_max_deliveries(fixture, turn, at_crash).await;
+            }
+            Self::ResultAtMaxDeliveries(at_crash) => {
+                result_at_max_deliveries(fixture, turn, at_crash).await;
+            }
         }
     }
 }
 
-async fn accepting(rig: &Rig, turn: Turn<'_>) {
-    let account = rig.open_account().await;
-    let replica = Client::teller_at(&rig.stack, "account-service-0");
+async fn accepting(fixture: &Fixture, turn: Turn<'_>) {
+    let account = fixture.open_account().await;
+    let replica = Client::teller_at(&fixture.stack, "account-service-0");
     let path = format!("/v1/accounts/{account}/deposits");
     let key = new_key();
     let body = json!({ "amount": "10" });
@@ -114,230 +110,236 @@ async fn accepting(rig: &Rig, turn: Turn<'_>) {
     let broken = eventually("the connection breaks", Duration::from_secs(10), || async {
         let sent = replica.send(Method::POST, &path, &headers, Some(body.to_string().into())).await;
         match sent {
-            Ok(answer) => panic!("the process that had to die answers {answer:?}"),
-            // It may be just back from another crash.
-            Err(_) => rig.reached(name).map(drop),
+            Ok(response) => panic!("no crash before the response: {response:?}"),
+            // The replica may be down from another crash.
+            Err(_) => fixture.reached(name).map(drop),
         }
     });
     turn.crash(&account, broken).await;
-    let again = rig.ask(Method::POST, &path, &key, Some(&body)).await;
+    let again = fixture.request(Method::POST, &path, &key, Some(&body)).await;
     assert_eq!(again.header("idempotent-replayed"), Some("true"), "{again:?}");
     let record = again.text("recordId").to_owned();
-    rig.settled_once(&account, &[record], 10).await;
+    fixture.settled_once(&account, &[record], 10).await;
     let stored: i64 =
         sqlx::query_scalar("SELECT count(*) FROM transaction_records WHERE account_id = $1")
             .bind(Uuid::parse_str(&account).unwrap())
-            .fetch_one(&rig.accounts)
+            .fetch_one(&fixture.accounts)
             .await
             .unwrap();
-    assert_eq!(stored, 1, "records of one request");
+    assert_eq!(stored, 1, "the number of records of one request");
 }
 
-async fn deposits(rig: &Rig, turn: Turn<'_>, many: u64, left: Left) {
-    let account = rig.open_account().await;
+async fn deposits(fixture: &Fixture, turn: Turn<'_>, count: u64, after: AfterCrash) {
+    let account = fixture.open_account().await;
     let name = turn.name;
     let traffic = async {
-        let mut records = rig.deposits(&account, many).await;
-        // Half a batch takes a batch: on a bad day all of them came one by one.
-        while many > 1 && !rig.soon_reached(name).await {
-            records.extend(rig.deposits(&account, many).await);
+        let mut records = fixture.deposits(&account, count).await;
+        // A crash at half of a batch needs a batch, but the deposits may arrive one by one.
+        while count > 1 && !fixture.reached_soon(name).await {
+            records.extend(fixture.deposits(&account, count).await);
         }
         records
     };
     let (records, _) = turn.crash(&account, traffic).await;
     let record = &records[0];
-    if left == Left::UnackedCommand {
-        let queued = rig.newest("TRANSACTION", record).await;
+    if after == AfterCrash::UnackedCommand {
+        let queued = fixture.newest("TRANSACTION", record).await;
         assert!(queued.is_some(), "the command was acked before its time");
     }
-    if left == Left::UnackedResult {
-        let place = rig.newest("TRANSACTION_RESULT", record).await.unwrap();
-        assert!(rig.results_acked_up_to().await < place, "the result was acked");
+    if after == AfterCrash::UnackedResult {
+        let sequence = fixture.newest("TRANSACTION_RESULT", record).await.unwrap();
+        let ack_floor = fixture.results_ack_floor().await;
+        assert!(ack_floor < sequence, "the result was acked before its time");
     }
-    rig.settled_once(&account, &records, 10 * i64::try_from(records.len()).unwrap()).await;
-    let told = || rig.results_of(record).contains(record);
-    if left == Left::UnsentCommand {
-        assert!(!told(), "the command was sent");
+    fixture.settled_once(&account, &records, 10 * i64::try_from(records.len()).unwrap()).await;
+    // The result has the message id of its command: the record id, unless it was redriven.
+    let first_command_answered = || fixture.results_of(record).contains(record);
+    if after == AfterCrash::UnsentCommand {
+        assert!(!first_command_answered(), "the command was sent");
     }
-    if left == Left::SentCommand {
-        let what = "the command that was sent is answered, too";
-        eventually(what, SETTLED_WITHIN, async || told().then_some(())).await;
+    if after == AfterCrash::SentCommand {
+        wait::eventually_now("the sent command is answered, too", SETTLED_WITHIN, || {
+            first_command_answered().then_some(())
+        })
+        .await;
     }
 }
 
-async fn withdrawal(rig: &Rig, turn: Turn<'_>) {
-    let account = rig.open_account().await;
-    rig.accepted("deposits", &account, 100).await;
-    rig.settled(&account).await;
-    let traffic = rig.accepted("withdrawals", &account, 40);
+async fn withdrawal(fixture: &Fixture, turn: Turn<'_>) {
+    let account = fixture.open_account().await;
+    fixture.accepted("deposits", &account, 100).await;
+    fixture.settled(&account).await;
+    let traffic = fixture.accepted("withdrawals", &account, 40);
     let (record, _) = turn.crash(&account, traffic).await;
-    assert!(rig.newest("TRANSACTION", &record).await.is_some(), "the command was acked");
-    rig.settled(&account).await;
-    let settled = rig.ask(Method::GET, &format!("/v1/records/{record}"), "", None).await;
+    assert!(fixture.newest("TRANSACTION", &record).await.is_some(), "the command was acked");
+    fixture.settled(&account).await;
+    let settled = fixture.record(&record).await;
     assert_eq!((settled.text("status"), settled.text("balanceAfter")), ("SUCCESS", "60"));
-    let shown = rig.ask(Method::GET, &format!("/v1/accounts/{account}"), "", None).await;
+    let shown = fixture.account(&account).await;
     assert_eq!((shown.text("balance"), &shown.body["accountSeq"]), ("60", &json!(2)));
 }
 
-async fn refused(rig: &Rig, turn: Turn<'_>) {
-    let account = rig.open_account().await;
-    let traffic = rig.accepted("withdrawals", &account, 40);
+async fn refused(fixture: &Fixture, turn: Turn<'_>) {
+    let account = fixture.open_account().await;
+    let traffic = fixture.accepted("withdrawals", &account, 40);
     let (record, _) = turn.crash(&account, traffic).await;
-    // Decided and not told: the next delivery meets an account that has the money.
-    rig.accepted("deposits", &account, 100).await;
-    rig.settled(&account).await;
-    let settled = rig.ask(Method::GET, &format!("/v1/records/{record}"), "", None).await;
+    // The refusal is decided but not published. At the redelivery the account has the money.
+    fixture.accepted("deposits", &account, 100).await;
+    fixture.settled(&account).await;
+    let settled = fixture.record(&record).await;
     let end = (settled.text("status"), settled.text("reason"));
     assert_eq!(end, ("FAILED", "INSUFFICIENT_FUNDS"), "{settled:?}");
     let decided: Vec<(i64, String)> =
         sqlx::query_as("SELECT id, status FROM transactions WHERE record_id = $1")
             .bind(Uuid::parse_str(&record).unwrap())
-            .fetch_all(&rig.ledger)
+            .fetch_all(&fixture.ledger)
             .await
             .unwrap();
-    let told = settled.body["transactionId"].as_i64().unwrap();
-    assert_eq!(decided, [(told, "FAILED".to_owned())]);
-    let shown = rig.ask(Method::GET, &format!("/v1/accounts/{account}"), "", None).await;
+    let transaction = settled.body["transactionId"].as_i64().unwrap();
+    assert_eq!(decided, [(transaction, "FAILED".to_owned())]);
+    let shown = fixture.account(&account).await;
     assert_eq!((shown.text("balance"), &shown.body["accountSeq"]), ("100", &json!(1)));
 }
 
-async fn overdrawn(rig: &Rig, turn: Turn<'_>) {
-    let [account, rich] = [rig.open_account().await, rig.open_account().await];
+async fn overdrawn(fixture: &Fixture, turn: Turn<'_>) {
+    let [account, rich] = [fixture.open_account().await, fixture.open_account().await];
     for account in [&account, &rich] {
-        rig.accepted("deposits", account, 100).await;
-        rig.settled(account).await;
+        fixture.accepted("deposits", account, 100).await;
+        fixture.settled(account).await;
     }
     let name = turn.name;
     let traffic = async {
-        let (mut some, mut others) = (0, 0);
-        // What lies in one batch is a matter of luck.
-        while some == 0 || !rig.soon_reached(name).await {
-            let withdrawals = (0..5).map(|_| rig.accepted("withdrawals", &account, 60));
-            let possible = (0..2).map(|_| rig.accepted("withdrawals", &rich, 1));
-            join_all(possible.chain(withdrawals)).await;
-            (some, others) = (some + 5, others + 2);
+        let (mut large, mut small) = (0, 0);
+        // Repeated until a batch holds both kinds.
+        while large == 0 || !fixture.reached_soon(name).await {
+            let refused = (0..5).map(|_| fixture.accepted("withdrawals", &account, 60));
+            let applied = (0..2).map(|_| fixture.accepted("withdrawals", &rich, 1));
+            join_all(applied.chain(refused)).await;
+            (large, small) = (large + 5, small + 2);
         }
-        (some, others)
+        (large, small)
     };
-    let ((some, others), _) = turn.crash(&account, traffic).await;
-    for (account, ends, balance) in [
-        (account, [("FAILED", some - 1), ("SUCCESS", 2)], 40),
-        (rich, [("SUCCESS", others + 1), ("", 0)], 100 - others),
+    let ((large, small), _) = turn.crash(&account, traffic).await;
+    for (account, expected, balance) in [
+        (account, [("FAILED", large - 1), ("SUCCESS", 2)], 40),
+        (rich, [("SUCCESS", small + 1), ("", 0)], 100 - small),
     ] {
-        rig.settled(&account).await;
+        fixture.settled(&account).await;
         let found: Vec<(String, i64)> = sqlx::query_as(
             "SELECT status, count(*) FROM transactions WHERE account_id = $1
              GROUP BY status ORDER BY status",
         )
         .bind(Uuid::parse_str(&account).unwrap())
-        .fetch_all(&rig.ledger)
+        .fetch_all(&fixture.ledger)
         .await
         .unwrap();
-        let ends = ends.into_iter().filter(|(_, many)| *many > 0);
-        assert_eq!(found, ends.map(|(end, many)| (end.to_owned(), many)).collect::<Vec<_>>());
-        let shown = rig.ask(Method::GET, &format!("/v1/accounts/{account}"), "", None).await;
-        assert_eq!(shown.text("balance"), balance.to_string());
+        let expected = expected.into_iter().filter(|(_, count)| *count > 0);
+        let expected = expected.map(|(status, count)| (status.to_owned(), count));
+        assert_eq!(found, expected.collect::<Vec<_>>());
+        assert_eq!(fixture.account(&account).await.text("balance"), balance.to_string());
     }
 }
 
-async fn empty(rig: &Rig, turn: Turn<'_>) {
-    let account = rig.open_account().await;
-    let traffic = rig.accepted("withdrawals", &account, 40);
+async fn unknown_account(fixture: &Fixture, turn: Turn<'_>) {
+    let account = fixture.open_account().await;
+    let traffic = fixture.accepted("withdrawals", &account, 40);
     let (record, _) = turn.crash(&account, traffic).await;
-    rig.settled(&account).await;
-    let settled = rig.ask(Method::GET, &format!("/v1/records/{record}"), "", None).await;
+    fixture.settled(&account).await;
+    let settled = fixture.record(&record).await;
     let end = (settled.text("status"), settled.text("reason"));
     assert_eq!(end, ("FAILED", "INSUFFICIENT_FUNDS"), "{settled:?}");
-    // It is there, and usable.
-    let record = rig.accepted("deposits", &account, 100).await;
-    rig.settled(&account).await;
-    let settled = rig.ask(Method::GET, &format!("/v1/records/{record}"), "", None).await;
+    // The account is in the ledger now, and usable.
+    let record = fixture.accepted("deposits", &account, 100).await;
+    fixture.settled(&account).await;
+    let settled = fixture.record(&record).await;
     assert_eq!((settled.text("status"), settled.text("balanceAfter")), ("SUCCESS", "100"));
 }
 
-async fn repeated(rig: &Rig, turn: Turn<'_>) {
-    let account = rig.open_account().await;
-    let record = rig.accepted("deposits", &account, 10).await;
-    rig.settled(&account).await;
-    let first = rig.newest("TRANSACTION_RESULT", &record).await.unwrap();
-    let told = rig.message("TRANSACTION_RESULT", first).await.unwrap();
-    let told = String::from_utf8(told.payload.to_vec()).unwrap();
-    let again = rig.publish("transaction.result.deposit", &told);
-    let (place, _) = turn.crash(&account, again).await;
-    assert!(rig.results_acked_up_to().await < place, "it was acked before its time");
-    eventually("it is acked", SETTLED_WITHIN, || async {
-        (rig.results_acked_up_to().await >= place).then_some(())
-    })
-    .await;
-    assert_eq!(rig.letters(&told).await, 0);
-    rig.settled_once(&account, &[record], 10).await;
+async fn repeated_result(fixture: &Fixture, turn: Turn<'_>) {
+    let account = fixture.open_account().await;
+    let record = fixture.accepted("deposits", &account, 10).await;
+    fixture.settled(&account).await;
+    let first = fixture.newest("TRANSACTION_RESULT", &record).await.unwrap();
+    let result = fixture.message("TRANSACTION_RESULT", first).await.unwrap();
+    let body = String::from_utf8(result.payload.to_vec()).unwrap();
+    let again = fixture.publish("transaction.result.deposit", &body);
+    let (sequence, _) = turn.crash(&account, again).await;
+    let ack_floor = fixture.results_ack_floor().await;
+    assert!(ack_floor < sequence, "the result was acked before its time");
+    fixture.result_acked(sequence).await;
+    assert_eq!(fixture.dead_letters(&body).await, 0);
+    fixture.settled_once(&account, &[record], 10).await;
 }
 
-async fn unsent(rig: &Rig, turn: Turn<'_>, many: usize, about: About) {
-    let account = rig.open_account().await;
-    // Armed before they are stored: a redrive may find them at once.
-    let records = rig.unsent_ids(many);
-    let first = format!("{}.1", records[0]);
-    let armed_for = if about == About::Account { &account } else { &first };
-    let amounts = vec![10; many];
-    let stored = rig.store_unsent(&account, &records, &amounts);
-    turn.crash(armed_for, stored).await;
-    rig.settled_once(&account, &records, 10 * i64::try_from(many).unwrap()).await;
-    match about {
-        About::Account | About::Redrive => {
-            let told_by = rig.results_of(&records[0]);
-            assert!(!told_by.contains(&first), "it was sent: {told_by:?}");
+async fn unsent(fixture: &Fixture, turn: Turn<'_>, count: usize, armed_for: ArmedFor) {
+    let account = fixture.open_account().await;
+    // The point is armed before the records are stored: a redrive may claim them at once.
+    let records = fixture.unsent_ids(count);
+    let first_redrive = format!("{}.1", records[0]);
+    let about = if armed_for == ArmedFor::Account { &account } else { &first_redrive };
+    let amounts = vec![10; count];
+    let stored = fixture.store_unsent(&account, &records, &amounts);
+    turn.crash(about, stored).await;
+    fixture.settled_once(&account, &records, 10 * i64::try_from(count).unwrap()).await;
+    match armed_for {
+        ArmedFor::Account | ArmedFor::Redrive => {
+            let results = fixture.results_of(&records[0]);
+            assert!(!results.contains(&first_redrive), "the command was sent: {results:?}");
         }
-        About::SentRedrive => {
-            eventually("what was sent is answered, too", SETTLED_WITHIN, || async {
-                rig.results_of(&records[0]).contains(&first).then_some(())
+        ArmedFor::SentRedrive => {
+            wait::eventually_now("the sent command is answered, too", SETTLED_WITHIN, || {
+                fixture.results_of(&records[0]).contains(&first_redrive).then_some(())
             })
             .await;
         }
     }
 }
 
-async fn waiting(rig: &Rig, turn: Turn<'_>) {
-    rig.both_ready(ACCOUNT).await;
-    let account = rig.open_account().await;
-    let records = rig.unsent_ids(1);
+async fn waiting_clients(fixture: &Fixture, turn: Turn<'_>) {
+    fixture.both_ready(ACCOUNT).await;
+    let account = fixture.open_account().await;
+    let records = fixture.unsent_ids(1);
     let traffic = async {
-        rig.store_unsent(&account, &records, &[10]).await;
+        fixture.store_unsent(&account, &records, &[10]).await;
         let path = format!("/v1/records/{}", records[0]);
         let (path, wait) = (&path, &[("prefer", "wait=30")]);
         join_all([0, 1].map(|number| async move {
             let replica = format!("account-service-{number}");
-            let client = Client::teller_at(&rig.stack, &replica);
+            let client = Client::teller_at(&fixture.stack, &replica);
             (replica, client.send(Method::GET, path, wait, None).await)
         }))
         .await
     };
-    let (answers, died) = turn.crash(&records[0], traffic).await;
-    for (replica, answer) in answers {
-        if replica != died {
-            let answer = answer.unwrap();
-            assert_eq!(answer.text("status"), "SUCCESS", "{replica} was not told: {answer:?}");
+    let (responses, crashed) = turn.crash(&records[0], traffic).await;
+    for (replica, response) in responses {
+        if replica != crashed {
+            let response = response.unwrap();
+            assert_eq!(
+                response.text("status"),
+                "SUCCESS",
+                "{replica} was not notified: {response:?}"
+            );
         }
     }
-    rig.settled_once(&account, &records, 10).await;
+    fixture.settled_once(&account, &records, 10).await;
 }
 
-async fn one_by_one(rig: &Rig, turn: Turn<'_>) {
-    const BAD: i64 = 666;
-    let account = rig.open_account().await;
-    let records = rig.unsent_ids(50);
-    let amounts: Vec<_> = (0..50).map(|at| if at == 25 { BAD } else { 10 }).collect();
+async fn one_by_one(fixture: &Fixture, turn: Turn<'_>) {
+    const REJECTED: i64 = 666;
+    let account = fixture.open_account().await;
+    let records = fixture.unsent_ids(50);
+    let amounts: Vec<_> = (0..50).map(|at| if at == 25 { REJECTED } else { 10 }).collect();
     let traffic = async {
         sqlx::query("ALTER TABLE transactions ADD CONSTRAINT not_that CHECK (amount <> 666)")
-            .execute(&rig.ledger)
+            .execute(&fixture.ledger)
             .await
             .unwrap();
-        rig.store_unsent(&account, &records, &amounts).await;
+        fixture.store_unsent(&account, &records, &amounts).await;
     };
     turn.crash(&account, traffic).await;
     sqlx::query("ALTER TABLE transactions DROP CONSTRAINT not_that")
-        .execute(&rig.ledger)
+        .execute(&fixture.ledger)
         .await
         .unwrap();
-    rig.settled_once(&account, &records, 49 * 10 + BAD).await;
+    fixture.settled_once(&account, &records, 49 * 10 + REJECTED).await;
 }

@@ -1,21 +1,17 @@
-//! Everything at once: money moves while whatever can break is broken, in an
-//! order drawn from a seed; in the end nothing may be lost and nothing twice.
+//! Chaos tests: clients move money while processes, links, streams and
+//! connections break, in an order drawn from a seed. In the end nothing may be
+//! lost and nothing may have happened twice.
 //!
-//! The seed gives the same troubles at the same times, not the same
-//! interleaving: a seed that failed is worth running often.
+//! A seed gives the same disruptions at the same times, but not the same
+//! interleaving. A seed that failed once is therefore worth running many times.
 
+mod checker;
 mod load;
+mod messages;
 mod plan;
 mod report;
-mod run;
-mod truth;
+mod runner;
 
-pub use plan::{Trouble, What, plan};
+pub use plan::{Action, Disruption, Experiment};
 pub use report::{Recovery, Report};
-pub use run::{Chaos, run};
-
-use std::time::Duration;
-
-/// How long records may stay PENDING after the last trouble: the redrive
-/// waits twice as long each time.
-const SETTLED_WITHIN: Duration = Duration::from_secs(150);
+pub use runner::run;

@@ -1,85 +1,105 @@
-//! What goes wrong and when: drawn from a seed, so that it can be drawn again.
+//! The plan of an experiment: which disruption begins when. It is drawn from a
+//! seed, so that the same plan can be drawn again.
 
 use std::{fmt, time::Duration};
 
 use devstack::Fault;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::IndexedRandom};
 
-/// Between the beginnings of two troubles.
+/// Between the beginnings of two disruptions.
 const PAUSE_MILLISECONDS: std::ops::Range<u64> = 300..3000;
-/// How long a trouble lasts that does not end by itself.
-const LASTS_MILLISECONDS: std::ops::Range<u64> = 500..8000;
+/// Duration of a disruption with an end of its own.
+const DURATION_MILLISECONDS: std::ops::Range<u64> = 500..8000;
 
-/// One thing that goes wrong.
+/// One disruption of a running system.
 #[derive(Debug, Clone)]
-pub struct Trouble {
-    /// When, after the beginning.
+pub struct Disruption {
+    /// When it begins, counted from the start of the experiment.
     pub at: Duration,
-    /// What.
-    pub what: What,
-    /// For how long, if it does not end by itself.
-    pub lasts: Option<Duration>,
+    pub action: Action,
+    /// How long it lasts; `None` for an action without an end, such as a kill.
+    pub duration: Option<Duration>,
 }
 
-/// What goes wrong.
 #[derive(Debug, Clone)]
-pub enum What {
-    /// A fault of processes or links, and what undoes it.
-    Fault { on: String, fault: Fault, undo: Option<Fault> },
-    /// A stream is deleted.
+pub enum Action {
+    /// A fault of all processes or links with a name that matches `target`, and the fault that
+    /// undoes it.
+    Fault {
+        target: String,
+        fault: Fault,
+        undo: Option<Fault>,
+    },
     DeleteStream(&'static str),
-    /// A stream loses its messages.
-    Purge(&'static str),
-    /// A consumer is deleted.
+    PurgeStream(&'static str),
+    /// Stream and consumer.
     DeleteConsumer(&'static str, &'static str),
-    /// A stream's leader has to go.
+    /// The leader of a stream steps down.
     StepDown(&'static str),
-    /// Every connection that PostgreSQL has to give is taken, and the
-    /// services' are cut.
-    NoConnections,
-    /// Somebody publishes what no one of ours wrote.
-    Poison(u16),
-    /// Somebody publishes results that nobody decided.
-    Forge(u16),
-    /// Commands that were sent before are sent again.
-    Repeat(u16),
+    /// All free connections of PostgreSQL are taken, then those of the services are cut.
+    ExhaustConnections,
+    /// This many invalid messages are published.
+    PublishPoison(u16),
+    /// This many results are published without a decision of the ledger.
+    PublishForgedResults(u16),
+    /// This many commands are published again.
+    RepeatCommands(u16),
 }
 
-impl fmt::Display for Trouble {
+/// An experiment: its disruptions and the load meanwhile.
+#[derive(Debug, Clone)]
+pub struct Experiment {
+    /// The title of its report.
+    pub name: String,
+    pub disruptions: Vec<Disruption>,
+    pub clients: usize,
+    /// Whether the broker is a cluster of three nodes.
+    pub cluster: bool,
+}
+
+impl Experiment {
+    /// Draws the disruptions of `length` from a seed.
+    #[must_use]
+    pub fn from_seed(seed: u64, length: Duration, clients: usize, cluster: bool) -> Self {
+        let (name, disruptions) = (format!("seed {seed}"), plan(seed, length, cluster));
+        Self { name, disruptions, clients, cluster }
+    }
+}
+
+impl fmt::Display for Disruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.what {
-            What::Fault { on, fault, .. } => {
-                write!(f, "{} {on}", format!("{fault:?}").to_lowercase())?;
+        match &self.action {
+            Action::Fault { target, fault, .. } => {
+                write!(f, "{} {target}", format!("{fault:?}").to_lowercase())?;
             }
-            What::DeleteStream(stream) => write!(f, "delete stream {stream}")?,
-            What::Purge(stream) => write!(f, "purge stream {stream}")?,
-            What::DeleteConsumer(_, consumer) => write!(f, "delete consumer {consumer}")?,
-            What::StepDown(stream) => write!(f, "step down leader of {stream}")?,
-            What::NoConnections => write!(f, "postgres out of connections")?,
-            What::Poison(count) => write!(f, "publish {count} poison messages")?,
-            What::Forge(count) => write!(f, "publish {count} forged results")?,
-            What::Repeat(count) => write!(f, "publish {count} old commands again")?,
+            Action::DeleteStream(stream) => write!(f, "delete stream {stream}")?,
+            Action::PurgeStream(stream) => write!(f, "purge stream {stream}")?,
+            Action::DeleteConsumer(_, consumer) => write!(f, "delete consumer {consumer}")?,
+            Action::StepDown(stream) => write!(f, "step down leader of {stream}")?,
+            Action::ExhaustConnections => write!(f, "exhaust the connections of postgres")?,
+            Action::PublishPoison(count) => write!(f, "publish {count} poison messages")?,
+            Action::PublishForgedResults(count) => write!(f, "publish {count} forged results")?,
+            Action::RepeatCommands(count) => write!(f, "publish {count} commands again")?,
         }
-        match self.lasts {
-            Some(lasts) => write!(f, " for {:.1} s", lasts.as_secs_f64()),
+        match self.duration {
+            Some(duration) => write!(f, " for {:.1} s", duration.as_secs_f64()),
             None => Ok(()),
         }
     }
 }
 
-/// The troubles of a seed, in order of time.
-#[must_use]
-pub fn plan(seed: u64, length: Duration, cluster: bool) -> Vec<Trouble> {
+/// The disruptions of a seed, in the order of their beginnings.
+fn plan(seed: u64, length: Duration, cluster: bool) -> Vec<Disruption> {
     let mut draw = Draw(Xoshiro256PlusPlus::seed_from_u64(seed));
-    let mut troubles = Vec::new();
+    let mut disruptions = Vec::new();
     let mut at = draw.milliseconds(PAUSE_MILLISECONDS);
     while at < length {
-        let (what, lasts) = draw.trouble(cluster);
-        let lasts = lasts.then(|| draw.milliseconds(LASTS_MILLISECONDS));
-        troubles.push(Trouble { at, what, lasts });
+        let (action, lasts) = draw.action(cluster);
+        let duration = lasts.then(|| draw.milliseconds(DURATION_MILLISECONDS));
+        disruptions.push(Disruption { at, action, duration });
         at += draw.milliseconds(PAUSE_MILLISECONDS);
     }
-    troubles
+    disruptions
 }
 
 struct Draw(Xoshiro256PlusPlus);
@@ -110,8 +130,8 @@ impl Draw {
         if cluster { self.one(&["nats-0", "nats-1", "nats-2"]) } else { "nats" }.to_owned()
     }
 
-    /// What goes wrong, and whether it has to be ended.
-    fn trouble(&mut self, cluster: bool) -> (What, bool) {
+    /// An action, and whether it lasts until it is undone.
+    fn action(&mut self, cluster: bool) -> (Action, bool) {
         const STREAMS: [&str; 3] = ["TRANSACTION", "TRANSACTION_RESULT", "USED_UP"];
         const CONSUMERS: [(&str, &str); 5] = [
             ("TRANSACTION", "deposit-consumer"),
@@ -120,8 +140,8 @@ impl Draw {
             ("USED_UP", "commands-used-up-consumer"),
             ("USED_UP", "results-used-up-consumer"),
         ];
-        let fault = |on: String, fault, undo: Option<Fault>| {
-            (What::Fault { on, fault, undo }, undo.is_some())
+        let fault = |target: String, fault, undo: Option<Fault>| {
+            (Action::Fault { target, fault, undo }, undo.is_some())
         };
         match self.0.random_range(0..24_u8) {
             0..=2 => fault(self.service(), Fault::Kill, None),
@@ -132,7 +152,7 @@ impl Draw {
             9 => fault(self.broker(cluster), Fault::Hold, Some(Fault::Release)),
             10 => fault(self.broker(cluster), Fault::Wipe, None),
             11 if cluster => {
-                // Cut off from the others, and not from its clients.
+                // The node loses the other nodes, but not its clients.
                 let node = self.broker(cluster);
                 fault(format!("*{node}*"), Fault::Refuse, Some(Fault::Pass))
             }
@@ -144,31 +164,31 @@ impl Draw {
                 let service = self.service();
                 let (milliseconds, bytes) =
                     (self.0.random_range(5..300), self.0.random_range(5_000..200_000));
-                let wrong = self.one(&[
+                let link_fault = self.one(&[
                     Fault::Refuse,
                     Fault::Silence,
                     Fault::Delay(milliseconds),
                     Fault::Throttle(bytes),
                     Fault::Cut,
                 ]);
-                let undo = (wrong != Fault::Cut).then_some(Fault::Pass);
-                fault(format!("{service}/{server}"), wrong, undo)
+                let undo = (link_fault != Fault::Cut).then_some(Fault::Pass);
+                fault(format!("{service}/{server}"), link_fault, undo)
             }
-            19 => (What::DeleteStream(self.one(&STREAMS)), false),
+            19 => (Action::DeleteStream(self.one(&STREAMS)), false),
             20 => match self.0.random_range(0..3_u8) {
-                0 if cluster => (What::StepDown(self.one(&STREAMS)), false),
-                0..=1 => (What::Purge(self.one(&STREAMS)), false),
-                _ => (What::NoConnections, true),
+                0 if cluster => (Action::StepDown(self.one(&STREAMS)), false),
+                0..=1 => (Action::PurgeStream(self.one(&STREAMS)), false),
+                _ => (Action::ExhaustConnections, true),
             },
             21 => {
                 let (stream, consumer) = self.one(&CONSUMERS);
-                (What::DeleteConsumer(stream, consumer), false)
+                (Action::DeleteConsumer(stream, consumer), false)
             }
             22 => match self.0.random_range(0..2_u8) {
-                0 => (What::Poison(self.0.random_range(1..200)), false),
-                _ => (What::Forge(self.0.random_range(1..50)), false),
+                0 => (Action::PublishPoison(self.0.random_range(1..200)), false),
+                _ => (Action::PublishForgedResults(self.0.random_range(1..50)), false),
             },
-            _ => (What::Repeat(self.0.random_range(1..200)), false),
+            _ => (Action::RepeatCommands(self.0.random_range(1..200)), false),
         }
     }
 }

@@ -1,74 +1,71 @@
-//! What came of a run, for a person and for a test.
+//! The report of an experiment, for a person and for a test.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::Chaos;
+use super::plan::Experiment;
 
-/// What came of it.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What does not hold.
+    /// Every violation, described for a person. Empty if all invariants hold.
     pub findings: Vec<String>,
     pub accepted: usize,
     pub refused: usize,
-    /// Answers by status; 0 is none.
-    pub answers: BTreeMap<u16, u64>,
-    /// How the system came back after each trouble.
+    /// Responses by status; 0 counts requests without a response.
+    pub responses: BTreeMap<u16, u64>,
     pub recoveries: Vec<Recovery>,
-    /// From the end of the last trouble until no record was PENDING.
+    /// From the end of the last disruption until no record was PENDING.
     pub settled_after: Duration,
-    /// The most that a process of this name had resident, in MiB.
+    /// Peak resident memory of each service by its name, in MiB.
     pub memory: BTreeMap<String, u64>,
 }
 
-/// How the system came back after a trouble.
+/// The recovery after one disruption.
 #[derive(Debug)]
 pub struct Recovery {
-    pub trouble: String,
-    /// From its end until a deposit that was made then was settled.
+    pub disruption: String,
+    /// From the end of the disruption until a deposit requested at that time was settled.
     pub took: Duration,
-    /// Whether no other trouble went on in that time.
-    pub alone: bool,
+    /// Whether no other disruption was active in that time.
+    pub undisturbed: bool,
 }
 
 impl Report {
-    /// Prints a summary for a person.
-    pub fn print(&self, chaos: &Chaos) {
-        println!("\n{}", chaos.name);
-        println!(
-            "accepted {} movements; {} of all were refused by the ledger",
-            self.accepted, self.refused
-        );
-        let answers: Vec<_> = self
-            .answers
-            .iter()
-            .map(|(status, count)| match status {
-                0 => format!("{count} times none"),
-                status => format!("{count} × {status}"),
-            })
-            .collect();
-        println!("answers: {}", answers.join(", "));
-        for (which, alone) in [("met no other", true), ("met others", false)] {
-            let of = self.recoveries.iter().filter(|it| it.alone == alone);
-            let mut took: Vec<_> = of.map(|it| it.took.as_secs_f64()).collect();
+    /// Prints a summary to stdout.
+    pub fn print(&self, experiment: &Experiment) {
+        println!("\n{}", experiment.name);
+        println!("{} movements accepted; the ledger refused {}", self.accepted, self.refused);
+        let responses = self.responses.iter().map(|(status, count)| match status {
+            0 => format!("{count} × no response"),
+            status => format!("{count} × {status}"),
+        });
+        println!("responses: {}", responses.collect::<Vec<_>>().join(", "));
+        for (which, undisturbed) in [("without an overlap", true), ("with an overlap", false)] {
+            let recoveries =
+                self.recoveries.iter().filter(|recovery| recovery.undisturbed == undisturbed);
+            let mut took: Vec<_> = recoveries.map(|recovery| recovery.took.as_secs_f64()).collect();
             took.sort_by(f64::total_cmp);
             if let (Some(median), Some(longest)) = (took.get(took.len() / 2), took.last()) {
                 println!(
-                    "{} troubles {which}: a deposit made at the end of one settled after \
+                    "{} disruptions {which}: a deposit requested at the end of one settled after \
                      {median:.2} s (median), {longest:.2} s (longest)",
                     took.len(),
                 );
             }
         }
-        let memory = self.memory.iter().map(|(name, most)| format!("{name} {most} MiB"));
-        println!("resident at most: {}", memory.collect::<Vec<_>>().join(", "));
-        println!("nothing PENDING {:.1} s after the last", self.settled_after.as_secs_f64());
+        let memory = self.memory.iter().map(|(name, peak)| format!("{name} {peak} MiB"));
+        println!("peak resident memory: {}", memory.collect::<Vec<_>>().join(", "));
+        println!(
+            "no record PENDING {:.1} s after the last disruption",
+            self.settled_after.as_secs_f64()
+        );
         for finding in self.findings.iter().take(20) {
             println!("FINDING: {finding}");
         }
         match self.findings.len() {
-            0 => println!("held: once, pinned, conserved, settled, agreed, nothing dropped"),
-            count => println!("{count} findings in {}", chaos.name),
+            0 => println!(
+                "all invariants hold: once, pinned, conserved, settled, agreed, nothing dropped"
+            ),
+            count => println!("{count} findings in {}", experiment.name),
         }
     }
 }

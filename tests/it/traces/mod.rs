@@ -1,4 +1,7 @@
-//! One request is one trace, across both services, whatever happens on the way.
+//! Traces: one request is one trace across both services, also through
+//! redeliveries and redrives.
+
+mod collector;
 
 use std::time::{Duration, Instant};
 
@@ -6,16 +9,13 @@ use async_nats::HeaderMap;
 use devstack::Fault;
 use nix::sys::signal::Signal;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{
-    Client, Stack, broker,
-    client::new_key,
-    eventually,
-    metrics::Scrape,
-    stack::{folder, text},
+    Client, Stack, broker, client::new_key, eventually, metrics::Scrape, process::read_log,
+    stack::folder,
 };
 
-use crate::collector::{CLIENT, CONSUMER, Collector, PRODUCER, SERVER, Span};
+use collector::{CLIENT, CONSUMER, Collector, PRODUCER, SERVER, Span};
 
 const ACCOUNT: &str = "account-service";
 const TRANSACTION: &str = "transaction-service";
@@ -29,44 +29,47 @@ async fn start(name: &str, endpoint: &str, ratio: &str) -> Stack {
     Stack::start_under(&folder(name), &settings, &["--port", "0", "--faults"]).await
 }
 
-/// The request of a movement in this account.
+/// Matches the span of a request for a movement of this account.
 fn movement(account: &str) -> impl Fn(&Span) -> bool {
     let path = format!("/v1/accounts/{account}/");
-    move |span| span.attributes.get("url.path").is_some_and(|it| it.starts_with(&path))
+    move |span| span.attributes.get("url.path").is_some_and(|found| found.starts_with(&path))
 }
 
-/// Name, service, kind and the parent's name.
-fn shape(spans: &[Span]) -> Vec<(&str, &str, i32, &str)> {
-    let name = |id: &str| spans.iter().find(|it| it.id == id).map_or("", |it| it.name.as_str());
-    spans.iter().map(|it| (&*it.name, &*it.service, it.kind, name(&it.parent))).collect()
-}
+/// Name, service, kind, and the parent's name.
+type Shape = (String, &'static str, i32, String);
 
-/// What one movement leaves, in this order.
-fn way(resource: &str, kind: &str) -> [(String, &'static str, i32, String); 8] {
+/// The spans of one movement, in this order.
+fn expected_spans(resource: &str, kind: &str) -> [Shape; 8] {
     let server = format!("POST /v1/accounts/{{account}}/{resource}");
-    let (send, take) =
-        (format!("publish transaction.{kind}"), format!("process transaction.{kind}"));
-    let (tell, hear) = (
-        format!("publish transaction.result.{kind}"),
-        format!("process transaction.result.{kind}"),
-    );
+    let publish_command = format!("publish transaction.{kind}");
+    let process_command = format!("process transaction.{kind}");
+    let publish_result = format!("publish transaction.result.{kind}");
+    let process_result = format!("process transaction.result.{kind}");
     [
         (server.clone(), ACCOUNT, SERVER, String::new()),
         ("INSERT transaction_records".to_owned(), ACCOUNT, CLIENT, server.clone()),
-        (send.clone(), ACCOUNT, PRODUCER, server),
-        (take.clone(), TRANSACTION, CONSUMER, send),
-        ("INSERT transactions".to_owned(), TRANSACTION, CLIENT, take.clone()),
-        (tell.clone(), TRANSACTION, PRODUCER, take),
-        (hear.clone(), ACCOUNT, CONSUMER, tell),
-        ("UPDATE transaction_records".to_owned(), ACCOUNT, CLIENT, hear),
+        (publish_command.clone(), ACCOUNT, PRODUCER, server),
+        (process_command.clone(), TRANSACTION, CONSUMER, publish_command),
+        ("INSERT transactions".to_owned(), TRANSACTION, CLIENT, process_command.clone()),
+        (publish_result.clone(), TRANSACTION, PRODUCER, process_command),
+        (process_result.clone(), ACCOUNT, CONSUMER, publish_result),
+        ("UPDATE transaction_records".to_owned(), ACCOUNT, CLIENT, process_result),
     ]
 }
 
-fn assert_way(spans: &[Span], resource: &str, kind: &str) {
-    let way = way(resource, kind);
-    let expected: Vec<_> =
-        way.iter().map(|it| (it.0.as_str(), it.1, it.2, it.3.as_str())).collect();
-    assert_eq!(shape(spans), expected);
+fn assert_movement(spans: &[Span], resource: &str, kind: &str) {
+    let name_of =
+        |id: &str| spans.iter().find(|span| span.id == id).map_or("", |span| span.name.as_str());
+    let found: Vec<_> = spans
+        .iter()
+        .map(|span| (&*span.name, &*span.service, span.kind, name_of(&span.parent)))
+        .collect();
+    let expected = expected_spans(resource, kind);
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(name, service, kind, parent)| (name.as_str(), *service, *kind, parent.as_str()))
+        .collect();
+    assert_eq!(found, expected);
     for span in spans {
         assert!(!span.failed && span.links.is_empty() && span.begun <= span.ended, "{span:?}");
     }
@@ -78,7 +81,7 @@ async fn each_movement_is_one_trace_through_both_services_and_back() {
     let settings = [
         format!("OTEL_EXPORTER_OTLP_ENDPOINT={}", collector.endpoint),
         "OTEL_TRACES_SAMPLER_ARG=1".to_owned(),
-        // However slow the machine is: a redrive would add its own spans.
+        // On a slow machine, a redrive would add spans of its own.
         "PASSBOOK_REDRIVE_AFTER=5m".to_owned(),
     ];
     let stack = Stack::start_under(&folder("traced"), &settings, &["--port", "0"]).await;
@@ -86,28 +89,30 @@ async fn each_movement_is_one_trace_through_both_services_and_back() {
     let secret = "key-that-nobody-may-see";
     for (resource, kind) in [("deposits", "deposit"), ("withdrawals", "withdrawal")] {
         let account = client.open_account("KRW").await;
-        let answer = client.movement(resource, &account, "4711", secret, Some(20)).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
+        let response = client.movement(resource, &account, "4711", secret, Some(20)).await;
+        assert_eq!(response.status, 200, "{response:?}");
         let spans = collector.trace(kind, movement(&account), |spans| spans.len() >= 8).await;
-        assert_way(&spans, resource, kind);
+        assert_movement(&spans, resource, kind);
         assert_eq!(spans[0].parent, "");
         assert_eq!(spans[0].attributes["http.response.status_code"], "200");
-        for sent in [&spans[2], &spans[3], &spans[5], &spans[6]] {
-            assert_eq!(sent.attributes["messaging.system"], "nats");
-            assert_eq!(sent.attributes["messaging.message.id"], answer.text("recordId"));
+        for messaging in [&spans[2], &spans[3], &spans[5], &spans[6]] {
+            assert_eq!(messaging.attributes["messaging.system"], "nats");
+            assert_eq!(messaging.attributes["messaging.message.id"], response.text("recordId"));
         }
-        for told in [&spans[3], &spans[6]] {
-            assert_eq!(told.attributes["passbook.delivery_count"], "1");
+        for processing in [&spans[3], &spans[6]] {
+            assert_eq!(processing.attributes["passbook.delivery_count"], "1");
         }
-        // The PubAck may be read later than the message is; nothing else ends out of order.
+        // A publish span may end after the next span begins, because the PubAck arrives late. All other
+        // spans end in order.
         assert!(spans[1].ended <= spans[2].begun && spans[4].ended <= spans[5].begun);
     }
     let token = stack.file().tokens.teller;
     for value in collector.all().iter().flat_map(|span| span.attributes.values()) {
-        assert!(![secret, &token, "4711"].iter().any(|it| value.contains(it)), "{value}");
+        let leaks = [secret, &token, "4711"].iter().any(|text| value.contains(text));
+        assert!(!leaks, "{value}");
     }
 
-    // Its items are each under the request.
+    // The spans of all items of a batch belong to the trace of its request.
     let account = client.open_account("KRW").await;
     let item = |key: &str| json!({"accountId": account, "type": "DEPOSIT", "amount": "1", "idempotencyKey": key});
     let headers = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")];
@@ -117,28 +122,30 @@ async fn each_movement_is_one_trace_through_both_services_and_back() {
     let spans = collector.trace("a batch", batch, |spans| spans.len() >= 15).await;
     let server = &spans[0];
     assert_eq!((server.parent.as_str(), server.kind), ("b7ad6b7169203331", SERVER));
-    for (name, many) in [
+    for (name, count) in [
         ("INSERT transaction_records", 2),
         ("publish transaction.deposit", 2),
         ("process transaction.result.deposit", 2),
     ] {
-        assert_eq!(spans.iter().filter(|it| it.name == name).count(), many, "{name}");
+        assert_eq!(spans.iter().filter(|span| span.name == name).count(), count, "{name}");
     }
-    let inserts = spans.iter().filter(|it| it.name == "INSERT transaction_records");
-    assert!(inserts.clone().all(|it| it.parent == server.id));
-    assert!(inserts.clone().all(|it| it.attributes["db.operation.batch.size"] == "2"));
-    assert!(spans.iter().all(|it| it.trace == "0af7651916cd43dd8448eb211c80319c"));
+    let mut inserts = spans.iter().filter(|span| span.name == "INSERT transaction_records");
+    assert!(inserts.all(|span| {
+        span.parent == server.id && span.attributes["db.operation.batch.size"] == "2"
+    }));
+    assert!(spans.iter().all(|span| span.trace == "0af7651916cd43dd8448eb211c80319c"));
 
-    // Spans wait in a bounded room, whatever somebody sends.
+    // An attribute is truncated, because the buffer for spans is bounded.
     let path = format!("/long{}", "g".repeat(5000));
     assert_eq!(client.get(&path).await.status, 404);
-    let long = |span: &Span| span.attributes.get("url.path").is_some_and(|it| path.starts_with(it));
+    let long =
+        |span: &Span| span.attributes.get("url.path").is_some_and(|found| path.starts_with(found));
     let spans = collector.trace("a long path", long, |spans| !spans.is_empty()).await;
     assert_eq!(spans[0].attributes["url.path"].len(), 256);
 }
 
 #[tokio::test]
-async fn a_dead_letter_has_a_span_that_says_so_and_a_log_line_with_its_trace() {
+async fn a_dead_letter_has_a_failed_span_and_a_log_line_in_its_trace() {
     let collector = Collector::start().await;
     let stack = start("traced-dead-letter", &collector.endpoint, "0").await;
     let trace = "1af7651916cd43dd8448eb211c80319c";
@@ -147,25 +154,27 @@ async fn a_dead_letter_has_a_span_that_says_so_and_a_log_line_with_its_trace() {
     let jetstream = broker::connect(&stack).await;
     let sent = jetstream.publish_with_headers("transaction.deposit", headers, "none".into()).await;
     sent.unwrap().await.unwrap();
-    let ours = |span: &Span| span.trace == trace;
-    let spans = collector.trace("its spans", ours, |spans| spans.len() >= 2).await;
-    let letter = "publish dead-letter.TRANSACTION.deposit-consumer";
-    let processed = spans.iter().find(|it| it.name == "process transaction.deposit").unwrap();
-    let buried = spans.iter().find(|it| it.name == letter).unwrap();
-    assert!(processed.failed && !buried.failed, "{spans:#?}");
-    assert_eq!((&*processed.parent, &buried.parent), ("b7ad6b7169203331", &processed.id));
-    let logs = [0, 1].map(|it| text(&stack.dir.join(format!("logs/transaction-service-{it}.log"))));
-    let line = logs.iter().flat_map(|it| it.lines()).find(|it| it.contains("\"dead letter\""));
-    let line: serde_json::Value = serde_json::from_str(line.unwrap()).unwrap();
-    assert_eq!(line["span"]["trace_id"], trace, "{line}");
+    let in_trace = |span: &Span| span.trace == trace;
+    let spans = collector.trace("its spans", in_trace, |spans| spans.len() >= 2).await;
+    let named = |name: &str| spans.iter().find(|span| span.name == name).unwrap();
+    let processed = named("process transaction.deposit");
+    let published = named("publish dead-letter.TRANSACTION.deposit-consumer");
+    assert!(processed.failed && !published.failed, "{spans:#?}");
+    assert_eq!((&*processed.parent, &published.parent), ("b7ad6b7169203331", &processed.id));
+    let log = |number| stack.dir.join(format!("logs/transaction-service-{number}.log"));
+    let logs = [0, 1].map(|number| read_log(&log(number)));
+    let lines = logs.iter().flat_map(|log| log.lines());
+    let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    // The only log line about this message is that of the dead letter.
+    let line = lines.find(|line| line["span"]["trace_id"] == trace).unwrap();
     assert_eq!(line["span"]["span_id"], processed.id, "{line}");
+    assert!(line["reason"].is_string(), "{line}");
 }
 
 #[tokio::test]
-async fn a_command_that_comes_again_and_one_that_is_sent_again_stay_in_the_trace_of_their_request()
-{
+async fn redelivered_and_redriven_commands_stay_in_the_trace_of_their_request() {
     let collector = Collector::start().await;
-    // What begins here is not recorded; what the caller wants recorded is.
+    // The ratio is 0: only traces the caller has sampled are recorded.
     let stack = start("traced-again", &collector.endpoint, "0").await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
@@ -184,38 +193,39 @@ async fn a_command_that_comes_again_and_one_that_is_sent_again_stay_in_the_trace
     let body = Some(json!({ "amount": "10" }).to_string().into());
     let accepted = client.send(Method::POST, &path, &headers, body).await.unwrap();
     assert_eq!(accepted.status, 202, "{accepted:?}");
-    eventually("a worker has it in hand", SOON, || async {
+    eventually("a worker holds the command", SOON, || async {
         let (unacked, _) = broker::unacked(&jetstream, "TRANSACTION", "deposit-consumer").await;
         (unacked > 0).then_some(())
     })
     .await;
-    // Its worker dies with it; the redrive will not wait until it is delivered again.
+    // The worker is killed while it holds the command. The redrive comes before the redelivery.
     stack.fault("transaction-service-*", Fault::Kill).await;
     stack.fault("transaction-service-*/postgres", Fault::Pass).await;
     assert_eq!(client.settled(accepted.text("recordId")).await.text("status"), "SUCCESS");
-    let ours = |span: &Span| span.trace == trace;
-    let again = |it: &Span| {
-        let delivery = it.attributes.get("passbook.delivery_count");
-        it.name == "process transaction.deposit" && delivery.is_some_and(|it| it != "1")
+    let in_trace = |span: &Span| span.trace == trace;
+    let is_redelivery = |span: &Span| {
+        let delivery = span.attributes.get("passbook.delivery_count");
+        span.name == "process transaction.deposit" && delivery.is_some_and(|count| count != "1")
     };
-    let redriven =
-        |it: &Span| it.kind == PRODUCER && it.attributes.contains_key("passbook.redrive.attempt");
+    let is_redrive = |span: &Span| {
+        span.kind == PRODUCER && span.attributes.contains_key("passbook.redrive.attempt")
+    };
     let spans = collector
-        .trace("both are recorded", ours, |spans| {
-            spans.iter().any(again) && spans.iter().any(redriven)
+        .trace("both are recorded", in_trace, |spans| {
+            spans.iter().any(is_redelivery) && spans.iter().any(is_redrive)
         })
         .await;
-    let server = spans.iter().find(|it| it.kind == SERVER).unwrap();
+    let server = spans.iter().find(|span| span.kind == SERVER).unwrap();
     assert_eq!(server.parent, "b7ad6b7169203331");
     let link = |to: &Span| vec![(trace.to_owned(), to.id.clone())];
-    let redriven = spans.iter().find(|it| redriven(it)).unwrap();
-    assert_eq!((&redriven.parent, &redriven.links), (&server.id, &link(server)));
-    let again = spans.iter().find(|it| again(it)).unwrap();
-    let producer = spans.iter().find(|it| it.id == again.parent).unwrap();
-    assert_eq!((producer.kind, &again.links), (PRODUCER, &link(producer)));
+    let redrive = spans.iter().find(|span| is_redrive(span)).unwrap();
+    assert_eq!((&redrive.parent, &redrive.links), (&server.id, &link(server)));
+    let redelivery = spans.iter().find(|span| is_redelivery(span)).unwrap();
+    let producer = spans.iter().find(|span| span.id == redelivery.parent).unwrap();
+    assert_eq!((producer.kind, &redelivery.links), (PRODUCER, &link(producer)));
     assert_eq!(producer.name, "publish transaction.deposit");
-    // Nothing else was recorded, and the redelivery was counted.
-    assert!(collector.all().iter().all(ours));
+    // No other trace was recorded, and the redelivery was counted.
+    assert!(collector.all().iter().all(in_trace));
     let mut redeliveries = 0.0;
     for replica in ["transaction-service-0", "transaction-service-1"] {
         let scrape = Scrape::of(&stack, replica).await;
@@ -226,8 +236,8 @@ async fn a_command_that_comes_again_and_one_that_is_sent_again_stay_in_the_trace
 }
 
 #[tokio::test]
-async fn with_a_collector_that_does_not_answer_everything_settles_and_ends_in_time() {
-    // Takes connections, and reads none of them.
+async fn with_an_unresponsive_collector_everything_settles_and_stops_in_time() {
+    // Accepts connections and never reads from them.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let mut stack = start("traced-in-vain", &endpoint, "1").await;
@@ -241,7 +251,7 @@ async fn with_a_collector_that_does_not_answer_everything_settles_and_ends_in_ti
         assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     };
     deposits().await;
-    // More than there is room for, while the first batch still waits.
+    // More spans than fit into the queue, while the exporter waits for the first batch.
     let item = |key: usize| json!({"accountId": account, "type": "DEPOSIT", "amount": "1", "idempotencyKey": key.to_string()});
     let batch = json!({ "items": (0..1000).map(item).collect::<Vec<_>>() });
     for round in 0..6 {
@@ -263,7 +273,7 @@ async fn with_a_collector_that_does_not_answer_everything_settles_and_ends_in_ti
         })
         .await;
     }
-    eventually("all is settled", SOON, || async {
+    eventually("all deposits are settled", SOON, || async {
         (client.account(&account).await.text("balance") == "6040").then_some(())
     })
     .await;

@@ -1,6 +1,6 @@
-//! What a deployment does before the services start, with the least privilege
-//! that does: `passbook provision`, `migrate`, `streams`, `wait`, `secrets`; and
-//! what the auditor may look at, and may not do.
+//! The steps of a deployment before the services start, each with the least
+//! privilege: `passbook provision`, `migrate`, `streams`, `wait` and `secrets`. Also
+//! the permissions of the auditor.
 
 use std::{
     process::Output,
@@ -14,39 +14,48 @@ use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tests::{
     Client, Stack, broker,
-    stack::{folder, run, run_with},
+    process::{run, run_with},
 };
 
-/// Servers without services.
-async fn servers(name: &str) -> Stack {
-    let none = ["--port", "0", "--account-replicas", "0", "--transaction-replicas", "0"];
-    Stack::start_in(&folder(name), &none).await
-}
-
-/// A database's URL as another role sees it.
+/// A database's URL with another role.
 fn as_role(url: &str, role: &str, password: &str) -> String {
-    let (_, place) = url.split_once('@').unwrap();
-    format!("postgres://{role}:{password}@{place}")
+    let (_, address) = url.split_once('@').unwrap();
+    format!("postgres://{role}:{password}@{address}")
 }
 
+/// stdout and stderr.
 fn text(output: &Output) -> String {
     [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat()
 }
 
-async fn fine(arguments: &[&str], settings: &[(&str, &str)]) -> String {
+/// Runs `passbook`, which must succeed.
+async fn succeeds(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let output = run_with(arguments, settings).await;
     assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+    output
+}
+
+/// Runs `passbook`, which must fail with exit code 2. Gives stdout and stderr.
+async fn fails(arguments: &[&str], settings: &[(&str, &str)]) -> String {
+    let output = run_with(arguments, settings).await;
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output));
     text(&output)
 }
 
-/// What goes wrong with a statement.
-async fn refused(url: &str, statement: &'static str) -> String {
+/// The error of a connection or statement.
+async fn error_of(url: &str, statement: &'static str) -> String {
     let mut connection = match PgConnection::connect(url).await {
         Ok(connection) => connection,
         Err(error) => return error.to_string(),
     };
     let outcome = sqlx::raw_sql(statement).execute(&mut connection).await;
     outcome.err().map_or_else(|| format!("{statement} was allowed"), |error| error.to_string())
+}
+
+/// Checks that `passbook migrate -o json` has listed no migration.
+fn assert_nothing_applied(output: &Output) {
+    let applied: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(applied, Value::Array(Vec::new()), "{output:?}");
 }
 
 const PASSWORDS: [(&str, &str); 7] = [
@@ -60,8 +69,8 @@ const PASSWORDS: [(&str, &str); 7] = [
 ];
 
 #[tokio::test]
-async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need() {
-    let stack = servers("provision").await;
+async fn a_bare_server_is_provisioned_with_least_privilege_roles() {
+    let stack = Stack::start_servers("provision").await;
     let urls = stack.file().databases;
     let server = urls.account.replace("/account?", "/postgres?");
     let mut admin = PgConnection::connect(&server).await.unwrap();
@@ -73,16 +82,16 @@ async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need()
     let log = "ALTER SYSTEM SET log_statement = 'all'";
     sqlx::raw_sql(log).execute(&mut admin).await.unwrap();
     sqlx::raw_sql("SELECT pg_reload_conf()").execute(&mut admin).await.unwrap();
-    // A setting that was left empty is no password.
-    let unset = [&settings[..], &[("PASSBOOK_AUDITOR_PASSWORD", "")]].concat();
-    let refused_one = run_with(&["provision"], &unset).await;
-    assert!(text(&refused_one).contains("value is required"), "{}", text(&refused_one));
-    // Two at the same time, and again.
-    let both = [fine(&["provision"], &settings), fine(&["provision"], &settings)];
+    // An empty setting is not a password.
+    let empty = [&settings[..], &[("PASSBOOK_AUDITOR_PASSWORD", "")]].concat();
+    let error = fails(&["provision"], &empty).await;
+    assert!(error.contains("value is required"), "{error}");
+    // Two runs at the same time, then a third.
+    let both = [succeeds(&["provision"], &settings), succeeds(&["provision"], &settings)];
     futures::future::join_all(both).await;
-    fine(&["provision"], &settings).await;
+    succeeds(&["provision"], &settings).await;
 
-    // As their owners, not as superuser.
+    // The next steps use the owners of the databases, no superuser.
     let account = as_role(&urls.account, "account_owner", "first");
     let transaction = as_role(&urls.transaction, "transaction_owner", "third");
     let report = as_role(&urls.report, "report_owner", "fifth");
@@ -91,42 +100,40 @@ async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need()
         ("PASSBOOK_TRANSACTION_DATABASE_URL", transaction.as_str()),
         ("PASSBOOK_REPORT_DATABASE_URL", report.as_str()),
     ];
-    let unmigrated = run_with(&["wait"], &owners[..1]).await;
-    assert!(text(&unmigrated).contains("not migrated yet"), "{}", text(&unmigrated));
-    // Somebody else makes the roles, and is slow.
+    let error = fails(&["wait"], &owners[..1]).await;
+    assert!(error.contains("passbook migrate"), "{error}");
+    // Another job makes the roles, after the migration has begun.
     let rename = "ALTER ROLE auditor RENAME TO later";
     sqlx::raw_sql(rename).execute(&mut admin).await.unwrap();
-    let early = [&owners[..1], &[("PASSBOOK_WAIT", "5s")]].concat();
-    let early = run_with(&["migrate"], &early).await;
-    assert!(text(&early).contains("no role auditor yet"), "{}", text(&early));
+    let with_wait = [&owners[..1], &[("PASSBOOK_WAIT", "5s")]].concat();
+    let error = fails(&["migrate"], &with_wait).await;
+    assert!(error.contains("role auditor"), "{error}");
     let rename = "ALTER ROLE later RENAME TO auditor";
     sqlx::raw_sql(rename).execute(&mut admin).await.unwrap();
-    fine(&["migrate"], &owners).await;
-    assert!(fine(&["migrate"], &owners).await.contains("nothing to apply"));
+    succeeds(&["migrate"], &owners).await;
+    assert_nothing_applied(&succeeds(&["migrate", "-o", "json"], &owners).await);
     let mut owner = PgConnection::connect(&account).await.unwrap();
-    // As a newer release leaves it that is rolled back.
+    // The database after a newer release was rolled back.
     let newer =
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
                  VALUES (20990101000001, 'expand something', true, '\\x00', 0)";
     sqlx::raw_sql(newer).execute(&mut owner).await.unwrap();
-    let again = fine(&["migrate"], &owners).await;
-    assert!(
-        again.contains("a newer one was here") && again.contains("nothing to apply"),
-        "{again}"
-    );
+    let again = succeeds(&["migrate", "-o", "json"], &owners).await;
+    assert_nothing_applied(&again);
+    assert!(text(&again).contains("newer"), "{again:?}");
 
-    // What a migration adds is the service's at once: nobody has to come and grant it.
+    // A service may use a table as soon as a migration has added it, without another grant.
     let added = "CREATE TABLE added (id bigint GENERATED ALWAYS AS IDENTITY, text text)";
     sqlx::raw_sql(added).execute(&mut owner).await.unwrap();
 
     let service = as_role(&urls.account, "account_service", "it%27s%20%22second%22%20%5C");
-    let others = as_role(&urls.account, "transaction_service", "fourth");
+    let foreign = as_role(&urls.account, "transaction_service", "fourth");
     let ledger = as_role(&urls.transaction, "transaction_service", "fourth");
     let auditor = as_role(&urls.account, "auditor", "seventh");
-    let [as_service, as_auditor] = [&service, &auditor].map(|it| it.as_str());
-    fine(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", as_service)]).await;
-    fine(&["wait"], &[("PASSBOOK_TRANSACTION_DATABASE_URL", ledger.as_str())]).await;
-    fine(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", as_auditor)]).await;
+    let [as_service, as_auditor] = [&service, &auditor].map(|url| url.as_str());
+    succeeds(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", as_service)]).await;
+    succeeds(&["wait"], &[("PASSBOOK_TRANSACTION_DATABASE_URL", ledger.as_str())]).await;
+    succeeds(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", as_auditor)]).await;
     let mut services = PgConnection::connect(as_service).await.unwrap();
     let write = "INSERT INTO added (text) VALUES ('one'); UPDATE added SET text = 'two'";
     sqlx::raw_sql(write).execute(&mut services).await.unwrap();
@@ -142,35 +149,35 @@ async fn a_bare_server_is_set_up_with_roles_that_may_do_no_more_than_they_need()
         (as_service, "ALTER TABLE accounts ADD COLUMN more text"),
         (as_service, "CREATE TABLE more (id int)"),
         (as_service, "UPDATE _sqlx_migrations SET success = false"),
-        (others.as_str(), "SELECT 1"),
+        (foreign.as_str(), "SELECT 1"),
         (ledger.as_str(), "UPDATE transactions SET amount = 1"),
         (ledger.as_str(), "DELETE FROM transactions"),
         (as_auditor, "UPDATE accounts SET balance = 1"),
         (as_auditor, "INSERT INTO accounts SELECT * FROM accounts"),
         (as_auditor, "CREATE TABLE more (id int)"),
     ] {
-        let error = refused(url, statement).await;
-        let told = ["permission denied", "must be owner"].iter().any(|it| error.contains(it));
-        assert!(told, "{statement}: {error}");
+        let error = error_of(url, statement).await;
+        let denied = error.contains("permission denied") || error.contains("must be owner");
+        assert!(denied, "{statement}: {error}");
     }
 
     let log = std::fs::read_to_string(stack.dir.join("logs/postgres.log")).unwrap();
     assert!(log.contains("ROLE auditor") && !log.contains("seventh"), "{log}");
 
-    // Rotation: a new password for one role, and the old one is worth nothing.
+    // Rotation: one role gets a new password, and the old password is invalid.
     let settings = settings.iter().map(|&(name, value)| match name {
         "PASSBOOK_AUDITOR_PASSWORD" => (name, "eighth"),
         _ => (name, value),
     });
-    fine(&["provision"], &settings.collect::<Vec<_>>()).await;
-    assert!(refused(as_auditor, "SELECT 1").await.contains("authentication failed"));
+    succeeds(&["provision"], &settings.collect::<Vec<_>>()).await;
+    assert!(error_of(as_auditor, "SELECT 1").await.contains("authentication failed"));
     let rotated = as_role(&urls.account, "auditor", "eighth");
-    fine(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", rotated.as_str())]).await;
+    succeeds(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", rotated.as_str())]).await;
 }
 
 #[tokio::test]
-async fn whoever_may_make_roles_and_databases_can_set_a_server_up() {
-    let stack = servers("provision-as-a-role").await;
+async fn a_role_with_createrole_and_createdb_can_provision_a_server() {
+    let stack = Stack::start_servers("provision-as-a-role").await;
     let urls = stack.file().databases;
     let server = urls.account.replace("/account?", "/postgres?");
     let mut admin = PgConnection::connect(&server).await.unwrap();
@@ -186,32 +193,31 @@ async fn whoever_may_make_roles_and_databases_can_set_a_server_up() {
     sqlx::raw_sql(builder).execute(&mut admin).await.unwrap();
     let builder = as_role(&server, "builder", "one");
     let settings = [&[("PASSBOOK_POSTGRES_URL", builder.as_str())], &PASSWORDS[..]].concat();
-    fine(&["provision"], &settings).await;
-    fine(&["provision"], &settings).await;
+    succeeds(&["provision"], &settings).await;
+    succeeds(&["provision"], &settings).await;
     let owner = as_role(&urls.account, "account_owner", "first");
-    fine(&["migrate"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", owner.as_str())]).await;
+    succeeds(&["migrate"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", owner.as_str())]).await;
     let service = as_role(&urls.account, "account_service", "it%27s%20%22second%22%20%5C");
-    fine(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", service.as_str())]).await;
+    succeeds(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", service.as_str())]).await;
 }
 
 #[tokio::test]
-async fn who_waits_goes_on_once_the_streams_are_made() {
-    let stack = servers("wait-for-streams").await;
+async fn wait_returns_once_the_streams_exist() {
+    let stack = Stack::start_servers("wait-for-streams").await;
     let nats = stack.file().nats;
     let url = [("PASSBOOK_NATS_URL", nats.as_str())];
-    for patience in ["0s", "5s"] {
-        let missing = run_with(&["wait"], &[url[0], ("PASSBOOK_WAIT", patience)]).await;
-        assert!(text(&missing).contains("passbook streams"), "{}", text(&missing));
-        assert_eq!(missing.status.code(), Some(2));
+    for limit in ["0s", "5s"] {
+        let error = fails(&["wait"], &[url[0], ("PASSBOOK_WAIT", limit)]).await;
+        assert!(error.contains("passbook streams"), "{error}");
     }
 
-    let waiting = [url[0], ("PASSBOOK_WAIT", "60s")];
-    let (waited, made) = tokio::join!(fine(&["wait"], &waiting), fine(&["streams"], &url));
-    assert!(waited.contains("the streams are there"), "{waited}");
-    assert!(made.contains("5 streams and 6 consumers"), "{made}");
-    fine(&["streams"], &url).await;
+    let with_wait = [url[0], ("PASSBOOK_WAIT", "60s")];
+    let (_, made) = tokio::join!(succeeds(&["wait"], &with_wait), succeeds(&["streams"], &url));
+    let made = text(&made);
+    assert!(made.contains("5 streams") && made.contains("6 consumers"), "{made}");
+    succeeds(&["streams"], &url).await;
 
-    // What only a deletion could mend is not waited for.
+    // Drift that only a deletion can repair fails at once, although `PASSBOOK_WAIT` is set.
     let jetstream = broker::connect(&stack).await;
     jetstream.delete_stream("TRANSACTION").await.unwrap();
     let other = stream::Config {
@@ -220,48 +226,48 @@ async fn who_waits_goes_on_once_the_streams_are_made() {
         ..Default::default()
     };
     jetstream.create_stream(other).await.unwrap();
-    let drifted = run_with(&["streams"], &waiting).await;
-    let told = text(&drifted);
-    assert!(told.contains("retention") && !told.contains("waiting for"), "{told}");
-    assert_eq!(drifted.status.code(), Some(2));
+    let begun = Instant::now();
+    let error = fails(&["streams"], &with_wait).await;
+    assert!(error.contains("retention"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
-async fn who_waits_does_not_wait_longer_for_a_server_that_says_nothing() {
+async fn wait_times_out_on_a_silent_server() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let place = silent.local_addr().unwrap();
+    let address = silent.local_addr().unwrap();
     for (variable, url) in [
-        ("PASSBOOK_ACCOUNT_DATABASE_URL", format!("postgres://one:two@{place}/account")),
-        ("PASSBOOK_NATS_URL", format!("nats://one:two@{place}")),
+        ("PASSBOOK_ACCOUNT_DATABASE_URL", format!("postgres://one:two@{address}/account")),
+        ("PASSBOOK_NATS_URL", format!("nats://one:two@{address}")),
     ] {
         let begun = Instant::now();
-        let output = run_with(&["wait", "--wait", "1s"], &[(variable, url.as_str())]).await;
-        assert!(text(&output).contains("no answer within 1s"), "{}", text(&output));
+        let error = fails(&["wait", "--wait", "1s"], &[(variable, url.as_str())]).await;
+        assert!(error.contains("within 1s"), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     }
-    // What can't become right is not waited for at all.
+    // An invalid URL fails at once, although `--wait` is given.
     let begun = Instant::now();
-    for (variable, url) in [
-        ("PASSBOOK_ACCOUNT_DATABASE_URL", "mysql://one"),
-        ("PASSBOOK_NATS_URL", "nats://one:two@no place"),
+    for (variable, url, form) in [
+        ("PASSBOOK_ACCOUNT_DATABASE_URL", "mysql://one", "postgres://user:password@host"),
+        ("PASSBOOK_NATS_URL", "nats://one:two@no place", "nats://user:password@host"),
     ] {
-        let output = run_with(&["wait", "--wait", "1h"], &[(variable, url)]).await;
-        assert!(text(&output).contains("must"), "{}", text(&output));
+        let error = fails(&["wait", "--wait", "1h"], &[(variable, url)]).await;
+        assert!(error.contains(form), "{error}");
     }
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
-/// A connection as the auditor.
+/// Connects as the auditor.
 async fn auditor(stack: &Stack, secrets: &Secrets) -> jetstream::Context {
-    let (_, place) =
-        stack.file().nats.split_once('@').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let nats = stack.file().nats;
+    let (_, address) = nats.split_once('@').unwrap();
     let options = async_nats::ConnectOptions::with_user_and_password(
         permissions::AUDITOR.to_owned(),
         secrets.nats.of(permissions::AUDITOR).unwrap().to_owned(),
     );
     let prefix = permissions::inbox(permissions::AUDITOR);
-    let client = options.custom_inbox_prefix(prefix).connect(place).await.unwrap();
-    // What is not allowed is not answered.
+    let client = options.custom_inbox_prefix(prefix).connect(address).await.unwrap();
+    // A request without permission gets no reply.
     jetstream::ContextBuilder::new().timeout(Duration::from_secs(1)).build(client)
 }
 
@@ -275,11 +281,11 @@ async fn an_auditor_sees_everything_and_changes_nothing() {
     let file = stack.file();
     let password = secrets.postgres.of("auditor").unwrap();
     let nats_password = secrets.nats.of(permissions::AUDITOR).unwrap();
-    let (_, place) = file.nats.split_once('@').unwrap();
+    let (_, address) = file.nats.split_once('@').unwrap();
     let urls = [
         as_role(&file.databases.account, "auditor", password),
         as_role(&file.databases.transaction, "auditor", password),
-        format!("nats://{}:{nats_password}@{place}", permissions::AUDITOR),
+        format!("nats://{}:{nats_password}@{address}", permissions::AUDITOR),
     ];
     let settings = [
         ("PASSBOOK_ACCOUNT_DATABASE_URL", urls[0].as_str()),
@@ -289,8 +295,8 @@ async fn an_auditor_sees_everything_and_changes_nothing() {
     let verified = run_with(&["verify", "-o", "json"], &settings).await;
     let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();
     assert_eq!(verified["streams"]["checked"], true, "{verified:#}");
-    fine(&["doctor"], &settings).await;
-    fine(&["dlq", "ls"], &settings).await;
+    succeeds(&["doctor"], &settings).await;
+    succeeds(&["dlq", "ls"], &settings).await;
 
     let operator = broker::connect(&stack).await;
     let before = broker::stream(&operator, "TRANSACTION_RESULT").await.state.messages;
@@ -301,38 +307,38 @@ async fn an_auditor_sees_everything_and_changes_nothing() {
     assert!(results.delete_message(1).await.is_err());
     assert!(auditor.delete_stream("DEAD_LETTER").await.is_err());
     assert!(results.delete_consumer("account-result-consumer").await.is_err());
-    let mine = jetstream::consumer::pull::Config {
+    let changed = jetstream::consumer::pull::Config {
         durable_name: Some("account-result-consumer".to_owned()),
         ..Default::default()
     };
-    assert!(results.create_consumer(mine).await.is_err());
-    // Who may make a consumer may let it deliver into a stream that he may not publish to.
+    assert!(results.create_consumer(changed).await.is_err());
+    // A push consumer could deliver to a subject the auditor may not publish to.
     let push = jetstream::consumer::push::Config {
-        name: Some("mine".to_owned()),
+        name: Some("pushing".to_owned()),
         deliver_subject: "transaction.deposit".to_owned(),
         ..Default::default()
     };
     assert!(results.create_consumer(push).await.is_err());
-    // Nor does an answer get where a question can't.
+    // So could a reply subject.
     let client = auditor.client();
-    for (question, body) in [
+    for (request, body) in [
         ("STREAM.INFO.TRANSACTION", ""),
         ("STREAM.MSG.GET.TRANSACTION_RESULT", r#"{"seq":1}"#),
         ("DIRECT.GET.TRANSACTION_RESULT", r#"{"seq":1}"#),
         ("DIRECT.GET.TRANSACTION_RESULT", r#"{"seq":1,"batch":2,"next_by_subj":">"}"#),
     ] {
-        let question = format!("$JS.API.{question}");
-        let answer_to = "transaction.result.deposit";
-        client.publish_with_reply(question, answer_to, body.into()).await.unwrap();
+        let request = format!("$JS.API.{request}");
+        let reply_to = "transaction.result.deposit";
+        client.publish_with_reply(request, reply_to, body.into()).await.unwrap();
     }
-    // Refused, and not because nobody listens any more.
+    // The requests above failed for lack of permission, because the connection still works.
     assert!(results.get_raw_message(1).await.is_ok());
     assert_eq!(broker::stream(&operator, "TRANSACTION").await.state.messages, 0);
     assert_eq!(broker::stream(&operator, "TRANSACTION_RESULT").await.state.messages, before);
 }
 
 #[tokio::test]
-async fn printed_secrets_are_new_each_time_and_stand_for_themselves() {
+async fn printed_secrets_are_complete_and_new_each_time() {
     let print = async || {
         let output = run(&["secrets", "print", "--namespace", "elsewhere", "--dev"]).await;
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
@@ -346,5 +352,6 @@ async fn printed_secrets_are_new_each_time_and_stand_for_themselves() {
         assert_ne!(one["stringData"], other["stringData"]);
     }
     let outside = run(&["secrets", "create"]).await;
-    assert!(text(&outside).contains("does not run in a cluster"), "{}", text(&outside));
+    assert_eq!(outside.status.code(), Some(2), "{outside:?}");
+    assert!(text(&outside).contains("cluster"), "{}", text(&outside));
 }

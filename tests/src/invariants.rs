@@ -1,18 +1,18 @@
-//! The checks that tests share. What can be fooled by nobody: they look into
-//! the databases.
+//! Checks of the invariants, shared by the tests. They read the databases,
+//! because a response alone could be wrong.
 
 use rust_decimal::Decimal;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
-use crate::{Stack, stack};
+use crate::{Stack, process};
 
-/// That an account in this table holds what was deposited, or what it holds
-/// instead. The table has the columns `account_id` and `balance`.
+/// Checks that an account holds exactly the deposited amount. `table` has the columns `account_id`
+/// and `balance`.
 ///
 /// # Errors
-/// The balance that is there.
+/// The balance found instead.
 pub async fn holds(
     database: &PgPool,
     table: &'static str,
@@ -28,16 +28,18 @@ pub async fn holds(
     if balance == Decimal::from(deposited) { Ok(()) } else { Err(balance) }
 }
 
-/// Runs `passbook verify` on the stack. Gives its exit code and report, or
-/// what it said instead.
+/// Runs `passbook verify` on the stack. Gives its exit code, and its JSON report or, if there is
+/// none, its stderr.
 pub async fn verify(stack: &Stack) -> (i32, Value) {
-    let output = stack::run(&["verify", "-o", "json", "--dir", stack.dir.to_str().unwrap()]).await;
+    let arguments = ["verify", "-o", "json", "--dir", stack.dir.to_str().unwrap()];
+    let output = process::run(&arguments).await;
     let report = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&output.stderr)));
     (output.status.code().unwrap(), report)
 }
 
-/// That `passbook verify` finds nothing, and compared something.
+/// Checks that `passbook verify` has compared at least one record and has no finding. Gives the
+/// report.
 pub async fn assert_verified(stack: &Stack) -> Value {
     let (code, report) = verify(stack).await;
     assert_eq!(code, 0, "{report:#}");

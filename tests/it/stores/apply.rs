@@ -1,4 +1,5 @@
-//! Commands of one batch, and what they do to the ledger.
+//! The transaction-service's store: a batch of commands is applied to the
+//! ledger.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -10,11 +11,12 @@ use rand::{RngExt, seq::SliceRandom};
 use runtime::{postgres::DatabaseConfig, worker::Failure};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
+use tests::{Stack, eventually};
 use time::OffsetDateTime;
 use transaction_service::store::Ledger;
 use uuid::Uuid;
 
-use super::{balance, databases, krw, shown};
+use super::{account_row, balance, krw};
 
 fn command(record: RecordId, account: AccountId, kind: Kind, amount: i64) -> Command {
     Command {
@@ -32,66 +34,63 @@ async fn entries(ledger: &PgPool) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM transactions").fetch_one(ledger).await.unwrap()
 }
 
-/// The ledger's balance and number of an account.
-async fn held(ledger: &PgPool, account: AccountId) -> (Decimal, i64) {
-    shown(ledger, account).await
-}
-
-/// What takes another transaction takes a client longer.
+/// Each further transaction costs a client time.
 #[tokio::test]
-async fn what_is_new_and_possible_takes_one_transaction_whatever_else_is_in_its_batch() {
-    let stack = databases("batches-and-transactions").await;
+async fn applied_commands_share_one_transaction_and_refusals_add_one() {
+    let stack = Stack::start_servers("batches-and-transactions").await;
     let pool = stack.ledger().await;
     let ledger = Ledger::new(pool.clone());
-    let of = |account, kind| command(RecordId::new(), account, kind, 10);
-    let [known, poor] = [AccountId::new(), AccountId::new()];
-    ledger.apply(&[of(known, Kind::Deposit)]).await.unwrap();
-    let (deposit, new) = (|| of(known, Kind::Deposit), || of(AccountId::new(), Kind::Deposit));
-    let refused = || of(poor, Kind::Withdrawal);
+    let new_command = |account, kind| command(RecordId::new(), account, kind, 10);
+    let [known, empty] = [AccountId::new(), AccountId::new()];
+    ledger.apply(&[new_command(known, Kind::Deposit)]).await.unwrap();
+    let deposit = || new_command(known, Kind::Deposit);
+    let first_deposit = || new_command(AccountId::new(), Kind::Deposit);
+    let refused = || new_command(empty, Kind::Withdrawal);
     ledger.apply(&[refused()]).await.unwrap();
     for (batch, expected) in [
         (vec![deposit(), deposit()], 1),
-        (vec![deposit(), new(), new()], 1),
-        // The refusal's is its own; it does not take the others with it.
-        (vec![deposit(), new(), refused()], 2),
+        (vec![deposit(), first_deposit(), first_deposit()], 1),
+        // The refusal has a transaction of its own, and does not roll back the others.
+        (vec![deposit(), first_deposit(), refused()], 2),
         (vec![refused()], 1),
     ] {
-        let mut least = i64::MAX;
-        // The server's own housekeeping may begin a transaction, but not every time.
+        let mut fewest = i64::MAX;
+        // Several attempts, because PostgreSQL sometimes begins a transaction of its own.
         for _ in 0..5 {
-            let fresh = |it: &Command| Command { record_id: RecordId::new(), ..it.clone() };
-            let batch: Vec<_> = batch.iter().map(fresh).collect();
+            let repeat =
+                |command: &Command| Command { record_id: RecordId::new(), ..command.clone() };
+            let batch: Vec<_> = batch.iter().map(repeat).collect();
             let before = transactions_begun(&pool).await;
             assert!(ledger.apply(&batch).await.unwrap().iter().all(Option::is_some));
-            // This question is one as well.
-            least = least.min(transactions_begun(&pool).await - before - 1);
+            // The query itself begins one transaction.
+            fewest = fewest.min(transactions_begun(&pool).await - before - 1);
         }
-        assert_eq!(least, expected, "{batch:?}");
+        assert_eq!(fewest, expected, "{batch:?}");
     }
 }
 
-/// Two replicas have the same commands, and both find none of them decided: the
-/// account is locked, or is being added, by somebody else until both wait.
+/// Two replicas apply the same undecided commands. Another transaction locks or
+/// adds the account until both replicas wait for it.
 #[tokio::test]
-async fn who_waits_for_an_account_while_its_commands_are_decided_gives_their_outcomes() {
-    let stack = databases("batches-that-wait").await;
+async fn replicas_that_decide_the_same_commands_at_once_give_the_same_outcomes() {
+    let stack = Stack::start_servers("batches-that-wait").await;
     let (pool, replicas) = (stack.ledger().await, [stack.ledger().await, stack.ledger().await]);
     let account = AccountId::new();
-    for (round, holds) in (1..).zip([
+    for (round, lock) in (1..).zip([
         "INSERT INTO accounts (account_id, currency) VALUES ($1, 'KRW')",
         "SELECT FROM accounts WHERE account_id = $1 FOR UPDATE",
     ]) {
-        let of = |kind, amount| command(RecordId::new(), account, kind, amount);
-        let batch = [of(Kind::Deposit, 10), of(Kind::Withdrawal, 4)];
+        let new_command = |kind, amount| command(RecordId::new(), account, kind, amount);
+        let batch = [new_command(Kind::Deposit, 10), new_command(Kind::Withdrawal, 4)];
         let mut holder = pool.begin().await.unwrap();
-        sqlx::query(holds).bind(account.as_uuid()).execute(&mut *holder).await.unwrap();
+        sqlx::query(lock).bind(account.as_uuid()).execute(&mut *holder).await.unwrap();
         let apply = async |replica: &PgPool| {
             let ledger = Ledger::new(replica.clone());
             ledger.apply(&batch).await.unwrap()
         };
-        let [one, other] = &replicas;
-        let (one, other, ()) = tokio::join!(apply(one), apply(other), async {
-            tests::eventually("both wait", Duration::from_secs(10), || async {
+        let [first, second] = &replicas;
+        let (first, second, ()) = tokio::join!(apply(first), apply(second), async {
+            eventually("both replicas wait for the lock", Duration::from_secs(10), || async {
                 let waiting: i64 = sqlx::query_scalar(
                     "SELECT count(*) FROM pg_stat_activity
                      WHERE datname = current_database() AND wait_event_type = 'Lock'",
@@ -104,22 +103,22 @@ async fn who_waits_for_an_account_while_its_commands_are_decided_gives_their_out
             .await;
             holder.commit().await.unwrap();
         });
-        assert_eq!(one, other);
-        assert!(one.iter().all(Option::is_some));
-        assert_eq!(held(&pool, account).await, ((6 * round).into(), 2 * round));
+        assert_eq!(first, second);
+        assert!(first.iter().all(Option::is_some));
+        assert_eq!(account_row(&pool, account).await, ((6 * round).into(), 2 * round));
         assert_eq!(entries(&pool).await, 2 * round);
-        stored_as_told(&pool, &one).await;
+        assert_stored(&pool, &first).await;
     }
 }
 
-/// How many transactions have written something, rolled back ones included.
+/// The number of transactions that have written something, including those rolled back.
 async fn transactions_begun(ledger: &PgPool) -> i64 {
     sqlx::query_scalar("SELECT pg_current_xact_id()::text::bigint").fetch_one(ledger).await.unwrap()
 }
 
 #[tokio::test]
-async fn accounts_that_a_restored_ledger_lacks_are_added_again() {
-    let stack = databases("batches-of-a-restored-ledger").await;
+async fn accounts_missing_from_a_restored_ledger_are_added_again() {
+    let stack = Stack::start_servers("batches-of-a-restored-ledger").await;
     let pool = stack.ledger().await;
     let ledger = Ledger::new(pool.clone());
     let [lost, kept] = [AccountId::new(), AccountId::new()];
@@ -133,13 +132,13 @@ async fn accounts_that_a_restored_ledger_lacks_are_added_again() {
             .unwrap();
     }
     ledger.apply(&[deposit(kept), deposit(lost)]).await.unwrap();
-    assert_eq!(held(&pool, lost).await, (10.into(), 1));
-    assert_eq!(held(&pool, kept).await, (20.into(), 2));
+    assert_eq!(account_row(&pool, lost).await, (10.into(), 1));
+    assert_eq!(account_row(&pool, kept).await, (20.into(), 2));
 }
 
 #[tokio::test]
-async fn a_batch_of_commands_does_what_they_do_one_after_the_other_whatever_its_size() {
-    let stack = databases("batches-of-commands").await;
+async fn a_batch_of_any_size_gives_the_outcomes_of_its_commands_in_sequence() {
+    let stack = Stack::start_servers("batches-of-commands").await;
     let pool = stack.ledger().await;
     for deposits in [1, 5, 200] {
         let ledger = Ledger::new(pool.clone());
@@ -153,7 +152,7 @@ async fn a_batch_of_commands_does_what_they_do_one_after_the_other_whatever_its_
             let applied = Outcome::Applied { balance_after: balance(10 * seq), account_seq: seq };
             assert_eq!((result.record_id, result.outcome), (command.record_id, applied));
         }
-        // Again, alone and among others: what was decided is the answer, and nothing moves.
+        // Again, alone and among others: the stored outcomes are returned, and no balance moves.
         assert_eq!(ledger.apply(&batch).await.unwrap(), results);
         let mut more = batch.clone();
         more.insert(0, command(RecordId::new(), account, Kind::Withdrawal, 10));
@@ -165,86 +164,96 @@ async fn a_batch_of_commands_does_what_they_do_one_after_the_other_whatever_its_
         assert_eq!(again[1..=batch.len()], results);
         let refused = Outcome::Refused(Reason::InsufficientFunds);
         assert_eq!(again[batch.len() + 1].clone().unwrap().outcome, refused);
-        assert_eq!(again[batch.len() + 3], None, "it is another movement");
+        assert_eq!(again[batch.len() + 3], None, "a known record with another account");
         assert_eq!(again.last(), again.first());
-        // Ten more went in than out; all of it is told again, and stands.
+        // All of it once more: the outcomes are the same, and no balance moves.
         assert_eq!(ledger.apply(&more).await.unwrap(), again);
-        assert_eq!(held(&pool, account).await, ((10 * deposits).into(), deposits + 2));
-        assert_eq!(held(&pool, other).await, (0.into(), 0));
+        assert_eq!(account_row(&pool, account).await, ((10 * deposits).into(), deposits + 2));
+        assert_eq!(account_row(&pool, other).await, (0.into(), 0));
         assert_eq!(entries(&pool).await, before + deposits + 3);
-        stored_as_told(&pool, &again).await;
+        assert_stored(&pool, &again).await;
     }
 }
 
-/// The largest amount, and balance.
-const MOST: i64 = 999_999_999_999_999_999;
+/// The largest amount, and the largest balance.
+const LIMIT: i64 = 999_999_999_999_999_999;
 
-/// Batches whose sums look as if all of them could be applied.
+/// Batches with a sum that could be applied as a whole.
 #[tokio::test]
-async fn a_batch_whose_parts_are_not_what_their_sum_is_gets_an_answer_for_each() {
-    let stack = databases("batches-that-seem-sound").await;
+async fn a_batch_with_a_valid_sum_and_invalid_parts_gets_one_outcome_per_command() {
+    let stack = Stack::start_servers("batches-that-seem-sound").await;
     let pool = stack.ledger().await;
     let account = AccountId::new();
-    let of = |kind, amount| command(RecordId::new(), account, kind, amount);
-    let (deposit, usd) = (of(Kind::Deposit, 5), Currency::parse("USD").unwrap());
+    let new_command = |kind, amount| command(RecordId::new(), account, kind, amount);
+    let (deposit, usd) = (new_command(Kind::Deposit, 5), Currency::parse("USD").unwrap());
     let applied =
         |amount, account_seq| Outcome::Applied { balance_after: balance(amount), account_seq };
-    for (batch, expected, left) in [
+    for (batch, expected, row) in [
         (vec![deposit.clone()], vec![applied(5, 1)], (5, 1)),
         (
-            vec![of(Kind::Withdrawal, 10), of(Kind::Deposit, 10)],
+            vec![new_command(Kind::Withdrawal, 10), new_command(Kind::Deposit, 10)],
             vec![Outcome::Refused(Reason::InsufficientFunds), applied(15, 2)],
             (15, 2),
         ),
         (
-            vec![of(Kind::Deposit, 1), Command { currency: usd, ..of(Kind::Deposit, 1) }],
+            vec![
+                new_command(Kind::Deposit, 1),
+                Command { currency: usd, ..new_command(Kind::Deposit, 1) },
+            ],
             vec![applied(16, 3), Outcome::Refused(Reason::CurrencyMismatch)],
             (16, 3),
         ),
         (
             {
-                let twice = of(Kind::Deposit, 4);
-                vec![twice.clone(), of(Kind::Withdrawal, 1), twice]
+                let twice = new_command(Kind::Deposit, 4);
+                vec![twice.clone(), new_command(Kind::Withdrawal, 1), twice]
             },
             vec![applied(20, 4), applied(19, 5), applied(20, 4)],
             (19, 5),
         ),
-        (vec![of(Kind::Deposit, 1), deposit], vec![applied(20, 6), applied(5, 1)], (20, 6)),
         (
-            vec![Command { currency: usd, ..of(Kind::Deposit, 1) }],
+            vec![new_command(Kind::Deposit, 1), deposit],
+            vec![applied(20, 6), applied(5, 1)],
+            (20, 6),
+        ),
+        (
+            vec![Command { currency: usd, ..new_command(Kind::Deposit, 1) }],
             vec![Outcome::Refused(Reason::CurrencyMismatch)],
             (20, 6),
         ),
         (
-            vec![of(Kind::Deposit, MOST), of(Kind::Withdrawal, 20)],
+            vec![new_command(Kind::Deposit, LIMIT), new_command(Kind::Withdrawal, 20)],
             vec![Outcome::Refused(Reason::BalanceLimitExceeded), applied(0, 7)],
             (0, 7),
         ),
         (
-            vec![of(Kind::Deposit, MOST), of(Kind::Deposit, 1), of(Kind::Withdrawal, 1)],
             vec![
-                applied(MOST, 8),
-                Outcome::Refused(Reason::BalanceLimitExceeded),
-                applied(MOST - 1, 9),
+                new_command(Kind::Deposit, LIMIT),
+                new_command(Kind::Deposit, 1),
+                new_command(Kind::Withdrawal, 1),
             ],
-            (MOST - 1, 9),
+            vec![
+                applied(LIMIT, 8),
+                Outcome::Refused(Reason::BalanceLimitExceeded),
+                applied(LIMIT - 1, 9),
+            ],
+            (LIMIT - 1, 9),
         ),
     ] {
-        // One that has not met anything yet, and so takes each batch to be sound.
+        // A new `Ledger` has seen no refusal yet, and so tries the whole batch first.
         let results = Ledger::new(pool.clone()).apply(&batch).await.unwrap();
-        let outcomes: Vec<_> = results.iter().map(|it| it.as_ref().unwrap().outcome).collect();
-        assert_eq!(outcomes, expected);
-        assert_eq!(held(&pool, account).await, (left.0.into(), left.1));
-        stored_as_told(&pool, &results).await;
+        assert_eq!(outcomes_of(&results), expected);
+        assert_eq!(account_row(&pool, account).await, (row.0.into(), row.1));
+        assert_stored(&pool, &results).await;
     }
-    // The same on accounts that are not there yet.
+    // The same for accounts not in the ledger yet.
     for (batch, expected) in [
         (
-            [(Kind::Deposit, MOST), (Kind::Deposit, 1), (Kind::Withdrawal, 1)],
+            [(Kind::Deposit, LIMIT), (Kind::Deposit, 1), (Kind::Withdrawal, 1)],
             [
-                applied(MOST, 1),
+                applied(LIMIT, 1),
                 Outcome::Refused(Reason::BalanceLimitExceeded),
-                applied(MOST - 1, 2),
+                applied(LIMIT - 1, 2),
             ],
         ),
         (
@@ -255,14 +264,17 @@ async fn a_batch_whose_parts_are_not_what_their_sum_is_gets_an_answer_for_each()
         let account = AccountId::new();
         let batch = batch.map(|(kind, amount)| command(RecordId::new(), account, kind, amount));
         let results = Ledger::new(pool.clone()).apply(&batch).await.unwrap();
-        let outcomes = results.iter().map(|it| it.as_ref().unwrap().outcome);
-        assert_eq!(outcomes.collect::<Vec<_>>(), expected);
-        stored_as_told(&pool, &results).await;
+        assert_eq!(outcomes_of(&results), expected);
+        assert_stored(&pool, &results).await;
     }
 }
 
-/// That the results are what is stored.
-async fn stored_as_told(ledger: &PgPool, results: &[Option<TransactionResult>]) {
+fn outcomes_of(results: &[Option<TransactionResult>]) -> Vec<Outcome> {
+    results.iter().map(|result| result.as_ref().unwrap().outcome).collect()
+}
+
+/// Checks that the ledger has stored exactly these results.
+async fn assert_stored(ledger: &PgPool, results: &[Option<TransactionResult>]) {
     for result in results.iter().flatten() {
         type Row = (i64, Uuid, String, Decimal, String, Option<String>, OffsetDateTime);
         let row: Row = sqlx::query_as(
@@ -277,7 +289,7 @@ async fn stored_as_told(ledger: &PgPool, results: &[Option<TransactionResult>]) 
             Outcome::Refused(reason) => Some(reason.as_str().to_owned()),
             Outcome::Applied { .. } => None,
         };
-        let told = (
+        let expected = (
             result.transaction_id,
             result.account_id.as_uuid(),
             result.kind.as_str().to_owned(),
@@ -286,16 +298,16 @@ async fn stored_as_told(ledger: &PgPool, results: &[Option<TransactionResult>]) 
             reason,
             result.processed_at,
         );
-        assert_eq!(row, told);
+        assert_eq!(row, expected);
     }
 }
 
-/// The same commands in many batches at once, on few accounts: what each record
-/// gets is the same everywhere, and the books balance.
+/// Workers apply the same commands in different batches at once, on few accounts.
+/// Each record gets the same outcome everywhere, and the books balance.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn batches_that_overlap_decide_each_record_once() {
+async fn overlapping_batches_decide_each_record_once() {
     const RECORDS: usize = 2_000;
-    let stack = databases("batches-that-overlap").await;
+    let stack = Stack::start_servers("batches-that-overlap").await;
     let config = DatabaseConfig {
         database_url: stack.file().databases.transaction.parse().unwrap(),
         database_connections: 8,
@@ -312,21 +324,22 @@ async fn batches_that_overlap_decide_each_record_once() {
         })
         .collect();
     let worker = |commands: Vec<Command>| async move {
-        let (ledger, mut left, mut told) = (Ledger::new(pool.clone()), &commands[..], Vec::new());
-        while !left.is_empty() {
-            let size = rand::rng().random_range(1..=left.len().min(100));
-            let (batch, rest) = left.split_at(size);
+        let ledger = Ledger::new(pool.clone());
+        let (mut remaining, mut decided) = (&commands[..], Vec::new());
+        while !remaining.is_empty() {
+            let size = rand::rng().random_range(1..=remaining.len().min(100));
+            let (batch, rest) = remaining.split_at(size);
             match ledger.apply(batch).await {
-                Ok(results) => told.extend(results.into_iter().map(Option::unwrap)),
+                Ok(results) => decided.extend(results.into_iter().map(Option::unwrap)),
                 Err(Failure::Transient(error)) => {
                     assert!(!format!("{error:#}").contains("deadlock"), "{error:#}");
                     continue;
                 }
                 Err(Failure::Other(error)) => panic!("{error:#}"),
             }
-            left = rest;
+            remaining = rest;
         }
-        told
+        decided
     };
     let workers = (0..6).map(|_| {
         let mut shuffled = commands.clone();
@@ -357,6 +370,6 @@ async fn batches_that_overlap_decide_each_record_once() {
             assert_eq!((balance_after, account_seq), running);
             assert!(balance_after >= Decimal::ZERO);
         }
-        assert_eq!(held(&ledger, account).await, running);
+        assert_eq!(account_row(&ledger, account).await, running);
     }
 }

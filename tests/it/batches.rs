@@ -1,50 +1,52 @@
-//! `POST /v1/batches`: each item for itself, as if it had come alone.
+//! `POST /v1/batches`: each item is processed as if it were a request of its
+//! own.
 
 use std::time::Duration;
 
-use devstack::Secrets;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{Answer, Client, Stack, checks, client::new_key, eventually};
+use tests::{Client, Response, Stack, client::new_key, eventually, invariants};
 
 fn item(account: &str, r#type: &str, amount: &str, key: &str) -> Value {
     json!({ "accountId": account, "type": r#type, "amount": amount, "idempotencyKey": key })
 }
 
-async fn post(client: &Client, items: &[Value]) -> Answer {
+async fn post(client: &Client, items: &[Value]) -> Response {
     client.post("/v1/batches", &[], &json!({ "items": items })).await
 }
 
+/// Status, problem and field of an item in a response.
+fn summary(item: &Value) -> (u64, &str, &str) {
+    let problem = item["problem"]["type"].as_str().unwrap_or("accepted");
+    let field = item["problem"]["field"].as_str().unwrap_or_default();
+    (item["status"].as_u64().unwrap(), problem.trim_start_matches("/problems/"), field)
+}
+
 #[tokio::test]
-async fn the_items_of_a_batch_are_answered_each_for_itself() {
+async fn each_item_of_a_batch_gets_its_own_status() {
     let client = Client::teller(Stack::shared().await);
     let (krw, usd) = (client.open_account("KRW").await, client.open_account("USD").await);
-    let nobody = new_key();
+    let unknown = new_key();
     let keys: Vec<_> = (0..9).map(|_| new_key()).collect();
     let items = [
         item(&krw, "DEPOSIT", "10000", &keys[0]),
         item(&usd, "DEPOSIT", "10.50", &keys[1]),
         item(&krw, "DEPOSIT", "1.5", &keys[2]),
-        item(&nobody, "DEPOSIT", "1", &keys[3]),
+        item(&unknown, "DEPOSIT", "1", &keys[3]),
         item("7", "DEPOSIT", "1", &keys[4]),
         item(&krw, "WITHDRAWAL", "0", &keys[5]),
         item(&krw, "DEPOSIT", "1", "two words"),
-        // The same twice, and another movement under a key that is taken.
+        // The first item again, and another movement with the key of the first.
         item(&krw, "DEPOSIT", "10000", &keys[0]),
         item(&krw, "DEPOSIT", "10001", &keys[0]),
     ];
-    let answer = post(&client, &items).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let answers = answer.body["items"].as_array().unwrap();
-    let told = |at: usize| {
-        let it = &answers[at];
-        let problem = it["problem"]["type"].as_str().unwrap_or("accepted");
-        let field = it["problem"]["field"].as_str().unwrap_or_default();
-        (it["status"].as_u64().unwrap(), problem.trim_start_matches("/problems/"), field)
-    };
-    let told: Vec<_> = (0..items.len()).map(told).collect();
+    let response = post(&client, &items).await;
+    assert_eq!(response.status, 200, "{response:?}");
+    let answered = response.body["items"].as_array().unwrap();
+    assert_eq!(answered.len(), items.len());
+    let summaries: Vec<_> = answered.iter().map(summary).collect();
     assert_eq!(
-        told,
+        summaries,
         [
             (202, "accepted", ""),
             (202, "accepted", ""),
@@ -57,13 +59,13 @@ async fn the_items_of_a_batch_are_answered_each_for_itself() {
             (422, "idempotency-key-reused", "idempotencyKey"),
         ]
     );
-    assert_eq!(answers[7]["replayed"], true);
-    let id = |at: usize| answers[at]["record"]["recordId"].as_str().unwrap();
+    assert_eq!(answered[7]["replayed"], true);
+    let id = |at: usize| answered[at]["record"]["recordId"].as_str().unwrap();
     assert_eq!(id(0), id(7));
     for at in [0, 1] {
         assert_eq!(client.settled(id(at)).await.text("status"), "SUCCESS");
     }
-    // Sent again as it was, it does nothing more.
+    // The same items again change nothing.
     let again = post(&client, &items[..2]).await;
     for (at, item) in again.body["items"].as_array().unwrap().iter().enumerate() {
         assert_eq!(
@@ -81,41 +83,41 @@ async fn a_thousand_movements_in_a_batch_settle_once() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
     let items: Vec<_> = (0..1000).map(|_| item(&account, "DEPOSIT", "7", &new_key())).collect();
-    // Twice at the same time, at whichever replicas: as a client that lost patience would.
+    // Twice at the same time, as a client sends it after a timeout.
     let (one, two) = futures::join!(post(&client, &items), post(&client, &items));
-    for answer in [&one, &two] {
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let answers = answer.body["items"].as_array().unwrap();
-        assert!(answers.len() == 1000 && answers.iter().all(|it| it["status"] == 202));
+    for response in [&one, &two] {
+        assert_eq!(response.status, 200, "{response:?}");
+        let responses = response.body["items"].as_array().unwrap();
+        assert!(responses.len() == 1000 && responses.iter().all(|item| item["status"] == 202));
     }
-    let ids = |answer: &Answer| -> Vec<String> {
-        let items = answer.body["items"].as_array().unwrap().iter();
-        items.map(|it| it["record"]["recordId"].as_str().unwrap().to_owned()).collect()
+    let ids = |response: &Response| -> Vec<String> {
+        let items = response.body["items"].as_array().unwrap().iter();
+        items.map(|item| item["record"]["recordId"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(ids(&one), ids(&two));
     let ledger = Stack::shared().await.ledger().await;
-    eventually("all of it is in the ledger", Duration::from_secs(20), async || {
-        checks::holds(&ledger, "accounts", &account, 7000).await.ok()
+    eventually("the ledger holds all deposits", Duration::from_secs(20), async || {
+        invariants::holds(&ledger, "accounts", &account, 7000).await.ok()
     })
     .await;
-    eventually("it is shown", Duration::from_secs(20), async || {
+    eventually("the account shows the balance", Duration::from_secs(20), async || {
         (client.account(&account).await.text("balance") == "7000").then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_batch_that_is_none_is_refused_as_a_whole() {
+async fn an_invalid_batch_is_rejected_as_a_whole() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
-    let good = item(&account, "DEPOSIT", "1", &new_key());
+    let valid = item(&account, "DEPOSIT", "1", &new_key());
     let number =
         json!({ "accountId": account, "type": "DEPOSIT", "amount": 1, "idempotencyKey": "k" });
     let long = "x".repeat(1024 * 1024);
     for (body, status, problem, field) in [
         (json!({ "items": [] }), 422, "invalid-field", Some("items")),
-        (json!({ "items": vec![good.clone(); 1001] }), 422, "invalid-field", Some("items")),
-        (json!({ "items": [good, number] }), 422, "invalid-field", Some("items[1].amount")),
+        (json!({ "items": vec![valid.clone(); 1001] }), 422, "invalid-field", Some("items")),
+        (json!({ "items": [valid, number] }), 422, "invalid-field", Some("items[1].amount")),
         (
             json!({ "items": [item(&account, "GIFT", "1", "k")] }),
             422,
@@ -125,11 +127,11 @@ async fn a_batch_that_is_none_is_refused_as_a_whole() {
         (json!({ "item": [] }), 422, "invalid-field", Some("item")),
         (json!({ "items": [], "x": long }), 413, "body-too-large", None),
     ] {
-        let answer = client.post("/v1/batches", &[], &body).await;
-        assert_eq!((answer.status, answer.problem()), (status, problem), "{answer:?}");
-        assert_eq!(answer.body["field"].as_str(), field, "{answer:?}");
+        let response = client.post("/v1/batches", &[], &body).await;
+        assert_eq!((response.status, response.problem()), (status, problem), "{response:?}");
+        assert_eq!(response.body["field"].as_str(), field, "{response:?}");
     }
-    let half = client
+    let truncated = client
         .send(
             Method::POST,
             "/v1/batches",
@@ -138,24 +140,22 @@ async fn a_batch_that_is_none_is_refused_as_a_whole() {
         )
         .await
         .unwrap();
-    assert_eq!((half.status, half.problem()), (400, "malformed-json"));
+    assert_eq!((truncated.status, truncated.problem()), (400, "malformed-json"));
     let page = client.get(&format!("/v1/accounts/{account}/records")).await;
     assert_eq!(page.body["items"], json!([]));
 }
 
 #[tokio::test]
-async fn a_customer_moves_their_own_money_only_in_a_batch_too() {
+async fn a_customer_can_only_use_their_own_accounts_in_a_batch() {
     let stack = Stack::shared().await;
     let teller = Client::teller(stack);
-    let others = teller.open_account("KRW").await;
-    let secrets = Secrets::read(&stack.dir).unwrap();
-    let token = secrets.token("ann", "customer", time::Duration::hours(1)).unwrap();
-    let customer = Client::new(&stack.file().api, &token);
+    let foreign = teller.open_account("KRW").await;
+    let customer = Client::user(stack, "ann", "customer");
     let own = customer.open_account("KRW").await;
     let items =
-        [item(&others, "WITHDRAWAL", "1", &new_key()), item(&own, "DEPOSIT", "1", &new_key())];
-    let answer = post(&customer, &items).await;
-    let statuses: Vec<_> =
-        answer.body["items"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
+        [item(&foreign, "WITHDRAWAL", "1", &new_key()), item(&own, "DEPOSIT", "1", &new_key())];
+    let response = post(&customer, &items).await;
+    let items = response.body["items"].as_array().unwrap();
+    let statuses: Vec<_> = items.iter().map(|item| item["status"].clone()).collect();
     assert_eq!(statuses, [403, 202]);
 }

@@ -1,5 +1,5 @@
-//! The failure that Passbook grew out of: two replicas, one deposit of 10,000,
-//! 20,000 credited.
+//! Duplicate commands are credited once. The failure that led to Passbook was the
+//! opposite: two replicas credited 20,000 for one deposit of 10,000.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use futures::{StreamExt, future::join_all};
 use rust_decimal::Decimal;
 use serde_json::json;
 use sqlx::PgPool;
-use tests::{Client, Stack, broker, checks, client::new_key, eventually};
+use tests::{Client, Stack, broker, client::new_key, eventually, invariants};
 use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,13 +33,10 @@ async fn a_deposit_whose_command_is_published_five_more_times_is_credited_once()
 
     let settled = client.settled(record).await;
     assert_eq!((settled.text("status"), settled.text("balanceAfter")), ("SUCCESS", "10000"));
-    eventually("every copy is acked", Duration::from_secs(10), || async {
-        let info = broker::stream(jetstream, "TRANSACTION").await;
-        (info.state.messages == 0).then_some(())
-    })
-    .await;
+    // Every copy is acked.
+    broker::stream_holds(jetstream, "TRANSACTION", 0, Duration::from_secs(10)).await;
     let ledger = stack.ledger().await;
-    assert_eq!(checks::holds(&ledger, "accounts", &account, 10_000).await, Ok(()));
+    assert_eq!(invariants::holds(&ledger, "accounts", &account, 10_000).await, Ok(()));
     let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM transactions WHERE record_id = $1")
         .bind(Uuid::parse_str(record).unwrap())
         .fetch_one(&ledger)
@@ -49,8 +46,23 @@ async fn a_deposit_whose_command_is_published_five_more_times_is_credited_once()
     assert_eq!(client.record(record).await.body, settled.body);
 }
 
-/// A replica as it must not be: a push consumer of its own, without a durable
-/// name to share with the other, and without a look at what was applied.
+#[tokio::test]
+async fn a_command_without_a_message_id_is_answered_like_any_other() {
+    let stack = Stack::shared().await;
+    let client = Client::teller(stack);
+    let account = client.open_account("KRW").await;
+    let settled = client.deposit(&account, "100").await;
+    let jetstream = broker::connect(stack).await;
+    let mut results = broker::results(&jetstream).await;
+    let command = broker::command_of(&settled).to_string();
+    jetstream.publish("transaction.deposit", command.into()).await.unwrap().await.unwrap();
+    let result = broker::result_of(&mut results, settled.text("recordId")).await;
+    assert_eq!(result["transactionId"], settled.body["transactionId"]);
+    invariants::holds(&stack.ledger().await, "accounts", &account, 100).await.unwrap();
+}
+
+/// A replica with the old mistakes: a push consumer of its own instead of a durable one shared by
+/// both replicas, and no check whether the deposit was applied before.
 async fn naive_replica(jetstream: jetstream::Context, database: PgPool) {
     let config = push::Config {
         deliver_subject: format!("naive.to.{}", Uuid::now_v7()),
@@ -72,7 +84,7 @@ async fn naive_replica(jetstream: jetstream::Context, database: PgPool) {
 }
 
 #[tokio::test]
-async fn the_same_check_sees_twenty_thousand_where_two_naive_replicas_take_one_deposit() {
+async fn the_same_check_finds_twenty_thousand_when_two_naive_replicas_process_one_deposit() {
     let stack = Stack::shared().await;
     let jetstream = broker::connect(stack).await;
     let config = stream::Config {
@@ -97,8 +109,9 @@ async fn the_same_check_sees_twenty_thousand_where_two_naive_replicas_take_one_d
     broker::publish(&jetstream, "naive.deposit", "one deposit", deposit).await;
 
     let twice = Err(Decimal::from(20_000));
-    eventually("both have credited it", Duration::from_secs(10), || async {
-        (checks::holds(&database, "naive_accounts", &account, 10_000).await == twice).then_some(())
+    eventually("both replicas have credited the deposit", Duration::from_secs(10), || async {
+        (invariants::holds(&database, "naive_accounts", &account, 10_000).await == twice)
+            .then_some(())
     })
     .await;
     for replica in replicas {

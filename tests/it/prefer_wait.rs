@@ -1,4 +1,5 @@
-//! `Prefer: wait`: a client hears of its record wherever the result arrived.
+//! `Prefer: wait`: a client is notified of its record's result, no matter which
+//! replica consumed the result.
 
 use std::time::{Duration, Instant};
 
@@ -6,22 +7,23 @@ use reqwest::Method;
 use tests::{Client, Stack, client::new_key};
 
 #[tokio::test]
-async fn a_client_of_one_replica_hears_of_results_that_another_consumed() {
+async fn a_client_of_one_replica_is_notified_of_results_consumed_by_another() {
     let stack = Stack::shared().await;
-    // All requests go to one replica; the results are shared between both.
+    // All requests go to one replica; both replicas consume results.
     let client = Client::teller_at(stack, "account-service-0");
     let account = client.open_account("KRW").await;
     let mut late = 0;
     for _ in 0..40 {
         let begun = Instant::now();
-        let answer = client.deposit(&account, "1").await;
-        assert_eq!((answer.status, answer.text("status")), (200, "SUCCESS"));
-        assert_eq!(answer.header("preference-applied"), Some("wait=20"));
-        // Without news it looks into the database every 500 ms only.
+        let response = client.deposit(&account, "1").await;
+        assert_eq!((response.status, response.text("status")), (200, "SUCCESS"));
+        assert_eq!(response.header("preference-applied"), Some("wait=20"));
+        // Without a notification, the replica queries the database only every 500 ms.
         late += i32::from(begun.elapsed() > Duration::from_millis(450));
     }
-    // Half of them, if only its own results woke it; a busy machine may delay a few.
-    assert!(late <= 8, "{late} of 40 were heard of late");
+    // If no notification came from the other replica, half of them were late. A busy machine may
+    // delay a few.
+    assert!(late <= 8, "{late} of 40 responses were late");
 }
 
 #[tokio::test]

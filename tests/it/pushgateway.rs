@@ -1,13 +1,13 @@
-//! What `passbook verify` leaves in a Pushgateway, and what it leaves alone.
+//! The metrics `passbook verify` pushes to a Pushgateway.
 
 use tests::{
     Stack,
+    process::run_with,
     prometheus::{self, Pushgateway},
-    stack::run_with,
 };
 
 #[tokio::test]
-async fn a_verify_that_could_not_look_into_the_streams_ends_no_alert_about_them() {
+async fn a_verify_without_the_streams_ends_no_alert_about_them() {
     if !prometheus::installed() {
         return;
     }
@@ -25,7 +25,8 @@ async fn a_verify_that_could_not_look_into_the_streams_ends_no_alert_about_them(
         let output = run_with(&["verify"], &settings).await;
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     };
-    let told = async |name: &str| {
+    // The value of this metric for the invariant `dropped`, or else for its first label.
+    let pushed = async |name: &str| {
         let all = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
         let line = all.lines().find(|line| line.starts_with(name) && line.contains("dropped"));
         let line = line.or_else(|| all.lines().find(|line| line.starts_with(name)));
@@ -34,28 +35,28 @@ async fn a_verify_that_could_not_look_into_the_streams_ends_no_alert_about_them(
     const FINDINGS: &str = "passbook_verify_findings{";
     const LAST: &str = "passbook_verify_last_run_timestamp_seconds{";
     assert_eq!(verify(&stack.file().nats, &url).await.0, 0);
-    assert_eq!(told(FINDINGS).await, "0");
-    let last = told(LAST).await;
+    assert_eq!(pushed(FINDINGS).await, "0");
+    let last = pushed(LAST).await;
     assert!(!last.is_empty());
-    // As a run that found something leaves it.
-    let found = "# TYPE passbook_verify_findings gauge\npassbook_verify_findings 1\n".to_owned();
-    gateway.put("passbook-verify/invariant/dropped", found).await;
+    // As a run with a finding leaves it.
+    let finding = "# TYPE passbook_verify_findings gauge\npassbook_verify_findings 1\n".to_owned();
+    gateway.put("passbook-verify/invariant/dropped", finding).await;
     assert_eq!(verify("nats://one:two@127.0.0.1:1", &url).await.0, 2);
-    assert_eq!((told(FINDINGS).await, told(LAST).await), ("1".to_owned(), last));
+    assert_eq!((pushed(FINDINGS).await, pushed(LAST).await), ("1".to_owned(), last));
     assert_eq!(verify(&stack.file().nats, &url).await.0, 0);
-    assert_eq!(told(FINDINGS).await, "0");
+    assert_eq!(pushed(FINDINGS).await, "0");
 
-    // Somebody left the same series in the other group: the gateway refuses it in a second one. The
-    // run is not told as complete, and the next one is.
-    let left = "# TYPE passbook_verify_findings gauge\n\
+    // The other group holds the same series. The gateway rejects a series in two groups, so that
+    // this run is not recorded as complete. The next run is.
+    let duplicate = "# TYPE passbook_verify_findings gauge\n\
                 passbook_verify_findings{invariant=\"dropped\"} 1\n";
-    gateway.forget("passbook-verify/invariant/dropped").await;
-    gateway.put("passbook-verify", left.to_owned()).await;
+    gateway.delete("passbook-verify/invariant/dropped").await;
+    gateway.put("passbook-verify", duplicate.to_owned()).await;
     assert_eq!(verify(&stack.file().nats, &url).await.0, 2);
-    assert_eq!(told(LAST).await, "");
+    assert_eq!(pushed(LAST).await, "");
     assert_eq!(verify(&stack.file().nats, &url).await.0, 0);
-    assert_eq!(told(FINDINGS).await, "0");
-    assert_ne!(told(LAST).await, "");
+    assert_eq!(pushed(FINDINGS).await, "0");
+    assert_ne!(pushed(LAST).await, "");
 
     for wrong in ["pushgateway:9091", "https://gateway", "http://one:hidden@gateway"] {
         let (code, error) = verify(&stack.file().nats, wrong).await;

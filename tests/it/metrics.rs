@@ -1,19 +1,19 @@
-//! What the services tell of themselves.
+//! The metrics of the services.
 
 use std::time::Duration;
 
 use devstack::Fault;
-use tests::{Client, Stack, client::new_key, eventually, metrics::Scrape, stack::folder};
+use tests::{Client, Stack, client::new_key, eventually, metrics::Scrape};
 
 const SOON: Duration = Duration::from_secs(30);
 
 const ACCOUNT: [&str; 2] = ["account-service-0", "account-service-1"];
 const TRANSACTION: [&str; 2] = ["transaction-service-0", "transaction-service-1"];
 
-/// Name, type, names of the labels in the order of the alphabet.
+/// Name, type, and label names in alphabetical order.
 type Metric = (&'static str, &'static str, &'static [&'static str]);
 
-/// Name, labels, by how much it grows at least.
+/// Name, labels, and the minimum increase.
 type Increase = (&'static str, &'static [(&'static str, &'static str)], f64);
 
 const BOTH: &[Metric] = &[
@@ -52,35 +52,35 @@ const ACCOUNT_ONLY: &[Metric] = &[
     ("passbook_commands_unsent_total", "counter", &[]),
 ];
 
-/// That the metric is there, as the table says.
-fn has(scrape: &Scrape, (name, kind, labels): &Metric) -> bool {
+/// Whether the metric is exported; panics if its type or its label names are others.
+fn exports(scrape: &Scrape, (name, kind, labels): &Metric) -> bool {
     let sample = if *kind == "histogram" { format!("{name}_count") } else { (*name).to_owned() };
     let names = scrape.label_names(&sample);
-    assert!(names.iter().all(|it| it == labels), "{name}: {names:?}");
+    assert!(names.iter().all(|found| found == labels), "{name}: {names:?}");
     let found = scrape.kind(name);
-    assert!(found.is_none_or(|it| it == *kind), "{name}: {found:?}");
+    assert!(found.is_none_or(|found| found == *kind), "{name}: {found:?}");
     found.is_some() && !names.is_empty()
 }
 
-/// What both replicas of a service say together.
-struct Both([Scrape; 2]);
+/// The metrics of both replicas of a service.
+struct BothReplicas([Scrape; 2]);
 
-impl Both {
+impl BothReplicas {
     async fn of(stack: &Stack, [first, second]: [&str; 2]) -> Self {
         Self([Scrape::of(stack, first).await, Scrape::of(stack, second).await])
     }
 
     fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.0.iter().filter_map(|it| it.sum(name, labels)).sum()
+        self.0.iter().filter_map(|scrape| scrape.sum(name, labels)).sum()
     }
 
-    fn most(&self, name: &str) -> f64 {
-        self.0.iter().filter_map(|it| it.sum(name, &[])).fold(f64::NAN, f64::max)
+    fn max(&self, name: &str) -> f64 {
+        self.0.iter().filter_map(|scrape| scrape.sum(name, &[])).fold(f64::NAN, f64::max)
     }
 }
 
 #[tokio::test]
-async fn each_service_tells_every_metric_and_counts_what_was_done() {
+async fn each_service_exports_every_metric_and_counts_its_work() {
     const DEPOSIT: (&str, &str) = ("type", "DEPOSIT");
     const WITHDRAWAL: (&str, &str) = ("type", "WITHDRAWAL");
     const SUCCESS: (&str, &str) = ("status", "SUCCESS");
@@ -88,7 +88,8 @@ async fn each_service_tells_every_metric_and_counts_what_was_done() {
     const POST: (&str, &str) = ("method", "POST");
     const ROUTE: (&str, &str) = ("route", "/v1/accounts/{account}/deposits");
     let stack = Stack::shared().await;
-    let (accounts, ledgers) = (Both::of(stack, ACCOUNT).await, Both::of(stack, TRANSACTION).await);
+    let (accounts, ledgers) =
+        (BothReplicas::of(stack, ACCOUNT).await, BothReplicas::of(stack, TRANSACTION).await);
     for replica in ACCOUNT {
         let client = Client::teller_at(stack, replica);
         let account = client.open_account("KRW").await;
@@ -98,7 +99,7 @@ async fn each_service_tells_every_metric_and_counts_what_was_done() {
         assert_eq!(client.withdraw(&account, "50").await.text("status"), "SUCCESS");
         assert_eq!(client.withdraw(&account, "500").await.text("status"), "FAILED");
     }
-    // Other tests move money beside this one: at least so many are more.
+    // Minimum increases, because concurrent tests move money, too.
     let expected: [Increase; 9] = [
         ("passbook_records_accepted_total", &[DEPOSIT], 4.0),
         ("passbook_records_accepted_total", &[WITHDRAWAL], 4.0),
@@ -114,24 +115,25 @@ async fn each_service_tells_every_metric_and_counts_what_was_done() {
         ("passbook_worker_messages_total", &[("consumer", "deposit-consumer")], 4.0),
         ("passbook_worker_messages_total", &[("consumer", "withdrawal-consumer")], 4.0),
     ];
-    eventually("all of it is counted", SOON, || async {
+    eventually("all movements are counted", SOON, || async {
         let (now, ledgers_now) =
-            (Both::of(stack, ACCOUNT).await, Both::of(stack, TRANSACTION).await);
-        let more = |before: &Both, now: &Both, (name, labels, least): Increase| {
-            now.sum(name, labels) - before.sum(name, labels) >= least
-        };
-        let counted = expected.iter().all(|it| more(&accounts, &now, *it))
-            && ledger_expected.iter().all(|it| more(&ledgers, &ledgers_now, *it));
+            (BothReplicas::of(stack, ACCOUNT).await, BothReplicas::of(stack, TRANSACTION).await);
+        let increased =
+            |before: &BothReplicas, now: &BothReplicas, (name, labels, minimum): Increase| {
+                now.sum(name, labels) - before.sum(name, labels) >= minimum
+            };
+        let counted = expected.iter().all(|metric| increased(&accounts, &now, *metric))
+            && ledger_expected.iter().all(|metric| increased(&ledgers, &ledgers_now, *metric));
         counted.then_some(())
     })
     .await;
     for (replicas, own) in [(ACCOUNT, ACCOUNT_ONLY), (TRANSACTION, &[])] {
         for replica in replicas {
-            // A round of the redrive, a look at the broker.
-            eventually(&format!("{replica} tells all"), SOON, || async {
+            // Some metrics appear only after a round of the redrive or a request to the broker.
+            eventually(&format!("{replica} exports every metric"), SOON, || async {
                 let scrape = Scrape::of(stack, replica).await;
-                let missing = BOTH.iter().chain(own).find(|it| !has(&scrape, it));
-                missing.is_none().then_some(())
+                let all = BOTH.iter().chain(own).all(|metric| exports(&scrape, metric));
+                all.then_some(())
             })
             .await;
         }
@@ -139,7 +141,7 @@ async fn each_service_tells_every_metric_and_counts_what_was_done() {
 }
 
 #[tokio::test]
-async fn the_numbers_are_those_of_the_service_that_tells_them() {
+async fn each_service_reports_its_own_consumers_streams_and_connections() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);
     let account = client.open_account("KRW").await;
@@ -162,73 +164,75 @@ async fn the_numbers_are_those_of_the_service_that_tells_them() {
         ),
     ];
     for (replica, own) in consumers {
-        let told = eventually("the broker was asked", SOON, || async {
+        let scrape = eventually("the replica has the metrics of the broker", SOON, || async {
             let scrape = Scrape::of(stack, replica).await;
             let results = [("stream", "TRANSACTION_RESULT")];
             (scrape.sum("passbook_stream_messages", &results)? > 0.0).then_some(scrape)
         })
         .await;
         let service = replica.trim_end_matches("-0");
-        assert_eq!(told.sum("passbook_build_info", &[("service", service)]), Some(1.0));
+        assert_eq!(scrape.sum("passbook_build_info", &[("service", service)]), Some(1.0));
         for (stream, consumer) in own {
             for gauge in ["pending_messages", "unacked_messages", "waiting_pulls"] {
                 let gauge = format!("passbook_consumer_{gauge}");
                 let labels = [("stream", *stream), ("consumer", *consumer)];
-                assert!(told.sum(&gauge, &labels).is_some(), "{gauge} {labels:?}");
+                assert!(scrape.sum(&gauge, &labels).is_some(), "{gauge} {labels:?}");
             }
         }
         for stream in ["TRANSACTION", "TRANSACTION_RESULT", "DEAD_LETTER", "USED_UP"] {
-            assert!(told.sum("passbook_stream_bytes", &[("stream", stream)]).is_some(), "{stream}");
+            assert!(
+                scrape.sum("passbook_stream_bytes", &[("stream", stream)]).is_some(),
+                "{stream}"
+            );
         }
         let required = if service == "account-service" { "false" } else { "true" };
         for (condition, required) in [("postgres", "true"), ("nats", required)] {
             let labels = [("condition", condition), ("required", required)];
-            assert_eq!(told.sum("passbook_condition_up", &labels), Some(1.0), "{labels:?}");
+            assert_eq!(scrape.sum("passbook_condition_up", &labels), Some(1.0), "{labels:?}");
         }
-        let connections = told.sum("passbook_database_connections", &[]).unwrap();
-        let limit = told.sum("passbook_database_connections_limit", &[]).unwrap();
+        let connections = scrape.sum("passbook_database_connections", &[]).unwrap();
+        let limit = scrape.sum("passbook_database_connections_limit", &[]).unwrap();
         assert!(1.0 <= connections && connections <= limit, "{connections} of {limit}");
     }
 }
 
 #[tokio::test]
-async fn records_that_stay_pending_are_counted_with_their_age_also_while_the_broker_is_away() {
-    let dir = folder("counted-pending");
-    let running = Stack::start_in(&dir, &["--port", "0", "--faults"]).await;
-    let client = Client::teller(&running);
+async fn pending_records_and_their_age_are_reported_while_the_broker_is_down() {
+    let stack = Stack::start_with_faults("counted-pending").await;
+    let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
-    running.fault("nats", Fault::Hold).await;
+    stack.fault("nats", Fault::Hold).await;
     for _ in 0..3 {
         let accepted = client.movement("deposits", &account, "10", &new_key(), None).await;
         assert_eq!(accepted.status, 202, "{accepted:?}");
     }
-    let older = |seconds| {
-        let running = &running;
+    let pending_for = |seconds| {
+        let stack = &stack;
         move || async move {
-            let told = Both::of(running, ACCOUNT).await;
-            let pending =
-                told.0.iter().all(|it| it.sum("passbook_records_pending", &[]) == Some(3.0));
-            let age = told.most("passbook_records_pending_oldest_seconds");
-            (pending && age >= seconds).then_some(())
+            let now = BothReplicas::of(stack, ACCOUNT).await;
+            let mut pending =
+                now.0.iter().map(|scrape| scrape.sum("passbook_records_pending", &[]));
+            let age = now.max("passbook_records_pending_oldest_seconds");
+            (pending.all(|count| count == Some(3.0)) && age >= seconds).then_some(())
         }
     };
-    eventually("three are PENDING", SOON, older(5.0)).await;
-    running.fault("account-service-*/postgres", Fault::Refuse).await;
-    eventually("they get older while nobody can be asked", SOON, older(15.0)).await;
-    running.fault("account-service-*/postgres", Fault::Pass).await;
-    running.fault("nats", Fault::Release).await;
-    eventually("none is PENDING", SOON * 2, || async {
-        let told = Both::of(&running, ACCOUNT).await;
-        let none = told.most("passbook_records_pending") == 0.0
-            && told.most("passbook_records_pending_oldest_seconds") == 0.0;
+    eventually("three records are PENDING", SOON, pending_for(5.0)).await;
+    stack.fault("account-service-*/postgres", Fault::Refuse).await;
+    eventually("their age grows while PostgreSQL is down", SOON, pending_for(15.0)).await;
+    stack.fault("account-service-*/postgres", Fault::Pass).await;
+    stack.fault("nats", Fault::Release).await;
+    eventually("no record is PENDING", SOON * 2, || async {
+        let now = BothReplicas::of(&stack, ACCOUNT).await;
+        let none = now.max("passbook_records_pending") == 0.0
+            && now.max("passbook_records_pending_oldest_seconds") == 0.0;
         none.then_some(())
     })
     .await;
-    // What took so long is in the histogram.
-    let told = Both::of(&running, ACCOUNT).await;
-    let (all, within) = (
-        told.sum("passbook_settle_seconds_count", &[]),
-        told.sum("passbook_settle_seconds_bucket", &[("le", "5")]),
+    // The histogram has the time they took.
+    let now = BothReplicas::of(&stack, ACCOUNT).await;
+    let (all, within_5_seconds) = (
+        now.sum("passbook_settle_seconds_count", &[]),
+        now.sum("passbook_settle_seconds_bucket", &[("le", "5")]),
     );
-    assert_eq!((all, within), (3.0, 0.0));
+    assert_eq!((all, within_5_seconds), (3.0, 0.0));
 }

@@ -1,4 +1,4 @@
-//! A receiver of spans: OTLP over HTTP, as a collector has it.
+//! A trace collector: receives spans by OTLP over HTTP.
 
 use std::{
     collections::HashMap,
@@ -15,42 +15,41 @@ use prost::Message;
 use tests::eventually;
 use tokio::net::TcpListener;
 
-/// A span, as it was received. Ids are hexadecimal.
+/// A received span. Ids are hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub(crate) service: String,
-    pub(crate) instance: String,
-    pub(crate) trace: String,
-    pub(crate) id: String,
-    /// Empty if it is the first.
-    pub(crate) parent: String,
-    pub(crate) name: String,
-    /// `SpanKind` of the protocol.
-    pub(crate) kind: i32,
-    pub(crate) begun: u64,
-    pub(crate) ended: u64,
-    pub(crate) attributes: HashMap<String, String>,
-    /// Traces and spans.
-    pub(crate) links: Vec<(String, String)>,
-    pub(crate) failed: bool,
+pub(super) struct Span {
+    pub(super) service: String,
+    pub(super) instance: String,
+    pub(super) trace: String,
+    pub(super) id: String,
+    /// The parent's id; empty for the first span of a trace.
+    pub(super) parent: String,
+    pub(super) name: String,
+    /// The protocol's `SpanKind`.
+    pub(super) kind: i32,
+    pub(super) begun: u64,
+    pub(super) ended: u64,
+    pub(super) attributes: HashMap<String, String>,
+    /// Trace and span ids of linked spans.
+    pub(super) links: Vec<(String, String)>,
+    pub(super) failed: bool,
 }
 
-pub(crate) const SERVER: i32 = 2;
-pub(crate) const CLIENT: i32 = 3;
-pub(crate) const PRODUCER: i32 = 4;
-pub(crate) const CONSUMER: i32 = 5;
+pub(super) const SERVER: i32 = 2;
+pub(super) const CLIENT: i32 = 3;
+pub(super) const PRODUCER: i32 = 4;
+pub(super) const CONSUMER: i32 = 5;
 
 type Received = Arc<Mutex<Vec<Span>>>;
 
-/// Receives for as long as the test runs.
-pub(crate) struct Collector {
-    /// Where.
-    pub(crate) endpoint: String,
+/// Receives spans until the test ends.
+pub(super) struct Collector {
+    pub(super) endpoint: String,
     received: Received,
 }
 
 impl Collector {
-    pub(crate) async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let received = Received::default();
@@ -60,14 +59,14 @@ impl Collector {
         Self { endpoint, received }
     }
 
-    /// All spans so far.
-    pub(crate) fn all(&self) -> Vec<Span> {
+    /// All spans received so far.
+    pub(super) fn all(&self) -> Vec<Span> {
         self.received.lock().unwrap().clone()
     }
 
-    /// The spans of a trace in the order in which they began, once they are
-    /// what is waited for.
-    pub(crate) async fn trace(
+    /// Waits for the trace with a span that matches `of`, until `complete` holds for its spans.
+    /// Gives them in the order of their beginnings.
+    pub(super) async fn trace(
         &self,
         what: &str,
         of: impl Fn(&Span) -> bool,
@@ -76,7 +75,7 @@ impl Collector {
         eventually(what, Duration::from_secs(90), || async {
             let all = self.all();
             let trace = all.iter().find(|span| of(span))?.trace.clone();
-            let mut spans: Vec<_> = all.into_iter().filter(|it| it.trace == trace).collect();
+            let mut spans: Vec<_> = all.into_iter().filter(|span| span.trace == trace).collect();
             spans.sort_by_key(|span| span.begun);
             complete(&spans).then_some(spans)
         })
@@ -87,16 +86,14 @@ impl Collector {
 async fn receive(State(received): State<Received>, body: Bytes) -> StatusCode {
     let request = ExportTraceServiceRequest::decode(body).unwrap();
     for resource in request.resource_spans {
-        let about = texts(resource.resource.unwrap().attributes);
-        assert_eq!(about["service.namespace"], "passbook");
-        assert!(!about["service.version"].is_empty());
+        let origin = attributes(resource.resource.unwrap().attributes);
+        assert_eq!(origin["service.namespace"], "passbook");
+        assert!(!origin["service.version"].is_empty());
         for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-            let link = |it: &opentelemetry_proto::tonic::trace::v1::span::Link| {
-                (hex(&it.trace_id), hex(&it.span_id))
-            };
+            let links = span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id)));
             received.lock().unwrap().push(Span {
-                service: about["service.name"].clone(),
-                instance: about["service.instance.id"].clone(),
+                service: origin["service.name"].clone(),
+                instance: origin["service.instance.id"].clone(),
                 trace: hex(&span.trace_id),
                 id: hex(&span.span_id),
                 parent: hex(&span.parent_span_id),
@@ -104,8 +101,8 @@ async fn receive(State(received): State<Received>, body: Bytes) -> StatusCode {
                 kind: span.kind,
                 begun: span.start_time_unix_nano,
                 ended: span.end_time_unix_nano,
-                links: span.links.iter().map(link).collect(),
-                attributes: texts(span.attributes),
+                links: links.collect(),
+                attributes: attributes(span.attributes),
                 failed: span.status.is_some_and(|status| status.code == 2),
             });
         }
@@ -117,12 +114,12 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn texts(attributes: Vec<KeyValue>) -> HashMap<String, String> {
+fn attributes(pairs: Vec<KeyValue>) -> HashMap<String, String> {
     let text = |value: Value| match value {
         Value::StringValue(text) => text,
         Value::IntValue(number) => number.to_string(),
         other => panic!("{other:?}"),
     };
-    let value = |it: KeyValue| (it.key, text(it.value.unwrap().value.unwrap()));
-    attributes.into_iter().map(value).collect()
+    let attribute = |pair: KeyValue| (pair.key, text(pair.value.unwrap().value.unwrap()));
+    pairs.into_iter().map(attribute).collect()
 }

@@ -1,4 +1,5 @@
-//! Bad input of every sort: each gets a clear answer and changes nothing.
+//! Invalid requests: each is rejected with a precise problem and changes
+//! nothing.
 
 use std::{
     io::{Read, Write},
@@ -6,16 +7,22 @@ use std::{
 };
 
 use reqwest::Method;
-use serde_json::{Value, json};
-use tests::{Answer, Client, Stack, client::new_key};
+use serde_json::json;
+use tests::{Client, Response, Stack, client::new_key};
 
-fn is(answer: &Answer, status: u16, problem: &str, field: Option<&str>, what: &str) {
-    assert_eq!((answer.status, answer.problem()), (status, problem), "{what}: {answer:?}");
-    assert_eq!(answer.body["field"].as_str(), field, "{what}: {answer:?}");
-    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{what}");
-    assert_eq!(answer.body["status"], status, "{what}");
+fn assert_problem(
+    response: &Response,
+    status: u16,
+    problem: &str,
+    field: Option<&str>,
+    what: &str,
+) {
+    assert_eq!((response.status, response.problem()), (status, problem), "{what}: {response:?}");
+    assert_eq!(response.body["field"].as_str(), field, "{what}: {response:?}");
+    assert_eq!(response.header("content-type"), Some("application/problem+json"), "{what}");
+    assert_eq!(response.body["status"], status, "{what}");
     for text in ["title", "detail"] {
-        assert!(!answer.text(text).is_empty(), "{what}: no {text}");
+        assert!(!response.text(text).is_empty(), "{what}: no {text}");
     }
 }
 
@@ -24,7 +31,7 @@ async fn records_of(client: &Client, account: &str) -> usize {
     page.body["items"].as_array().unwrap().len()
 }
 
-async fn post_raw(client: &Client, account: &str, content_type: &str, body: Vec<u8>) -> Answer {
+async fn post_raw(client: &Client, account: &str, content_type: &str, body: Vec<u8>) -> Response {
     let path = format!("/v1/accounts/{account}/deposits");
     let key = new_key();
     let headers = [("content-type", content_type), ("idempotency-key", key.as_str())];
@@ -32,16 +39,16 @@ async fn post_raw(client: &Client, account: &str, content_type: &str, body: Vec<
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_movement_is_refused() {
+async fn an_invalid_body_is_rejected() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
     let deep = format!("{{\"amount\":{}1{}}}", "[".repeat(64), "]".repeat(64));
     let long = format!("{{\"amount\":\"{}\"}}", "1".repeat(1024 * 1024));
     for (what, body, status, problem, field) in [
-        ("nothing", "", 400, "malformed-json", None),
-        ("no JSON", "amount=1", 400, "malformed-json", None),
-        ("half", "{\"amount\":\"1", 400, "malformed-json", None),
-        ("more", "{\"amount\":\"1\"}{}", 400, "malformed-json", None),
+        ("empty", "", 400, "malformed-json", None),
+        ("not JSON", "amount=1", 400, "malformed-json", None),
+        ("truncated", "{\"amount\":\"1", 400, "malformed-json", None),
+        ("two values", "{\"amount\":\"1\"}{}", 400, "malformed-json", None),
         (
             "duplicate",
             "{\"amount\":\"1\",\"amount\":\"2\"}",
@@ -61,16 +68,17 @@ async fn a_body_that_is_no_movement_is_refused() {
         ("64 deep", &deep, 422, "invalid-field", Some("amount")),
         ("1 MiB", &long, 413, "body-too-large", None),
     ] {
-        let answer = post_raw(&client, &account, "application/json", body.into()).await;
-        is(&answer, status, problem, field, what);
+        let response = post_raw(&client, &account, "application/json", body.into()).await;
+        assert_problem(&response, status, problem, field, what);
     }
     let latin =
         post_raw(&client, &account, "application/json", b"{\"amount\":\"\xe9\"}".into()).await;
-    is(&latin, 400, "malformed-json", None, "no UTF-8");
+    assert_problem(&latin, 400, "malformed-json", None, "not UTF-8");
     for content_type in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""]
     {
-        let answer = post_raw(&client, &account, content_type, b"{\"amount\":\"1\"}".into()).await;
-        is(&answer, 415, "unsupported-media-type", None, content_type);
+        let response =
+            post_raw(&client, &account, content_type, b"{\"amount\":\"1\"}".into()).await;
+        assert_problem(&response, 415, "unsupported-media-type", None, content_type);
     }
     assert_eq!(records_of(&client, &account).await, 0);
     let charset = "application/json; charset=utf-8";
@@ -79,12 +87,12 @@ async fn a_body_that_is_no_movement_is_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_all_of_a_large_body_before_it_reads_sees_the_answer() {
+async fn a_client_that_sends_an_oversized_body_before_reading_receives_the_413() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);
     let account = client.open_account("KRW").await;
     let file = stack.file();
-    let replica = file.processes.iter().find_map(|it| it.http.as_deref()).unwrap();
+    let replica = file.processes.iter().find_map(|process| process.http.as_deref()).unwrap();
     let address = replica.strip_prefix("http://").unwrap();
     let mut socket = TcpStream::connect(address).unwrap();
     let body = "1".repeat(7 * 1024 * 1024);
@@ -97,13 +105,13 @@ async fn a_client_that_sends_all_of_a_large_body_before_it_reads_sees_the_answer
     );
     socket.write_all(head.as_bytes()).unwrap();
     socket.write_all(body.as_bytes()).unwrap();
-    let mut answer = [0; 12];
-    socket.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 413");
+    let mut status = [0; 12];
+    socket.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 413");
 }
 
 #[tokio::test]
-async fn an_amount_that_can_not_be_moved_is_refused_by_its_field() {
+async fn an_invalid_amount_is_rejected_with_its_field() {
     let client = Client::teller(Stack::shared().await);
     let won = client.open_account("KRW").await;
     let dollars = client.open_account("USD").await;
@@ -132,69 +140,69 @@ async fn an_amount_that_can_not_be_moved_is_refused_by_its_field() {
         (&dollars, ".5"),
     ] {
         for resource in ["deposits", "withdrawals"] {
-            let answer = client.movement(resource, account, amount, &new_key(), None).await;
-            is(&answer, 422, "invalid-field", Some("amount"), amount);
+            let response = client.movement(resource, account, amount, &new_key(), None).await;
+            assert_problem(&response, 422, "invalid-field", Some("amount"), amount);
         }
     }
     assert_eq!(records_of(&client, &won).await + records_of(&client, &dollars).await, 0);
 }
 
 #[tokio::test]
-async fn a_key_must_be_there_once_and_be_one() {
+async fn exactly_one_valid_idempotency_key_is_required() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
     let path = format!("/v1/accounts/{account}/deposits");
     let amount = json!({ "amount": "1" });
     let missing = client.post(&path, &[], &amount).await;
-    is(&missing, 400, "idempotency-key-missing", Some("Idempotency-Key"), "missing");
+    assert_problem(&missing, 400, "idempotency-key-missing", Some("Idempotency-Key"), "missing");
     let long = "k".repeat(256);
     for key in ["", "\"\"", "a b", "\"a", "a\u{e9}", &long] {
-        let answer = client.movement("deposits", &account, "1", key, None).await;
-        is(&answer, 400, "idempotency-key-malformed", Some("Idempotency-Key"), key);
+        let response = client.movement("deposits", &account, "1", key, None).await;
+        assert_problem(&response, 400, "idempotency-key-malformed", Some("Idempotency-Key"), key);
     }
-    let twice = [("idempotency-key", "a"), ("idempotency-key", "b")];
-    let twice = client.post(&path, &twice, &amount).await;
-    is(&twice, 400, "idempotency-key-malformed", Some("Idempotency-Key"), "twice");
+    let two = [("idempotency-key", "a"), ("idempotency-key", "b")];
+    let twice = client.post(&path, &two, &amount).await;
+    assert_problem(&twice, 400, "idempotency-key-malformed", Some("Idempotency-Key"), "twice");
     assert_eq!(records_of(&client, &account).await, 0);
     let longest = client.movement("deposits", &account, "1", &"k".repeat(255), None).await;
     assert_eq!(longest.status, 202);
 }
 
 #[tokio::test]
-async fn an_id_is_of_one_form_and_known() {
+async fn malformed_and_unknown_ids_are_rejected() {
     let client = Client::teller(Stack::shared().await);
     for id in ["1", "not-an-id", "0199d4a27c1e7b7a9a553f1d8f6f2c11", "%00", "%ff", "..%2f..%2fetc"]
     {
         for path in [format!("/v1/accounts/{id}"), format!("/v1/records/{id}")] {
-            is(&client.get(&path).await, 400, "malformed-id", None, &path);
+            assert_problem(&client.get(&path).await, 400, "malformed-id", None, &path);
         }
         let deposit = client.movement("deposits", id, "1", &new_key(), None).await;
-        is(&deposit, 400, "malformed-id", None, id);
+        assert_problem(&deposit, 400, "malformed-id", None, id);
     }
     let unknown = new_key();
     let account = client.account(&unknown).await;
-    is(&account, 404, "account-not-found", None, "account");
-    is(&client.record(&unknown).await, 404, "record-not-found", None, "record");
+    assert_problem(&account, 404, "account-not-found", None, "account");
+    assert_problem(&client.record(&unknown).await, 404, "record-not-found", None, "record");
     let deposit = client.movement("deposits", &unknown, "1", &new_key(), None).await;
-    is(&deposit, 404, "account-not-found", None, "deposit");
+    assert_problem(&deposit, 404, "account-not-found", None, "deposit");
 }
 
 #[tokio::test]
-async fn an_account_needs_a_currency_of_iso_4217() {
+async fn an_account_needs_an_iso_4217_currency() {
     let client = Client::teller(Stack::shared().await);
     for currency in ["", "krw", "KR", "WON", "XXX", "USDT", "K\u{0}W"] {
-        let answer = client.post("/v1/accounts", &[], &json!({ "currency": currency })).await;
-        is(&answer, 422, "invalid-field", Some("currency"), currency);
+        let response = client.post("/v1/accounts", &[], &json!({ "currency": currency })).await;
+        assert_problem(&response, 422, "invalid-field", Some("currency"), currency);
     }
     let number = client.post("/v1/accounts", &[], &json!({ "currency": 410 })).await;
-    is(&number, 422, "invalid-field", Some("currency"), "number");
-    let more = json!({ "currency": "KRW", "balance": "1000000" });
-    let more = client.post("/v1/accounts", &[], &more).await;
-    is(&more, 422, "invalid-field", Some("balance"), "more than a currency");
+    assert_problem(&number, 422, "invalid-field", Some("currency"), "number");
+    let extra = json!({ "currency": "KRW", "balance": "1000000" });
+    let extra = client.post("/v1/accounts", &[], &extra).await;
+    assert_problem(&extra, 422, "invalid-field", Some("balance"), "an unknown field");
 }
 
 #[tokio::test]
-async fn a_page_has_a_size_and_a_place() {
+async fn invalid_page_limits_and_cursors_are_rejected() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
     for (query, field) in [
@@ -207,17 +215,18 @@ async fn a_page_has_a_size_and_a_place() {
         ("limt=3", None),
         ("limit=3&limit=4", None),
     ] {
-        let answer = client.get(&format!("/v1/accounts/{account}/records?{query}")).await;
-        is(&answer, 422, "invalid-field", field, query);
+        let response = client.get(&format!("/v1/accounts/{account}/records?{query}")).await;
+        assert_problem(&response, 422, "invalid-field", field, query);
     }
 }
 
 #[tokio::test]
-async fn an_unknown_path_or_method_is_a_problem_too() {
+async fn an_unknown_path_or_method_is_answered_with_a_problem() {
     let client = Client::teller(Stack::shared().await);
-    is(&client.get("/v2/accounts").await, 404, "no-such-path", None, "path");
+    assert_problem(&client.get("/v2/accounts").await, 404, "no-such-path", None, "path");
     let deleted = client.send(Method::DELETE, "/v1/accounts", &[], None).await.unwrap();
-    is(&deleted, 405, "method-not-allowed", None, "method");
+    assert_problem(&deleted, 405, "method-not-allowed", None, "method");
     assert_eq!(deleted.header("allow"), Some("POST"));
-    assert_eq!(deleted.body["detail"], Value::from("/v1/accounts does not take DELETE."));
+    let detail = deleted.text("detail");
+    assert!(detail.contains("/v1/accounts") && detail.contains("DELETE"), "{detail}");
 }

@@ -1,8 +1,8 @@
-//! Refusals, and that they stay.
+//! Movements refused by the ledger. A refusal never changes.
 
 use serde_json::Value;
 use sqlx::Row;
-use tests::{Client, Stack, broker, checks};
+use tests::{Client, Stack, broker, invariants};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn a_refused_withdrawal_stays_refused_when_its_command_comes_again() {
     let mut results = broker::results(&jetstream).await;
     let id = format!("{}.again", refused.text("recordId"));
     broker::publish(&jetstream, "transaction.withdrawal", &id, command).await;
-    // A duplicate is answered with the stored outcome, not only acked.
+    // A duplicate is not only acked: its stored outcome is published again.
     let result = broker::result_of(&mut results, refused.text("recordId")).await;
     assert_eq!(
         (&result["status"], &result["transactionId"]),
@@ -30,7 +30,7 @@ async fn a_refused_withdrawal_stays_refused_when_its_command_comes_again() {
     );
     let record = client.record(refused.text("recordId")).await;
     assert_eq!(record.body, refused.body);
-    checks::holds(&stack.ledger().await, "accounts", &account, 10_000).await.unwrap();
+    invariants::holds(&stack.ledger().await, "accounts", &account, 10_000).await.unwrap();
     let rows = sqlx::query("SELECT status FROM transactions WHERE record_id = $1")
         .bind(Uuid::parse_str(refused.text("recordId")).unwrap())
         .fetch_all(&stack.ledger().await)
@@ -49,7 +49,7 @@ async fn a_withdrawal_from_an_account_that_never_held_anything_is_refused() {
 }
 
 #[tokio::test]
-async fn a_deposit_that_no_account_can_hold_is_refused_by_the_ledger() {
+async fn a_deposit_above_the_balance_limit_is_refused_by_the_ledger() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
     client.deposit(&account, "999999999999999999").await;

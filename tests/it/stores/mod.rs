@@ -1,0 +1,26 @@
+//! The stores of both services, called directly on databases without any
+//! replica, so that each test decides what is in one batch.
+
+mod apply;
+mod settle;
+
+use contract::{AccountId, Balance, Currency};
+use rust_decimal::Decimal;
+use sqlx::PgPool;
+
+fn krw() -> Currency {
+    Currency::parse("KRW").unwrap()
+}
+
+fn balance(amount: i64) -> Balance {
+    Balance::from_decimal(amount.into(), krw()).unwrap()
+}
+
+/// Balance and number of an account, in either database.
+async fn account_row(database: &PgPool, account: AccountId) -> (Decimal, i64) {
+    sqlx::query_as("SELECT balance, account_seq FROM accounts WHERE account_id = $1")
+        .bind(account.as_uuid())
+        .fetch_one(database)
+        .await
+        .unwrap()
+}

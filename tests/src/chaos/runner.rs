@@ -1,0 +1,284 @@
+//! Runs an experiment: causes its disruptions under load, undoes them all, then
+//! checks the system against the history of its clients.
+
+use std::{
+    io::Write,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow};
+use async_nats::{HeaderMap, jetstream};
+use devstack::{Fault, FaultClient};
+use futures::future::try_join_all;
+use sqlx::{Connection, PgConnection};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{
+    checker::{SETTLED_WITHIN, contradiction, settled, unexpected_dead_letters},
+    load::{History, Load},
+    messages::{forged_result, poison, repeated_command},
+    plan::{Action, Disruption, Experiment},
+    report::{Recovery, Report},
+};
+use crate::{Client, Stack, broker, client::new_key, invariants, memory::MemorySampler};
+
+/// How long a deposit may take to settle after the end of a disruption.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(120);
+/// Limit for one request to NATS or PostgreSQL, which may be down.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+/// Prints each event with the time since the start.
+#[derive(Clone)]
+struct Timeline(Instant);
+
+impl Timeline {
+    fn log(&self, event: &str) {
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "{:>7.2} s  {event}", self.0.elapsed().as_secs_f64());
+    }
+}
+
+/// Runs the experiment on a stack of its own in `dir`.
+///
+/// With `keep`, the data and logs stay if there is a finding.
+pub async fn run(experiment: &Experiment, dir: &Path, keep: bool) -> Report {
+    let Experiment { name, disruptions, clients, cluster } = experiment;
+    let nodes = if *cluster { "3" } else { "1" };
+    let stack = Stack::start_in(dir, &["--port", "0", "--faults", "--nats-nodes", nodes]).await;
+    let timeline = Timeline(Instant::now());
+    timeline.log(&format!("{name}: {} disruptions, {clients} clients", disruptions.len()));
+    let memory = MemorySampler::start(&stack);
+    let load = Load::start(&stack, *clients, 50).await;
+    let runner = Runner {
+        faults: FaultClient::of(&stack.file()).unwrap(),
+        stack,
+        load,
+        timeline,
+        start: Instant::now(),
+        active: Mutex::default(),
+        recoveries: Mutex::new(Vec::new()),
+    };
+    let runner = Arc::new(runner);
+    let mut tasks = JoinSet::new();
+    for disruption in disruptions.iter().cloned() {
+        let runner = Arc::clone(&runner);
+        tasks.spawn(async move { runner.disrupt(disruption).await });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+    let (mut report, stack) = Arc::into_inner(runner).unwrap().check().await;
+    report.memory = memory.finish().await;
+    if keep && !report.findings.is_empty() {
+        println!("the data and logs stay in {}", stack.keep().display());
+    }
+    report
+}
+
+/// The number of disruptions.
+#[derive(Debug, Default, Clone, Copy)]
+struct Active {
+    now: usize,
+    /// Including those that have ended.
+    begun: usize,
+}
+
+struct Runner {
+    stack: Stack,
+    faults: FaultClient,
+    load: Load,
+    timeline: Timeline,
+    start: Instant,
+    active: Mutex<Active>,
+    recoveries: Mutex<Vec<Recovery>>,
+}
+
+impl Runner {
+    async fn disrupt(&self, disruption: Disruption) {
+        sleep_until(self.start + disruption.at).await;
+        let name = disruption.to_string();
+        self.timeline.log(&name);
+        {
+            let mut active = self.active.lock().unwrap();
+            active.now += 1;
+            active.begun += 1;
+        }
+        if let Err(error) = self.perform(&disruption).await {
+            // Two disruptions may overlap: the target of a kill may be gone already.
+            self.timeline.log(&format!("  {name}: failed: {error:#}"));
+        }
+        let at_end = {
+            let mut active = self.active.lock().unwrap();
+            active.now -= 1;
+            *active
+        };
+        let end = Instant::now();
+        let settled = timeout(RECOVERED_WITHIN, self.deposit_settles()).await;
+        let took = end.elapsed();
+        let undisturbed = at_end.now == 0 && self.active.lock().unwrap().begun == at_end.begun;
+        let note = if undisturbed { "" } else { " (other disruptions meanwhile)" };
+        let seconds = took.as_secs_f64();
+        let outcome =
+            if settled.is_ok() { "a deposit settled after" } else { "no deposit settled for" };
+        self.timeline.log(&format!("  {name}: ended; {outcome} {seconds:.2} s{note}"));
+        self.recoveries.lock().unwrap().push(Recovery { disruption: name, took, undisturbed });
+    }
+
+    /// Performs the action and, after its duration, undoes it.
+    async fn perform(&self, disruption: &Disruption) -> Result<()> {
+        let duration = disruption.duration.unwrap_or_default();
+        match &disruption.action {
+            Action::Fault { target, fault, undo } => {
+                let injected = self.faults.inject(target, *fault).await;
+                sleep(duration).await;
+                if let Some(undo) = undo {
+                    // A process killed meanwhile can't be thawed.
+                    let _ = self.faults.inject(target, *undo).await;
+                }
+                injected.map(drop)
+            }
+            Action::ExhaustConnections => {
+                let url = self.stack.file().databases.report;
+                let mut connections = Vec::new();
+                while let Ok(Ok(connection)) =
+                    timeout(REQUEST_LIMIT, PgConnection::connect(&url)).await
+                {
+                    connections.push(connection);
+                }
+                self.faults.inject("*/postgres", Fault::Cut).await?;
+                sleep(duration).await;
+                drop(connections);
+                Ok(())
+            }
+            Action::RepeatCommands(count) => {
+                let recent = self.load.recent((*count).into());
+                publish_all(&self.broker().await?, recent.iter().map(repeated_command)).await
+            }
+            Action::PublishPoison(count) => {
+                publish_all(&self.broker().await?, (0..*count).map(poison)).await
+            }
+            Action::PublishForgedResults(count) => {
+                let recent = self.load.recent((*count).into());
+                publish_all(&self.broker().await?, recent.iter().map(forged_result)).await
+            }
+            Action::DeleteStream(stream) => {
+                let jetstream = self.broker().await?;
+                timeout(REQUEST_LIMIT, jetstream.delete_stream(stream)).await??;
+                Ok(())
+            }
+            Action::PurgeStream(stream) => {
+                let jetstream = self.broker().await?;
+                let purge =
+                    async { Ok(jetstream.get_stream_no_info(stream).await?.purge().await?) };
+                timeout(REQUEST_LIMIT, purge).await?.map(drop)
+            }
+            Action::DeleteConsumer(stream, consumer) => {
+                let jetstream = self.broker().await?;
+                let delete = jetstream.delete_consumer_from_stream(consumer, stream);
+                timeout(REQUEST_LIMIT, delete).await??;
+                Ok(())
+            }
+            Action::StepDown(stream) => {
+                let jetstream = self.broker().await?;
+                let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}");
+                let client = jetstream.client();
+                let request = client.request(subject, "".into());
+                timeout(REQUEST_LIMIT, request).await??;
+                Ok(())
+            }
+        }
+    }
+
+    async fn broker(&self) -> Result<jetstream::Context> {
+        let connected = timeout(REQUEST_LIMIT, broker::try_connect(&self.stack)).await;
+        connected.context("NATS is down")?
+    }
+
+    /// Returns once a deposit requested now is settled.
+    async fn deposit_settles(&self) {
+        let file = self.stack.file();
+        let client = Client::with_timeout(&file.api, &file.tokens.teller, Duration::from_secs(5));
+        let (account, key) = (&self.load.accounts[0], new_key());
+        loop {
+            match client.try_movement("deposits", account, "1", &key, Some(2)).await {
+                Ok(response) if response.status == 200 => return,
+                _ => sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// Undoes all faults, lets the clients finish, and checks every invariant.
+    async fn check(self) -> (Report, Stack) {
+        for (target, undo) in [("*", Fault::Release), ("*", Fault::Thaw), ("*", Fault::Pass)] {
+            let _ = self.faults.inject(target, undo).await;
+        }
+        let mut report =
+            Report { recoveries: self.recoveries.into_inner().unwrap(), ..Report::default() };
+        let end = Instant::now();
+        self.timeline.log("all disruptions have ended; the clients finish");
+        let History { accepted, responses, unexpected } = self.load.finish().await;
+        let unexpected = unexpected.into_iter();
+        report.findings.extend(unexpected.map(|response| format!("unexpected: {response}")));
+        report.accepted = accepted.len();
+        report.responses = responses;
+        let records = match settled(&self.stack).await {
+            Ok(records) => Some(records),
+            Err(error) => {
+                report.findings.push(format!("{error:#}"));
+                None
+            }
+        };
+        report.settled_after = end.elapsed();
+        let seconds = report.settled_after.as_secs_f64();
+        self.timeline.log(&format!("no record is PENDING any more, {seconds:.1} s later"));
+        if let Some(records) = records {
+            let contradictions = accepted
+                .iter()
+                .filter_map(|accepted| contradiction(accepted, records.get(&accepted.record)));
+            report.findings.extend(contradictions);
+            let refused = records.values().filter(|record| record.status == "FAILED");
+            report.refused = refused.count();
+        }
+        for Recovery { disruption, .. } in
+            report.recoveries.iter().filter(|recovery| recovery.took >= RECOVERED_WITHIN)
+        {
+            report
+                .findings
+                .push(format!("after {disruption}: no deposit settled for {RECOVERED_WITHIN:?}"));
+        }
+        match timeout(Duration::from_secs(60), unexpected_dead_letters(&self.stack)).await {
+            Ok(unexpected) => report.findings.extend(unexpected),
+            Err(_) => report.findings.push("the dead letters can't be read".to_owned()),
+        }
+        // A cluster may still be electing the leader of a stream.
+        let (mut code, mut verified) = invariants::verify(&self.stack).await;
+        while code == 2 && end.elapsed() < SETTLED_WITHIN {
+            (code, verified) = invariants::verify(&self.stack).await;
+        }
+        if code != 0 {
+            report.findings.push(format!("passbook verify: {verified:#}"));
+        }
+        self.timeline.log("passbook verify has run");
+        (report, self.stack)
+    }
+}
+
+/// Publishes all messages, many at a time, and awaits their PubAcks.
+async fn publish_all(
+    jetstream: &jetstream::Context,
+    messages: impl Iterator<Item = (&str, String)>,
+) -> Result<()> {
+    let publish = messages.map(|(subject, payload)| async move {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", new_key().as_str());
+        let sent = jetstream.publish_with_headers(subject.to_owned(), headers, payload.into());
+        sent.await?.await.map_err(|error| anyhow!(error))
+    });
+    timeout(REQUEST_LIMIT, try_join_all(publish)).await??;
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! A disk of 300 MB for PostgreSQL. Only the stack on it can see the disk, and
+//! the disk disappears with the stack's processes.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::PathBuf,
+    process::Stdio,
+};
+
+use crate::{
+    Stack,
+    process::{passbook, start_by},
+    stack::folder,
+};
+
+#[derive(Debug)]
+pub struct SmallDisk {
+    /// The mount point in the stack's mount namespace.
+    dir: PathBuf,
+}
+
+impl SmallDisk {
+    /// `None` where this user may not mount a disk.
+    pub async fn mount(name: &str) -> Option<Self> {
+        let disk = Self { dir: folder(name) };
+        let mut trial = tokio::process::Command::new("unshare");
+        trial.args(["--mount", "sh", "-c"]).arg(disk.script("true"));
+        let output = trial.output().await.ok()?;
+        output.status.success().then_some(disk)
+    }
+
+    /// A shell script that mounts the disk, then runs `command`.
+    fn script(&self, command: &str) -> String {
+        let dir = self.dir.display();
+        // The broker's data is elsewhere, so that only PostgreSQL runs out of space.
+        format!(
+            "mount -t tmpfs -o size=300m,mode=0711 passbook {dir} && mkdir -p {dir}.nats && \
+             ln -s {dir}.nats {dir}/nats && {command}"
+        )
+    }
+
+    /// Starts a stack on the disk.
+    pub async fn start(&self, arguments: &[&str]) -> Stack {
+        let (program, dir) = (passbook(), self.dir.display());
+        let up = format!("exec {} dev up --dir {dir} {}", program.display(), arguments.join(" "));
+        let log = self.dir.with_extension("log");
+        let command = ["unshare", "--mount", "sh", "-c", &self.script(&up)];
+        let child = start_by(&command, &[], None, Stdio::null(), &log);
+        let seen_from_here = PathBuf::from(format!("/proc/{}/root{dir}", child.id()));
+        Stack::ready(child, &seen_from_here, log).await
+    }
+
+    /// Fills the disk to the last byte.
+    pub fn fill(&self, stack: &Stack) {
+        let mut ballast = File::create(stack.dir.join("ballast")).unwrap();
+        for chunk in [vec![1; 1 << 20], vec![1; 4096]] {
+            while ballast.write_all(&chunk).is_ok() {}
+        }
+    }
+
+    /// Frees the space taken by [`fill`](Self::fill).
+    pub fn make_room(&self, stack: &Stack) {
+        fs::remove_file(stack.dir.join("ballast")).unwrap();
+    }
+}
