@@ -5,18 +5,20 @@ PASSBOOK := $(BUILT)/passbook
 CHAOS := $(BUILT)/chaos
 BENCH := $(or $(CARGO_TARGET_DIR),target)/release/bench
 CRASH_POINTS := account-service/crash-points,transaction-service/crash-points
+# The programs of a running system. `make run` compiles these and nothing else.
+PROGRAMS := --package passbook --package account-service --package transaction-service
 STACK := .passbook
 
 .DEFAULT_GOAL := help
-# One after the other, whatever -j says: cargo uses all processors by itself.
+# One target at a time, whatever -j says: cargo itself uses all processors.
 .NOTPARALLEL:
-.PHONY: help run demo test check chaos reliability bench bench-quick images test-images verify prepare clean reset build release crash-points \
+.PHONY: help run demo test check chaos reliability bench bench-quick images test-images verify prepare clean reset build build-all release crash-points \
         check-format check-migrations check-metadata check-lints check-manifests check-observability check-dependencies check-docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: build ## start the whole system, move some money, stay up until Ctrl-C
+run: build ## start the whole system, move some money, run until Ctrl-C
 	@exec $(PASSBOOK) dev up --demo --dir $(STACK)
 
 demo: build ## start the whole system, move some money, check every figure, stop
@@ -25,50 +27,53 @@ demo: build ## start the whole system, move some money, check every figure, stop
 test: crash-points ## run every test, against real servers
 	cargo test --workspace --no-fail-fast
 
-check: check-format check-migrations check-metadata check-lints check-manifests check-observability check-dependencies check-docs ## check formatting, statements, lints, manifests, alerts, dependencies and docs
+check: check-format check-migrations check-metadata check-lints check-manifests check-observability check-dependencies check-docs ## check format, SQL, lints, manifests, alerts, dependencies, docs
 
-chaos: build ## break everything in an order drawn from a seed: make chaos ARGS="--seed 7 --seconds 120"
+chaos: build-all ## inject faults in a random order: make chaos ARGS="--seed 7 --seconds 120"
 	@exec $(CHAOS) $(ARGS)
 
-reliability: build release ## the tests of faults at the size that RELIABILITY.md promises, with their figures (half an hour)
+reliability: build-all release ## the fault tests at the sizes of docs/reliability.md, with figures (30 minutes)
 	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 faults:: chaos:: graceful_stop::
 
-bench: release ## measure everything beside pgbench, and write a report with plots (20 minutes): make bench ARGS="--only drain"
+bench: release ## measure the system beside pgbench, write a report (20 minutes): make bench ARGS="--only drain"
 	@exec $(BENCH) $(ARGS)
 
-bench-quick: release ## the most of it in two minutes, for a first look
+bench-quick: release ## a shorter benchmark (2 minutes)
 	@exec $(BENCH) --quick $(ARGS)
 
-verify: ## check the books of the running system (`make run`)
+verify: ## check the invariants of the running system (`make run`)
 	@$(PASSBOOK) verify --dir $(STACK)
 
-images: ## build the container images, with docker, podman or buildah: make images ARGS="…"
+images: ## build the container images with docker, podman or buildah: make images ARGS="…"
 	deploy/images.sh $(ARGS)
 
-test-images: ## run the system from its images, as the manifests say: needs podman, runc, mmdebstrap
+test-images: ## run the system from its images and manifests: needs podman, runc, mmdebstrap
 	deploy/test-images.sh
 
-prepare: ## describe the SQL statements anew, after one or a migration was changed
+prepare: ## update the SQL metadata, after a change of a statement or migration
 	deploy/sqlx-metadata.sh prepare
 
-clean: ## remove what was built (not the data)
+clean: ## remove build outputs (not the data)
 	cargo clean
 
-reset: build ## remove the data of `make run`, unless it runs
+reset: build ## remove the data of a stopped `make run`
 	@if [ -e $(STACK)/lock ] && ! flock --nonblock $(STACK)/lock true; then \
 		echo "a stack runs in $(STACK): stop it first" >&2; exit 1; fi
 	@echo "removing $(STACK): every account, record and transaction, the secrets and the logs"
 	@PASSBOOK_LOG=warn $(PASSBOOK) dev down --remove-data --dir $(STACK)
 
 build:
+	cargo build $(PROGRAMS) --bins
+
+build-all:
 	cargo build --workspace --bins
 
 release:
 	cargo build --workspace --bins --release
 
-# The services once more, for tests that let them crash: beside the others, which the last line
-# puts back. The copies are made last, so that one older than its plain program is out of date.
-crash-points: build
+# The services with failpoints, in a directory of their own; the last line restores the plain ones.
+# The copies are made after the plain programs, so an older copy is recognized as out of date.
+crash-points: build-all
 	cargo build --workspace --bin account-service --bin transaction-service --features $(CRASH_POINTS)
 	@mkdir -p $(BUILT)/crash-points
 	@cp -f $(BUILT)/account-service $(BUILT)/transaction-service $(BUILT)/crash-points/
@@ -77,23 +82,24 @@ crash-points: build
 check-format:
 	cargo fmt --all --check
 
-check-metadata: build
+check-metadata: build-all
 	deploy/sqlx-metadata.sh check
 
 check-migrations:
 	deploy/check-migrations.sh
 
-# In CI it has to be there; elsewhere the rest of the checks is worth having without it.
+# CI requires promtool. Elsewhere the other checks are useful without it.
 check-observability:
 	@if command -v promtool >/dev/null || [ -n "$$CI" ]; then deploy/observability/check.sh; \
-	else echo "alerts and dashboards were not checked: promtool (Debian's package prometheus) is not here"; fi
+	else echo "alerts and dashboards were not checked: install promtool (Debian's package prometheus)"; fi
 
-check-manifests: build
+check-manifests: build-all
 	deploy/check-manifests.sh
 
 check-lints:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --workspace --lib --bins --features $(CRASH_POINTS) -- -D warnings
+	cargo clippy --locked --workspace --no-default-features --bins -- -D warnings
 
 check-dependencies:
 	deploy/check-dependencies.sh

@@ -32,7 +32,8 @@ trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-cargo build --quiet --package passbook
+# Always the whole workspace, with the features that every other check compiles.
+cargo build --quiet --workspace --bins
 if ! "$passbook" dev up --output json --dir "$scratch/stack" --port 0 --detach \
     --account-replicas 0 --transaction-replicas 0 >"$scratch/stack.json" 2>"$scratch/log"; then
     cat "$scratch/log" >&2
@@ -43,16 +44,25 @@ url() { # prints the URL of the database $1, from a line `"name": "postgres://â€
     sed -n "s|.*\"$1\": \"\(postgres://[^\"]*\)\".*|\1|p" "$scratch/stack.json"
 }
 
+# `check` compiles the whole workspace first, with the features of every other check. Then only the
+# touched crate is compiled again, and sees its database. `prepare` can't: a statement without
+# metadata does not compile.
+if [ "$mode" = check ]; then
+    cargo check --quiet --workspace --lib
+fi
+
 different=0
 for database in account transaction; do
     crate=crates/$database-service
     fresh=$scratch/$database
     mkdir "$fresh"
+    select=(--workspace)
+    if [ "$mode" = prepare ]; then select=(--package "$database-service"); fi
     # Touch the crate, because the macros write nothing for an up-to-date one.
     touch "$crate/src/lib.rs"
     env SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$fresh" \
         DATABASE_URL="$(url "$database")" \
-        cargo check --quiet --package "$database-service" --lib
+        cargo check --quiet "${select[@]}" --lib
     if [ -z "$(ls "$fresh")" ]; then
         echo "$crate: no statement was described: make sure that no other build is running, and try again" >&2
         exit 1
