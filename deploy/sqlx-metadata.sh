@@ -32,8 +32,11 @@ trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Always the whole workspace, with the features that every other check compiles.
-cargo build --quiet --workspace --bins
+# `check` compiles the whole workspace, with the features of every other check. `prepare` compiles
+# only what it needs: a statement without metadata does not compile.
+select=(--workspace)
+if [ "$mode" = prepare ]; then select=(--package passbook); fi
+cargo build --quiet "${select[@]}" --bins
 if ! "$passbook" dev up --output json --dir "$scratch/stack" --port 0 --detach \
     --account-replicas 0 --transaction-replicas 0 >"$scratch/stack.json" 2>"$scratch/log"; then
     cat "$scratch/log" >&2
@@ -44,9 +47,7 @@ url() { # prints the URL of the database $1, from a line `"name": "postgres://â€
     sed -n "s|.*\"$1\": \"\(postgres://[^\"]*\)\".*|\1|p" "$scratch/stack.json"
 }
 
-# `check` compiles the whole workspace first, with the features of every other check. Then only the
-# touched crate is compiled again, and sees its database. `prepare` can't: a statement without
-# metadata does not compile.
+# With everything up to date, only the touched crate is compiled below, and sees its database.
 if [ "$mode" = check ]; then
     cargo check --quiet --workspace --lib
 fi
@@ -56,7 +57,6 @@ for database in account transaction; do
     crate=crates/$database-service
     fresh=$scratch/$database
     mkdir "$fresh"
-    select=(--workspace)
     if [ "$mode" = prepare ]; then select=(--package "$database-service"); fi
     # Touch the crate, because the macros write nothing for an up-to-date one.
     touch "$crate/src/lib.rs"
