@@ -15,6 +15,8 @@ MAX_ADDED_MEGABYTES = {
     "transaction-service": 60,
     "passbook": 60,
 }
+# Commands of the feature `dev`. The image has only commands for operations.
+DEVELOPMENT_COMMANDS = {"dev", "load"}
 LABEL_PREFIX = "org.opencontainers.image."
 
 
@@ -37,6 +39,8 @@ def check_image(program: str, base: str) -> str:
 
     printed = podman("run", "--rm", "--pull=never", "--network=none", *HARDENED, image, "--version").stdout.strip()
     require(printed == f"{program} {VERSION}", f"{image} --version printed: {printed}")
+    printed = podman("run", "--rm", "--pull=never", "--network=none", *HARDENED, image, "--help").stdout
+    check_commands(image, printed)
     return f"{image}: {megabytes:.1f} MB more than the base image, one file, runs as 65532 without privileges"
 
 
@@ -66,3 +70,10 @@ def check_added_files(image: str, program: str, base: str) -> None:
     added = set(changes.get("added") or []) - {"/usr/local", "/usr/local/bin"}
     require(added == {f"/usr/local/bin/{program}"},
             f"{image} adds {len(added)} files to its base image: {sorted(added)[:5]}")
+
+
+def check_commands(image: str, help_text: str) -> None:
+    """The program in the image has no commands for development."""
+    commands = DEVELOPMENT_COMMANDS & set(re.findall(r"^  ([a-z-]+) ", help_text, re.MULTILINE))
+    require(not commands, f"{image} has commands for development: {', '.join(sorted(commands))}. "
+                          "Build it without the feature `dev`")

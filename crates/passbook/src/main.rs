@@ -16,6 +16,8 @@ mod database;
 mod dev;
 mod dlq;
 mod doctor;
+#[cfg(all(test, feature = "dev"))]
+mod documents;
 mod error_chain;
 mod logs;
 mod migrate;

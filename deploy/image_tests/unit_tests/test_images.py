@@ -2,7 +2,7 @@
 
 import unittest
 
-from ..images import LABEL_PREFIX, VERSION, check_configuration, check_labels
+from ..images import LABEL_PREFIX, VERSION, check_commands, check_configuration, check_labels
 from ..report import Failed
 
 CONFIGURATION = {"User": "65532:65532", "StopSignal": "SIGTERM", "Entrypoint": ["/usr/local/bin/passbook"]}
@@ -37,3 +37,12 @@ class Labels(unittest.TestCase):
                       {"licenses": ""}, {"revision": "main"}):
             with self.subTest(wrong), self.assertRaises(Failed):
                 self.check(**wrong)
+
+
+class Commands(unittest.TestCase):
+    def test_a_program_for_operations_passes(self) -> None:
+        check_commands("image", "Commands:\n  migrate  Migrate the development databases\n  dlq      Dead letters\n")
+
+    def test_a_command_for_development_fails(self) -> None:
+        with self.assertRaises(Failed):
+            check_commands("image", "Commands:\n  dev      Run the whole system\n  dlq      Dead letters\n")
