@@ -1,5 +1,6 @@
 //! Checks the documents like code: links, anchors, paths, make targets, settings
 //! and command lines that they mention exist.
+#![cfg(feature = "dev")]
 
 use std::{
     collections::BTreeSet,

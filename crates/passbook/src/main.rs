@@ -16,7 +16,7 @@ mod database;
 mod dev;
 mod dlq;
 mod doctor;
-#[cfg(all(test, feature = "dev"))]
+#[cfg(test)]
 mod documents;
 mod error_chain;
 mod logs;
