@@ -35,9 +35,10 @@ pub const CLOSED_BECAUSE: &str = "Passbook-Closed-Because";
 /// The token before the stream's name once a dead letter is closed.
 const CLOSED_TOKEN: &str = "closed";
 
-/// Identifies a stored message as `<stream>.<sequence>.<nanos>`. The time of
-/// storing keeps it unique when a stream is deleted and made anew: its
-/// sequences then start at 1 again.
+/// Identifies a stored message as `<stream>.<sequence>.<nanos>`: its sequence
+/// and the time of storing, in nanoseconds since 1970. The time keeps the id
+/// unique after a stream is deleted and recreated, because the sequences of the
+/// new stream start at 1 again.
 #[must_use]
 pub fn message_place(stream: &str, sequence: u64, stored: OffsetDateTime) -> String {
     format!("{stream}.{}", sequence_and_time(sequence, stored))
@@ -55,14 +56,14 @@ pub fn open_subject(stream: &str, consumer: &str) -> String {
     format!("{DEAD_LETTER_PREFIX}.{stream}.{consumer}")
 }
 
-/// All open dead letters of a stream's messages; `*` for any stream.
+/// Filter: all open dead letters of a stream's messages; `*` for any stream.
 #[must_use]
 pub fn open_subjects(stream: &str) -> String {
     open_subject(stream, "*")
 }
 
-/// The subject that records the end of one dead letter. `sequence` and
-/// `stored` are those of the dead letter in its stream.
+/// The subject of the message that closes a dead letter. `sequence` and
+/// `stored` are those of the dead letter in `DEAD_LETTER`.
 #[must_use]
 pub fn closed_subject(
     stream: &str,
@@ -74,14 +75,14 @@ pub fn closed_subject(
     format!("{DEAD_LETTER_PREFIX}.{CLOSED_TOKEN}.{stream}.{consumer}.{id}")
 }
 
-/// All closed dead letters of a stream's messages; `*` for any stream.
+/// Filter: all closed dead letters of a stream's messages; `*` for any stream.
 #[must_use]
 pub fn closed_subjects(stream: &str) -> String {
     format!("{DEAD_LETTER_PREFIX}.{CLOSED_TOKEN}.{stream}.*.*.*")
 }
 
-/// All subjects that can record the end of the dead letter with this sequence.
-/// Several can exist if the `DEAD_LETTER` stream was made anew.
+/// Filter: the messages that close a dead letter with this sequence. Several can
+/// exist if the `DEAD_LETTER` stream was recreated.
 #[must_use]
 pub fn closed_subjects_of(sequence: u64) -> String {
     format!("{DEAD_LETTER_PREFIX}.{CLOSED_TOKEN}.*.*.{sequence}.*")
@@ -97,7 +98,7 @@ pub enum Subject<'a> {
         /// The consumer that could not process it.
         consumer: &'a str,
     },
-    /// The end of a dead letter.
+    /// The message that closes a dead letter.
     Closed {
         /// The stream of the message inside.
         stream: &'a str,
@@ -105,13 +106,13 @@ pub enum Subject<'a> {
         consumer: &'a str,
         /// The sequence of the dead letter.
         sequence: u64,
-        /// When the dead letter was stored.
+        /// The time at which the dead letter was stored.
         stored: OffsetDateTime,
     },
 }
 
 impl<'a> Subject<'a> {
-    /// Parses a subject; `None` if it is not one of a dead letter.
+    /// Parses a subject; `None` for the subject of any other message.
     #[must_use]
     pub fn parse(subject: &'a str) -> Option<Self> {
         let tokens = subject.strip_prefix(DEAD_LETTER_PREFIX)?.strip_prefix('.')?;
@@ -128,7 +129,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// A text that fits into a header: control characters become blanks, at most
+/// Makes a text fit into a header: control characters become spaces, and at most
 /// 1,000 characters are kept.
 #[must_use]
 pub fn header_text(text: &str) -> String {

@@ -1,5 +1,5 @@
-//! Typed ids: one type per entity, so that an account id can't take the place of
-//! a record id.
+//! Typed ids: one type per entity, so that the compiler rejects an account id in
+//! place of a record id.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseIdError {
     /// Not a UUID in its hyphenated form of 36 characters.
-    #[error("must be a UUID in small letters, such as 0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c11")]
+    #[error("must be a UUID in lowercase, such as 0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c11")]
     NotAUuid,
     /// Not 1 to 255 visible ASCII characters.
     #[error("must be 1 to 255 visible ASCII characters")]
@@ -22,8 +22,8 @@ pub enum ParseIdError {
 }
 
 fn parse_uuid(text: &str) -> Result<Uuid, ParseIdError> {
-    // `Uuid::parse_str` also accepts braces, `urn:uuid:`, 32 bare digits and capitals. One form
-    // only, so that ids can be compared and searched as text.
+    // `Uuid::parse_str` also accepts braces, `urn:uuid:`, 32 digits without hyphens, and uppercase.
+    // Only one form is accepted here, so that ids can be compared and searched as text.
     if text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Uuid::parse_str(text).map_err(|_| ParseIdError::NotAUuid)
     } else {
@@ -59,7 +59,7 @@ macro_rules! uuid_id {
                 Self(Uuid::now_v7())
             }
 
-            /// The id in a column.
+            /// The id of a UUID column.
             #[must_use]
             pub const fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)
@@ -127,15 +127,15 @@ impl RecordId {
         Self(Uuid::from_u128(self.0.as_u128().saturating_add(1)))
     }
 
-    /// When it was created, to the millisecond.
+    /// The creation time in the id, in whole milliseconds.
     #[must_use]
     pub fn made_at(self) -> SystemTime {
         let millis = u64::try_from(self.0.as_u128() >> 80).unwrap_or(u64::MAX);
         SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
     }
 
-    /// The lowest id created at `time` (to the millisecond). Every earlier id sorts
-    /// before it.
+    /// The lowest id with the creation time `time`, in whole milliseconds. Ids of
+    /// earlier milliseconds sort before it.
     #[must_use]
     pub fn lowest_at(time: SystemTime) -> Self {
         let millis = time

@@ -1,9 +1,9 @@
-//! What crosses a process boundary, and nothing else: ids, money, commands,
-//! results, dead letters, the streams and consumers that carry them, and the
-//! broker's permissions.
+//! The contract between processes, and nothing else: ids, money, commands,
+//! results, dead letters, their streams and consumers, and the broker's
+//! permissions.
 //!
-//! Everything here parses strictly and has one way in: past this crate there
-//! are no raw strings, UUIDs or decimals. The files under `golden/` pin the
+//! All input is parsed strictly here, so that code outside this crate handles no raw
+//! strings, UUIDs or decimals. The files under `golden/` pin the
 //! wire format.
 
 pub mod dead_letter;

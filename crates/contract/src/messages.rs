@@ -102,8 +102,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What a record, a command, a result and a transaction have in common: the
-/// money to move. They belong together only if their movements are equal.
+/// The money to move. A record, its command, its result and its transaction all
+/// have the same movement; if two movements differ, they do not belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Movement {
     /// The account whose balance moves.
@@ -131,7 +131,7 @@ pub struct Command {
     pub amount: Amount,
     /// The account's currency.
     pub currency: Currency,
-    /// When the record was accepted.
+    /// The time at which the record was accepted.
     pub requested_at: OffsetDateTime,
 }
 
@@ -166,7 +166,7 @@ pub struct TransactionResult {
     pub currency: Currency,
     /// The decision.
     pub outcome: Outcome,
-    /// When the ledger decided.
+    /// The time of the ledger's decision.
     pub processed_at: OffsetDateTime,
 }
 
@@ -181,7 +181,7 @@ pub enum InvalidMessage {
         /// What is wrong, and where.
         detail: String,
     },
-    /// The message was published to another subject than its type asks for.
+    /// The message was published to a subject of another type.
     #[error("a {expected} of type {kind} on the subject {subject}")]
     Subject {
         /// `command` or `result`.

@@ -1,7 +1,6 @@
 //! Money: a currency, a positive amount of it, and a balance.
 //!
-//! Amounts are decimals from the first byte to the last; a binary float never
-//! touches one. On the wire an amount is a plain decimal string with exactly
+//! Amounts are decimals everywhere, never binary floats. On the wire an amount is a plain decimal string with exactly
 //! the currency's number of decimals (`"10.50"`, `"10000"`).
 
 use std::fmt;
@@ -9,12 +8,12 @@ use std::fmt;
 use rust_decimal::Decimal;
 
 /// Every amount and every balance is below 10^18. With at most four decimals
-/// that is 22 digits: inside `Decimal` (28) and the NUMERIC(22, 4) columns.
+/// they have 22 digits: `Decimal` holds 28, and the columns are NUMERIC(22, 4).
 pub const MONEY_LIMIT: Decimal = Decimal::from_parts(2_808_348_672, 232_830_643, 0, false, 0);
 
 /// Codes by their number of decimals ("minor unit"), from ISO 4217 list one.
-/// Codes without a minor unit (metals, bond units, testing) are left out: they
-/// are not currencies of an account.
+/// Codes without a minor unit (metals, bond units, testing) are left out, because
+/// no account has such a currency.
 const BY_EXPONENT: [(u32, &str); 4] = [
     (0, "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"),
     (
@@ -31,9 +30,9 @@ const BY_EXPONENT: [(u32, &str); 4] = [
     (4, "CLF UYW"),
 ];
 
-/// The code is not a currency of this table.
+/// The code is not in the table of currencies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be an ISO 4217 currency code in capitals, such as KRW, USD or EUR")]
+#[error("must be an ISO 4217 currency code in uppercase, such as KRW, USD or EUR")]
 pub struct UnknownCurrency;
 
 /// An ISO 4217 currency and its number of decimals.
@@ -47,12 +46,12 @@ impl Currency {
     /// The currency with this code.
     ///
     /// # Errors
-    /// [`UnknownCurrency`] if it is not in the table; codes are in capitals.
+    /// [`UnknownCurrency`] if the code is not in the table. Codes are in uppercase.
     pub fn parse(code: &str) -> Result<Self, UnknownCurrency> {
         BY_EXPONENT
             .iter()
             .find_map(|&(exponent, codes)| {
-                // Three letters and a blank each.
+                // Each entry has three letters and a space.
                 let at = codes
                     .as_bytes()
                     .chunks(4)
@@ -68,7 +67,7 @@ impl Currency {
         self.code
     }
 
-    /// How many decimals an amount may have (ISO 4217 "minor unit").
+    /// The number of decimals of an amount (ISO 4217 "minor unit"): 0, 2, 3 or 4.
     #[must_use]
     pub const fn exponent(self) -> u32 {
         self.exponent
@@ -87,7 +86,7 @@ impl fmt::Debug for Currency {
     }
 }
 
-/// Why a text is not an amount.
+/// The reason why a text or decimal is not an amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AmountError {
     /// Not plain decimal digits.
@@ -116,12 +115,13 @@ pub enum AmountError {
 pub struct Amount(Decimal);
 
 impl Amount {
-    /// The amount that a client or a message wrote as text.
+    /// Parses an amount in a request or message.
     ///
     /// # Errors
-    /// One [`AmountError`], the first that applies in the order of the enum.
-    /// A sign, an exponent, a blank, a leading zero and `NaN` are no numbers
-    /// here; a minus before a plain number is told apart as not positive.
+    /// The first [`AmountError`] that applies, in the order of the enum. A plus
+    /// sign, an exponent, white space, a leading zero and `NaN` give
+    /// [`AmountError::NotANumber`]. A minus sign before a plain number gives
+    /// [`AmountError::NotPositive`].
     pub fn parse(text: &str, currency: Currency) -> Result<Self, AmountError> {
         let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (whole, decimals) = digits.split_once('.').unwrap_or((digits, "0"));
@@ -146,7 +146,7 @@ impl Amount {
         Self::from_decimal(value, currency)
     }
 
-    /// The amount behind a decimal, such as a column's.
+    /// The amount of a decimal, such as a column's.
     ///
     /// # Errors
     /// As [`Amount::parse`].
@@ -176,19 +176,20 @@ impl fmt::Display for Amount {
     }
 }
 
-/// What an account holds: zero or more, below 10^18.
+/// The balance of an account: zero or more, below 10^18, with exactly the
+/// currency's decimals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Balance(Decimal);
 
 impl Balance {
-    /// Nothing, written with the currency's decimals.
+    /// Zero, with the currency's decimals.
     #[must_use]
     pub fn zero(currency: Currency) -> Self {
         Self(with_decimals(Decimal::ZERO, currency))
     }
 
-    /// The balance behind a decimal, such as a column's; `None` if no account
-    /// can hold it.
+    /// The balance of a decimal, such as a column's; `None` outside the limits, or
+    /// with more decimals than the currency has.
     #[must_use]
     pub fn from_decimal(value: Decimal, currency: Currency) -> Option<Self> {
         let fits = (Decimal::ZERO..MONEY_LIMIT).contains(&value)
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_amount_says_why() {
+    fn an_invalid_amount_is_rejected_with_its_reason() {
         let krw = currency("KRW");
         for text in [
             "", " ", "NaN", "inf", "1e400", "1E3", "+1", "1 ", " 1", "1_000", "1,000", ".5", "5.",

@@ -1,6 +1,11 @@
-//! The users of the broker and their permissions. Each user may do what its
-//! program needs, and nothing else. The development stack and the Kubernetes
+//! The users of the broker and their permissions. Each user has the permissions
+//! that its program needs, and no others. The development stack and the Kubernetes
 //! manifests use the same permissions.
+//!
+//! The auditor creates no consumers, because a consumer's creator names its
+//! delivery subject, and could so write into any stream. The auditor has an
+//! account of its own, because nats-server does not check that the requester may
+//! publish to the reply subject. In that account, a reply reaches no stream.
 
 use crate::{
     CONSUMERS, ConsumerSpec, MAX_DELIVERIES, MOVEMENT_STREAMS, Retention, STREAMS, StreamSpec,
@@ -26,10 +31,6 @@ pub fn inbox(user: &str) -> String {
 }
 
 /// The accounts and their users, in the form of nats-server's configuration.
-///
-/// The auditor has its own account, because nats-server does not check that
-/// the requester may publish to the reply subject. In its own account, a reply
-/// reaches no stream.
 ///
 /// # Errors
 /// The first error of `password`.
@@ -109,8 +110,8 @@ fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Value {
             allowed.push(format!("$JS.API.STREAM.{request}.{stream}"));
         }
     }
-    // After its last delivery, a message is looked up and dead-lettered. Then a work queue needs it
-    // to be deleted.
+    // After its last delivery, a message is looked up and dead-lettered. A work queue then keeps it
+    // until it is deleted.
     allowed.push(format!("$JS.API.STREAM.MSG.GET.{reads}"));
     if StreamSpec::named(reads).is_some_and(|spec| spec.retention == Retention::WorkQueue) {
         allowed.push(format!("$JS.API.STREAM.MSG.DELETE.{reads}"));
@@ -132,9 +133,8 @@ fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Value {
     json!(allowed)
 }
 
-/// The requests of an auditor: the state of streams and consumers, and
-/// messages, one or many at a time. An auditor may not create consumers,
-/// because a consumer can deliver into any stream.
+/// The requests of the auditor: the state of streams and consumers, and
+/// messages, one or many at a time.
 fn read_requests() -> Vec<String> {
     let mut allowed = ["INFO", "STREAM.INFO.*", "STREAM.MSG.GET.*", "CONSUMER.INFO.*.*"]
         .map(|request| format!("$JS.API.{request}"))

@@ -13,8 +13,9 @@ pub mod subjects {
     pub const RESULT_DEPOSIT: &str = "transaction.result.deposit";
     /// Results of withdrawals.
     pub const RESULT_WITHDRAWAL: &str = "transaction.result.withdrawal";
-    /// Ids of records that were just settled, from one account-service replica
-    /// to the others, for their waiting clients. In no stream.
+    /// Ids of records that were just settled, 16 bytes each: from one
+    /// account-service replica to the others, for their waiting clients. No stream
+    /// captures this subject.
     pub const SETTLED: &str = "account.settled";
     /// First token of a dead letter's subject; see [`crate::dead_letter`].
     pub const DEAD_LETTER_PREFIX: &str = "dead-letter";
@@ -23,34 +24,34 @@ pub mod subjects {
 /// When a stream removes a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
-    /// Once it is acked, or older than `max_age`.
+    /// Once the message is acked, or older than `max_age`.
     WorkQueue,
-    /// Once it is older than `max_age`.
+    /// Once the message is older than `max_age`.
     Limits,
 }
 
 /// A stream. Storage is always file; a full stream rejects new messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamSpec {
-    /// Its name.
+    /// The stream's name.
     pub name: &'static str,
     /// Captured subjects.
     pub subjects: &'static [&'static str],
-    /// When it removes a message.
+    /// When the stream removes a message.
     pub retention: Retention,
     /// A message is removed at this age, processed or not.
     pub max_age: Duration,
-    /// How long a `Nats-Msg-Id` is remembered. Short, because the server keeps
-    /// every id in memory.
+    /// The server ignores a repeated `Nats-Msg-Id` within this time. Short, because
+    /// the server keeps every id in memory.
     pub duplicate_window: Duration,
 }
 
 /// A durable pull consumer: explicit acks, deliver policy "all".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumerSpec {
-    /// Its durable name.
+    /// The durable name.
     pub name: &'static str,
-    /// The stream that it reads.
+    /// The stream to read.
     pub stream: &'static str,
     /// The subject filter.
     pub filter: &'static str,
@@ -96,7 +97,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Room for the batches of 20 workers: each has 500 messages in process and
-/// 500 on their way to it.
+/// 500 in delivery.
 const MANY: i64 = 20_000;
 
 /// Every stream.

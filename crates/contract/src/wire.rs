@@ -1,6 +1,6 @@
 //! The JSON form of the messages: camelCase, amounts as strings. Unknown fields
-//! are ignored, so that a newer writer can add some. Missing or impossible fields
-//! make a message invalid.
+//! are ignored, so that newer versions can add fields. A missing or malformed field
+//! makes a message invalid.
 
 use std::{borrow::Cow, fmt};
 
@@ -165,8 +165,8 @@ impl<'de> Deserialize<'de> for TransactionResult {
             (StatusWire::Failed, Some(reason), None, None) => Outcome::Refused(reason),
             _ => {
                 return Err(de::Error::custom(
-                    "status SUCCESS goes with balanceAfter and a positive accountSeq, status \
-                     FAILED with a reason, and neither with the other's",
+                    "status SUCCESS requires balanceAfter and a positive accountSeq, status FAILED \
+                     requires a reason, and each excludes the fields of the other",
                 ));
             }
         };

@@ -1,5 +1,5 @@
-//! The wire format, pinned: what is written today must read what was written
-//! before, to the byte.
+//! The pinned wire format: this version reads the golden messages, and writes them
+//! again byte for byte.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use contract::{Command, TransactionResult};
@@ -15,7 +15,7 @@ fn stays_the_same<T: Serialize + DeserializeOwned>(golden: &str) {
     assert_eq!(serde_json::to_string(&message).unwrap(), golden.trim_end());
 }
 
-/// The golden message with one field set, or taken away (`None`).
+/// The golden message with one field set, or removed (`None`).
 fn with(golden: &str, field: &str, value: Option<Value>) -> String {
     let mut message: Value = serde_json::from_str(golden).unwrap();
     let fields = message.as_object_mut().unwrap();

@@ -1,6 +1,6 @@
 //! Generates credentials: passwords of databases and the broker, and the key
-//! pair behind bearer tokens. `passbook secrets` uses it for Kubernetes, the
-//! development stack for its own folder. The services never sign anything.
+//! pair behind bearer tokens. `passbook secrets` uses them for Kubernetes, the
+//! development stack for its own directory. The services never sign anything.
 
 mod signing_key;
 

@@ -19,7 +19,7 @@ use time::{Duration, OffsetDateTime};
 const SPKI_PREFIX: [u8; 12] =
     [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// An Ed25519 key pair. `Debug` does not show it.
+/// An Ed25519 key pair. `Debug` does not show the key.
 pub struct SigningKey {
     pair: Ed25519KeyPair,
     pkcs8: Vec<u8>,

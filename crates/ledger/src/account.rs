@@ -1,4 +1,4 @@
-//! An account, and the one place where a command moves its balance.
+//! An account. [`Account::apply`] is the only function that moves its balance.
 
 use contract::{Balance, Command, Currency, Kind, Outcome, Reason};
 

@@ -7,7 +7,7 @@ use contract::{AccountId, Amount, Command, Currency, Kind, Movement, Outcome, Re
 
 use crate::Account;
 
-/// The decided outcome of one record, as the ledger keeps it.
+/// The decided outcome of one record, as the ledger stores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// The record.
@@ -49,9 +49,9 @@ impl Entry {
 /// The decision about one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Its record has an outcome: a new entry, or one that was stored before.
+    /// The record has an outcome: a new entry, or an entry stored before.
     Outcome(RecordId),
-    /// Its record was decided for another movement. Nothing is done.
+    /// The record was decided for another movement. Nothing changes.
     Contradiction,
 }
 
@@ -79,7 +79,7 @@ pub fn decide(
 ) -> Decisions {
     let mut batch = Decisions::default();
     for command in commands {
-        // A decided record keeps its outcome, a refusal too.
+        // A decided record keeps its outcome. This includes refusals.
         if let Some(entry) = decided.get(&command.record_id) {
             batch.decisions.push(if entry.movement() == command.movement() {
                 Decision::Outcome(command.record_id)

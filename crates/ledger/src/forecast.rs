@@ -1,5 +1,5 @@
-//! Forecasts a batch: what it does to each account if every command is of a new
-//! record and none is refused. One statement can then apply the whole batch.
+//! Forecasts a batch: its effect on each account if every record is new and no
+//! command is refused. One statement can then apply the whole batch.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -30,7 +30,7 @@ pub struct BatchEffect {
     pub highest: Decimal,
 }
 
-/// Counts from before the batch.
+/// The total of an account's commands since the start of the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RunningTotal {
     /// Deposits minus withdrawals so far.
@@ -45,9 +45,9 @@ impl BatchEffect {
         Self { currency, end, lowest: Decimal::ZERO, highest: Decimal::ZERO }
     }
 
-    /// Whether the account allows all of its commands: none is refused if and
-    /// only if the currency is the account's and the balance stays within its
-    /// limits at the lowest and the highest total. The statement of the
+    /// Whether the account allows all of its commands. None is refused if and only
+    /// if the currency is the account's, and the balance stays within its limits at
+    /// the lowest and the highest total. The SQL statement of the
     /// transaction-service's `store::fast_path` has the same condition.
     #[must_use]
     pub fn is_allowed_by(&self, account: &Account) -> bool {
@@ -59,7 +59,7 @@ impl BatchEffect {
 }
 
 /// Forecasts a batch. `None` if a record occurs twice, or an account occurs in
-/// two currencies: then some command certainly is no new, allowed one.
+/// two currencies: at least one command is then a repetition or a refusal.
 #[must_use]
 pub fn forecast(commands: &[Command]) -> Option<Forecast> {
     let mut records = HashSet::with_capacity(commands.len());

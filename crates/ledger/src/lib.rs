@@ -1,11 +1,11 @@
-//! The money rules. Each has one copy, here. Pure and total: no I/O, no clock,
-//! no `async`.
+//! The money rules. Each rule has its only copy here. The functions are pure and
+//! total: no I/O, no clock, no `async`.
 //!
 //! - [`decide`]: commands on accounts, one after the other. The transaction-service
 //!   decides with it, and `passbook dlq` previews with it.
-//! - [`forecast`]: what a batch of commands does if none is refused. The
+//! - [`forecast`]: the effect of a batch of commands if none is refused. The
 //!   transaction-service applies such a batch in one statement.
-//! - [`effect_of`]: what a result does to its record. The account-service
+//! - [`effect_of`]: the effect of a result on its record. The account-service
 //!   settles records with it.
 //!
 //! The limits of a balance are those of [`contract::Balance`]: zero or more,

@@ -1,4 +1,4 @@
-//! Settles records: what a result does to its record.
+//! Settles records: the effect of a result on its record.
 
 use std::fmt;
 
@@ -52,12 +52,12 @@ impl From<&TransactionResult> for Settlement {
     }
 }
 
-/// What a result does to its record.
+/// The effect of a result on its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// The record is PENDING and is settled.
     Settles(Settlement),
-    /// The record was settled before, with this outcome.
+    /// The record was settled before, with the same outcome.
     None,
     /// The result does not belong to the record. Nothing changes.
     Contradicts(Contradiction),
@@ -75,13 +75,13 @@ pub enum Contradiction {
 impl fmt::Display for Contradiction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Movement => "the result is of another account, type, amount or currency",
+            Self::Movement => "the result has another account, type, amount or currency",
             Self::Outcome => "the record was settled with another outcome",
         })
     }
 }
 
-/// Decides what a result does to a record of this movement. `settlement` is
+/// Decides the effect of a result on a record of this movement. `settlement` is
 /// `None` while the record is PENDING. Only a PENDING record changes.
 #[must_use]
 pub fn effect_of(

@@ -73,7 +73,7 @@ fn a_record_is_decided_for_one_movement() {
     }
 }
 
-/// Few records and accounts, so that they repeat.
+/// A command among few records and accounts, so that both repeat.
 fn any_command() -> impl Strategy<Value = Command> {
     let kind = prop_oneof![Just(Kind::Deposit), Just(Kind::Withdrawal)];
     (1..60u128, 1..4u128, kind, 1..200i64, prop_oneof![9 => Just("KRW"), 1 => Just("USD")])
