@@ -1,6 +1,6 @@
-//! The settings that every service shares: flags and environment variables. A
-//! service flattens [`ServiceConfig`] into its own struct; `--help` is the
-//! reference. Each part stands beside the code that it configures.
+//! The settings of every service: flags and environment variables. A service
+//! flattens [`ServiceConfig`] into its own struct. `--help` is the reference. Each
+//! group of settings is declared beside the code that reads it.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -53,7 +53,7 @@ impl ServiceConfig {
     /// Rejects invalid settings before a port is bound.
     ///
     /// # Errors
-    /// Names the setting.
+    /// The first invalid setting, by name.
     pub fn check(&self) -> anyhow::Result<()> {
         postgres::options(&self.database)?;
         connection::servers(&self.nats)?;

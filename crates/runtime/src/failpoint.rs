@@ -1,20 +1,20 @@
-//! Failpoints: named places between two effects where a test crashes a process,
-//! to see what is left and which process continues.
+//! Failpoints: named places between two effects where a test crashes a process, to
+//! check the data that remain and the process that continues.
 //!
 //! Only a build with the feature `crash-points` has them, and only a debug build
 //! can have the feature. In any other build a failpoint does nothing.
 //!
 //! `PASSBOOK_CRASH_POINTS` names a directory. A file `<point>/<name>` in it arms
 //! a point: the process crashes there as soon as every line of the file occurs
-//! in the `Debug` text of the data in process. So a test can arm a point for its
-//! own account among all that pass. Before the crash the file is moved to
-//! `reached/<name>.<process id>`. Only one process can move it, so exactly one
-//! process crashes.
+//! in the `Debug` text of the data in process. A test can therefore arm a point for
+//! its own account only. Before the crash the file is moved to
+//! `reached/<name>.<process id>`. Only one process can move the file, so exactly
+//! one process crashes.
 
 use std::fmt::Debug;
 
 #[cfg(all(feature = "crash-points", not(debug_assertions)))]
-compile_error!("the feature crash-points is for tests: no release may be built with it");
+compile_error!("the feature crash-points is for tests only: build releases without it");
 
 /// Crashes here, if this point is armed for the data in process.
 #[inline]
@@ -59,8 +59,8 @@ mod build {
     static DIRECTORY: LazyLock<Option<PathBuf>> =
         LazyLock::new(|| std::env::var_os("PASSBOOK_CRASH_POINTS").map(PathBuf::from));
 
-    /// A claimed point: this process must crash. The caller first does what must
-    /// happen before, such as half of a batch.
+    /// A claimed point: this process must crash. The caller first does the work that
+    /// precedes the crash, such as half of a batch.
     #[must_use]
     #[derive(Debug)]
     pub struct Armed(&'static str);
@@ -70,7 +70,7 @@ mod build {
         let directory = DIRECTORY.as_ref()?;
         let mut text = String::new();
         for file in fs::read_dir(directory.join(point)).ok()?.flatten() {
-            // Another process may have claimed it.
+            // Another process may have claimed the point.
             let Ok(lines) = fs::read_to_string(file.path()) else { continue };
             if text.is_empty() {
                 text = format!("{data:?}");

@@ -16,9 +16,9 @@ use crate::tasks::sleep_unless_stopped;
 /// Whether the process is ready while a condition is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// No request can be served without it: `/readyz` fails.
+    /// The process is not ready without it: `/readyz` fails.
     Required,
-    /// The process serves with less: `/readyz` passes and reports the condition.
+    /// The process is ready without it: `/readyz` passes and reports the condition.
     Degraded,
 }
 
@@ -56,20 +56,20 @@ pub struct ConditionReport {
     /// For example `postgres`.
     pub name: &'static str,
     pub up: bool,
-    /// Whether `ready` depends on it.
+    /// Whether `ready` depends on this condition.
     pub required: bool,
-    /// Why it is down.
+    /// Why the condition is down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Seconds since it last changed.
+    /// Seconds since the condition last changed.
     pub for_seconds: u64,
 }
 
 impl Health {
-    /// Adds a condition. It is down until it is set.
+    /// Adds a condition, which is down until [`Health::set`].
     pub fn expect(&self, name: &'static str, need: Need) {
         let condition =
-            Condition { need, since: Instant::now(), down: Some("not tried yet".to_owned()) };
+            Condition { need, since: Instant::now(), down: Some("not checked yet".to_owned()) };
         condition.measure(name);
         self.lock().insert(name, condition);
     }
@@ -83,8 +83,8 @@ impl Health {
         if changes {
             condition.since = Instant::now();
             match &down {
-                None => tracing::info!(condition = name, "is up"),
-                Some(reason) => tracing::warn!(condition = name, reason, "is down"),
+                None => tracing::info!(condition = name, "a condition is up"),
+                Some(reason) => tracing::warn!(condition = name, reason, "a condition is down"),
             }
         }
         condition.down = down;
@@ -114,7 +114,7 @@ impl Health {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Condition>> {
-        // A panic elsewhere can't leave the map half-changed.
+        // The map stays valid if a panic interrupts a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -139,8 +139,9 @@ pub async fn watch_postgres(health: Health, pool: sqlx::PgPool, stop: Cancellati
 /// Checks every 200 ms whether NATS is connected, until `stop`.
 ///
 /// # Errors
-/// If the client's own task has ended, for example because its parser panicked
-/// on a header. Nothing would ever arrive again, so the process must restart.
+/// If the client's own task has ended: its reconnects are exhausted, or its parser
+/// panicked on a header. No message can arrive any more, so the process must
+/// restart.
 pub async fn watch_nats(
     health: Health,
     client: async_nats::Client,

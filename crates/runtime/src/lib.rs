@@ -1,6 +1,6 @@
-//! What every service process has: configuration, telemetry, health, a graceful
-//! stop, HTTP, the connections to PostgreSQL and NATS, and the worker loop that
-//! pulls messages. It knows messages, but not their content.
+//! The parts common to all services: configuration, telemetry, health, a graceful
+//! stop, HTTP, the connections to PostgreSQL and NATS, and the worker loop. This
+//! crate handles messages without reading their content.
 
 pub mod config;
 pub mod failpoint;

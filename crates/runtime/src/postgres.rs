@@ -20,22 +20,22 @@ pub struct DatabaseConfig {
     #[arg(long, env = "PASSBOOK_DATABASE_CONNECTIONS", default_value_t = 5,
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections: u32,
-    /// Time limit for getting a connection from the pool. After it a request is answered with
-    /// 503, and a worker tries again.
+    /// Time limit for getting a connection from the pool. After it, a request is answered with
+    /// 503, and a worker retries.
     #[arg(long, env = "PASSBOOK_DATABASE_TIMEOUT", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
     pub database_timeout: Duration,
 }
 
-/// A connection that was idle for longer is pinged before it is used.
+/// A connection is pinged before use if it was idle for longer than this.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// Time limit for one call to the database. It is longer than any statement may
-/// take (`statement_timeout`). A call to a host that vanished would otherwise
-/// wait forever.
+/// Time limit for one call to the database, above the limit of any statement
+/// (`statement_timeout`). Without it, a call to a host that vanished would wait
+/// forever.
 pub const CALL_LIMIT: Duration = Duration::from_secs(15);
 
-/// The database did not answer within [`CALL_LIMIT`]. A write may be committed
-/// all the same.
+/// The database did not answer within [`CALL_LIMIT`]. A write may still have been
+/// committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no answer from the database within {CALL_LIMIT:?}")]
 pub struct NoAnswer;
@@ -51,7 +51,8 @@ pub async fn limited<T>(call: impl Future<Output = T>) -> Result<T, NoAnswer> {
 /// The connection options in the configuration.
 ///
 /// # Errors
-/// If the URL is malformed. The error does not show it: it contains a password.
+/// If the URL is malformed. The error does not show the URL, because it contains a
+/// password.
 pub fn options(config: &DatabaseConfig) -> anyhow::Result<PgConnectOptions> {
     config.database_url.expose().parse().map_err(|_| {
         anyhow::anyhow!(
@@ -68,7 +69,7 @@ pub fn options(config: &DatabaseConfig) -> anyhow::Result<PgConnectOptions> {
 pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool> {
     let options = options(config)?;
     let options = options.application_name(application).options([
-        // A statement that runs longer is stuck.
+        // Any statement that runs for longer is stuck.
         ("statement_timeout", "10s"),
         ("lock_timeout", "5s"),
         // A replica that vanishes must not keep its locks until the kernel's keepalive ends.
@@ -77,10 +78,10 @@ pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool
         ("tcp_keepalives_interval", "5"),
         ("tcp_keepalives_count", "3"),
         ("tcp_user_timeout", "25000"),
-        // Our statements look rows up by key. Planning takes longer than many lookups, and no plan
+        // All statements look up rows by key. Planning takes longer than many lookups, and no plan
         // beats an index scan in the given order of keys, which is also the order of the locks. A
-        // generic plan is made once, perhaps while the table is empty: it must not choose a plan
-        // that suits only small tables.
+        // generic plan is made once, perhaps while the table is empty, so plans that suit only
+        // small tables are disabled.
         ("plan_cache_mode", "force_generic_plan"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
@@ -125,9 +126,9 @@ pub async fn close(pool: &PgPool) {
 /// Whether the same statement can succeed later. Permanent errors come from the
 /// data itself: SQLSTATE classes 22 (data exception) and 23 (integrity
 /// constraint violation), and values that can't be decoded or encoded. All other
-/// errors are transient: the database is unreachable, busy or not migrated yet,
-/// a password was changed, a transaction lost a race. Classes are those of
-/// PostgreSQL's appendix A.
+/// errors are transient: the database is unreachable, busy or not migrated yet, a
+/// password was changed, or a transaction conflicted with another one. The classes
+/// are those of PostgreSQL's appendix A.
 #[must_use]
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {

@@ -1,5 +1,5 @@
-//! The parts that every running service has: its database, the broker, the admin
-//! port, its health, and the tasks that watch them.
+//! The common parts of a running service: its database, the broker, the admin port,
+//! its health, and the tasks that watch them.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -32,9 +32,9 @@ const FETCH_WAIT: Duration = Duration::from_secs(1);
 /// A service's name and dependencies.
 #[derive(Debug, Clone, Copy)]
 pub struct Identity {
-    /// Its name in the database and the broker.
+    /// The service's name in the database and the broker.
     pub name: &'static str,
-    /// Whether it is ready without the broker.
+    /// Whether the service is ready without the broker.
     pub broker: Need,
     /// Its consumers.
     pub consumers: &'static [&'static str],
@@ -49,12 +49,12 @@ pub struct Service {
     pub client: Client,
     pub jetstream: jetstream::Context,
     pub health: Health,
-    /// They run until [`Service::end`].
+    /// Tasks that run until [`Service::end`].
     pub tasks: Tasks,
     /// Cancelled by [`Service::end`].
     pub finished: CancellationToken,
     config: ServiceConfig,
-    /// Exports spans until everything else has ended.
+    /// The task that exports spans. It ends last.
     exporter: Option<JoinHandle<()>>,
     ended: CancellationToken,
 }
@@ -117,14 +117,15 @@ impl Service {
         Ok(Self { pool, client, jetstream, health, tasks, finished, config, exporter, ended })
     }
 
-    /// Creates and checks streams that the service only writes to.
+    /// Creates and checks the streams that the service writes to. The workers do the
+    /// same for the streams that they read.
     pub fn keep_streams(&mut self, names: &'static [&'static str]) {
         let replicas = self.config.nats.stream_replicas;
         let keep = streams::keep(self.jetstream.clone(), names, replicas, self.finished.clone());
         self.tasks.spawn_fallible("streams", keep);
     }
 
-    /// The configured number of workers on a consumer, to be spawned.
+    /// The workers of a consumer, in the configured number, for the caller to spawn.
     ///
     /// # Errors
     /// If the contract has no consumer of this name.
@@ -153,9 +154,9 @@ impl Service {
         Ok((0..self.config.worker.workers).map(worker).collect())
     }
 
-    /// Dead-letters messages of this service that reached `max_deliver`: those
-    /// that an advisory names, and those in its work queues whose advisory was
-    /// lost.
+    /// Dead-letters this service's messages that reached `max_deliver`. The consumer
+    /// `consumer` reads the advisories about them. A sweep for each consumer in
+    /// `queues` finds the messages in its work queue whose advisory was lost.
     ///
     /// # Errors
     /// If the contract has no consumer of this name.
@@ -167,7 +168,7 @@ impl Service {
         let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
         let handler = Arc::new(MaxDeliveries { client, jetstream });
         let workers = self.workers(consumer, Need::Degraded, &handler, &self.finished)?;
-        // One is enough.
+        // Advisories are rare: one worker is enough.
         for worker in workers.into_iter().take(1) {
             self.tasks.spawn_fallible(consumer, worker);
         }
@@ -179,13 +180,13 @@ impl Service {
         Ok(())
     }
 
-    /// Ends the tasks until `deadline`, then closes the connections.
+    /// Stops the tasks, waits for them until `deadline`, then closes the connections.
     ///
     /// # Errors
     /// If a task failed or did not end in time.
     pub async fn end(self, deadline: Instant) -> anyhow::Result<()> {
         let ended = self.tasks.finish(until(deadline)).await;
-        // The acks of the last batch above all.
+        // This sends the acks of the last batch.
         connection::flush(&self.client).await;
         postgres::close(&self.pool).await;
         if let Some(exporter) = self.exporter {

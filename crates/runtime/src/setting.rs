@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-/// A secret text. `Debug` does not show it, so it can't get into logs.
+/// A secret text. `Debug` does not show the text, so that it can't get into logs.
 #[derive(Clone)]
 pub struct Secret(String);
 

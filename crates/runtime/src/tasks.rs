@@ -1,5 +1,5 @@
-//! The long-lived tasks of a process. They are owned: a panic or an early end is
-//! an error, and the stop is awaited.
+//! The long-lived tasks of a process. Every task has an owner: a panic or an early
+//! end is an error, and the end of each task is awaited.
 
 use std::{future::Future, process::ExitCode, time::Duration};
 
@@ -51,10 +51,10 @@ impl Tasks {
     /// Waits until `stopped` resolves.
     ///
     /// # Errors
-    /// A task ended before: its name, and its error if it had one.
+    /// If a task ended before: its name, and its error if it had one.
     pub async fn watch(&mut self, stopped: impl Future<Output = ()>) -> anyhow::Result<()> {
         tokio::select! {
-            // Polled first, because the same stop may end the tasks.
+            // Polled first, because the event behind `stopped` may also end the tasks.
             biased;
             () = stopped => Ok(()),
             Some(ended) = self.running.join_next() => match ended {
@@ -95,8 +95,8 @@ impl Tasks {
 
 /// Runs a process to its end on `threads` threads and logs how it ended.
 ///
-/// One thread is the default: waking a task then wakes no thread. With several
-/// threads, waking one on another processor can take longer than the task.
+/// The default is one thread: waking a task then wakes no other thread. Waking a
+/// thread on another processor can take longer than the task.
 pub fn run(threads: u16, process: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let mut builder = match threads {
         0 | 1 => Builder::new_current_thread(),
@@ -111,7 +111,7 @@ pub fn run(threads: u16, process: impl Future<Output = anyhow::Result<()>>) -> E
         }
         Err(error) => {
             if tracing::dispatcher::has_been_set() {
-                tracing::error!(error = format!("{error:#}"), "stopped");
+                tracing::error!(error = format!("{error:#}"), "stopped with an error");
             } else {
                 eprintln!("{error:#}");
             }

@@ -1,5 +1,5 @@
-//! Authentication: bearer tokens (JWT, RFC 7519) signed with Ed25519. A service
-//! has the public key only: it verifies tokens and can't issue them.
+//! Authentication: bearer tokens (JWT, RFC 7519) signed with Ed25519. A service has
+//! the public key only, so it can verify tokens but not issue them.
 
 use std::{
     sync::Arc,
@@ -22,10 +22,10 @@ use serde::Deserialize;
 
 use super::problem::{FORBIDDEN, Problem, UNAUTHENTICATED};
 
-/// The role in a token. Each service defines what a role may do.
+/// The role in a token. Each service defines the permissions of a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// A user of their own accounts.
+    /// A customer: their own accounts only.
     Customer,
     /// An employee: any account.
     Teller,
@@ -54,7 +54,7 @@ struct Claims {
 const LEEWAY: Duration = Duration::from_secs(30);
 /// Maximum cached tokens.
 const CACHE_SIZE: usize = 10_000;
-/// Longer tokens are not cached, so that the cache is bounded in bytes, too.
+/// Maximum length of a cached token in bytes. It bounds the size of the cache.
 const LONGEST_CACHED: usize = 2048;
 
 /// Verifies tokens. Verifying a signature takes longer than storing a record, so
@@ -87,7 +87,7 @@ impl TokenVerifier {
     /// # Errors
     /// If the key is not an Ed25519 public key in PEM.
     pub fn new(public_key: &str, issuer: &str, audience: &str) -> anyhow::Result<Self> {
-        // Fails if another service in this process installed it: then it is the same one.
+        // Fails if it was installed before in this process. Only this one is ever installed.
         let _ = PROVIDER.install_default();
         let key = DecodingKey::from_ed_pem(public_key.as_bytes()).context(
             "PASSBOOK_JWT_PUBLIC_KEY must be an Ed25519 public key in PEM (BEGIN PUBLIC KEY)",
@@ -130,7 +130,7 @@ impl TokenVerifier {
                     ErrorKind::ImmatureSignature => "The token is not valid yet.",
                     ErrorKind::InvalidSignature => "The token's signature is invalid.",
                     ErrorKind::InvalidIssuer | ErrorKind::InvalidAudience => {
-                        "The token has another issuer or audience."
+                        "The token has the wrong issuer or audience."
                     }
                     ErrorKind::InvalidAlgorithm => "The token must be signed with EdDSA (Ed25519).",
                     _ => "The token must be a JWT with the claims sub, role, iss, aud and exp.",
@@ -169,8 +169,8 @@ where
     }
 }
 
-/// Ed25519 by `ring`, which TLS needs anyway. The crate's own providers add a
-/// second implementation of elliptic curves, and RSA, which is not needed.
+/// Ed25519 from `ring`, which TLS needs anyway. The providers of jsonwebtoken would
+/// add a second implementation of elliptic curves, and RSA, which is not needed.
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: refuse_to_sign,
     verifier_factory: ed25519_verifier,

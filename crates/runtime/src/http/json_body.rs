@@ -1,4 +1,4 @@
-//! A strict JSON body.
+//! The strict JSON body of a request.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use super::problem::{
     UNSUPPORTED_MEDIA_TYPE,
 };
 
-/// Enough for the body of any single resource.
+/// The default limit. The body of any single resource is smaller.
 const MAX_BODY_BYTES: usize = 16 * 1024;
-/// A larger body is read and discarded up to this size; then the connection is
-/// closed.
+/// An oversized body is read and discarded up to this size. After that the
+/// connection is closed.
 const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -47,8 +47,8 @@ impl<S: Send + Sync, T: DeserializeOwned, const MOST: usize> FromRequest<S> for 
     }
 }
 
-/// Reads a body. A body that is too large is read on and discarded for a while:
-/// a client that is cut off while sending does not see the answer.
+/// Reads a body. The rest of an oversized body is read and discarded, because a
+/// client that is disconnected while sending does not read the response.
 async fn read(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::new();
@@ -65,7 +65,7 @@ async fn read(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
         }
     }
     if length > most {
-        return Err(BODY_TOO_LARGE.because(format!("A body has at most {most} bytes here.")));
+        return Err(BODY_TOO_LARGE.because(format!("The body must have at most {most} bytes.")));
     }
     Ok(bytes)
 }
@@ -78,7 +78,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             Err(error) => MALFORMED_JSON.because(format!("{error}.")),
         });
     }
-    // Tracking the path in the body takes time, and only an error needs it.
+    // Tracking the path in the body takes time, and only an error needs the path.
     if let Ok(body) = serde_json::from_slice(bytes) {
         return Ok(body);
     }

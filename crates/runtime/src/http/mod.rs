@@ -1,6 +1,5 @@
-//! HTTP as every service speaks it: strict JSON bodies, problem+json, bearer
-//! tokens, the layer around each request, a stop that fails no request, and the
-//! admin port.
+//! The HTTP parts of every service: strict JSON bodies, problem+json, bearer
+//! tokens, the layer around each request, a graceful stop, and the admin port.
 
 pub mod admin;
 pub mod bearer;

@@ -1,4 +1,4 @@
-//! The id in a path.
+//! The id in the path of a request.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -9,8 +9,8 @@ use axum::{
 
 use super::problem::{MALFORMED_ID, Problem};
 
-/// The single id in a path, in its one valid form. Otherwise the request is
-/// rejected with `malformed-id`.
+/// The single id in a path. A request with any other text in its place is rejected
+/// with `malformed-id`.
 #[derive(Debug, Clone, Copy)]
 pub struct PathId<T>(pub T);
 

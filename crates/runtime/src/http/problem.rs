@@ -41,13 +41,10 @@ pub const MALFORMED_JSON: ProblemType =
     ProblemType::new(StatusCode::BAD_REQUEST, "malformed-json", "The body is not valid JSON.");
 /// A field occurs twice.
 pub const DUPLICATE_FIELD: ProblemType =
-    ProblemType::new(StatusCode::BAD_REQUEST, "duplicate-field", "A field is given twice.");
+    ProblemType::new(StatusCode::BAD_REQUEST, "duplicate-field", "A field occurs twice.");
 /// A field is missing, unknown, of the wrong type or out of bounds.
-pub const INVALID_FIELD: ProblemType = ProblemType::new(
-    StatusCode::UNPROCESSABLE_ENTITY,
-    "invalid-field",
-    "A field is not acceptable.",
-);
+pub const INVALID_FIELD: ProblemType =
+    ProblemType::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "A field is invalid.");
 /// The body exceeds the limit.
 pub const BODY_TOO_LARGE: ProblemType =
     ProblemType::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large.");
@@ -70,19 +67,19 @@ pub const NO_SUCH_PATH: ProblemType =
 pub const METHOD_NOT_ALLOWED: ProblemType = ProblemType::new(
     StatusCode::METHOD_NOT_ALLOWED,
     "method-not-allowed",
-    "This path does not take that method.",
+    "This path does not support that method.",
 );
-/// The service can't answer now. A retry with the same key is safe.
+/// The service is temporarily unavailable. A retry with the same key is safe.
 pub const UNAVAILABLE: ProblemType = ProblemType::new(
     StatusCode::SERVICE_UNAVAILABLE,
     "unavailable",
-    "The service can't do this at the moment.",
+    "The service is temporarily unavailable.",
 );
 /// No valid bearer token.
 pub const UNAUTHENTICATED: ProblemType = ProblemType::new(
     StatusCode::UNAUTHORIZED,
     "unauthenticated",
-    "A valid bearer token is needed.",
+    "A valid bearer token is required.",
 );
 /// The token is valid, but does not allow the request.
 pub const FORBIDDEN: ProblemType =
@@ -90,7 +87,7 @@ pub const FORBIDDEN: ProblemType =
 /// An id in the path does not have the form of an id.
 pub const MALFORMED_ID: ProblemType =
     ProblemType::new(StatusCode::BAD_REQUEST, "malformed-id", "An id in the path is malformed.");
-/// A bug.
+/// An error caused by a bug.
 pub const INTERNAL: ProblemType =
     ProblemType::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The service failed.");
 
@@ -124,7 +121,7 @@ impl Problem {
         self
     }
 
-    /// The HTTP status of its type.
+    /// The HTTP status of the problem's type.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.problem_type.status
@@ -141,7 +138,7 @@ impl Problem {
     }
 }
 
-/// As a part of a larger response.
+/// A problem inside a larger response.
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.details().serialize(serializer)

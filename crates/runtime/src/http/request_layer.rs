@@ -1,5 +1,6 @@
 //! The layer around every request: a trace, a log span, metrics, a permit, and
-//! `Connection: close` while draining. One layer, because each layer costs.
+//! `Connection: close` while draining. One layer does all of it, because each layer
+//! costs time in every request.
 
 use std::{
     sync::Arc,
@@ -19,13 +20,13 @@ use tracing::Instrument;
 use super::problem::UNAVAILABLE;
 use crate::telemetry::trace::{Served, Trace};
 
-/// What the layer shares between requests.
+/// The state that all requests share.
 #[derive(Debug, Clone)]
 pub struct RequestLimits {
     /// One permit per request in process, waiting clients included. A request
     /// without a permit is rejected with 503.
     pub permits: Arc<Semaphore>,
-    /// Cancelled when the process stops.
+    /// Cancelled when the stop begins.
     pub draining: CancellationToken,
 }
 
@@ -80,8 +81,8 @@ fn ask_to_close(version: Version, response: &mut Response) {
     }
 }
 
-/// A method's name in logs and metrics. Clients may invent methods; the set of
-/// labels stays small.
+/// A method's name in logs and metrics. Unknown methods share one name, so that
+/// clients can't add metric labels.
 fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -1,4 +1,4 @@
-//! Serves HTTP with a graceful stop: no request fails because the process stops.
+//! Serves HTTP with a graceful stop: requests in process are finished.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::{INTERNAL, METHOD_NOT_ALLOWED, NO_SUCH_PATH};
 
-/// How long a connection may take to send a request's head, idle time included.
+/// Time limit for the head of the next request on a connection, idle time included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Maximum open connections. More connections wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 20_000;
@@ -31,10 +31,10 @@ const MAX_CONNECTIONS: usize = 20_000;
 pub fn with_defaults<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .fallback(|uri: Uri| async move {
-            NO_SUCH_PATH.because(format!("{} is not served here.", uri.path()))
+            NO_SUCH_PATH.because(format!("There is no resource at {}.", uri.path()))
         })
         .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
-            METHOD_NOT_ALLOWED.because(format!("{} does not take {method}.", uri.path()))
+            METHOD_NOT_ALLOWED.because(format!("{} does not support {method}.", uri.path()))
         })
         .layer(CatchPanicLayer::custom(|_| {
             INTERNAL.because("This is a bug; it was logged.").into_response()
@@ -72,7 +72,7 @@ pub async fn serve(
         let service = TowerToHyperService::new(router.clone());
         let connection = server.serve_connection(TokioIo::new(socket), service).into_owned();
         let connection = connections.watch(connection);
-        // `connections` waits for its end.
+        // `connections` awaits the end of this task.
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
@@ -98,7 +98,7 @@ async fn accept(
         match listener.accept().await {
             Ok((socket, _)) => {
                 if let Err(error) = socket.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY");
+                    tracing::debug!(%error, "setting TCP_NODELAY failed");
                 }
                 return (socket, slot);
             }

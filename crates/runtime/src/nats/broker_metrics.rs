@@ -40,7 +40,7 @@ pub(crate) fn describe() {
     describe_gauge!(
         "passbook_consumer_waiting_pulls",
         Unit::Count,
-        "Pull requests waiting for messages. 0 for long: no worker, or all workers are busy."
+        "Pull requests waiting for messages. If it stays 0, no worker runs, or all workers are busy."
     );
     describe_gauge!("passbook_stream_messages", Unit::Count, "Messages in the stream.");
     describe_gauge!("passbook_stream_bytes", Unit::Bytes, "Size of the stream.");
@@ -69,7 +69,8 @@ pub(crate) async fn watch(
     }
 }
 
-/// Skips a stream or consumer that does not answer or does not exist yet.
+/// Sets all gauges. Skips a stream or consumer if the server does not answer, or if
+/// it does not exist yet.
 async fn update(
     jetstream: &jetstream::Context,
     consumers: &[&'static ConsumerSpec],

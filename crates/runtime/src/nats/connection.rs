@@ -70,8 +70,8 @@ pub fn servers(config: &NatsConfig) -> anyhow::Result<Vec<ServerAddr>> {
 }
 
 /// Connects, or keeps trying in the background: a process can start before its
-/// broker. After `nats_max_reconnects` attempts the client gives up;
-/// `health::watch_nats` detects it and ends the process.
+/// broker. After `nats_max_reconnects` failed attempts in a row the client gives up,
+/// and `health::watch_nats` ends the process.
 ///
 /// # Errors
 /// If the address is malformed.
@@ -79,7 +79,7 @@ pub async fn connect(config: &NatsConfig, name: &str) -> anyhow::Result<Client> 
     let wait = config.nats_reconnect_wait;
     let mut options = ConnectOptions::new()
         .name(name)
-        // The user's permissions allow no other inbox.
+        // The permissions of the user allow no other inbox.
         .custom_inbox_prefix(permissions::inbox(name))
         .connection_timeout(config.nats_connect_timeout)
         // A silent connection is closed after three pings.
@@ -91,11 +91,11 @@ pub async fn connect(config: &NatsConfig, name: &str) -> anyhow::Result<Client> 
             match event {
                 Event::Connected => tracing::info!("connected to NATS"),
                 Event::Disconnected => tracing::warn!("lost the connection to NATS"),
-                other => tracing::warn!(event = %other, "NATS"),
+                other => tracing::warn!(event = %other, "an event of the NATS client"),
             }
         });
     let servers = servers(config)?;
-    // The client ignores a user in the address.
+    // The client ignores the user and password in an address.
     let in_address =
         servers.iter().find_map(|server| Some((server.username()?, server.password()?)));
     let given = config.nats_user.as_deref().zip(config.nats_password.as_ref().map(Secret::expose));
@@ -127,7 +127,8 @@ pub fn jetstream(client: &Client) -> jetstream::Context {
         .build(client.clone())
 }
 
-/// Flushes pending messages (acks above all) before the process ends.
+/// Sends buffered messages, mostly acks, before the process ends. Takes at most two
+/// seconds.
 pub async fn flush(client: &Client) {
     let flushed = tokio::time::timeout(Duration::from_secs(2), client.flush()).await;
     if !matches!(flushed, Ok(Ok(()))) {

@@ -1,5 +1,5 @@
-//! Publishes into a stream. A message counts as published once its PubAck
-//! arrived, not before.
+//! Publishes into a stream. A message counts as published only after its PubAck
+//! arrived.
 
 use std::{
     collections::VecDeque,
@@ -26,14 +26,15 @@ use crate::{
 
 /// Maximum messages in flight: sent, without a PubAck yet.
 const IN_FLIGHT: usize = 512;
-/// Time limit for a PubAck, from the moment its message is sent.
+/// Time limit for a PubAck, counted from the sending of its message.
 const PUB_ACK_LIMIT: Duration = Duration::from_secs(5);
 
 /// A message to publish.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     pub subject: String,
-    /// The `Nats-Msg-Id`: the stream stores it once within its duplicate window.
+    /// The `Nats-Msg-Id`. The stream stores one message per id within its duplicate
+    /// window.
     pub message_id: String,
     /// The parent of the publish span.
     pub trace: Trace,
@@ -58,7 +59,7 @@ impl Outgoing {
 /// to five seconds each.
 ///
 /// # Errors
-/// The messages without a PubAck. They may be stored all the same.
+/// The messages without a PubAck. They may still be stored.
 pub async fn publish_all(
     jetstream: &jetstream::Context,
     messages: &[Outgoing],
@@ -91,7 +92,7 @@ async fn send_all(
     messages: &[Outgoing],
 ) -> Vec<Result<PublishAck, PublishError>> {
     let mut outcomes = Vec::with_capacity(messages.len());
-    // The oldest is awaited first: by then most of the others have arrived.
+    // The oldest PubAck is awaited first: by then most of the others have arrived.
     let mut in_flight = VecDeque::with_capacity(messages.len().min(IN_FLIGHT));
     for message in messages {
         if in_flight.len() == IN_FLIGHT
@@ -109,8 +110,8 @@ async fn send_all(
     for sent in in_flight {
         outcomes.push(acknowledged(sent).await);
     }
-    // All messages are stored, but this process does not know it. A flush would not be enough:
-    // messages that the server has not read yet are lost with the connection.
+    // Crash with all messages stored, before their PubAcks are used. A flush instead of the PubAcks
+    // would not do: messages that the server has not read yet are lost with the connection.
     if let Some(armed) = armed {
         armed.crash();
     }
@@ -149,6 +150,6 @@ async fn acknowledged(sent: Sent<'_>) -> Result<PublishAck, PublishError> {
 pub struct Unacknowledged {
     /// Their positions in the published slice, ascending.
     pub positions: Vec<usize>,
-    /// The error of the last one.
+    /// The error of the last of them.
     pub reason: String,
 }

@@ -1,6 +1,6 @@
-//! Creates the contract's streams and consumers where they are missing, and
-//! compares those that exist. A drifted field is updated if the server allows
-//! it. A drift that only a deletion can repair is an error that names the field.
+//! Creates the contract's missing streams and consumers, and compares the existing
+//! ones. A drifted field is updated if the server allows the update. If only a
+//! deletion can repair the drift, the result is an error that names the field.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub async fn ensure_eventually(
         match ensure(jetstream, streams, consumers, replicas).await {
             Err(StreamsError::Unavailable(error)) => {
                 let wait = backoff.next().unwrap_or_default();
-                tracing::warn!(error, ?wait, "streams are not ready; retrying");
+                tracing::warn!(error, ?wait, "creating or checking streams failed; retrying");
                 sleep_unless_stopped(wait, stop).await;
             }
             outcome => return outcome,
@@ -71,8 +71,8 @@ pub async fn ensure_eventually(
 /// How often a running process checks that its streams exist.
 const CHECK_EVERY: Duration = Duration::from_secs(15);
 
-/// Creates these streams and checks them until `stop`: a deleted stream is
-/// created again.
+/// Creates these streams and checks them until `stop`. A deleted stream is created
+/// again.
 ///
 /// # Errors
 /// [`StreamsError::Drift`] only.
@@ -133,7 +133,7 @@ async fn ensure_stream(
         Ok(stream) => stream.cached_info().config.clone(),
         Err(error) if is_missing(&error) => {
             jetstream.create_stream(wanted).await.map_err(unavailable)?;
-            tracing::info!(stream = spec.name, "created");
+            tracing::info!(stream = spec.name, "created a stream");
             return Ok(());
         }
         Err(error) => return Err(unavailable(error)),
@@ -164,7 +164,7 @@ async fn ensure_stream(
     };
     if updated != found {
         jetstream.update_stream(&updated).await.map_err(unavailable)?;
-        tracing::warn!(stream = spec.name, "its configuration had drifted; updated");
+        tracing::warn!(stream = spec.name, "updated the drifted configuration of a stream");
     }
     Ok(())
 }
@@ -206,7 +206,7 @@ async fn ensure_consumer(
             {
                 let created = jetstream.create_consumer_on_stream(wanted, spec.stream).await;
                 created.map_err(unavailable)?;
-                tracing::info!(consumer = spec.name, "created");
+                tracing::info!(consumer = spec.name, "created a consumer");
                 return Ok(());
             }
             ConsumerErrorKind::InvalidConsumerType => {
@@ -230,7 +230,7 @@ async fn ensure_consumer(
         && found.backoff.is_empty();
     if !same {
         jetstream.create_consumer_on_stream(wanted, spec.stream).await.map_err(unavailable)?;
-        tracing::warn!(consumer = spec.name, "its configuration had drifted; updated");
+        tracing::warn!(consumer = spec.name, "updated the drifted configuration of a consumer");
     }
     Ok(())
 }

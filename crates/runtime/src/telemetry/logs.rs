@@ -18,7 +18,7 @@ pub enum LogFormat {
 /// Settings of the log.
 #[derive(Debug, Clone, Args)]
 pub struct LogConfig {
-    /// What to log: a level, or levels by module (the syntax of tracing's EnvFilter).
+    /// Log filter: a level, or levels per module (the syntax of tracing's EnvFilter).
     #[arg(long, env = "PASSBOOK_LOG", default_value = "info")]
     pub log: String,
     /// Format of log lines.
@@ -26,13 +26,13 @@ pub struct LogConfig {
     pub log_format: LogFormat,
 }
 
-/// Starts logging. A panic is logged, too. Call once.
+/// Starts logging, including panics. Call once per process.
 ///
 /// # Errors
 /// If the filter is malformed, or logging was started before.
 pub fn start(config: &LogConfig) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log)
-        .with_context(|| format!("PASSBOOK_LOG: {:?} is not a filter", config.log))?;
+        .with_context(|| format!("PASSBOOK_LOG: {:?} is not a log filter", config.log))?;
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);

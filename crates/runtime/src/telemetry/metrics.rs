@@ -1,5 +1,5 @@
-//! Metrics of the process: the recorder, and the descriptions of those that
-//! every service has.
+//! Metrics of the process: the recorder, and the descriptions of the metrics common
+//! to all services.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const SETTLE: [f64; 17] = [
 const BATCH: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 5000.0];
 
 /// Aggregates new samples into the histograms every five seconds until `stop`.
-/// Without it, samples accumulate in a process that is not scraped.
+/// Otherwise samples would accumulate in a process that is not scraped.
 pub async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
     while sleep_unless_stopped(Duration::from_secs(5), &stop).await {
         metrics.run_upkeep();
@@ -42,7 +42,7 @@ pub const fn float(items: u64) -> f64 {
     items as f64
 }
 
-/// Describes the metrics that every service has.
+/// Describes the metrics common to all services.
 pub(crate) fn describe() {
     describe_gauge!("passbook_build_info", "1, labelled with the running version.");
     describe_gauge!(
@@ -62,7 +62,7 @@ pub(crate) fn describe() {
     describe_counter!(
         "passbook_worker_fetch_errors_total",
         Unit::Count,
-        "Fetches that failed or were not answered."
+        "Fetches that failed, or that the broker did not answer."
     );
     describe_counter!(
         "passbook_redeliveries_total",
@@ -86,7 +86,7 @@ pub(crate) fn describe() {
     );
 }
 
-/// Starts recording metrics. Call once.
+/// Starts recording metrics. Call once per process.
 ///
 /// # Errors
 /// If recording was started before.

@@ -1,8 +1,8 @@
 //! Exports spans to a collector, by OTLP over HTTP.
 //!
-//! Spans go into a bounded queue, and from there out in batches, in the
-//! background. A span is dropped and counted if the queue is full or the collector
-//! rejects it: no request and no message ever waits for a collector.
+//! Spans enter a bounded queue, and a background task exports them in batches. A
+//! span is dropped and counted if the queue is full or its export fails. No request
+//! and no message ever waits for the collector.
 
 use std::{
     sync::{
@@ -31,8 +31,8 @@ use clap::Args;
 use super::metrics::count;
 use crate::tasks::sleep_unless_stopped;
 
-/// The export of traces. The variables are OpenTelemetry's. Its
-/// OTEL_EXPORTER_OTLP_HEADERS is supported, too: credentials for the collector.
+/// The export of traces, with the environment variables of OpenTelemetry. Credentials
+/// for the collector are read from OTEL_EXPORTER_OTLP_HEADERS.
 #[derive(Debug, Clone, Args)]
 pub struct TracesConfig {
     /// OTLP/HTTP endpoint of the collector, such as http://collector:4318. Default: no traces.
@@ -49,25 +49,26 @@ fn parse_ratio(text: &str) -> Result<f64, String> {
     ratio.ok_or_else(|| "must be a number from 0 to 1".to_owned())
 }
 
-/// Maximum queued spans; some five megabytes.
+/// Maximum queued spans, about 5 MB.
 const CAPACITY: usize = 4096;
 /// Maximum spans in a batch.
 const MAX_BATCH: usize = 512;
-/// How long a batch waits to fill.
+/// How long a batch accumulates spans.
 const BATCH_DELAY: Duration = Duration::from_millis(100);
 /// Time limit for exporting a batch.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the end of the process waits for the last batches.
+/// Time limit for the last batches at the end of the process.
 pub(crate) const LAST_BATCHES: Duration = Duration::from_secs(3);
 /// The interval between log lines about dropped spans.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
-/// The process-wide end of an exporter.
+/// The sending side of the process's exporter.
 struct Queue {
     spans: mpsc::Sender<SpanData>,
-    /// A trace that starts here is sampled if the lower half of its id is below this.
+    /// A trace that starts here is sampled if the lower half of its id, without the
+    /// lowest bit, is below this.
     threshold: u64,
     /// Spans dropped because the queue was full, not logged yet.
     not_queued: AtomicU64,
@@ -124,7 +125,7 @@ pub(crate) fn endpoint(config: &TracesConfig) -> anyhow::Result<Option<Uri>> {
 pub(crate) struct Exporter {
     spans: mpsc::Receiver<SpanData>,
     exporter: SpanExporter,
-    /// Spans that the collector rejected, not logged yet.
+    /// Spans of failed exports, not logged yet.
     rejected: u64,
     last_log: Option<Instant>,
 }
@@ -168,7 +169,7 @@ impl Exporter {
         let not_queued = AtomicU64::new(0);
         ensure!(
             QUEUE.set(Queue { spans: sender, threshold, not_queued }).is_ok(),
-            "spans are exported already"
+            "this process has a span exporter already"
         );
         describe_counter!(
             "passbook_spans_exported_total",
@@ -178,7 +179,7 @@ impl Exporter {
         describe_counter!(
             "passbook_spans_dropped_total",
             Unit::Count,
-            "Spans dropped: the queue was full, or the collector rejected them."
+            "Spans dropped: the queue was full, or their export failed."
         );
         counter!("passbook_spans_exported_total").increment(0);
         dropped("queue_full", 0);

@@ -9,7 +9,8 @@ use std::{fmt::Write, fs, time::Duration};
 /// The unit of times in `/proc` (USER_HZ), on every supported architecture.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Renders them in the text format of Prometheus.
+/// Renders the metrics in the text format of Prometheus. A metric is left out if
+/// `/proc` does not provide its value.
 #[must_use]
 pub fn render() -> String {
     let mut text = String::new();
@@ -45,7 +46,7 @@ fn ticks(count: u64) -> Duration {
 }
 
 /// A field of `/proc/self/stat`, by its number in proc(5). Field 2 is the
-/// program's name and may contain blanks and brackets.
+/// program's name and may contain spaces and brackets.
 fn field(stat: &str, number: usize) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
 }
@@ -54,8 +55,8 @@ fn cpu(stat: &str) -> Option<Duration> {
     Some(ticks(field(stat, 14)?.checked_add(field(stat, 15)?)?))
 }
 
-/// Start time since 1970. `/proc` counts from the boot time, in whole seconds,
-/// so the value is the same at every scrape.
+/// Start time since 1970. `/proc` has the boot time in whole seconds, so the value is
+/// the same at every scrape.
 fn start(stat: &str) -> Option<Duration> {
     let machine = fs::read_to_string("/proc/stat").ok()?;
     let booted = value(&machine, "btime")?.parse().ok()?;

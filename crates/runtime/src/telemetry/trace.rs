@@ -3,8 +3,8 @@
 //!
 //! A [`Trace`] names a span and its parent. A span is recorded at its end, in one
 //! call, and only if the trace is sampled and spans are exported. Otherwise a
-//! `Trace` costs a few copied bytes. A bridge from `tracing` would cost every
-//! request.
+//! `Trace` costs a few copied bytes. A bridge from `tracing` was rejected, because it
+//! would cost time in every request.
 //!
 //! Names and attributes follow OpenTelemetry's semantic conventions. They contain
 //! no token and no key. An error may quote the beginning of an invalid message.
@@ -88,7 +88,7 @@ impl Trace {
         Some(Self { trace, span, parent: SpanId::INVALID, remote: false, flags })
     }
 
-    /// A new span below this one.
+    /// A new child of this span.
     #[must_use]
     pub fn child(&self) -> Self {
         let span = RandomIdGenerator::default().new_span_id();
@@ -139,7 +139,7 @@ impl Trace {
         SpanContext::new(self.trace, self.span, self.flags, false, TraceState::NONE)
     }
 
-    /// Records this span. It ends now.
+    /// Records this span with the current time as its end.
     fn record(&self, span: Span) {
         if !self.is_recorded() {
             return;
@@ -231,7 +231,7 @@ impl Trace {
     }
 }
 
-/// Maximum bytes of a text from outside, so that queued spans are bounded.
+/// Maximum bytes of a text from outside this process, so that queued spans are bounded.
 const MAX_TEXT: usize = 256;
 
 fn truncated(mut text: String) -> String {
@@ -307,14 +307,14 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// Starts now.
+    /// Starts a commit now.
     #[must_use]
     pub fn begin(operation: &'static str, table: &'static str) -> Self {
         Self { begun: SystemTime::now(), operation, table }
     }
 
-    /// Records the end of the commit below each of its requests or messages, with
-    /// its error if it failed. `size` is the size of the batch.
+    /// Records the commit as a child span of each of its requests or messages, with
+    /// the error of a failed commit. `size` is the number of items in the batch.
     pub fn end<'a, E: fmt::Display>(
         &self,
         size: usize,
@@ -328,7 +328,7 @@ impl Commit {
                 KeyValue::new("db.operation.name", self.operation),
                 KeyValue::new("db.collection.name", self.table),
             ];
-            // By the conventions, only for batches of several.
+            // The conventions allow this attribute only for batches of two or more.
             if size > 1 {
                 attributes.push(KeyValue::new("db.operation.batch.size", size));
             }

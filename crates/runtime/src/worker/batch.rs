@@ -31,8 +31,8 @@ use crate::{
     telemetry::{metrics::count, trace::Processed},
 };
 
-/// A message that is handed back is redelivered after this delay. Without it, a
-/// short fault would exhaust all deliveries within milliseconds.
+/// A message that is handed back is redelivered after this delay. Without a delay, a
+/// short fault would use up all deliveries within milliseconds.
 const HAND_BACK_DELAY: Duration = Duration::from_secs(1);
 
 /// Decides batches by a [`Handler`] and settles their deliveries.
@@ -71,9 +71,9 @@ enum Decided {
 }
 
 impl<H: Handler> ProcessMessages for BatchProcessor<H> {
-    /// Meanwhile it extends the messages' `ack_wait` with `Progress`.
+    /// `Progress` extends the `ack_wait` of the messages during processing.
     async fn process(&self, batch: Vec<Message>, stop: &CancellationToken) {
-        // Beside the work, not within it: sending can take as long as a reconnect.
+        // Concurrent with the work, because sending can block for as long as a reconnect.
         let keep_alive = async {
             loop {
                 tokio::time::sleep(self.consumer.ack_wait / 3).await;
@@ -265,8 +265,8 @@ impl<H: Handler> BatchProcessor<H> {
         true
     }
 
-    /// Settles one message that the handler failed on: it is redelivered later,
-    /// or dead-lettered at its last delivery.
+    /// Settles one message after a failure of the handler. The message is redelivered
+    /// later, or dead-lettered at its last delivery.
     async fn fail(&self, batch: Batch<'_>, error: &anyhow::Error, stop: &CancellationToken) {
         let Some(delivery) = batch.deliveries.first() else { return };
         let delivered = delivery.number;

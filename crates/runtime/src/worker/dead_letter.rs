@@ -7,27 +7,27 @@ use tokio_util::bytes::Bytes;
 
 use crate::{nats::publish::Outgoing, telemetry::trace::Trace};
 
-/// Room for the headers beside the body.
+/// Room for the headers beside the body, in bytes.
 const HEADER_ROOM: usize = 8 * 1024;
 
 /// A message that can't be processed.
 #[derive(Debug)]
 pub(super) struct DeadLetter<'a> {
-    /// The consumer that could not process it.
+    /// The consumer of the failed delivery.
     pub(super) consumer: &'a ConsumerSpec,
-    /// Its [`dead_letter::message_place`].
+    /// The message's [`dead_letter::message_place`].
     pub(super) place: String,
-    /// The subject that it was published to.
+    /// The subject of the message.
     pub(super) subject: &'a str,
-    /// The span of its processing.
+    /// The span of processing the message.
     pub(super) trace: Trace,
     pub(super) headers: Option<&'a HeaderMap>,
     pub(super) payload: &'a Bytes,
 }
 
 impl DeadLetter<'_> {
-    /// Logs and counts it, and returns the message to publish. `max_payload` is
-    /// the server's limit in bytes.
+    /// Logs and counts the dead letter, and returns the message to publish.
+    /// `max_payload` is the server's limit in bytes; a longer body is truncated.
     pub(super) fn message(self, reason: &str, max_payload: usize) -> Outgoing {
         let (consumer, place) = (self.consumer, self.place);
         self.trace.log_span().in_scope(|| {
@@ -46,7 +46,7 @@ impl DeadLetter<'_> {
         if let Some(id) = self.headers.and_then(|headers| headers.get(NATS_MESSAGE_ID)) {
             headers.insert(dead_letter::MESSAGE_ID, id.as_str());
         }
-        // With our headers, a message of the maximum size exceeds the limit.
+        // With additional headers, a message of the maximum size would exceed the limit.
         let most = max_payload.saturating_sub(HEADER_ROOM);
         let payload = self.payload.slice(..self.payload.len().min(most));
         if payload.len() < self.payload.len() {

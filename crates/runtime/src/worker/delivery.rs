@@ -11,16 +11,16 @@ use crate::telemetry::trace::Trace;
 /// One delivery of a message.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The subject that it was published to.
+    /// The subject of the message.
     pub subject: String,
-    /// Its `Nats-Msg-Id`, or its place in the stream if it has none.
+    /// The `Nats-Msg-Id`; without one, the message's place in the stream.
     pub message_id: String,
-    /// The span of its processing.
+    /// The span of processing the message.
     pub trace: Trace,
     pub payload: Bytes,
     /// The delivery count: 1 for the first.
     pub(super) number: i64,
-    /// When it was fetched.
+    /// The time of the fetch.
     pub(super) begun: SystemTime,
 }
 

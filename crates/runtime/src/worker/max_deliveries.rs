@@ -1,7 +1,7 @@
-//! Messages that reached `max_deliver`: each of their workers crashed or was
-//! stopped. The server stops redelivering such a message, keeps it in the stream
-//! and publishes an advisory. A stream captures the advisories. This handler
-//! dead-letters each message and deletes it from its work queue.
+//! Messages that reached `max_deliver`, because their workers crashed or stopped
+//! before settling them. The server does not redeliver such a message again. It keeps
+//! the message in the stream and publishes an advisory, which another stream
+//! captures. This handler dead-letters the message and deletes it from its work queue.
 
 use std::time::SystemTime;
 
@@ -25,9 +25,9 @@ use crate::{
 /// Handles the advisories about a service's consumers.
 #[derive(Debug)]
 pub struct MaxDeliveries {
-    /// Gives the server's maximum payload.
+    /// Provides the server's maximum payload.
     pub client: Client,
-    /// Reads and deletes the messages.
+    /// Reads, publishes and deletes messages.
     pub jetstream: jetstream::Context,
 }
 
@@ -67,14 +67,14 @@ impl MaxDeliveries {
         let stream = self.jetstream.get_stream_no_info(spec.name).await?;
         let message = match stream.get_raw_message(advisory.stream_seq).await {
             Ok(message) => message,
-            // Handled before, or acked late.
+            // The message was dead-lettered before, or acked late.
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
                 return Ok(Verdict::Done(None));
             }
             Err(error) => return Err(error.into()),
         };
         if message.time > advisory.timestamp {
-            // The stream was created anew, with sequences from 1: this is another message.
+            // The stream was recreated, with sequences from 1: this is another message.
             return Ok(Verdict::Done(None));
         }
         let reason = format!("delivered {} times and never settled", advisory.deliveries);
@@ -83,8 +83,8 @@ impl MaxDeliveries {
     }
 }
 
-/// Dead-letters a stored message and deletes it from its work queue. The order
-/// is dead letter, PubAck, deletion: after a crash in between it is repeated.
+/// Dead-letters a stored message and deletes it from its work queue. The order is
+/// dead letter, PubAck, deletion. After a crash in between, all of it is repeated.
 pub(super) async fn dead_letter_stored(
     client: &Client,
     jetstream: &jetstream::Context,

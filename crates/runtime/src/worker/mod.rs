@@ -1,12 +1,12 @@
-//! A worker pulls messages from a durable consumer in batches, lets a handler
-//! decide about them, and settles each delivery by its verdict.
+//! A worker pulls batches of messages from a durable consumer. A handler decides each
+//! message, and the worker settles each delivery by its verdict.
 //!
 //! The order is always the same: the handler commits, its messages are published
 //! and their PubAcks awaited, and only then is the delivery acked. A process that
 //! dies in between leaves an unacked message, which is redelivered.
 //!
-//! [`PullLoop`] only pulls. [`BatchProcessor`] settles batches; a processor of
-//! long jobs can stand in its place.
+//! [`PullLoop`] only pulls, and [`BatchProcessor`] settles batches. A processor of
+//! long jobs can replace the latter.
 
 mod batch;
 mod dead_letter;
@@ -45,12 +45,12 @@ pub struct WorkerConfig {
 pub enum Verdict {
     /// Decided and committed, now or before: publish this message, then ack.
     Done(Option<Outgoing>),
-    /// Invalid: it will never succeed. Dead-letter it with this reason.
+    /// The message can never succeed: dead-letter it with this reason.
     DeadLetter(String),
 }
 
-/// Why a batch has no verdicts. Parts of it may be committed: when the batch is
-/// processed again, they are answered from the store.
+/// Why a batch has no verdicts. Parts of the batch may be committed. When it is
+/// processed again, these parts are answered from the store.
 #[derive(Debug)]
 pub enum Failure {
     /// A store is unreachable or busy. The same batch can succeed later.
@@ -78,12 +78,12 @@ impl From<sqlx::Error> for Failure {
 
 /// Decides messages.
 pub trait Handler: Send + Sync + 'static {
-    /// Time limit for one batch. After it, the store counts as unreachable: its
-    /// host may have vanished.
+    /// Time limit for one batch. After it, the store counts as unreachable, because
+    /// its host may have vanished.
     const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-    /// Decides all messages of a batch and commits, or commits nothing. Returns
-    /// one verdict per message, in their order.
+    /// Decides all messages of a batch and commits. Returns one verdict per message,
+    /// in their order. After an error, parts of the batch may be committed.
     fn process(
         &self,
         batch: &[Delivery],

@@ -29,22 +29,22 @@ use crate::{
     telemetry::metrics::{count, float},
 };
 
-/// The client itself ends a fetch five seconds after its wait. A fetch without
-/// messages that took this much longer than its wait was not answered.
+/// A fetch without messages counts as unanswered if it took this much longer than its
+/// wait. The client itself ends such a fetch five seconds after its wait.
 const UNANSWERED_AFTER: Duration = Duration::from_secs(3);
 /// How often the loop checks the connection.
 const CHECK_CONNECTION_EVERY: Duration = Duration::from_millis(100);
 
-/// How long each message of a batch delays the next fetch. More messages then
-/// share a batch: the more there are, the less a short delay matters to each.
+/// Delay of the next fetch per message of a batch, so that more messages share a
+/// batch. The more messages there are, the less a short delay matters to each.
 const DELAY_PER_MESSAGE: Duration = Duration::from_micros(100);
-/// The shortest delay, about the time to process a batch. It keeps a fast
-/// replica from fetching messages two by two.
+/// The shortest delay, about the time to process a batch. It keeps a fast replica
+/// from fetching batches of two messages.
 const SHORTEST_DELAY: Duration = Duration::from_millis(6);
 /// The longest delay.
 const LONGEST_DELAY: Duration = Duration::from_millis(12);
 
-/// A consumer that does not answer for this long is missing, or its stream is.
+/// A consumer counts as missing after this time without an answer.
 const GONE_AFTER: Duration = Duration::from_secs(6);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -52,7 +52,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Processes fetched messages and settles their deliveries. It returns once
 /// every message is acked, terminated or handed back.
 pub trait ProcessMessages: Send + Sync {
-    /// Processes one batch. After `stop` it finishes soon.
+    /// Processes one batch. After `stop` it stops retrying and returns soon.
     fn process(
         &self,
         messages: Vec<Message>,
@@ -60,7 +60,7 @@ pub trait ProcessMessages: Send + Sync {
     ) -> impl Future<Output = ()> + Send;
 }
 
-/// The size of a fetch.
+/// The bounds of a fetch.
 #[derive(Debug, Clone, Copy)]
 pub struct Fetch {
     /// Maximum messages.
@@ -78,9 +78,9 @@ pub struct PullLoop {
     pub jetstream: jetstream::Context,
     /// The consumer.
     pub consumer: &'static ConsumerSpec,
-    /// Replicas of its stream, if it must be created.
+    /// Replicas of the stream, if it must be created.
     pub stream_replicas: u8,
-    /// The size of a fetch.
+    /// The bounds of a fetch.
     pub fetch: Fetch,
     /// Has a condition named after the consumer: up while pulls are answered.
     pub health: Health,
@@ -123,9 +123,9 @@ impl PullLoop {
                 Err(error) => {
                     tracing::warn!(consumer = self.consumer.name, %error, "fetching failed");
                     let since = *unanswered.get_or_insert_with(Instant::now);
-                    // The consumer may be deleted: look it up again, and create it again. A lost
-                    // connection proves nothing, and during a leader election nothing answers, the
-                    // lookup least of all.
+                    // The consumer may have been deleted: look it up, and create it if it is missing.
+                    // But a lost connection does not indicate a deletion, and during a leader election
+                    // nothing answers, including the lookup.
                     let lost = self.connects() != connects
                         || self.client.connection_state() != State::Connected;
                     let may_be_election = is_unanswered(&error) && since.elapsed() < GONE_AFTER;
@@ -158,7 +158,7 @@ impl PullLoop {
         let ConsumerSpec { name, stream, .. } = self.consumer;
         let consumer = self.jetstream.get_consumer_from_stream(*name, *stream).await;
         let log =
-            |error: &_| tracing::warn!(consumer = name, %error, "looking the consumer up failed");
+            |error: &_| tracing::warn!(consumer = name, %error, "looking up the consumer failed");
         Ok(consumer.inspect_err(log).ok())
     }
 
@@ -167,8 +167,8 @@ impl PullLoop {
         self.client.statistics().connects.load(Ordering::Relaxed)
     }
 
-    /// Returns once this connection is lost, and the messages that it brought are
-    /// read.
+    /// Returns once this connection is lost, after a further 100 ms for messages
+    /// already received.
     async fn disconnected(&self, connects: u64) {
         while self.client.connection_state() == State::Connected && self.connects() == connects {
             tokio::time::sleep(CHECK_CONNECTION_EVERY).await;
@@ -176,10 +176,10 @@ impl PullLoop {
         tokio::time::sleep(CHECK_CONNECTION_EVERY).await;
     }
 
-    /// Fetches and processes one batch. A fetch is never cancelled: a message
-    /// that arrives after it would be missing until its `ack_wait` is over. Only
-    /// a pull on a lost connection is abandoned: the client would wait for
-    /// another five seconds, and nothing arrives any more.
+    /// Fetches and processes one batch. A fetch is never cancelled, because messages
+    /// that arrive afterwards would not be redelivered until their `ack_wait` ends.
+    /// Only a pull on a lost connection is abandoned: the client would wait another
+    /// five seconds for messages that can't arrive any more.
     async fn run_once(
         &self,
         consumer: &Consumer<pull::Config>,
@@ -224,9 +224,9 @@ impl PullLoop {
     }
 }
 
-/// The delay from one fetch to the next, so that messages accumulate: one large
-/// batch takes less time than many small ones. A single message is never
-/// delayed, and a full batch means that the backlog is larger than a batch.
+/// The delay from one fetch to the next, so that messages accumulate: one large batch
+/// takes less time than many small ones. A single message causes no delay. Neither
+/// does a full batch, because the backlog is then larger than a batch.
 fn fetch_delay(messages: usize, max_messages: u16) -> Duration {
     if messages <= 1 || messages >= usize::from(max_messages) {
         return Duration::ZERO;
@@ -241,8 +241,8 @@ fn is_unanswered(error: &str) -> bool {
     error.contains(": 503")
 }
 
-/// The pause between failed attempts: it grows from 100 ms to
-/// [`LONGEST_PAUSE`].
+/// The pause between failed attempts: backoff from 100 ms to [`LONGEST_PAUSE`], with
+/// jitter.
 #[derive(Default)]
 pub(super) struct Pause(Option<backon::ExponentialBackoff>);
 

@@ -1,14 +1,14 @@
-//! Finds messages whose advisory was lost. The server publishes advisories
-//! without persistence: a lost one leaves a message in its work queue that is
-//! never redelivered and never reported.
+//! Finds messages whose advisory was lost. The server publishes advisories without
+//! persistence. After a lost advisory, a message stays in its work queue without
+//! being redelivered or reported.
 //!
 //! The position in the queue identifies such a message. A work queue deletes
 //! settled messages. Unacked messages, and those to be redelivered, are above
 //! the consumer's ack floor; without unacked messages they are above the last
 //! delivered sequence. A message that was below this floor 30 seconds ago and
-//! still exists is neither settled nor in process. While some message is always
-//! unacked, the floor may not move; the sweep then finds it in the first moment
-//! without unacked messages.
+//! still exists is neither settled nor in process. While there is always some unacked
+//! message, the floor may not move. The sweep then finds the message in the first
+//! moment without unacked messages.
 
 use std::time::Duration;
 
@@ -28,13 +28,14 @@ use tokio_util::sync::CancellationToken;
 use super::max_deliveries::dead_letter_stored;
 use crate::tasks::sleep_unless_stopped;
 
-/// Far longer than all replicas of the queue take to delete an acked message.
+/// The interval between rounds: far longer than all replicas of the queue take to
+/// delete an acked message.
 const EVERY: Duration = Duration::from_secs(30);
-/// Maximum messages in a round.
+/// Maximum dead-lettered messages in a round.
 const MAX_MESSAGES: usize = 1000;
 
-/// Finds messages of a work queue that are not redelivered any more, and
-/// dead-letters them, until `stop`.
+/// Dead-letters messages of a work queue that are not redelivered any more, until
+/// `stop`.
 pub(crate) async fn sweep(
     client: Client,
     jetstream: jetstream::Context,
@@ -53,7 +54,7 @@ pub(crate) async fn sweep(
                 tracing::warn!(
                     consumer = consumer.name,
                     error,
-                    "sweeping the queue failed; it is repeated"
+                    "sweeping the queue failed; the next round retries"
                 );
             }
             Some(Ok(())) => {}
@@ -62,7 +63,7 @@ pub(crate) async fn sweep(
     }
 }
 
-/// The floor at a moment.
+/// The floor at the time of a round.
 #[derive(Debug, Clone, Copy)]
 struct FloorAt {
     at: OffsetDateTime,
@@ -90,7 +91,7 @@ async fn round(
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        // A message stored after that belongs to a new stream, with sequences from 1.
+        // A message stored since that round belongs to a recreated stream, with sequences from 1.
         if message.sequence > before.floor || message.time > before.at {
             return Ok(());
         }
