@@ -1,6 +1,6 @@
-//! Accepts records in batches (group commit): one statement and one commit for
-//! all records that arrived while the previous batch was written. A committed
-//! record is accepted. Its command is sent after the commit.
+//! Accepts records in batches (group commit): one statement and one commit store all
+//! records that arrived while the previous batch was written. A committed record is
+//! accepted. Its command is sent after the commit.
 
 use std::{slice, time::Duration};
 
@@ -21,34 +21,35 @@ use crate::{
 
 /// Minimum batch size for the all-or-nothing insert.
 const MIN_ALL_OR_NOTHING: usize = 8;
-/// After an all-or-nothing insert failed on a taken key, this many batches use
-/// the insert that skips taken keys: clients rarely retry only once.
+/// Number of batches that use the insert that skips taken keys, after an
+/// all-or-nothing insert failed on a taken key: clients rarely retry only once.
 const SKIPPING_BATCHES: u32 = 100;
-/// A batch accumulates as many records as the previous one had, but ends at
-/// the latest this long after the previous one started. Under load, a commit for
-/// every second record would cost more than the records. A single record is
-/// never delayed.
+/// A batch accumulates as many records as the previous batch had, but at the latest
+/// until this time after the previous batch began. Under load, a commit for every
+/// second record would cost more than the records. After a batch of a single record
+/// nothing is delayed.
 const ACCUMULATION_LIMIT: Duration = Duration::from_millis(2);
 
 type Request = (NewRecord, Trace);
-/// The fate of a record. After an error it is unknown.
+/// The outcome of storing a record. After an error, it is unknown whether the record
+/// is stored.
 type AcceptResult = Result<Accepted, StoreError>;
 
 /// Accepts records: the handle for the API.
 #[derive(Debug)]
 pub struct Acceptor(Batcher<Request, AcceptResult>);
 
-/// Writes the records of an [`Acceptor`], one batch at a time.
+/// Writes the queued records of an [`Acceptor`], one batch at a time.
 #[derive(Debug)]
 pub struct Writer {
     batches: Batches<Request, AcceptResult>,
     pool: PgPool,
     dispatch: Dispatch,
-    /// Batches left for the insert that skips taken keys.
+    /// Number of next batches that use the insert that skips taken keys.
     skipping: u32,
 }
 
-/// Makes both ends.
+/// Creates both ends of the queue.
 #[must_use]
 pub fn channel(pool: PgPool, dispatch: Dispatch) -> (Acceptor, Writer) {
     let (batcher, batches) = batcher::channel();
@@ -56,11 +57,12 @@ pub fn channel(pool: PgPool, dispatch: Dispatch) -> (Acceptor, Writer) {
 }
 
 impl Acceptor {
-    /// Stores a record, unless its key is taken. Committed when this returns.
+    /// Stores a record, unless its key is taken. The record is committed when this
+    /// returns.
     ///
     /// # Errors
-    /// [`StoreError`]. After an error, or when this future is dropped, the record
-    /// may be stored all the same: the same key finds it.
+    /// [`StoreError`]. After an error, or if this future is dropped, the record may
+    /// still be stored. A retry with the same key finds it.
     pub async fn accept(&self, record: NewRecord, trace: Trace) -> AcceptResult {
         self.enqueue(record, trace).await?.committed().await
     }
@@ -93,7 +95,7 @@ impl PendingAcceptance {
 }
 
 impl Writer {
-    /// Writes until the [`Acceptor`] is gone and its queue is empty.
+    /// Writes until the [`Acceptor`] is dropped and the queue is empty.
     pub async fn run(mut self) {
         let (mut expected, mut deadline) = (1, Instant::now());
         while let Some((requests, responders)) = self.batches.accumulate(expected, deadline).await {

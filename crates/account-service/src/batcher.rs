@@ -1,6 +1,6 @@
-//! Batches concurrent requests to the database: requests that arrive while one
-//! batch is processed form the next batch, and one statement serves all of it. A
-//! single request is a batch of one and is never delayed.
+//! Batches concurrent requests to the database. Requests that arrive while one batch
+//! is processed form the next batch, and one statement serves the whole batch. A
+//! request that arrives in an idle moment is a batch of one, without a delay.
 
 use std::{
     future::Future,
@@ -30,12 +30,12 @@ pub struct Batches<Q, A>(mpsc::Receiver<(Q, Responder<A>)>);
 #[derive(Debug)]
 pub struct Responder<A>(oneshot::Sender<A>);
 
-/// The response to a queued request; `None` if the receiving end is gone. The
+/// The response to a queued request; `None` if the receiving end was dropped. The
 /// request may be processed even if this is dropped.
 #[derive(Debug)]
 pub struct PendingResponse<A>(oneshot::Receiver<A>);
 
-/// Makes both ends.
+/// Creates both ends of the queue.
 #[must_use]
 pub fn channel<Q, A>() -> (Batcher<Q, A>, Batches<Q, A>) {
     let (sender, receiver) = mpsc::channel(CAPACITY);
@@ -43,14 +43,14 @@ pub fn channel<Q, A>() -> (Batcher<Q, A>, Batches<Q, A>) {
 }
 
 impl<Q, A> Batcher<Q, A> {
-    /// Queues a request and awaits its response; `None` if the receiving end is
-    /// gone. The request may be processed even if this future is dropped.
+    /// Queues a request and awaits its response; `None` if the receiving end was
+    /// dropped. The request may be processed even if this future is dropped.
     pub async fn request(&self, request: Q) -> Option<A> {
         self.enqueue(request).await?.await
     }
 
     /// Queues a request without awaiting its response, so that several requests
-    /// of one caller share a batch. `None` if the receiving end is gone.
+    /// of one caller share a batch. `None` if the receiving end was dropped.
     pub async fn enqueue(&self, request: Q) -> Option<PendingResponse<A>> {
         let (sender, receiver) = oneshot::channel();
         self.0.send((request, Responder(sender))).await.ok()?;
@@ -67,13 +67,14 @@ impl<A> Future for PendingResponse<A> {
 }
 
 impl<Q, A> Batches<Q, A> {
-    /// The next batch with its responders; `None` once every [`Batcher`] is gone
-    /// and the queue is empty. Requests whose client disconnected are skipped.
+    /// The next batch and its responders; `None` once every [`Batcher`] is dropped and
+    /// the queue is empty. Requests whose client disconnected are skipped.
     pub async fn next(&mut self) -> Option<(Vec<Q>, Vec<Responder<A>>)> {
         self.accumulate(1, Instant::now()).await
     }
 
-    /// As [`Batches::next`], but waits until `deadline` for `expected` requests.
+    /// As [`Batches::next`], but waits for `expected` requests, at most until
+    /// `deadline`.
     pub async fn accumulate(
         &mut self,
         expected: usize,
@@ -87,7 +88,7 @@ impl<Q, A> Batches<Q, A> {
             while batch.len() < expected.min(MAX_BATCH) {
                 let room = MAX_BATCH - batch.len();
                 let received = timeout_at(deadline, self.0.recv_many(&mut batch, room)).await;
-                // The deadline has passed, or every sender is gone.
+                // The deadline has passed, or every sender is dropped.
                 if received.unwrap_or(0) == 0 {
                     break;
                 }

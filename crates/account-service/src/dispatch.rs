@@ -1,7 +1,6 @@
-//! Sends the command of a record right after its commit. The record is the
-//! outbox: a command that is not sent here is sent by `redrive`, once its record
-//! reaches a certain age. Until then it is retried here, so that a leader
-//! election or a short outage causes no further delay.
+//! Sends the command of a record right after its commit. The record is the outbox:
+//! once it reaches a certain age, `redrive` sends its command. Until then this module
+//! retries, so that a leader election or a short outage causes no further delay.
 
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use tokio::{sync::mpsc, time::Instant};
 const CAPACITY: usize = 10_000;
 /// Maximum commands published at once.
 const MAX_BATCH: usize = 500;
-/// The longest wait for room in the queue.
+/// Time limit of a wait for room in the queue.
 const ROOM_LIMIT: Duration = Duration::from_millis(100);
 /// The pause between attempts.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
@@ -37,7 +36,7 @@ struct QueuedCommand {
     since: Instant,
 }
 
-/// Makes both ends.
+/// Creates both ends of the queue.
 #[must_use]
 pub fn channel() -> (Dispatch, Publisher) {
     let (sender, receiver) = mpsc::channel(CAPACITY);
@@ -45,16 +44,16 @@ pub fn channel() -> (Dispatch, Publisher) {
 }
 
 impl Dispatch {
-    /// Waits briefly for room for this many commands. It slows the caller down
-    /// if records are accepted faster than commands are sent, because a redrive
-    /// costs more. While the broker is unreachable the caller continues.
+    /// Waits up to 100 ms for room for this many commands. This slows the caller down
+    /// while records are accepted faster than commands are sent, because a redrive
+    /// costs more. While the broker is unreachable, the caller continues.
     pub async fn wait_for_room(&self, commands: usize) {
         let room = self.0.reserve_many(commands.min(CAPACITY));
         let _ = tokio::time::timeout(ROOM_LIMIT, room).await;
     }
 
-    /// Queues commands without waiting. It can't fail: the records are committed,
-    /// and the redrive sends what finds no room.
+    /// Queues commands without waiting. It can't fail: the records are committed, and
+    /// the redrive sends the commands that don't fit into the queue.
     pub fn send(&self, commands: impl Iterator<Item = (Command, Trace)>) {
         let mut unsent = 0;
         for (command, trace) in commands {
@@ -94,7 +93,7 @@ pub fn message(
 }
 
 impl Publisher {
-    /// Publishes until every [`Dispatch`] is gone and the queue is empty. Commands
+    /// Publishes until every [`Dispatch`] is dropped and the queue is empty. Commands
     /// older than `redrive_after` are left to the redrive.
     pub async fn run(
         mut self,

@@ -5,8 +5,8 @@
 //! arrives, [`worker`] settles the record, and [`waiters`] notifies the waiting
 //! client. [`redrive`] repeats what a crash or an outage lost.
 //!
-//! A stop takes at most the drain delay, the grace period and a few seconds;
-//! SIGKILL must come later.
+//! A stop takes at most the drain delay, the grace period and a few seconds. A
+//! SIGKILL must be sent later than that.
 
 pub mod accept;
 pub mod batcher;
@@ -65,11 +65,11 @@ pub struct Config {
     #[arg(long, env = "PASSBOOK_MOST_REQUESTS", default_value_t = 20_000,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub most_requests: u32,
-    /// Maximum records that clients wait for. Further requests are answered at once, as PENDING.
+    /// Maximum records awaited by clients. Further requests are answered without a wait.
     #[arg(long, env = "PASSBOOK_MOST_WAITING", default_value_t = 10_000)]
     pub most_waiting: usize,
-    /// The age at which a PENDING record is redriven: its command is sent again. Then after twice
-    /// as long each time, up to ten minutes.
+    /// The age at which a PENDING record is redriven: its command is sent again. The interval to
+    /// each further redrive is twice as long, up to ten minutes.
     #[arg(long, env = "PASSBOOK_REDRIVE_AFTER", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
     pub redrive_after: Duration,
     #[command(flatten)]
@@ -80,7 +80,7 @@ impl Config {
     /// Rejects invalid settings before a port is bound.
     ///
     /// # Errors
-    /// Names the setting.
+    /// The first invalid setting, by name.
     pub fn check(&self) -> anyhow::Result<()> {
         self.service.check()?;
         self.verifier().map(drop)
@@ -167,9 +167,9 @@ pub async fn run(
     let served = tokio::select! {
         served = serving => served,
         early = service.tasks.watch(std::future::pending()) => early.map(|()| grace),
-        early = &mut background => Err(anyhow::anyhow!("sending commands ended early: {early:?}")),
+        early = &mut background => Err(anyhow::anyhow!("a task of the API ended early: {early:?}")),
     };
-    // One grace period for everything, from the moment the listener closes.
+    // Requests, commands and tasks share one grace period, which starts when the listener closes.
     let deadline = Instant::now() + *served.as_ref().unwrap_or(&GRACE_AFTER_ERROR);
     if !background.is_finished() && tokio::time::timeout_at(deadline, background).await.is_err() {
         tracing::warn!("some commands were not sent; another replica redrives them");

@@ -17,7 +17,7 @@ use crate::{
 /// Maximum cached accounts, some 150 bytes each.
 const CACHE_SIZE: usize = 50_000;
 
-/// The row with a key, if it exists.
+/// The row of a key, if it exists.
 type Found<T> = Result<Option<T>, StoreError>;
 /// The rows of a batch. A row that can't be read is an error for its own request
 /// only.
@@ -39,7 +39,7 @@ pub struct Reader {
     records: Batches<RecordId, Found<Record>>,
 }
 
-/// Makes both ends.
+/// Creates both ends of the queues.
 #[must_use]
 pub fn channel() -> (Lookup, Reader) {
     let (account_batcher, accounts) = batcher::channel();
@@ -85,7 +85,7 @@ async fn request<K, T>(batcher: &Batcher<K, Found<T>>, key: K) -> Found<T> {
 }
 
 impl Reader {
-    /// Reads until the [`Lookup`] is gone.
+    /// Reads until the [`Lookup`] is dropped.
     pub async fn run(self, pool: PgPool) {
         let Self { mut accounts, mut records } = self;
         let accounts = async {

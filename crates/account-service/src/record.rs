@@ -57,14 +57,15 @@ pub struct NewRecord {
 }
 
 impl NewRecord {
-    /// Two requests with one key are the same request if their hashes are equal:
-    /// SHA-256 of the parsed movement (`10.5` and `10.50` are equal).
+    /// Two requests with one key are the same request if their hashes are equal. The
+    /// hash is the SHA-256 of type, amount and currency as parsed: `10.5` and `10.50`
+    /// are equal.
     #[must_use]
     pub fn request_hash(&self) -> [u8; 32] {
         Sha256::digest(format!("{} {} {}", self.kind, self.amount, self.currency)).into()
     }
 
-    /// The stored record.
+    /// The record as it is stored: PENDING, accepted at `now`.
     #[must_use]
     pub fn pending(&self, now: OffsetDateTime) -> Record {
         Record {
@@ -93,9 +94,9 @@ pub struct Record {
     pub currency: Currency,
     /// `None` while the record is PENDING.
     pub settlement: Option<Settlement>,
-    /// When it was accepted.
+    /// When the record was accepted.
     pub created_at: OffsetDateTime,
-    /// When it was accepted or settled.
+    /// When the record was settled; before that, when it was accepted.
     pub updated_at: OffsetDateTime,
 }
 
@@ -107,7 +108,7 @@ impl Record {
         Movement { account_id, kind, amount, currency }
     }
 
-    /// The command that asks the ledger for its effect.
+    /// The command that asks the ledger for the record's effect.
     #[must_use]
     pub fn command(&self) -> Command {
         Command {

@@ -1,11 +1,11 @@
-//! Redrives PENDING records: sends their commands again, after a crash between
-//! commit and publish, or after the broker was unreachable or lost messages.
+//! Redrives PENDING records: sends their commands again after a crash between commit
+//! and publish, an outage of the broker, or a loss of its messages.
 //!
 //! The primary key finds old PENDING records, because record ids are ordered by
 //! time. Two scans share the work. The young scan covers the records above a
 //! low-water mark, repeatedly, and raises the mark. The mark is a guess: a commit
-//! can become visible late, and clocks differ. So the old scan covers all records
-//! below it, slowly and without an end. Each round reads a bounded number of
+//! can become visible late, and clocks differ. The old scan therefore covers all
+//! records below the mark, slowly and over and over. Each round reads a bounded number of
 //! records, whatever the size of the history.
 
 use std::time::{Duration, Instant, SystemTime};
@@ -42,18 +42,19 @@ const YOUNG_ROWS: u32 = 100_000;
 /// Maximum records that the old scan reads in a round: five million records take
 /// 17 minutes.
 const OLD_ROWS: u32 = 10_000;
-/// Maximum records in a round that only counts, because nothing can be sent. It
-/// exceeds the number of records accepted between two rounds.
+/// Maximum records in a round that only counts, because nothing can be sent. More
+/// than the number of records accepted between two rounds.
 const COUNTED_ROWS: u32 = 30_000;
-/// How much older an id can be than the moment its commit becomes visible: the
-/// wait for a connection, the statement, and clock skew. A longer lag is left to
-/// the old scan.
+/// Maximum lag from a record's id to the moment when its commit becomes visible: the
+/// wait for a connection, the statement, and clock skew. Records with a longer lag
+/// are left to the old scan.
 const COMMIT_LAG: Duration = Duration::from_secs(30);
-/// The young scan restarts at the mark after this time, and at once while it
-/// finds PENDING records. It then finds records that became visible behind it.
+/// The young scan restarts at the mark after this time, or at once if it found
+/// PENDING records. A restart finds records that became visible behind its position.
 const RESTART_EVERY: Duration = Duration::from_secs(10);
-/// With a larger backlog of commands the ledger is behind or down, and more
-/// commands would not help. With a larger backlog of results, this service is.
+/// No redrive while one of the backlogs is larger than this. A larger backlog of
+/// commands means that the ledger is behind or down, so more commands would not help.
+/// A larger backlog of results means the same of this service.
 const MAX_BACKLOG: u64 = 20_000;
 
 /// The redrive of one replica.
@@ -68,9 +69,9 @@ pub struct Redrive {
     mark: RecordId,
     /// The position of the young scan.
     young: RecordId,
-    /// When the young scan started at the mark.
+    /// When the young scan last started at the mark.
     began: Instant,
-    /// PENDING records seen since then.
+    /// PENDING records seen by the current young scan.
     seen: PendingSeen,
     /// PENDING records seen by the last complete young scan.
     last_seen: PendingSeen,
@@ -104,7 +105,7 @@ impl Redrive {
             let round = tokio::time::timeout(ROUND_LIMIT, self.run_once());
             let round = round
                 .await
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("it took longer than {ROUND_LIMIT:?}")));
+                .unwrap_or_else(|_| Err(anyhow::anyhow!("no end within {ROUND_LIMIT:?}")));
             metrics::histogram!("passbook_redrive_round_seconds")
                 .record(begun.elapsed().as_secs_f64());
             match round {
@@ -126,11 +127,11 @@ impl Redrive {
         }
     }
 
-    /// One round of both scans. While nothing can be sent, the young scan only
-    /// counts: the number of PENDING records matters most then.
+    /// One round of both scans. While nothing can be sent, only the young scan runs,
+    /// and only counts: the number of PENDING records matters most then.
     ///
     /// # Errors
-    /// The database's or the broker's. Claimed records become due again.
+    /// An error of the database or the broker. Claimed records become due again.
     async fn run_once(&mut self) -> anyhow::Result<Round> {
         let room = self.has_room().await;
         if !matches!(room, Ok(true)) {
@@ -172,14 +173,14 @@ impl Redrive {
         self.seen.oldest = self.seen.oldest.or(found.oldest);
         match found.next {
             Some(next) => self.young = next,
-            // Continuing at the end reads each record once. Restarting reads all of them.
+            // Continuing at the end reads each record once. A restart reads all of them again.
             None if self.seen.oldest.is_none() && self.began.elapsed() < RESTART_EVERY => {
                 self.young = due;
                 self.last_seen = self.seen;
             }
             None => {
                 self.last_seen = std::mem::take(&mut self.seen);
-                // The mark may also fall: a clock that was set back must not hide records.
+                // The mark may also move back: a clock that was set back must not hide records.
                 let safe = before(COMMIT_LAG.max(self.after) + RESTART_EVERY);
                 self.mark = self.last_seen.oldest.map_or(safe, |oldest| oldest.min(safe));
                 self.young = self.mark;
@@ -224,7 +225,8 @@ impl Redrive {
         let messages = claimed
             .iter()
             .map(|claimed| {
-                // Its own id: the stream's duplicate window would discard the record's.
+                // A message id of its own, because the stream ignores a repeated id within its
+                // duplicate window.
                 let id = format!("{}.{}", claimed.record.id, claimed.attempt);
                 let trace = claimed.trace.unwrap_or_else(Trace::begin);
                 dispatch::message(&claimed.record.command(), id, trace, claimed.trace)
@@ -254,6 +256,6 @@ struct PendingSeen {
 struct Round {
     /// Commands sent.
     sent: usize,
-    /// Whether the young scan has not reached its end.
+    /// Whether the young scan has records left to read.
     more: bool,
 }

@@ -1,13 +1,13 @@
-//! Describes the metrics of this service. `runtime` describes those of every
-//! service.
+//! Describes the metrics of this service. `runtime` describes the metrics common to
+//! all services.
 
 use contract::Kind;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 use crate::worker;
 
-/// Describes them, and starts counters at zero, so that the first event shows as
-/// an increase.
+/// Describes the metrics, and starts counters at zero, so that the first event shows
+/// as an increase.
 pub fn describe() {
     describe_histogram!(
         "passbook_http_request_seconds",
@@ -29,7 +29,7 @@ pub fn describe() {
     describe_gauge!(
         "passbook_records_pending_oldest_seconds",
         Unit::Seconds,
-        "Age of the oldest of them, 0 without any: use the maximum over replicas."
+        "Age of the oldest PENDING record older than PASSBOOK_REDRIVE_AFTER, 0 without any: use the maximum over replicas."
     );
     describe_counter!("passbook_redrives_total", Unit::Count, "Redriven commands.");
     describe_counter!("passbook_redrive_errors_total", Unit::Count, "Failed redrive rounds.");

@@ -1,12 +1,12 @@
-//! Clients that wait for their record to be settled, and how they are notified.
+//! Notifies waiting clients once their record is settled.
 //!
-//! Any replica may settle a record. That replica knows the committed outcome; it
-//! notifies its own clients, and all other replicas over a plain NATS subject
-//! without persistence. A lost notification delays a client only until the next
-//! poll of the database: one statement for all awaited records.
+//! Any replica may settle a record. After the commit, this replica notifies its own
+//! clients, and all other replicas over a plain NATS subject without persistence. A
+//! lost notification delays a client only until the next poll of the database, twice
+//! a second: one statement for all awaited records.
 //!
-//! The number of awaited records is bounded: a request above it is answered at
-//! once. On shutdown every wait ends within a second.
+//! The number of awaited records is bounded. A request above the bound is answered
+//! without a wait. On shutdown every wait ends within a second.
 
 use std::{
     collections::HashMap,
@@ -38,7 +38,7 @@ pub struct Notification {
     pub at: OffsetDateTime,
 }
 
-/// The waiting clients of this process, and the connection to other replicas.
+/// The waiting clients of this process, and the connection to the other replicas.
 #[derive(Debug, Clone)]
 pub struct Waiters {
     client: Client,
@@ -56,13 +56,13 @@ pub struct Wait {
 }
 
 impl Waiters {
-    /// No waiting clients yet; at most `max_records` awaited records.
+    /// Starts without waiting clients, with at most `max_records` awaited records.
     #[must_use]
     pub fn new(client: Client, max_records: usize) -> Self {
         Self { client, senders: Arc::default(), max_records }
     }
 
-    /// Starts to wait for a record. Call it before reading the record, so that no
+    /// Starts to wait for a record. Call this before reading the record, so that no
     /// notification is missed. `None` if too many records are awaited.
     #[must_use]
     pub fn wait_for(&self, record: RecordId) -> Option<Wait> {
@@ -74,7 +74,7 @@ impl Waiters {
         Some(Wait { record, receiver: sender.subscribe(), senders: Arc::clone(&self.senders) })
     }
 
-    /// Notifies the clients of these records, here and on other replicas. Call it
+    /// Notifies the clients of these records, here and on other replicas. Call this
     /// after the commit.
     pub async fn notify(&self, records: &[(RecordId, Notification)]) {
         if records.is_empty() {
@@ -129,10 +129,10 @@ impl Waiters {
 }
 
 impl Wait {
-    /// Resolves once the record is settled; with its settlement, if this replica
-    /// knows it.
+    /// Resolves once the record is settled. Returns the settlement if this replica
+    /// settled the record.
     pub async fn settled(&mut self) -> Option<Notification> {
-        // An error means that the sender is gone, after its notification.
+        // An error means that the sender was dropped, after its notification.
         let _ = self.receiver.changed().await;
         *self.receiver.borrow()
     }
@@ -141,7 +141,7 @@ impl Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         let mut senders = lock(&self.senders);
-        // The last waiting client removes the entry. This receiver still counts.
+        // The last waiting client removes the entry. The count includes this receiver.
         if senders.get(&self.record).is_some_and(|sender| sender.receiver_count() <= 1) {
             senders.remove(&self.record);
         }

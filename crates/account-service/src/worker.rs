@@ -1,4 +1,4 @@
-//! Settles records: what the worker does with a batch of results.
+//! Settles records: handles batches of results.
 
 use contract::{InvalidMessage, Kind, Outcome, TransactionResult};
 use runtime::{
@@ -17,7 +17,7 @@ use crate::{
 pub struct SettleRecords {
     /// The database with the records.
     pub pool: PgPool,
-    /// Clients that wait for the records.
+    /// The waiting clients of the records.
     pub waiters: Waiters,
 }
 
@@ -54,7 +54,7 @@ impl Handler for SettleRecords {
     }
 }
 
-/// Counts the settled records, and how long they took.
+/// Counts the settled records, and records the time from acceptance to settlement.
 pub(crate) fn record_metrics(results: &[TransactionResult], outcomes: &[SettleOutcome]) {
     for kind in Kind::ALL {
         let (mut applied, mut refused) = (0, 0);
@@ -76,7 +76,7 @@ pub(crate) fn record_metrics(results: &[TransactionResult], outcomes: &[SettleOu
     }
 }
 
-/// The verdict about a message. Each valid one takes the next outcome.
+/// The verdict about a message. Each valid message takes the next outcome.
 fn verdict(
     parsed: Result<TransactionResult, InvalidMessage>,
     outcomes: &mut impl Iterator<Item = SettleOutcome>,

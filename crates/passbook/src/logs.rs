@@ -17,7 +17,7 @@ const LEVELS: &str = "PASSBOOK_LOG";
 /// Starts logging at the levels in PASSBOOK_LOG.
 ///
 /// # Errors
-/// When PASSBOOK_LOG is not a filter. Logging starts with the default levels, so that the error
+/// When PASSBOOK_LOG is not a log filter. Logging starts with the default levels, so that the error
 /// can be logged.
 pub(crate) fn init() -> Result<()> {
     let default = || EnvFilter::new("warn,passbook=info,devstack=info");
@@ -25,7 +25,7 @@ pub(crate) fn init() -> Result<()> {
         || Ok(default()),
         |levels| {
             let filter = EnvFilter::try_new(levels.to_string_lossy());
-            filter.with_context(|| format!("{LEVELS}: {levels:?} is not a filter"))
+            filter.with_context(|| format!("{LEVELS}: {levels:?} is not a log filter"))
         },
     );
     let (filter, result) = match requested {

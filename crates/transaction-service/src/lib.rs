@@ -1,4 +1,4 @@
-//! The ledger: pulls commands, applies each exactly once, sends the result.
+//! The ledger: pulls commands, applies each exactly once, and publishes the result.
 //!
 //! The path of a command: [`worker`] parses it, [`store`] opens a transaction, the
 //! crate `ledger` decides, [`store`] commits. Then the worker loop of `runtime`

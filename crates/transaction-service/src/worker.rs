@@ -1,4 +1,4 @@
-//! Applies commands: what the worker does with a batch of commands.
+//! Applies commands: handles batches of commands.
 
 use async_nats::HeaderMap;
 use contract::{Command, TransactionResult};
@@ -47,9 +47,9 @@ impl Handler for ApplyCommands {
     }
 }
 
-/// The message id of a result is its command's. A redelivered command therefore
-/// gives one stored result within the duplicate window. A redrive has its own
-/// id, and gives another result.
+/// A result has the message id of its command. Within the duplicate window, a
+/// redelivered command therefore gives no second stored result. A redrive has a
+/// message id of its own, and gives another result.
 fn outgoing(delivery: &Delivery, result: &TransactionResult) -> Result<Outgoing, Failure> {
     let payload = serde_json::to_vec(result).map_err(|error| Failure::Other(error.into()))?;
     Ok(Outgoing {

@@ -1,4 +1,4 @@
-//! What a caller may do: a customer uses their own accounts, a teller or an
+//! Permissions of callers: a customer may use their own accounts, a teller or an
 //! admin any account.
 
 use contract::UserId;

@@ -1,8 +1,8 @@
 //! `POST /v1/batches`: many independent movements in one request.
 //!
 //! Each item is accepted or rejected as it would be alone, under its own key. A
-//! client that got no response sends the batch again unchanged: stored items are
-//! replayed, the others are stored now.
+//! client without a response sends the batch again unchanged: stored items are
+//! replayed, and the others are stored then.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -43,11 +43,11 @@ use crate::{
 
 /// Maximum items in a batch.
 const MAX_ITEMS: usize = 1000;
-/// 1,000 items with the longest keys and some white space.
+/// Enough for 1,000 items with the longest keys and some white space.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Maximum batches in process: each takes a few megabytes.
 pub(super) const MAX_CONCURRENT: usize = 8;
-/// The longest wait of a batch for its permit.
+/// Time limit of a batch's wait for its permit.
 const PERMIT_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
@@ -70,7 +70,7 @@ struct BatchView {
     items: Vec<ItemView>,
 }
 
-/// The response that the item would get alone.
+/// The response to the item as if it were a request of its own.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum ItemView {
@@ -92,7 +92,7 @@ pub(super) async fn accept(
     Extension(trace): Extension<Trace>,
     request: Request,
 ) -> Result<Response, Problem> {
-    // The permit comes before the body: while waiting, the body stays with the client.
+    // The permit is taken before the body is read, so that a waiting batch takes no memory.
     let permit = timeout(PERMIT_LIMIT, Arc::clone(&api.batch_permits).acquire_owned()).await;
     let Ok(Ok(_permit)) = permit else {
         let detail = "Too many batches are in process. Nothing was stored.";
@@ -100,11 +100,11 @@ pub(super) async fn accept(
     };
     let JsonBody(batch) = JsonBody::<Batch, MAX_BODY_BYTES>::from_request(request, &()).await?;
     if !(1..=MAX_ITEMS).contains(&batch.items.len()) {
-        let detail = format!("A batch has 1 to {MAX_ITEMS} items.");
+        let detail = format!("A batch must have 1 to {MAX_ITEMS} items.");
         return Err(INVALID_FIELD.because(detail).at("items"));
     }
     let results = accept_all(&api, &caller, &trace, &batch.items).await;
-    // If no item was processed, the batch as a whole is unavailable.
+    // If every item failed with 503, the response is 503.
     if let Some(problem) = all_unavailable(&results) {
         return Err(problem);
     }

@@ -26,13 +26,13 @@ use tokio::sync::Semaphore;
 
 use crate::{accept::Acceptor, lookup::Lookup, waiters::Waiters};
 
-/// Everything that the handlers use.
+/// The state that the handlers share.
 #[derive(Debug)]
 pub struct Api {
     pub pool: PgPool,
     pub acceptor: Acceptor,
     pub lookup: Lookup,
-    /// Clients that wait for their record.
+    /// The clients waiting for their records.
     pub waiters: Waiters,
     pub verifier: TokenVerifier,
     /// The longest wait of a client for its record.

@@ -1,8 +1,9 @@
 //! `POST /v1/accounts/{id}/deposits` and `/withdrawals`: the entry into the
 //! system.
 //!
-//! A committed record is an accepted request, even if this process crashes right
-//! after. So every check that can reject the request comes before the commit.
+//! A request is accepted once its record is committed, even if this process crashes
+//! right afterwards. Every check that can reject the request therefore precedes the
+//! commit.
 
 use axum::{Extension, extract::State, http::HeaderMap, response::Response};
 use contract::{AccountId, Amount, Currency, Kind, RecordId};
@@ -80,7 +81,7 @@ async fn accept(
 
 /// A client's request to move money.
 pub(super) struct MovementRequest<'a> {
-    /// The id of its record, if the request is new.
+    /// The id for a new record. It is not used if the request is a retry.
     pub(super) id: RecordId,
     pub(super) kind: Kind,
     pub(super) account: AccountId,
@@ -109,8 +110,8 @@ impl MovementRequest<'_> {
     }
 }
 
-/// The record of a request. `key_field` names the place of the key in the
-/// request.
+/// The record of a request, or the problem of a reused key. `key_field` names the
+/// key's header or field.
 pub(super) fn accepted_record(
     accepted: Accepted,
     key_field: &'static str,

@@ -23,13 +23,13 @@ pub(super) const RECORD_NOT_FOUND: ProblemType =
 pub(super) const KEY_MISSING: ProblemType = ProblemType::new(
     StatusCode::BAD_REQUEST,
     "idempotency-key-missing",
-    "The header Idempotency-Key is needed.",
+    "The header Idempotency-Key is required.",
 );
-/// An invalid `Idempotency-Key` header.
+/// An invalid idempotency key, in the header or in an item of a batch.
 pub(super) const KEY_MALFORMED: ProblemType = ProblemType::new(
     StatusCode::BAD_REQUEST,
     "idempotency-key-malformed",
-    "The header Idempotency-Key is not a key.",
+    "The Idempotency-Key is malformed.",
 );
 /// The key belongs to another request.
 pub(super) const KEY_REUSED: ProblemType = ProblemType::new(
@@ -42,15 +42,15 @@ pub(super) fn account_not_found(id: AccountId) -> Problem {
     ACCOUNT_NOT_FOUND.because(format!("No account has the id {id}."))
 }
 
-/// Calls the store within [`CALL_LIMIT`]. The one place that maps its errors to
-/// problems.
+/// Calls the store within [`CALL_LIMIT`]. Only this module maps errors of the store
+/// to problems.
 pub(super) async fn call<T>(
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, Problem> {
     call_until(Instant::now() + CALL_LIMIT, call).await
 }
 
-/// As [`call`], until `deadline`.
+/// As [`call`], but with a deadline.
 pub(super) async fn call_until<T>(
     deadline: Instant,
     call: impl Future<Output = Result<T, StoreError>>,
@@ -61,9 +61,9 @@ pub(super) async fn call_until<T>(
 
 fn problem(error: &StoreError) -> Problem {
     if error.is_transient() {
-        tracing::warn!(%error, "the database can't answer now");
+        tracing::warn!(%error, "the database is unavailable");
         UNAVAILABLE
-            .because("The database can't answer now. Try again; a movement with the same Idempotency-Key.")
+            .because("The database is unavailable. Try again; send a movement with the same Idempotency-Key.")
             .retry_after(1)
     } else {
         tracing::error!(%error, "a statement failed");

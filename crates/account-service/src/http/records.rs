@@ -1,4 +1,4 @@
-//! `/v1/records/{id}` and an account's records.
+//! `/v1/records/{id}` and `/v1/accounts/{id}/records`: shows and lists records.
 
 use std::time::Duration;
 
@@ -124,8 +124,8 @@ pub(super) async fn show(
     Ok(response)
 }
 
-/// The record after the client's wait, and the applied preference: `None` if the
-/// client did not ask to wait, or too many clients wait.
+/// The record after the client's wait, and the applied preference. The preference is
+/// `None` if the client did not ask to wait, or too many records are awaited.
 async fn wait_if_preferred(
     api: &Api,
     record: Record,
@@ -135,7 +135,7 @@ async fn wait_if_preferred(
     let Some(longest) = patience.filter(|_| record.settlement.is_none()) else {
         return (record, patience);
     };
-    // A wait from before the acceptance has missed nothing: the record needs no read.
+    // A wait that began before the acceptance missed no notification: no read is needed.
     let read_first = wait.is_none();
     let Some(wait) = wait.or_else(|| api.waiters.wait_for(record.id)) else {
         return (record, None);

@@ -12,12 +12,12 @@ use crate::{
 
 /// Minimum time for reading the record, even at the end of a wait.
 const SHORTEST_READ: Duration = Duration::from_secs(1);
-/// The rest of a wait once the process stops.
+/// Maximum time left to a wait once the process stops.
 const DRAINING_WAIT: Duration = Duration::from_secs(1);
 
 /// Waits for at most `patience`. Returns the settled record, or `None`. With
-/// `read_first` it reads the record before: the wait began after the record
-/// could be settled.
+/// `read_first` the record is read before the wait, because it may have been settled
+/// before `wait` began.
 pub(super) async fn until_settled(
     api: &Api,
     record: &Record,
@@ -36,7 +36,7 @@ pub(super) async fn until_settled(
                 Some(Notification { settlement, at }) => {
                     Some(Record { settlement: Some(settlement), updated_at: at, ..record.clone() })
                 }
-                // If the read fails, another one right after it would fail, too.
+                // A failed read is not repeated: another one right afterwards would fail, too.
                 None => read_settled(api, record.id, deadline).await,
             },
             () = tokio::time::sleep(remaining) => return None,

@@ -13,17 +13,17 @@ use super::StoreError;
 #[derive(Debug, Clone)]
 pub struct Account {
     pub id: AccountId,
-    /// The user who opened it.
+    /// The user that opened the account.
     pub owner: UserId,
     pub currency: Currency,
-    /// `ACTIVE`.
+    /// Always `ACTIVE` at present.
     pub status: String,
     pub balance: Balance,
-    /// The number of transactions in that balance.
+    /// The number of transactions in the balance.
     pub seq: i64,
-    /// When it was opened.
+    /// When the account was opened.
     pub created_at: OffsetDateTime,
-    /// When its balance last changed.
+    /// When the balance last changed.
     pub updated_at: OffsetDateTime,
 }
 

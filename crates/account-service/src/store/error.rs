@@ -1,4 +1,4 @@
-//! Why the store could not answer.
+//! The errors of the store.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use runtime::{
     worker::Failure,
 };
 
-/// An error of the store. Cloned for every request of a batch.
+/// An error of the store. It can be cloned, for every request of a batch.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The database's error.

@@ -1,4 +1,5 @@
-//! Inserts PENDING records, unless their idempotency keys are taken.
+//! Inserts PENDING records, unless their idempotency keys are taken. `created_at` is
+//! this service's clock, like the time in the record's id.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,29 +12,29 @@ use time::OffsetDateTime;
 use super::{StoreError, records::RecordRow};
 use crate::record::{NewRecord, Record};
 
-/// The fate of a request to move money.
+/// The outcome of storing a request to move money.
 #[derive(Debug)]
 pub enum Accepted {
-    /// Its record is stored, PENDING.
+    /// The record was inserted, PENDING.
     New(Record),
-    /// The same request was stored before, under this key: its record.
+    /// The same request was stored before under this key, with this record.
     Replayed(Record),
-    /// Another request was stored before, under this key.
+    /// Another request was stored before under this key.
     KeyReused,
 }
 
-/// The constraint: one record per key and account.
+/// The constraint that an account has one record per key.
 const UNIQUE_KEY: &str = "transaction_records_account_id_idempotency_key_key";
 
-/// This service's clock, as in record ids, in the microseconds of a column.
+/// The time of this service's clock, truncated to the microseconds of a column.
 fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
     now.replace_microsecond(now.microsecond()).unwrap_or(now)
 }
 
-/// Inserts all records with their trace contexts, or none if a key is taken
-/// (`None`). Committed when this returns. It costs the database two thirds of
-/// the work of [`insert_free`].
+/// Inserts all records with their trace contexts, or none if a key is taken (`None`).
+/// The records are committed when this returns. The database needs two thirds of the
+/// time of [`insert_free`].
 ///
 /// # Errors
 /// As [`insert_free`].
@@ -50,12 +51,12 @@ pub async fn insert_all(
     }
 }
 
-/// Inserts the records whose keys are free. Committed when this returns. Returns
-/// the fate of each record, in their order.
+/// Inserts the records whose keys are free. The records are committed when this
+/// returns. Returns the outcome for each record, in their order.
 ///
 /// # Errors
-/// [`StoreError`]. After an error the records may be stored all the same (the
-/// connection can be lost during the commit): their keys find them.
+/// [`StoreError`]. After an error the records may still be stored, because the
+/// connection can be lost during the commit. A retry with the same keys finds them.
 pub async fn insert_free(
     pool: &PgPool,
     new: &[NewRecord],
@@ -150,14 +151,14 @@ struct Columns<'a> {
     kinds: Vec<&'a str>,
     amounts: Vec<Decimal>,
     currencies: Vec<&'a str>,
-    /// Empty if no trace is recorded. That is the usual case, and the cheapest: the statement
-    /// reads missing values as NULL.
+    /// Empty if no trace is recorded, which is the usual and the cheapest case: the statement reads
+    /// missing values as NULL.
     traceparents: Vec<Option<String>>,
 }
 
 impl<'a> Columns<'a> {
-    /// Sorted by key: replicas that insert the same keys wait for each other
-    /// instead of deadlocking.
+    /// Sorted by account and key, so that replicas that insert the same keys wait for
+    /// each other instead of deadlocking.
     fn new(new: &'a [NewRecord], traces: &[Trace]) -> Self {
         let mut sorted: Vec<_> = new.iter().zip(traces).collect();
         sorted.sort_by_key(|(record, _)| (record.account_id, record.key.as_str()));

@@ -12,11 +12,11 @@ use crate::record::Record;
 /// The PENDING records in a range of ids.
 #[derive(Debug)]
 pub struct Pending {
-    /// Their ids, oldest first, at most `limit`.
+    /// The ids of the records, oldest first, at most `limit`.
     pub records: Vec<RecordId>,
-    /// Their number, even without a limit.
+    /// The number of PENDING records, also without a limit.
     pub count: u64,
-    /// The oldest of them.
+    /// The oldest PENDING record.
     pub oldest: Option<RecordId>,
     /// Where the next range starts; `None` at the end.
     pub next: Option<RecordId>,
@@ -59,7 +59,7 @@ pub async fn find_pending(
     let mut count = u64::try_from(looked.count).unwrap_or(0);
     let mut end = looked.last.map(RecordId::from_uuid);
     let mut more = looked.looked >= i64::from(most);
-    // If `limit` ended it, the next range starts after the last record found.
+    // If `limit` ended the range, the next range starts after the last record found.
     if limit.is_some_and(|limit| records.len() >= usize::from(limit)) {
         (count, end, more) =
             (u64::try_from(records.len()).unwrap_or(0), records.last().copied(), true);
@@ -109,7 +109,7 @@ pub async fn claim_for_redrive(
     )
     .fetch_all(pool)
     .await?;
-    // An invalid row does not delay the others; it is due again later, too.
+    // An invalid row does not delay the others. It becomes due again like them.
     let valid = rows.into_iter().filter_map(|row| {
         let record = RecordRow {
             id: row.id,

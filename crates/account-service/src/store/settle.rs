@@ -21,20 +21,20 @@ use crate::record::Record;
 /// The effect of one result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettleOutcome {
-    /// Its record is settled now.
+    /// The record is settled now.
     Settled(Times),
-    /// Its record was settled before, with the same outcome.
+    /// The record was settled before, with the same outcome.
     SettledBefore,
-    /// It contradicts its record. Nothing changed.
+    /// The result contradicts its record. Nothing changed.
     Contradicts(Contradiction),
-    /// Its record does not exist.
+    /// The record does not exist.
     NoRecord,
 }
 
-/// The times of a record.
+/// The times of a settled record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// By the clock of the service that accepted it.
+    /// By the clock of the replica that accepted the record.
     pub accepted: OffsetDateTime,
     /// By the clock of the database; never before `accepted`.
     pub settled: OffsetDateTime,
@@ -48,9 +48,8 @@ pub struct Times {
 /// The remaining results are decided by [`effect_of`] itself.
 ///
 /// # Errors
-/// [`StoreError`]. Some records may be settled all the same: a redelivered result
-/// then gives [`SettleOutcome::SettledBefore`], and waiting clients are notified
-/// by polling.
+/// [`StoreError`]. Some records may still be settled. A redelivered result then gives
+/// [`SettleOutcome::SettledBefore`], and the poll notifies the waiting clients.
 pub async fn settle(
     pool: &PgPool,
     results: &[TransactionResult],
@@ -141,8 +140,8 @@ const fn account_seq(outcome: Outcome) -> Option<i64> {
     }
 }
 
-/// Decides the results without an outcome: each repeats or contradicts its
-/// record, or follows such a result in its batch.
+/// Decides the results without an outcome: the record was settled before, has another
+/// movement or does not exist, or another result of the record precedes in the batch.
 async fn settle_remaining(
     connection: &mut PgConnection,
     results: &[TransactionResult],

@@ -35,7 +35,8 @@ pub(super) async fn lock(
     read(rows)
 }
 
-/// Inserts the missing accounts, empty, in the currency of their first command.
+/// Inserts the missing accounts of the commands, empty, each in the currency of its
+/// first command.
 pub(super) async fn add(
     pool: &PgPool,
     commands: impl Iterator<Item = &Command>,

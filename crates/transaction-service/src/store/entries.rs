@@ -1,4 +1,4 @@
-//! Entries: the decided outcomes. One per record; they never change.
+//! Entries: the decided outcomes. A record has one entry, which never changes.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -41,14 +41,14 @@ impl From<&StoredEntry> for TransactionResult {
 /// A unique constraint that an insert violated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Conflict {
-    /// Another writer decided the record meanwhile.
+    /// Another writer has decided the record.
     Record,
     /// Another transaction of the account has this number.
     Number,
 }
 
 impl Conflict {
-    /// `None` if it is another error.
+    /// `None` for any other error.
     pub(super) fn of(error: &sqlx::Error) -> Option<Self> {
         match error.as_database_error()?.constraint()? {
             "transactions_record_id_key" => Some(Self::Record),
@@ -79,9 +79,9 @@ pub(super) async fn find(
         .map_err(Failure::Other)
 }
 
-/// Inserts entries whose records are not decided yet. `None` if another writer
-/// decided one of them meanwhile: roll the transaction back. The statement checks
-/// it under the lock of the accounts, and the unique constraint enforces it.
+/// Inserts entries whose records are not decided yet. `None` if another writer has
+/// decided one of the records: the caller must roll back. The statement checks this
+/// under the lock of the accounts, and the unique constraint enforces it.
 pub(super) async fn insert(
     connection: &mut PgConnection,
     entries: Vec<Entry>,
@@ -96,7 +96,9 @@ pub(super) async fn insert(
             Some(Conflict::Record) => return Ok(None),
             // Under the lock, no other writer can have assigned that number.
             Some(Conflict::Number) => {
-                return Err(Failure::Other(anyhow!("an account is behind its transactions")));
+                return Err(Failure::Other(anyhow!(
+                    "an account's account_seq is behind its transactions"
+                )));
             }
             None => return Err(error.into()),
         },
@@ -113,7 +115,7 @@ pub(super) async fn insert(
     ))
 }
 
-/// Ids in the order of the entries, and their common time.
+/// The transaction ids in the order of the entries, and the common time.
 type Inserted = (Vec<i64>, OffsetDateTime);
 
 /// `None` if a record is decided already.

@@ -1,4 +1,4 @@
-//! Applies new, allowed commands in one statement, which is its own commit.
+//! Applies new, allowed commands in one statement, which is its own transaction.
 
 use std::collections::HashMap;
 
@@ -10,17 +10,17 @@ use sqlx::PgPool;
 
 use super::entries::{Conflict, StoredEntry};
 
-/// Moves each account that allows its forecast effect, and inserts the entries of
-/// its commands. Accounts for which `is_new` holds are inserted if they are
-/// missing. Nothing is applied if a record of the batch is decided already.
+/// Moves each account that allows its forecast effect, and inserts the entries of its
+/// commands. Missing accounts are inserted if `is_new` holds for them. Nothing is
+/// applied if a record of the batch is decided already.
 ///
-/// The statement waits for accounts locked by other writers, and then uses their
-/// new balances. It does not check the entries again, but a record decided
-/// meanwhile violates the unique constraint. So nothing is applied twice,
-/// whatever other writers do.
+/// The statement waits for accounts locked by other writers, and then uses their new
+/// balances. It does not check again whether the records are decided. Instead, a
+/// record decided during the wait violates the unique constraint, so nothing is ever
+/// applied twice.
 ///
-/// Returns the applied entries by record; none after a lost race. Committed when
-/// this returns.
+/// Returns the applied entries by record; none after a conflict with another writer.
+/// The entries are committed when this returns.
 #[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
 pub(super) async fn apply(
     pool: &PgPool,
@@ -29,9 +29,9 @@ pub(super) async fn apply(
     is_new: impl Fn(&AccountId) -> bool,
 ) -> Result<HashMap<RecordId, StoredEntry>, Failure> {
     let effects = forecast.accounts.values();
-    // The condition is that of `BatchEffect::is_allowed_by`. A full join can't be planned as a
-    // nested loop over all accounts per command, which the planner otherwise chooses when hash and
-    // merge joins are off.
+    // The condition is that of `BatchEffect::is_allowed_by`. With hash and merge joins off, the
+    // planner would choose a nested loop over all accounts per command. A full join has no such
+    // plan.
     let rows = sqlx::query!(
         r#"
         WITH forecast AS (
@@ -90,7 +90,7 @@ pub(super) async fn apply(
     .await;
     let rows = match rows {
         Ok(rows) => rows,
-        // Another writer was faster: the slow path handles the whole batch.
+        // Another writer decided first: the slow path handles the whole batch.
         Err(error) if Conflict::of(&error).is_some() => return Ok(HashMap::new()),
         Err(error) => return Err(error.into()),
     };

@@ -1,6 +1,6 @@
-//! The ledger's SQL: a whole batch at a time.
+//! The ledger's SQL, one batch at a time.
 //!
-//! Most commands are new and allowed. So a batch first takes the fast path: one
+//! Most commands are new and allowed. A batch therefore first takes the fast path: one
 //! statement moves the accounts that allow all their commands, and inserts the
 //! outcomes. The remaining commands (refusals, decided or repeated records) take
 //! the slow path, a transaction of its own: lock, read the decided records,
@@ -28,11 +28,11 @@ use entries::StoredEntry;
 /// Maximum accounts in the cache, some 60 bytes each.
 const CACHE_SIZE: usize = 50_000;
 
-/// The ledger, as the workers of one consumer write it.
+/// The ledger for the workers of one consumer.
 #[derive(Debug)]
 pub struct Ledger {
     pool: PgPool,
-    /// Existing accounts. An account is never deleted.
+    /// Accounts known to exist. An account is never deleted.
     known_accounts: Cache<AccountId, ()>,
 }
 
@@ -48,8 +48,8 @@ impl Ledger {
     /// movement.
     ///
     /// # Errors
-    /// [`Failure`]. Parts of the batch may be committed all the same: a redelivered
-    /// command is answered with the stored outcome.
+    /// [`Failure`]. Parts of the batch may still be committed. A redelivered command is
+    /// answered with the stored outcome.
     pub async fn apply(
         &self,
         commands: &[Command],
@@ -73,7 +73,7 @@ impl Ledger {
         Ok(results)
     }
 
-    /// The entries that one statement could apply, by record.
+    /// The entries applied by the fast path, by record.
     async fn apply_fast(
         &self,
         commands: &[Command],

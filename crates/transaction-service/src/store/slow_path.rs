@@ -1,5 +1,5 @@
-//! Applies commands in a transaction: locks their accounts, reads the decided
-//! records, decides the others and writes. It handles every command.
+//! Applies commands in a transaction: locks their accounts, reads the decided records,
+//! decides the others and writes. Any command can take this path.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,7 +14,8 @@ use super::{
     entries::{self, StoredEntry},
 };
 
-/// Maximum attempts after lost races with other writers.
+/// Maximum attempts. An attempt fails if accounts are missing, or if another writer
+/// decides one of the records first.
 const MAX_ATTEMPTS: usize = 5;
 
 /// One result per command; `None` for a contradiction.
@@ -30,7 +31,7 @@ pub(super) async fn apply(pool: &PgPool, commands: &[Command]) -> Result<Results
             return Ok(results);
         }
     }
-    Err(Failure::Transient(anyhow!("lost {MAX_ATTEMPTS} races in a row with other writers")))
+    Err(Failure::Transient(anyhow!("other writers caused {MAX_ATTEMPTS} conflicts in a row")))
 }
 
 /// `None` if nothing was committed and another attempt is needed.
@@ -47,7 +48,7 @@ async fn attempt(pool: &PgPool, commands: &[Command]) -> Result<Option<Results>,
             Ok(None)
         }
         Written::MissingAccounts => {
-            // Not in this transaction: it must take its locks in one statement, in order.
+            // Not in this transaction, because it must take its locks in one statement, in order.
             transaction.rollback().await?;
             accounts::add(pool, commands.iter()).await?;
             failpoint::point("ledger.accounts-added", &commands);
@@ -56,10 +57,10 @@ async fn attempt(pool: &PgPool, commands: &[Command]) -> Result<Option<Results>,
     }
 }
 
-/// What an attempt has written, uncommitted.
+/// The uncommitted outcome of an attempt.
 enum Written {
     All(Results),
-    /// Another writer decided one of the records meanwhile.
+    /// Another writer has decided one of the records.
     LostRace,
     MissingAccounts,
 }
