@@ -1,5 +1,6 @@
 //! `stack.json`: the addresses, credentials and processes of a running stack.
-//! The file exists if and only if the stack is ready.
+//! The file appears once everything is ready and is removed when the stop
+//! begins. A killed supervisor leaves it behind; `supervisor` names its process.
 
 use std::{fs, io, path::Path};
 

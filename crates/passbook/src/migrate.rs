@@ -1,6 +1,9 @@
 //! `passbook migrate`: applies the embedded migrations and grants the services their privileges.
 //!
 //! The migrations are part of this program, so a release migrates with the same binary everywhere.
+//!
+//! Under one lock: first the rights of service and auditor on present and future tables, then the
+//! migrations, so that no table ever lacks them; last the service's prohibitions.
 
 use std::{collections::HashSet, process::ExitCode};
 

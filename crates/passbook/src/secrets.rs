@@ -1,7 +1,7 @@
 //! `passbook secrets`: generates the Secrets named by the manifests in `k8s/`.
 //!
-//! Each Secret is random and independent of the others. So an existing Secret can stay as it is,
-//! whether this program or another tool created it.
+//! Each secret is drawn independently, so an existing one stays, whatever tool created it, and a
+//! crash leaves nothing half done.
 
 use std::{collections::BTreeMap, env, fs, process::ExitCode, sync::Arc, time::Duration};
 

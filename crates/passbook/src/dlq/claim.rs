@@ -1,9 +1,10 @@
-//! Closes a letter in three steps: claim it, act, remove it. Each step can be repeated.
+//! A dead letter is closed in three repeatable steps: claim it on a subject of its own, which the
+//! broker accepts once; publish the message again, if it is a replay; remove the dead letter.
 //!
-//! The claim is a closing note: it says who does what and why, and keeps the letter's headers and
-//! body. The note's subject belongs to this letter alone, and the broker stores the note only if
-//! the subject is empty. So of two operators closing the same letter, one is first and the other
-//! learns of it. A message id would not suffice: the broker forgets it after two minutes.
+//! The claim is a closing note with the operator, the action and the reason. It keeps the letter's
+//! headers and body. The broker stores the note only if its subject is empty. If two operators close
+//! the same letter, the second one is therefore told of the first. A message id would not suffice,
+//! because the broker forgets it after two minutes.
 
 use anyhow::{Context, Result, ensure};
 use async_nats::{
@@ -64,7 +65,7 @@ impl Closer<'_> {
             }
             Ok(ack) => {
                 self.withdraw(ack.sequence).await;
-                anyhow::bail!("DEAD_LETTER was created again meanwhile: nothing was done")
+                anyhow::bail!("DEAD_LETTER was recreated during this command: nothing was done")
             }
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
                 self.existing_claim(letter).await

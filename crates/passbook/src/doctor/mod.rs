@@ -1,8 +1,9 @@
 //! `passbook doctor`: finds unreachable servers, configuration drift and stuck work, and says how to
 //! resolve each finding.
 //!
-//! The command changes nothing. The areas are checked concurrently and each check has a time limit,
-//! so an unreachable server hides no other finding.
+//! The command changes nothing. The areas are checked concurrently and each check has a limit of ten
+//! seconds, so an unreachable server hides no other finding. `doctor` examines the newest records
+//! only, `verify` all.
 
 mod check;
 #[cfg(feature = "dev")]

@@ -1,8 +1,13 @@
 //! `passbook repair`: restores outcomes lost by a ledger that came back from a backup.
 //!
 //! The settled records of the account-service still hold the lost outcomes. The repair books them
-//! again as they were: same transaction id, same balance, same order. Deciding them again could end
+//! again as they were: same transaction id, same balance, same order. A second decision could end
 //! differently, and clients already have the first answer.
+//!
+//! Compares by record id and follows each account from its restored balance through the lost
+//! movements in the order of their transaction ids. For each account, stops at the first movement
+//! that does not add up. Everything happens in one transaction under a lock on the ledger's tables,
+//! except the id sequence, which never decreases.
 
 mod rebook;
 mod report;

@@ -4,12 +4,16 @@
 //! conserved, no record stays PENDING, and records agree with the ledger. Over the streams: no
 //! message was dropped.
 //!
-//! Each database is read in one pass in the order of its keys, and the two are merged. So memory
-//! does not grow with the data.
+//! Each database is read in one pass in the order of its keys, and the two are merged, so that
+//! memory does not grow with the data.
 //!
 //! The check is safe beside a running system. The snapshot of the account-service's database is
 //! taken first, and every record settled in it was in the ledger before. Newer transactions of the
 //! ledger are in flight and no finding.
+//!
+//! A record PENDING for more than 15 minutes (`--pending-limit`) counts as unsettled, because the
+//! redrive sends every command at least every ten minutes. A suspect message is checked again after
+//! two seconds, advisories first, because a dead letter may be on its way.
 
 mod balances;
 mod check;
