@@ -1,16 +1,16 @@
-# `make help` lists the targets: it reads the comments behind them.
+# `make help` lists the targets from the comments behind them.
 
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 PASSBOOK := $(BUILT)/passbook
 CHAOS := $(BUILT)/chaos
 BENCH := $(or $(CARGO_TARGET_DIR),target)/release/bench
 CRASH_POINTS := account-service/crash-points,transaction-service/crash-points
-# The programs of a running system. `make run` compiles these and nothing else.
+# The programs of a running system. `make run` compiles only these.
 PROGRAMS := --package passbook --package account-service --package transaction-service
 STACK := .passbook
 
 .DEFAULT_GOAL := help
-# One target at a time, whatever -j says: cargo itself uses all processors.
+# One target at a time, even with -j: cargo itself uses all processors.
 .NOTPARALLEL:
 .PHONY: help run demo test check chaos reliability bench bench-quick images test-images verify prepare clean reset build build-all release crash-points \
         check-format check-migrations check-metadata check-lints check-manifests check-observability check-dependencies check-docs
@@ -21,7 +21,7 @@ help: ## list the targets
 run: build ## start the whole system, move some money, run until Ctrl-C
 	@exec $(PASSBOOK) dev up --demo --dir $(STACK)
 
-demo: build ## start the whole system, move some money, check every figure, stop
+demo: build ## start the whole system, move some money, check every amount, stop
 	@exec $(PASSBOOK) dev demo --dir $(STACK)
 
 test: crash-points ## run every test, against real servers
@@ -50,7 +50,7 @@ images: ## build the container images with docker, podman or buildah: make image
 test-images: ## run the system from its images and manifests: needs podman, runc, mmdebstrap
 	deploy/test-images.sh
 
-prepare: ## update the SQL metadata, after a change of a statement or migration
+prepare: ## update the SQL metadata after a change to a statement or migration
 	deploy/sqlx-metadata.sh prepare
 
 clean: ## remove build outputs (not the data)
@@ -72,7 +72,7 @@ release:
 	cargo build --workspace --bins --release
 
 # The services with failpoints, in a directory of their own; the last line restores the plain ones.
-# The copies are made after the plain programs, so an older copy is recognized as out of date.
+# A copy older than the plain program is out of date; the tests report it.
 crash-points: build-all
 	cargo build --workspace --bin account-service --bin transaction-service --features $(CRASH_POINTS)
 	@mkdir -p $(BUILT)/crash-points
@@ -88,7 +88,7 @@ check-metadata: build-all
 check-migrations:
 	deploy/check-migrations.sh
 
-# CI requires promtool. Elsewhere the other checks are useful without it.
+# CI requires promtool. Elsewhere, the other checks can run without it.
 check-observability:
 	@if command -v promtool >/dev/null || [ -n "$$CI" ]; then deploy/observability/check.sh; \
 	else echo "alerts and dashboards were not checked: install promtool (Debian's package prometheus)"; fi

@@ -69,7 +69,7 @@ pub struct Config {
     #[arg(long, env = "PASSBOOK_MOST_WAITING", default_value_t = 10_000)]
     pub most_waiting: usize,
     /// The age at which a PENDING record is redriven: its command is sent again. The interval to
-    /// each further redrive is twice as long, up to ten minutes.
+    /// each further redrive is twice as long, up to ten minutes, with a jitter of 25 %.
     #[arg(long, env = "PASSBOOK_REDRIVE_AFTER", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
     pub redrive_after: Duration,
     #[command(flatten)]

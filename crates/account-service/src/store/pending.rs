@@ -78,8 +78,8 @@ pub struct Claimed {
 }
 
 /// Claims the records that are PENDING and due, and sets when they are due again:
-/// after `first`, then after twice as long each time, up to ten minutes, with
-/// jitter. Concurrent replicas claim different records.
+/// after `first`, then after twice as long each time, up to ten minutes, with a
+/// jitter of 25 %. Concurrent replicas claim different records.
 ///
 /// # Errors
 /// [`StoreError`]

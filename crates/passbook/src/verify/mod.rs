@@ -12,7 +12,7 @@
 //! ledger are in flight and no finding.
 //!
 //! A record PENDING for more than 15 minutes (`--pending-limit`) counts as unsettled, because the
-//! redrive sends every command at least every ten minutes. A suspect message is checked again after
+//! redrive sends every command at least every 12.5 minutes. A suspect message is checked again after
 //! two seconds, advisories first, because a dead letter may be on its way.
 
 mod balances;
@@ -58,7 +58,7 @@ pub(crate) struct Verify {
     #[arg(long)]
     no_streams: bool,
     /// How long a record may stay PENDING without a finding. The redrive sends each command again
-    /// at least every ten minutes.
+    /// at least every 12.5 minutes.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "15m")]
     pending_limit: Duration,
     #[command(flatten)]
