@@ -21,7 +21,10 @@ use runtime::{
     failpoint,
     nats::publish::publish_all,
     tasks::sleep_unless_stopped,
-    telemetry::{metrics::count, trace::Trace},
+    telemetry::{
+        metrics::{count, float},
+        trace::Trace,
+    },
 };
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -205,8 +208,7 @@ impl Redrive {
         let count = self.seen.count.max(self.last_seen.count);
         let oldest = self.last_seen.oldest.into_iter().chain(self.seen.oldest).min();
         let age = oldest.and_then(|id| SystemTime::now().duration_since(id.made_at()).ok());
-        metrics::gauge!("passbook_records_pending")
-            .set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+        metrics::gauge!("passbook_records_pending").set(float(count));
         metrics::gauge!("passbook_records_pending_oldest_seconds")
             .set(age.unwrap_or_default().as_secs_f64());
     }

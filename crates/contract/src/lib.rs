@@ -12,6 +12,7 @@ mod messages;
 mod money;
 pub mod permissions;
 mod topology;
+mod wire;
 
 pub use ids::{AccountId, ParseIdError, RecordId, UserId};
 pub use messages::{Command, InvalidMessage, Kind, Movement, Outcome, Reason, TransactionResult};

@@ -18,7 +18,10 @@ use futures::{TryStreamExt, future::ready};
 use metrics::{Unit, describe_gauge, gauge};
 use tokio_util::sync::CancellationToken;
 
-use crate::{tasks::sleep_unless_stopped, telemetry::metrics::count};
+use crate::{
+    tasks::sleep_unless_stopped,
+    telemetry::metrics::{count, float},
+};
 
 const EVERY: Duration = Duration::from_secs(10);
 
@@ -106,9 +109,4 @@ async fn update(
 async fn open_dead_letters(stream: &Stream) -> Result<usize, InfoError> {
     let subjects = stream.info_with_subjects(dead_letter::open_subjects("*")).await?;
     subjects.try_fold(0_usize, |sum, (_, messages)| ready(Ok(sum.saturating_add(messages)))).await
-}
-
-#[expect(clippy::as_conversions, reason = "no lossless conversion exists; exact up to 2^53")]
-const fn float(number: u64) -> f64 {
-    number as f64
 }

@@ -29,10 +29,17 @@ pub async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
     }
 }
 
-/// A number of items as a counter takes it.
+/// A number of items, for a counter.
 #[must_use]
 pub fn count(items: usize) -> u64 {
     u64::try_from(items).unwrap_or(u64::MAX)
+}
+
+/// A number of items, for a gauge or a histogram.
+#[must_use]
+#[expect(clippy::as_conversions, reason = "no lossless conversion exists; exact up to 2^53")]
+pub const fn float(items: u64) -> f64 {
+    items as f64
 }
 
 /// Describes the metrics that every service has.

@@ -29,6 +29,7 @@ use uuid::Uuid;
 use clap::Args;
 
 use super::metrics::count;
+use crate::tasks::sleep_unless_stopped;
 
 /// The export of traces. The variables are OpenTelemetry's. Its
 /// OTEL_EXPORTER_OTLP_HEADERS is supported, too: credentials for the collector.
@@ -193,7 +194,7 @@ impl Exporter {
             let received =
                 stop.run_until_cancelled(self.spans.recv_many(&mut batch, MAX_BATCH)).await;
             if received.is_some_and(|received| received < MAX_BATCH) {
-                let _ = stop.run_until_cancelled(tokio::time::sleep(BATCH_DELAY)).await;
+                sleep_unless_stopped(BATCH_DELAY, &stop).await;
             }
             while batch.len() < MAX_BATCH
                 && let Ok(span) = self.spans.try_recv()

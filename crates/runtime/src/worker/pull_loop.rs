@@ -26,6 +26,7 @@ use crate::{
     health::Health,
     nats::streams::{self, StreamsError},
     tasks::sleep_unless_stopped,
+    telemetry::metrics::{count, float},
 };
 
 /// The client itself ends a fetch five seconds after its wait. A fetch without
@@ -214,7 +215,7 @@ impl PullLoop {
         }
         if !batch.is_empty() {
             metrics::histogram!("passbook_worker_batch_messages", "consumer" => self.consumer.name)
-                .record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
+                .record(float(count(batch.len())));
             let next = Instant::now() + fetch_delay(batch.len(), self.fetch.max_messages);
             processor.process(batch, stop).await;
             let _ = stop.run_until_cancelled(tokio::time::sleep_until(next.into())).await;
