@@ -3,7 +3,7 @@
 //! The path of a deposit: [`http`] takes the request, [`accept`] commits it as a
 //! PENDING [`record`], [`dispatch`] sends its command. When the ledger's result
 //! arrives, [`worker`] settles the record, and [`waiters`] notifies the waiting
-//! client. [`redrive`] repeats what a crash or an outage lost.
+//! client. [`redrive`] sends commands again after a crash or an outage.
 //!
 //! A stop takes at most the drain delay, the grace period and a few seconds. A
 //! SIGKILL must be sent later than that.

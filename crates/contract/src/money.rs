@@ -1,7 +1,8 @@
 //! Money: a currency, a positive amount of it, and a balance.
 //!
-//! Amounts are decimals everywhere, never binary floats. On the wire an amount is a plain decimal string with exactly
-//! the currency's number of decimals (`"10.50"`, `"10000"`).
+//! Amounts are decimals everywhere, never binary floats. On the wire an amount is a
+//! plain decimal string with exactly the currency's number of decimals (`"10.50"`,
+//! `"10000"`).
 
 use std::fmt;
 

@@ -97,9 +97,9 @@ fn user<E>(
     Ok(json!({ "user": name, "password": password(name)?, "permissions": permissions }))
 }
 
-/// The subjects to which a service may publish: its messages, the dead letters
-/// of the stream it reads, the requests for setting up streams, and the
-/// requests for reading this stream through its own consumers.
+/// The subjects to which a service may publish. These are its messages, the dead
+/// letters of the stream `reads`, and requests: to set up streams, and to read this
+/// stream through the service's own consumers.
 fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Value {
     let mut allowed: Vec<String> = messages.iter().map(|&subject| subject.to_owned()).collect();
     allowed.push(format!("{}.{reads}.>", subjects::DEAD_LETTER_PREFIX));

@@ -44,7 +44,7 @@ pub struct Health(Arc<Mutex<BTreeMap<&'static str, Condition>>>);
 /// The response of `/readyz`.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Whether the process takes requests.
+    /// Whether every required condition is up and no stop has begun.
     pub ready: bool,
     pub conditions: Vec<ConditionReport>,
 }

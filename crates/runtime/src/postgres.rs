@@ -78,7 +78,7 @@ pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool
         ("tcp_keepalives_interval", "5"),
         ("tcp_keepalives_count", "3"),
         ("tcp_user_timeout", "25000"),
-        // All statements look up rows by key. Planning takes longer than many lookups, and no plan
+        // All statements look up rows by key. Planning takes longer than many lookups. No plan
         // beats an index scan in the given order of keys, which is also the order of the locks. A
         // generic plan is made once, perhaps while the table is empty, so plans that suit only
         // small tables are disabled.

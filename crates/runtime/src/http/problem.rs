@@ -29,7 +29,7 @@ impl ProblemType {
         Self { status, slug, title }
     }
 
-    /// A problem of this type. `detail` says what to do.
+    /// A problem of this type. `detail` gives the cause or the remedy.
     #[must_use]
     pub fn because(self, detail: impl Into<String>) -> Problem {
         Problem { problem_type: self, detail: detail.into(), field: None, retry_after: None }

@@ -40,7 +40,7 @@ pub(crate) fn describe() {
     describe_gauge!(
         "passbook_consumer_waiting_pulls",
         Unit::Count,
-        "Pull requests waiting for messages. If it stays 0, no worker runs, or all workers are busy."
+        "Pull requests waiting for messages. If it stays 0, no worker runs, or all are busy."
     );
     describe_gauge!("passbook_stream_messages", Unit::Count, "Messages in the stream.");
     describe_gauge!("passbook_stream_bytes", Unit::Bytes, "Size of the stream.");

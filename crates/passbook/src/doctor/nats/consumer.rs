@@ -85,7 +85,7 @@ async fn check_backlog(
     let pending = last.num_pending;
     let has_no_pulls = first.num_waiting == 0 && last.num_waiting == 0;
     if has_no_pulls && pending > 0 {
-        let detail = format!("{pending} messages wait and nobody pulls,");
+        let detail = format!("{pending} messages wait and no worker pulls,");
         let advice = "start its service, or find out why the service's workers stopped";
         area.lasting(spec.name, detail, oldest.unwrap_or_default(), advice);
     } else if let Some(oldest) = oldest.filter(|age| *age > STUCK) {
