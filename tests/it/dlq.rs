@@ -213,6 +213,7 @@ async fn a_harmful_or_invalid_replay_is_refused_and_the_others_continue() {
     }
     assert_eq!(dlq(&stack, &["ls"]).await.1.as_array().unwrap().len(), 7);
     assert_eq!(dlq(&stack, &["ls", "--closed"]).await, (0, json!([])));
+
     // Of all dead letters, only this one can be replayed without harm.
     let harmless =
         publish_dead_letter(&jetstream, RESULTS, subjects[1], &result.to_string(), &[]).await;
@@ -367,4 +368,27 @@ async fn an_interrupted_replay_is_finished_by_the_next_one() {
         assert_eq!(dlq(stack, &["ls", "--record", &record]).await, (0, json!([])));
     }
     invariants::holds(&stack.ledger().await, "accounts", &account, 250).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_that_can_not_be_read_concerns_its_own_dead_letter_only() {
+    let stack = Stack::start("dead-letters-invalid-row").await;
+    let account = Client::teller(&stack).open_account("KRW").await;
+    let jetstream = broker::connect(&stack).await;
+    let mut ids = Vec::new();
+    for currency in ["XXX", "KRW"] {
+        let (record, command) = unsent_deposit(&stack, &account).await;
+        sqlx::query("UPDATE transaction_records SET currency = $2 WHERE id = $1::uuid")
+            .bind(&record)
+            .bind(currency)
+            .execute(&stack.accounts().await)
+            .await
+            .unwrap();
+        ids.push(
+            publish_dead_letter(&jetstream, COMMANDS, "transaction.deposit", &command, &[]).await,
+        );
+    }
+    let (code, report) = dlq(&stack, &["redrive", "--dry-run", &ids[0], &ids[1]]).await;
+    let outcomes = (&report[0]["outcome"], &report[1]["outcome"]);
+    assert_eq!((code, outcomes), (1, (&json!("refused"), &json!("would-redrive"))), "{report}");
 }

@@ -83,7 +83,12 @@ impl Secrets {
                 nats: Passwords::default(),
                 signing_key: SigningKey::generate()?.to_base64(),
             },
-            _ => Self::read(dir)?,
+            _ => {
+                let secrets = Self::read(dir)?;
+                // The data exists under this password: a new one would not open it.
+                secrets.superuser_password()?;
+                secrets
+            }
         };
         secrets.complete()?;
         private_file::write(&path, &serde_json::to_vec_pretty(&secrets)?)?;

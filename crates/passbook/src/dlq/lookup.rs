@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use contract::{AccountId, Balance, Currency, Movement, Outcome, RecordId};
 use ledger::{Account, Entry, SettledAs, Settlement};
 use rust_decimal::Decimal;
@@ -28,6 +28,9 @@ pub(super) struct KnownRecords {
     pub(super) transactions: HashMap<RecordId, KnownTransaction>,
     /// The records' accounts in the ledger.
     pub(super) accounts: BTreeMap<AccountId, Account>,
+    /// Records with a row that this release can't read, for example one written by a newer
+    /// release. They concern their own letters only.
+    pub(super) invalid: HashMap<RecordId, String>,
 }
 
 /// A record of the account-service.
@@ -75,7 +78,7 @@ impl RecordLookup {
     /// Looks up the records named by these dead letters.
     ///
     /// # Errors
-    /// A database's. Also for a row no service could have written.
+    /// A database's.
     pub(super) async fn look_up(&mut self, letters: &[&DeadLetter]) -> Result<KnownRecords> {
         let ids: Vec<Uuid> =
             letters.iter().filter_map(|letter| letter.record).map(RecordId::as_uuid).collect();
@@ -84,19 +87,38 @@ impl RecordLookup {
         }
         let rows = movement_row::records(&mut self.accounts, &ids).await?;
         let account_ids: Vec<Uuid> = rows.values().map(|row| row.account_id).collect();
-        let records = rows.into_values().map(|row| {
+        let mut known = KnownRecords::default();
+        for row in self.accounts(&account_ids).await? {
+            let id = AccountId::from_uuid(row.account_id);
+            if let Some(account) = parse_account(&row) {
+                known.accounts.insert(id, account);
+                continue;
+            }
+            let records = rows.values().filter(|record| record.account_id == row.account_id);
+            for record in records {
+                let reason = invalid_row("account", id);
+                known.invalid.insert(RecordId::from_uuid(record.record_id), reason);
+            }
+        }
+        for row in self.transactions(&ids).await? {
+            let id = RecordId::from_uuid(row.movement.record_id);
+            match parse_transaction(id, &row) {
+                Some(transaction) => drop(known.transactions.insert(id, transaction)),
+                None => drop(known.invalid.insert(id, invalid_row("transaction of record", id))),
+            }
+        }
+        for row in rows.values() {
             let id = RecordId::from_uuid(row.record_id);
-            parse_record(&row).map(|record| (id, record)).with_context(|| invalid_row("record", id))
-        });
-        Ok(KnownRecords {
-            records: records.collect::<Result<_>>()?,
-            transactions: self.transactions(&ids).await?,
-            accounts: self.accounts(&account_ids).await?,
-        })
+            match parse_record(row) {
+                Some(record) => drop(known.records.insert(id, record)),
+                None => drop(known.invalid.insert(id, invalid_row("record", id))),
+            }
+        }
+        Ok(known)
     }
 
-    async fn transactions(&mut self, ids: &[Uuid]) -> Result<HashMap<RecordId, KnownTransaction>> {
-        let rows: Vec<TransactionRow> = sqlx::query_as(
+    async fn transactions(&mut self, ids: &[Uuid]) -> Result<Vec<TransactionRow>> {
+        let rows = sqlx::query_as(
             "SELECT record_id, id AS transaction_id, account_id, type, amount, currency, status,
                     reason, balance_after, account_seq
              FROM transactions WHERE record_id = ANY($1)",
@@ -104,28 +126,18 @@ impl RecordLookup {
         .bind(ids)
         .fetch_all(&mut self.ledger)
         .await?;
-        let transactions = rows.iter().map(|row| {
-            let id = RecordId::from_uuid(row.movement.record_id);
-            let transaction = parse_transaction(id, row);
-            Ok((id, transaction.with_context(|| invalid_row("transaction of record", id))?))
-        });
-        transactions.collect()
+        Ok(rows)
     }
 
-    async fn accounts(&mut self, ids: &[Uuid]) -> Result<BTreeMap<AccountId, Account>> {
-        let rows: Vec<AccountRow> = sqlx::query_as(
+    async fn accounts(&mut self, ids: &[Uuid]) -> Result<Vec<AccountRow>> {
+        let rows = sqlx::query_as(
             "SELECT account_id, currency, balance, account_seq FROM accounts
              WHERE account_id = ANY($1)",
         )
         .bind(ids)
         .fetch_all(&mut self.ledger)
         .await?;
-        let accounts = rows.iter().map(|row| {
-            let id = AccountId::from_uuid(row.account_id);
-            let account = parse_account(row).ok_or_else(|| anyhow!(invalid_row("account", id)));
-            Ok((id, account?))
-        });
-        accounts.collect()
+        Ok(rows)
     }
 }
 

@@ -21,6 +21,9 @@ pub(super) enum Preview {
 
 /// Previews a letter with its records.
 pub(super) fn of(letter: &DeadLetter, known: &KnownRecords) -> Preview {
+    if let Some(reason) = letter.record.and_then(|id| known.invalid.get(&id)) {
+        return Preview::Harmful(reason.clone());
+    }
     match letter.subject() {
         Some(subject @ (subjects::DEPOSIT | subjects::WITHDRAWAL)) => {
             match Command::parse(subject, &letter.payload) {
@@ -140,6 +143,9 @@ pub(super) fn record_state(letter: &DeadLetter, known: &KnownRecords) -> String 
     let Some(id) = letter.record else {
         return "it names no record: nothing changes".to_owned();
     };
+    if let Some(reason) = known.invalid.get(&id) {
+        return reason.clone();
+    }
     let record = known.records.get(&id);
     let account = record.and_then(|record| known.accounts.get(&record.movement.account_id));
     let balance = account.map_or("0".to_owned(), |account| account.balance.to_string());

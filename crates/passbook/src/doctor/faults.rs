@@ -12,7 +12,7 @@ pub(super) async fn check(stack: Option<&StackFile>) -> Vec<Check> {
         return area.into_checks();
     };
     let advice = "check whether the stack still runs: `passbook dev status`";
-    let Some(targets) = area.attempt("injected", advice, client.targets()).await else {
+    let Some(targets) = area.attempt("ordered", advice, client.targets()).await else {
         return area.into_checks();
     };
     for target in targets {
