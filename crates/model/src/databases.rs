@@ -64,6 +64,20 @@ pub struct Balance {
     pub seq: u8,
 }
 
+impl Balance {
+    /// Decides a deposit (positive) or a withdrawal (negative). A test compares this with
+    /// `ledger::Account::apply`.
+    #[must_use]
+    pub const fn decide(self, amount: i8) -> Outcome {
+        let balance_after = self.amount + amount;
+        if balance_after < 0 {
+            Outcome::Refused
+        } else {
+            Outcome::Applied { balance_after, account_seq: self.seq + 1 }
+        }
+    }
+}
+
 /// The transaction-service's database.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ledger {

@@ -65,12 +65,7 @@ impl Protocol {
     }
 
     fn outcome(&self, balance: Balance, record: RecordId) -> Option<Outcome> {
-        let balance_after = balance.amount + self.scenario.request(record)?.amount;
-        Some(if balance_after < 0 {
-            Outcome::Refused
-        } else {
-            Outcome::Applied { balance_after, account_seq: balance.seq + 1 }
-        })
+        Some(balance.decide(self.scenario.request(record)?.amount))
     }
 
     fn collision(
