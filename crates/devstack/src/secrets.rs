@@ -166,6 +166,17 @@ mod tests {
     }
 
     #[test]
+    fn data_without_its_superusers_password_is_an_error_and_the_file_stays() {
+        let dir = std::env::temp_dir().join(format!("passbook-secrets-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let json = r#"{ "postgres": {}, "nats": {}, "signing_key": "k" }"#;
+        fs::write(dir.join(NAME), json).unwrap();
+        assert!(Secrets::read_or_create(&dir).is_err());
+        assert_eq!(fs::read_to_string(dir.join(NAME)).unwrap(), json);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
     fn every_user_of_the_broker_has_a_password() {
         let mut secrets = Secrets {
             postgres: Passwords::default(),
