@@ -1,0 +1,1 @@
+//! Stores the files of reports, in a local folder or in S3-compatible object storage.
