@@ -117,6 +117,11 @@ uuid_id! {
     RecordId
 }
 
+uuid_id! {
+    /// Identifies one report.
+    ReportId
+}
+
 impl RecordId {
     /// The lowest id.
     pub const FIRST: Self = Self(Uuid::nil());

@@ -1,5 +1,5 @@
 //! The contract between processes, and nothing else: ids, money, commands,
-//! results, dead letters, their streams and consumers, and the broker's
+//! results, report jobs, dead letters, their streams and consumers, and the broker's
 //! permissions.
 //!
 //! All input is parsed strictly here, so that code outside this crate handles no raw
@@ -8,16 +8,18 @@
 
 pub mod dead_letter;
 mod ids;
+mod job;
 mod messages;
 mod money;
 pub mod permissions;
 mod topology;
 mod wire;
 
-pub use ids::{AccountId, ParseIdError, RecordId, UserId};
+pub use ids::{AccountId, ParseIdError, RecordId, ReportId, UserId};
+pub use job::Job;
 pub use messages::{Command, InvalidMessage, Kind, Movement, Outcome, Reason, TransactionResult};
 pub use money::{Amount, AmountError, Balance, Currency, MONEY_LIMIT, UnknownCurrency};
 pub use topology::{
-    CONSUMERS, ConsumerSpec, DEAD_LETTER, MAX_DELIVERIES, MOVEMENT_STREAMS, Retention, STREAMS,
-    StreamSpec, TRANSACTION, TRANSACTION_RESULT, consumers, subjects,
+    CONSUMERS, ConsumerSpec, DEAD_LETTER, JOB, MAX_DELIVERIES, MOVEMENT_STREAMS, REPORT_STREAMS,
+    Retention, STREAMS, StreamSpec, TRANSACTION, TRANSACTION_RESULT, consumers, subjects,
 };

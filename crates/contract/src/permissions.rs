@@ -8,8 +8,8 @@
 //! publish to the reply subject. In that account, a reply reaches no stream.
 
 use crate::{
-    CONSUMERS, ConsumerSpec, MAX_DELIVERIES, MOVEMENT_STREAMS, Retention, STREAMS, StreamSpec,
-    TRANSACTION, TRANSACTION_RESULT, consumers, subjects,
+    CONSUMERS, ConsumerSpec, JOB, MAX_DELIVERIES, MOVEMENT_STREAMS, REPORT_STREAMS, Retention,
+    STREAMS, StreamSpec, TRANSACTION, TRANSACTION_RESULT, consumers, subjects,
 };
 use serde_json::{Value, json};
 
@@ -22,6 +22,8 @@ pub const AUDITOR: &str = "auditor";
 pub const ACCOUNT_SERVICE: &str = "account-service";
 /// The user of the transaction-service.
 pub const TRANSACTION_SERVICE: &str = "transaction-service";
+/// The user of the report-service.
+pub const REPORT_SERVICE: &str = "report-service";
 
 /// Prefix of the subjects on which a user receives replies. Other users may
 /// not subscribe to them.
@@ -65,6 +67,7 @@ fn users<E>(password: &impl Fn(&str) -> Result<String, E>) -> Result<Value, E> {
             password,
             publish(
                 &[subjects::DEPOSIT, subjects::WITHDRAWAL, subjects::SETTLED],
+                &MOVEMENT_STREAMS,
                 TRANSACTION_RESULT,
                 &[consumers::ACCOUNT_RESULT, consumers::RESULTS_MAX_DELIVERIES],
             ),
@@ -75,8 +78,20 @@ fn users<E>(password: &impl Fn(&str) -> Result<String, E>) -> Result<Value, E> {
             password,
             publish(
                 &[subjects::RESULT_DEPOSIT, subjects::RESULT_WITHDRAWAL],
+                &MOVEMENT_STREAMS,
                 TRANSACTION,
                 &[consumers::DEPOSIT, consumers::WITHDRAWAL, consumers::COMMANDS_MAX_DELIVERIES],
+            ),
+            &[],
+        )?,
+        user(
+            REPORT_SERVICE,
+            password,
+            publish(
+                &[subjects::JOB],
+                &REPORT_STREAMS,
+                JOB,
+                &[consumers::JOB, consumers::JOBS_MAX_DELIVERIES],
             ),
             &[],
         )?,
@@ -98,14 +113,14 @@ fn user<E>(
 }
 
 /// The subjects to which a service may publish. These are its messages, the dead
-/// letters of the stream `reads`, and requests: to set up streams, and to read this
-/// stream through the service's own consumers.
-fn publish(messages: &[&str], reads: &str, through: &[&str]) -> Value {
+/// letters of the stream `reads`, and requests: to set up `streams`, and to read
+/// `reads` through the service's own consumers.
+fn publish(messages: &[&str], streams: &[&str], reads: &str, through: &[&str]) -> Value {
     let mut allowed: Vec<String> = messages.iter().map(|&subject| subject.to_owned()).collect();
     allowed.push(format!("{}.{reads}.>", subjects::DEAD_LETTER_PREFIX));
     allowed.push(format!("{}.{MAX_DELIVERIES}.>", subjects::DEAD_LETTER_PREFIX));
     allowed.push("$JS.API.INFO".to_owned());
-    for stream in MOVEMENT_STREAMS {
+    for stream in streams {
         for request in ["CREATE", "UPDATE", "INFO"] {
             allowed.push(format!("$JS.API.STREAM.{request}.{stream}"));
         }

@@ -17,6 +17,8 @@ pub mod subjects {
     /// account-service replica to the others, for their waiting clients. No stream
     /// captures this subject.
     pub const SETTLED: &str = "account.settled";
+    /// Wakes a worker of the report-service: [`crate::Job`].
+    pub const JOB: &str = "message.process";
     /// First token of a dead letter's subject; see [`crate::dead_letter`].
     pub const DEAD_LETTER_PREFIX: &str = "dead-letter";
 }
@@ -75,8 +77,10 @@ pub mod consumers {
     pub const COMMANDS_MAX_DELIVERIES: &str = "commands-used-up-consumer";
     /// Advisories about results, read by the account-service.
     pub const RESULTS_MAX_DELIVERIES: &str = "results-used-up-consumer";
-    /// Report jobs.
+    /// Report jobs, read by the report-service.
     pub const JOB: &str = "job_cons";
+    /// Advisories about report jobs, read by the report-service.
+    pub const JOBS_MAX_DELIVERIES: &str = "jobs-used-up-consumer";
 }
 
 /// The stream of commands.
@@ -88,10 +92,13 @@ pub const DEAD_LETTER: &str = "DEAD_LETTER";
 /// The stream of the server's MAX_DELIVERIES advisories: each names a message
 /// that reached `max_deliver` and is not redelivered any more.
 pub const MAX_DELIVERIES: &str = "USED_UP";
-const JOB: &str = "job";
+/// The stream of report jobs.
+pub const JOB: &str = "job";
 /// The streams behind a deposit or withdrawal. Both services create them.
 pub const MOVEMENT_STREAMS: [&str; 4] =
     [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, MAX_DELIVERIES];
+/// The streams behind a report. The report-service creates them.
+pub const REPORT_STREAMS: [&str; 3] = [JOB, DEAD_LETTER, MAX_DELIVERIES];
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
@@ -118,7 +125,7 @@ pub const STREAMS: [StreamSpec; 5] = [
     },
     StreamSpec {
         name: JOB,
-        subjects: &["message.process"],
+        subjects: &[subjects::JOB],
         retention: Retention::WorkQueue,
         max_age: DAY.saturating_mul(7),
         duplicate_window: DUPLICATE_WINDOW,
@@ -141,7 +148,7 @@ pub const STREAMS: [StreamSpec; 5] = [
 ];
 
 /// Every durable consumer.
-pub const CONSUMERS: [ConsumerSpec; 6] = [
+pub const CONSUMERS: [ConsumerSpec; 7] = [
     ConsumerSpec {
         name: consumers::DEPOSIT,
         stream: TRANSACTION,
@@ -186,11 +193,19 @@ pub const CONSUMERS: [ConsumerSpec; 6] = [
     ConsumerSpec {
         name: consumers::JOB,
         stream: JOB,
-        filter: "message.process",
+        filter: subjects::JOB,
         ack_wait: ACK_WAIT,
         max_deliver: 5,
         // One job at a time, whatever the number of workers.
         max_ack_pending: 1,
+    },
+    ConsumerSpec {
+        name: consumers::JOBS_MAX_DELIVERIES,
+        stream: MAX_DELIVERIES,
+        filter: "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.job.*",
+        ack_wait: ACK_WAIT,
+        max_deliver: -1,
+        max_ack_pending: MANY,
     },
 ];
 

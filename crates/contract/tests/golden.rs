@@ -2,13 +2,14 @@
 //! again byte for byte.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use contract::{Command, TransactionResult};
+use contract::{Command, Job, TransactionResult};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 const COMMAND: &str = include_str!("../golden/command.json");
 const SUCCESS: &str = include_str!("../golden/result_success.json");
 const FAILED: &str = include_str!("../golden/result_failed.json");
+const JOB: &str = include_str!("../golden/job.json");
 
 fn stays_the_same<T: Serialize + DeserializeOwned>(golden: &str) {
     let message: T = serde_json::from_str(golden).unwrap();
@@ -31,6 +32,7 @@ fn the_wire_format_is_that_of_the_golden_files() {
     stays_the_same::<Command>(COMMAND);
     stays_the_same::<TransactionResult>(SUCCESS);
     stays_the_same::<TransactionResult>(FAILED);
+    stays_the_same::<Job>(JOB);
 }
 
 #[test]
