@@ -2,46 +2,9 @@
 
 use contract::{AccountId, Amount, Command, Currency, Kind, Movement, RecordId, UserId};
 use ledger::Settlement;
+use runtime::http::idempotency_key::IdempotencyKey;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
-
-/// A client's key for one request, unique within the account. 1 to 255 visible
-/// ASCII characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdempotencyKey(String);
-
-impl IdempotencyKey {
-    /// Parses a key, bare or as a quoted string (RFC 8941, section 3.3.3): `abc`
-    /// and `"abc"` are the same key.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let key = match text.strip_prefix('"') {
-            None => text.to_owned(),
-            Some(quoted) => unescape(quoted.strip_suffix('"')?)?,
-        };
-        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
-        ((1..=255).contains(&key.len()) && visible).then_some(Self(key))
-    }
-
-    /// The key as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-fn unescape(quoted: &str) -> Option<String> {
-    let mut text = String::with_capacity(quoted.len());
-    let mut rest = quoted.chars();
-    while let Some(character) = rest.next() {
-        text.push(match character {
-            '\\' => rest.next().filter(|escaped| matches!(escaped, '"' | '\\'))?,
-            '"' => return None,
-            plain => plain,
-        });
-    }
-    Some(text)
-}
 
 /// A valid request to move money, not stored yet.
 #[derive(Debug, Clone)]
@@ -120,22 +83,5 @@ impl Record {
             currency: self.currency,
             requested_at: self.created_at,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_the_same_bare_or_quoted() {
-        let bare = IdempotencyKey::parse("a-1").unwrap();
-        assert_eq!(IdempotencyKey::parse("\"a-1\""), Some(bare));
-        assert_eq!(IdempotencyKey::parse(r#""a\"b""#).unwrap().as_str(), "a\"b");
-        let long = "k".repeat(256);
-        for bad in ["", "\"\"", "a b", "\"a", "\"a\"b\"", r#""a\n""#, "é", "a\tb", &long] {
-            assert_eq!(IdempotencyKey::parse(bad), None, "{bad:?}");
-        }
-        assert!(IdempotencyKey::parse(&"k".repeat(255)).is_some());
     }
 }

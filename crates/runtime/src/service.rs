@@ -23,7 +23,10 @@ use crate::{
         metrics::{describe, upkeep},
         otlp::{self, Exporter},
     },
-    worker::{self, BatchProcessor, Fetch, Handler, MaxDeliveries, PullLoop},
+    worker::{
+        self, BatchProcessor, DeadLetterAll, Exhausted, Fetch, Handler, JobHandler, JobProcessor,
+        MaxDeliveries, PullLoop,
+    },
 };
 
 /// How long a fetch of a batch waits for a first message.
@@ -139,19 +142,39 @@ impl Service {
         let consumer = named(consumer)?;
         self.health.expect(consumer.name, need);
         let worker = |_| {
+            let fetch = Fetch { max_messages: self.config.worker.worker_batch, wait: FETCH_WAIT };
             let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
-            let pull_loop = PullLoop {
-                client: client.clone(),
-                jetstream: jetstream.clone(),
-                consumer,
-                stream_replicas: self.config.nats.stream_replicas,
-                fetch: Fetch { max_messages: self.config.worker.worker_batch, wait: FETCH_WAIT },
-                health: self.health.clone(),
-            };
             let processor = BatchProcessor::new(client, jetstream, consumer, Arc::clone(handler));
-            pull_loop.run(processor, stop.clone())
+            self.pull_loop(consumer, fetch).run(processor, stop.clone())
         };
         Ok((0..self.config.worker.workers).map(worker).collect())
+    }
+
+    /// The worker of long jobs: one message at a time, each fetch waits for `wait`.
+    pub fn job_worker<H: JobHandler>(
+        &self,
+        consumer: &'static ConsumerSpec,
+        need: Need,
+        wait: Duration,
+        handler: &Arc<H>,
+        stop: &CancellationToken,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send + use<H> {
+        self.health.expect(consumer.name, need);
+        let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
+        let processor = JobProcessor::new(client, jetstream, consumer, Arc::clone(handler));
+        let fetch = Fetch { max_messages: 1, wait };
+        self.pull_loop(consumer, fetch).run(processor, stop.clone())
+    }
+
+    fn pull_loop(&self, consumer: &'static ConsumerSpec, fetch: Fetch) -> PullLoop {
+        PullLoop {
+            client: self.client.clone(),
+            jetstream: self.jetstream.clone(),
+            consumer,
+            stream_replicas: self.config.nats.stream_replicas,
+            fetch,
+            health: self.health.clone(),
+        }
     }
 
     /// Dead-letters this service's messages that reached `max_deliver`. The consumer
@@ -165,8 +188,24 @@ impl Service {
         consumer: &'static str,
         queues: &[&'static str],
     ) -> anyhow::Result<()> {
+        self.settle_exhausted(consumer, queues, &Arc::new(DeadLetterAll))
+    }
+
+    /// As [`Service::dead_letter_exhausted`], but `exhausted` decides about each
+    /// message.
+    ///
+    /// # Errors
+    /// If the contract has no consumer of this name.
+    pub fn settle_exhausted<E: Exhausted>(
+        &mut self,
+        consumer: &'static str,
+        queues: &[&'static str],
+        exhausted: &Arc<E>,
+    ) -> anyhow::Result<()> {
         let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
-        let handler = Arc::new(MaxDeliveries { client, jetstream });
+        let exhausted = Arc::clone(exhausted);
+        let handler =
+            Arc::new(MaxDeliveries { client, jetstream, exhausted: Arc::clone(&exhausted) });
         let workers = self.workers(consumer, Need::Degraded, &handler, &self.finished)?;
         // Advisories are rare: one worker is enough.
         for worker in workers.into_iter().take(1) {
@@ -174,7 +213,9 @@ impl Service {
         }
         for consumer in queues.iter().map(|name| named(name)).collect::<Result<Vec<_>, _>>()? {
             let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
-            let sweep = worker::sweep(client, jetstream, consumer, self.finished.clone());
+            let exhausted = Arc::clone(&exhausted);
+            let sweep =
+                worker::sweep(client, jetstream, consumer, exhausted, self.finished.clone());
             self.tasks.spawn("sweep", sweep);
         }
         Ok(())

@@ -21,6 +21,7 @@ use futures::future::join_all;
 use runtime::{
     http::{
         bearer::Caller,
+        idempotency_key::{IdempotencyKey, KEY_MALFORMED},
         json_body::JsonBody,
         problem::{INVALID_FIELD, MALFORMED_ID, Problem, UNAVAILABLE},
     },
@@ -33,13 +34,10 @@ use tokio::time::{Instant, timeout};
 use super::{
     Api, ApiState, accounts,
     movements::{self, MovementRequest},
-    problems::{KEY_MALFORMED, account_not_found, call_until},
+    problems::{account_not_found, call_until},
     records::{RecordView, Replayed},
 };
-use crate::{
-    record::{IdempotencyKey, NewRecord},
-    store::Accepted,
-};
+use crate::{record::NewRecord, store::Accepted};
 
 /// Maximum items in a batch.
 const MAX_ITEMS: usize = 1000;

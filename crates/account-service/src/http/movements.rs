@@ -10,6 +10,7 @@ use contract::{AccountId, Amount, Currency, Kind, RecordId};
 use runtime::{
     http::{
         bearer::Caller,
+        idempotency_key::{self, IdempotencyKey, KEY_REUSED},
         json_body::JsonBody,
         path_id::PathId,
         prefer,
@@ -21,11 +22,11 @@ use serde::Deserialize;
 
 use super::{
     ApiState, accounts,
-    problems::{KEY_MALFORMED, KEY_MISSING, KEY_REUSED, call},
+    problems::call,
     records::{self, Replayed},
 };
 use crate::{
-    record::{IdempotencyKey, NewRecord, Record},
+    record::{NewRecord, Record},
     store::Accepted,
 };
 
@@ -66,7 +67,7 @@ async fn accept(
     Extension(trace): Extension<Trace>,
     JsonBody(body): JsonBody<MovementBody>,
 ) -> Result<Response, Problem> {
-    let key = idempotency_key(&headers)?;
+    let key = idempotency_key::of_request(&headers)?;
     let id = RecordId::new();
     let patience = prefer::wait(&headers, api.longest_wait);
     // The wait starts before the record exists, so that no notification is missed.
@@ -123,19 +124,5 @@ pub(super) fn accepted_record(
             let detail = "Send a new key for a new request, or the first request again.";
             Err(KEY_REUSED.because(detail).at(key_field))
         }
-    }
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
-    const FORM: &str =
-        "1 to 255 visible ASCII characters, once, and the same in every retry of a request";
-    let mut given = headers.get_all("idempotency-key").into_iter();
-    let Some(value) = given.next() else {
-        return Err(KEY_MISSING.because(format!("Send {FORM}.")).at("Idempotency-Key"));
-    };
-    let key = value.to_str().ok().and_then(IdempotencyKey::parse);
-    match (key, given.next()) {
-        (Some(key), None) => Ok(key),
-        _ => Err(KEY_MALFORMED.because(format!("It must be {FORM}.")).at("Idempotency-Key")),
     }
 }

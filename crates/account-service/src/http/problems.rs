@@ -19,25 +19,6 @@ const ACCOUNT_NOT_FOUND: ProblemType =
 /// No record with this id.
 pub(super) const RECORD_NOT_FOUND: ProblemType =
     ProblemType::new(StatusCode::NOT_FOUND, "record-not-found", "There is no such record.");
-/// No `Idempotency-Key` header.
-pub(super) const KEY_MISSING: ProblemType = ProblemType::new(
-    StatusCode::BAD_REQUEST,
-    "idempotency-key-missing",
-    "The header Idempotency-Key is required.",
-);
-/// An invalid idempotency key, in the header or in an item of a batch.
-pub(super) const KEY_MALFORMED: ProblemType = ProblemType::new(
-    StatusCode::BAD_REQUEST,
-    "idempotency-key-malformed",
-    "The Idempotency-Key is malformed.",
-);
-/// The key belongs to another request.
-pub(super) const KEY_REUSED: ProblemType = ProblemType::new(
-    StatusCode::UNPROCESSABLE_ENTITY,
-    "idempotency-key-reused",
-    "The Idempotency-Key was used for another request.",
-);
-
 pub(super) fn account_not_found(id: AccountId) -> Problem {
     ACCOUNT_NOT_FOUND.because(format!("No account has the id {id}."))
 }

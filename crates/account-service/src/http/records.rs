@@ -8,18 +8,17 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use contract::{AccountId, RecordId};
 use ledger::SettledAs;
 use runtime::http::{
     bearer::Caller,
+    page::{self, Page},
     path_id::PathId,
     prefer,
-    problem::{INVALID_FIELD, Problem},
+    problem::Problem,
 };
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, serde::rfc3339};
-use uuid::Uuid;
 
 use super::{
     Api, ApiState, accounts,
@@ -27,10 +26,6 @@ use super::{
     wait,
 };
 use crate::{record::Record, store, waiters::Wait};
-
-/// Records per page without `limit`.
-const DEFAULT_PAGE: u16 = 20;
-const MAX_PAGE: u16 = 100;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -153,7 +148,7 @@ fn set_preference_applied(response: &mut Response, patience: Option<Duration>) {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Page {
+pub(super) struct ListQuery {
     limit: Option<String>,
     cursor: Option<String>,
 }
@@ -169,33 +164,15 @@ pub(super) async fn list(
     State(api): State<ApiState>,
     caller: Caller,
     PathId(account): PathId<AccountId>,
-    page: Result<Query<Page>, QueryRejection>,
+    query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Query(page) = page.map_err(|error| {
-        INVALID_FIELD.because(format!("The query takes limit and cursor: {}.", error.body_text()))
-    })?;
-    let limit = page.limit.as_deref().map_or(Ok(DEFAULT_PAGE), parse_limit)?;
-    let before = page.cursor.as_deref().map(parse_cursor).transpose()?;
+    let query = page::query(query, "limit and cursor")?;
+    let page = Page::parse(query.limit.as_deref(), query.cursor.as_deref())?;
     let account = accounts::usable(&api, &caller, account).await?;
-    // One record more than requested shows whether there is another page.
-    let mut records = call(store::list_records(&api.pool, account.id, before, limit + 1)).await?;
-    let more = records.len() > usize::from(limit);
-    records.truncate(usize::from(limit));
-    let last = records.last().filter(|_| more);
-    let next_cursor = last.map(|record| URL_SAFE_NO_PAD.encode(record.id.as_uuid()));
+    let before = page.before.map(RecordId::from_uuid);
+    let records = store::list_records(&api.pool, account.id, before, page.to_read());
+    let mut records = call(records).await?;
+    let next_cursor = page.cut(&mut records, |record| record.id.as_uuid());
     let items = records.iter().map(RecordView::from).collect();
     Ok(Json(PageView { items, next_cursor }).into_response())
-}
-
-fn parse_limit(text: &str) -> Result<u16, Problem> {
-    let limit = text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
-    limit
-        .ok_or_else(|| INVALID_FIELD.because(format!("limit must be 1 to {MAX_PAGE}.")).at("limit"))
-}
-
-fn parse_cursor(text: &str) -> Result<RecordId, Problem> {
-    let id = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| Uuid::from_slice(&bytes).ok());
-    id.map(RecordId::from_uuid).ok_or_else(|| {
-        INVALID_FIELD.because("cursor must be the nextCursor of the previous page.").at("cursor")
-    })
 }

@@ -3,7 +3,9 @@
 
 pub mod admin;
 pub mod bearer;
+pub mod idempotency_key;
 pub mod json_body;
+pub mod page;
 pub mod path_id;
 pub mod prefer;
 pub mod problem;

@@ -2,8 +2,9 @@
 //! before settling them. The server does not redeliver such a message again. It keeps
 //! the message in the stream and publishes an advisory, which another stream
 //! captures. This handler dead-letters the message and deletes it from its work queue.
+//! A service with its own record of the message can settle it there instead.
 
-use std::time::SystemTime;
+use std::{future::Future, sync::Arc, time::SystemTime};
 
 use anyhow::{Context, anyhow};
 use async_nats::{
@@ -22,13 +23,39 @@ use crate::{
     telemetry::trace::{Processed, Trace},
 };
 
+/// Decides the end of a message that is not redelivered any more.
+pub trait Exhausted: Send + Sync + 'static {
+    /// The reason of the dead letter. `None` if the message needs none, because its
+    /// work is recorded elsewhere; it is then deleted only.
+    ///
+    /// # Errors
+    /// If the decision can't be made now. It is asked for again later.
+    fn settle(
+        &self,
+        message: &StreamMessage,
+        reason: String,
+    ) -> impl Future<Output = anyhow::Result<Option<String>>> + Send;
+}
+
+/// Dead-letters every message.
+#[derive(Debug, Clone, Copy)]
+pub struct DeadLetterAll;
+
+impl Exhausted for DeadLetterAll {
+    async fn settle(&self, _: &StreamMessage, reason: String) -> anyhow::Result<Option<String>> {
+        Ok(Some(reason))
+    }
+}
+
 /// Handles the advisories about a service's consumers.
 #[derive(Debug)]
-pub struct MaxDeliveries {
+pub struct MaxDeliveries<E> {
     /// Provides the server's maximum payload.
     pub client: Client,
     /// Reads, publishes and deletes messages.
     pub jetstream: jetstream::Context,
+    /// Decides about each message.
+    pub exhausted: Arc<E>,
 }
 
 /// The server's advisory (`io.nats.jetstream.advisory.v1.max_deliver`).
@@ -42,7 +69,7 @@ struct Advisory {
     timestamp: OffsetDateTime,
 }
 
-impl Handler for MaxDeliveries {
+impl<E: Exhausted> Handler for MaxDeliveries<E> {
     async fn process(&self, batch: &[Delivery]) -> Result<Vec<Verdict>, Failure> {
         let mut verdicts = Vec::with_capacity(batch.len());
         for delivery in batch {
@@ -55,7 +82,7 @@ impl Handler for MaxDeliveries {
     }
 }
 
-impl MaxDeliveries {
+impl<E: Exhausted> MaxDeliveries<E> {
     async fn handle(&self, advisory: &Advisory) -> anyhow::Result<Verdict> {
         let Some(consumer) = ConsumerSpec::named(&advisory.consumer) else {
             return Ok(Verdict::DeadLetter(format!(
@@ -78,40 +105,26 @@ impl MaxDeliveries {
             return Ok(Verdict::Done(None));
         }
         let reason = format!("delivered {} times and never settled", advisory.deliveries);
-        dead_letter_stored(&self.client, &self.jetstream, consumer, &message, &reason).await?;
+        let reason = self.exhausted.settle(&message, reason).await?;
+        settle_stored(&self.client, &self.jetstream, consumer, &message, reason).await?;
         Ok(Verdict::Done(None))
     }
 }
 
-/// Dead-letters a stored message and deletes it from its work queue. The order is
-/// dead letter, PubAck, deletion. After a crash in between, all of it is repeated.
-pub(super) async fn dead_letter_stored(
+/// Dead-letters a stored message, if there is a reason to, and deletes it from its
+/// work queue. The order is dead letter, PubAck, deletion. After a crash in between,
+/// all of it is repeated.
+pub(super) async fn settle_stored(
     client: &Client,
     jetstream: &jetstream::Context,
     consumer: &ConsumerSpec,
     message: &StreamMessage,
-    reason: &str,
+    reason: Option<String>,
 ) -> anyhow::Result<()> {
-    let (begun, trace) = (SystemTime::now(), Trace::of_message(Some(&message.headers)));
+    if let Some(reason) = reason {
+        dead_letter_stored(client, jetstream, consumer, message, reason).await?;
+    }
     let spec = StreamSpec::named(consumer.stream).context("the contract has no such stream")?;
-    let dead = DeadLetter {
-        consumer,
-        place: message_place(spec.name, message.sequence, message.time),
-        subject: &message.subject,
-        trace,
-        headers: Some(&message.headers),
-        payload: &message.payload,
-    };
-    let letter = dead.message(reason, client.server_info().max_payload);
-    publish_all(jetstream, &[letter]).await.map_err(|missing| anyhow!(missing.reason))?;
-    trace.processed(Processed {
-        begun,
-        consumer: consumer.name,
-        subject: &message.subject,
-        message_id: message.headers.get(NATS_MESSAGE_ID).map_or("", |id| id.as_str()),
-        delivered: consumer.max_deliver,
-        error: Some(reason.to_owned()),
-    });
     if spec.retention == Retention::WorkQueue {
         let stream = jetstream.get_stream_no_info(spec.name).await?;
         if let Err(error) = stream.delete_message(message.sequence).await {
@@ -126,5 +139,34 @@ pub(super) async fn dead_letter_stored(
         }
         failpoint::point("used-up.deleted", message);
     }
+    Ok(())
+}
+
+async fn dead_letter_stored(
+    client: &Client,
+    jetstream: &jetstream::Context,
+    consumer: &ConsumerSpec,
+    message: &StreamMessage,
+    reason: String,
+) -> anyhow::Result<()> {
+    let (begun, trace) = (SystemTime::now(), Trace::of_message(Some(&message.headers)));
+    let dead = DeadLetter {
+        consumer,
+        place: message_place(consumer.stream, message.sequence, message.time),
+        subject: &message.subject,
+        trace,
+        headers: Some(&message.headers),
+        payload: &message.payload,
+    };
+    let letter = dead.message(&reason, client.server_info().max_payload);
+    publish_all(jetstream, &[letter]).await.map_err(|missing| anyhow!(missing.reason))?;
+    trace.processed(Processed {
+        begun,
+        consumer: consumer.name,
+        subject: &message.subject,
+        message_id: message.headers.get(NATS_MESSAGE_ID).map_or("", |id| id.as_str()),
+        delivered: consumer.max_deliver,
+        error: Some(reason),
+    });
     Ok(())
 }

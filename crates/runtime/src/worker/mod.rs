@@ -5,12 +5,13 @@
 //! and their PubAcks awaited, and only then is the delivery acked. A process that
 //! dies in between leaves an unacked message, which is redelivered.
 //!
-//! [`PullLoop`] only pulls, and [`BatchProcessor`] settles batches. A processor of
-//! long jobs can replace the latter.
+//! [`PullLoop`] only pulls. [`BatchProcessor`] settles batches, [`JobProcessor`] one
+//! long job at a time.
 
 mod batch;
 mod dead_letter;
 mod delivery;
+mod job;
 mod max_deliveries;
 mod pull_loop;
 mod sweep;
@@ -21,7 +22,8 @@ use clap::Args;
 
 pub use batch::BatchProcessor;
 pub use delivery::Delivery;
-pub use max_deliveries::MaxDeliveries;
+pub use job::{JobHandler, JobProcessor, JobVerdict};
+pub use max_deliveries::{DeadLetterAll, Exhausted, MaxDeliveries};
 pub use pull_loop::{Fetch, ProcessMessages, PullLoop};
 pub(crate) use sweep::sweep;
 

@@ -10,7 +10,7 @@
 //! message, the floor may not move. The sweep then finds the message in the first
 //! moment without unacked messages.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     Client,
@@ -25,21 +25,21 @@ use contract::ConsumerSpec;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::max_deliveries::dead_letter_stored;
+use super::max_deliveries::{Exhausted, settle_stored};
 use crate::tasks::sleep_unless_stopped;
 
 /// The interval between rounds: far longer than all replicas of the queue take to
 /// delete an acked message.
 const EVERY: Duration = Duration::from_secs(30);
-/// Maximum dead-lettered messages in a round.
+/// Maximum settled messages in a round.
 const MAX_MESSAGES: usize = 1000;
 
-/// Dead-letters messages of a work queue that are not redelivered any more, until
-/// `stop`.
-pub(crate) async fn sweep(
+/// Settles messages of a work queue that are not redelivered any more, until `stop`.
+pub(crate) async fn sweep<E: Exhausted>(
     client: Client,
     jetstream: jetstream::Context,
     consumer: &'static ConsumerSpec,
+    exhausted: Arc<E>,
     stop: CancellationToken,
 ) {
     let mut last = None;
@@ -47,7 +47,7 @@ pub(crate) async fn sweep(
         if client.connection_state() != State::Connected {
             continue;
         }
-        let round = round(&client, &jetstream, consumer, &mut last);
+        let round = round(&client, &jetstream, consumer, &*exhausted, &mut last);
         match stop.run_until_cancelled(round).await {
             Some(Err(error)) => {
                 let error = format!("{error:#}");
@@ -74,6 +74,7 @@ async fn round(
     client: &Client,
     jetstream: &jetstream::Context,
     spec: &ConsumerSpec,
+    exhausted: &impl Exhausted,
     last: &mut Option<FloorAt>,
 ) -> anyhow::Result<()> {
     let consumer: Consumer<pull::Config> =
@@ -96,14 +97,9 @@ async fn round(
             return Ok(());
         }
         from = message.sequence + 1;
-        dead_letter_stored(
-            client,
-            jetstream,
-            spec,
-            &message,
-            "not redelivered any more, and never settled",
-        )
-        .await?;
+        let reason = "not redelivered any more, and never settled".to_owned();
+        let reason = exhausted.settle(&message, reason).await?;
+        settle_stored(client, jetstream, spec, &message, reason).await?;
     }
     Ok(())
 }

@@ -1,0 +1,192 @@
+//! Processes one message at a time, for as long as it takes. The message is kept in
+//! progress meanwhile, so that the server does not redeliver it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_nats::{
+    Client,
+    jetstream::{self, AckKind, Message},
+};
+use contract::ConsumerSpec;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Delivery,
+    dead_letter::DeadLetter,
+    delivery::place,
+    pull_loop::{Pause, ProcessMessages},
+};
+use crate::{
+    failpoint, nats::publish::publish_all, tasks::sleep_unless_stopped, telemetry::trace::Processed,
+};
+
+/// A message that is handed back is redelivered after this delay.
+const HAND_BACK_DELAY: Duration = Duration::from_secs(1);
+/// Time limit for the server's answer to an ack. A lost ack costs a redelivery.
+const ACK_LIMIT: Duration = Duration::from_secs(2);
+
+/// The end of a delivery.
+#[derive(Debug)]
+pub enum JobVerdict {
+    /// The state of the job is committed: ack.
+    Done,
+    /// The message can never succeed: dead-letter it with this reason.
+    DeadLetter(String),
+    /// Nothing is committed: redeliver the message soon.
+    HandBack,
+}
+
+/// Runs jobs.
+pub trait JobHandler: Send + Sync + 'static {
+    /// Runs the job of a message. After `stop` it ends soon, in a state from which
+    /// another worker can continue.
+    fn run(
+        &self,
+        delivery: &Delivery,
+        stop: &CancellationToken,
+    ) -> impl Future<Output = JobVerdict> + Send;
+}
+
+/// Runs jobs by a [`JobHandler`] and settles their deliveries.
+#[derive(Debug)]
+pub struct JobProcessor<H> {
+    client: Client,
+    jetstream: jetstream::Context,
+    consumer: &'static ConsumerSpec,
+    handler: Arc<H>,
+}
+
+impl<H: JobHandler> ProcessMessages for JobProcessor<H> {
+    async fn process(&self, messages: Vec<Message>, stop: &CancellationToken) {
+        for message in messages {
+            tokio::select! {
+                () = self.settle(&message, stop) => {}
+                // Concurrent with the job, because sending can block for as long as a reconnect.
+                () = self.keep_in_progress(&message) => {}
+            }
+        }
+    }
+}
+
+impl<H: JobHandler> JobProcessor<H> {
+    /// A processor for the deliveries of this consumer.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        jetstream: jetstream::Context,
+        consumer: &'static ConsumerSpec,
+        handler: Arc<H>,
+    ) -> Self {
+        for metric in [
+            "passbook_dead_letters_total",
+            "passbook_redeliveries_total",
+            "passbook_worker_fetch_errors_total",
+        ] {
+            metrics::counter!(metric, "consumer" => consumer.name).increment(0);
+        }
+        for verdict in ["done", "dead_letter", "handed_back"] {
+            count(consumer, verdict, 0);
+        }
+        Self { client, jetstream, consumer, handler }
+    }
+
+    /// Never ends.
+    async fn keep_in_progress(&self, message: &Message) {
+        loop {
+            tokio::time::sleep(self.consumer.ack_wait / 3).await;
+            self.ack(message, AckKind::Progress).await;
+        }
+    }
+
+    async fn settle(&self, message: &Message, stop: &CancellationToken) {
+        failpoint::point("job.fetched", message);
+        let delivery = Delivery::new(message, SystemTime::now());
+        if delivery.number > 1 {
+            metrics::counter!("passbook_redeliveries_total", "consumer" => self.consumer.name)
+                .increment(1);
+        }
+        let verdict = self.handler.run(&delivery, stop).await;
+        failpoint::point("job.decided", message);
+        let (name, error) = match verdict {
+            JobVerdict::Done => {
+                self.confirmed(message, AckKind::Ack).await;
+                ("done", None)
+            }
+            JobVerdict::HandBack => {
+                self.ack(message, AckKind::Nak(Some(HAND_BACK_DELAY))).await;
+                ("handed_back", Some("handed back".to_owned()))
+            }
+            JobVerdict::DeadLetter(reason) => {
+                if self.dead_letter(message, &delivery, &reason, stop).await {
+                    self.confirmed(message, AckKind::Term).await;
+                }
+                ("dead_letter", Some(reason))
+            }
+        };
+        count(self.consumer, name, 1);
+        if delivery.trace.is_recorded() {
+            delivery.trace.processed(Processed {
+                begun: delivery.begun,
+                consumer: self.consumer.name,
+                subject: &delivery.subject,
+                message_id: &delivery.message_id,
+                delivered: delivery.number,
+                error,
+            });
+        }
+    }
+
+    /// Publishes until the dead letter has its PubAck; `false` if stopped before.
+    async fn dead_letter(
+        &self,
+        message: &Message,
+        delivery: &Delivery,
+        reason: &str,
+        stop: &CancellationToken,
+    ) -> bool {
+        let dead = DeadLetter {
+            consumer: self.consumer,
+            place: place(message),
+            subject: &message.subject,
+            trace: delivery.trace,
+            headers: message.headers.as_ref(),
+            payload: &message.payload,
+        };
+        let letter = [dead.message(reason, self.client.server_info().max_payload)];
+        let mut pause = Pause::default();
+        while let Err(missing) = publish_all(&self.jetstream, &letter).await {
+            tracing::warn!(
+                reason = missing.reason,
+                "a dead letter got no PubAck; publishing again"
+            );
+            if !sleep_unless_stopped(pause.next(), stop).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Acks, and waits for the server's confirmation for a moment: with one message
+    /// out at a time, the next delivery waits for this ack.
+    async fn confirmed(&self, message: &Message, kind: AckKind) {
+        let acked = tokio::time::timeout(ACK_LIMIT, message.double_ack_with(kind)).await;
+        if !matches!(acked, Ok(Ok(()))) {
+            tracing::debug!(consumer = self.consumer.name, ?kind, "an ack was not confirmed");
+        }
+    }
+
+    async fn ack(&self, message: &Message, kind: AckKind) {
+        if let Err(error) = message.ack_with(kind).await {
+            tracing::debug!(consumer = self.consumer.name, %error, ?kind, "sending an ack failed");
+        }
+    }
+}
+
+fn count(consumer: &ConsumerSpec, verdict: &'static str, messages: u64) {
+    metrics::counter!("passbook_worker_messages_total",
+        "consumer" => consumer.name, "verdict" => verdict)
+    .increment(messages);
+}
