@@ -1,2 +1,16 @@
 //! Reads the figures of reports from the `reporting` views of the ledger and of the
 //! account-service.
+//!
+//! The figures of a period never change once the period is final: every transaction
+//! with a time before its end has ended. [`ledger::Ledger::snapshot`] waits for that,
+//! and everything of a report is read from the one snapshot that it returns.
+
+pub mod accounts;
+pub mod ledger;
+pub mod period;
+pub mod statement;
+
+pub use accounts::{AccountInfo, Accounts};
+pub use ledger::{Ledger, LedgerError, Snapshot};
+pub use period::{Period, PeriodError};
+pub use statement::{StatementError, position, statement};

@@ -1,0 +1,197 @@
+//! The connection to the ledger, and the snapshot that a report is read from.
+//!
+//! A transaction gets its time before it commits. A report made between the two would
+//! miss the transaction, and the same report made later would have it. So a snapshot
+//! of everything before an instant is taken only when no writer can commit an earlier
+//! time any more:
+//!
+//! - A writer reads the clock while it holds a lock on the ledger's table `accounts`,
+//!   and keeps this lock until its commit is visible. Once the database's clock has
+//!   reached the instant, any writer with an earlier time has ended or holds this lock.
+//!   The view `reporting.writers` lists the holders. When those of that moment have
+//!   ended, a new snapshot sees all their rows.
+//! - A replica does not know the writers of its primary. There, a commit has to arrive
+//!   that is later than the instant by more than a writer can take from its clock to its
+//!   commit ([`REPLICA_MARGIN`]). Replay has the order of the commits.
+//!
+//! The snapshot's `xmax` would be no limit for this: it is the last *ended* transaction
+//! id plus one, and running writers can be above it.
+
+use std::{collections::HashSet, str::FromStr, time::Duration};
+
+use sqlx::{
+    PgPool, Postgres, Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use time::OffsetDateTime;
+use tokio::time::{Instant, sleep};
+
+/// Longest time between a writer's clock and its commit. The ledger's statements and
+/// idle transactions are limited to 10 s each; after its clock, a writer has at most two
+/// statements left.
+pub const REPLICA_MARGIN: Duration = Duration::from_secs(60);
+/// How often the end of writers is polled.
+const POLL: Duration = Duration::from_millis(50);
+/// Connections of one process: one for each running report, and one for requests.
+const CONNECTIONS: u32 = 4;
+
+/// A read-only transaction with one snapshot of the ledger.
+pub type Snapshot = Transaction<'static, Postgres>;
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Writers with an earlier time are still running, or the replica is behind. A
+    /// later attempt can succeed.
+    #[error("the ledger is not final before {before} after {waited:?}: {reason}")]
+    NotFinal {
+        /// The end of the period.
+        before: OffsetDateTime,
+        /// The time waited.
+        waited: Duration,
+        /// What was waited for.
+        reason: &'static str,
+    },
+    /// The database's error.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// The URL of a database is malformed. The error does not show the URL, because it
+/// contains a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be like postgres://report_reader:password@host:5432/database")]
+pub struct InvalidUrl;
+
+/// A pool for the role `report_reader`. It connects on first use.
+///
+/// # Errors
+/// [`InvalidUrl`]
+pub(crate) fn pool(url: &str) -> Result<PgPool, InvalidUrl> {
+    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(InvalidUrl);
+    }
+    let options = PgConnectOptions::from_str(url).map_err(|_| InvalidUrl)?;
+    let options = options.application_name("report-service").options([
+        // The role has this setting too. It is here for another role in the URL.
+        ("default_transaction_read_only", "on"),
+        // An activity report reads millions of rows in one statement.
+        ("statement_timeout", "15min"),
+        ("lock_timeout", "5s"),
+        // The snapshot of a report that hangs keeps dead rows from being removed.
+        ("idle_in_transaction_session_timeout", "5min"),
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_user_timeout", "25000"),
+        ("jit", "off"),
+    ]);
+    Ok(PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_lazy_with(options))
+}
+
+/// The transaction database, as reports see it.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    pool: PgPool,
+}
+
+impl Ledger {
+    /// The ledger at this URL: of the primary or of a replica. Connects on first use.
+    ///
+    /// # Errors
+    /// [`InvalidUrl`]
+    pub fn new(url: &str) -> Result<Self, InvalidUrl> {
+        Ok(Self { pool: pool(url)? })
+    }
+
+    /// Checks that the views can be read.
+    ///
+    /// # Errors
+    /// The database's error.
+    pub async fn probe(&self) -> sqlx::Result<()> {
+        sqlx::query_scalar!("SELECT account_seq FROM reporting.accounts LIMIT 1")
+            .fetch_optional(&self.pool)
+            .await
+            .map(drop)
+    }
+
+    /// A snapshot of the present, which may still lack transactions of the past.
+    ///
+    /// # Errors
+    /// The database's error.
+    pub async fn current(&self) -> sqlx::Result<Snapshot> {
+        self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+    }
+
+    /// A snapshot with every transaction before `before`: a later snapshot has no other
+    /// one. Waits for the database's clock and for writers, at most `patience`.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub async fn snapshot(
+        &self,
+        before: OffsetDateTime,
+        patience: Duration,
+    ) -> Result<Snapshot, LedgerError> {
+        let begun = Instant::now();
+        let mut earlier: Option<HashSet<String>> = None;
+        loop {
+            let reason = match self.clock(before).await? {
+                Clock::Primary { reached: false } => "the database's clock is behind",
+                Clock::Replica { reached: false } => "the replica is behind",
+                Clock::Replica { reached: true } => return Ok(self.current().await?),
+                Clock::Primary { reached: true } => {
+                    let writers = self.writers().await?;
+                    // Those that began later have later times.
+                    let earlier = earlier.get_or_insert_with(|| writers.clone());
+                    earlier.retain(|writer| writers.contains(writer));
+                    if earlier.is_empty() {
+                        return Ok(self.current().await?);
+                    }
+                    "transactions that write to the ledger are still running"
+                }
+            };
+            let waited = begun.elapsed();
+            if waited >= patience {
+                return Err(LedgerError::NotFinal { before, waited, reason });
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    async fn clock(&self, before: OffsetDateTime) -> sqlx::Result<Clock> {
+        let margin = i32::try_from(REPLICA_MARGIN.as_secs()).unwrap_or(i32::MAX);
+        let row = sqlx::query!(
+            r#"SELECT pg_is_in_recovery() AS "replica!", clock_timestamp() >= $1 AS "reached!",
+                      coalesce(pg_last_xact_replay_timestamp() >= $1 + make_interval(secs => $2),
+                               false) AS "replayed!""#,
+            before,
+            f64::from(margin)
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(if row.replica {
+            Clock::Replica { reached: row.replayed }
+        } else {
+            Clock::Primary { reached: row.reached }
+        })
+    }
+
+    /// The transactions that may have read the clock for rows not committed yet.
+    async fn writers(&self) -> sqlx::Result<HashSet<String>> {
+        let writers =
+            sqlx::query_scalar!(r#"SELECT virtual_transaction AS "writer!" FROM reporting.writers"#)
+                .fetch_all(&self.pool)
+                .await?;
+        Ok(writers.into_iter().collect())
+    }
+}
+
+/// Whether the clock has reached the end of a period.
+enum Clock {
+    Primary { reached: bool },
+    Replica { reached: bool },
+}
