@@ -38,7 +38,7 @@ select=(--workspace)
 if [ "$mode" = prepare ]; then select=(--package passbook); fi
 cargo build --quiet "${select[@]}" --bins
 if ! "$passbook" dev up --output json --dir "$scratch/stack" --port 0 --detach \
-    --account-replicas 0 --transaction-replicas 0 >"$scratch/stack.json" 2>"$scratch/log"; then
+    --account-replicas 0 --transaction-replicas 0 --report-replicas 0 >"$scratch/stack.json" 2>"$scratch/log"; then
     cat "$scratch/log" >&2
     exit 1
 fi

@@ -19,6 +19,9 @@ use time::{Duration, OffsetDateTime};
 const SPKI_PREFIX: [u8; 12] =
     [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
+/// The length of a line of PEM (RFC 7468).
+const PEM_LINE: usize = 64;
+
 /// An Ed25519 key pair. `Debug` does not show the key.
 pub struct SigningKey {
     pair: Ed25519KeyPair,
@@ -61,14 +64,19 @@ impl SigningKey {
         BASE64_STANDARD.encode(&self.pkcs8)
     }
 
+    /// The private key: PEM of its PKCS#8. The report-service signs files with it
+    /// (`PASSBOOK_REPORT_SIGNING_KEY`).
+    #[must_use]
+    pub fn private_key_pem(&self) -> String {
+        pem("PRIVATE KEY", &self.pkcs8)
+    }
+
     /// The public key: PEM of its SubjectPublicKeyInfo. The account-service
     /// verifies tokens with it (`PASSBOOK_JWT_PUBLIC_KEY`).
     #[must_use]
     pub fn public_key_pem(&self) -> String {
         let der = [&SPKI_PREFIX[..], self.pair.public_key().as_ref()].concat();
-        // 44 bytes are 60 characters: one line of PEM.
-        let line = BASE64_STANDARD.encode(der);
-        format!("-----BEGIN PUBLIC KEY-----\n{line}\n-----END PUBLIC KEY-----\n")
+        pem("PUBLIC KEY", &der)
     }
 
     /// A token for `subject` in `role`, valid for `ttl` from now. A negative
@@ -93,4 +101,16 @@ impl SigningKey {
         let signature = self.pair.sign(signed.as_bytes());
         format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
     }
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for (index, character) in BASE64_STANDARD.encode(der).chars().enumerate() {
+        if index > 0 && index % PEM_LINE == 0 {
+            text.push('\n');
+        }
+        text.push(character);
+    }
+    text.push_str(&format!("\n-----END {label}-----\n"));
+    text
 }

@@ -34,4 +34,8 @@ pub(crate) static REPORT: Database = Database {
     password_variable: "PASSBOOK_REPORT_SERVICE_PASSWORD",
 };
 
+/// The role that reads the figures of reports from the databases of accounts
+/// and transactions.
+pub(crate) const REPORT_READER: &str = "report_reader";
+
 pub(crate) static DATABASES: [&Database; 3] = [&ACCOUNT, &TRANSACTION, &REPORT];

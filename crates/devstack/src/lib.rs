@@ -25,6 +25,7 @@ mod procfs;
 mod proxy;
 mod remove;
 mod replica;
+mod report_service;
 mod secrets;
 mod server_search;
 pub mod service;

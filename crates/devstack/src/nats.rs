@@ -152,6 +152,7 @@ impl Node {
             program: self.program.clone(),
             arguments: vec!["--config".into(), self.configuration.clone().into_os_string()],
             environment: vec![("GOMAXPROCS", processors().to_string())],
+            inherited_prefixes: &[],
             user: None,
             stop_signal: Signal::SIGTERM,
         }

@@ -11,7 +11,7 @@ use crate::{
     ports::{HOST, Ports},
     postgres::Postgres,
     secrets::Secrets,
-    service::{Replicas, SERVICES, Service},
+    service::{Replicas, SERVICES, Service, StackParts},
     spawn::ProcessSpec,
 };
 
@@ -30,6 +30,8 @@ pub(crate) struct ReplicaBuilder<'a> {
     pub(crate) postgres: &'a Postgres,
     pub(crate) nats: &'a Nats,
     pub(crate) secrets: &'a Secrets,
+    /// The stack's folder.
+    pub(crate) dir: &'a Path,
     /// The folder of the services' programs.
     pub(crate) programs: &'a Path,
     /// The folder for arming crash points.
@@ -105,12 +107,14 @@ impl ReplicaBuilder<'_> {
         if std::env::var_os("PASSBOOK_LOG_FORMAT").is_none() {
             environment.push(("PASSBOOK_LOG_FORMAT", "json".to_owned()));
         }
-        environment.extend(service.environment.iter().map(|(key, value)| (*key, (*value).into())));
+        let parts = StackParts { postgres: &postgres, secrets: self.secrets, dir: self.dir };
+        environment.extend((service.environment)(parts)?);
         let process = ProcessSpec {
             name,
             program: self.programs.join(service.name),
             arguments: Vec::new(),
             environment,
+            inherited_prefixes: service.inherited_prefixes,
             user: None,
             stop_signal: Signal::SIGTERM,
         };

@@ -9,7 +9,11 @@ use credentials::{SigningKey, random_password};
 use serde::{Deserialize, Serialize};
 use time::Duration;
 
-use crate::{database::DATABASES, private_file, service::SERVICES};
+use crate::{
+    database::{DATABASES, REPORT_READER},
+    private_file,
+    service::SERVICES,
+};
 
 const NAME: &str = "secrets.json";
 /// The superuser of PostgreSQL.
@@ -17,7 +21,7 @@ pub(crate) const SUPERUSER: &str = "passbook";
 /// The role that may read every database.
 const AUDITOR: &str = "auditor";
 
-/// Passwords, and the key that signs bearer tokens.
+/// Passwords, the key that signs bearer tokens, and the one that signs reports.
 #[derive(Serialize, Deserialize)]
 pub struct Secrets {
     /// Passwords of PostgreSQL's roles.
@@ -26,6 +30,10 @@ pub struct Secrets {
     pub nats: Passwords,
     /// The Ed25519 key pair, PKCS#8 in base64.
     signing_key: String,
+    /// Signs the files of reports; in the same form. Empty in the file of an
+    /// earlier release.
+    #[serde(default)]
+    report_signing_key: String,
 }
 
 /// A password for each role or user.
@@ -82,6 +90,7 @@ impl Secrets {
                 postgres: Passwords::default(),
                 nats: Passwords::default(),
                 signing_key: SigningKey::generate()?.to_base64(),
+                report_signing_key: String::new(),
             },
             _ => {
                 let secrets = Self::read(dir)?;
@@ -104,10 +113,13 @@ impl Secrets {
         Ok(secrets)
     }
 
-    /// Creates the passwords missing from the file of an earlier release.
+    /// Creates the secrets missing from the file of an earlier release.
     fn complete(&mut self) -> Result<()> {
         let roles = DATABASES.iter().map(|database| database.role);
-        self.postgres.complete(roles.chain([SUPERUSER, AUDITOR]))?;
+        self.postgres.complete(roles.chain([SUPERUSER, AUDITOR, REPORT_READER]))?;
+        if self.report_signing_key.is_empty() {
+            self.report_signing_key = SigningKey::generate()?.to_base64();
+        }
         let users = SERVICES.iter().map(|service| service.broker_user);
         self.nats.complete(users.chain([permissions::OPERATOR, permissions::AUDITOR]))
     }
@@ -131,6 +143,11 @@ impl Secrets {
     /// The key pair that signs bearer tokens.
     pub(crate) fn signing_key(&self) -> Result<SigningKey> {
         SigningKey::from_base64(&self.signing_key)
+    }
+
+    /// The key pair that signs the files of reports.
+    pub(crate) fn report_signing_key(&self) -> Result<SigningKey> {
+        SigningKey::from_base64(&self.report_signing_key)
     }
 
     /// A bearer token for `subject` in `role`, valid for `ttl` from now. A
@@ -160,6 +177,10 @@ mod tests {
         assert_eq!(secrets.superuser_password().unwrap(), "p1");
         assert_eq!(secrets.postgres.of("report_service").unwrap(), "p4");
         assert_eq!(secrets.auditor_password().unwrap().len(), 32);
+        assert_eq!(secrets.postgres.of(REPORT_READER).unwrap().len(), 32);
+        let key = secrets.report_signing_key().unwrap().public_key_pem();
+        secrets.complete().unwrap();
+        assert_eq!(secrets.report_signing_key().unwrap().public_key_pem(), key);
         assert_eq!(secrets.nats.of(permissions::OPERATOR).unwrap(), "n1");
         assert_eq!(secrets.nats.of(permissions::ACCOUNT_SERVICE).unwrap(), "n2");
         assert_eq!(secrets.nats.of(permissions::AUDITOR).unwrap().len(), 32);
@@ -182,6 +203,7 @@ mod tests {
             postgres: Passwords::default(),
             nats: Passwords::default(),
             signing_key: String::new(),
+            report_signing_key: String::new(),
         };
         secrets.complete().unwrap();
         permissions::broker_accounts(|user| secrets.nats.of(user).map(str::to_owned)).unwrap();

@@ -6,11 +6,30 @@
 //! [`permissions`], add its [`Service`] to `SERVICES`, and set its number of
 //! [`Replicas`] in `passbook dev up`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
+use anyhow::Result;
 use contract::permissions;
 
-use crate::database::{self, Database};
+use crate::{
+    database::{self, Database},
+    postgres::Postgres,
+    report_service,
+    secrets::Secrets,
+};
+
+/// The parts of a stack from which a service's own settings derive.
+#[derive(Clone, Copy)]
+pub(crate) struct StackParts<'a> {
+    /// The server as the replica reaches it.
+    pub(crate) postgres: &'a Postgres,
+    pub(crate) secrets: &'a Secrets,
+    /// The stack's folder.
+    pub(crate) dir: &'a Path,
+}
+
+/// The environment variables of a process.
+pub(crate) type Environment = Vec<(&'static str, String)>;
 
 /// A service, with everything specific to it.
 #[derive(Debug)]
@@ -26,8 +45,14 @@ pub struct Service {
     /// an admin port.
     pub(crate) path_prefixes: &'static [&'static str],
     /// Settings of this service beside the ones of every service.
-    pub(crate) environment: &'static [(&'static str, &'static str)],
+    pub(crate) environment: fn(StackParts<'_>) -> Result<Environment>,
+    /// Prefixes of the variables that this service inherits from the caller of
+    /// the stack. They override the ones above.
+    pub(crate) inherited_prefixes: &'static [&'static str],
 }
+
+/// The proxy notices within 200 ms that a replica is not ready.
+pub(crate) const DRAIN_DELAY: (&str, &str) = ("PASSBOOK_DRAIN_DELAY", "1s");
 
 /// The account-service. It also receives the requests with unknown paths.
 pub static ACCOUNT: Service = Service {
@@ -35,8 +60,8 @@ pub static ACCOUNT: Service = Service {
     database: &database::ACCOUNT,
     broker_user: permissions::ACCOUNT_SERVICE,
     path_prefixes: &["/"],
-    // The proxy notices within 200 ms that a replica is not ready.
-    environment: &[("PASSBOOK_DRAIN_DELAY", "1s")],
+    environment: |_| Ok(vec![(DRAIN_DELAY.0, DRAIN_DELAY.1.to_owned())]),
+    inherited_prefixes: &[],
 };
 
 /// The transaction-service.
@@ -45,10 +70,22 @@ pub static TRANSACTION: Service = Service {
     database: &database::TRANSACTION,
     broker_user: permissions::TRANSACTION_SERVICE,
     path_prefixes: &[],
-    environment: &[],
+    environment: |_| Ok(Vec::new()),
+    inherited_prefixes: &[],
 };
 
-pub(crate) static SERVICES: [&Service; 2] = [&ACCOUNT, &TRANSACTION];
+/// The report-service. The caller's settings of reports and of the language
+/// model reach this service only: they can contain credentials.
+pub static REPORT: Service = Service {
+    name: "report-service",
+    database: &database::REPORT,
+    broker_user: permissions::REPORT_SERVICE,
+    path_prefixes: &["/v1/reports"],
+    environment: report_service::environment,
+    inherited_prefixes: &["PASSBOOK_REPORT_", "PASSBOOK_LLM_"],
+};
+
+pub(crate) static SERVICES: [&Service; 3] = [&ACCOUNT, &TRANSACTION, &REPORT];
 
 impl Service {
     pub(crate) fn has_api(&self) -> bool {

@@ -43,10 +43,19 @@ pub(crate) struct ProcessSpec {
     pub(crate) arguments: Vec<OsString>,
     /// Added to the inherited environment.
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// Prefixes of the variables that only this process inherits. They
+    /// override its environment.
+    pub(crate) inherited_prefixes: &'static [&'static str],
     /// `None` runs it as the present user.
     pub(crate) user: Option<User>,
     /// Sent to stop the process, and when the supervisor dies.
     pub(crate) stop_signal: Signal,
+}
+
+impl ProcessSpec {
+    fn inherits(&self, variable: &str) -> bool {
+        self.inherited_prefixes.iter().any(|prefix| variable.starts_with(prefix))
+    }
 }
 
 /// Spawns processes as children of this one.
@@ -92,12 +101,18 @@ impl Spawner {
             let text = name.to_string_lossy();
             let setting =
                 ["PASSBOOK_", "PG", "OTEL_"].iter().any(|prefix| text.starts_with(prefix));
-            if setting && !INHERITED.contains(&&*text) {
+            if setting && !INHERITED.contains(&&*text) && !process.inherits(&text) {
                 command.env_remove(name);
             }
         }
+        let environment = process.environment.iter();
+        let overridden = |name: &str| process.inherits(name) && env::var_os(name).is_some();
         command
-            .envs(process.environment.iter().map(|(name, value)| (name, value)))
+            .envs(
+                environment
+                    .filter(|(name, _)| !overridden(name))
+                    .map(|(name, value)| (name, value)),
+            )
             .current_dir("/")
             // Ctrl-C in a terminal reaches the supervisor only.
             .process_group(0)

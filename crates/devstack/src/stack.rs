@@ -83,6 +83,7 @@ impl Stack {
         let dir = stack_dir::create(&options.dir)?;
         let lock = lock::take(&dir).await?;
         StackFile::remove(&dir)?;
+        stack_dir::create_report_folders(&dir)?;
         let secrets = Secrets::read_or_create(&dir)?;
         let spawner = Spawner::new(options.passbook.clone(), stack_dir::logs(&dir), lock);
         let http = reqwest::Client::builder().timeout(PROBE_TIMEOUT).no_proxy().build()?;
@@ -229,6 +230,7 @@ impl Stack {
             program: self.options.passbook.clone(),
             arguments: vec![command.into()],
             environment,
+            inherited_prefixes: &[],
             user: None,
             stop_signal: Signal::SIGTERM,
         };
@@ -244,6 +246,7 @@ impl Stack {
             postgres,
             nats,
             secrets: &self.secrets,
+            dir: &self.dir,
             programs: &self.options.programs,
             crash_points: self.options.crash_points.as_deref(),
         };

@@ -13,7 +13,7 @@ use nix::unistd::geteuid;
 use crate::{
     lock,
     postgres::{SEARCHABLE, fallback_dir},
-    remove,
+    remove, report_service,
     secrets::Secrets,
 };
 
@@ -39,6 +39,24 @@ pub fn create(dir: &Path) -> Result<PathBuf> {
     create().with_context(|| format!("creating the stack's folder {}", dir.display()))
 }
 
+/// Creates the folders of the report-service's files, for the present user
+/// only. Removes the unfinished files of an earlier run.
+///
+/// # Errors
+/// If a folder can't be created or emptied.
+pub(crate) fn create_report_folders(dir: &Path) -> Result<()> {
+    let scratch = report_service::scratch(dir);
+    remove::dir_all(&scratch)?;
+    for folder in [report_service::artifacts(dir), scratch] {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("creating {}", folder.display()))?;
+    }
+    Ok(())
+}
+
 /// The folder of the logs of the stack in `dir`. Each process has one file.
 #[must_use]
 pub fn logs(dir: &Path) -> PathBuf {
@@ -46,8 +64,17 @@ pub fn logs(dir: &Path) -> PathBuf {
 }
 
 /// Everything a stack creates in its folder.
-const FOLDERS: [&str; 7] =
-    ["postgres", "postgres.new", "nats", "nats-0", "nats-1", "nats-2", "logs"];
+const FOLDERS: [&str; 9] = [
+    "postgres",
+    "postgres.new",
+    "nats",
+    "nats-0",
+    "nats-1",
+    "nats-2",
+    "artifacts",
+    "scratch",
+    "logs",
+];
 /// The lock is removed last, because it keeps another stack from starting in
 /// the folder.
 const FILES: [&str; 7] = [

@@ -46,6 +46,7 @@ pub(crate) async fn run(
             password_file.clone().into_os_string(),
         ],
         environment: Vec::new(),
+        inherited_prefixes: &[],
         user: layout.user,
         stop_signal: Signal::SIGTERM,
     };

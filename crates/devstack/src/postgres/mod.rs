@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use sqlx::{Connection, PgConnection};
 
 use crate::{
-    database::{self, DATABASES, Database},
+    database::{self, DATABASES, Database, REPORT_READER},
     faults::Network,
     ports::HOST,
     secrets::{SUPERUSER, Secrets},
@@ -94,6 +94,7 @@ impl Postgres {
             program: self.layout.bin.join("postgres"),
             arguments,
             environment: Vec::new(),
+            inherited_prefixes: &[],
             user: self.layout.user,
             // Fast shutdown: sessions are terminated, no committed data is lost.
             stop_signal: Signal::SIGINT,
@@ -117,6 +118,7 @@ impl Postgres {
         let mut environment = vec![
             ("PASSBOOK_POSTGRES_URL", self.superuser_url("postgres", secrets)?),
             ("PASSBOOK_AUDITOR_PASSWORD", secrets.auditor_password()?.to_owned()),
+            ("PASSBOOK_REPORT_READER_PASSWORD", secrets.postgres.of(REPORT_READER)?.to_owned()),
         ];
         for database in DATABASES {
             let password = secrets.postgres.of(database.role)?;
@@ -154,6 +156,19 @@ impl Postgres {
     /// If the role's password is missing.
     pub(crate) fn service_url(&self, database: &Database, secrets: &Secrets) -> Result<String> {
         Ok(self.url(database.role, secrets.postgres.of(database.role)?, database.name))
+    }
+
+    /// URL of a database, with the credentials of the role that reads the
+    /// figures of reports.
+    ///
+    /// # Errors
+    /// If the role's password is missing.
+    pub(crate) fn report_reader_url(
+        &self,
+        database: &Database,
+        secrets: &Secrets,
+    ) -> Result<String> {
+        Ok(self.url(REPORT_READER, secrets.postgres.of(REPORT_READER)?, database.name))
     }
 
     fn superuser_url(&self, database: &str, secrets: &Secrets) -> Result<String> {

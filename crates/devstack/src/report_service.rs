@@ -1,0 +1,41 @@
+//! The report-service's own settings: the databases it reads, its files and its
+//! key.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow};
+use reqwest::Url;
+
+use crate::{
+    database,
+    service::{DRAIN_DELAY, Environment, StackParts},
+};
+
+/// The folder of the finished files in the stack's folder `dir`.
+pub(crate) fn artifacts(dir: &Path) -> PathBuf {
+    dir.join("artifacts")
+}
+
+/// The folder of the files in the making.
+pub(crate) fn scratch(dir: &Path) -> PathBuf {
+    dir.join("scratch")
+}
+
+/// The settings of one replica.
+///
+/// # Errors
+/// If a password is missing, or the signing key is not valid.
+pub(crate) fn environment(parts: StackParts<'_>) -> Result<Environment> {
+    let StackParts { postgres, secrets, dir } = parts;
+    let storage = Url::from_directory_path(artifacts(dir))
+        .map_err(|()| anyhow!("{} is not an absolute path", dir.display()))?;
+    let reader_url = |database| postgres.report_reader_url(database, secrets);
+    Ok(vec![
+        ("PASSBOOK_REPORT_LEDGER_URL", reader_url(&database::TRANSACTION)?),
+        ("PASSBOOK_REPORT_ACCOUNTS_URL", reader_url(&database::ACCOUNT)?),
+        ("PASSBOOK_REPORT_STORAGE_URL", storage.as_str().trim_end_matches('/').to_owned()),
+        ("PASSBOOK_REPORT_SCRATCH_DIR", scratch(dir).display().to_string()),
+        ("PASSBOOK_REPORT_SIGNING_KEY", secrets.report_signing_key()?.private_key_pem()),
+        (DRAIN_DELAY.0, DRAIN_DELAY.1.to_owned()),
+    ])
+}
