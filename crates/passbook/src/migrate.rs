@@ -2,10 +2,10 @@
 //!
 //! The migrations are part of this program, so a release migrates with the same binary everywhere.
 //!
-//! Under one lock: first the rights of service and auditor on present and future tables, then the
-//! migrations, so that no table ever lacks them; last the service's prohibitions.
+//! Under one lock: first the rights of service, auditor and report reader on present and future
+//! tables, then the migrations, so that no table ever lacks them; last the service's prohibitions.
 
-use std::{collections::HashSet, process::ExitCode};
+use std::{collections::HashSet, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -19,14 +19,20 @@ use crate::{
     arguments::DatabaseArguments,
     database, migrations,
     output::{self, Format, Output},
+    provision::{AUDITOR, REPORT_READER},
     retry::Retry,
 };
+
+/// Key of the advisory lock held during a run.
+const LOCK: i64 = 0x7061_7373_6d69_6772;
+/// The databases with a schema `reporting`.
+const REPORTED: [&str; 2] = ["account", "transaction"];
 
 /// Migrate databases to the schema of this release.
 ///
 /// Migrates each database with a given URL; the URL's user must own the database. A second run at
-/// the same time waits for the first. The roles of the service and of the auditor are granted their
-/// privileges. With --wait, the command also waits until these roles exist. Prints the applied
+/// the same time waits for the first. The roles of the service, of the auditor and of the report
+/// reader are granted their privileges. With --wait, the command also waits until these roles exist. Prints the applied
 /// migrations.
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
@@ -101,9 +107,9 @@ async fn migrate(
     mut connection: PgConnection,
     migrations: &Migrator,
 ) -> Result<Vec<AppliedMigration>> {
-    // sqlx's lock, held around the grants too: grants and another run's migrations change the same
-    // rows of PostgreSQL's catalogs.
-    connection.lock().await?;
+    // Held around the grants too: grants and another run's migrations change the same rows of
+    // PostgreSQL's catalogs.
+    lock(&mut connection).await?;
     let before = applied_versions(&mut connection, migrations).await?;
     grant(&mut connection, database).await.context("granting privileges")?;
     migrations.run(&mut connection).await?;
@@ -129,8 +135,21 @@ async fn migrate(
     Ok(applied.collect())
 }
 
+/// Takes this command's lock, then sqlx's, which is free by then.
+///
+/// A run that waits inside a statement has a snapshot. `CREATE INDEX CONCURRENTLY` of the first run
+/// waits for all snapshots, so both would wait for each other. Therefore this lock is polled.
+async fn lock(connection: &mut PgConnection) -> Result<()> {
+    let lock = "SELECT pg_try_advisory_lock($1)";
+    while !sqlx::query_scalar(lock).bind(LOCK).fetch_one(&mut *connection).await? {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(connection.lock().await?)
+}
+
 /// Grants the roles their privileges. A service may read, insert and update rows; it may neither
-/// delete rows nor change tables. An auditor may read.
+/// delete rows nor change tables. An auditor may read. A report reader may read the views of the
+/// schema `reporting`, which the services' roles can't see.
 ///
 /// The grants cover existing tables and, as default privileges, the tables of later migrations. So
 /// a new table always has its grants, even if this process is killed.
@@ -143,9 +162,17 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
             missing.join(", and no role ")
         );
     }
+    if REPORTED.contains(&database) {
+        let create = "CREATE SCHEMA IF NOT EXISTS reporting";
+        sqlx::raw_sql(create).execute(&mut *connection).await?;
+    }
     for role in roles(database).iter().filter(|role| !missing.contains(role)) {
+        if *role != service(database) && REPORTED.contains(&database) {
+            grant_views(connection, role).await?;
+        }
         let (rows, numbers) = match role.as_str() {
-            "auditor" => ("SELECT", "SELECT"),
+            REPORT_READER => continue,
+            AUDITOR => ("SELECT", "SELECT"),
             _ => ("SELECT, INSERT, UPDATE", "SELECT, USAGE"),
         };
         let grants = format!(
@@ -164,6 +191,19 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
     Ok(())
 }
 
+/// Grants a role the views of the schema `reporting`.
+async fn grant_views(connection: &mut PgConnection, role: &str) -> Result<()> {
+    let grants = format!(
+        "BEGIN;
+         GRANT USAGE ON SCHEMA reporting TO {role};
+         GRANT SELECT ON ALL TABLES IN SCHEMA reporting TO {role};
+         ALTER DEFAULT PRIVILEGES IN SCHEMA reporting GRANT SELECT ON TABLES TO {role};
+         COMMIT"
+    );
+    sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut *connection).await?;
+    Ok(())
+}
+
 /// The ledger's decisions are final: its service may insert a transaction, but not update one.
 const REVOKE_UPDATE: &str = "
     DO $$ BEGIN
@@ -173,8 +213,16 @@ const REVOKE_UPDATE: &str = "
     END $$;";
 
 /// The roles to grant privileges to. `passbook provision` or another administrator creates them.
-fn roles(database: &str) -> [String; 2] {
-    [format!("{database}_service"), "auditor".to_owned()]
+fn roles(database: &str) -> Vec<String> {
+    let mut roles = vec![service(database), AUDITOR.to_owned()];
+    if REPORTED.contains(&database) {
+        roles.push(REPORT_READER.to_owned());
+    }
+    roles
+}
+
+fn service(database: &str) -> String {
+    format!("{database}_service")
 }
 
 async fn missing_roles(connection: &mut PgConnection, database: &str) -> Result<Vec<String>> {

@@ -13,7 +13,10 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use crate::{database, output, retry::Retry};
 
 /// The role with read access to every database, and no other access.
-const AUDITOR: &str = "auditor";
+pub(crate) const AUDITOR: &str = "auditor";
+/// The role with read access to the schema `reporting` of the account and the transaction database,
+/// and no other access.
+pub(crate) const REPORT_READER: &str = "report_reader";
 /// Key of the advisory lock held during a run. Two concurrent runs would create the same role
 /// twice.
 const LOCK: i64 = 0x7061_7373_626f_6f6b;
@@ -93,6 +96,16 @@ pub(crate) struct Provision {
         value_parser = NonEmptyStringValueParser::new()
     )]
     auditor_password: String,
+    /// Password of the role report_reader, the role with which the report-service reads the other
+    /// services' figures. Without this password, the role is neither created nor changed.
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "PASSBOOK_REPORT_READER_PASSWORD",
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    report_reader_password: Option<String>,
     #[command(flatten)]
     retry: Retry,
 }
@@ -102,6 +115,8 @@ struct ServiceDatabase {
     database: &'static str,
     service: (&'static str, String),
     owner: Option<(&'static str, String)>,
+    /// The other roles that may connect.
+    readers: Vec<&'static str>,
 }
 
 impl Provision {
@@ -111,6 +126,11 @@ impl Provision {
             self.retry.until_ok("PostgreSQL", || database::connect(&self.postgres_url)).await?;
         sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut connection).await?;
         role(&mut connection, AUDITOR, &self.auditor_password).await?;
+        if let Some(password) = &self.report_reader_password {
+            role(&mut connection, REPORT_READER, password).await?;
+            let read_only = "ALTER ROLE report_reader SET default_transaction_read_only = on";
+            execute(&mut connection, read_only).await?;
+        }
         let is_superuser = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user";
         let is_superuser: bool =
             sqlx::query_scalar(is_superuser).fetch_one(&mut connection).await?;
@@ -138,10 +158,15 @@ impl Provision {
     fn service_databases(&self) -> [ServiceDatabase; 3] {
         let service_database =
             |database, service, password: &String, owner, owner_password: &Option<String>| {
+                let mut readers = vec![AUDITOR];
+                if database != "report" && self.report_reader_password.is_some() {
+                    readers.push(REPORT_READER);
+                }
                 ServiceDatabase {
                     database,
                     service: (service, password.clone()),
                     owner: owner_password.clone().map(|password| (owner, password)),
+                    readers,
                 }
             };
         [
@@ -172,7 +197,7 @@ impl Provision {
 
 impl ServiceDatabase {
     async fn create(&self, server: &mut PgConnection, is_superuser: bool) -> Result<()> {
-        let Self { database, service: (service, password), owner } = self;
+        let Self { database, service: (service, password), owner, readers } = self;
         role(server, service, password).await?;
         if let Some((owner, password)) = owner {
             role(server, owner, password).await?;
@@ -183,7 +208,8 @@ impl ServiceDatabase {
             execute(server, &format!("CREATE DATABASE {database}")).await?;
         }
         execute(server, &format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC")).await?;
-        execute(server, &format!("GRANT CONNECT ON DATABASE {database} TO {service}, {AUDITOR}"))
+        let readers = readers.join(", ");
+        execute(server, &format!("GRANT CONNECT ON DATABASE {database} TO {service}, {readers}"))
             .await?;
         if let Some((owner, _)) = owner {
             if !is_superuser {

@@ -6,7 +6,6 @@
 use contract::{AccountId, Currency};
 use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use crate::ledger::{self, InvalidUrl};
 

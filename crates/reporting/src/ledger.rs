@@ -182,10 +182,11 @@ impl Ledger {
 
     /// The transactions that may have read the clock for rows not committed yet.
     async fn writers(&self) -> sqlx::Result<HashSet<String>> {
-        let writers =
-            sqlx::query_scalar!(r#"SELECT virtual_transaction AS "writer!" FROM reporting.writers"#)
-                .fetch_all(&self.pool)
-                .await?;
+        let writers = sqlx::query_scalar!(
+            r#"SELECT virtual_transaction AS "writer!" FROM reporting.writers"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
         Ok(writers.into_iter().collect())
     }
 }

@@ -49,8 +49,11 @@ pub(super) async fn add(
     let currencies: Vec<String> =
         missing.values().map(|currency| currency.code().to_owned()).collect();
     sqlx::query!(
-        "INSERT INTO accounts (account_id, currency)
-         SELECT * FROM unnest($1::uuid[], $2::text[]) ON CONFLICT DO NOTHING",
+        "INSERT INTO accounts (account_id, currency, created_at, updated_at)
+         SELECT account_id, currency, at, at
+         FROM (SELECT *, clock_timestamp() AS at FROM unnest($1::uuid[], $2::text[])
+                   AS missing (account_id, currency)) AS missing
+         ON CONFLICT DO NOTHING",
         &ids,
         &currencies
     )
@@ -59,7 +62,8 @@ pub(super) async fn add(
     Ok(())
 }
 
-/// Writes the new balances of locked accounts.
+/// Writes the new balances of locked accounts. The time of the move is never before the
+/// account's last one, even if the clock was set back.
 pub(super) async fn write(
     connection: &mut PgConnection,
     moved: &BTreeMap<AccountId, Account>,
@@ -68,7 +72,8 @@ pub(super) async fn write(
         return Ok(());
     }
     sqlx::query!(
-        "UPDATE accounts SET balance = moved.balance, account_seq = moved.seq, updated_at = now()
+        "UPDATE accounts SET balance = moved.balance, account_seq = moved.seq,
+             updated_at = greatest(accounts.updated_at, clock_timestamp())
          FROM unnest($1::uuid[], $2::numeric[], $3::bigint[]) AS moved (account_id, balance, seq)
          WHERE accounts.account_id = ANY (ARRAY[moved.account_id])",
         &moved.keys().map(|id| id.as_uuid()).collect::<Vec<_>>(),

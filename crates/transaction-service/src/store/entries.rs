@@ -82,6 +82,9 @@ pub(super) async fn find(
 /// Inserts entries whose records are not decided yet. `None` if another writer has
 /// decided one of the records: the caller must roll back. The statement checks this
 /// under the lock of the accounts, and the unique constraint enforces it.
+///
+/// An applied entry has the time of its account's move. A refusal has the clock's, and
+/// never one before the account's last move.
 pub(super) async fn insert(
     connection: &mut PgConnection,
     entries: Vec<Entry>,
@@ -89,7 +92,7 @@ pub(super) async fn insert(
     if entries.is_empty() {
         return Ok(Some(Vec::new()));
     }
-    let (transaction_ids, processed_at) = match insert_rows(connection, &entries).await {
+    let inserted = match insert_rows(connection, &entries).await {
         Ok(Some(inserted)) => inserted,
         Ok(None) => return Ok(None),
         Err(error) => match Conflict::of(&error) {
@@ -103,20 +106,19 @@ pub(super) async fn insert(
             None => return Err(error.into()),
         },
     };
-    if transaction_ids.len() != entries.len() {
-        let (ids, entries) = (transaction_ids.len(), entries.len());
+    if inserted.len() != entries.len() {
+        let (ids, entries) = (inserted.len(), entries.len());
         return Err(Failure::Other(anyhow!("{ids} ids for {entries} transactions")));
     }
-    let stored = entries.into_iter().zip(transaction_ids);
-    Ok(Some(
-        stored
-            .map(|(entry, transaction_id)| StoredEntry { entry, transaction_id, processed_at })
-            .collect(),
-    ))
+    let stored =
+        entries.into_iter().zip(inserted).map(|(entry, (transaction_id, processed_at))| {
+            StoredEntry { entry, transaction_id, processed_at }
+        });
+    Ok(Some(stored.collect()))
 }
 
-/// The transaction ids in the order of the entries, and the common time.
-type Inserted = (Vec<i64>, OffsetDateTime);
+/// The transaction id and the time of each entry, in the order of the entries.
+type Inserted = Vec<(i64, OffsetDateTime)>;
 
 /// `None` if a record is decided already.
 #[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
@@ -127,9 +129,13 @@ async fn insert_rows(
     let applied = || entries.iter().map(|entry| applied(entry.outcome));
     let rows = sqlx::query!(
         "INSERT INTO transactions
-             (record_id, account_id, type, amount, currency, status, reason, balance_after, account_seq)
-         SELECT new.* FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[], $5::text[],
-                                  $6::text[], $7::text[], $8::numeric[], $9::bigint[])
+             (record_id, account_id, type, amount, currency, status, reason, balance_after, account_seq,
+              created_at)
+         SELECT new.*,
+             greatest((SELECT updated_at FROM accounts WHERE accounts.account_id = new.account_id),
+                      CASE status WHEN 'FAILED' THEN clock_timestamp() END)
+         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[], $5::text[],
+                     $6::text[], $7::text[], $8::numeric[], $9::bigint[])
              AS new (record_id, account_id, type, amount, currency, status, reason, balance_after,
                      account_seq)
          WHERE NOT EXISTS (SELECT FROM transactions WHERE record_id = ANY($1))
@@ -147,10 +153,10 @@ async fn insert_rows(
     )
     .fetch_all(connection)
     .await?;
-    let created_at = rows.first().map(|row| row.created_at);
-    let ids: HashMap<_, _> = rows.into_iter().map(|row| (row.record_id, row.id)).collect();
-    let ids = entries.iter().map(|entry| ids.get(&entry.record_id.as_uuid()).copied());
-    Ok(ids.collect::<Option<_>>().zip(created_at))
+    let inserted: HashMap<_, _> =
+        rows.into_iter().map(|row| (row.record_id, (row.id, row.created_at))).collect();
+    let inserted = entries.iter().map(|entry| inserted.get(&entry.record_id.as_uuid()).copied());
+    Ok(inserted.collect())
 }
 
 const fn status(outcome: Outcome) -> &'static str {

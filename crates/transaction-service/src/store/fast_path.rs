@@ -19,6 +19,9 @@ use super::entries::{Conflict, StoredEntry};
 /// record decided during the wait violates the unique constraint, so nothing is ever
 /// applied twice.
 ///
+/// An entry has the time of its account's move, which is never before the account's
+/// last one. After a wait, PostgreSQL evaluates the move again, with the clock of then.
+///
 /// Returns the applied entries by record; none after a conflict with another writer.
 /// The entries are committed when this returns.
 #[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
@@ -40,21 +43,23 @@ pub(super) async fn apply(
                 AS forecast (account_id, currency, net, count, lowest, highest, new)
             WHERE NOT EXISTS (SELECT FROM transactions WHERE record_id = ANY($8::uuid[]))
         ), added AS (
-            INSERT INTO accounts (account_id, currency, balance, account_seq)
-            SELECT account_id, currency, net, count FROM forecast
+            INSERT INTO accounts (account_id, currency, balance, account_seq, created_at, updated_at)
+            SELECT account_id, currency, net, count, at, at
+            FROM (SELECT *, clock_timestamp() AS at FROM forecast) AS forecast
             WHERE new AND lowest >= 0 AND highest < $15
             ON CONFLICT DO NOTHING
-            RETURNING account_id, 0::numeric AS balance, 0::bigint AS account_seq
+            RETURNING account_id, 0::numeric AS balance, 0::bigint AS account_seq, updated_at
         ), moved AS (
             UPDATE accounts SET balance = accounts.balance + forecast.net,
-                account_seq = accounts.account_seq + forecast.count, updated_at = now()
+                account_seq = accounts.account_seq + forecast.count,
+                updated_at = greatest(accounts.updated_at, clock_timestamp())
             FROM forecast
             WHERE accounts.account_id = ANY (ARRAY[forecast.account_id])
                 AND accounts.currency = forecast.currency
                 AND accounts.balance + forecast.lowest >= 0
                 AND accounts.balance + forecast.highest < $15
             RETURNING accounts.account_id, accounts.balance - forecast.net AS balance,
-                accounts.account_seq - forecast.count AS account_seq
+                accounts.account_seq - forecast.count AS account_seq, accounts.updated_at
         ), step AS (
             SELECT * FROM (SELECT * FROM added UNION ALL SELECT * FROM moved) AS before
                 FULL JOIN unnest($8::uuid[], $9::uuid[], $10::text[], $11::numeric[], $12::text[],
@@ -64,8 +69,10 @@ pub(super) async fn apply(
             OFFSET 0
         )
         INSERT INTO transactions
-            (record_id, account_id, type, amount, currency, status, balance_after, account_seq)
-        SELECT record_id, account_id, type, amount, currency, 'SUCCESS', balance + net, account_seq + count
+            (record_id, account_id, type, amount, currency, status, balance_after, account_seq,
+             created_at)
+        SELECT record_id, account_id, type, amount, currency, 'SUCCESS', balance + net,
+            account_seq + count, updated_at
         FROM step WHERE balance IS NOT NULL ORDER BY at
         RETURNING id, record_id, balance_after AS "balance_after!", account_seq AS "account_seq!",
             created_at
