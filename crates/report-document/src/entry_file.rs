@@ -41,25 +41,35 @@ impl EntryWriter {
 
 /// A file of entries.
 #[derive(Debug, Clone)]
-pub struct EntryFile(PathBuf);
+pub struct EntryFile {
+    path: PathBuf,
+    /// The number of lines before the first entry.
+    skip: usize,
+}
 
 impl EntryFile {
     /// The entries of this file.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self { path: path.into(), skip: 0 }
+    }
+
+    /// The entries after the first line of this file.
+    #[must_use]
+    pub fn after_first_line(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), skip: 1 }
     }
 
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Entries for EntryFile {
     fn open(&self) -> io::Result<Box<dyn Iterator<Item = io::Result<Entry>> + '_>> {
-        let lines = BufReader::new(File::open(&self.0)?).lines();
+        let lines = BufReader::new(File::open(&self.path)?).lines().skip(self.skip);
         Ok(Box::new(lines.map(|line| Ok(serde_json::from_str(&line?)?))))
     }
 }

@@ -11,7 +11,9 @@ mod activity;
 mod decimal_text;
 mod entry_file;
 mod kind;
+mod owned_document;
 mod reconciliation;
+mod render_request;
 mod statement;
 
 pub use activity::{
@@ -20,7 +22,11 @@ pub use activity::{
 };
 pub use entry_file::{EntryFile, EntryWriter};
 pub use kind::{Format, Kind};
+pub use owned_document::OwnedDocument;
 pub use reconciliation::{Check, Finding, Reconciliation};
+pub use render_request::{
+    DocumentReference, DocumentSource, RenderRequest, RenderedReference, attempt_folder,
+};
 pub use statement::{Entries, Entry, Position, Statement, Total};
 
 use serde::{Deserialize, Serialize};

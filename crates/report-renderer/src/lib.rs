@@ -1,6 +1,11 @@
 //! Writes documents in their formats. The same document gives the same bytes, on
 //! any machine and at any time.
 
+mod html;
+mod number;
+mod rows;
+mod statement;
+
 use std::{fs::File, io};
 
 use report_document::{Document, Format};
@@ -21,6 +26,18 @@ pub enum RenderError {
         /// The format's limit.
         limit: u64,
     },
+    /// The format can't hold so long an amount. Another attempt fails too.
+    #[error(
+        "an amount of {digits} digits is too long for {format}, which holds at most {limit}: use csv"
+    )]
+    AmountTooLong {
+        /// The format.
+        format: Format,
+        /// The digits of the amount.
+        digits: usize,
+        /// The format's limit.
+        limit: usize,
+    },
     /// The callback asked to stop.
     #[error("rendering was stopped")]
     Stopped,
@@ -30,6 +47,17 @@ pub enum RenderError {
     /// A library failed.
     #[error("{0}")]
     Other(String),
+}
+
+impl RenderError {
+    /// Whether every other attempt fails too.
+    #[must_use]
+    pub const fn is_permanent(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSuchFormat(_) | Self::TooManyRows { .. } | Self::AmountTooLong { .. }
+        )
+    }
 }
 
 /// Is told the number of rows written so far, now and then. Rendering stops when it
@@ -46,6 +74,38 @@ pub fn render(
     file: &mut File,
     progress: Progress<'_>,
 ) -> Result<(), RenderError> {
-    let _ = (document, file, progress);
-    Err(RenderError::NoSuchFormat(format))
+    match (format, document) {
+        (Format::Csv, Document::Statement(statement, entries)) => {
+            statement::csv::render(statement, *entries, file, progress)
+        }
+        (Format::Xlsx, Document::Statement(statement, entries)) => {
+            statement::xlsx::render(statement, *entries, file, progress)
+        }
+        (Format::Json, Document::Statement(statement, entries)) => {
+            statement::json::render(statement, *entries, file, progress)
+        }
+        (Format::Camt053, Document::Statement(statement, entries)) => {
+            statement::camt053::render(statement, *entries, file, progress)
+        }
+        (Format::Json, Document::Activity(activity)) => pretty(*activity, file),
+        (Format::Json, Document::Reconciliation(reconciliation)) => pretty(*reconciliation, file),
+        (Format::Html, Document::Activity(activity)) => {
+            write(&html::activity::page(activity), file)
+        }
+        (Format::Html, Document::Reconciliation(reconciliation)) => {
+            write(&html::reconciliation::page(reconciliation), file)
+        }
+        _ => Err(RenderError::NoSuchFormat(format)),
+    }
+}
+
+/// The document itself. It is small, and a person may read it.
+fn pretty(document: &impl serde::Serialize, file: &mut File) -> Result<(), RenderError> {
+    let mut text = serde_json::to_string_pretty(document).map_err(io::Error::from)?;
+    text.push('\n');
+    write(&text, file)
+}
+
+fn write(text: &str, file: &mut File) -> Result<(), RenderError> {
+    Ok(io::Write::write_all(file, text.as_bytes())?)
 }

@@ -1,0 +1,23 @@
+//! The formats of a statement. Each is written row by row, so that five million
+//! entries take the memory of one.
+
+pub(crate) mod camt053;
+pub(crate) mod csv;
+pub(crate) mod json;
+pub(crate) mod xlsx;
+mod xml;
+
+use report_document::Period;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::RenderError;
+
+/// The time with its offset: `2026-03-29T03:00:00.25+02:00`.
+fn rfc3339(at: OffsetDateTime) -> Result<String, RenderError> {
+    at.format(&Rfc3339).map_err(|error| RenderError::Other(format!("{at}: {error}")))
+}
+
+/// Whether the period ends with a day, so that its last day is the one before `to`.
+fn ends_with_a_day(period: &Period) -> bool {
+    period.to.time() == time::Time::MIDNIGHT
+}
