@@ -4,9 +4,10 @@ BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 PASSBOOK := $(BUILT)/passbook
 CHAOS := $(BUILT)/chaos
 BENCH := $(or $(CARGO_TARGET_DIR),target)/release/bench
-CRASH_POINTS := account-service/crash-points,transaction-service/crash-points
+CRASH_POINTS := account-service/crash-points,transaction-service/crash-points,report-service/crash-points
 # The programs of a running system. `make run` compiles only these.
-PROGRAMS := --package passbook --package account-service --package transaction-service
+PROGRAMS := --package passbook --package account-service --package transaction-service \
+	--package report-service
 STACK := .passbook
 
 .DEFAULT_GOAL := help
@@ -74,9 +75,11 @@ release:
 # The services with failpoints, in a directory of their own; the last line restores the plain ones.
 # A copy older than the plain program is out of date; the tests report it.
 crash-points: build-all
-	cargo build --workspace --bin account-service --bin transaction-service --features $(CRASH_POINTS)
+	cargo build --workspace --bin account-service --bin transaction-service --bin report-service \
+		--features $(CRASH_POINTS)
 	@mkdir -p $(BUILT)/crash-points
-	@cp -f $(BUILT)/account-service $(BUILT)/transaction-service $(BUILT)/crash-points/
+	@cp -f $(BUILT)/account-service $(BUILT)/transaction-service $(BUILT)/report-service \
+		$(BUILT)/crash-points/
 	@cargo build --workspace --bins
 
 check-format:

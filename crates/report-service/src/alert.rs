@@ -1,0 +1,144 @@
+//! Alerts: tell an operator about a report that failed for good, until the message is
+//! taken. The alert is a row of the same commit as the state FAILED.
+//!
+//! The same loop publishes the report's dead letter.
+
+use std::time::Duration;
+
+use async_nats::{HeaderMap, jetstream};
+use contract::{DEAD_LETTER, JOB, Job, ReportId, consumers, dead_letter, subjects};
+use runtime::{
+    nats::publish::{Outgoing, publish_all},
+    postgres::limited,
+    tasks::sleep_unless_stopped,
+    telemetry::trace::Trace,
+};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio_util::{bytes::Bytes, sync::CancellationToken};
+
+use crate::store::{self, DueAlert};
+
+/// The interval between two looks for due alerts.
+const EVERY: Duration = Duration::from_secs(1);
+/// Time limit for one request to the receiver.
+const WEBHOOK_LIMIT: Duration = Duration::from_secs(10);
+
+/// The JSON of an alert. Slack and compatible receivers show `text`.
+#[must_use]
+pub fn alert(id: ReportId, kind: &str, failures: i32, error: &str) -> Value {
+    let text = format!(
+        "Report {id} ({kind}) failed {failures} times and is not tried again. Last error: {error}. \
+         Retry it with `passbook reports retry {id}`."
+    );
+    json!({
+        "text": text,
+        "reportId": id,
+        "kind": kind,
+        "failures": failures,
+        "error": error,
+    })
+}
+
+/// Sends due alerts.
+#[derive(Debug)]
+pub struct Alerts {
+    /// The database with the alerts.
+    pub pool: PgPool,
+    /// Publishes dead letters.
+    pub jetstream: jetstream::Context,
+    /// Sends alerts.
+    pub http: reqwest::Client,
+    /// The receiver. Without one, an alert is a log line and a metric.
+    pub webhook: Option<reqwest::Url>,
+}
+
+impl Alerts {
+    /// Sends due alerts until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        while sleep_unless_stopped(EVERY, &stop).await {
+            if let Some(Err(error)) = stop.run_until_cancelled(self.run_once()).await {
+                tracing::warn!(error = format!("{error:#}"), "sending alerts failed; retrying");
+            }
+        }
+    }
+
+    /// Sends the alerts that are due now.
+    ///
+    /// # Errors
+    /// If the database is unavailable.
+    pub async fn run_once(&self) -> anyhow::Result<()> {
+        for alert in limited(store::claim_alerts(&self.pool)).await?? {
+            if !alert.is_dead_lettered {
+                self.dead_letter(&alert).await?;
+            }
+            if !alert.is_taken {
+                self.send(&alert).await?;
+            }
+        }
+        let open = limited(store::open_alerts(&self.pool)).await??;
+        metrics::gauge!("passbook_report_alerts_open").set(u32::try_from(open).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    async fn send(&self, alert: &DueAlert) -> anyhow::Result<()> {
+        if alert.tries == 0 {
+            let text = alert.payload.get("text").and_then(Value::as_str).unwrap_or_default();
+            tracing::error!(report.id = %alert.report, alert = text, "a report failed for good");
+        }
+        let outcome = match &self.webhook {
+            // Logged above: there is nobody else to tell.
+            None => Ok(()),
+            Some(url) => self.post(url.clone(), &alert.payload).await,
+        };
+        let name = if outcome.is_ok() { "taken" } else { "refused" };
+        metrics::counter!("passbook_report_alert_tries_total", "outcome" => name).increment(1);
+        match outcome {
+            Ok(()) => limited(store::set_alert_taken(&self.pool, alert.report)).await??,
+            Err(error) => {
+                tracing::warn!(report.id = %alert.report, tries = alert.tries + 1, error,
+                    "the receiver did not take an alert; it is sent again");
+                limited(store::set_alert_failed(&self.pool, alert.report, &error)).await??;
+            }
+        }
+        Ok(())
+    }
+
+    /// The error does not show the URL: it may contain a secret.
+    async fn post(&self, url: reqwest::Url, payload: &Value) -> Result<(), String> {
+        let request = self.http.post(url).timeout(WEBHOOK_LIMIT).json(payload);
+        let response = request.send().await.map_err(|error| error.without_url().to_string())?;
+        if response.status().is_success() {
+            return Ok(());
+        }
+        Err(format!("the receiver answered {}", response.status()))
+    }
+
+    /// Publishes the report's dead letter. A crash before it is recorded publishes the
+    /// same letter again, under the same id.
+    async fn dead_letter(&self, alert: &DueAlert) -> anyhow::Result<()> {
+        let place = format!("report.{}", alert.report);
+        let error = alert.payload.get("error").and_then(Value::as_str).unwrap_or_default();
+        let reason = format!("report {} failed for good: {error}", alert.report);
+        let mut headers = HeaderMap::new();
+        headers.insert(dead_letter::REASON, dead_letter::header_text(&reason));
+        headers.insert(dead_letter::SUBJECT, subjects::JOB);
+        headers.insert(dead_letter::PLACE, place.as_str());
+        headers.insert(dead_letter::MESSAGE_ID, alert.report.to_string().as_str());
+        let letter = Outgoing {
+            subject: dead_letter::open_subject(JOB, consumers::JOB),
+            message_id: place,
+            trace: Trace::begin(),
+            redrive_of: None,
+            headers,
+            payload: Bytes::from(serde_json::to_vec(&Job { report_id: alert.report })?),
+        };
+        if let Err(missing) = publish_all(&self.jetstream, &[letter]).await {
+            tracing::warn!(report.id = %alert.report, stream = DEAD_LETTER, reason = missing.reason,
+                "a dead letter got no PubAck; it is published again");
+            return Ok(());
+        }
+        metrics::counter!("passbook_dead_letters_total", "consumer" => consumers::JOB).increment(1);
+        Ok(limited(store::set_dead_lettered(&self.pool, alert.report)).await??)
+    }
+}

@@ -1,0 +1,117 @@
+//! Deletes files: expired ones, and orphans. Orphans are files without a row: of
+//! fenced or failed attempts, of crashed workers, and of an external renderer that
+//! answered after its time.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use artifacts::{ArtifactPath, ArtifactStore, ListedFile, Prefix};
+use contract::ReportId;
+use futures::{StreamExt, pin_mut};
+use runtime::{postgres::limited, tasks::sleep_unless_stopped};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use crate::store;
+
+/// Maximum expired files of a round.
+const MAX_EXPIRED: i64 = 1000;
+/// A file younger than this may belong to an attempt whose commit is in progress, or
+/// to a renderer that may take 15 minutes.
+const ORPHAN_AGE: Duration = Duration::from_secs(20 * 60);
+
+/// Deletes files.
+#[derive(Debug)]
+pub struct Cleanup {
+    /// The database with the reports.
+    pub pool: PgPool,
+    /// The storage.
+    pub storage: Arc<ArtifactStore>,
+    /// The interval between two rounds.
+    pub every: Duration,
+}
+
+impl Cleanup {
+    /// Runs rounds until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        while sleep_unless_stopped(self.every, &stop).await {
+            if let Some(Err(error)) = stop.run_until_cancelled(self.run_once()).await {
+                tracing::warn!(error = format!("{error:#}"), "cleaning up files failed; retrying");
+            }
+        }
+    }
+
+    /// Runs one round.
+    ///
+    /// # Errors
+    /// If the database or the storage is unavailable.
+    pub async fn run_once(&self) -> anyhow::Result<()> {
+        self.delete_expired().await?;
+        let listed = self.storage.list(Prefix::All);
+        pin_mut!(listed);
+        while let Some(file) = listed.next().await {
+            let file = file.context("listing the storage")?;
+            if is_old(&file) {
+                delete_if_unwanted(&self.pool, &self.storage, &file.path).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_expired(&self) -> anyhow::Result<()> {
+        for file in limited(store::expired(&self.pool, MAX_EXPIRED)).await?? {
+            // A path that this version does not write can't be deleted by it either.
+            if let Ok(path) = file.path.parse::<ArtifactPath>() {
+                self.storage.delete(&path).await.with_context(|| format!("deleting {path}"))?;
+            }
+            limited(store::set_deleted(&self.pool, &file)).await??;
+        }
+        Ok(())
+    }
+}
+
+fn is_old(file: &ListedFile) -> bool {
+    let age = OffsetDateTime::now_utc() - file.modified;
+    age > ORPHAN_AGE
+}
+
+/// Deletes the unwanted files of a report: of one attempt, or of all.
+///
+/// # Errors
+/// If the database or the storage is unavailable.
+pub(crate) async fn delete_unwanted(
+    pool: &PgPool,
+    storage: &ArtifactStore,
+    report: ReportId,
+    attempt: Option<i32>,
+) -> anyhow::Result<()> {
+    let attempt = attempt.and_then(|attempt| u32::try_from(attempt).ok());
+    let prefix = match attempt {
+        Some(attempt) => Prefix::Attempt(report.as_uuid(), attempt),
+        None => Prefix::Report(report.as_uuid()),
+    };
+    let listed = storage.list(prefix);
+    pin_mut!(listed);
+    while let Some(file) = listed.next().await {
+        let file = file.context("listing the storage")?;
+        delete_if_unwanted(pool, storage, &file.path).await?;
+    }
+    Ok(())
+}
+
+async fn delete_if_unwanted(
+    pool: &PgPool,
+    storage: &ArtifactStore,
+    path: &ArtifactPath,
+) -> anyhow::Result<()> {
+    let report = ReportId::from_uuid(path.report());
+    let attempt = i32::try_from(path.attempt()).unwrap_or(i32::MAX);
+    let place = path.to_string();
+    if !limited(store::is_wanted(pool, report, attempt, &place)).await?? {
+        storage.delete(path).await.with_context(|| format!("deleting {path}"))?;
+        metrics::counter!("passbook_report_orphans_deleted_total").increment(1);
+        tracing::info!(path = %path, "deleted a file that belongs to no report");
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! The settings of the service.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, ensure};
+use artifacts::StorageConfig;
+use clap::{Args, Parser};
+use contract::{ConsumerSpec, consumers};
+use reporting::{Accounts, Ledger};
+use runtime::{
+    config::ServiceConfig,
+    http::bearer::TokenVerifier,
+    setting::{Secret, parse_duration},
+};
+
+use crate::{
+    figures::Figures,
+    job::Tries,
+    signer::Signer,
+    worker::{RemoteRenderer, Renderer},
+};
+
+/// The report-service: takes requests for reports over HTTP, makes the reports one at a time, and
+/// keeps their files.
+#[derive(Debug, Clone, Parser)]
+#[command(version)]
+pub struct Config {
+    /// Address of the public API.
+    #[arg(long, env = "PASSBOOK_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Public key (Ed25519, PEM) that verifies bearer tokens.
+    #[arg(long, env = "PASSBOOK_JWT_PUBLIC_KEY")]
+    pub jwt_public_key: String,
+    /// Required issuer (`iss`) of tokens.
+    #[arg(long, env = "PASSBOOK_JWT_ISSUER", default_value = "passbook")]
+    pub jwt_issuer: String,
+    /// Required audience (`aud`) of tokens.
+    #[arg(long, env = "PASSBOOK_JWT_AUDIENCE", default_value = "passbook")]
+    pub jwt_audience: String,
+    /// Maximum wait of a client with Prefer: wait=N.
+    #[arg(long, env = "PASSBOOK_LONGEST_WAIT", value_parser = parse_duration, value_name = "DURATION", default_value = "30s")]
+    pub longest_wait: Duration,
+    /// After SIGTERM, how long to keep serving while /readyz fails, so that load balancers stop
+    /// routing requests here. The grace period starts after it.
+    #[arg(long, env = "PASSBOOK_DRAIN_DELAY", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
+    pub drain_delay: Duration,
+    /// Maximum requests in process, waiting clients included. Further requests get 503.
+    #[arg(long, env = "PASSBOOK_MOST_REQUESTS", default_value_t = 2_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub most_requests: u32,
+    #[command(flatten)]
+    pub report: ReportConfig,
+    #[command(flatten)]
+    pub storage: StorageConfig,
+    #[command(flatten)]
+    pub service: ServiceConfig,
+}
+
+/// The settings of reports.
+#[derive(Debug, Clone, Args)]
+pub struct ReportConfig {
+    /// URL of the transaction database, with the role report_reader. It may be a replica.
+    #[arg(long, env = "PASSBOOK_REPORT_LEDGER_URL", hide_env_values = true)]
+    pub report_ledger_url: Secret,
+    /// URL of the account database, with the role report_reader. It may be a replica.
+    #[arg(long, env = "PASSBOOK_REPORT_ACCOUNTS_URL", hide_env_values = true)]
+    pub report_accounts_url: Secret,
+    /// Maximum reports that run at the same time, whatever the number of replicas: 1 to 100.
+    #[arg(long, env = "PASSBOOK_REPORT_MAX_ACK_PENDING", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub report_max_ack_pending: u16,
+    /// Failed attempts until a report is FAILED and an alert is sent: 1 to 100.
+    #[arg(long, env = "PASSBOOK_REPORT_MAX_DELIVER", default_value_t = 5,
+          value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub report_max_deliver: u16,
+    /// A worker that is silent for longer has lost its report: 1s to 60m.
+    #[arg(long, env = "PASSBOOK_REPORT_ACK_WAIT", value_parser = parse_duration, value_name = "DURATION", default_value = "30s")]
+    pub report_ack_wait: Duration,
+    /// The delay after a first failed attempt. It doubles with each further one, up to 10 minutes.
+    #[arg(long, env = "PASSBOOK_REPORT_RETRY_DELAY", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
+    pub report_retry_delay: Duration,
+    /// How long files are kept, in days.
+    #[arg(long, env = "PASSBOOK_REPORT_RETENTION", value_parser = parse_days, value_name = "DAYS", default_value = "30d")]
+    pub report_retention: Duration,
+    /// The interval of the search for expired and orphaned files.
+    #[arg(long, env = "PASSBOOK_REPORT_CLEANUP_EVERY", value_parser = parse_duration, value_name = "DURATION", default_value = "5m")]
+    pub report_cleanup_every: Duration,
+    /// Directory of temporary files. Default: the system's.
+    #[arg(long, env = "PASSBOOK_REPORT_SCRATCH_DIR", value_name = "DIR")]
+    pub report_scratch_dir: Option<PathBuf>,
+    /// The institution's name on documents.
+    #[arg(long, env = "PASSBOOK_REPORT_ISSUER", default_value = "Passbook")]
+    pub report_issuer: String,
+    /// Private key (Ed25519, PKCS#8 in PEM) that signs files. Without it, files are not signed.
+    /// Set the variable, not the flag.
+    #[arg(long, env = "PASSBOOK_REPORT_SIGNING_KEY", hide_env_values = true)]
+    pub report_signing_key: Option<Secret>,
+    /// URL of an HTTP function that renders reports. Default: rendered in this process.
+    #[arg(long, env = "PASSBOOK_REPORT_RENDERER_URL", hide_env_values = true)]
+    pub report_renderer_url: Option<reqwest::Url>,
+    /// Time limit for one request to the function.
+    #[arg(long, env = "PASSBOOK_REPORT_RENDERER_TIMEOUT", value_parser = parse_duration, value_name = "DURATION", default_value = "15m")]
+    pub report_renderer_timeout: Duration,
+    /// Bearer token for the function: set the variable, not the flag.
+    #[arg(long, env = "PASSBOOK_REPORT_RENDERER_TOKEN", hide_env_values = true)]
+    pub report_renderer_token: Option<Secret>,
+    /// URL that receives alerts, as JSON that Slack understands. Default: alerts are logged.
+    #[arg(long, env = "PASSBOOK_REPORT_ALERT_WEBHOOK_URL", hide_env_values = true)]
+    pub report_alert_webhook_url: Option<reqwest::Url>,
+}
+
+/// Parses days: `30d`, or a shorter duration such as `90s`.
+fn parse_days(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix('d').map(str::parse::<u32>) {
+        Some(Ok(days)) => Ok(Duration::from_secs(u64::from(days) * 24 * 60 * 60)),
+        Some(Err(_)) => Err("must be like 30d, 5m or 90s".to_owned()),
+        None => parse_duration(text),
+    }
+}
+
+/// The parts made from the settings.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) verifier: TokenVerifier,
+    pub(crate) signer: Option<Arc<Signer>>,
+    pub(crate) accounts: Accounts,
+    pub(crate) ledger: Ledger,
+    pub(crate) figures: Figures,
+    pub(crate) renderer: Renderer,
+    pub(crate) http: reqwest::Client,
+}
+
+impl Config {
+    /// Rejects invalid settings before a port is bound.
+    ///
+    /// # Errors
+    /// The first invalid setting, by name.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.service.check()?;
+        self.parts().map(drop)
+    }
+
+    pub(crate) fn parts(&self) -> anyhow::Result<Parts> {
+        let report = &self.report;
+        let seconds = report.report_ack_wait.as_secs();
+        ensure!((1..=3600).contains(&seconds), "PASSBOOK_REPORT_ACK_WAIT must be 1s to 60m");
+        let verifier =
+            TokenVerifier::new(&self.jwt_public_key, &self.jwt_issuer, &self.jwt_audience)?;
+        let signer = report.report_signing_key.as_ref();
+        let signer = signer.map(|key| Signer::parse(key.expose()).map(Arc::new)).transpose()?;
+        let ledger =
+            Ledger::new(report.report_ledger_url.expose()).context("PASSBOOK_REPORT_LEDGER_URL")?;
+        let accounts = Accounts::new(report.report_accounts_url.expose())
+            .context("PASSBOOK_REPORT_ACCOUNTS_URL")?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            // A redirect could lead a token to another host.
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .context("the HTTP client")?;
+        let renderer = match &report.report_renderer_url {
+            None => Renderer::Local,
+            Some(url) => Renderer::Remote(RemoteRenderer {
+                http: http.clone(),
+                url: url.clone(),
+                token: report.report_renderer_token.clone(),
+                timeout: report.report_renderer_timeout,
+            }),
+        };
+        let figures = Figures {
+            ledger: ledger.clone(),
+            accounts: accounts.clone(),
+            issuer: report.report_issuer.clone(),
+        };
+        Ok(Parts { verifier, signer, accounts, ledger, figures, renderer, http })
+    }
+}
+
+impl ReportConfig {
+    pub(crate) fn tries(&self) -> Tries {
+        Tries { max_failures: i32::from(self.report_max_deliver), delay: self.report_retry_delay }
+    }
+
+    /// Shorter than the wait of the server, so that a redelivered message finds the lease
+    /// over.
+    pub(crate) fn lease(&self) -> Duration {
+        self.report_ack_wait * 5 / 6
+    }
+
+    pub(crate) fn scratch_dir(&self) -> PathBuf {
+        self.report_scratch_dir
+            .clone()
+            .unwrap_or_else(|| std::env::temp_dir().join("passbook-reports"))
+    }
+
+    /// The name of this replica in the attempts: its host and process.
+    pub(crate) fn worker_name(&self) -> String {
+        let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+        format!("{}/{}", host.trim(), std::process::id())
+    }
+
+    /// The consumer with the configured limits.
+    pub(crate) fn consumer(&self) -> anyhow::Result<&'static ConsumerSpec> {
+        let spec =
+            ConsumerSpec::named(consumers::JOB).context("the contract has no such consumer")?;
+        // Once in the life of the process.
+        Ok(Box::leak(Box::new(ConsumerSpec {
+            ack_wait: self.report_ack_wait,
+            max_deliver: i64::from(self.report_max_deliver),
+            max_ack_pending: i64::from(self.report_max_ack_pending),
+            ..*spec
+        })))
+    }
+}

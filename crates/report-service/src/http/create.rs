@@ -1,0 +1,247 @@
+//! `POST /v1/reports` and `/v1/reports/{id}/retry`: asks for a report.
+//!
+//! A request is accepted once its row is committed. Every check that can reject it
+//! therefore precedes the commit.
+
+use axum::{Extension, extract::State, http::HeaderMap, response::Response};
+use contract::{AccountId, ReportId};
+use report_document::{Format, Kind};
+use reporting::{AccountInfo, Period, PeriodError};
+use runtime::{
+    http::{
+        bearer::Caller,
+        idempotency_key::{self, IdempotencyKey, KEY_REUSED},
+        json_body::JsonBody,
+        path_id::PathId,
+        problem::{INVALID_FIELD, Problem},
+    },
+    telemetry::trace::Trace,
+};
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use super::{
+    Api, ApiState, access,
+    problems::{ACCOUNT_NOT_FOUND, STATE_CONFLICT, call, unavailable},
+    reports::{self, parse_kind, visible},
+};
+use crate::{
+    job::State as ReportState,
+    report::{NewReport, Parameters},
+    store::{self, Accepted},
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ReportBody {
+    kind: String,
+    account_id: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+    time_zone: Option<String>,
+    formats: Option<Vec<String>>,
+    analysis: Option<bool>,
+    #[serde(default)]
+    unique: bool,
+}
+
+pub(super) async fn create(
+    State(api): State<ApiState>,
+    caller: Caller,
+    headers: HeaderMap,
+    Extension(trace): Extension<Trace>,
+    JsonBody(body): JsonBody<ReportBody>,
+) -> Result<Response, Problem> {
+    let key = idempotency_key::of_request(&headers)?;
+    let kind = parse_kind(&body.kind)?;
+    access::check_kind(&caller, kind)?;
+    check_fields(kind, &body)?;
+    let formats = parse_formats(kind, body.formats.as_deref())?;
+    let (parameters, account_owner) = parameters(&api, &caller, kind, &body).await?;
+    let unique_at =
+        if body.unique { Some(ledger_position(&api, &parameters).await?) } else { None };
+    let new = NewReport {
+        id: ReportId::new(),
+        requested_by: caller.user_id.to_string(),
+        account_owner,
+        key,
+        parameters,
+        formats,
+        unique_at,
+        retry_of: None,
+    };
+    accept(&api, new, &headers, trace).await
+}
+
+/// Asks for an ended report again, as a new report. Without a key of its own, a second
+/// request for the same retry answers with the same new report.
+pub(super) async fn retry(
+    State(api): State<ApiState>,
+    caller: Caller,
+    PathId(id): PathId<ReportId>,
+    headers: HeaderMap,
+    Extension(trace): Extension<Trace>,
+) -> Result<Response, Problem> {
+    let report = visible(&api, &caller, id).await?;
+    if !matches!(report.state, ReportState::Failed | ReportState::Cancelled) {
+        let detail = format!(
+            "The report is {}. Only a report that is FAILED or CANCELLED can be retried.",
+            report.state
+        );
+        return Err(STATE_CONFLICT.because(detail));
+    }
+    let key = if headers.contains_key("idempotency-key") {
+        Some(idempotency_key::of_request(&headers)?)
+    } else {
+        IdempotencyKey::parse(&format!("retry-of-{id}"))
+    };
+    let new = NewReport {
+        id: ReportId::new(),
+        requested_by: caller.user_id.to_string(),
+        account_owner: report.account_owner,
+        key: key.ok_or_else(|| INVALID_FIELD.because("The key is malformed."))?,
+        parameters: report.parameters,
+        formats: report.formats,
+        unique_at: None,
+        retry_of: Some(id),
+    };
+    accept(&api, new, &headers, trace).await
+}
+
+async fn accept(
+    api: &Api,
+    new: NewReport,
+    headers: &HeaderMap,
+    trace: Trace,
+) -> Result<Response, Problem> {
+    let (report, replayed) = match call(store::insert(&api.pool, &new, &trace)).await? {
+        Accepted::New(report) => {
+            metrics::counter!("passbook_reports_accepted_total",
+                "kind" => report.parameters.kind().as_str())
+            .increment(1);
+            api.waker.wake(report.id, trace);
+            (report, false)
+        }
+        Accepted::Replayed(report) => (report, true),
+        Accepted::Joined(report) => (report, false),
+        Accepted::KeyReused => {
+            let detail = "Send a new key for a new request, or the first request again.";
+            return Err(KEY_REUSED.because(detail).at("Idempotency-Key"));
+        }
+    };
+    reports::respond(api, report, headers, replayed).await
+}
+
+/// Rejects fields that the kind does not have: a misunderstanding would otherwise show
+/// only in the report.
+fn check_fields(kind: Kind, body: &ReportBody) -> Result<(), Problem> {
+    let period = kind != Kind::Reconciliation;
+    let fields = [
+        ("accountId", body.account_id.is_some(), kind == Kind::Statement),
+        ("from", body.from.is_some(), period),
+        ("to", body.to.is_some(), period),
+        ("timeZone", body.time_zone.is_some(), period),
+        ("analysis", body.analysis.is_some(), kind == Kind::Activity),
+    ];
+    for (field, given, allowed) in fields {
+        if given && !allowed {
+            return Err(INVALID_FIELD
+                .because(format!("A {kind} report has no {field}."))
+                .at(field));
+        }
+        if !given && allowed && matches!(field, "accountId" | "from" | "to") {
+            return Err(INVALID_FIELD.because(format!("A {kind} report needs {field}.")).at(field));
+        }
+    }
+    Ok(())
+}
+
+fn parse_formats(kind: Kind, names: Option<&[String]>) -> Result<Vec<Format>, Problem> {
+    let known = || kind.formats().iter().map(|format| format.as_str()).collect::<Vec<_>>();
+    let invalid = || {
+        let detail = format!(
+            "formats of a {kind} report must be one or more of {}, each once.",
+            known().join(", ")
+        );
+        INVALID_FIELD.because(detail).at("formats")
+    };
+    let Some(names) = names else { return Ok(vec![Format::Pdf]) };
+    let mut formats = Vec::with_capacity(names.len().min(Format::ALL.len()));
+    for name in names {
+        let format = Format::parse(name).filter(|format| kind.formats().contains(format));
+        let format = format.filter(|format| !formats.contains(format)).ok_or_else(invalid)?;
+        formats.push(format);
+    }
+    if formats.is_empty() {
+        return Err(invalid());
+    }
+    // One order, so that the same formats are the same request.
+    formats.sort_unstable();
+    Ok(formats)
+}
+
+/// The parameters, and the owner of a statement's account.
+async fn parameters(
+    api: &Api,
+    caller: &Caller,
+    kind: Kind,
+    body: &ReportBody,
+) -> Result<(Parameters, Option<String>), Problem> {
+    let now = OffsetDateTime::now_utc();
+    match kind {
+        Kind::Reconciliation => Ok((Parameters::Reconciliation, None)),
+        Kind::Activity => {
+            let analysis = body.analysis.unwrap_or_default();
+            Ok((Parameters::Activity { period: period(body, now)?.document(), analysis }, None))
+        }
+        Kind::Statement => {
+            let text = body.account_id.as_deref().unwrap_or_default();
+            let account_id: AccountId = text.parse().map_err(|error| {
+                INVALID_FIELD.because(format!("accountId {error}.")).at("accountId")
+            })?;
+            let account = account(api, caller, account_id).await?;
+            let period = period(body, now)?;
+            period.check_opened(account.created_at).map_err(period_problem)?;
+            let parameters = Parameters::Statement { account_id, period: period.document() };
+            Ok((parameters, Some(account.owner_id)))
+        }
+    }
+}
+
+async fn account(api: &Api, caller: &Caller, id: AccountId) -> Result<AccountInfo, Problem> {
+    let account = api.accounts.find(id).await;
+    let account = account.map_err(|error| unavailable("The account database", &error))?;
+    let account =
+        account.ok_or_else(|| ACCOUNT_NOT_FOUND.because(format!("No account has the id {id}.")))?;
+    access::check_owner(caller, &account.owner_id)?;
+    Ok(account)
+}
+
+fn period(body: &ReportBody, now: OffsetDateTime) -> Result<Period, Problem> {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let zone = body.time_zone.as_deref().unwrap_or("UTC");
+    Period::parse(&text(&body.from), &text(&body.to), zone, now).map_err(period_problem)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn period_problem(error: PeriodError) -> Problem {
+    let field = error.parameter();
+    INVALID_FIELD.because(format!("{field} {error}.")).at(field)
+}
+
+/// The position of the ledger behind a report: a later report of the same parameters
+/// can differ only if this number does.
+async fn ledger_position(api: &Api, parameters: &Parameters) -> Result<i64, Problem> {
+    let unavailable = |error: &dyn std::fmt::Display| unavailable("The ledger", error);
+    match parameters {
+        Parameters::Statement { account_id, period } => {
+            let account = api.accounts.find(*account_id).await;
+            let account = account.map_err(|error| unavailable(&error))?;
+            let Some(account) = account else { return Ok(0) };
+            let position = reporting::position(&api.ledger, &account, period.to).await;
+            Ok(position.map_err(|error| unavailable(&error))?.account_seq)
+        }
+        // The rows of a past period do not change.
+        Parameters::Activity { .. } | Parameters::Reconciliation => Ok(0),
+    }
+}

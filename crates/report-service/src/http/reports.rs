@@ -1,0 +1,178 @@
+//! `/v1/reports`: lists, shows and cancels reports.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header::LOCATION},
+    response::{IntoResponse, Response},
+};
+use contract::ReportId;
+use report_document::Kind;
+use runtime::http::{
+    bearer::{Caller, Role},
+    page::{self, Page},
+    path_id::PathId,
+    prefer,
+    problem::{INVALID_FIELD, Problem},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Api, ApiState, access,
+    problems::{STATE_CONFLICT, call, report_not_found},
+    view::ReportView,
+};
+use crate::{
+    job::State as ReportState,
+    report::Report,
+    store::{self, Cancellation, Filter},
+    telemetry,
+};
+
+/// The report, if the caller may see it.
+pub(super) async fn visible(api: &Api, caller: &Caller, id: ReportId) -> Result<Report, Problem> {
+    let report = call(store::find(&api.pool, id)).await?.ok_or_else(|| report_not_found(id))?;
+    access::check_report(caller, &report)?;
+    Ok(report)
+}
+
+/// The view of a report with its attempts and files.
+pub(super) async fn view(api: &Api, report: Report) -> Result<ReportView, Problem> {
+    let attempts = call(store::attempts_of(&api.pool, report.id)).await?;
+    let artifacts = match report.state {
+        ReportState::Succeeded => call(store::artifacts_of(&api.pool, report.id)).await?,
+        _ => Vec::new(),
+    };
+    Ok(ReportView::new(report, Some(attempts), artifacts))
+}
+
+/// The response to a request for a report: 200 if the client waited and the report has
+/// ended, otherwise 202.
+pub(super) async fn respond(
+    api: &Api,
+    report: Report,
+    headers: &HeaderMap,
+    replayed: bool,
+) -> Result<Response, Problem> {
+    let patience = prefer::wait(headers, api.longest_wait);
+    let report = wait(api, report, patience).await?;
+    let ended = report.state.is_end() && patience.is_some();
+    let status = if ended { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let location = format!("/v1/reports/{}", report.id);
+    let view = Json(view(api, report).await?);
+    let mut response = (status, [(LOCATION, location)], view).into_response();
+    if replayed {
+        let yes = HeaderValue::from_static("true");
+        response.headers_mut().insert("idempotent-replayed", yes);
+    }
+    set_preference_applied(&mut response, patience);
+    Ok(response)
+}
+
+async fn wait(api: &Api, report: Report, patience: Option<Duration>) -> Result<Report, Problem> {
+    let Some(patience) = patience.filter(|_| !report.state.is_end()) else { return Ok(report) };
+    let Some(mut follower) = api.watch.follow(report.id) else { return Ok(report) };
+    let _ = tokio::time::timeout(patience, follower.ended()).await;
+    let present = call(store::find(&api.pool, report.id)).await?;
+    Ok(present.unwrap_or(report))
+}
+
+fn set_preference_applied(response: &mut Response, patience: Option<Duration>) {
+    let applied = patience.map(|patience| format!("wait={}", patience.as_secs()));
+    if let Some(value) = applied.and_then(|text| HeaderValue::try_from(text).ok()) {
+        response.headers_mut().insert("preference-applied", value);
+    }
+}
+
+pub(super) async fn show(
+    State(api): State<ApiState>,
+    caller: Caller,
+    PathId(id): PathId<ReportId>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let report = visible(&api, &caller, id).await?;
+    let patience = prefer::wait(&headers, api.longest_wait);
+    let report = wait(&api, report, patience).await?;
+    let mut response = Json(view(&api, report).await?).into_response();
+    set_preference_applied(&mut response, patience);
+    Ok(response)
+}
+
+pub(super) async fn cancel(
+    State(api): State<ApiState>,
+    caller: Caller,
+    PathId(id): PathId<ReportId>,
+) -> Result<Response, Problem> {
+    let report = visible(&api, &caller, id).await?;
+    match call(store::cancel(&api.pool, id)).await? {
+        Cancellation::Missing => return Err(report_not_found(id)),
+        Cancellation::Ended(state) => {
+            return Err(STATE_CONFLICT.because(format!("The report is {state}: it has ended.")));
+        }
+        Cancellation::Cancelled => {
+            telemetry::ended(report.parameters.kind().as_str(), ReportState::Cancelled);
+        }
+        Cancellation::Requested => {}
+    }
+    let report = visible(&api, &caller, id).await?;
+    let location = format!("/v1/reports/{id}");
+    let view = Json(view(&api, report).await?);
+    Ok((StatusCode::ACCEPTED, [(LOCATION, location)], view).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    kind: Option<String>,
+    state: Option<String>,
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PageView {
+    items: Vec<ReportView>,
+    next_cursor: Option<String>,
+}
+
+pub(super) async fn list(
+    State(api): State<ApiState>,
+    caller: Caller,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let query = page::query(query, "kind, state, limit and cursor")?;
+    let page = Page::parse(query.limit.as_deref(), query.cursor.as_deref())?;
+    let filter = Filter {
+        kind: query.kind.as_deref().map(parse_kind).transpose()?,
+        state: query.state.as_deref().map(parse_state).transpose()?,
+        user: (caller.role == Role::Customer).then(|| caller.user_id.to_string()),
+    };
+    let mut reports = call(store::list(&api.pool, &filter, page.before, page.to_read())).await?;
+    let next_cursor = page.cut(&mut reports, |report| report.id.as_uuid());
+    let mut items = Vec::with_capacity(reports.len());
+    let ids: Vec<_> = reports.iter().map(|report| report.id).collect();
+    let mut artifacts = call(store::artifacts_of_all(&api.pool, &ids)).await?;
+    for report in reports {
+        let files = artifacts.remove(&report.id).unwrap_or_default();
+        items.push(ReportView::new(report, None, files));
+    }
+    Ok(Json(PageView { items, next_cursor }).into_response())
+}
+
+/// A kind by its name.
+pub(super) fn parse_kind(name: &str) -> Result<Kind, Problem> {
+    Kind::parse(name).ok_or_else(|| {
+        let known = Kind::ALL.map(Kind::as_str).join(", ");
+        INVALID_FIELD.because(format!("kind must be one of {known}.")).at("kind")
+    })
+}
+
+fn parse_state(name: &str) -> Result<ReportState, Problem> {
+    ReportState::parse(name).ok_or_else(|| {
+        let known = ReportState::ALL.map(ReportState::as_str).join(", ");
+        INVALID_FIELD.because(format!("state must be one of {known}.")).at("state")
+    })
+}

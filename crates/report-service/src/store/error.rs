@@ -1,0 +1,32 @@
+//! The errors of the store.
+
+use runtime::postgres::{self, NoAnswer};
+
+/// An error of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database's error.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// The database did not answer in time.
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
+    /// A row holds a value that no version of this service writes.
+    #[error("report {0} has an invalid value")]
+    InvalidRow(uuid::Uuid),
+    /// An idempotency key is taken, but the report with this key is missing.
+    #[error("the report of a taken idempotency key is missing")]
+    MissingReport,
+}
+
+impl StoreError {
+    /// Whether the same call can succeed later; see [`postgres::is_transient`].
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(error) => postgres::is_transient(error),
+            Self::NoAnswer(_) => true,
+            Self::InvalidRow(_) | Self::MissingReport => false,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The external renderer: an HTTP function, such as a serverless one.
+//!
+//! A small document is a part of the request. A large one is stored first, because such
+//! functions limit their requests. The answer is the file, or its place in the storage.
+//! An answer after the time limit reaches nobody: a file that it stored has no row, and
+//! the clean-up deletes it.
+
+use std::{io::Write, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow, ensure};
+use artifacts::{ArtifactPath, ArtifactStore, Stored};
+use report_document::{Format, OwnedDocument, RenderRequest, RenderedReference, TEMPLATE};
+use reqwest::{StatusCode, Url, header::CONTENT_TYPE};
+use runtime::setting::Secret;
+use serde_json::value::RawValue;
+use tokio::io::AsyncWriteExt;
+
+use super::{
+    attempt::AttemptError,
+    control::Control,
+    render::{Job, Rendered, rows},
+};
+use crate::signer::hex;
+
+/// Maximum size of a document inside a request, in bytes. Functions take 6 MB.
+const MAX_INLINE: usize = 4 * 1024 * 1024;
+/// Entries of a statement that surely fit.
+const MAX_INLINE_ENTRIES: u64 = 10_000;
+/// Maximum size of an answer that may be a reference, in bytes.
+const MAX_REFERENCE: usize = 4096;
+/// The name of a large document in the storage.
+const DOCUMENT: &str = "document.ndjson";
+/// Maximum characters of the function's error in ours.
+const MAX_ERROR: usize = 500;
+
+/// The external renderer.
+#[derive(Debug)]
+pub struct RemoteRenderer {
+    /// The HTTP client.
+    pub http: reqwest::Client,
+    /// The function.
+    pub url: Url,
+    /// Its bearer token.
+    pub token: Option<Secret>,
+    /// Time limit for one request.
+    pub timeout: Duration,
+}
+
+impl RemoteRenderer {
+    pub(super) async fn render(
+        &self,
+        job: Job<'_>,
+        storage: &ArtifactStore,
+        control: &Control,
+    ) -> Result<Rendered, AttemptError> {
+        let request = self.request(job, storage).await?;
+        let answered = control.end().run_until_cancelled(self.send(job, storage, request)).await;
+        let rendered = answered.unwrap_or(Err(AttemptError::Ended));
+        let outcome = if rendered.is_ok() { "ok" } else { "error" };
+        metrics::counter!("passbook_report_renderer_requests_total", "outcome" => outcome)
+            .increment(1);
+        rendered
+    }
+
+    /// The request, with the document inside or in the storage.
+    async fn request(
+        &self,
+        job: Job<'_>,
+        storage: &ArtifactStore,
+    ) -> anyhow::Result<RenderRequest> {
+        let mut request = RenderRequest {
+            report_id: job.report.id,
+            attempt: u32::try_from(job.report.attempt).context("the number of the attempt")?,
+            format: job.format,
+            kind: job.report.parameters.kind(),
+            template: TEMPLATE,
+            document: None,
+            document_href: None,
+            document_sha256: None,
+            document_size: None,
+        };
+        request.document = inline(Arc::clone(job.document)).await?;
+        if request.document.is_none() {
+            let (path, stored) = store_document(job, storage).await?;
+            request.document_href = Some(path.to_string());
+            request.document_sha256 = Some(hex(&stored.sha256));
+            request.document_size = Some(stored.size);
+        }
+        Ok(request)
+    }
+
+    async fn send(
+        &self,
+        job: Job<'_>,
+        storage: &ArtifactStore,
+        request: RenderRequest,
+    ) -> Result<Rendered, AttemptError> {
+        let mut post = self.http.post(self.url.clone()).timeout(self.timeout).json(&request);
+        if let Some(token) = &self.token {
+            post = post.bearer_auth(token.expose());
+        }
+        // The URL may contain a secret.
+        let answer = post.send().await.map_err(|error| anyhow!(error.without_url()));
+        let answer = answer.context("the renderer")?;
+        let status = answer.status();
+        if !status.is_success() {
+            let text = error_text(answer).await;
+            // The document itself is the reason, such as too many rows for a format.
+            if status == StatusCode::UNPROCESSABLE_ENTITY {
+                return Err(AttemptError::Permanent(text));
+            }
+            return Err(anyhow!("the renderer answered {status}: {text}").into());
+        }
+        let is_json = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let is_json = is_json.is_some_and(|essence| essence.starts_with("application/json"));
+        let path = job.scratch.join(format!("rendered.{}", job.format.extension()));
+        let size = save(answer, &path).await?;
+        if is_json && let Some(reference) = reference(&path, size, job.format).await? {
+            return Ok(stored(storage, &request, reference).await?);
+        }
+        Ok(Rendered::File(path))
+    }
+}
+
+/// The document as JSON, if it is small.
+async fn inline(document: Arc<OwnedDocument>) -> anyhow::Result<Option<Box<RawValue>>> {
+    if rows(&document).is_some_and(|rows| rows > MAX_INLINE_ENTRIES) {
+        return Ok(None);
+    }
+    let json = tokio::task::spawn_blocking(move || {
+        let mut json = Vec::new();
+        document.as_document().write_json(&mut json).map(|()| json)
+    });
+    let json = json.await?.context("writing the document")?;
+    if json.len() > MAX_INLINE {
+        return Ok(None);
+    }
+    Ok(Some(RawValue::from_string(String::from_utf8(json)?)?))
+}
+
+async fn store_document(
+    job: Job<'_>,
+    storage: &ArtifactStore,
+) -> anyhow::Result<(ArtifactPath, Stored)> {
+    let file = job.scratch.join(DOCUMENT);
+    let (document, target) = (Arc::clone(job.document), file.clone());
+    let written = tokio::task::spawn_blocking(move || {
+        let mut writer = std::io::BufWriter::new(std::fs::File::create(&target)?);
+        document.as_document().write_lines(&mut writer)?;
+        writer.flush()
+    });
+    written.await?.context("writing the document")?;
+    let path = ArtifactPath::new(job.path.report(), job.path.attempt(), DOCUMENT)?;
+    let stored = storage.put_file(&path, &file).await.context("storing the document")?;
+    tokio::fs::remove_file(&file).await?;
+    Ok((path, stored))
+}
+
+/// Saves the body of an answer. Returns its size.
+async fn save(mut answer: reqwest::Response, path: &Path) -> anyhow::Result<usize> {
+    let mut file = tokio::fs::File::create(path).await.context("creating a temporary file")?;
+    let mut size = 0_usize;
+    loop {
+        let piece = answer.chunk().await.map_err(reqwest::Error::without_url);
+        let Some(piece) = piece.context("reading the renderer's answer")? else { break };
+        file.write_all(&piece).await.context("writing a temporary file")?;
+        size = size.saturating_add(piece.len());
+    }
+    file.flush().await?;
+    ensure!(size > 0, "the renderer answered with an empty file");
+    Ok(size)
+}
+
+/// The reference in an answer. A small JSON file of a report can't be taken for one: it
+/// has other fields.
+async fn reference(
+    path: &Path,
+    size: usize,
+    format: Format,
+) -> anyhow::Result<Option<RenderedReference>> {
+    if size > MAX_REFERENCE {
+        return Ok(None);
+    }
+    let text = tokio::fs::read(path).await?;
+    match serde_json::from_slice(&text) {
+        Ok(reference) => Ok(Some(reference)),
+        Err(_) if format == Format::Json => Ok(None),
+        Err(error) => {
+            Err(anyhow!(error).context("the renderer's answer is neither a file nor a reference"))
+        }
+    }
+}
+
+/// Checks a file that the function stored.
+async fn stored(
+    storage: &ArtifactStore,
+    request: &RenderRequest,
+    reference: RenderedReference,
+) -> anyhow::Result<Rendered> {
+    ensure!(
+        reference.belongs_to(request.report_id, request.attempt),
+        "the renderer's file is outside the folder of its attempt"
+    );
+    let path: ArtifactPath = reference.href.parse()?;
+    let found = storage.digest(&path).await.context("reading the renderer's file")?;
+    let found = found.context("the renderer's file is not in the storage")?;
+    ensure!(
+        found.size == reference.size && hex(&found.sha256) == reference.sha256,
+        "the renderer's file has another size or digest than the renderer says"
+    );
+    Ok(Rendered::Stored(path, found))
+}
+
+/// The beginning of the function's error, as one line.
+async fn error_text(mut answer: reqwest::Response) -> String {
+    let mut bytes = Vec::new();
+    while let Ok(Some(piece)) = answer.chunk().await {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() > 16 * MAX_ERROR {
+            break;
+        }
+    }
+    let problem: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+    let detail = problem.as_ref().and_then(|problem| problem.get("detail")?.as_str());
+    let text = detail.map_or_else(|| String::from_utf8_lossy(&bytes).into_owned(), str::to_owned);
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_ERROR).collect()
+}
