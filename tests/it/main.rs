@@ -28,6 +28,7 @@ mod redrive;
 mod refusals;
 mod restore;
 mod results;
+mod statements;
 mod stores;
 mod streams;
 mod tls;

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{account_row, balance, krw};
 
-fn command(record: RecordId, account: AccountId, kind: Kind, amount: i64) -> Command {
+pub(super) fn command(record: RecordId, account: AccountId, kind: Kind, amount: i64) -> Command {
     Command {
         record_id: record,
         account_id: account,
@@ -355,8 +355,8 @@ async fn overlapping_batches_decide_each_record_once() {
     let ledger = stack.ledger().await;
     assert_eq!(usize::try_from(entries(&ledger).await).unwrap(), RECORDS);
     for account in accounts {
-        let rows: Vec<(String, Decimal, Decimal, i64)> = sqlx::query_as(
-            "SELECT type, amount, balance_after, account_seq FROM transactions
+        let rows: Vec<(String, Decimal, Decimal, i64, OffsetDateTime)> = sqlx::query_as(
+            "SELECT type, amount, balance_after, account_seq, created_at FROM transactions
              WHERE account_id = $1 AND status = 'SUCCESS' ORDER BY account_seq",
         )
         .bind(account.as_uuid())
@@ -364,7 +364,8 @@ async fn overlapping_batches_decide_each_record_once() {
         .await
         .unwrap();
         let mut running = (Decimal::ZERO, 0);
-        for (kind, amount, balance_after, account_seq) in rows {
+        assert!(rows.is_sorted_by_key(|row| row.4), "{rows:?}");
+        for (kind, amount, balance_after, account_seq, _) in rows {
             running.0 += if kind == "DEPOSIT" { amount } else { -amount };
             running.1 += 1;
             assert_eq!((balance_after, account_seq), running);

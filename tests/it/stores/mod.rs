@@ -3,6 +3,7 @@
 
 mod apply;
 mod settle;
+mod times;
 
 use contract::{AccountId, Balance, Currency};
 use rust_decimal::Decimal;
