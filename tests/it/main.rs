@@ -26,6 +26,7 @@ mod provisioning;
 mod pushgateway;
 mod redrive;
 mod refusals;
+mod report_storage;
 mod restore;
 mod results;
 mod statements;

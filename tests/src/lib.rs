@@ -16,6 +16,7 @@ pub mod pending_deposits;
 pub mod process;
 pub mod prometheus;
 pub mod scale;
+pub mod seaweedfs;
 pub mod small_disk;
 pub mod stack;
 pub mod wait;

@@ -43,7 +43,7 @@ pub(crate) fn open(config: &StorageConfig, bucket: &str) -> Result<AmazonS3> {
         .with_region(config.s3_region.as_str())
         .with_allow_http(config.s3_allow_http)
         .with_retry(retry)
-        .with_http_connector(Connector::new(config.timeout)?);
+        .with_http_connector(Connector::new(config.timeout, config.s3_ca.as_deref())?);
     if let Some(endpoint) = &config.s3_endpoint {
         let scheme = endpoint.split_once("://").map(|(scheme, _)| scheme);
         ensure!(matches!(scheme, Some("http" | "https")), "the S3 endpoint must be an http(s) URL");

@@ -49,6 +49,14 @@ pub struct StorageConfig {
         requires = "report_s3_access_key_id"
     )]
     pub s3_secret_access_key: Option<StorageSecret>,
+    /// Certificate authorities of the object storage, in PEM. Default: those of this machine.
+    #[arg(
+        id = "report_s3_ca",
+        long = "report-s3-ca",
+        env = "PASSBOOK_REPORT_S3_CA",
+        value_name = "FILE"
+    )]
+    pub s3_ca: Option<PathBuf>,
     /// Allow an endpoint without TLS.
     #[arg(id = "report_s3_allow_http", long = "report-s3-allow-http", env = "PASSBOOK_REPORT_S3_ALLOW_HTTP", num_args = 0..=1, default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set)]
     pub s3_allow_http: bool,

@@ -5,16 +5,19 @@
 //! and each silence inside a body.
 
 use std::{
+    path::Path,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, Client, connect::HttpConnector as TcpConnector},
     rt::TokioExecutor,
@@ -25,6 +28,10 @@ use object_store::{
         HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody,
         HttpResponse, HttpResponseBody, HttpService,
     },
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
 };
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -42,25 +49,41 @@ pub(crate) struct Connector {
 
 impl Connector {
     /// `limit` is for one request with its response's head, and for each silence in the
-    /// response's body.
+    /// response's body. `authorities` is a PEM file; without it, this machine's authorities count.
     ///
     /// # Errors
-    /// If this machine has no certificate authorities.
-    pub(crate) fn new(limit: Duration) -> anyhow::Result<Self> {
+    /// If there are no certificate authorities.
+    pub(crate) fn new(limit: Duration, authorities: Option<&Path>) -> Result<Self> {
         let mut tcp = TcpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT.min(limit)));
-        let tls = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_native_roots()?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
+        let builder = HttpsConnectorBuilder::new();
+        let builder = match authorities {
+            Some(file) => builder.with_tls_config(trusting(file)?),
+            None => builder.with_native_roots().context("this machine's CAs")?,
+        };
+        // `http:` is checked before; a machine's role is read from an address without TLS.
+        let tls = builder.https_or_http().enable_http1().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(Duration::from_secs(20))
             .build(tls);
         Ok(Self { service: Service { client, limit } })
     }
+}
+
+/// TLS that trusts the authorities in a PEM file, and no others.
+fn trusting(file: &Path) -> Result<ClientConfig> {
+    let pem = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        roots.add(certificate.with_context(|| format!("{}", file.display()))?)?;
+    }
+    ensure!(!roots.is_empty(), "{} has no certificate", file.display());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(tls.with_root_certificates(roots).with_no_client_auth())
 }
 
 impl HttpConnector for Connector {
