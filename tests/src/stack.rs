@@ -73,8 +73,10 @@ impl Stack {
 
     /// PostgreSQL and NATS, without any service.
     pub async fn start_servers(name: &str) -> Self {
-        let none = ["--port", "0", "--account-replicas", "0", "--transaction-replicas", "0"];
-        Self::start_in(&folder(name), &none).await
+        let none = ["--account-replicas", "--transaction-replicas", "--report-replicas"];
+        let none = none.into_iter().flat_map(|service| [service, "0"]);
+        let arguments: Vec<_> = ["--port", "0"].into_iter().chain(none).collect();
+        Self::start_in(&folder(name), &arguments).await
     }
 
     /// A stack in `dir`, with these arguments to `passbook dev up`.

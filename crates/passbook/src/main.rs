@@ -22,7 +22,6 @@ mod error_chain;
 mod logs;
 mod migrate;
 mod migrations;
-mod movement_row;
 mod output;
 mod provision;
 mod pushgateway;

@@ -5,15 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Context, Result};
 use contract::{AccountId, Balance, Currency, Movement, Outcome, RecordId};
 use ledger::{Account, Entry, SettledAs, Settlement};
+use reconciliation::movement_row::{self, MovementRow};
 use rust_decimal::Decimal;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::dead_letter::DeadLetter;
-use crate::{
-    database::{self, DatabaseUrls},
-    movement_row::{self, MovementRow},
-};
+use crate::database::{self, DatabaseUrls};
 
 /// Connections to both databases.
 pub(super) struct RecordLookup {

@@ -1,24 +1,11 @@
 //! `passbook verify`: checks the protocol's invariants.
 //!
-//! Over both databases: each record is applied at most once, outcomes are pinned, money is
-//! conserved, no record stays PENDING, and records agree with the ledger. Over the streams: no
-//! message was dropped.
-//!
-//! Each database is read in one pass in the order of its keys, and the two are merged, so that
-//! memory does not grow with the data.
-//!
-//! The check is safe beside a running system. The snapshot of the account-service's database is
-//! taken first, and every record settled in it was in the ledger before. Newer transactions of the
-//! ledger are in flight and no finding.
+//! Over both databases: those of [`reconciliation`]. Over the streams: no message was dropped.
 //!
 //! A record PENDING for more than 15 minutes (`--pending-limit`) counts as unsettled, because the
 //! redrive sends every command at least every 12.5 minutes. A suspect message is checked again after
 //! two seconds, advisories first, because a dead letter may be on its way.
 
-mod balances;
-mod check;
-mod ownership;
-mod records;
 mod report;
 mod streams;
 
@@ -29,17 +16,17 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
-use sqlx::PgConnection;
+use reconciliation::{Findings, Limits, Progress, Schema, Sources};
 
 use crate::{
     arguments::{System, SystemArguments},
     broker::Broker,
     database::{self, DatabaseUrls},
     error_chain,
-    output::Format,
+    output::{self, Format},
     pushgateway::{Pushgateway, PushgatewayArguments},
 };
-use report::Report;
+use report::{LISTED, Report};
 
 /// Verify the invariants over both databases and the streams.
 ///
@@ -78,8 +65,7 @@ impl Verify {
         let begun = Instant::now();
         let system = self.system.resolve().await?;
         let urls = system.databases.as_ref().context("no database URLs are given")?;
-        let mut report = Report::default();
-        verify_databases(urls, self.pending_limit, &mut report).await?;
+        let mut report = Report::new(verify_databases(urls, self.pending_limit).await?);
         let streams = self.verify_streams(&system, urls, &mut report).await;
         if let Err(error) = &streams {
             report.streams.why = Some(error_chain::describe(error));
@@ -137,21 +123,21 @@ async fn push(
     streams.and(databases)
 }
 
-async fn verify_databases(urls: &DatabaseUrls, limit: Duration, report: &mut Report) -> Result<()> {
-    let mut accounts = snapshot(&urls.account).await.context("the account database")?;
-    let mut ledger = snapshot(&urls.transaction).await.context("the transaction database")?;
-    // A connection outside the snapshot, to look up rows missing from it.
-    let mut latest = database::connect(&urls.account).await.context("the account database")?;
-    records::compare(&mut accounts, &mut ledger, &mut latest, limit, report).await?;
-    balances::compare(&mut accounts, &mut ledger, &mut latest, report).await?;
-    ownership::compare(&mut accounts, &mut ledger, report).await
-}
-
-/// A connection with a snapshot of the database, taken now.
-async fn snapshot(url: &str) -> Result<PgConnection> {
-    let mut connection = database::connect(url).await?;
-    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1")
-        .execute(&mut connection)
-        .await?;
-    Ok(connection)
+async fn verify_databases(urls: &DatabaseUrls, pending: Duration) -> Result<Findings> {
+    let options = |name: &'static str, url: &str| database::options(url).context(name);
+    let sources = Sources {
+        accounts: options("the account database", &urls.account)?,
+        ledger: options("the transaction database", &urls.transaction)?,
+        schema: Schema::Tables,
+    };
+    let bar = output::progress("records compared with the ledger", None);
+    let mut progress = |progress| {
+        if let Progress::Records(done) = progress {
+            bar.set_position(done);
+        }
+    };
+    let limits = Limits { pending, listed: LISTED };
+    let findings = reconciliation::reconcile(&sources, limits, &mut progress).await;
+    bar.finish_and_clear();
+    Ok(findings?)
 }

@@ -4,28 +4,17 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
 use metrics::gauge;
+use reconciliation::{Check, Findings};
 use serde::Serialize;
 
-use super::check::Check;
 use crate::{
     age,
     output::{self, Output},
     pushgateway,
 };
 
-/// The numbers of records and transactions.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Counts {
-    /// All records.
-    pub(super) accepted: u64,
-    /// Records with the status SUCCESS or FAILED.
-    pub(super) settled: u64,
-    /// The age of the oldest PENDING record.
-    pub(super) oldest_pending_seconds: Option<i64>,
-    /// Transactions of the ledger: the settled records, and those with a result in flight.
-    pub(super) ledgered: u64,
-}
+/// Findings listed for each check.
+pub(super) const LISTED: usize = 10;
 
 /// The contents of the streams.
 #[derive(Debug, Default, Serialize)]
@@ -44,70 +33,37 @@ pub(super) struct StreamCounts {
     pub(super) oldest_dead_letter_seconds: Option<u64>,
 }
 
+/// Sets a check's metrics.
+fn record_metrics(check: &Check) {
+    let invariant = [("invariant", check.invariant)];
+    gauge!("passbook_verify_findings", &invariant).set(pushgateway::count(check.findings));
+    gauge!("passbook_verify_compared", &invariant).set(pushgateway::count(check.compared));
+}
+
 /// The result of all checks, and the work in flight.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
-    pub(super) once: Check,
-    pub(super) pinned: Check,
-    pub(super) conserved: Check,
-    pub(super) settled: Check,
-    pub(super) agreed: Check,
-    pub(super) projected: Check,
+    #[serde(flatten)]
+    pub(super) databases: Findings,
     pub(super) dropped: Check,
-    pub(super) counts: Counts,
-    /// PENDING records; a finding only after the time limit.
-    pub(super) pending: u64,
-    /// Projected balances with results in flight; no finding.
-    pub(super) behind: u64,
     pub(super) streams: StreamCounts,
 }
 
-impl Default for Report {
-    fn default() -> Self {
-        Self {
-            once: Check::new("once", "a record has at most one transaction", "transactions"),
-            pinned: Check::new("pinned", "a refusal has a reason and moved no money", "refusals"),
-            conserved: Check::new(
-                "conserved",
-                "balance = sum of applied transactions, numbered 1, 2, 3 … without a gap",
-                "accounts",
-            ),
-            settled: Check::new("settled", "an accepted record does not stay PENDING", "records"),
-            agreed: Check::new(
-                "agreed",
-                "a settled record equals its transaction, a PENDING one has the same movement",
-                "records",
-            ),
-            projected: Check::new(
-                "projected",
-                "a projected balance equals the ledger's at the same accountSeq",
-                "accounts",
-            ),
-            dropped: Check::new(
-                "dropped",
-                "every message is processed, in flight or a dead letter",
-                "messages",
-            ),
-            counts: Counts::default(),
-            pending: 0,
-            behind: 0,
-            streams: StreamCounts::default(),
-        }
-    }
-}
-
 impl Report {
-    fn checks(&self) -> [&Check; 7] {
-        [
-            &self.once,
-            &self.pinned,
-            &self.conserved,
-            &self.settled,
-            &self.agreed,
-            &self.projected,
-            &self.dropped,
-        ]
+    /// The findings in the databases, before a look at the streams.
+    pub(super) fn new(databases: Findings) -> Self {
+        let dropped = Check::new(
+            "dropped",
+            "every message is processed, in flight or a dead letter",
+            "messages",
+            LISTED,
+        );
+        Self { databases, dropped, streams: StreamCounts::default() }
+    }
+
+    fn checks(&self) -> Vec<&Check> {
+        self.databases.checks().into_iter().chain([&self.dropped]).collect()
     }
 
     pub(super) fn has_findings(&self) -> bool {
@@ -117,10 +73,7 @@ impl Report {
     /// Sets the metrics of the checks over the databases. The time of the last run is set only for
     /// a complete run.
     pub(super) fn record_database_metrics(&self, duration: Duration, complete: bool) {
-        let checks = self.checks().into_iter();
-        checks
-            .filter(|check| check.invariant != self.dropped.invariant)
-            .for_each(Check::record_metrics);
+        self.databases.checks().into_iter().for_each(record_metrics);
         gauge!("passbook_verify_duration_seconds").set(duration.as_secs_f64());
         if complete {
             gauge!("passbook_verify_last_run_timestamp_seconds").set(pushgateway::now());
@@ -131,7 +84,7 @@ impl Report {
     /// end and nothing was found: such a run must not resolve an alert.
     pub(super) fn stream_metrics(&self) -> Option<impl FnOnce()> {
         let is_conclusive = self.streams.checked || self.dropped.findings > 0;
-        is_conclusive.then_some(|| self.dropped.record_metrics())
+        is_conclusive.then_some(|| record_metrics(&self.dropped))
     }
 
     /// # Errors
@@ -164,7 +117,7 @@ impl Report {
     }
 
     fn print_counts(&self) -> Result<()> {
-        let counts = &self.counts;
+        let counts = &self.databases.counts;
         let oldest = counts
             .oldest_pending_seconds
             .map(|seconds| format!(", the oldest for {}", age::format(age::from_seconds(seconds))));
@@ -173,10 +126,10 @@ impl Report {
              in flight",
             counts.accepted,
             counts.settled,
-            self.pending,
+            self.databases.pending,
             oldest.unwrap_or_default(),
             counts.ledgered,
-            self.behind
+            self.databases.behind
         ))?;
         let streams = &self.streams;
         if let Some(why) = &streams.why {

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use contract::{CONSUMERS, ConsumerSpec, TRANSACTION};
+use reconciliation::Finding;
 use time::OffsetDateTime;
 
 use super::{MAX_SUSPECTS, RECHECK_AFTER, dead_letters::advised};
@@ -25,9 +26,13 @@ pub(super) async fn verify(broker: &Broker, report: &mut Report) -> Result<()> {
         for (sequence, stored) in lost {
             let age = age::format(age::since(stored));
             report.dropped.count(Some(match sequence {
-                None => format!("commands wait, but the consumer {} is missing", consumer.name),
+                None => {
+                    let subject = format!("consumer {}", consumer.name);
+                    Finding::new(subject, "is missing, but commands wait")
+                }
                 Some(sequence) => {
-                    format!("command {sequence} is {age} old and will never be delivered again")
+                    let detail = format!("is {age} old and will never be delivered again");
+                    Finding::new(format!("command {sequence}"), detail)
                 }
             }));
         }

@@ -6,6 +6,10 @@ use anyhow::Result;
 use async_nats::jetstream::message::StreamMessage;
 use contract::{TRANSACTION_RESULT, TransactionResult, consumers, dead_letter::message_place};
 use ledger::Settlement;
+use reconciliation::{
+    Check, Finding,
+    movement_row::{self, MovementRow},
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -15,9 +19,8 @@ use super::{
 };
 use crate::{
     broker::{self, Broker, StreamReader},
-    movement_row::{self, MovementRow},
     output,
-    verify::{check::Check, report::Report},
+    verify::report::Report,
 };
 
 /// Compares the results up to the ack floor with both databases.
@@ -89,7 +92,8 @@ async fn check(broker: &Broker, suspects: Vec<Suspect>, dropped: &mut Check) -> 
     }
     dropped.count_sound(count - suspects.len());
     for Suspect { sequence, finding, .. } in suspects {
-        dropped.count(Some(format!("result {sequence} {finding}, and it has no dead letter")));
+        let detail = format!("{finding}, and it has no dead letter");
+        dropped.count(Some(Finding::new(format!("result {sequence}"), detail)));
     }
     Ok(())
 }

@@ -3,13 +3,12 @@
 
 use std::fmt;
 
-use anyhow::Result;
 use futures::TryStreamExt;
 use rust_decimal::Decimal;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::report::Report;
+use crate::{Error, Progress, check::Finding, findings::Findings, sources::Connections};
 
 /// A balance projected by the account-service from results.
 #[derive(Debug, FromRow)]
@@ -57,20 +56,21 @@ struct RunningBalance {
     sum: Decimal,
     seq: i64,
     /// The first finding about the account's transactions.
-    finding: Option<String>,
+    finding: Option<Finding>,
     /// The projected balance, until its `account_seq` is reached.
     projected: Option<ProjectedBalance>,
 }
 
 /// Reads both sides in the order of their account ids, and compares each account.
 ///
-/// `latest` sees commits after the snapshots of `accounts` and `ledger`.
-pub(super) async fn compare(
-    accounts: &mut PgConnection,
-    ledger: &mut PgConnection,
-    latest: &mut PgConnection,
-    report: &mut Report,
-) -> Result<()> {
+/// # Errors
+/// When a database can't be read.
+pub(crate) async fn compare(
+    connections: &mut Connections,
+    progress: &mut (dyn FnMut(Progress) + Send),
+    findings: &mut Findings,
+) -> Result<(), Error> {
+    let Connections { accounts, ledger, latest } = connections;
     let mut projections = sqlx::query_as::<_, ProjectedBalance>(
         "SELECT account_id, currency, balance, account_seq FROM accounts ORDER BY account_id",
     )
@@ -83,26 +83,27 @@ pub(super) async fn compare(
          ORDER BY a.account_id, t.account_seq",
     )
     .fetch(ledger);
-    let mut projection = projections.try_next().await?;
-    let mut row = rows.try_next().await?;
+    let mut projection = projections.try_next().await.map_err(Error::Accounts)?;
+    let mut row = rows.try_next().await.map_err(Error::Ledger)?;
+    let mut done = 0;
     while let Some(first) = row.take() {
         let id = first.account_id;
         // The ledger does not know these accounts yet, so no money may have moved.
         while let Some(unknown) = projection.take_if(|projected| projected.account_id < id) {
-            report.projected.count(moved_without_ledger(&unknown));
-            projection = projections.try_next().await?;
+            findings.projected.count(moved_without_ledger(&unknown));
+            projection = projections.try_next().await.map_err(Error::Accounts)?;
         }
         let projected = projection.take_if(|projected| projected.account_id == id);
         let has_projection = projected.is_some();
         if has_projection {
-            projection = projections.try_next().await?;
+            projection = projections.try_next().await.map_err(Error::Accounts)?;
         }
         let mut balance = RunningBalance::new(id, projected);
-        balance.compare_start(&first, report);
+        balance.compare_start(&first, findings);
         let mut last = first;
         loop {
-            balance.add(&last, report);
-            row = rows.try_next().await?;
+            balance.add(&last, findings);
+            row = rows.try_next().await.map_err(Error::Ledger)?;
             match row.take_if(|row| row.account_id == id) {
                 Some(next) => last = next,
                 None => break,
@@ -110,27 +111,34 @@ pub(super) async fn compare(
         }
         // An account missing from the snapshot may have been opened since.
         let is_opened = has_projection || account_exists(latest, id).await?;
-        balance.finish(&last, is_opened, report);
+        balance.finish(&last, is_opened, findings);
+        done += 1;
+        progress(Progress::Balances(done));
     }
     while let Some(unknown) = projection {
-        report.projected.count(moved_without_ledger(&unknown));
-        projection = projections.try_next().await?;
+        findings.projected.count(moved_without_ledger(&unknown));
+        projection = projections.try_next().await.map_err(Error::Accounts)?;
     }
     Ok(())
 }
 
-async fn account_exists(latest: &mut PgConnection, id: Uuid) -> Result<bool> {
-    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM accounts WHERE account_id = $1)")
+async fn account_exists(latest: &mut PgConnection, id: Uuid) -> Result<bool, Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM accounts WHERE account_id = $1)")
         .bind(id)
         .fetch_one(latest)
-        .await?)
+        .await
+        .map_err(Error::Accounts)
 }
 
-fn moved_without_ledger(projected: &ProjectedBalance) -> Option<String> {
+/// The subject of a finding.
+pub(crate) fn account(id: Uuid) -> String {
+    format!("account {id}")
+}
+
+fn moved_without_ledger(projected: &ProjectedBalance) -> Option<Finding> {
     let moved = projected.account_seq != 0 || !projected.balance.is_zero();
-    moved.then(|| {
-        format!("account {} shows {projected}, the ledger has nothing", projected.account_id)
-    })
+    let detail = || format!("shows {projected}, the ledger has nothing");
+    moved.then(|| Finding::new(account(projected.account_id), detail()))
 }
 
 impl RunningBalance {
@@ -139,20 +147,18 @@ impl RunningBalance {
     }
 
     /// Compares a projection at `account_seq` 0: a balance before the first transaction.
-    fn compare_start(&mut self, ledger: &LedgerRow, report: &mut Report) {
+    fn compare_start(&mut self, ledger: &LedgerRow, findings: &mut Findings) {
         if let Some(projected) = self.projected.take_if(|projected| projected.account_seq == 0) {
             let is_sound = projected.balance.is_zero() && projected.currency == ledger.currency;
-            report
-                .projected
-                .count((!is_sound).then(|| {
-                    format!("account {} shows {projected} at its start", self.account_id)
-                }));
-            report.behind += u64::from(ledger.account_seq > 0);
+            findings.projected.count((!is_sound).then(|| {
+                Finding::new(account(self.account_id), format!("shows {projected} at its start"))
+            }));
+            findings.behind += u64::from(ledger.account_seq > 0);
         }
     }
 
     /// Adds a transaction, and compares the projection at its `account_seq`.
-    fn add(&mut self, row: &LedgerRow, report: &mut Report) {
+    fn add(&mut self, row: &LedgerRow, findings: &mut Findings) {
         let (Some(seq), Some(amount)) = (row.seq, row.amount) else { return };
         self.sum += if row.r#type.as_deref() == Some("DEPOSIT") { amount } else { -amount };
         self.seq += 1;
@@ -161,43 +167,44 @@ impl RunningBalance {
             && self.sum >= Decimal::ZERO
             && row.transaction_currency.as_ref() == Some(&row.currency);
         if !follows && self.finding.is_none() {
-            self.finding = Some(format!(
-                "account {}: expected {} {} at accountSeq {}, but there is {row}",
-                self.account_id,
+            let detail = format!(
+                "should have {} {} at accountSeq {}, but has {row}",
                 self.sum.normalize(),
                 row.currency,
                 self.seq
-            ));
+            );
+            self.finding = Some(Finding::new(account(self.account_id), detail));
         }
         if let Some(projected) = self.projected.take_if(|projected| projected.account_seq == seq) {
             let is_same =
                 row.balance_after == Some(projected.balance) && projected.currency == row.currency;
-            report.projected.count((!is_same).then(|| {
-                format!("account {} shows {projected}, the ledger has {row}", self.account_id)
+            findings.projected.count((!is_same).then(|| {
+                let detail = format!("shows {projected}, the ledger has {row}");
+                Finding::new(account(self.account_id), detail)
             }));
-            report.behind += u64::from(row.account_seq > seq);
+            findings.behind += u64::from(row.account_seq > seq);
         }
     }
 
     /// Compares the sum with the account's balance, and the existence of the account.
-    fn finish(mut self, ledger: &LedgerRow, is_opened: bool, report: &mut Report) {
+    fn finish(mut self, ledger: &LedgerRow, is_opened: bool, findings: &mut Findings) {
         let id = self.account_id;
         if self.finding.is_none() && (ledger.balance, ledger.account_seq) != (self.sum, self.seq) {
-            self.finding = Some(format!(
-                "account {id}: {} transactions add up to {}, but the account has accountSeq {} and \
-                 balance {}",
+            let detail = format!(
+                "has {} transactions that add up to {}, but accountSeq {} and balance {}",
                 self.seq, self.sum, ledger.account_seq, ledger.balance
-            ));
+            );
+            self.finding = Some(Finding::new(account(id), detail));
         }
-        report.conserved.count(self.finding);
+        findings.conserved.count(self.finding);
         if let Some(projected) = self.projected {
-            let finding = format!("account {id} shows {projected}, which never was");
-            report.projected.count(Some(finding));
+            let detail = format!("shows {projected}, which never was");
+            findings.projected.count(Some(Finding::new(account(id), detail)));
         } else if !is_opened {
             // A forged command can create an account in the ledger that nobody opened.
             let moved = self.seq > 0;
-            let finding = || format!("account {id} has money and is no account");
-            report.projected.count(moved.then(finding));
+            let finding = || Finding::new(account(id), "has money and is no account");
+            findings.projected.count(moved.then(finding));
         }
     }
 }

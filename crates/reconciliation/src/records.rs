@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
 use futures::TryStreamExt;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::report::Report;
-use crate::{age, movement_row::MovementRow, output};
+use crate::{
+    Error, Progress, check::Finding, findings::Findings, movement_row::MovementRow,
+    sources::Connections,
+};
 
 /// A record of the account-service.
 #[derive(Debug, FromRow)]
@@ -22,15 +23,15 @@ struct RecordRow {
 
 /// Reads records and transactions in the order of their record ids, and compares each pair.
 ///
-/// `latest` sees commits after the snapshots of `accounts` and `ledger`.
-pub(super) async fn compare(
-    accounts: &mut PgConnection,
-    ledger: &mut PgConnection,
-    latest: &mut PgConnection,
+/// # Errors
+/// When a database can't be read.
+pub(crate) async fn compare(
+    connections: &mut Connections,
     limit: Duration,
-    report: &mut Report,
-) -> Result<()> {
-    let progress = output::progress("records compared with the ledger", None);
+    progress: &mut (dyn FnMut(Progress) + Send),
+    findings: &mut Findings,
+) -> Result<(), Error> {
+    let Connections { accounts, ledger, latest } = connections;
     let mut records = sqlx::query_as::<_, RecordRow>(
         "SELECT id AS record_id, transaction_id, account_id, type, amount, currency, status, reason,
                 balance_after, extract(epoch FROM now() - created_at)::bigint AS age, redrives
@@ -43,9 +44,10 @@ pub(super) async fn compare(
          FROM transactions ORDER BY record_id, id",
     )
     .fetch(ledger);
-    let mut record = records.try_next().await?;
-    let mut transaction = transactions.try_next().await?;
+    let mut record = records.try_next().await.map_err(Error::Accounts)?;
+    let mut transaction = transactions.try_next().await.map_err(Error::Ledger)?;
     let mut last_decided = None;
+    let mut done = 0;
     loop {
         // The next row is the one with the lower id, or that of the only side with rows left. Rows
         // with the same id are taken together.
@@ -61,96 +63,100 @@ pub(super) async fn compare(
         };
         let this_record = record.take_if(|_| take_record);
         let this_transaction = transaction.take_if(|_| take_transaction);
-        progress.inc(1);
+        done += 1;
+        progress(Progress::Records(done));
         if let Some(decided) = &this_transaction {
-            report.counts.ledgered += 1;
+            findings.counts.ledgered += 1;
             let id = decided.record_id;
             let is_duplicate = last_decided.replace(id) == Some(id);
-            let several = || format!("record {id} has several transactions");
-            report.once.count(is_duplicate.then(several));
+            let several = || Finding::new(record_subject(id), "has several transactions");
+            findings.once.count(is_duplicate.then(several));
             if decided.status == "FAILED" {
-                report.pinned.count(invalid_refusal(decided));
+                findings.pinned.count(invalid_refusal(decided));
             }
             if this_record.is_none() && !is_duplicate && !record_exists(latest, id).await? {
-                let finding = format!("transaction of {id}, which is no record");
-                report.agreed.count(Some(finding));
+                let detail = "has a transaction, but does not exist";
+                findings.agreed.count(Some(Finding::new(record_subject(id), detail)));
             }
         }
         if let Some(accepted) = &this_record {
-            report.counts.accepted += 1;
-            report.settled.count(overdue(accepted, limit));
+            findings.counts.accepted += 1;
+            findings.settled.count(overdue(accepted, limit));
             let RecordRow { movement: accepted, age, .. } = accepted;
             if accepted.status == "PENDING" {
-                let oldest = &mut report.counts.oldest_pending_seconds;
+                let oldest = &mut findings.counts.oldest_pending_seconds;
                 *oldest = (*oldest).max(Some(*age));
             } else {
-                report.counts.settled += 1;
+                findings.counts.settled += 1;
             }
             match (accepted.status.as_str(), &this_transaction) {
                 ("PENDING", decided) => {
-                    report.pending += 1;
+                    findings.pending += 1;
                     // The result is in flight. The record must be able to take it.
                     if let Some(decided) = decided {
-                        report.agreed.count(different_movement(accepted, decided));
+                        findings.agreed.count(different_movement(accepted, decided));
                     }
                 }
-                (_, Some(decided)) => report.agreed.count(difference(accepted, decided)),
+                (_, Some(decided)) => findings.agreed.count(difference(accepted, decided)),
                 (status, None) => {
                     let id = accepted.record_id;
-                    report
-                        .agreed
-                        .count(Some(format!("record {id} is {status}, the ledger has nothing")));
+                    let detail = format!("is {status}, the ledger has nothing");
+                    findings.agreed.count(Some(Finding::new(record_subject(id), detail)));
                 }
             }
         }
         if take_record {
-            record = records.try_next().await?;
+            record = records.try_next().await.map_err(Error::Accounts)?;
         }
         if take_transaction {
-            transaction = transactions.try_next().await?;
+            transaction = transactions.try_next().await.map_err(Error::Ledger)?;
         }
     }
-    progress.finish_and_clear();
     Ok(())
 }
 
+/// The subject of a finding.
+fn record_subject(id: Uuid) -> String {
+    format!("record {id}")
+}
+
 /// A finding for a record PENDING for longer than the limit.
-fn overdue(record: &RecordRow, limit: Duration) -> Option<String> {
-    let age = age::from_seconds(record.age);
+fn overdue(record: &RecordRow, limit: Duration) -> Option<Finding> {
+    let age = Duration::from_secs(u64::try_from(record.age).unwrap_or(0));
     (record.movement.status == "PENDING" && age > limit).then(|| {
-        format!(
-            "record {} is PENDING for {}; its command was redriven {} times",
-            record.movement.record_id,
-            age::format(age),
+        let detail = format!(
+            "is PENDING for {}; its command was redriven {} times",
+            humantime::format_duration(age),
             record.redrives
-        )
+        );
+        Finding::new(record_subject(record.movement.record_id), detail)
     })
 }
 
-fn invalid_refusal(refusal: &MovementRow) -> Option<String> {
+fn invalid_refusal(refusal: &MovementRow) -> Option<Finding> {
     let sound = refusal.reason.is_some() && refusal.balance_after.is_none();
-    (!sound).then(|| format!("record {}: {refusal}", refusal.record_id))
+    (!sound).then(|| Finding::new(record_subject(refusal.record_id), format!("is {refusal}")))
 }
 
-fn different_movement(accepted: &MovementRow, decided: &MovementRow) -> Option<String> {
+fn different_movement(accepted: &MovementRow, decided: &MovementRow) -> Option<Finding> {
     (!accepted.is_same_movement(decided)).then(|| {
-        format!(
-            "record {}: it asks for {accepted}, the ledger decided {decided}",
-            accepted.record_id
-        )
+        let detail = format!("asks for {accepted}, the ledger decided {decided}");
+        Finding::new(record_subject(accepted.record_id), detail)
     })
 }
 
-fn difference(accepted: &MovementRow, decided: &MovementRow) -> Option<String> {
+fn difference(accepted: &MovementRow, decided: &MovementRow) -> Option<Finding> {
     (accepted != decided).then(|| {
-        format!("record {}: the record is {accepted}, the ledger has {decided}", accepted.record_id)
+        let detail = format!("is {accepted}, the ledger has {decided}");
+        Finding::new(record_subject(accepted.record_id), detail)
     })
 }
 
 /// Whether a record exists now. A record missing from the snapshot may have been accepted since.
-async fn record_exists(latest: &mut PgConnection, id: Uuid) -> Result<bool> {
-    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM transaction_records WHERE id = $1)")
+async fn record_exists(latest: &mut PgConnection, id: Uuid) -> Result<bool, Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM transaction_records WHERE id = $1)")
         .bind(id)
         .fetch_one(latest)
-        .await?)
+        .await
+        .map_err(Error::Accounts)
 }

@@ -10,21 +10,22 @@ use uuid::Uuid;
 
 /// A record of the account-service, or a transaction of the ledger.
 #[derive(Debug, PartialEq, FromRow)]
-pub(crate) struct MovementRow {
-    pub(crate) record_id: Uuid,
-    pub(crate) transaction_id: Option<i64>,
-    pub(crate) account_id: Uuid,
-    pub(crate) r#type: String,
-    pub(crate) amount: Decimal,
-    pub(crate) currency: String,
-    pub(crate) status: String,
-    pub(crate) reason: Option<String>,
-    pub(crate) balance_after: Option<Decimal>,
+pub struct MovementRow {
+    pub record_id: Uuid,
+    pub transaction_id: Option<i64>,
+    pub account_id: Uuid,
+    pub r#type: String,
+    pub amount: Decimal,
+    pub currency: String,
+    pub status: String,
+    pub reason: Option<String>,
+    pub balance_after: Option<Decimal>,
 }
 
 impl MovementRow {
     /// The money to move; `None` if no service could have written the row.
-    pub(crate) fn movement(&self) -> Option<Movement> {
+    #[must_use]
+    pub fn movement(&self) -> Option<Movement> {
         let currency = Currency::parse(&self.currency).ok()?;
         Some(Movement {
             account_id: AccountId::from_uuid(self.account_id),
@@ -35,7 +36,8 @@ impl MovementRow {
     }
 
     /// The outcome; `None` for a PENDING record, or if no service could have written the row.
-    pub(crate) fn settlement(&self) -> Option<Settlement> {
+    #[must_use]
+    pub fn settlement(&self) -> Option<Settlement> {
         let settled_as = match (self.status.as_str(), self.reason.as_deref(), self.balance_after) {
             ("SUCCESS", None, Some(balance)) => {
                 let currency = Currency::parse(&self.currency).ok()?;
@@ -49,7 +51,8 @@ impl MovementRow {
 
     /// Whether both rows move the same amount of the same currency, in the same direction, on the
     /// same account.
-    pub(crate) fn is_same_movement(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn is_same_movement(&self, other: &Self) -> bool {
         let movement = |row: &Self| (row.account_id, row.amount);
         movement(self) == movement(other)
             && self.r#type == other.r#type
@@ -77,7 +80,7 @@ impl fmt::Display for MovementRow {
 ///
 /// # Errors
 /// The database's.
-pub(crate) async fn records(
+pub async fn records(
     accounts: &mut PgConnection,
     ids: &[Uuid],
 ) -> sqlx::Result<HashMap<Uuid, MovementRow>> {
@@ -93,7 +96,7 @@ pub(crate) async fn records(
 ///
 /// # Errors
 /// The database's.
-pub(crate) async fn transactions(
+pub async fn transactions(
     ledger: &mut PgConnection,
     ids: &[Uuid],
 ) -> sqlx::Result<HashMap<Uuid, MovementRow>> {

@@ -1,0 +1,72 @@
+//! The result of a comparison: all checks, and the work in flight.
+
+use serde::Serialize;
+
+use crate::check::Check;
+
+/// The numbers of records and transactions.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// All records.
+    pub accepted: u64,
+    /// Records with the status SUCCESS or FAILED.
+    pub settled: u64,
+    /// The age of the oldest PENDING record.
+    pub oldest_pending_seconds: Option<i64>,
+    /// Transactions of the ledger: the settled records, and those with a result in flight.
+    pub ledgered: u64,
+}
+
+/// The result of all checks, and the work in flight.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Findings {
+    pub once: Check,
+    pub pinned: Check,
+    pub conserved: Check,
+    pub settled: Check,
+    pub agreed: Check,
+    pub projected: Check,
+    pub counts: Counts,
+    /// PENDING records; a finding only after the time limit.
+    pub pending: u64,
+    /// Projected balances with results in flight; no finding.
+    pub behind: u64,
+}
+
+impl Findings {
+    /// Nothing compared yet.
+    pub(crate) fn new(listed: usize) -> Self {
+        let check = |invariant, meaning, of| Check::new(invariant, meaning, of, listed);
+        Self {
+            once: check("once", "a record has at most one transaction", "transactions"),
+            pinned: check("pinned", "a refusal has a reason and moved no money", "refusals"),
+            conserved: check(
+                "conserved",
+                "balance = sum of applied transactions, numbered 1, 2, 3 … without a gap",
+                "accounts",
+            ),
+            settled: check("settled", "an accepted record does not stay PENDING", "records"),
+            agreed: check(
+                "agreed",
+                "a settled record equals its transaction, a PENDING one has the same movement",
+                "records",
+            ),
+            projected: check(
+                "projected",
+                "a projected balance equals the ledger's at the same accountSeq",
+                "accounts",
+            ),
+            counts: Counts::default(),
+            pending: 0,
+            behind: 0,
+        }
+    }
+
+    /// All checks, in their order.
+    #[must_use]
+    pub const fn checks(&self) -> [&Check; 6] {
+        [&self.once, &self.pinned, &self.conserved, &self.settled, &self.agreed, &self.projected]
+    }
+}
