@@ -121,8 +121,9 @@ fn volumes(html: &mut Markup, activity: &Activity) {
 
 fn volume(html: &mut Markup, series: Series, step: Step) {
     html.raw("<figure>\n<figcaption>").text(&series.currency).raw("</figcaption>\n");
+    html.raw("<div class=\"scroll\">");
     chart::volumes(html, &series, step);
-    html.raw("<details><summary>Figures by ").raw(step.name()).raw("</summary>\n");
+    html.raw("</div>\n<details><summary>Figures by ").raw(step.name()).raw("</summary>\n");
     let caption = format!("{} by {}", series.currency, step.name());
     let first = match step {
         Step::Day => "Day",

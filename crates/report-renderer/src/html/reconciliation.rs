@@ -74,7 +74,9 @@ fn list(html: &mut Markup, report: &Reconciliation) {
         html.raw("</tbody></table></div>\n");
     }
     if report.omitted > 0 {
-        html.raw("<p>").text(count(report.omitted)).raw(" more findings are left out.</p>\n");
+        html.raw("<p class=\"more\">Left out here: ")
+            .text(count(report.omitted))
+            .raw(" more.</p>\n");
     }
 }
 
