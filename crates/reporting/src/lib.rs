@@ -6,6 +6,8 @@
 //! and everything of a report is read from the one snapshot that it returns.
 
 pub mod accounts;
+pub mod activity;
+pub mod analysis;
 pub mod ledger;
 pub mod period;
 pub mod statement;
