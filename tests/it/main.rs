@@ -27,6 +27,7 @@ mod pushgateway;
 mod redrive;
 mod refusals;
 mod report_storage;
+mod reports;
 mod restore;
 mod results;
 mod statements;

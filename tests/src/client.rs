@@ -7,7 +7,7 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::Stack;
+use crate::{Stack, eventually};
 
 /// Sends requests to one address with one token.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Response {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Value,
+    /// The body as it was sent.
+    pub bytes: Vec<u8>,
 }
 
 impl Response {
@@ -105,9 +107,9 @@ impl Client {
         }
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.bytes().await?;
-        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Ok(Response { status, headers, body })
+        let bytes = response.bytes().await?.to_vec();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Ok(Response { status, headers, body, bytes })
     }
 
     pub async fn get(&self, path: &str) -> Response {
@@ -167,6 +169,25 @@ impl Client {
         headers.extend(wait.as_deref().map(|wait| ("prefer", wait)));
         let body = json!({ "amount": amount }).to_string();
         self.send(Method::POST, &path, &headers, Some(body.into())).await
+    }
+
+    /// Asks for a report with a new key, and waits up to `wait` seconds for its end.
+    pub async fn report(&self, body: &Value, wait: u32) -> Response {
+        let (key, wait) = (new_key(), format!("wait={wait}"));
+        let headers = [("idempotency-key", key.as_str()), ("prefer", wait.as_str())];
+        self.post("/v1/reports", &headers, body).await
+    }
+
+    /// Waits up to `within` until the report has ended, and gives it.
+    pub async fn report_ended(&self, id: &str, within: Duration) -> Response {
+        let path = format!("/v1/reports/{id}");
+        eventually(&format!("report {id} has ended"), within, || async {
+            let wait = [("prefer", "wait=5")];
+            let response = self.send(Method::GET, &path, &wait, None).await.ok()?;
+            let open = ["QUEUED", "RUNNING"].contains(&response.text("state"));
+            (response.status == 200 && !open).then_some(response)
+        })
+        .await
     }
 
     pub async fn account(&self, id: &str) -> Response {

@@ -56,12 +56,31 @@ pub fn folder(name: &str) -> PathBuf {
 }
 
 impl Stack {
-    /// The stack shared by all harmless tests: two replicas of each service.
+    /// The stack shared by all harmless tests: two replicas of each money service, and
+    /// one report-service.
     pub async fn shared() -> &'static Self {
-        SHARED.get_or_init(|| Self::start("shared")).await
+        let arguments = ["--port", "0", "--report-replicas", "1"];
+        SHARED.get_or_init(|| async { Self::start_in(&folder("shared"), &arguments).await }).await
     }
 
-    /// A stack of the test's own: two replicas of each service.
+    /// A stack of the test's own for reports: one replica of each money service, and
+    /// `replicas` report-services with these settings, as `NAME=value`.
+    pub async fn start_reports(name: &str, replicas: u16, settings: &[String]) -> Self {
+        let replicas = replicas.to_string();
+        let arguments = [
+            "--port",
+            "0",
+            "--account-replicas",
+            "1",
+            "--transaction-replicas",
+            "1",
+            "--report-replicas",
+            &replicas,
+        ];
+        Self::start_under(&folder(name), settings, &arguments).await
+    }
+
+    /// A stack of the test's own: two replicas of each money service.
     pub async fn start(name: &str) -> Self {
         Self::start_in(&folder(name), &["--port", "0"]).await
     }
@@ -89,7 +108,9 @@ impl Stack {
         let log = dir.with_extension("log");
         let dir_text = dir.to_str().unwrap();
         let release: &[&str] = if scale::full() { &["--release"] } else { &[] };
-        let arguments = [&["dev", "up", "--dir", dir_text], release, arguments].concat();
+        let arguments =
+            [&["dev", "up", "--dir", dir_text], release, without_reports(arguments), arguments]
+                .concat();
         let child = start(&arguments, None, stdin, &log);
         Self::ready(child, dir, log).await
     }
@@ -99,7 +120,9 @@ impl Stack {
         let (program, log) = (passbook(), dir.with_extension("log"));
         let settings = settings.iter().map(String::as_str);
         let command: Vec<_> = ["env"].into_iter().chain(settings).chain(program.to_str()).collect();
-        let arguments = [&["dev", "up", "--dir", dir.to_str().unwrap()], arguments].concat();
+        let dir_text = dir.to_str().unwrap();
+        let arguments =
+            [&["dev", "up", "--dir", dir_text], without_reports(arguments), arguments].concat();
         let child = start_by(&command, &arguments, None, Stdio::null(), &log);
         Self::ready(child, dir, log).await
     }
@@ -176,6 +199,11 @@ impl Stack {
         pool(&self.file().databases.transaction).await
     }
 
+    /// A pool on the report database.
+    pub async fn reports(&self) -> PgPool {
+        pool(&self.file().databases.report).await
+    }
+
     /// Stops the stack with a signal and waits for its end. Gives the exit code.
     pub fn stop(&mut self, by: Signal) -> Option<i32> {
         let mut child = self.child.take()?;
@@ -211,6 +239,11 @@ impl Drop for Stack {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
+}
+
+/// Most tests are about money: a report-service would only take time.
+fn without_reports(arguments: &[&str]) -> &'static [&'static str] {
+    if arguments.contains(&"--report-replicas") { &[] } else { &["--report-replicas", "0"] }
 }
 
 /// A log file. It is read when it is shown.

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use artifacts::StorageConfig;
 use clap::{Args, Parser};
 use contract::{ConsumerSpec, consumers};
-use reporting::{Accounts, Ledger};
+use reporting::{Accounts, Ledger, activity::ActivityConfig, analysis::LlmConfig};
 use runtime::{
     config::ServiceConfig,
     http::bearer::TokenVerifier,
@@ -14,7 +14,7 @@ use runtime::{
 };
 
 use crate::{
-    figures::Figures,
+    figures::{self, Figures},
     job::Tries,
     signer::Signer,
     worker::{RemoteRenderer, Renderer},
@@ -107,6 +107,10 @@ pub struct ReportConfig {
     /// URL that receives alerts, as JSON that Slack understands. Default: alerts are logged.
     #[arg(long, env = "PASSBOOK_REPORT_ALERT_WEBHOOK_URL", hide_env_values = true)]
     pub report_alert_webhook_url: Option<reqwest::Url>,
+    #[command(flatten)]
+    pub activity: ActivityConfig,
+    #[command(flatten)]
+    pub llm: LlmConfig,
 }
 
 /// Parses days: `30d`, or a shorter duration such as `90s`.
@@ -152,6 +156,8 @@ impl Config {
             Ledger::new(report.report_ledger_url.expose()).context("PASSBOOK_REPORT_LEDGER_URL")?;
         let accounts = Accounts::new(report.report_accounts_url.expose())
             .context("PASSBOOK_REPORT_ACCOUNTS_URL")?;
+        // Fails if it was installed before in this process. Only this one is ever installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
             // A redirect could lead a token to another host.
@@ -170,6 +176,12 @@ impl Config {
         let figures = Figures {
             ledger: ledger.clone(),
             accounts: accounts.clone(),
+            sources: figures::sources(
+                report.report_accounts_url.expose(),
+                report.report_ledger_url.expose(),
+            )?,
+            activity: report.activity,
+            model: report.llm.client()?,
             issuer: report.report_issuer.clone(),
         };
         Ok(Parts { verifier, signer, accounts, ledger, figures, renderer, http })

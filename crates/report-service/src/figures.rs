@@ -1,11 +1,22 @@
 //! Reads the figures of a report from the ledger.
 
-use std::{ops::ControlFlow, path::Path, time::Duration};
+use std::{
+    ops::ControlFlow,
+    path::Path,
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, anyhow};
 use contract::AccountId;
+use reconciliation::{Limits, Progress, Schema, Sources};
 use report_document::{EntryFile, EntryWriter, OwnedDocument};
-use reporting::{Accounts, Ledger, Period, StatementError};
+use reporting::{
+    Accounts, Ledger, Period, StatementError,
+    activity::{ActivityConfig, ActivityError, ActivityReader},
+    analysis::{LanguageModel, analyse},
+};
+use sqlx::postgres::PgConnectOptions;
 
 use crate::{
     report::{Claimed, Parameters},
@@ -14,6 +25,8 @@ use crate::{
 
 /// How long a report waits until the ledger is final at the end of its period.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The interval between two checkpoints. Each is some MiB.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
 /// Reads figures.
 #[derive(Debug)]
@@ -22,8 +35,28 @@ pub struct Figures {
     pub ledger: Ledger,
     /// The accounts.
     pub accounts: Accounts,
+    /// Both databases, for a reconciliation.
+    pub sources: Sources,
+    /// How much of the machine an activity report takes.
+    pub activity: ActivityConfig,
+    /// Writes the analysis, if it is configured.
+    pub model: Option<LanguageModel>,
     /// The institution's name on documents.
     pub issuer: String,
+}
+
+/// Both databases, as a reconciliation reads them.
+///
+/// # Errors
+/// If a URL is malformed. The error does not show it, because it contains a password.
+pub fn sources(accounts: &str, ledger: &str) -> anyhow::Result<Sources> {
+    let options = |url| PgConnectOptions::from_str(url).map_err(|_| anyhow!("a malformed URL"));
+    let options = |url| {
+        let options = options(url)?.application_name("report-service");
+        anyhow::Ok(options.options([("tcp_user_timeout", "25000"), ("statement_timeout", "15min")]))
+    };
+    let (accounts, ledger) = (options(accounts)?, options(ledger)?);
+    Ok(Sources { accounts, ledger, schema: Schema::Reporting })
 }
 
 impl Figures {
@@ -39,8 +72,65 @@ impl Figures {
             Parameters::Statement { account_id, period } => {
                 self.statement(*account_id, period, control, scratch).await
             }
-            other => Err(AttemptError::Permanent(format!("{} is not built", other.kind()))),
+            Parameters::Activity { period, analysis } => {
+                self.activity(claimed, period, *analysis, control).await
+            }
+            Parameters::Reconciliation => self.reconciliation(control).await,
         }
+    }
+
+    /// Reads the activity step by step, from the checkpoint of an earlier attempt if there
+    /// is one.
+    async fn activity(
+        &self,
+        claimed: &Claimed,
+        period: &report_document::Period,
+        analysis: bool,
+        control: &Control,
+    ) -> Result<OwnedDocument, AttemptError> {
+        let period = parse(period)?;
+        let checkpoint = claimed.checkpoint.clone();
+        let checkpoint = checkpoint.and_then(|state| serde_json::from_value(state).ok());
+        let failed = |error: ActivityError| anyhow!(error).context("reading the activity");
+        let reader = ActivityReader::new(&self.ledger, &period, self.activity, checkpoint);
+        let mut reader = reader.await.map_err(failed)?;
+        let mut saved = Instant::now();
+        while !reader.is_done() {
+            let step = control.end().run_until_cancelled(reader.step());
+            step.await.ok_or(AttemptError::Ended)?.map_err(failed)?;
+            let progress = reader.progress();
+            control.step(format!("read {}", progress.step), Some(progress.total));
+            control.rows(progress.done);
+            if saved.elapsed() >= CHECKPOINT_EVERY {
+                let state = serde_json::to_value(reader.state());
+                control.checkpoint(state.context("serializing a checkpoint")?);
+                saved = Instant::now();
+            }
+        }
+        let mut activity = reader.document(self.issuer.clone());
+        if analysis {
+            control.step("analyse", None);
+            let analysed = analyse(&activity, self.model.as_ref());
+            let analysed = control.end().run_until_cancelled(analysed).await;
+            activity.analysis = Some(analysed.ok_or(AttemptError::Ended)?);
+        }
+        Ok(OwnedDocument::Activity(activity))
+    }
+
+    async fn reconciliation(&self, control: &Control) -> Result<OwnedDocument, AttemptError> {
+        let mut progress = |progress| {
+            let (step, rows) = match progress {
+                Progress::Records(rows) => ("read records", rows),
+                Progress::Balances(rows) => ("read balances", rows),
+            };
+            control.step(step, None);
+            control.rows(rows);
+        };
+        let limits = Limits::default();
+        let compared = reconciliation::reconcile(&self.sources, limits, &mut progress);
+        let findings = control.end().run_until_cancelled(compared).await;
+        let findings = findings.ok_or(AttemptError::Ended)?.context("comparing the databases")?;
+        Ok(OwnedDocument::Reconciliation(findings.to_document(&self.issuer)))
     }
 
     async fn statement(
@@ -50,8 +140,7 @@ impl Figures {
         control: &Control,
         scratch: &Path,
     ) -> Result<OwnedDocument, AttemptError> {
-        let period = Period::from_document(period)
-            .map_err(|error| AttemptError::Permanent(format!("the period {error}")))?;
+        let period = parse(period)?;
         let info = self.accounts.find(account_id).await.context("looking up the account")?;
         let info =
             info.ok_or_else(|| anyhow!("the account {account_id} is not in the database"))?;
@@ -81,4 +170,12 @@ impl Figures {
             Err(error) => Err(anyhow!(error).context("reading the statement").into()),
         }
     }
+}
+
+fn parse(period: &report_document::Period) -> Result<Period, AttemptError> {
+    let period = Period::from_document(period);
+    period.map_err(|error| {
+        let parameter = error.parameter();
+        AttemptError::Permanent(format!("{parameter} {error}"))
+    })
 }

@@ -3,14 +3,18 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context;
 use artifacts::{ArtifactPath, ArtifactStore};
 use contract::ReportId;
 use report_document::{Format, OwnedDocument};
-use runtime::{failpoint, postgres::limited};
+use runtime::{
+    failpoint,
+    postgres::limited,
+    telemetry::trace::{Stepped, Trace},
+};
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -70,12 +74,18 @@ pub struct Attempts {
 impl Attempts {
     /// Makes one attempt and commits its end. If the database does not take the end
     /// while the lease lasts, the report counts as lost.
-    pub(super) async fn make(&self, claimed: Claimed, lease: Duration, stop: &CancellationToken) {
-        let (begun, report) = (Instant::now(), &claimed.report);
+    pub(super) async fn make(
+        &self,
+        claimed: Claimed,
+        trace: Trace,
+        lease: Duration,
+        stop: &CancellationToken,
+    ) {
+        let (begun, report) = (Step::begin(trace), &claimed.report);
         let key = (report.id, report.attempt);
         tracing::info!(report.id = %report.id, attempt = report.attempt,
             kind = %report.parameters.kind(), "a report begins");
-        let control = Control::new();
+        let control = Control::new(trace);
         let scratch = self.scratch.join(format!("{}-{}", report.id, report.attempt));
         let ended = tokio::select! {
             ended = self.make_and_commit(&claimed, &control, &scratch) => ended,
@@ -99,6 +109,8 @@ impl Attempts {
             self.delete_files(report).await;
         }
         remove_scratch(&scratch).await;
+        let error = ended.err().map(|error| error.to_string());
+        begun.record(format!("report {}", report.parameters.kind()), report, error);
     }
 
     async fn make_and_commit(
@@ -142,9 +154,10 @@ impl Attempts {
             .await
             .with_context(|| format!("creating {}", scratch.display()))?;
         failpoint::point("report.begun", &report.id);
-        let begun = Instant::now();
-        let document = self.figures.read(claimed, control, scratch).await?;
-        step_ended(report, "read", begun);
+        let begun = Step::begin(control.trace().child());
+        let document = self.figures.read(claimed, control, scratch).await;
+        begun.end("read", report, document.as_ref().err());
+        let document = document?;
         failpoint::point("report.read", &report.id);
         let document = Arc::new(document);
         let mut files = Vec::with_capacity(report.formats.len());
@@ -165,17 +178,17 @@ impl Attempts {
         if control.end().is_cancelled() {
             return Err(AttemptError::Ended);
         }
-        let begun = Instant::now();
+        let begun = Step::begin(control.trace().child());
         control.step(format!("render {format}"), render::rows(document));
         let file_name = format!("{}.{}", report.parameters.file_stem(), format.extension());
         let attempt = u32::try_from(report.attempt).context("the number of the attempt")?;
         let path = ArtifactPath::new(report.id.as_uuid(), attempt, &file_name)
             .context("the place of a file")?;
         let job = render::Job { report, format, document, scratch, path: &path };
-        let rendered = self.renderer.render(job, &self.storage, control).await?;
-        step_ended(report, "render", begun);
-        let begun = Instant::now();
-        let (path, stored) = match rendered {
+        let rendered = self.renderer.render(job, &self.storage, control).await;
+        begun.end("render", report, rendered.as_ref().err());
+        let begun = Step::begin(control.trace().child());
+        let (path, stored) = match rendered? {
             render::Rendered::Stored(path, stored) => (path, stored),
             render::Rendered::File(file) => {
                 control.step(format!("store {format}"), None);
@@ -185,7 +198,7 @@ impl Attempts {
                 (path, stored)
             }
         };
-        step_ended(report, "store", begun);
+        begun.end("store", report, None);
         failpoint::point("report.file-stored", &(report.id, format));
         metrics::counter!("passbook_report_artifacts_bytes_total", "format" => format.as_str())
             .increment(stored.size);
@@ -201,7 +214,7 @@ impl Attempts {
     }
 
     /// Commits the end of an attempt without files.
-    async fn end(&self, report: &Report, outcome: &Outcome, lease: Duration, begun: Instant) {
+    async fn end(&self, report: &Report, outcome: &Outcome, lease: Duration, begun: Step) {
         let key = (report.id, report.attempt);
         let deadline = Instant::now() + lease;
         loop {
@@ -231,12 +244,12 @@ impl Attempts {
         }
     }
 
-    fn ended(&self, report: &Report, outcome: &'static str, state: State, begun: Instant) {
+    fn ended(&self, report: &Report, outcome: &'static str, state: State, begun: Step) {
         let since = OffsetDateTime::now_utc() - report.created_at;
         let since = Duration::try_from(since).unwrap_or_default();
         telemetry::ended_attempt(report.parameters.kind().as_str(), outcome, state, Some(since));
         tracing::info!(report.id = %report.id, attempt = report.attempt, outcome, state = %state,
-            duration_ms = begun.elapsed().as_millis(), "an attempt ended");
+            duration_ms = begun.begun.0.elapsed().as_millis(), "an attempt ended");
     }
 
     /// Deletes the files of an attempt without success. What is left here, the
@@ -251,10 +264,39 @@ impl Attempts {
     }
 }
 
-fn step_ended(report: &Report, step: &'static str, begun: Instant) {
-    let kind = report.parameters.kind().as_str();
-    metrics::histogram!("passbook_report_step_seconds", "kind" => kind, "step" => step)
-        .record(begun.elapsed().as_secs_f64());
+/// The begin of a step, and the place of its span.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    trace: Trace,
+    begun: (Instant, SystemTime),
+}
+
+impl Step {
+    fn begin(trace: Trace) -> Self {
+        Self { trace, begun: (Instant::now(), SystemTime::now()) }
+    }
+
+    /// Records the metric and the span of a step.
+    fn end(self, step: &'static str, report: &Report, error: Option<&AttemptError>) {
+        let kind = report.parameters.kind().as_str();
+        metrics::histogram!("passbook_report_step_seconds", "kind" => kind, "step" => step)
+            .record(self.begun.0.elapsed().as_secs_f64());
+        self.record(step.to_owned(), report, error.map(ToString::to_string));
+    }
+
+    fn record(self, name: String, report: &Report, error: Option<String>) {
+        if self.trace.is_recorded() {
+            self.trace.stepped(Stepped {
+                begun: self.begun.1,
+                name: name.into(),
+                attributes: vec![
+                    ("passbook.report.id", report.id.to_string()),
+                    ("passbook.report.attempt", report.attempt.to_string()),
+                ],
+                error,
+            });
+        }
+    }
 }
 
 async fn remove_scratch(scratch: &Path) {

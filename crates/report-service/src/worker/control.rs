@@ -6,7 +6,7 @@ use std::{
 };
 
 use contract::ReportId;
-use runtime::postgres::limited;
+use runtime::{postgres::limited, telemetry::trace::Trace};
 use sqlx::PgPool;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,7 @@ pub(crate) enum Early {
 /// Shared by the attempt and its heartbeat.
 #[derive(Debug, Clone)]
 pub(crate) struct Control {
+    trace: Trace,
     progress: Arc<Mutex<Progress>>,
     /// Cancelled once the attempt should end.
     end: CancellationToken,
@@ -39,8 +40,13 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) fn new() -> Self {
-        Self { progress: Arc::default(), end: CancellationToken::new(), early: Arc::default() }
+    pub(crate) fn new(trace: Trace) -> Self {
+        Self {
+            trace,
+            progress: Arc::default(),
+            end: CancellationToken::new(),
+            early: Arc::default(),
+        }
     }
 
     /// Begins a step.
@@ -65,6 +71,11 @@ impl Control {
     /// Stores from where the next attempt can continue.
     pub(crate) fn checkpoint(&self, checkpoint: serde_json::Value) {
         self.lock().checkpoint = Some(checkpoint);
+    }
+
+    /// The span of the attempt.
+    pub(crate) const fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// The token that ends the attempt.

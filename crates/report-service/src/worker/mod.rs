@@ -58,7 +58,7 @@ impl JobHandler for Reports {
             Err(error) => return JobVerdict::DeadLetter(format!("not a report job: {error}")),
         };
         loop {
-            match self.run_once(job.report_id, stop).await {
+            match self.run_once(job.report_id, delivery, stop).await {
                 Ok(Some(verdict)) => return verdict,
                 // Another report runs. The message stays in progress, so that it keeps its place.
                 Ok(None) => {}
@@ -76,6 +76,7 @@ impl Reports {
     async fn run_once(
         &self,
         named: ReportId,
+        delivery: &Delivery,
         stop: &CancellationToken,
     ) -> Result<Option<JobVerdict>, StoreError> {
         if !limited(store::exists(&self.pool, named)).await?? {
@@ -89,10 +90,11 @@ impl Reports {
             Claim::Busy => None,
             Claim::NothingDue => Some(JobVerdict::Done),
             Claim::Claimed(claimed) => {
-                let trace = claimed.traceparent.as_deref().and_then(Trace::parse);
-                let trace = trace.unwrap_or_else(Trace::begin).child();
-                let span = trace.log_span();
-                self.attempts.make(*claimed, self.lease, stop).instrument(span).await;
+                // The trace of the request, which can be another one than the message's.
+                let request = claimed.traceparent.as_deref().and_then(Trace::parse);
+                let trace = request.unwrap_or(delivery.trace).child();
+                let made = self.attempts.make(*claimed, trace, self.lease, stop);
+                made.instrument(trace.log_span()).await;
                 Some(JobVerdict::Done)
             }
         })

@@ -54,7 +54,8 @@ impl RemoteRenderer {
         control: &Control,
     ) -> Result<Rendered, AttemptError> {
         let request = self.request(job, storage).await?;
-        let answered = control.end().run_until_cancelled(self.send(job, storage, request)).await;
+        let answered =
+            control.end().run_until_cancelled(self.send(job, storage, control, request)).await;
         let rendered = answered.unwrap_or(Err(AttemptError::Ended));
         let outcome = if rendered.is_ok() { "ok" } else { "error" };
         metrics::counter!("passbook_report_renderer_requests_total", "outcome" => outcome)
@@ -93,9 +94,11 @@ impl RemoteRenderer {
         &self,
         job: Job<'_>,
         storage: &ArtifactStore,
+        control: &Control,
         request: RenderRequest,
     ) -> Result<Rendered, AttemptError> {
         let mut post = self.http.post(self.url.clone()).timeout(self.timeout).json(&request);
+        post = post.header("traceparent", control.trace().traceparent());
         if let Some(token) = &self.token {
             post = post.bearer_auth(token.expose());
         }

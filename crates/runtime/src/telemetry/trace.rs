@@ -196,6 +196,21 @@ impl Trace {
         });
     }
 
+    /// Records the span of a step of a longer work.
+    pub fn stepped(&self, step: Stepped) {
+        let attributes = step.attributes.into_iter();
+        self.record(Span {
+            name: step.name,
+            kind: SpanKind::Internal,
+            begun: step.begun,
+            attributes: attributes
+                .map(|(key, value)| KeyValue::new(key, truncated(value)))
+                .collect(),
+            link: None,
+            error: step.error.map(Cow::Owned),
+        });
+    }
+
     /// Records the span of publishing a message, with or without a PubAck.
     pub(crate) fn published(&self, published: Published<'_>) {
         let mut attributes = messaging("publish", "send", published.subject, published.message_id);
@@ -276,6 +291,17 @@ pub struct Served {
     pub path: String,
     /// The status of the response.
     pub status: u16,
+}
+
+/// A step of a longer work.
+#[derive(Debug)]
+pub struct Stepped {
+    /// When it began.
+    pub begun: SystemTime,
+    pub name: Cow<'static, str>,
+    pub attributes: Vec<(&'static str, String)>,
+    /// Why it failed.
+    pub error: Option<String>,
 }
 
 /// A published message.

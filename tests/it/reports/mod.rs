@@ -1,0 +1,34 @@
+//! Reports over the API: requests, states, files.
+
+mod files;
+mod requests;
+
+use serde_json::{Value, json};
+use tests::Client;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// The request for a statement of an account opened in this test: from the start of
+/// yesterday or the account's day, until now.
+fn statement(account: &str, formats: &[&str]) -> Value {
+    // PostgreSQL has microseconds.
+    let now = OffsetDateTime::now_utc();
+    let now = now.replace_microsecond(now.microsecond()).unwrap();
+    json!({
+        "kind": "statement",
+        "accountId": account,
+        "from": now.date().to_string(),
+        "to": now.format(&Rfc3339).unwrap(),
+        "timeZone": "UTC",
+        "formats": formats,
+    })
+}
+
+/// An account with three deposits and a withdrawal.
+async fn used_account(client: &Client) -> String {
+    let account = client.open_account("USD").await;
+    for amount in ["100", "20.5", "3.25"] {
+        client.deposit(&account, amount).await;
+    }
+    client.withdraw(&account, "23.75").await;
+    account
+}
