@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use async_nats::{HeaderMap, jetstream};
+use axum::http::Uri;
 use contract::{DEAD_LETTER, JOB, Job, ReportId, consumers, dead_letter, subjects};
 use runtime::{
+    http::client::HttpClient,
     nats::publish::{Outgoing, publish_all},
     postgres::limited,
     tasks::sleep_unless_stopped,
@@ -48,9 +50,9 @@ pub struct Alerts {
     /// Publishes dead letters.
     pub jetstream: jetstream::Context,
     /// Sends alerts.
-    pub http: reqwest::Client,
+    pub http: HttpClient,
     /// The receiver. Without one, an alert is a log line and a metric.
-    pub webhook: Option<reqwest::Url>,
+    pub webhook: Option<Uri>,
 }
 
 impl Alerts {
@@ -89,7 +91,7 @@ impl Alerts {
         let outcome = match &self.webhook {
             // Logged above: there is nobody else to tell.
             None => Ok(()),
-            Some(url) => self.post(url.clone(), &alert.payload).await,
+            Some(url) => self.post(url, &alert.payload).await,
         };
         let name = if outcome.is_ok() { "taken" } else { "refused" };
         metrics::counter!("passbook_report_alert_tries_total", "outcome" => name).increment(1);
@@ -105,13 +107,12 @@ impl Alerts {
     }
 
     /// The error does not show the URL: it may contain a secret.
-    async fn post(&self, url: reqwest::Url, payload: &Value) -> Result<(), String> {
-        let request = self.http.post(url).timeout(WEBHOOK_LIMIT).json(payload);
-        let response = request.send().await.map_err(|error| error.without_url().to_string())?;
-        if response.status().is_success() {
-            return Ok(());
-        }
-        Err(format!("the receiver answered {}", response.status()))
+    async fn post(&self, url: &Uri, payload: &Value) -> Result<(), String> {
+        let posted = self.http.post_json(url, None, &[], payload.to_string().into_bytes());
+        let response = tokio::time::timeout(WEBHOOK_LIMIT, posted).await;
+        let response = response.map_err(|_| format!("no answer within {WEBHOOK_LIMIT:?}"))?;
+        let status = response.map_err(|error| format!("{error:#}"))?.status();
+        if status.is_success() { Ok(()) } else { Err(format!("the receiver answered {status}")) }
     }
 
     /// Publishes the report's dead letter. A crash before it is recorded publishes the

@@ -4,12 +4,16 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use artifacts::StorageConfig;
+use axum::http::Uri;
 use clap::{Args, Parser};
 use contract::{ConsumerSpec, consumers};
 use reporting::{Accounts, Ledger, activity::ActivityConfig, analysis::LlmConfig};
 use runtime::{
     config::ServiceConfig,
-    http::bearer::TokenVerifier,
+    http::{
+        bearer::TokenVerifier,
+        client::{HttpClient, parse_url},
+    },
     setting::{Secret, parse_duration},
 };
 
@@ -96,8 +100,8 @@ pub struct ReportConfig {
     #[arg(long, env = "PASSBOOK_REPORT_SIGNING_KEY", hide_env_values = true)]
     pub report_signing_key: Option<Secret>,
     /// URL of an HTTP function that renders reports. Default: rendered in this process.
-    #[arg(long, env = "PASSBOOK_REPORT_RENDERER_URL", hide_env_values = true)]
-    pub report_renderer_url: Option<reqwest::Url>,
+    #[arg(long, env = "PASSBOOK_REPORT_RENDERER_URL", hide_env_values = true, value_parser = parse_url)]
+    pub report_renderer_url: Option<Uri>,
     /// Time limit for one request to the function.
     #[arg(long, env = "PASSBOOK_REPORT_RENDERER_TIMEOUT", value_parser = parse_duration, value_name = "DURATION", default_value = "15m")]
     pub report_renderer_timeout: Duration,
@@ -105,8 +109,8 @@ pub struct ReportConfig {
     #[arg(long, env = "PASSBOOK_REPORT_RENDERER_TOKEN", hide_env_values = true)]
     pub report_renderer_token: Option<Secret>,
     /// URL that receives alerts, as JSON that Slack understands. Default: alerts are logged.
-    #[arg(long, env = "PASSBOOK_REPORT_ALERT_WEBHOOK_URL", hide_env_values = true)]
-    pub report_alert_webhook_url: Option<reqwest::Url>,
+    #[arg(long, env = "PASSBOOK_REPORT_ALERT_WEBHOOK_URL", hide_env_values = true, value_parser = parse_url)]
+    pub report_alert_webhook_url: Option<Uri>,
     #[command(flatten)]
     pub activity: ActivityConfig,
     #[command(flatten)]
@@ -131,7 +135,7 @@ pub(crate) struct Parts {
     pub(crate) ledger: Ledger,
     pub(crate) figures: Figures,
     pub(crate) renderer: Renderer,
-    pub(crate) http: reqwest::Client,
+    pub(crate) http: HttpClient,
 }
 
 impl Config {
@@ -156,22 +160,15 @@ impl Config {
             Ledger::new(report.report_ledger_url.expose()).context("PASSBOOK_REPORT_LEDGER_URL")?;
         let accounts = Accounts::new(report.report_accounts_url.expose())
             .context("PASSBOOK_REPORT_ACCOUNTS_URL")?;
-        // Fails if it was installed before in this process. Only this one is ever installed.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(5))
-            // A redirect could lead a token to another host.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .context("the HTTP client")?;
+        let http = HttpClient::new()?;
         let renderer = match &report.report_renderer_url {
             None => Renderer::Local,
-            Some(url) => Renderer::Remote(RemoteRenderer {
+            Some(url) => Renderer::Remote(Box::new(RemoteRenderer {
                 http: http.clone(),
                 url: url.clone(),
                 token: report.report_renderer_token.clone(),
                 timeout: report.report_renderer_timeout,
-            }),
+            })),
         };
         let figures = Figures {
             ledger: ledger.clone(),

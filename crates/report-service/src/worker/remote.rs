@@ -9,9 +9,13 @@ use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, ensure};
 use artifacts::{ArtifactPath, ArtifactStore, Stored};
+use axum::http::{Response, StatusCode, Uri, header::CONTENT_TYPE};
+use http_body_util::BodyExt;
 use report_document::{Format, OwnedDocument, RenderRequest, RenderedReference, TEMPLATE};
-use reqwest::{StatusCode, Url, header::CONTENT_TYPE};
-use runtime::setting::Secret;
+use runtime::{
+    http::client::{HttpClient, Incoming},
+    setting::Secret,
+};
 use serde_json::value::RawValue;
 use tokio::io::AsyncWriteExt;
 
@@ -37,9 +41,9 @@ const MAX_ERROR: usize = 500;
 #[derive(Debug)]
 pub struct RemoteRenderer {
     /// The HTTP client.
-    pub http: reqwest::Client,
+    pub http: HttpClient,
     /// The function.
-    pub url: Url,
+    pub url: Uri,
     /// Its bearer token.
     pub token: Option<Secret>,
     /// Time limit for one request.
@@ -97,13 +101,9 @@ impl RemoteRenderer {
         control: &Control,
         request: RenderRequest,
     ) -> Result<Rendered, AttemptError> {
-        let mut post = self.http.post(self.url.clone()).timeout(self.timeout).json(&request);
-        post = post.header("traceparent", control.trace().traceparent());
-        if let Some(token) = &self.token {
-            post = post.bearer_auth(token.expose());
-        }
-        // The URL may contain a secret.
-        let answer = post.send().await.map_err(|error| anyhow!(error.without_url()));
+        let body = serde_json::to_vec(&request).context("writing the request")?;
+        let headers = [("traceparent", control.trace().traceparent())];
+        let answer = self.http.post_json(&self.url, self.token.as_ref(), &headers, body).await;
         let answer = answer.context("the renderer")?;
         let status = answer.status();
         if !status.is_success() {
@@ -160,12 +160,13 @@ async fn store_document(
 }
 
 /// Saves the body of an answer. Returns its size.
-async fn save(mut answer: reqwest::Response, path: &Path) -> anyhow::Result<usize> {
+async fn save(answer: Response<Incoming>, path: &Path) -> anyhow::Result<usize> {
     let mut file = tokio::fs::File::create(path).await.context("creating a temporary file")?;
+    let mut body = answer.into_body();
     let mut size = 0_usize;
-    loop {
-        let piece = answer.chunk().await.map_err(reqwest::Error::without_url);
-        let Some(piece) = piece.context("reading the renderer's answer")? else { break };
+    while let Some(frame) = body.frame().await {
+        let frame = frame.context("reading the renderer's answer")?;
+        let Ok(piece) = frame.into_data() else { continue };
         file.write_all(&piece).await.context("writing a temporary file")?;
         size = size.saturating_add(piece.len());
     }
@@ -215,10 +216,11 @@ async fn stored(
 }
 
 /// The beginning of the function's error, as one line.
-async fn error_text(mut answer: reqwest::Response) -> String {
+async fn error_text(answer: Response<Incoming>) -> String {
+    let mut body = answer.into_body();
     let mut bytes = Vec::new();
-    while let Ok(Some(piece)) = answer.chunk().await {
-        bytes.extend_from_slice(&piece);
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes.extend(frame.into_data().unwrap_or_default());
         if bytes.len() > 16 * MAX_ERROR {
             break;
         }

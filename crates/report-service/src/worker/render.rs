@@ -29,7 +29,7 @@ pub enum Renderer {
     /// In this process.
     Local,
     /// By an HTTP function.
-    Remote(RemoteRenderer),
+    Remote(Box<RemoteRenderer>),
 }
 
 /// One format of one attempt.

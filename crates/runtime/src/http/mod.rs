@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod bearer;
+pub mod client;
 pub mod idempotency_key;
 pub mod json_body;
 pub mod page;
