@@ -1,6 +1,6 @@
 //! A client of the HTTP API, as a user of the API writes one.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use devstack::Secrets;
 use reqwest::{Method, header::HeaderMap};
@@ -18,13 +18,18 @@ pub struct Client {
 }
 
 /// A response; its body is `null` unless it is JSON.
-#[derive(Debug)]
 pub struct Response {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Value,
     /// The body as it was sent.
     pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} {}", self.status, self.headers, self.body)
+    }
 }
 
 impl Response {

@@ -65,7 +65,7 @@ async fn invalid_requests_name_their_field_and_store_nothing() {
         (json!({ "kind": "statement" }), 422, "accountId"),
         (json!({ "kind": "activity", "from": "2026-01-01" }), 422, "to"),
         (json!({ "kind": "reconciliation", "from": "2026-01-01" }), 422, "from"),
-        (json!({}), 422, ""),
+        (json!({}), 422, "kind"),
         (json!([]), 422, ""),
     ] {
         let key = new_key();
