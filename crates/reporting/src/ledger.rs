@@ -107,6 +107,11 @@ impl Ledger {
         Ok(Self { pool: pool(url)? })
     }
 
+    /// For reading without a common snapshot, in a period that is final.
+    pub(crate) const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// Checks that the views can be read.
     ///
     /// # Errors

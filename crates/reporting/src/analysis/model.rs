@@ -3,16 +3,25 @@
 //! The endpoint is a third party. Its answer is limited in size and time, redirects
 //! are not followed, and its error texts are not shown.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use backon::{ExponentialBuilder, Retryable};
+use bytes::Bytes;
 use clap::Args;
-use hyper_rustls::ConfigBuilderExt;
-use reqwest::{Client, Response, StatusCode, Url, redirect::Policy};
+use http::{
+    HeaderValue, Request, StatusCode, Uri,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use runtime::setting::{Secret, parse_duration};
-use rustls::RootCertStore;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::prompt::Conversation;
 
@@ -68,12 +77,16 @@ impl LlmConfig {
                 "set all or none of PASSBOOK_LLM_BASE_URL, PASSBOOK_LLM_MODEL, PASSBOOK_LLM_API_KEY"
             ),
         };
-        let endpoint = endpoint(&base)?;
+        let key = HeaderValue::from_str(&format!("Bearer {}", key.expose().trim()));
+        let mut key =
+            key.map_err(|_| anyhow!("PASSBOOK_LLM_API_KEY must be visible ASCII text"))?;
+        key.set_sensitive(true);
         Ok(Some(LanguageModel {
-            http: http_client(self.llm_timeout, endpoint.scheme() == "https")?,
-            endpoint,
+            http: http_client()?,
+            endpoint: endpoint(&base)?,
             model,
             key,
+            timeout: self.llm_timeout,
             max_tokens: self.llm_max_tokens,
             retries: usize::try_from(self.llm_retries)?,
             max_response: self.llm_max_response_bytes,
@@ -84,14 +97,18 @@ impl LlmConfig {
 /// A configured language model.
 #[derive(Debug)]
 pub struct LanguageModel {
-    http: Client,
-    endpoint: Url,
+    http: HttpClient,
+    endpoint: Uri,
     model: String,
-    key: Secret,
+    /// The value of the header. It is sensitive: `Debug` does not show it.
+    key: HeaderValue,
+    timeout: Duration,
     max_tokens: u32,
     retries: usize,
     max_response: usize,
 }
+
+type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Why there is no answer. Completes a sentence about the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -124,14 +141,8 @@ impl NoAnswer {
     }
 }
 
-impl From<reqwest::Error> for NoAnswer {
-    fn from(error: reqwest::Error) -> Self {
-        if error.is_timeout() { Self::TimedOut } else { Self::Unreachable }
-    }
-}
-
 #[derive(Serialize)]
-struct Request<'a> {
+struct Question<'a> {
     model: &'a str,
     messages: &'a Conversation,
     max_tokens: u32,
@@ -171,14 +182,8 @@ impl LanguageModel {
     }
 
     async fn ask_once(&self, conversation: &Conversation) -> Result<String, NoAnswer> {
-        let request =
-            Request { model: &self.model, messages: conversation, max_tokens: self.max_tokens };
-        let sent = self.http.post(self.endpoint.clone()).bearer_auth(self.key.expose());
-        let response = sent.json(&request).send().await?;
-        if response.status() != StatusCode::OK {
-            return Err(NoAnswer::Status(response.status()));
-        }
-        let body = self.body(response).await?;
+        let exchange = timeout(self.timeout, self.exchange(conversation));
+        let body = exchange.await.unwrap_or(Err(NoAnswer::TimedOut))?;
         let completion: Completion =
             serde_json::from_slice(&body).map_err(|_| NoAnswer::Invalid)?;
         let choice = completion.choices.into_iter().next().ok_or(NoAnswer::Invalid)?;
@@ -188,42 +193,50 @@ impl LanguageModel {
         choice.message.content.ok_or(NoAnswer::Invalid)
     }
 
-    async fn body(&self, mut response: Response) -> Result<Vec<u8>, NoAnswer> {
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            if body.len() + chunk.len() > self.max_response {
-                return Err(NoAnswer::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
+    /// Sends a request, and receives the whole body of the response.
+    async fn exchange(&self, conversation: &Conversation) -> Result<Bytes, NoAnswer> {
+        let question =
+            Question { model: &self.model, messages: conversation, max_tokens: self.max_tokens };
+        let body = serde_json::to_vec(&question).map_err(|_| NoAnswer::Invalid)?;
+        let request = Request::post(&self.endpoint)
+            .header(AUTHORIZATION, &self.key)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(body))
+            .map_err(|_| NoAnswer::Unreachable)?;
+        let response = self.http.request(request).await.map_err(|_| NoAnswer::Unreachable)?;
+        if response.status() != StatusCode::OK {
+            return Err(NoAnswer::Status(response.status()));
         }
-        Ok(body)
+        let body = Limited::new(response.into_body(), self.max_response).collect().await;
+        body.map(|body| body.to_bytes()).map_err(|error| {
+            if error.is::<LengthLimitError>() { NoAnswer::TooLarge } else { NoAnswer::Unreachable }
+        })
     }
 }
 
-fn endpoint(base: &str) -> anyhow::Result<Url> {
+fn endpoint(base: &str) -> anyhow::Result<Uri> {
     const FORM: &str = "PASSBOOK_LLM_BASE_URL must be like https://api.example.com/v1";
-    let url: Url = base.parse().map_err(|_| anyhow::anyhow!(FORM))?;
-    let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
-    ensure!(matches!(url.scheme(), "http" | "https") && url.has_host() && plain, FORM);
-    format!("{}/chat/completions", base.trim_end_matches('/')).parse().context(FORM)
+    let endpoint = format!("{}/chat/completions", base.trim_end_matches('/'));
+    let uri: Uri = endpoint.parse().map_err(|_| anyhow!(FORM))?;
+    let host = uri.authority().filter(|authority| !authority.as_str().contains('@'));
+    ensure!(matches!(uri.scheme_str(), Some("http" | "https")) && host.is_some(), FORM);
+    ensure!(!base.contains(['?', '#']), FORM);
+    // `https:///chat/completions` has no host, but is not refused everywhere.
+    ensure!(host.is_some_and(|host| !host.host().is_empty()), FORM);
+    Ok(uri)
 }
 
-/// A client with the machine's root certificates. Redirects are not followed: they
-/// would take the figures elsewhere.
-fn http_client(timeout: Duration, is_https: bool) -> anyhow::Result<Client> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?;
-    let tls = if is_https {
-        tls.with_native_roots().context("the root certificates, for PASSBOOK_LLM_BASE_URL")?
-    } else {
-        // An image without root certificates can use an endpoint without TLS.
-        tls.with_root_certificates(RootCertStore::empty())
-    };
-    let client = Client::builder()
-        .tls_backend_preconfigured(tls.with_no_client_auth())
-        .redirect(Policy::none())
-        .connect_timeout(timeout.min(CONNECT_TIMEOUT))
-        .timeout(timeout);
-    client.build().context("the client of the language model")
+/// A client with the machine's root certificates. It follows no redirects, and uses no
+/// proxy: both would take the figures elsewhere.
+fn http_client() -> anyhow::Result<HttpClient> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let connector = HttpsConnectorBuilder::new()
+        .with_native_roots()
+        .context("the root certificates of this machine, for PASSBOOK_LLM_BASE_URL")?
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp);
+    Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
 }
