@@ -58,7 +58,7 @@ fn assert_nothing_applied(output: &Output) {
     assert_eq!(applied, Value::Array(Vec::new()), "{output:?}");
 }
 
-const PASSWORDS: [(&str, &str); 7] = [
+const PASSWORDS: [(&str, &str); 8] = [
     ("PASSBOOK_ACCOUNT_OWNER_PASSWORD", "first"),
     ("PASSBOOK_ACCOUNT_SERVICE_PASSWORD", "it's \"second\" \\"),
     ("PASSBOOK_TRANSACTION_OWNER_PASSWORD", "third"),
@@ -66,6 +66,7 @@ const PASSWORDS: [(&str, &str); 7] = [
     ("PASSBOOK_REPORT_OWNER_PASSWORD", "fifth"),
     ("PASSBOOK_REPORT_SERVICE_PASSWORD", "sixth"),
     ("PASSBOOK_AUDITOR_PASSWORD", "seventh"),
+    ("PASSBOOK_REPORT_READER_PASSWORD", "eighth"),
 ];
 
 #[tokio::test]
@@ -110,7 +111,8 @@ async fn a_bare_server_is_provisioned_with_least_privilege_roles() {
     assert!(error.contains("role auditor"), "{error}");
     let rename = "ALTER ROLE later RENAME TO auditor";
     sqlx::raw_sql(rename).execute(&mut admin).await.unwrap();
-    succeeds(&["migrate"], &owners).await;
+    // Two runs at the same time: one waits while the other creates an index concurrently.
+    tokio::join!(succeeds(&["migrate"], &owners), succeeds(&["migrate"], &owners));
     assert_nothing_applied(&succeeds(&["migrate", "-o", "json"], &owners).await);
     let mut owner = PgConnection::connect(&account).await.unwrap();
     // The database after a newer release was rolled back.
@@ -130,7 +132,10 @@ async fn a_bare_server_is_provisioned_with_least_privilege_roles() {
     let foreign = as_role(&urls.account, "transaction_service", "fourth");
     let ledger = as_role(&urls.transaction, "transaction_service", "fourth");
     let auditor = as_role(&urls.account, "auditor", "seventh");
-    let [as_service, as_auditor] = [&service, &auditor].map(|url| url.as_str());
+    let reader = as_role(&urls.account, "report_reader", "eighth");
+    let ledger_reader = as_role(&urls.transaction, "report_reader", "eighth");
+    let report_reader = as_role(&urls.report, "report_reader", "eighth");
+    let [as_service, as_auditor, as_reader] = [&service, &auditor, &reader].map(|url| url.as_str());
     succeeds(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", as_service)]).await;
     succeeds(&["wait"], &[("PASSBOOK_TRANSACTION_DATABASE_URL", ledger.as_str())]).await;
     succeeds(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", as_auditor)]).await;
@@ -141,6 +146,21 @@ async fn a_bare_server_is_provisioned_with_least_privilege_roles() {
     let read: String =
         sqlx::query_scalar("SELECT text FROM added").fetch_one(&mut reader).await.unwrap();
     assert_eq!(read, "two");
+    // The views of reports, and nothing else. A later view is readable at once.
+    let view = "CREATE VIEW reporting.added AS SELECT id FROM public.added";
+    sqlx::raw_sql(view).execute(&mut owner).await.unwrap();
+    for (url, view) in [
+        (as_reader, "SELECT * FROM reporting.added, reporting.accounts"),
+        (as_reader, "SELECT * FROM reporting.transaction_records"),
+        (ledger_reader.as_str(), "SELECT * FROM reporting.accounts, reporting.transactions"),
+        (ledger_reader.as_str(), "SELECT * FROM reporting.writers"),
+        (as_auditor, "SELECT * FROM reporting.added, reporting.accounts"),
+    ] {
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        sqlx::raw_sql(view).execute(&mut connection).await.unwrap();
+    }
+    let error = error_of(as_reader, "CREATE TEMPORARY TABLE more (id int)").await;
+    assert!(error.contains("read-only"), "{error}");
     for (url, statement) in [
         (as_service, "DELETE FROM added"),
         (as_auditor, "UPDATE added SET text = 'three'"),
@@ -155,6 +175,11 @@ async fn a_bare_server_is_provisioned_with_least_privilege_roles() {
         (as_auditor, "UPDATE accounts SET balance = 1"),
         (as_auditor, "INSERT INTO accounts SELECT * FROM accounts"),
         (as_auditor, "CREATE TABLE more (id int)"),
+        (as_reader, "SELECT * FROM public.accounts"),
+        (as_reader, "SELECT * FROM transaction_records"),
+        (ledger_reader.as_str(), "SELECT * FROM public.transactions"),
+        (report_reader.as_str(), "SELECT 1"),
+        (as_service, "SELECT * FROM reporting.accounts"),
     ] {
         let error = error_of(url, statement).await;
         let denied = error.contains("permission denied") || error.contains("must be owner");
@@ -166,12 +191,12 @@ async fn a_bare_server_is_provisioned_with_least_privilege_roles() {
 
     // Rotation: one role gets a new password, and the old password is invalid.
     let settings = settings.iter().map(|&(name, value)| match name {
-        "PASSBOOK_AUDITOR_PASSWORD" => (name, "eighth"),
+        "PASSBOOK_AUDITOR_PASSWORD" => (name, "ninth"),
         _ => (name, value),
     });
     succeeds(&["provision"], &settings.collect::<Vec<_>>()).await;
     assert!(error_of(as_auditor, "SELECT 1").await.contains("authentication failed"));
-    let rotated = as_role(&urls.account, "auditor", "eighth");
+    let rotated = as_role(&urls.account, "auditor", "ninth");
     succeeds(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", rotated.as_str())]).await;
 }
 
@@ -189,7 +214,7 @@ async fn a_role_with_createrole_and_createdb_can_provision_a_server() {
             sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
         }
     }
-    let builder = "DROP ROLE auditor; CREATE ROLE builder LOGIN CREATEROLE CREATEDB PASSWORD 'one'";
+    let builder = "DROP ROLE auditor, report_reader; CREATE ROLE builder LOGIN CREATEROLE CREATEDB PASSWORD 'one'";
     sqlx::raw_sql(builder).execute(&mut admin).await.unwrap();
     let builder = as_role(&server, "builder", "one");
     let settings = [&[("PASSBOOK_POSTGRES_URL", builder.as_str())], &PASSWORDS[..]].concat();
@@ -214,7 +239,7 @@ async fn wait_returns_once_the_streams_exist() {
     let with_wait = [url[0], ("PASSBOOK_WAIT", "60s")];
     let (_, made) = tokio::join!(succeeds(&["wait"], &with_wait), succeeds(&["streams"], &url));
     let made = text(&made);
-    assert!(made.contains("5 streams") && made.contains("6 consumers"), "{made}");
+    assert!(made.contains("5 streams") && made.contains("7 consumers"), "{made}");
     succeeds(&["streams"], &url).await;
 
     // Drift that only a deletion can repair fails at once, although `PASSBOOK_WAIT` is set.

@@ -19,14 +19,12 @@ use crate::{
     arguments::DatabaseArguments,
     database, migrations,
     output::{self, Format, Output},
-    provision::{AUDITOR, REPORT_READER},
+    provision::{AUDITOR, REPORT_READER, REPORTED},
     retry::Retry,
 };
 
 /// Key of the advisory lock held during a run.
 const LOCK: i64 = 0x7061_7373_6d69_6772;
-/// The databases with a schema `reporting`.
-const REPORTED: [&str; 2] = ["account", "transaction"];
 
 /// Migrate databases to the schema of this release.
 ///

@@ -17,6 +17,8 @@ pub(crate) const AUDITOR: &str = "auditor";
 /// The role with read access to the schema `reporting` of the account and the transaction database,
 /// and no other access.
 pub(crate) const REPORT_READER: &str = "report_reader";
+/// The databases with a schema `reporting`.
+pub(crate) const REPORTED: [&str; 2] = ["account", "transaction"];
 /// Key of the advisory lock held during a run. Two concurrent runs would create the same role
 /// twice.
 const LOCK: i64 = 0x7061_7373_626f_6f6b;
@@ -26,7 +28,8 @@ const LOCK: i64 = 0x7061_7373_626f_6f6b;
 /// Creates missing databases and roles, sets the given passwords, and changes nothing else. Repeat
 /// the command to rotate passwords. Pass passwords in the environment: other users of the machine
 /// can read argument lists. Each service may read, insert and update rows in its own database. It
-/// may not delete rows, change tables or connect to another service's database.
+/// may not delete rows, change tables or connect to another service's database. The report-service
+/// also reads views of the other two.
 #[derive(Debug, Args)]
 pub(crate) struct Provision {
     /// URL of the server, with a superuser or a role permitted to create roles and databases.
@@ -96,8 +99,8 @@ pub(crate) struct Provision {
         value_parser = NonEmptyStringValueParser::new()
     )]
     auditor_password: String,
-    /// Password of the role report_reader, the role with which the report-service reads the other
-    /// services' figures. Without this password, the role is neither created nor changed.
+    /// Password of the role report_reader, the role with which the report-service reads accounts and
+    /// transactions.
     #[arg(
         long,
         value_name = "PASSWORD",
@@ -105,7 +108,7 @@ pub(crate) struct Provision {
         hide_env_values = true,
         value_parser = NonEmptyStringValueParser::new()
     )]
-    report_reader_password: Option<String>,
+    report_reader_password: String,
     #[command(flatten)]
     retry: Retry,
 }
@@ -115,8 +118,6 @@ struct ServiceDatabase {
     database: &'static str,
     service: (&'static str, String),
     owner: Option<(&'static str, String)>,
-    /// The other roles that may connect.
-    readers: Vec<&'static str>,
 }
 
 impl Provision {
@@ -126,11 +127,9 @@ impl Provision {
             self.retry.until_ok("PostgreSQL", || database::connect(&self.postgres_url)).await?;
         sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut connection).await?;
         role(&mut connection, AUDITOR, &self.auditor_password).await?;
-        if let Some(password) = &self.report_reader_password {
-            role(&mut connection, REPORT_READER, password).await?;
-            let read_only = "ALTER ROLE report_reader SET default_transaction_read_only = on";
-            execute(&mut connection, read_only).await?;
-        }
+        role(&mut connection, REPORT_READER, &self.report_reader_password).await?;
+        let read_only = "ALTER ROLE report_reader SET default_transaction_read_only = on";
+        execute(&mut connection, read_only).await?;
         let is_superuser = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user";
         let is_superuser: bool =
             sqlx::query_scalar(is_superuser).fetch_one(&mut connection).await?;
@@ -158,15 +157,10 @@ impl Provision {
     fn service_databases(&self) -> [ServiceDatabase; 3] {
         let service_database =
             |database, service, password: &String, owner, owner_password: &Option<String>| {
-                let mut readers = vec![AUDITOR];
-                if database != "report" && self.report_reader_password.is_some() {
-                    readers.push(REPORT_READER);
-                }
                 ServiceDatabase {
                     database,
                     service: (service, password.clone()),
                     owner: owner_password.clone().map(|password| (owner, password)),
-                    readers,
                 }
             };
         [
@@ -197,7 +191,7 @@ impl Provision {
 
 impl ServiceDatabase {
     async fn create(&self, server: &mut PgConnection, is_superuser: bool) -> Result<()> {
-        let Self { database, service: (service, password), owner, readers } = self;
+        let Self { database, service: (service, password), owner } = self;
         role(server, service, password).await?;
         if let Some((owner, password)) = owner {
             role(server, owner, password).await?;
@@ -208,9 +202,12 @@ impl ServiceDatabase {
             execute(server, &format!("CREATE DATABASE {database}")).await?;
         }
         execute(server, &format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC")).await?;
-        let readers = readers.join(", ");
-        execute(server, &format!("GRANT CONNECT ON DATABASE {database} TO {service}, {readers}"))
-            .await?;
+        let mut roles = vec![service, AUDITOR];
+        if REPORTED.contains(database) {
+            roles.push(REPORT_READER);
+        }
+        let roles = roles.join(", ");
+        execute(server, &format!("GRANT CONNECT ON DATABASE {database} TO {roles}")).await?;
         if let Some((owner, _)) = owner {
             if !is_superuser {
                 // Changing a database's owner requires membership in the new owner's role.
