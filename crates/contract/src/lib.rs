@@ -7,6 +7,7 @@
 //! wire format.
 
 pub mod dead_letter;
+pub mod file_signature;
 mod ids;
 mod job;
 mod messages;

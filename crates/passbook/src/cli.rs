@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::dev;
 use crate::{
     completion::Completion, dlq, doctor::Doctor, migrate::Migrate, provision::Provision,
-    repair::Repair, secrets, streams::Streams, verify::Verify, wait::Wait,
+    repair::Repair, reports, secrets, statement, streams::Streams, verify::Verify, wait::Wait,
 };
 
 /// The tool for operating Passbook, a service for deposits and withdrawals.
@@ -40,6 +40,10 @@ enum Command {
     #[command(subcommand)]
     Dlq(dlq::Command),
     Repair(Repair),
+    #[command(subcommand)]
+    Reports(reports::Command),
+    #[command(subcommand)]
+    Statement(statement::Command),
     #[cfg(feature = "dev")]
     Load(dev::Load),
     Completion(Completion),
@@ -66,6 +70,8 @@ impl Cli {
             Command::Doctor(doctor) => doctor.run().await,
             Command::Dlq(command) => command.run().await,
             Command::Repair(repair) => repair.run().await,
+            Command::Reports(command) => command.run().await,
+            Command::Statement(command) => command.run(),
             #[cfg(feature = "dev")]
             Command::Load(load) => load.run().await,
             Command::Completion(completion) => completion.run(Self::command()),

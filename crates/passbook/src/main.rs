@@ -1,8 +1,9 @@
 //! Passbook's command-line tool.
 //!
 //! Operations: provisions and migrates databases, creates streams and Secrets, verifies the
-//! invariants, finds faults, handles dead letters, repairs a restored ledger. With the feature
-//! `dev`: starts and breaks the development stack, and generates load.
+//! invariants, finds faults, handles dead letters, repairs a restored ledger, asks for reports and
+//! checks their files. With the feature `dev`: starts and breaks the development stack, and
+//! generates load.
 //!
 //! Data goes to stdout, logs and progress to stderr.
 
@@ -19,6 +20,7 @@ mod doctor;
 #[cfg(test)]
 mod documents;
 mod error_chain;
+mod file_signature;
 mod logs;
 mod migrate;
 mod migrations;
@@ -26,8 +28,10 @@ mod output;
 mod provision;
 mod pushgateway;
 mod repair;
+mod reports;
 mod retry;
 mod secrets;
+mod statement;
 mod streams;
 mod user;
 mod verify;

@@ -1,0 +1,239 @@
+//! `passbook reports download`
+
+use std::{
+    fs,
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use contract::{ReportId, file_signature::FileSignature};
+use http::{HeaderMap, header::CONTENT_DISPOSITION};
+use serde::Serialize;
+use tempfile::NamedTempFile;
+
+use super::{
+    api::ApiArguments,
+    client::{Client, next_piece},
+    names,
+    report::{Artifact, Report},
+};
+use crate::{
+    file_signature::{self, Digester, FileDigest, PublicKey},
+    output::{self, Format, Output},
+};
+
+/// Download the files of a report.
+///
+/// A file appears under its name once it is complete, with the size and the SHA-256 that the API
+/// states. Existing files are not replaced without --force.
+#[derive(Debug, Args)]
+pub(crate) struct Download {
+    /// The report's id.
+    #[arg(value_name = "ID")]
+    report: ReportId,
+    /// Only files of these formats. Default: all.
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', value_parser = names::format())]
+    format: Vec<String>,
+    /// Folder for the files. It must exist.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    output_dir: PathBuf,
+    /// Replace existing files.
+    #[arg(long)]
+    force: bool,
+    /// Also save the signature of each file, beside it and with `.sig` at the end of its name, for
+    /// `passbook statement verify`.
+    #[arg(long)]
+    signature: bool,
+    #[command(flatten)]
+    api: ApiArguments,
+    #[command(flatten)]
+    output: Format,
+}
+
+/// A file on this machine.
+#[derive(Debug, Serialize)]
+struct SavedFile {
+    path: PathBuf,
+    format: String,
+    size: u64,
+    sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<PathBuf>,
+}
+
+impl Download {
+    pub(super) async fn run(self) -> Result<ExitCode> {
+        ensure!(self.output_dir.is_dir(), "{} is not a folder", self.output_dir.display());
+        let client = self.api.client()?;
+        let report = Report::get(&client, self.report).await?;
+        let mut files = Vec::new();
+        for artifact in self.select(&report)? {
+            files.push(self.save(&client, artifact).await?);
+        }
+        match self.output.output {
+            Output::Json => output::json(&files)?,
+            Output::Table => output::table(
+                &["FILE", "BYTES", "SHA-256"],
+                files.into_iter().map(|file| {
+                    let path = file.path.display().to_string();
+                    vec![path, file.size.to_string(), file.sha256]
+                }),
+            )?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The files to download.
+    fn select<'a>(&self, report: &'a Report) -> Result<Vec<&'a Artifact>> {
+        let fields = &report.fields;
+        if fields.artifacts.is_empty() {
+            let id = fields.report_id;
+            match fields.state.as_str() {
+                "SUCCEEDED" => bail!("the files of the report {id} have expired: ask for it again"),
+                "FAILED" | "CANCELLED" => {
+                    bail!("the report {id} is {} and has no files", fields.state)
+                }
+                state => bail!(
+                    "the report {id} is {state}: wait for it with `passbook reports wait {id}`"
+                ),
+            }
+        }
+        let wanted =
+            |artifact: &&Artifact| self.format.is_empty() || self.format.contains(&artifact.format);
+        let selected: Vec<_> = fields.artifacts.iter().filter(wanted).collect();
+        for format in &self.format {
+            let exists = selected.iter().any(|artifact| artifact.format == *format);
+            ensure!(
+                exists,
+                "the report has no file {format}: it has {}",
+                fields.formats.join(", ")
+            );
+        }
+        Ok(selected)
+    }
+
+    async fn save(&self, client: &Client, artifact: &Artifact) -> Result<SavedFile> {
+        let response = client.open(&artifact.href).await?;
+        let name = file_name(response.headers())
+            .unwrap_or_else(|| format!("{}.{}", self.report, artifact.format));
+        let path = self.output_dir.join(name);
+        self.check_missing(&path)?;
+        let mut file = temporary(&self.output_dir)?;
+        let (mut body, mut digester) = (response.into_body(), Digester::new());
+        let bar = output::progress("bytes", Some(artifact.size));
+        while let Some(piece) = next_piece(&mut body).await? {
+            digester.add(&piece);
+            file.write_all(&piece).with_context(|| path.display().to_string())?;
+            bar.inc(u64::try_from(piece.len())?);
+        }
+        bar.finish_and_clear();
+        let found = digester.finish();
+        let stated =
+            FileDigest { sha256: artifact.sha256.to_ascii_lowercase(), size: artifact.size };
+        ensure!(
+            found == stated,
+            "{}: {} bytes with the SHA-256 {} arrived, but the API states {} bytes with {}. Try \
+             again",
+            artifact.format,
+            found.size,
+            found.sha256,
+            stated.size,
+            stated.sha256
+        );
+        let signature = match self.signature {
+            true => Some(self.save_signature(client, artifact, &found, &path).await?),
+            false => None,
+        };
+        self.persist(file, &path)?;
+        let FileDigest { sha256, size } = found;
+        Ok(SavedFile { path, format: artifact.format.clone(), size, sha256, signature })
+    }
+
+    /// Saves the signature beside the file, if it is one of the file.
+    async fn save_signature(
+        &self,
+        client: &Client,
+        artifact: &Artifact,
+        found: &FileDigest,
+        path: &Path,
+    ) -> Result<PathBuf> {
+        let signature: FileSignature = client.get(&format!("{}.sig", artifact.href)).await?;
+        let key = PublicKey::from_pem(&signature.public_key)?;
+        if let Some(finding) = file_signature::check(found, &signature, &key) {
+            bail!("the signature of {}: {finding}", artifact.format);
+        }
+        let mut name = path.as_os_str().to_owned();
+        name.push(".sig");
+        let path = PathBuf::from(name);
+        self.check_missing(&path)?;
+        let mut file = temporary(&self.output_dir)?;
+        writeln!(file, "{}", serde_json::to_string_pretty(&signature)?)?;
+        self.persist(file, &path)?;
+        Ok(path)
+    }
+
+    fn check_missing(&self, path: &Path) -> Result<()> {
+        let is_free = self.force || fs::symlink_metadata(path).is_err();
+        ensure!(is_free, "{} exists: give --force to replace it", path.display());
+        Ok(())
+    }
+
+    /// Gives a complete file its name.
+    fn persist(&self, file: NamedTempFile, path: &Path) -> Result<()> {
+        let saved = file.as_file().sync_all().and_then(|()| {
+            let saved = if self.force { file.persist(path) } else { file.persist_noclobber(path) };
+            saved.map(drop).map_err(|error| error.error)
+        });
+        match saved {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                bail!("{} exists: give --force to replace it", path.display())
+            }
+            other => other.with_context(|| path.display().to_string()),
+        }
+    }
+}
+
+/// A file without its final name. It is removed unless it is given one.
+fn temporary(folder: &Path) -> Result<NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(".passbook-")
+        .suffix(".partial")
+        .tempfile_in(folder)
+        .with_context(|| format!("creating a file in {}", folder.display()))
+}
+
+/// The name in the response's headers, if it is only a name: a server can't choose a folder or a
+/// hidden file.
+fn file_name(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_DISPOSITION)?.to_str().ok()?;
+    let (_, rest) = value.split_once("filename=\"")?;
+    let (name, _) = rest.split_once('"')?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let is_name = !name.is_empty() && !name.starts_with('.') && name.len() <= 200;
+    (is_name && name.chars().all(is_plain)).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_server_names_a_file_and_no_folder() {
+        let name = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_DISPOSITION, HeaderValue::try_from(value).unwrap());
+            file_name(&headers)
+        };
+        let right = name("attachment; filename=\"statement-1_2026.pdf\"");
+        assert_eq!(right.as_deref(), Some("statement-1_2026.pdf"));
+        for wrong in ["../x", "/etc/x", ".profile", "a b", ""] {
+            assert_eq!(name(&format!("attachment; filename=\"{wrong}\"")), None, "{wrong}");
+        }
+        assert_eq!(name("attachment"), None);
+    }
+}
