@@ -123,6 +123,17 @@ impl Ledger {
             .map(drop)
     }
 
+    /// The highest id of a transaction, 0 without any.
+    ///
+    /// # Errors
+    /// The database's error.
+    pub async fn last_transaction_id(&self) -> sqlx::Result<i64> {
+        let last = sqlx::query_scalar!(
+            r#"SELECT coalesce(max(id), 0) AS "last!" FROM reporting.transactions"#
+        );
+        last.fetch_one(&self.pool).await
+    }
+
     /// A snapshot of the present, which may still lack transactions of the past.
     ///
     /// # Errors

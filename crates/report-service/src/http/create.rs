@@ -242,6 +242,9 @@ async fn ledger_position(api: &Api, parameters: &Parameters) -> Result<i64, Prob
             Ok(position.map_err(|error| unavailable(&error))?.account_seq)
         }
         // The rows of a past period do not change.
-        Parameters::Activity { .. } | Parameters::Reconciliation => Ok(0),
+        Parameters::Activity { .. } => Ok(0),
+        Parameters::Reconciliation => {
+            api.ledger.last_transaction_id().await.map_err(|error| unavailable(&error))
+        }
     }
 }
