@@ -66,17 +66,20 @@ impl Stack {
     /// A stack of the test's own for reports: one replica of each money service, and
     /// `replicas` report-services with these settings, as `NAME=value`.
     pub async fn start_reports(name: &str, replicas: u16, settings: &[String]) -> Self {
+        Self::start_reports_with(name, replicas, settings, &[]).await
+    }
+
+    /// As [`Stack::start_reports`], with further arguments to `passbook dev up`.
+    pub async fn start_reports_with(
+        name: &str,
+        replicas: u16,
+        settings: &[String],
+        more: &[&str],
+    ) -> Self {
         let replicas = replicas.to_string();
-        let arguments = [
-            "--port",
-            "0",
-            "--account-replicas",
-            "1",
-            "--transaction-replicas",
-            "1",
-            "--report-replicas",
-            &replicas,
-        ];
+        let mut arguments = vec!["--port", "0", "--report-replicas", &replicas];
+        arguments.extend(["--account-replicas", "1", "--transaction-replicas", "1"]);
+        arguments.extend(more);
         Self::start_under(&folder(name), settings, &arguments).await
     }
 

@@ -1,5 +1,6 @@
 //! Reports over the API: requests, states, files.
 
+mod crash_points;
 mod files;
 mod requests;
 

@@ -1,0 +1,106 @@
+//! Crashes of the report-service between any two effects: whatever is left, the report
+//! ends SUCCEEDED, with one set of files.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use serde_json::Value;
+use tests::{Client, Stack, broker, process, stack, wait::eventually_now};
+
+use super::statement;
+
+/// Covers a restart, a redelivery and another attempt on a slow machine.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// The points in the order in which a report passes them, and the outcomes of its
+/// attempts after a crash there.
+const POINTS: [(&str, &[&str]); 13] = [
+    // The first message: before and after it is sent.
+    ("publish.begun", &["SUCCEEDED"]),
+    ("publish.sent", &["SUCCEEDED"]),
+    ("publish.acknowledged", &["SUCCEEDED"]),
+    ("job.fetched", &["SUCCEEDED"]),
+    ("report.claiming", &["SUCCEEDED"]),
+    ("report.claimed", &["LOST", "SUCCEEDED"]),
+    ("report.begun", &["LOST", "SUCCEEDED"]),
+    ("report.read", &["LOST", "SUCCEEDED"]),
+    ("report.file-stored", &["LOST", "SUCCEEDED"]),
+    ("report.stored", &["LOST", "SUCCEEDED"]),
+    ("report.succeeding", &["LOST", "SUCCEEDED"]),
+    ("report.succeeded", &["SUCCEEDED"]),
+    ("job.decided", &["SUCCEEDED"]),
+];
+
+struct Armed(PathBuf);
+
+impl Armed {
+    /// Arms a point for the next process that passes it.
+    fn arm(&self, point: &str) {
+        let file = self.0.join("new").join(point);
+        fs::write(&file, "").unwrap();
+        fs::create_dir_all(self.0.join(point)).unwrap();
+        fs::rename(file, self.0.join(point).join(point)).unwrap();
+    }
+
+    async fn reached(&self, point: &str) {
+        eventually_now(&format!("a process crashes at {point}"), WITHIN, || {
+            let reached = fs::read_dir(self.0.join("reached")).unwrap().flatten();
+            let mut names = reached.map(|file| file.file_name().to_string_lossy().into_owned());
+            names.any(|name| name.starts_with(&format!("{point}."))).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_report_is_made_once_through_a_crash_at_any_point() {
+    let program = process::passbook().with_file_name("crash-points").join("report-service");
+    assert!(program.is_file(), "{} is missing: `make test` builds it", program.display());
+    let armed = Armed(stack::folder("report-crash-points"));
+    for part in ["new", "reached"] {
+        fs::create_dir_all(armed.0.join(part)).unwrap();
+    }
+    let settings = ["PASSBOOK_REPORT_ACK_WAIT=2s", "PASSBOOK_REPORT_RETRY_DELAY=250ms"];
+    let settings: Vec<_> = settings.map(str::to_owned).to_vec();
+    let points = ["--crash-points", armed.0.to_str().unwrap()];
+    let stack = Stack::start_reports_with("report-crashes", 1, &settings, &points).await;
+    let client = Client::teller(&stack);
+    let account = client.open_account("KRW").await;
+    client.deposit(&account, "100").await;
+    let jetstream = broker::connect(&stack).await;
+    let reports = stack.reports().await;
+    for (point, outcomes) in POINTS {
+        stack.replica_ready("report-service-0").await;
+        armed.arm(point);
+        let id = sqlx::types::Uuid::now_v7().to_string();
+        let request = statement(&account, &["csv", "json"]);
+        let headers = [("idempotency-key", id.as_str())];
+        // The process can crash before it answers: the row is committed.
+        let body = request.to_string().into_bytes();
+        let json = [("content-type", "application/json"), headers[0]];
+        let _ = client.send(reqwest::Method::POST, "/v1/reports", &json, Some(body)).await;
+        armed.reached(point).await;
+        stack.replica_ready("report-service-0").await;
+        let again = client.post("/v1/reports", &headers, &request).await;
+        assert_eq!(again.status, 202, "{point}: {again:?}");
+        let report = client.report_ended(again.text("reportId"), WITHIN).await;
+        assert_eq!(report.text("state"), "SUCCEEDED", "{point}: {report:?}");
+        let attempts = report.body["attempts"].as_array().unwrap().iter();
+        let found: Vec<_> = attempts.map(|attempt| attempt["outcome"].as_str().unwrap()).collect();
+        assert_eq!(found, outcomes, "{point}");
+        assert_eq!(report.body["artifacts"].as_array().map(Vec::len), Some(2), "{point}");
+        let last = outcomes.len().to_string();
+        let paths: Vec<String> =
+            sqlx::query_scalar("SELECT path FROM report_artifacts WHERE report_id = $1::uuid")
+                .bind(again.text("reportId"))
+                .fetch_all(&reports)
+                .await
+                .unwrap();
+        assert!(paths.iter().all(|path| path.split('/').nth(1) == Some(&last)), "{point}: {paths:?}");
+    }
+    broker::stream_holds(&jetstream, "job", 0, WITHIN).await;
+    let open: Vec<Value> = sqlx::query_scalar("SELECT to_jsonb(r) FROM reports r WHERE ended_at IS NULL")
+        .fetch_all(&reports)
+        .await
+        .unwrap();
+    assert!(open.is_empty(), "{open:?}");
+}
