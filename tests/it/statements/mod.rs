@@ -6,3 +6,4 @@ mod figures;
 mod fixture;
 mod order;
 mod snapshots;
+mod views;

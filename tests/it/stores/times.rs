@@ -84,6 +84,8 @@ async fn a_batch_that_waits_gives_its_entries_later_times() {
         let results = results.unwrap();
         let times = times(&pool, second).await;
         assert!(times.is_sorted(), "{path}: {times:?}");
+        let (created_at, updated_at) = account_times(&pool, second).await;
+        assert!(created_at <= times[0] && updated_at <= *times.last().unwrap(), "{path}");
         let last = results.last().unwrap().as_ref().unwrap();
         assert_eq!(last.processed_at, *times.last().unwrap(), "{path}");
     }
@@ -116,18 +118,4 @@ async fn a_clock_that_is_set_back_does_not_turn_the_order_of_times() {
         assert_eq!(account_times(&pool, account).await.1, times[0]);
     }
     assert_eq!(account_row(&pool, account).await, (50.into(), 5));
-}
-
-/// A transaction takes its own time, so that its entry is not older than its account.
-#[tokio::test]
-async fn a_new_account_is_not_younger_than_its_first_entry() {
-    let stack = Stack::start_servers("times-of-new-accounts").await;
-    let pool = stack.ledger().await;
-    for batch in [deposit, refused].map(|new| vec![new(AccountId::new())]) {
-        Ledger::new(pool.clone()).apply(&batch).await.unwrap();
-        let account = batch[0].account_id;
-        let ((created, updated), times) =
-            (account_times(&pool, account).await, times(&pool, account).await);
-        assert!(created <= updated && created <= times[0], "{created} {times:?}");
-    }
 }
