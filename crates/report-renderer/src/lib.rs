@@ -1,6 +1,7 @@
 //! Writes documents in their formats. The same document gives the same bytes, on
 //! any machine and at any time.
 
+pub mod function;
 mod html;
 mod number;
 mod rows;

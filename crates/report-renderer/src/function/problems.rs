@@ -1,0 +1,62 @@
+//! The problems of the function. 422 is permanent: the same request fails again. Every
+//! other status is worth another try.
+
+use std::io;
+
+use artifacts::StorageError;
+use axum::http::StatusCode;
+use runtime::http::problem::{INTERNAL, Problem, ProblemType, UNAVAILABLE};
+
+use crate::RenderError;
+
+/// All permits are taken.
+pub(super) const BUSY: ProblemType =
+    ProblemType::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "The renderer is busy.");
+/// Rendering took too long, or the process ends.
+const STOPPED: ProblemType =
+    ProblemType::new(StatusCode::SERVICE_UNAVAILABLE, "stopped", "The rendering was stopped.");
+/// The format can't hold the document.
+const NOT_RENDERABLE: ProblemType = ProblemType::new(
+    StatusCode::UNPROCESSABLE_ENTITY,
+    "not-renderable",
+    "The document can't be rendered in this format.",
+);
+/// The document is missing, incomplete or of another kind.
+pub(super) const INVALID_DOCUMENT: ProblemType = ProblemType::new(
+    StatusCode::UNPROCESSABLE_ENTITY,
+    "invalid-document",
+    "The document is invalid.",
+);
+
+/// Seconds until a full disk or a lost storage may work again.
+const RETRY_AFTER: u16 = 10;
+
+pub(super) fn from_render(error: &RenderError) -> Problem {
+    match error {
+        RenderError::Stopped => {
+            STOPPED.because("It took too long, or the process ends.").retry_after(RETRY_AFTER)
+        }
+        RenderError::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            INVALID_DOCUMENT.because(format!("{error}."))
+        }
+        RenderError::Io(error) => from_io(error),
+        RenderError::Other(detail) => internal(detail),
+        permanent => NOT_RENDERABLE.because(format!("{permanent}.")),
+    }
+}
+
+/// A temporary file failed.
+pub(super) fn from_io(error: &io::Error) -> Problem {
+    tracing::error!(%error, "a temporary file failed");
+    UNAVAILABLE.because("A temporary file failed; it was logged.").retry_after(RETRY_AFTER)
+}
+
+pub(super) fn from_storage(error: &StorageError) -> Problem {
+    tracing::error!(%error, "the storage failed");
+    UNAVAILABLE.because("The storage failed; it was logged.").retry_after(RETRY_AFTER)
+}
+
+pub(super) fn internal(error: &dyn std::fmt::Display) -> Problem {
+    tracing::error!(%error, "a report was not rendered because of a bug");
+    INTERNAL.because("This is a bug; it was logged.")
+}

@@ -1,0 +1,29 @@
+//! The `report-renderer` process: an HTTP function that renders reports.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use report_renderer::function::{Config, run};
+use tokio::net::TcpListener;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // One thread answers requests. Each rendering has a thread of its own.
+    runtime::tasks::run(1, start(Config::parse()))
+}
+
+async fn start(config: Config) -> anyhow::Result<()> {
+    runtime::telemetry::logs::start(&config.logs)?;
+    config.function.check()?;
+    let stop = runtime::tasks::stop_on_signal()?;
+    let listen = config.function.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("PASSBOOK_LISTEN: listening on {listen}"))?;
+    tracing::info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"),
+        "starting");
+    run(config, listener, stop).await
+}
