@@ -21,12 +21,15 @@ RUN cargo chef prepare --recipe-path recipe.json
 FROM chef AS build
 COPY --from=recipe /passbook/recipe.json recipe.json
 RUN cargo chef cook --release --locked --no-default-features --recipe-path recipe.json \
-        --package account-service --package transaction-service --package passbook
+        --package account-service --package transaction-service --package report-service \
+        --package report-renderer --package passbook
 COPY . .
 RUN cargo build --release --locked --no-default-features \
-        --package account-service --package transaction-service --package passbook \
+        --package account-service --package transaction-service --package report-service \
+        --package report-renderer --package passbook \
     && install -Dt /programs \
-        target/release/account-service target/release/transaction-service target/release/passbook
+        target/release/account-service target/release/transaction-service \
+        target/release/report-service target/release/report-renderer target/release/passbook
 
 FROM ${BASE} AS runtime
 ARG VERSION=0.0.0
@@ -53,6 +56,20 @@ LABEL org.opencontainers.image.title="transaction-service" \
 COPY --from=build /programs/transaction-service /usr/local/bin/transaction-service
 EXPOSE 9090
 ENTRYPOINT ["/usr/local/bin/transaction-service"]
+
+FROM runtime AS report-service
+LABEL org.opencontainers.image.title="report-service" \
+      org.opencontainers.image.description="Makes reports one at a time and keeps their files"
+COPY --from=build /programs/report-service /usr/local/bin/report-service
+EXPOSE 8080 9090
+ENTRYPOINT ["/usr/local/bin/report-service"]
+
+FROM runtime AS report-renderer
+LABEL org.opencontainers.image.title="report-renderer" \
+      org.opencontainers.image.description="Renders reports as an HTTP function"
+COPY --from=build /programs/report-renderer /usr/local/bin/report-renderer
+EXPOSE 8080
+ENTRYPOINT ["/usr/local/bin/report-renderer"]
 
 FROM runtime AS passbook
 LABEL org.opencontainers.image.title="passbook" \

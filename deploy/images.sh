@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Builds the images passbook/account-service, passbook/transaction-service and
-# passbook/passbook at the workspace's version. The first of docker, podman and buildah
-# that works is used, or the one in PASSBOOK_IMAGE_TOOL. Arguments are passed on to the
-# build:
+# Builds the images of Passbook's programs, passbook/account-service and so on, at the
+# workspace's version. The first of docker, podman and buildah that works is used, or the
+# one in PASSBOOK_IMAGE_TOOL. Arguments are passed on to the build:
 #
 #   deploy/images.sh --build-arg BASE=registry.example.org/distroless/cc-debian12:nonroot
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+programs='account-service transaction-service report-service report-renderer passbook'
 
 works() { # succeeds if the tool $1 can build: docker's client alone can't, without its engine
     command -v "$1" >/dev/null || return 1
@@ -44,7 +45,7 @@ sed -n 's/^!//p' .dockerignore | xargs cp --parents -rpt "$context" Dockerfile .
 repository=docker.io/passbook
 
 echo "building version $version, revision $revision, with $tool" >&2
-for program in account-service transaction-service passbook; do
+for program in $programs; do
     "$tool" build "${layers[@]}" --target "$program" --tag "$repository/$program:$version" \
         --build-arg VERSION="$version" --build-arg REVISION="$revision" "$@" "$context"
 done
@@ -52,7 +53,7 @@ done
 # docker lists images without the name of its own registry.
 if [ "$tool" = docker ]; then repository=passbook; fi
 echo "built by $tool (sizes include the base image):"
-for program in account-service transaction-service passbook; do
+for program in $programs; do
     printf '  %s/%s:%s  %s\n' "$repository" "$program" "$version" \
         "$("$tool" images --format '{{.Size}}' "$repository/$program:$version" | head -n 1)"
 done

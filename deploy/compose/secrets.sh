@@ -23,6 +23,8 @@ awk -F '": "' '
     key == "name" { name = toupper($2); gsub(/-/, "_", name) }
     key == "password" { print name "_PASSWORD=\"" $2 "\"" }
     key == "public-key" { print "TOKEN_PUBLIC_KEY=\"" $2 "\"" }
+    key == "private-key" { print name "_PRIVATE_KEY=\"" $2 "\"" }
+    key == "token" { print name "_TOKEN=\"" $2 "\"" }
     key == "teller" { print "TELLER_TOKEN=\"" $2 "\"" }
 ' .env.json >.env.partial
 echo "GRAFANA_PASSWORD=\"$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')\"" >>.env.partial

@@ -63,6 +63,12 @@ class Manifests:
     def all(self, *kinds: str) -> list[Object]:
         return [candidate for candidate in self.objects if candidate["kind"] in kinds]
 
+    def has_exclusive_volume(self, workload: Workload) -> bool:
+        """Whether a workload mounts a claim that the pods of one node only can mount."""
+        claims = (self.find("PersistentVolumeClaim", source["claimName"])
+                  for _, source in workload.volumes("persistentVolumeClaim"))
+        return any(claim and claim["spec"]["accessModes"] == ["ReadWriteOnce"] for claim in claims)
+
     def find(self, kind: str, name: str | None) -> Object | None:
         return next((found for found in self.all(kind) if found["metadata"]["name"] == name), None)
 

@@ -23,7 +23,7 @@ use rustls::{
 use serde::Serialize;
 use tokio_util::bytes::Bytes;
 
-use crate::output;
+use crate::{output, provision};
 
 /// Where a pod finds the credentials of its service account.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -33,23 +33,28 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const TOKEN_VALIDITY: time::Duration = time::Duration::days(90);
 
 /// Secrets with passwords of PostgreSQL's roles: the name of each Secret, and the role.
-const ROLES: [(&str, &str); 7] = [
+const ROLES: [(&str, &str); 8] = [
     ("account-database-owner", "account_owner"),
     ("account-database-service", "account_service"),
     ("transaction-database-owner", "transaction_owner"),
     ("transaction-database-service", "transaction_service"),
     ("report-database-owner", "report_owner"),
     ("report-database-service", "report_service"),
-    ("database-auditor", "auditor"),
+    ("database-auditor", provision::AUDITOR),
+    ("database-report-reader", provision::REPORT_READER),
 ];
 /// Secrets with passwords of the broker's users: the name of each Secret, and the user.
-const USERS: [(&str, &str); 5] = [
+const USERS: [(&str, &str); 6] = [
     ("nats-operator", permissions::OPERATOR),
     ("nats-auditor", permissions::AUDITOR),
     ("nats-account-service", permissions::ACCOUNT_SERVICE),
     ("nats-transaction-service", permissions::TRANSACTION_SERVICE),
+    ("nats-report-service", permissions::REPORT_SERVICE),
     ("nats-route", "route"),
 ];
+
+/// The type of a Secret with keys of its own.
+const OPAQUE: &str = "Opaque";
 
 /// Generate the Secrets for the Kubernetes manifests.
 #[derive(Debug, Subcommand)]
@@ -127,6 +132,10 @@ impl SecretsArguments {
             // a number.
             secrets.push(self.login(name, user, format!("p{}", random_password()?)));
         }
+        // Signs the files of reports. Unlike the key of tokens, no other system needs it.
+        let private_key = SigningKey::generate()?.private_key_pem();
+        secrets.push(self.secret("report-signing-key", OPAQUE, [("private-key", private_key)]));
+        secrets.push(self.secret("report-renderer", OPAQUE, [("token", random_password()?)]));
         if self.dev {
             secrets.push(self.login("postgres-superuser", "postgres", random_password()?));
             let key = SigningKey::generate()?;
@@ -134,7 +143,7 @@ impl SecretsArguments {
             // One Secret, because the key verifies these tokens only.
             secrets.push(self.secret(
                 "token-verifier",
-                "Opaque",
+                OPAQUE,
                 [
                     ("public-key", key.public_key_pem()),
                     ("teller", token("teller")),
@@ -222,21 +231,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_secret_has_a_name_and_a_password_of_its_own() {
+    fn each_secret_has_a_name_and_values_of_its_own() {
         let arguments = SecretsArguments { namespace: "passbook".to_owned(), dev: true };
         let secrets = arguments.secrets().unwrap();
         let names: std::collections::BTreeSet<_> =
             secrets.iter().map(|secret| secret.metadata.name).collect();
-        let passwords: std::collections::BTreeSet<_> =
-            secrets.iter().filter_map(|secret| secret.string_data.get("password")).collect();
-        assert_eq!((names.len(), passwords.len()), (secrets.len(), secrets.len() - 1));
+        let values = |secret: &Secret| {
+            let values = secret.string_data.iter().filter(|(key, _)| **key != "username");
+            values.map(|(_, value)| value.clone()).collect::<Vec<_>>()
+        };
+        let all: Vec<_> = secrets.iter().flat_map(values).collect();
+        let different: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!((names.len(), different.len()), (secrets.len(), all.len()));
     }
 
     #[test]
     fn the_brokers_passwords_are_read_as_text() {
         let arguments = SecretsArguments { namespace: "passbook".to_owned(), dev: false };
         for secret in arguments.secrets().unwrap() {
-            let password = secret.string_data.get("password").unwrap();
+            let Some(password) = secret.string_data.get("password") else { continue };
             let begins = password.starts_with('p');
             assert_eq!(
                 begins,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use contract::MOVEMENT_STREAMS;
+use contract::{MOVEMENT_STREAMS, REPORT_STREAMS};
 use sqlx::{Connection, migrate::Migrator};
 
 use crate::{
@@ -20,11 +20,15 @@ use crate::{
 /// Wait until the databases are migrated and the streams exist.
 ///
 /// Checks the databases and the broker with given URLs, and changes nothing. A service's own
-/// credentials suffice.
+/// credentials suffice. With the report-service's database alone, the streams are those of reports,
+/// else those of deposits and withdrawals.
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
     #[command(flatten)]
     databases: DatabaseArguments,
+    /// URL of the report-service's database.
+    #[arg(long, value_name = "URL", env = "PASSBOOK_REPORT_DATABASE_URL", hide_env_values = true)]
+    report_database_url: Option<String>,
     #[command(flatten)]
     nats: NatsArguments,
     #[command(flatten)]
@@ -39,9 +43,14 @@ impl Wait {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let DatabaseArguments { account_database_url, transaction_database_url } = self.databases;
         let nats = self.nats.address();
+        let only_reports = self.report_database_url.is_some()
+            && account_database_url.is_none()
+            && transaction_database_url.is_none();
+        let streams: &[&str] = if only_reports { &REPORT_STREAMS } else { &MOVEMENT_STREAMS };
         let databases = [
             ("the account database", account_database_url, &*migrations::ACCOUNT),
             ("the transaction database", transaction_database_url, &*migrations::TRANSACTION),
+            ("the report database", self.report_database_url, &*migrations::REPORT),
         ];
         ensure!(
             nats.is_some() || databases.iter().any(|(_, url, _)| url.is_some()),
@@ -55,7 +64,7 @@ impl Wait {
         }
         if let Some(address) = nats {
             address.servers()?;
-            self.retry.until_ok("NATS", || check_streams(&address)).await.context("NATS")?;
+            self.retry.until_ok("NATS", || check_streams(&address, streams)).await.context("NATS")?;
             output::line("the streams are there")?;
         }
         Ok(ExitCode::SUCCESS)
@@ -80,9 +89,9 @@ async fn check_migrated(url: &str, migrations: &Migrator) -> Result<()> {
     Ok(())
 }
 
-async fn check_streams(address: &Address) -> Result<()> {
+async fn check_streams(address: &Address, streams: &[&str]) -> Result<()> {
     let broker = Broker::connect(address).await?;
-    for name in MOVEMENT_STREAMS {
+    for &name in streams {
         let stream = broker.stream(name).await?;
         ensure!(
             stream.is_some(),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..breaks import DEV, remove_field, remove_object, set_field
+from ..breaks import DEV, PROD, remove_field, remove_object, set_field
 from ..objects import Manifests, Object, title_of
 from ..registry import Violations, rule
 
@@ -59,6 +59,7 @@ def wrong_ports(manifests: Manifests, spec: Object) -> Iterator[str]:
 
 @rule(
     remove_object(DEV, "NetworkPolicy to-nats"),
+    remove_object(PROD, "NetworkPolicy to-report-renderer"),
     remove_field(DEV, "NetworkPolicy postgres",
                  "spec > ingress > 0 > from > 0 > podSelector > matchExpressions > 0 > values > 0"),
 )

@@ -8,11 +8,19 @@ ZONE = "topology.kubernetes.io/zone"
 HOST = "kubernetes.io/hostname"
 
 
-@rule(set_field(DEV, "Deployment account-service", "spec > strategy > rollingUpdate > maxUnavailable", 1))
+@rule(
+    set_field(DEV, "Deployment account-service", "spec > strategy > rollingUpdate > maxUnavailable", 1),
+    set_field(DEV, "Deployment report-service", "spec > strategy", {"rollingUpdate": {"maxUnavailable": 0}}),
+)
 def rolling_update(manifests: Manifests) -> Violations:
-    for deployment in manifests.all("Deployment"):
-        if deployment["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxUnavailable") != 0:
-            yield title_of(deployment), "needs maxUnavailable: 0"
+    """New pods are ready before old ones end, unless a volume is in the way."""
+    for workload in manifests.of_kind("Deployment"):
+        strategy = workload.object["spec"].get("strategy", {})
+        if manifests.has_exclusive_volume(workload):
+            if strategy.get("type") != "Recreate":
+                yield workload.title, "needs the strategy Recreate: a pod on another node can't mount its volume"
+        elif strategy.get("rollingUpdate", {}).get("maxUnavailable") != 0:
+            yield workload.title, "needs maxUnavailable: 0"
 
 
 @rule(

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Iterator
 
-from ..breaks import DEV, PROD, RESTORED, set_field
-from ..objects import NAMESPACE, Manifests, title_of
+from ..breaks import DEV, PROD, RESTORED, remove_field, set_field
+from ..objects import NAMESPACE, Manifests, Object, title_of
 from ..registry import Violations, rule
 
-ONLY_THE_API = "must route /v1 to a port of a Service, and nothing else"
+# The public paths, and the Service of each.
+API = {"/v1": "account-service", "/v1/reports": "report-service"}
+ONLY_THE_API = f"must route {' and '.join(API)} to a port of {' and '.join(API.values())}, and nothing else"
 
 
 @rule(
@@ -94,28 +96,40 @@ def unreachable_service(manifests: Manifests, name: str, port: int) -> str | Non
 
 
 @rule(
-    set_field(DEV, "Ingress account-service", "spec > rules > 0 > http > paths > 0 > path", "/"),
+    set_field(DEV, "Ingress account-service", "spec > rules > 0 > http > paths > 1 > path", "/"),
+    remove_field(DEV, "Ingress account-service", "spec > rules > 0 > http > paths > 0"),
+    set_field(DEV, "HTTPRoute account-service", "spec > rules > 0 > backendRefs > 0 > name", "account-service"),
     set_field(DEV, "HTTPRoute account-service", "spec > rules > 0 > backendRefs > 0 > port", 8080),
     set_field(DEV, "Service nats", "spec > type", "NodePort"),
 )
 def public_routes(manifests: Manifests) -> Violations:
     """Only the API's paths under /v1 are reachable from outside of the cluster."""
     for ingress in manifests.all("Ingress"):
-        for path in (path for host in ingress["spec"]["rules"] for path in host["http"]["paths"]):
-            service = path["backend"]["service"]
-            port = service["port"].get("name", service["port"].get("number"))
-            if path["path"] != "/v1" or not has_service_port(manifests, service["name"], port):
+        for host in ingress["spec"]["rules"]:
+            routes = [(path["pathType"], path["path"], path["backend"]["service"]) for path in host["http"]["paths"]]
+            if (sorted(path for _, path, _ in routes) != sorted(API)
+                    or not all(kind == "Prefix" and service["name"] == API[path]
+                               and has_service_port(manifests, service["name"], port_of(service))
+                               for kind, path, service in routes)):
                 yield title_of(ingress), ONLY_THE_API
     for route in manifests.all("HTTPRoute"):
-        for forward in route["spec"]["rules"]:
-            paths = [match["path"] for match in forward["matches"]]
-            if (paths != [{"type": "PathPrefix", "value": "/v1"}]
-                    or not all(has_service_port(manifests, backend["name"], backend["port"])
-                               for backend in forward["backendRefs"])):
-                yield title_of(route), ONLY_THE_API
+        routes = [(match["path"], forward["backendRefs"])
+                  for forward in route["spec"]["rules"] for match in forward["matches"]]
+        if (sorted(path["value"] for path, _ in routes) != sorted(API)
+                or not all(path["type"] == "PathPrefix"
+                           and all(backend["name"] == API[path["value"]]
+                                   and has_service_port(manifests, backend["name"], backend["port"])
+                                   for backend in backends)
+                           for path, backends in routes)):
+            yield title_of(route), ONLY_THE_API
     for service in manifests.all("Service"):
         if service["spec"].get("type", "ClusterIP") != "ClusterIP":
             yield title_of(service), "is reachable from outside of the cluster: its type must be ClusterIP"
+
+
+def port_of(service: Object) -> str | int:
+    """The port of an Ingress's backend: a name or a number."""
+    return service["port"].get("name", service["port"].get("number"))
 
 
 def has_service_port(manifests: Manifests, name: str, port: str | int) -> bool:

@@ -1,8 +1,9 @@
 """Numbers of replicas: autoscalers, minimums and disruption budgets."""
 
+import copy
 from collections.abc import Iterator
 
-from ..breaks import DEV, PROD, remove_field, remove_object, set_field
+from ..breaks import DEV, PROD, Break, find, remove_field, remove_object, set_field
 from ..objects import Manifests, Object, selects, title_of
 from ..registry import Violations, rule
 from ..workspace import ROOT
@@ -38,12 +39,38 @@ def scale_targets(manifests: Manifests) -> Violations:
         scaled.add(target["name"])
 
 
-@rule(set_field("overlays/dev", "Deployment account-service", "spec > replicas", 1))
+@rule(
+    set_field("overlays/dev", "Deployment account-service", "spec > replicas", 1),
+    set_field(DEV, "Deployment report-service", "spec > replicas", 2),
+)
 def replicas(manifests: Manifests) -> Violations:
+    """Two replicas or more, unless the pods of two nodes can't share a volume."""
     scaled = {target["name"] for _, target, _ in scalers(manifests)}
-    for deployment in manifests.all("Deployment"):
-        if deployment["metadata"]["name"] not in scaled and deployment["spec"].get("replicas", 1) < 2:
-            yield title_of(deployment), "needs two replicas or more"
+    for workload in manifests.of_kind("Deployment"):
+        number = workload.object["spec"].get("replicas", 1)
+        if manifests.has_exclusive_volume(workload):
+            if number != 1:
+                yield workload.title, "needs one replica: a pod on another node can't mount its volume"
+        elif workload.name not in scaled and number < 2:
+            yield workload.title, "needs two replicas or more"
+
+
+def autoscale(name: str) -> Break:
+    """Adds an autoscaler for a Deployment, as the component `autoscale` would."""
+    def mutate(objects: list[Object]) -> None:
+        scaler = copy.deepcopy(find(objects, "HorizontalPodAutoscaler account-service"))
+        scaler["metadata"]["name"] = scaler["spec"]["scaleTargetRef"]["name"] = name
+        del find(objects, f"Deployment {name}")["spec"]["replicas"]
+        objects.append(scaler)
+    return Break(PROD, f"add an autoscaler for {name}", mutate)
+
+
+@rule(autoscale("report-service"), autoscale("report-renderer"))
+def reports_are_not_scaled(manifests: Manifests) -> Violations:
+    """One report at a time is made, so more replicas would make reports no faster."""
+    for scaler, target, _ in scalers(manifests):
+        if target["name"] in ("report-service", "report-renderer"):
+            yield title_of(scaler), f"{target['name']} makes one report at a time: remove its autoscaler"
 
 
 @rule(

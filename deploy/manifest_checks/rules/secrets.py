@@ -17,15 +17,22 @@ USERS = {
     "report-database-owner": "report_owner",
     "report-database-service": "report_service",
     "database-auditor": "auditor",
+    "database-report-reader": "report_reader",
     "postgres-superuser": "postgres",
     "nats-operator": "operator",
     "nats-account-service": "account-service",
     "nats-transaction-service": "transaction-service",
+    "nats-report-service": "report-service",
     "nats-auditor": "auditor",
     "nats-route": "route",
 }
 KEYS = {name: {"username", "password"} for name in USERS} | {
     "token-verifier": {"public-key"},
+    "report-signing-key": {"private-key"},
+    "report-bucket": {"access-key-id", "secret-access-key"},
+    "report-renderer": {"token"},
+    "report-alerts": {"url"},
+    "report-analysis": {"api-key"},
     "nats-tls": {"ca.crt", "tls.crt", "tls.key"},
 }
 
@@ -39,6 +46,8 @@ def no_secret_in_a_file(manifests: Manifests) -> Violations:
 
 @rule(
     set_field(DEV, "StatefulSet nats", f"{CONTAINER} > env > 2 > valueFrom > secretKeyRef > key", "token"),
+    set_field(PROD, "Deployment report-renderer", f"{CONTAINER} > env > 4 > valueFrom > secretKeyRef > name",
+              "report-renderers"),
     set_field(PROD, "Cluster account-database", "spec > bootstrap > initdb > secret > name", "database-auditor"),
     set_field(RESTORED, "Cluster transaction-database-restored", "spec > bootstrap > recovery > secret > name",
               "account-database-owner"),

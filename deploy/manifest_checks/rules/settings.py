@@ -2,7 +2,7 @@
 
 import re
 
-from ..breaks import CONTAINER, DEV, POD, remove_field, set_field
+from ..breaks import CONTAINER, DEV, POD, PROD, remove_field, set_field
 from ..objects import Manifests
 from ..programs import command_of, settings_of
 from ..registry import Violations, rule
@@ -17,6 +17,8 @@ MARGIN_SECONDS = 10
 @rule(
     set_field(DEV, "ConfigMap account-service", "data > PASSBOOK_LISTEN_ON", "0.0.0.0:8080"),
     remove_field(DEV, "Deployment transaction-service", f"{CONTAINER} > env > 2"),
+    set_field(DEV, "ConfigMap report-service", "data > PASSBOOK_REPORT_KEEP", "30d"),
+    remove_field(PROD, "ConfigMap report-storage", "data > PASSBOOK_REPORT_STORAGE_URL"),
     set_field(DEV, "CronJob doctor", "spec > jobTemplate > spec > template > spec > containers > 0 > args",
               ["docter"]),
 )
@@ -42,6 +44,7 @@ def settings(manifests: Manifests) -> Violations:
 @rule(
     set_field(DEV, "Deployment account-service", f"{POD} > terminationGracePeriodSeconds", 30),
     set_field(DEV, "ConfigMap account-service", "data > PASSBOOK_GRACE_PERIOD", "1m"),
+    set_field(DEV, "Deployment report-service", f"{POD} > terminationGracePeriodSeconds", 30),
 )
 def termination_grace_period(manifests: Manifests) -> Violations:
     """A pod's grace period exceeds its program's drain delay and grace period together by a margin."""

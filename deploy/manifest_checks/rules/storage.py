@@ -1,6 +1,8 @@
-"""Volumes: each is declared and mounted, and the servers' data outlives their pods."""
+"""Volumes: each is declared and mounted, and the data of servers and reports outlives their pods."""
 
-from ..breaks import CONTAINER, DEV, POD, remove_field, set_field
+import pathlib
+
+from ..breaks import CONTAINER, DEV, POD, PROD, remove_field, set_field
 from ..objects import Manifests
 from ..registry import Violations, rule
 
@@ -33,3 +35,20 @@ def volumes(manifests: Manifests) -> Violations:
         for _, claim in workload.volumes("persistentVolumeClaim"):
             if claim.get("claimName") and not manifests.find("PersistentVolumeClaim", claim["claimName"]):
                 yield workload.title, f"no PersistentVolumeClaim {claim['claimName']}"
+
+
+@rule(
+    set_field(DEV, "ConfigMap report-storage", "data > PASSBOOK_REPORT_STORAGE_URL", "file:///scratch/reports"),
+    set_field(PROD, "ConfigMap report-storage", "data > PASSBOOK_REPORT_STORAGE_URL", "file:///var/lib/passbook/reports"),
+)
+def report_storage(manifests: Manifests) -> Violations:
+    """The files of reports are in a bucket, or in a volume that outlives its pods."""
+    for where, workload, container in manifests.long_running_containers():
+        url = manifests.environment(container).get("PASSBOOK_REPORT_STORAGE_URL") or ""
+        if not url.startswith("file://"):
+            continue
+        folder = pathlib.PurePosixPath(url.removeprefix("file://"))
+        claims = {volume["name"] for volume in workload.pod.get("volumes", []) if "persistentVolumeClaim" in volume}
+        mounts = [mount["mountPath"] for mount in container.get("volumeMounts", []) if mount["name"] in claims]
+        if not any(folder.is_relative_to(mount) for mount in mounts):
+            yield where, f"no volume claim is mounted for the files in {folder}"
