@@ -2,16 +2,66 @@
 
 use std::{
     collections::BTreeSet,
+    fmt,
+    hash::Hash,
     time::{Duration, Instant},
 };
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-use crate::{action::Action, invariants::Invariant, protocol::Protocol, situations::SITUATIONS};
+/// A model with invariants and situations. Their names are those of its properties.
+pub trait Explorable:
+    Model<
+        State: Clone + fmt::Debug + Hash + PartialEq + Send + Sync,
+        Action: Clone + fmt::Debug + PartialEq + Send + Sync,
+    > + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    /// A condition that must always hold.
+    type Invariant: Copy + fmt::Debug + fmt::Display + PartialEq + 'static;
+
+    /// Every invariant.
+    const INVARIANTS: &'static [Self::Invariant];
+
+    /// The name of the invariant's property.
+    fn name(invariant: Self::Invariant) -> &'static str;
+
+    /// The names of the situations that some world must reach.
+    fn situations() -> Vec<&'static str>;
+}
+
+/// A world without some rules, and its broken invariants.
+#[derive(Debug, Clone)]
+pub struct Case<P: Explorable, R> {
+    /// The rules that are switched off.
+    pub off: Vec<R>,
+    /// The protocol without these rules, in its world.
+    pub protocol: P,
+    /// All broken invariants, each with the length of a shortest path in steps.
+    pub broken: Vec<(P::Invariant, usize)>,
+}
+
+impl<P: Explorable, R> Case<P, R> {
+    /// Explores the case. Returns the size, and the broken invariants as in [`Case::broken`].
+    #[must_use]
+    pub fn explore(&self, threads: usize) -> (Exploration<P>, Vec<(P::Invariant, usize)>) {
+        let exploration = explore(&self.protocol, threads);
+        let steps =
+            |invariant| shortest_path(&self.protocol, invariant).map_or(0, |path| path.len());
+        let broken =
+            exploration.broken.iter().map(|invariant| (*invariant, steps(*invariant))).collect();
+        (exploration, broken)
+    }
+}
+
+/// A name, a protocol without broken invariants in its world, and the expected situations.
+pub type World<P> = (&'static str, P, &'static [&'static str]);
 
 /// The findings in one world.
 #[derive(Debug, Clone)]
-pub struct Exploration {
+pub struct Exploration<P: Explorable> {
     /// Number of distinct states.
     pub states: usize,
     /// Number of steps between them.
@@ -21,26 +71,25 @@ pub struct Exploration {
     /// Wall-clock time of the exploration.
     pub took: Duration,
     /// The broken invariants.
-    pub broken: Vec<Invariant>,
+    pub broken: Vec<P::Invariant>,
     /// The reached situations.
     pub reached: Vec<&'static str>,
 }
 
 /// Explores every state, even if invariants break.
 #[must_use]
-pub fn explore(protocol: &Protocol, threads: usize) -> Exploration {
+pub fn explore<P: Explorable>(protocol: &P, threads: usize) -> Exploration<P> {
     let begun = Instant::now();
     let checker = protocol.clone().checker().threads(threads).spawn_bfs().join();
     let found: BTreeSet<&str> = checker.discoveries().into_keys().collect();
-    let invariants = Invariant::ALL.into_iter();
-    let situations = SITUATIONS.into_iter().map(|(name, _)| name);
+    let broken = |invariant: &P::Invariant| found.contains(P::name(*invariant));
     Exploration {
         states: checker.unique_state_count(),
         steps: checker.state_count(),
         depth: checker.max_depth(),
         took: begun.elapsed(),
-        broken: invariants.filter(|invariant| found.contains(invariant.name())).collect(),
-        reached: situations.filter(|name| found.contains(name)).collect(),
+        broken: P::INVARIANTS.iter().copied().filter(broken).collect(),
+        reached: P::situations().into_iter().filter(|name| found.contains(name)).collect(),
     }
 }
 
@@ -49,17 +98,21 @@ pub fn explore(protocol: &Protocol, threads: usize) -> Exploration {
 /// The checker searches breadth first, but may find a longer path before it
 /// stops. The search is therefore repeated until there is no shorter path.
 #[must_use]
-pub fn shortest_path(protocol: &Protocol, invariant: Invariant) -> Option<Vec<Action>> {
-    let mut best: Option<Vec<Action>> = None;
+pub fn shortest_path<P: Explorable>(
+    protocol: &P,
+    invariant: P::Invariant,
+) -> Option<Vec<P::Action>> {
+    let name = P::name(invariant);
+    let mut best: Option<Vec<P::Action>> = None;
     loop {
-        let only = HasDiscoveries::AnyOf(BTreeSet::from([invariant.name()]));
+        let only = HasDiscoveries::AnyOf(BTreeSet::from([name]));
         let mut checker = protocol.clone().checker().finish_when(only);
         if let Some(best) = &best {
             // The depth counts states, and states at the maximum depth are left out.
             checker = checker.target_max_depth(best.len() + 1);
         }
         let checker = checker.spawn_bfs().join();
-        match checker.discovery(invariant.name()) {
+        match checker.discovery(name) {
             Some(path) => best = Some(path.into_actions()),
             None => return best,
         }

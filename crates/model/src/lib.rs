@@ -1,155 +1,20 @@
-//! A model of the money protocol of `docs/architecture.md`. Every interleaving
-//! of its steps is explored within bounds. The model contains no I/O and no code
-//! of the services: it states their duties, and shows the reason for each rule.
+//! Models of the two protocols of Passbook. Every interleaving of their steps is
+//! explored within bounds. The models contain no I/O and no code of the services:
+//! they state their duties, and show the reason for each rule.
 //!
-//! Two databases survive everything, and each commit is one step. Everything
-//! else can fail. A replica crashes between any two steps and loses its memory.
-//! Publications are lost, or arrive late and twice. Messages are redelivered to
-//! any replica while the first worker is still processing them. The broker loses
-//! acknowledged messages, with or without their message ids.
+//! - [`money`]: deposits and withdrawals, between two databases and two streams.
+//! - [`job`]: reports, one at a time, between one database, one stream and the
+//!   storage of files.
 //!
-//! # Invariants
+//! In both, a commit is one step, and databases survive everything. Everything else
+//! can fail between any two steps. A rule of a protocol can be switched off. The
+//! invariants that break without it are the reason for it.
 //!
-//! [`invariants::Invariant`] lists the conditions. They are checked in every
-//! state. *Settled* is a statement about infinite time; [`drain`] explains its
-//! check in a single state. [`situations`] guards against a model in which
-//! nothing happens.
-//!
-//! The tests explore small worlds ([`cases::worlds`], 2.4 million states in
-//! total). `cargo run -p model -- --help` lists the options for other worlds,
-//! up to minutes and gigabytes. A deposit and a withdrawal with two crashes and
-//! two redrives have 13 million states; two lost advisories with two crashes, a
-//! wipe and a slow worker have as many. Nothing breaks in either world.
-//!
-//! # The reason for each rule
-//!
-//! Without a rule, exactly these invariants break in the smallest world that
-//! shows it. The numbers are the steps of a shortest path. The tests check the
-//! same table in [`cases`], and `cargo run -p model -- --rules` prints it.
-//!
-//! | rule | breaks |
-//! | --- | --- |
-//! | `record-before-command` | agreed (3) |
-//! | `outcome-before-result` | agreed (6) |
-//! | `commit-before-ack` | no-redrive-needed (6), nothing-dropped (3) |
-//! | `await-pub-ack` | no-redrive-needed (5), nothing-dropped (4) |
-//! | `remember-decided` | once (7) |
-//! | `pinned-refusals` | pinned (11), agreed (8) |
-//! | `republish-on-duplicate` | settled (5), no-redrive-needed (5) |
-//! | `redrive` | settled (2) |
-//! | `redrive-message-id` | settled (3) |
-//! | `result-message-id` | settled (6) |
-//! | `only-pending` | pinned (10), agreed (10), projected (10), nothing-dropped (8) |
-//! | `only-newer-seq` | projected (14) |
-//! | `dead-letter` | nothing-dropped (1) |
-//! | `dead-letter-before-term` | nothing-dropped (4) |
-//! | `work-off-used-up` | no-redrive-needed (7), nothing-dropped (10) |
-//! | `sweep` | settled (5), no-redrive-needed (5), nothing-dropped (4) |
-//! | `unique-record-id` | once (9), pinned (14) |
-//!
-//! Some rules are covered by another one, wholly or in part:
-//!
-//! - `lock-accounts` and `unique-account-seq`: one of them is enough. Without
-//!   both, two deposits start from the same balance (conserved, 10 steps).
-//!   Neither replaces `unique-record-id`: the fast path looks for the record
-//!   before it waits for the lock.
-//! - `sweep` finds the messages of `work-off-used-up`, the rule about
-//!   max-deliveries advisories. A command needs one of the two rules. Without
-//!   both, no-redrive-needed breaks in 4 steps, and nothing-dropped in 3. The
-//!   sweep covers work queues only. `TRANSACTION_RESULT` keeps settled results,
-//!   so a sweep can't recognise the others there. For a result with a lost
-//!   advisory, the redrive takes over.
-//! - `commit-before-ack` and `await-pub-ack` are not needed for *settled*: the
-//!   redrive repairs their absence. They are needed for *no-redrive-needed*:
-//!   while the broker loses nothing, no client waits for the redrive. Dead
-//!   letters need both rules, because nothing publishes a dead letter again.
-//! - `redrive-message-id` and `result-message-id`: duplicate windows end, so
-//!   records would settle without these rules after the end of the window. In a
-//!   drain, the windows never end.
-//! - `only-pending` breaks nothing while all results of a record agree, which
-//!   the other rules ensure. A stray result makes the difference.
-//!
-//! # Known limits
-//!
-//! Two cases break *nothing-dropped* with every rule in force
-//! ([`cases::known_limits`]):
-//!
-//! - An ack names its message by sequence number. Suppose a stream is lost and
-//!   created again while a worker holds a message of the old stream. The ack
-//!   then removes the new message with the same number (observed with
-//!   nats-server 2.15.1, for acks and terms). A removed command or result is
-//!   redriven. An unprocessable message now exists only in the memory of its
-//!   worker, and a crash of that worker loses it without a dead letter.
-//! - If the advisory about a result at `max_deliver` is lost, the result is not
-//!   dead-lettered. Its record is redriven. A stray result has no record; it
-//!   stays until the stream's age limit removes it.
-//!
-//! # Counterparts in the code
-//!
-//! | model | system |
-//! | --- | --- |
-//! | `Record`: `NotRequested` → `Pending` → `Settled` | `transaction_records`; `account-service/src/record.rs` |
-//! | `projected` | `balance`, `account_seq` in the account-service's `accounts` |
-//! | `Ledger`, `Transaction` | `transactions` and `accounts` of the transaction-service |
-//! | `Accept` | `account-service/src/store/insert.rs` |
-//! | `outgoing`, `Send` | the channel of `account-service/src/dispatch.rs`; the claimed records of `redrive.rs` |
-//! | `Claim` | `account-service/src/store/pending.rs` |
-//! | `Deliver`, `Delivery` | a fetch in `runtime/src/worker/pull_loop.rs`; a message of its batch |
-//! | `Read` and the `Commit` after it | `transaction-service/src/store/fast_path.rs`: its `NOT EXISTS`, and the rest of the statement |
-//! | `Commit` of a command | `transaction-service/src/store/slow_path.rs`; `decide` in `ledger` |
-//! | `Commit` of a result | `account-service/src/store/settle.rs`; `effect_of` in `ledger` |
-//! | `duplicate` | a command of a decided record, a result of a settled one |
-//! | `Publish`, `DelayPublish`, `Acknowledge` | `runtime/src/worker/batch.rs` |
-//! | `MessageId` | `dispatch.rs` and `redrive.rs` of the account-service; `transaction-service/src/worker.rs` |
-//! | `StoredId` | the id of a dead letter, `contract/src/dead_letter.rs` |
-//! | `ReceiveAdvisory`, `Acknowledgement::Delete` | `runtime/src/worker/max_deliveries.rs` |
-//! | `Sweep` | `runtime/src/worker/sweep.rs` |
-//! | `backlog` | `BACKLOG` in `account-service/src/redrive.rs` |
-//!
-//! # Simplifications
-//!
-//! - **Batches.** A commit of many messages equals their commits one after the
-//!   other without a step in between, which is a property test of `ledger`. A
-//!   crash of a replica with many messages equals crashes of several replicas
-//!   with one message each. With enough replicas, the interleavings here
-//!   include both.
-//! - **Time.** Ack waits, duplicate windows and redrive delays end at any
-//!   moment. Two things are assumed. Every PENDING record is redriven again,
-//!   which the walks of `redrive.rs` ensure. The sweep runs at a moment when its
-//!   messages are visible: the ack floor of a consumer does not pass an
-//!   abandoned message until an ack leaves no message in progress (observed with
-//!   nats-server 2.15.1).
-//! - **Outages.** An unavailable database only delays a step. A `Nak`, a lost
-//!   ack and a commit with a lost answer lead to a redelivery. They equal a crash
-//!   at that point, but lose less.
-//! - **Lost dead letters.** Nothing could restore a dead letter, so the broker
-//!   does not lose them here.
-//! - **Other refusals, currencies, idempotency keys, waiting clients.** These
-//!   are decided before the record exists, or in the same step.
-//! - **State identity.** `stateright` identifies a state by a 64-bit hash. A
-//!   collision would hide a state. With a million states, its probability is
-//!   below 10⁻⁷.
+//! `cargo run -p model -- --rules` prints the broken invariants without each rule,
+//! `--worlds` explores the worlds of the tests. Other options describe a world of the
+//! money protocol, and those of `jobs` a world of the job protocol.
 
-pub mod action;
-pub mod cases;
-pub mod counterexample;
-pub mod databases;
-pub mod drain;
 pub mod exploration;
-pub mod invariants;
-pub mod protocol;
-pub mod replica;
-pub mod rules;
-pub mod scenario;
-pub mod situations;
-pub mod state;
-pub mod streams;
-
-mod account_service;
-mod broker;
-mod faults;
-mod state_machine;
-mod steps;
-mod transaction_service;
-mod transitions;
-mod worker;
+pub mod job;
+pub mod money;
+pub mod named;

@@ -2,18 +2,20 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use model::{
-    cases::{self, Case},
-    counterexample,
-    databases::AccountId,
-    exploration::{Exploration, explore, shortest_path},
-    protocol::Protocol,
-    rules::Rule,
-    scenario::{ClientRequest, Faults, Scenario},
+    exploration::{Case, Explorable, Exploration, World, explore, shortest_path},
+    job,
+    money::{
+        cases, counterexample,
+        databases::AccountId,
+        protocol::Protocol,
+        rules::Rule,
+        scenario::{ClientRequest, Faults, Scenario},
+    },
 };
 
-/// Explore every state of the money protocol within bounds.
+/// Explore every state of the money protocol, or of the job protocol, within bounds.
 ///
 /// Prints a shortest path to each broken invariant, and exits with 1 if an invariant is broken.
 /// Without --rules and --worlds, the other options describe the world to explore.
@@ -75,40 +77,154 @@ struct Options {
     #[arg(long, value_name = "RULE")]
     off: Vec<Rule>,
     /// Threads of the checker
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, global = true)]
     threads: usize,
+    #[command(subcommand)]
+    model: Option<Jobs>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Jobs {
+    /// Explore a world of the job protocol
+    Jobs(JobOptions),
+}
+
+#[derive(Debug, Args)]
+struct JobOptions {
+    /// Number of reports
+    #[arg(long, default_value_t = 1)]
+    reports: u8,
+    /// Number of crashes of a replica
+    #[arg(long, default_value_t = 1)]
+    crashes: u8,
+    /// Number of stops of a replica by SIGTERM
+    #[arg(long, default_value_t = 0)]
+    stops: u8,
+    /// Number of workers that are frozen until their lease is over
+    #[arg(long, default_value_t = 0)]
+    freezes: u8,
+    /// Number of failed attempts
+    #[arg(long, default_value_t = 0)]
+    failures: u8,
+    /// Number of cancellations
+    #[arg(long, default_value_t = 0)]
+    cancels: u8,
+    /// Number of data losses of the broker
+    #[arg(long, default_value_t = 0)]
+    wipes: u8,
+    /// Number of lost or late publications
+    #[arg(long, default_value_t = 0)]
+    held_up: u8,
+    /// Number of ack waits ending while a worker has the message
+    #[arg(long, default_value_t = 0)]
+    slow: u8,
+    /// Number of messages of the redrive without need
+    #[arg(long, default_value_t = 1)]
+    redrives: u8,
+    /// Number of alerts that the receiver does not take
+    #[arg(long, default_value_t = 0)]
+    refusals: u8,
+    /// Replicas of the report-service
+    #[arg(long, default_value_t = 2)]
+    replicas: u8,
+    /// Maximum deliveries of a message
+    #[arg(long, default_value_t = 3)]
+    max_deliver: u8,
+    /// Failures until a report is FAILED
+    #[arg(long, default_value_t = 2)]
+    max_failures: u8,
+    /// Add a message that names no report
+    #[arg(long)]
+    stray: bool,
+    /// Let the ack of a lost message remove another message
+    #[arg(long)]
+    stale_acks: bool,
+    /// A rule to switch off; may be given several times
+    #[arg(long, value_name = "RULE")]
+    off: Vec<job::rules::Rule>,
+}
+
+impl JobOptions {
+    fn protocol(&self) -> job::protocol::Protocol {
+        let faults = job::scenario::Faults {
+            crashes: self.crashes,
+            stops: self.stops,
+            freezes: self.freezes,
+            failures: self.failures,
+            cancels: self.cancels,
+            wipes: self.wipes,
+            delayed_publications: self.held_up,
+            slow_workers: self.slow,
+            redrives: self.redrives,
+            refusals: self.refusals,
+        };
+        let scenario = job::scenario::Scenario {
+            reports: self.reports,
+            faults,
+            replicas: self.replicas,
+            max_deliver: self.max_deliver,
+            max_failures: self.max_failures,
+            stray: self.stray,
+            stale_acks: self.stale_acks,
+        };
+        job::protocol::Protocol::without(scenario, &self.off)
+    }
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    let threads = options.threads;
     let as_expected = if options.rules {
-        let cases = [cases::single_rules(), cases::rule_pairs(), cases::known_limits()].concat();
-        cases.iter().fold(true, |all, case| explore_case(case, options.threads) & all)
+        let money = [cases::single_rules(), cases::rule_pairs(), cases::known_limits()].concat();
+        let jobs =
+            [job::cases::single_rules(), job::cases::rule_pairs(), job::cases::known_limits()]
+                .concat();
+        explore_cases("money", &money, threads) & explore_cases("jobs", &jobs, threads)
     } else if options.worlds {
-        cases::worlds().into_iter().fold(true, |all, (name, scenario, _)| {
-            let exploration = explore(&Protocol::new(scenario), options.threads);
-            println!("{name}: {}", size(&exploration));
-            all & exploration.broken.is_empty()
-        })
+        explore_worlds(cases::worlds(), threads) & explore_worlds(job::cases::worlds(), threads)
+    } else if let Some(Jobs::Jobs(world)) = &options.model {
+        explore_world(&world.protocol(), threads, job::counterexample::describe)
     } else {
-        explore_world(&options)
+        let protocol = Protocol::without(options.scenario(), &options.off);
+        explore_world(&protocol, threads, counterexample::describe)
     };
     if as_expected { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Explores the world of the options and prints all findings. True if no
-/// invariant breaks.
-fn explore_world(options: &Options) -> bool {
-    let protocol = Protocol::without(options.scenario(), &options.off);
-    let exploration = explore(&protocol, options.threads);
+fn explore_worlds<P: Explorable>(worlds: Vec<World<P>>, threads: usize) -> bool {
+    worlds.into_iter().fold(true, |all, (name, protocol, _)| {
+        let exploration = explore(&protocol, threads);
+        println!("{name}: {}", size(&exploration));
+        all & exploration.broken.is_empty()
+    })
+}
+
+/// Explores the cases of a model, and prints their broken invariants with the steps of
+/// a shortest path. True if they are the expected ones.
+fn explore_cases<P: Explorable, R: ToString>(
+    model: &str,
+    cases: &[Case<P, R>],
+    threads: usize,
+) -> bool {
+    println!("{model}:");
+    cases.iter().fold(true, |all, case| explore_case(case, threads) & all)
+}
+
+/// Explores a world and prints all findings. True if no invariant breaks.
+fn explore_world<P: Explorable>(
+    protocol: &P,
+    threads: usize,
+    describe: impl Fn(&P, &[P::Action]) -> Vec<String>,
+) -> bool {
+    let exploration = explore(protocol, threads);
     println!("{}", size(&exploration));
     for situation in &exploration.reached {
         println!("reached: {situation}");
     }
     for invariant in &exploration.broken {
         println!("\nbroken: {invariant}");
-        let path = shortest_path(&protocol, *invariant).unwrap_or_default();
-        for (number, line) in (1..).zip(counterexample::describe(&protocol, &path)) {
+        let path = shortest_path(protocol, *invariant).unwrap_or_default();
+        for (number, line) in (1..).zip(describe(protocol, &path)) {
             if number <= path.len() {
                 println!("{number:3}. {line}");
             } else {
@@ -119,14 +235,8 @@ fn explore_world(options: &Options) -> bool {
     exploration.broken.is_empty()
 }
 
-/// Explores a case, and prints its broken invariants with the steps of a
-/// shortest path. True if they are the expected ones.
-fn explore_case(case: &Case, threads: usize) -> bool {
-    let protocol = Protocol::without(case.scenario.clone(), &case.off);
-    let exploration = explore(&protocol, threads);
-    let steps = |invariant| shortest_path(&protocol, invariant).map_or(0, |path| path.len());
-    let broken: Vec<_> =
-        exploration.broken.iter().map(|invariant| (*invariant, steps(*invariant))).collect();
+fn explore_case<P: Explorable, R: ToString>(case: &Case<P, R>, threads: usize) -> bool {
+    let (exploration, broken) = case.explore(threads);
     let off: Vec<_> = case.off.iter().map(ToString::to_string).collect();
     let lines: Vec<_> =
         broken.iter().map(|(invariant, steps)| format!("{invariant} ({steps})")).collect();
@@ -143,7 +253,7 @@ fn explore_case(case: &Case, threads: usize) -> bool {
     broken == case.broken
 }
 
-fn size(exploration: &Exploration) -> String {
+fn size<P: Explorable>(exploration: &Exploration<P>) -> String {
     let Exploration { states, steps, depth, took, .. } = exploration;
     format!("{states} states, {steps} steps, depth {depth}, {:.1} s", took.as_secs_f64())
 }

@@ -3,7 +3,7 @@
 
 use contract::{AccountId, Amount, Command, Currency, Kind, RecordId, UserId};
 use ledger::Account;
-use model::databases::{Balance, Outcome};
+use model::money::databases::{Balance, Outcome};
 use rust_decimal::Decimal;
 use time::OffsetDateTime;
 

@@ -1,56 +1,66 @@
-//! The protocol keeps its invariants with every rule, and breaks them without
-//! each one.
+//! The protocols keep their invariants with every rule, and break them without each
+//! one.
 
 use std::collections::BTreeSet;
 
 use model::{
-    cases::{self, Case},
-    exploration::{explore, shortest_path},
-    protocol::Protocol,
-    rules::Rule,
-    situations::SITUATIONS,
+    exploration::{Case, Explorable, World, explore},
+    job, money,
 };
 
 #[test]
 fn with_every_rule_nothing_breaks_and_every_expected_situation_is_reached() {
+    keeps_every_invariant(money::cases::worlds());
+}
+
+#[test]
+fn with_every_rule_of_jobs_nothing_breaks_and_every_expected_situation_is_reached() {
+    keeps_every_invariant(job::cases::worlds());
+}
+
+#[test]
+fn without_a_rule_exactly_its_invariants_break() {
+    let cases = money::cases::single_rules();
+    let rules: Vec<_> = cases.iter().flat_map(|case| case.off.clone()).collect();
+    assert_eq!(rules, money::rules::Rule::ALL);
+    cases.iter().for_each(breaks_as_documented);
+}
+
+#[test]
+fn without_a_rule_of_jobs_exactly_its_invariants_break() {
+    let cases = job::cases::single_rules();
+    let rules: Vec<_> = cases.iter().flat_map(|case| case.off.clone()).collect();
+    assert_eq!(rules, job::rules::Rule::ALL);
+    cases.iter().for_each(breaks_as_documented);
+}
+
+#[test]
+fn without_two_rules_that_cover_each_other_invariants_break() {
+    money::cases::rule_pairs().iter().for_each(breaks_as_documented);
+    job::cases::rule_pairs().iter().for_each(breaks_as_documented);
+}
+
+#[test]
+fn the_known_limits_break_exactly_the_documented_invariants() {
+    money::cases::known_limits().iter().for_each(breaks_as_documented);
+    job::cases::known_limits().iter().for_each(breaks_as_documented);
+}
+
+fn keeps_every_invariant<P: Explorable>(worlds: Vec<World<P>>) {
     let mut expected = BTreeSet::new();
-    for (name, scenario, situations) in cases::worlds() {
-        let exploration = explore(&Protocol::new(scenario), 1);
+    for (name, protocol, situations) in worlds {
+        let exploration = explore(&protocol, 1);
         assert!(exploration.broken.is_empty(), "{name}: {:?}", exploration.broken);
         for situation in situations {
             assert!(exploration.reached.contains(situation), "{name}: not reached: {situation}");
         }
         expected.extend(situations);
     }
-    let all = SITUATIONS.map(|(situation, _)| situation);
+    let all = P::situations();
     assert_eq!(expected, BTreeSet::from_iter(&all), "every situation is expected in some world");
 }
 
-#[test]
-fn without_a_rule_exactly_its_invariants_break() {
-    let cases = cases::single_rules();
-    let rules: Vec<_> = cases.iter().flat_map(|case| case.off.clone()).collect();
-    assert_eq!(rules, Rule::ALL);
-    cases.iter().for_each(breaks_as_documented);
-}
-
-#[test]
-fn without_two_rules_that_cover_each_other_invariants_break() {
-    cases::rule_pairs().iter().for_each(breaks_as_documented);
-}
-
-#[test]
-fn the_known_limits_break_exactly_the_documented_invariants() {
-    cases::known_limits().iter().for_each(breaks_as_documented);
-}
-
-fn breaks_as_documented(case: &Case) {
-    let protocol = Protocol::without(case.scenario.clone(), &case.off);
-    let steps = |invariant| shortest_path(&protocol, invariant).map_or(0, |path| path.len());
-    let broken: Vec<_> = explore(&protocol, 1)
-        .broken
-        .into_iter()
-        .map(|invariant| (invariant, steps(invariant)))
-        .collect();
+fn breaks_as_documented<P: Explorable, R: std::fmt::Debug>(case: &Case<P, R>) {
+    let (_, broken) = case.explore(1);
     assert_eq!(broken, case.broken, "without {:?}", case.off);
 }

@@ -2,8 +2,8 @@
 //! services, of the broker and of the faults.
 
 use crate::{
-    rules::{Rule, Rules},
-    scenario::Scenario,
+    money::{rules::Rule, scenario::Scenario},
+    named::Rules,
 };
 
 /// The protocol within a bounded world.
@@ -12,14 +12,14 @@ pub struct Protocol {
     /// The world.
     pub scenario: Scenario,
     /// The rules in force.
-    pub rules: Rules,
+    pub rules: Rules<Rule>,
 }
 
 impl Protocol {
     /// The protocol with every rule.
     #[must_use]
     pub fn new(scenario: Scenario) -> Self {
-        Self { scenario, rules: Rules::default() }
+        Self::without(scenario, &[])
     }
 
     /// The protocol without the rules in `off`.

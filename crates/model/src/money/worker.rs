@@ -1,7 +1,7 @@
 //! The worker loop of both services: receive a message, commit, publish and
 //! await the PubAck, acknowledge.
 
-use crate::{
+use crate::money::{
     protocol::Protocol,
     replica::{Acknowledgement, Delivery, Phase, ReplicaId},
     rules::Rule,

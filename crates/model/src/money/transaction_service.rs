@@ -1,7 +1,7 @@
 //! The transaction-service: decides a record once, and answers every further
 //! command with the stored outcome.
 
-use crate::{
+use crate::money::{
     databases::{Balance, Outcome, RecordId, Transaction},
     protocol::Protocol,
     replica::{Acknowledgement, Phase, ReplicaId},

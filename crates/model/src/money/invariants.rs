@@ -1,16 +1,17 @@
 //! The invariants of the architecture page, as conditions on a state. Each must
 //! hold in every state.
 
-use std::fmt;
-
 use stateright::Property;
 
 use crate::{
-    databases::{AccountId, Balance, Outcome, Record, RecordId},
-    drain::Schedule,
-    protocol::Protocol,
-    state::{State, Stray},
-    streams::{Body, MessageId, StoredId, StreamName},
+    money::{
+        databases::{AccountId, Balance, Outcome, Record, RecordId},
+        drain::Schedule,
+        protocol::Protocol,
+        state::{State, Stray},
+        streams::{Body, MessageId, StoredId, StreamName},
+    },
+    named::display_name,
 };
 
 /// A condition that must always hold.
@@ -81,11 +82,7 @@ impl Invariant {
     }
 }
 
-impl fmt::Display for Invariant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+display_name!(Invariant);
 
 /// The invariants in the form of the checker.
 pub(crate) fn properties() -> Vec<Property<Protocol>> {

@@ -1,7 +1,7 @@
 //! The possible steps of the processes, without faults. Faults are separate, in
-//! [`crate::faults`], because [`crate::drain`] does without them.
+//! [`crate::money::faults`], because [`crate::money::drain`] does without them.
 
-use crate::{
+use crate::money::{
     action::Action,
     databases::{Record, RecordId},
     protocol::Protocol,

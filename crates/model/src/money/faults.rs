@@ -1,6 +1,6 @@
 //! The faults that can happen next, within the scenario's bounds.
 
-use crate::{
+use crate::money::{
     action::Action,
     databases::{Outcome, Record, Transaction},
     protocol::Protocol,

@@ -1,6 +1,6 @@
 //! The memory of one replica. A crash clears it.
 
-use crate::{
+use crate::money::{
     databases::{Balance, RecordId, Transaction},
     streams::{Message, Publication, StoredId, StreamName},
 };
@@ -18,7 +18,7 @@ pub enum Phase {
         decided: Option<Transaction>,
     },
     /// The result is published and the outcome is not committed. Occurs only
-    /// without [`crate::rules::Rule::OutcomeBeforeResult`].
+    /// without [`crate::money::rules::Rule::OutcomeBeforeResult`].
     PublishedUncommitted,
     /// The outcome is committed. Next, the message is published and its PubAck
     /// awaited.
@@ -72,7 +72,7 @@ pub struct Replica {
     /// Commands for `dispatch` or the redrive to publish.
     pub outgoing: Vec<Message>,
     /// Records with a published command and without a commit. Occurs only
-    /// without [`crate::rules::Rule::RecordBeforeCommand`].
+    /// without [`crate::money::rules::Rule::RecordBeforeCommand`].
     pub uncommitted: Vec<RecordId>,
 }
 

@@ -1,7 +1,7 @@
 //! The account-service: accepts records, publishes and redrives their commands,
 //! and settles them by the results.
 
-use crate::{
+use crate::money::{
     databases::{Balance, Outcome, Record, RecordId, Transaction},
     protocol::Protocol,
     replica::{Acknowledgement, Phase, ReplicaId},

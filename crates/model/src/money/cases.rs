@@ -3,21 +3,21 @@
 //! may break in them.
 
 use crate::{
-    databases::AccountId,
-    invariants::Invariant,
-    rules::Rule,
-    scenario::{ClientRequest, Faults, Scenario, request},
+    exploration::{self, World},
+    money::{
+        databases::AccountId,
+        invariants::Invariant,
+        protocol::Protocol,
+        rules::Rule,
+        scenario::{ClientRequest, Faults, Scenario, request},
+    },
 };
 
-/// A world without some rules, and its broken invariants.
-#[derive(Debug, Clone)]
-pub struct Case {
-    /// The rules to switch off.
-    pub off: Vec<Rule>,
-    /// The world.
-    pub scenario: Scenario,
-    /// All broken invariants, each with the length of a shortest path in steps.
-    pub broken: Vec<(Invariant, usize)>,
+/// A world without some rules.
+pub type Case = exploration::Case<Protocol, Rule>;
+
+fn case(off: &[Rule], scenario: Scenario, broken: Vec<(Invariant, usize)>) -> Case {
+    Case { off: off.to_vec(), protocol: Protocol::without(scenario, off), broken }
 }
 
 const NONE: Faults = Faults {
@@ -56,11 +56,11 @@ fn delivered_once(scenario: Scenario) -> Scenario {
 /// each other: nothing breaks without one of them.
 #[must_use]
 pub fn single_rules() -> Vec<Case> {
-    let case = |rule| {
+    let without = |rule| {
         let (scenario, broken) = world_without(rule);
-        Case { off: vec![rule], scenario, broken }
+        case(&[rule], scenario, broken)
     };
-    Rule::ALL.into_iter().map(case).collect()
+    Rule::ALL.into_iter().map(without).collect()
 }
 
 fn world_without(rule: Rule) -> (Scenario, Vec<(Invariant, usize)>) {
@@ -118,22 +118,17 @@ pub fn rule_pairs() -> Vec<Case> {
     use Invariant::{Conserved, NoRedriveNeeded, NothingDropped};
     use Rule::{LockAccounts, Sweep, UniqueAccountSeq, WorkOffUsedUp};
     let redrive = Faults { redrives: 1, ..NONE };
-    let case = |off: &[Rule], scenario: Scenario, broken: &[(Invariant, usize)]| Case {
-        off: off.to_vec(),
-        scenario,
-        broken: broken.to_vec(),
-    };
     vec![
         // Two deposits start from the same balance.
         case(
             &[LockAccounts, UniqueAccountSeq],
             Scenario::of(&[request(1), request(1)]).with(redrive),
-            &[(Conserved, 10)],
+            vec![(Conserved, 10)],
         ),
         case(
             &[WorkOffUsedUp, Sweep],
             delivered_once(unreadable()).with(CRASH),
-            &[(NoRedriveNeeded, 4), (NothingDropped, 3)],
+            vec![(NoRedriveNeeded, 4), (NothingDropped, 3)],
         ),
     ]
 }
@@ -144,19 +139,15 @@ pub fn rule_pairs() -> Vec<Case> {
 pub fn known_limits() -> Vec<Case> {
     let stale = Scenario { stale_acks: true, ..unreadable() };
     let result = delivered_once(Scenario { contradicting: true, ..deposit() });
-    let case = |scenario, broken: &[_]| Case { off: Vec::new(), scenario, broken: broken.to_vec() };
     vec![
-        case(stale.with(Faults { wipes: 1, ..NONE }), &[(Invariant::NothingDropped, 9)]),
-        case(result.with(LOST_ADVISORY), &[(Invariant::NothingDropped, 11)]),
+        case(&[], stale.with(Faults { wipes: 1, ..NONE }), vec![(Invariant::NothingDropped, 9)]),
+        case(&[], result.with(LOST_ADVISORY), vec![(Invariant::NothingDropped, 11)]),
     ]
 }
 
-/// A name, a scenario without broken invariants, and its expected situations.
-pub type World = (&'static str, Scenario, &'static [&'static str]);
-
 /// The worlds to explore with every rule in force.
 #[must_use]
-pub fn worlds() -> Vec<World> {
+pub fn worlds() -> Vec<World<Protocol>> {
     let one_of_each = Faults {
         crashes: 1,
         wipes: 1,
@@ -167,7 +158,7 @@ pub fn worlds() -> Vec<World> {
     };
     let other_account = ClientRequest { account: AccountId(1), amount: 1 };
     let paused_redrive = Scenario { backlog: Some(0), ..delivered_once(unreadable()) };
-    vec![
+    let worlds: Vec<(_, _, &[_])> = vec![
         (
             "a deposit; a crash, a wipe, a delayed publication and a slow worker",
             Scenario { stale_acks: true, ..deposit() }.with(one_of_each),
@@ -262,5 +253,7 @@ pub fn worlds() -> Vec<World> {
             paused_redrive.with(Faults { crashes: 2, lost_advisories: 2, slow_workers: 1, ..NONE }),
             &["every record is settled", "a message with a lost advisory is dead-lettered"],
         ),
-    ]
+    ];
+    let world = |(name, scenario, situations)| (name, Protocol::new(scenario), situations);
+    worlds.into_iter().map(world).collect()
 }

@@ -3,7 +3,7 @@
 
 use stateright::Model;
 
-use crate::{
+use crate::money::{
     action::Action,
     databases::{Outcome, Record, RecordId, Transaction},
     drain::Schedule,

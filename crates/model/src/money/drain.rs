@@ -13,7 +13,7 @@
 //! duplicate windows never end, and the sweep and the redrive run only when no
 //! other step is possible.
 
-use crate::{
+use crate::money::{
     action::Action,
     databases::Record,
     protocol::Protocol,

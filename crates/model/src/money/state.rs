@@ -4,7 +4,7 @@
 //! Equivalent situations share one state. Lists without a meaningful order are
 //! kept sorted ([`State::sort`]), and so are the replicas.
 
-use crate::{
+use crate::money::{
     databases::{Balance, Ledger, Record, RecordId},
     replica::{Delivery, Replica, ReplicaId, Service},
     scenario::Faults,

@@ -1,6 +1,6 @@
 //! The broker's steps: it stores publications, and loses data.
 
-use crate::{
+use crate::money::{
     state::{State, Stray},
     streams::{Body, Message, MessageId, Publication, StoredId, StoredMessage, StreamName, Wipe},
 };

@@ -5,14 +5,17 @@
 use stateright::{Model, Property};
 
 use crate::{
-    action::Action,
-    databases::{Balance, Ledger, Record},
-    invariants,
-    protocol::Protocol,
-    replica::Replica,
-    situations,
-    state::{State, Stray},
-    streams::Stream,
+    exploration::Explorable,
+    money::{
+        action::Action,
+        databases::{Balance, Ledger, Record},
+        invariants::{self, Invariant},
+        protocol::Protocol,
+        replica::Replica,
+        situations,
+        state::{State, Stray},
+        streams::Stream,
+    },
 };
 
 impl Model for Protocol {
@@ -64,5 +67,19 @@ impl Model for Protocol {
         let mut properties = invariants::properties();
         properties.extend(situations::properties());
         properties
+    }
+}
+
+impl Explorable for Protocol {
+    type Invariant = Invariant;
+
+    const INVARIANTS: &'static [Invariant] = &Invariant::ALL;
+
+    fn name(invariant: Invariant) -> &'static str {
+        invariant.name()
+    }
+
+    fn situations() -> Vec<&'static str> {
+        situations::SITUATIONS.into_iter().map(|(name, _)| name).collect()
     }
 }

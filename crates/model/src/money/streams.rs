@@ -1,6 +1,6 @@
 //! Messages, and the streams in which the broker stores them.
 
-use crate::databases::{RecordId, Transaction};
+use crate::money::databases::{RecordId, Transaction};
 
 /// A stream with a consumer. `DEAD_LETTER` has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

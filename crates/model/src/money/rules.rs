@@ -1,7 +1,7 @@
 //! The rules of the protocol. Each can be switched off. The invariants that
 //! break without it are the reason for it.
 
-use std::{fmt, str::FromStr};
+use crate::named::{display_name, parse_name};
 
 /// A rule of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,39 +97,5 @@ impl Rule {
     }
 }
 
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Rule {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|rule| rule.name() == name)
-            .ok_or_else(|| format!("unknown rule {name}"))
-    }
-}
-
-/// The rules in force.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rules {
-    off: Vec<Rule>,
-}
-
-impl Rules {
-    /// Every rule except those in `off`.
-    #[must_use]
-    pub fn without(off: &[Rule]) -> Self {
-        Self { off: off.to_vec() }
-    }
-
-    /// Whether this rule is in force.
-    #[must_use]
-    pub fn keeps(&self, rule: Rule) -> bool {
-        !self.off.contains(&rule)
-    }
-}
+display_name!(Rule);
+parse_name!(Rule);

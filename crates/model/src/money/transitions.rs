@@ -1,6 +1,6 @@
 //! Applies an action to a state.
 
-use crate::{
+use crate::money::{
     action::Action,
     protocol::Protocol,
     replica::Replica,

@@ -1,6 +1,6 @@
 //! Every step that a state can take next.
 
-use crate::{
+use crate::money::{
     databases::RecordId,
     replica::ReplicaId,
     streams::{Message, Publication, StoredId, StreamName, Wipe},

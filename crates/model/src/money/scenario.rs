@@ -1,7 +1,7 @@
 //! The requests of the clients, and the faults meanwhile. Every field is a
 //! bound, and everything within the bounds is explored.
 
-use crate::databases::{AccountId, RecordId};
+use crate::money::databases::{AccountId, RecordId};
 
 /// A request to move money.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use stateright::Property;
 
-use crate::{
+use crate::money::{
     databases::{Outcome, Record, Transaction},
     protocol::Protocol,
     replica::{Acknowledgement, Delivery, Phase},
