@@ -1,5 +1,5 @@
-//! A disk of 300 MB for PostgreSQL. Only the stack on it can see the disk, and
-//! the disk disappears with the stack's processes.
+//! A disk of 300 MB for PostgreSQL, or one of 4 MB for the files of reports. Only the
+//! stack on it can see the disk, and the disk disappears with the stack's processes.
 
 use std::{
     fs::{self, File},
@@ -63,4 +63,31 @@ impl SmallDisk {
     pub fn make_room(&self, stack: &Stack) {
         fs::remove_file(stack.dir.join("ballast")).unwrap();
     }
+}
+
+/// A stack for reports with one report-service, whose storage is a disk of 4 MB. `settings` are
+/// `NAME=value`. `None` where this user may not mount a disk.
+pub async fn start_with_small_storage(name: &str, settings: &[String]) -> Option<Stack> {
+    let dir = folder(name);
+    let storage = dir.join("artifacts");
+    let mount = format!(
+        "mkdir -p {0} && mount -t tmpfs -o size=4m,mode=0700 passbook {0}",
+        storage.display()
+    );
+    let mut trial = tokio::process::Command::new("unshare");
+    let output = trial.args(["--mount", "sh", "-c", &mount]).output().await.ok()?;
+    if !output.status.success() {
+        return None;
+    }
+    // The settings are arguments of the shell: nothing in them is interpreted.
+    let script = format!("{mount} && exec env \"$@\"");
+    let mut command = vec!["unshare", "--mount", "sh", "-c", &script, "sh"];
+    command.extend(settings.iter().map(String::as_str));
+    let (program, log) = (passbook(), dir.with_extension("log"));
+    command.extend([program.to_str().unwrap(), "dev", "up", "--dir", dir.to_str().unwrap()]);
+    let replicas = ["--account-replicas", "--transaction-replicas", "--report-replicas"];
+    let arguments: Vec<_> = replicas.into_iter().flat_map(|service| [service, "1"]).collect();
+    let arguments = [&["--port", "0"], &arguments[..]].concat();
+    let child = start_by(&command, &arguments, None, Stdio::null(), &log);
+    Some(Stack::ready(child, &dir, log).await)
 }

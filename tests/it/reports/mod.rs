@@ -1,8 +1,16 @@
 //! Reports over the API: requests, states, files.
 
 mod crash_points;
+mod crashes;
+mod early_ends;
 mod files;
+mod function;
+mod one_at_a_time;
+mod outages;
+mod renderer;
 mod requests;
+mod setup;
+mod storage;
 
 use serde_json::{Value, json};
 use tests::Client;

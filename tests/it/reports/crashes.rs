@@ -1,0 +1,107 @@
+//! Workers that are killed or frozen in the middle of a report.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tests::{
+    Client, broker, eventually,
+    process::{Paused, signal},
+};
+
+use super::{
+    renderer::{AT_ONCE, Answer},
+    setup::{LIMIT, Setup, outcomes},
+    statement,
+};
+
+#[tokio::test]
+async fn a_report_survives_three_crashes_of_its_worker_and_not_five() {
+    let setup = Setup::start("report-crashes", 2, 1, &[]).await;
+    // Held until its worker is killed.
+    setup.renderer.answer(|call| if call.attempt <= 3 { Answer::Nothing } else { AT_ONCE });
+    let report = setup.ask().await;
+    for attempt in 1..=3 {
+        signal(setup.attempt_runs(&report, attempt).await, Signal::SIGKILL);
+    }
+    let ended = setup.ended(&report).await;
+    assert_eq!(ended.text("state"), "SUCCEEDED", "{ended:?}");
+    assert_eq!(outcomes(&ended), ["LOST", "LOST", "LOST", "SUCCEEDED"]);
+    assert_eq!(setup.csv(&report).await, format!("{report}/4.csv"));
+    assert_eq!(setup.files(&report).len(), 1);
+    assert_eq!(setup.alerts.tries(), 0);
+
+    setup.renderer.answer(|_| Answer::Nothing);
+    let report = setup.ask().await;
+    let behind = setup.ask().await;
+    for attempt in 1..=5 {
+        signal(setup.attempt_runs(&report, attempt).await, Signal::SIGKILL);
+    }
+    setup.renderer.answer(|_| AT_ONCE);
+    let ended = setup.ended(&report).await;
+    assert_eq!(ended.text("state"), "FAILED", "{ended:?}");
+    assert_eq!(outcomes(&ended), ["LOST"; 5]);
+    // The report behind it is not held up.
+    let next = setup.ended(&behind).await;
+    assert_eq!(next.text("state"), "SUCCEEDED", "{next:?}");
+
+    let jetstream = broker::connect(&setup.stack).await;
+    broker::dead_letter(&jetstream, LIMIT, |payload| {
+        let letter: Value = serde_json::from_slice(payload).unwrap_or_default();
+        letter["reportId"] == report.as_str()
+    })
+    .await;
+    // The receiver refused the first one.
+    eventually("the alert is taken", LIMIT, || async {
+        let open = "report_alerts WHERE taken_at IS NULL OR dead_lettered_at IS NULL";
+        (setup.count(open).await == 0).then_some(())
+    })
+    .await;
+    let taken = setup.alerts.taken();
+    assert_eq!((taken.len(), setup.alerts.tries()), (1, 2));
+    assert_eq!(taken[0]["reportId"], Value::from(report.as_str()));
+    assert!(taken[0]["text"].as_str().unwrap().contains(&report), "{taken:?}");
+    assert_eq!(broker::dead_letters(&jetstream).await.len(), 1);
+    assert_eq!(setup.renderer.calls_of(&report).len(), 5, "it was tried again");
+}
+
+#[tokio::test]
+async fn a_frozen_worker_is_fenced_off_and_its_files_are_deleted() {
+    let setup = Setup::start("frozen-report", 2, 0, &[]).await;
+    // The first attempt stores one of two files.
+    setup.renderer.answer(|call| match (call.attempt, call.format.as_str()) {
+        (1, "json") => Answer::Nothing,
+        _ => AT_ONCE,
+    });
+    let report = setup.ask_for(&["csv", "json"]).await;
+    setup.called("the second format", |call| call.format == "json").await;
+    let frozen = setup.attempt_runs(&report, 1).await;
+    let paused = Paused::new([frozen]);
+    assert_eq!(setup.files(&report).len(), 1, "{:?}", setup.files(&report));
+    let other = setup.attempt_runs(&report, 2).await;
+    assert_ne!(frozen, other);
+    eventually("the other worker makes the report", LIMIT, || async {
+        (setup.count("reports WHERE state = 'SUCCEEDED'").await == 1).then_some(())
+    })
+    .await;
+    drop(paused);
+    eventually("the files of attempt 1 are deleted", LIMIT, || async {
+        let files = setup.files(&report);
+        (files.len() == 2 && files.iter().all(|file| file.starts_with("2/"))).then_some(())
+    })
+    .await;
+    let ended = setup.ended(&report).await;
+    assert_eq!(ended.text("state"), "SUCCEEDED", "{ended:?}");
+    assert_eq!(outcomes(&ended), ["LOST", "SUCCEEDED"]);
+    assert_eq!(setup.csv(&report).await, format!("{report}/2.csv"));
+    assert_eq!(setup.alerts.tries(), 0);
+
+    // The thawed worker works on while the other one is frozen, maybe with a message in its hands.
+    let request = statement(&setup.client.open_account("USD").await, &["csv"]);
+    let processes = setup.stack.file().processes;
+    let replica = processes.iter().find(|process| process.pid == frozen).unwrap();
+    let at_thawed = Client::teller_at(&setup.stack, &replica.name);
+    let paused = Paused::new([other]);
+    let accepted = at_thawed.report(&request, 0).await;
+    let ended = at_thawed.report_ended(accepted.text("reportId"), LIMIT).await;
+    assert_eq!((ended.text("state"), outcomes(&ended)), ("SUCCEEDED", vec!["SUCCEEDED"]));
+    drop(paused);
+}

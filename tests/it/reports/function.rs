@@ -1,0 +1,170 @@
+//! A renderer function that is slow, silent, broken, or answers twice or too late.
+
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
+
+use axum::http::StatusCode;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tests::{broker, eventually};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::{
+    renderer::{AT_ONCE, Answer},
+    setup::{LIMIT, Setup, errors, outcomes},
+};
+
+/// Longer than the ack wait of 2 seconds, shorter than the renderer's time.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// The renderer's time.
+const TIMEOUT: &str = "PASSBOOK_REPORT_RENDERER_TIMEOUT=6s";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn each_fault_of_the_function_costs_an_attempt_at_most() {
+    let more = [TIMEOUT, "PASSBOOK_REPORT_CLEANUP_EVERY=1s"];
+    let setup = Setup::start("report-function", 1, 0, &more).await;
+    let jetstream = broker::connect(&setup.stack).await;
+
+    // Slow: several leases long, and still one attempt and one delivery.
+    setup.renderer.answer(|_| Answer::File(SLOW));
+    let slow = setup.ask().await;
+    setup.attempt_runs(&slow, 1).await;
+    let ended = setup.ended(&slow).await;
+    assert_eq!((ended.text("state"), outcomes(&ended)), ("SUCCEEDED", vec!["SUCCEEDED"]));
+    let consumer = broker::consumer(&jetstream, "job", "job_cons").await;
+    let delivered = consumer.cached_info().delivered.consumer_sequence;
+    assert_eq!(delivered, 1, "the message was delivered again");
+
+    // Silent: ended by the renderer's time.
+    first_attempt(&setup, Answer::Nothing, "renderer").await;
+
+    // Broken.
+    let broken = Answer::Status(StatusCode::INTERNAL_SERVER_ERROR);
+    first_attempt(&setup, broken, "500 Internal Server Error: the function failed").await;
+
+    // A reference to the file of another attempt, to nothing, and with a wrong digest.
+    let reference = |href: String, content: &[u8]| {
+        let size = content.len();
+        json!({ "href": href, "sha256": hex(&Sha256::digest(content)), "size": size })
+    };
+    let outside = reference(format!("{slow}/1/statement.csv"), b"x");
+    first_attempt(&setup, Answer::Reference(outside), "outside").await;
+
+    // By reference: the file is in the storage.
+    let storage = setup.stack.dir.join("artifacts");
+    let by_reference = move |wrong: bool| {
+        let storage = storage.clone();
+        move |call: &super::renderer::Call| {
+            let folder = format!("{}/{}", call.report, call.attempt);
+            let content = call.file();
+            fs::create_dir_all(storage.join(&folder)).unwrap();
+            fs::write(storage.join(&folder).join("result.csv"), &content).unwrap();
+            let told = if wrong && call.attempt == 1 { "other" } else { &content };
+            Answer::Reference(reference(format!("{folder}/result.csv"), told.as_bytes()))
+        }
+    };
+    setup.renderer.answer(by_reference(false));
+    let report = setup.ask().await;
+    let ended = setup.ended(&report).await;
+    assert_eq!((ended.text("state"), outcomes(&ended)), ("SUCCEEDED", vec!["SUCCEEDED"]));
+    assert_eq!(setup.csv(&report).await, format!("{report}/1.csv"));
+    setup.renderer.answer(by_reference(true));
+    let report = setup.ask().await;
+    let ended = setup.ended(&report).await;
+    assert_eq!(outcomes(&ended), ["FAILED", "SUCCEEDED"], "{ended:?}");
+    assert_eq!(setup.csv(&report).await, format!("{report}/2.csv"));
+    assert_eq!(setup.files(&report), ["2/result.csv"]);
+
+    // After its time: the file of the first attempt appears once the second one has the report.
+    let late = setup.stack.dir.join("artifacts").join(&report).join("1/result.csv");
+    fs::create_dir_all(late.parent().unwrap()).unwrap();
+    fs::write(&late, "late").unwrap();
+    assert_eq!(setup.csv(&report).await, format!("{report}/2.csv"));
+    // Older than any renderer may be.
+    let file = fs::OpenOptions::new().append(true).open(&late).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    eventually("the late file is deleted", LIMIT, || async { (!late.exists()).then_some(()) })
+        .await;
+    assert_eq!(setup.files(&report), ["2/result.csv"]);
+
+    // What the document itself rules out is not tried again.
+    setup.renderer.answer(|_| Answer::Status(StatusCode::UNPROCESSABLE_ENTITY));
+    let report = setup.ask().await;
+    let ended = setup.ended(&report).await;
+    assert_eq!((ended.text("state"), outcomes(&ended)), ("FAILED", vec!["FAILED"]));
+    assert_eq!(setup.alerts.tries(), 0);
+}
+
+/// Answers the first attempt so, and checks that it fails and the second one succeeds.
+async fn first_attempt(setup: &Setup, answer: Answer, error: &str) {
+    setup.renderer.answer(move |call| match call.attempt {
+        1 => answer.clone(),
+        _ => AT_ONCE,
+    });
+    let report = setup.ask().await;
+    let ended = setup.ended(&report).await;
+    assert_eq!(ended.text("state"), "SUCCEEDED", "{ended:?}");
+    assert_eq!(outcomes(&ended), ["FAILED", "SUCCEEDED"], "{ended:?}");
+    let found = errors(&ended)[0].as_str().unwrap();
+    assert!(found.contains(error), "{found}");
+    assert_eq!(setup.csv(&report).await, format!("{report}/2.csv"));
+    assert_eq!(setup.files(&report).len(), 1);
+}
+
+#[tokio::test]
+async fn a_second_answer_is_not_taken_for_the_next_file() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("PASSBOOK_REPORT_RENDERER_URL=http://{}/", listener.local_addr().unwrap());
+    let _function = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            tokio::spawn(answer_twice(connection));
+        }
+    }));
+    let setup = Setup::start("report-twice", 1, 0, &[&url]).await;
+    let formats = ["csv", "json", "csv", "json"];
+    for formats in [&formats[..2], &formats[1..3]] {
+        let report = setup.ask_for(formats).await;
+        let ended = setup.ended(&report).await;
+        assert_eq!(ended.text("state"), "SUCCEEDED", "{ended:?}");
+        for format in formats {
+            let path = format!("/v1/reports/{report}/artifacts/{format}");
+            let file = setup.client.get(&path).await;
+            assert_eq!(file.bytes, format.as_bytes(), "{ended:?}");
+        }
+    }
+}
+
+/// A function that sends each answer twice. The file is the name of its format.
+async fn answer_twice(mut connection: tokio::net::TcpStream) {
+    let mut received = Vec::new();
+    while connection.read_buf(&mut received).await.is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&received).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let head = head.to_ascii_lowercase();
+        let length = head.split("content-length: ").nth(1).unwrap();
+        let length: usize = length.lines().next().unwrap().parse().unwrap();
+        if body.len() < length {
+            continue;
+        }
+        let request: serde_json::Value = serde_json::from_str(body).unwrap();
+        let format = request["format"].as_str().unwrap();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/csv\r\ncontent-length: {}\r\n\r\n{format}",
+            format.len()
+        );
+        received.clear();
+        if connection.write_all(answer.repeat(2).as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
