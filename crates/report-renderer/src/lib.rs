@@ -1,14 +1,20 @@
 //! Writes documents in their formats. The same document gives the same bytes, on
 //! any machine and at any time.
 
+
+mod axis;
 pub mod function;
 mod html;
 mod number;
+mod pdf;
 mod rows;
+mod series;
 mod statement;
+mod words;
 
 use std::{fs::File, io};
 
+pub use pdf::PDF_ROW_LIMIT;
 use report_document::{Document, Format};
 
 /// Why a document was not rendered.
@@ -76,6 +82,7 @@ pub fn render(
     progress: Progress<'_>,
 ) -> Result<(), RenderError> {
     match (format, document) {
+        (Format::Pdf, _) => pdf::render(document, file, progress),
         (Format::Csv, Document::Statement(statement, entries)) => {
             statement::csv::render(statement, *entries, file, progress)
         }

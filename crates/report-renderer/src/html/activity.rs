@@ -9,16 +9,19 @@ use rust_decimal::Decimal;
 use super::{
     chart,
     markup::Markup,
-    page::{self, Heading, moment, section, tile},
-    series::{Point, Series, Step, series},
+    page::{self, Heading, section, tile},
 };
-use crate::number::{count, duration, grouped};
+use crate::{
+    number::{count, duration, grouped},
+    series::{Point, Series, Step, by_currency, series},
+    words,
+};
 
 pub(crate) fn page(activity: &Activity) -> String {
     let heading = Heading {
         title: "Activity report",
         issuer: &activity.issuer,
-        subtitle: page::period(&activity.period),
+        subtitle: words::period(&activity.period),
         template: activity.template,
     };
     page::page(&heading, |html| {
@@ -41,7 +44,8 @@ fn tiles(html: &mut Markup, activity: &Activity) {
     let currencies: BTreeMap<&str, ()> =
         activity.totals.iter().map(|total| (total.currency.as_str(), ())).collect();
     let unusual = format!("{} listed", count(length(&activity.unusual.items)));
-    let of_all = format!("{} of all requests", percent(refused, applied.saturating_add(refused)));
+    let of_all =
+        format!("{} of all requests", words::percent(refused, applied.saturating_add(refused)));
     let currency_names = currencies.keys().take(6).copied().collect::<Vec<_>>().join(", ");
     html.raw("<dl class=\"tiles\">\n");
     let deposits = activity.totals.iter().filter(|total| total.r#type == Kind::Deposit);
@@ -58,14 +62,7 @@ fn tiles(html: &mut Markup, activity: &Activity) {
 }
 
 fn totals(html: &mut Markup, totals: &[Volume]) {
-    let mut by_currency: BTreeMap<&str, Point> = BTreeMap::new();
-    for total in totals {
-        by_currency.entry(&total.currency).or_default().add(
-            total.r#type,
-            total.count,
-            total.amount,
-        );
-    }
+    let by_currency = by_currency(totals);
     if by_currency.is_empty() {
         html.raw("<p class=\"none\">No money moved in this period.</p>\n");
         return;
@@ -147,10 +144,10 @@ fn refusals(html: &mut Markup, activity: &Activity) {
     .raw("<th scope=\"col\" class=\"n\">Requests</th><th scope=\"col\" class=\"n\">Share</th>")
     .raw("<td class=\"wide\"></td></tr></thead>\n<tbody>\n");
     for refusal in &activity.refusals {
-        html.raw("<tr><th scope=\"row\">").text(words(&refusal.reason)).raw("</th><td>");
-        html.raw(kind_name(refusal.r#type)).raw("</td>");
+        html.raw("<tr><th scope=\"row\">").text(words::reason(&refusal.reason)).raw("</th><td>");
+        html.raw(words::kind(refusal.r#type)).raw("</td>");
         number(html, count(refusal.count));
-        number(html, percent(refusal.count, all));
+        number(html, words::percent(refusal.count, all));
         html.raw("<td class=\"wide\">");
         chart::bar(html, Decimal::from(refusal.count), Decimal::from(most));
         html.raw("</td></tr>\n");
@@ -207,7 +204,10 @@ fn unusual(html: &mut Markup, activity: &Activity) {
     for entry in &unusual.items {
         html.raw("<tr><th scope=\"row\" class=\"id\">").text(entry.transaction_id);
         html.raw("</th><td class=\"id\">").text(entry.account_id).raw("</td><td class=\"time\">");
-        html.text(moment(entry.at)).raw("</td><td>").raw(kind_name(entry.r#type)).raw("</td>");
+        html.text(words::moment(entry.at))
+            .raw("</td><td>")
+            .raw(words::kind(entry.r#type))
+            .raw("</td>");
         number(html, grouped(entry.amount));
         html.raw("<td>").text(&entry.currency).raw("</td>");
         number(html, format!("{:.1}", entry.score));
@@ -260,29 +260,6 @@ fn prose(html: &mut Markup, analysis: &Analysis) {
 
 fn number(html: &mut Markup, text: String) {
     html.raw("<td class=\"n\">").text(text).raw("</td>");
-}
-
-const fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Deposit => "Deposit",
-        Kind::Withdrawal => "Withdrawal",
-    }
-}
-
-/// `INSUFFICIENT_FUNDS` as `Insufficient funds`.
-fn words(name: &str) -> String {
-    let text = name.replace('_', " ").to_lowercase();
-    let mut rest = text.chars();
-    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
-}
-
-/// The part of the whole in percent, with one decimal.
-fn percent(part: u64, whole: u64) -> String {
-    if whole == 0 {
-        return "0.0%".to_owned();
-    }
-    let share = Decimal::from(part) / Decimal::from(whole) * Decimal::ONE_HUNDRED;
-    format!("{:.1}%", share.round_dp(1))
 }
 
 fn sum(counts: impl Iterator<Item = u64>) -> u64 {

@@ -3,11 +3,12 @@
 
 use rust_decimal::Decimal;
 
-use super::{
-    markup::Markup,
+use super::markup::Markup;
+use crate::{
+    axis::{MAX_LABELS, label, scale_end, tick},
+    number,
     series::{Series, Step},
 };
-use crate::number;
 
 const WIDTH: i64 = 960;
 const LEFT: i64 = 58;
@@ -17,8 +18,6 @@ const HALF: i64 = 104;
 const TOP: i64 = 12;
 const AXIS: i64 = TOP + HALF;
 const HEIGHT: i64 = AXIS + HALF + 30;
-/// The most names below the axis.
-const MAX_LABELS: usize = 11;
 
 /// Bars of a currency: deposits above the axis, withdrawals below.
 pub(super) fn volumes(html: &mut Markup, series: &Series, step: Step) {
@@ -110,48 +109,7 @@ pub(super) fn bar(html: &mut Markup, part: Decimal, whole: Decimal) {
         .raw("\"/></svg>");
 }
 
-/// The distance of two grid lines: 1, 2 or 5 times a power of ten, so that there are
-/// at most three lines on each side.
-fn tick(largest: Decimal) -> Decimal {
-    let third = (largest / Decimal::from(3)).max(Decimal::new(1, 4));
-    let mut power = Decimal::new(1, 4);
-    while power * Decimal::TEN <= third {
-        power *= Decimal::TEN;
-    }
-    let factors = [1, 2, 5, 10].map(Decimal::from);
-    factors.into_iter().map(|factor| power * factor).find(|tick| *tick >= third).unwrap_or(power)
-}
-
-/// The end of the scale: the first tick at or above the largest value.
-fn scale_end(largest: Decimal, tick: Decimal) -> Decimal {
-    (largest / tick).ceil().max(Decimal::ONE) * tick
-}
-
 /// A coordinate: one decimal place is a tenth of a pixel.
 fn place(value: Decimal) -> Decimal {
     value.round_dp(1).normalize()
-}
-
-/// A step's name below the axis. The year of a day is in the page's heading.
-fn label(name: &str, step: Step) -> &str {
-    match step {
-        Step::Day => name.get(5..).unwrap_or(name),
-        Step::Month | Step::Year => name,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_scale_has_at_most_three_ticks_and_holds_the_largest_value() {
-        for largest in ["0", "0.0001", "0.99", "1", "7", "10", "31", "299", "1000000000000000000"] {
-            let largest = Decimal::from_str_exact(largest).unwrap();
-            let tick = tick(largest);
-            let end = scale_end(largest, tick);
-            assert!(end >= largest && end > Decimal::ZERO, "{largest}");
-            assert!(end / tick <= Decimal::from(3), "{largest}: {tick} {end}");
-        }
-    }
 }

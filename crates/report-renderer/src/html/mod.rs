@@ -7,4 +7,3 @@ mod chart;
 mod markup;
 mod page;
 pub(crate) mod reconciliation;
-mod series;

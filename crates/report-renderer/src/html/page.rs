@@ -1,9 +1,7 @@
 //! The frame of a page: policy, style, heading and footer.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use report_document::Period;
 use sha2::{Digest, Sha256};
-use time::{Date, OffsetDateTime, Time, UtcOffset};
 
 use super::markup::Markup;
 
@@ -60,35 +58,4 @@ pub(super) fn tile(html: &mut Markup, label: &'static str, value: &str, note: &s
         html.raw("<span class=\"note\">").text(note).raw("</span>");
     }
     html.raw("</dd></div>\n");
-}
-
-/// The period in words: dates if it is made of whole days, else times.
-pub(super) fn period(period: &Period) -> String {
-    let zone = &period.time_zone;
-    if period.from.time() == Time::MIDNIGHT && period.to.time() == Time::MIDNIGHT {
-        let last = period.to.date().previous_day().unwrap_or(period.to.date());
-        let first = date(period.from.date());
-        if last <= period.from.date() {
-            return format!("{first} ({zone})");
-        }
-        return format!("{first} – {} ({zone})", date(last));
-    }
-    format!("{} – {} ({zone})", moment(period.from), moment(period.to))
-}
-
-/// A date: `1 March 2026`.
-pub(super) fn date(date: Date) -> String {
-    format!("{} {} {}", date.day(), date.month(), date.year())
-}
-
-/// A time in its own zone, to the second: `2026-03-29 03:00:00 +02:00`.
-pub(super) fn moment(at: OffsetDateTime) -> String {
-    let (hour, minute, second) = at.to_hms();
-    format!("{} {hour:02}:{minute:02}:{second:02} {}", at.date(), offset(at.offset()))
-}
-
-fn offset(offset: UtcOffset) -> String {
-    let (hours, minutes, _) = offset.as_hms();
-    let sign = if offset.is_negative() { '-' } else { '+' };
-    format!("{sign}{:02}:{:02}", hours.unsigned_abs(), minutes.unsigned_abs())
 }

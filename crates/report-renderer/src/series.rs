@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use contract::Kind;
-use report_document::{DayVolume, Period};
+use report_document::{DayVolume, Period, Volume};
 use rust_decimal::Decimal;
 use time::Date;
 
 /// Steps of days, months or years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Day,
     Month,
     Year,
@@ -20,7 +20,7 @@ impl Step {
     /// Steps of days for at most this many days, of months for as many months.
     const LIMIT: usize = 62;
 
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Day => "day",
             Self::Month => "month",
@@ -40,13 +40,13 @@ impl Step {
 
 /// Deposits and withdrawals of one step.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Point {
-    pub(super) deposits: (u64, Decimal),
-    pub(super) withdrawals: (u64, Decimal),
+pub(crate) struct Point {
+    pub(crate) deposits: (u64, Decimal),
+    pub(crate) withdrawals: (u64, Decimal),
 }
 
 impl Point {
-    pub(super) fn add(&mut self, kind: Kind, count: u64, amount: Decimal) {
+    pub(crate) fn add(&mut self, kind: Kind, count: u64, amount: Decimal) {
         let (counts, amounts) = match kind {
             Kind::Deposit => (&mut self.deposits.0, &mut self.deposits.1),
             Kind::Withdrawal => (&mut self.withdrawals.0, &mut self.withdrawals.1),
@@ -58,14 +58,24 @@ impl Point {
 
 /// The volumes of one currency.
 #[derive(Debug)]
-pub(super) struct Series {
-    pub(super) currency: String,
+pub(crate) struct Series {
+    pub(crate) currency: String,
     /// Every step of the period with its name, also the empty ones.
-    pub(super) points: Vec<(String, Point)>,
+    pub(crate) points: Vec<(String, Point)>,
+}
+
+/// The volumes of all types, by currency.
+pub(crate) fn by_currency(totals: &[Volume]) -> BTreeMap<&str, Point> {
+    let mut currencies: BTreeMap<&str, Point> = BTreeMap::new();
+    for total in totals {
+        let point = currencies.entry(&total.currency).or_default();
+        point.add(total.r#type, total.count, total.amount);
+    }
+    currencies
 }
 
 /// The steps of a period, and a series for each currency.
-pub(super) fn series(period: &Period, days: &[DayVolume]) -> (Step, Vec<Series>) {
+pub(crate) fn series(period: &Period, days: &[DayVolume]) -> (Step, Vec<Series>) {
     let (step, names) = steps(period);
     let mut by_currency: BTreeMap<&str, BTreeMap<&str, Point>> = BTreeMap::new();
     for DayVolume { day, volume } in days {
@@ -149,7 +159,7 @@ mod tests {
     fn a_month_is_the_sum_of_its_days() {
         let volume = |day: &str, amount| DayVolume {
             day: day.to_owned(),
-            volume: report_document::Volume {
+            volume: Volume {
                 currency: "KRW".to_owned(),
                 r#type: Kind::Deposit,
                 count: 2,
