@@ -13,6 +13,8 @@ from .report import require
 MAX_ADDED_MEGABYTES = {
     "account-service": 60,
     "transaction-service": 60,
+    "report-service": 80,
+    "report-renderer": 60,
     # 44.6 MB with the commands for development (built without optimization).
     "passbook": 40,
 }

@@ -15,13 +15,14 @@ CLIENTS = 8
 CURRENCY = "KRW"
 
 
-def request(connection: http.client.HTTPConnection, token: str, path: str, body: dict[str, str] | None = None,
-            key: str | None = None) -> Any:
+def request(connection: http.client.HTTPConnection, token: str, path: str, body: dict[str, Any] | None = None,
+            key: str | None = None, more: dict[str, str] | None = None) -> Any:
     """Sends a POST with a body, or a GET without one. Returns the response's JSON.
 
+    `more` has further headers.
     Raises an OSError for a status of 300 or more.
     """
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **(more or {})}
     if key:
         headers["Idempotency-Key"] = key
     connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)

@@ -49,13 +49,20 @@ class Overlay:
         for source in container.get("envFrom", []):
             variables |= self.config_data(source["configMapRef"]["name"])
         for variable in container.get("env", []):
-            variables[variable["name"]] = self.value_of(variable, pod_name, variables)
+            value = self.value_of(variable, pod_name, variables)
+            if value is not None:
+                variables[variable["name"]] = value
         return {name: self.with_local_addresses(value, ports) for name, value in variables.items()}
 
-    def value_of(self, variable: Object, pod_name: str, defined: dict[str, str]) -> str:
-        """The value of one variable. $(NAME) stands for a variable defined before it."""
+    def value_of(self, variable: Object, pod_name: str, defined: dict[str, str]) -> str | None:
+        """The value of one variable. $(NAME) stands for a variable defined before it.
+
+        None stands for an optional Secret that does not exist.
+        """
         source = variable.get("valueFrom", {})
         if reference := source.get("secretKeyRef"):
+            if reference.get("optional") and reference["name"] not in self.secrets:
+                return None
             return self.secrets[reference["name"]][reference["key"]]
         if reference := source.get("configMapKeyRef"):
             return self.config_data(reference["name"])[reference["key"]]

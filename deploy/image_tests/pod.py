@@ -1,5 +1,6 @@
 """One pod of a Deployment, a Job or a CronJob, run by podman as a kubelet would."""
 
+import os
 import time
 
 from manifest_checks.objects import Object
@@ -53,14 +54,28 @@ class Pod:
         name = self.container_id(container)
         # The values reach podman by its own environment: every user can read an argument list.
         variables = self.overlay.environment(container, self.name, self.ports)
-        # The only volumes are optional Secrets that do not exist here. A kubelet mounts empty folders.
-        mounts = [f"--volume={self.run.empty_folder()}:{mount['mountPath']}:ro"
-                  for mount in container.get("volumeMounts", [])]
+        volumes = {volume["name"]: volume for volume in self.spec.get("volumes", [])}
+        mounts = [self.mount_option(volumes[mount["name"]], mount) for mount in container.get("volumeMounts", [])]
         remove_container(name)
         podman("run", "--detach", "--pull=never", "--network=host", f"--name={name}", self.run.label_option,
                f"--hostname={self.name}", *(f"--env={variable}" for variable in variables), *mounts,
                *security_options(self.spec, container), *memory_options(container),
                full_name(container["image"]), *container.get("args", []), environment=variables)
+
+    def mount_option(self, volume: Object, mount: Object) -> str:
+        """podman's option for one mount."""
+        if "secret" in volume:
+            # Optional Secrets that do not exist here. A kubelet mounts empty folders.
+            return f"--volume={self.run.empty_folder()}:{mount['mountPath']}:ro"
+        if claim := volume.get("persistentVolumeClaim"):
+            # A kubelet gives the volume to the group.
+            folder = self.run.folder(f"claim-{claim['claimName']}", 0o2775)
+            os.chown(folder, 0, self.spec["securityContext"]["fsGroup"])
+        else:
+            require("emptyDir" in volume, f"{self.name}: unknown volume {volume}")
+            folder = self.run.folder(f"{self.name}-{volume['name']}", 0o777)
+        access = "ro" if mount.get("readOnly") else "rw"
+        return f"--volume={folder}:{mount['mountPath']}:{access}"
 
     def exit_code(self, container: Object, seconds: float = WAIT_SECONDS) -> int:
         """Waits until a container has ended."""
@@ -80,6 +95,9 @@ class Pod:
     def begin(self) -> None:
         """Starts the first container of a new pod: the init container if there is one."""
         remove_container(self.container_id(self.main))
+        for volume in self.spec.get("volumes", []):
+            if "emptyDir" in volume:
+                self.run.remove_folder(f"{self.name}-{volume['name']}")
         self.start_container(self.containers[0])
 
     def await_ready(self) -> None:

@@ -25,9 +25,18 @@ class Run:
         self.servers: list[subprocess.Popen[bytes]] = []
 
     def empty_folder(self) -> pathlib.Path:
-        folder = self.scratch / "empty"
+        return self.folder("empty", 0o755)
+
+    def folder(self, name: str, mode: int) -> pathlib.Path:
+        """A folder of the run, created if it is missing."""
+        folder = self.scratch / name
         folder.mkdir(exist_ok=True)
+        # mkdir would apply the umask.
+        folder.chmod(mode)
         return folder
+
+    def remove_folder(self, name: str) -> None:
+        shutil.rmtree(self.scratch / name, ignore_errors=True)
 
     def start_server(self, name: str, command: list[Any], environment: dict[str, str], **options: Any) -> None:
         """Starts a server process. Its output goes to a log file in the run's folder."""

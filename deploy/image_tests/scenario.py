@@ -1,6 +1,7 @@
 """The steps of the test, in order."""
 
 import concurrent.futures
+import datetime
 import json
 import re
 import sys
@@ -17,10 +18,11 @@ from .overlay import Overlay, render_overlay
 from .pod import Pod
 from .podman import HARDENED, podman
 from .report import Failed, Progress, require, wait_until
+from .reports import FORMATS, Statement, closing_balance
 from .run import Run
 from .servers import start_nats, start_postgres
 
-SERVICES = ("account-service", "transaction-service")
+MONEY_SERVICES = ("account-service", "transaction-service")
 
 
 class Scenario:
@@ -29,6 +31,7 @@ class Scenario:
     def __init__(self, run: Run, progress: Progress, base_image: str) -> None:
         self.run, self.progress, self.base_image = run, progress, base_image
         self.pods: list[Pod] = []
+        self.first_day = datetime.datetime.now(datetime.UTC).date()
 
     def play(self) -> None:
         self.check_compose_versions()
@@ -41,9 +44,11 @@ class Scenario:
         load = Load(self.account_pods, self.overlay.secrets["token-verifier"]["teller"])
         load.await_deposits()
         self.progress.ok(f"deposits by {CLIENTS} clients through {len(self.account_pods)} replicas")
+        early = self.make_statement(load)
         self.stop_each_pod_under_load(load)
         self.kill_a_pod_of_each_service_under_load(load)
         self.check_balances(load)
+        self.check_statements(load, early)
         self.run_audits(load.total())
         with concurrent.futures.ThreadPoolExecutor() as pool:
             list(pool.map(Pod.stop, self.service_pods))
@@ -68,11 +73,13 @@ class Scenario:
         return pod
 
     def create_service_pods(self) -> None:
-        replicas = {name: self.overlay.find("Deployment", name)["spec"]["replicas"] for name in SERVICES}
+        replicas = {name: self.overlay.find("Deployment", name)["spec"]["replicas"] for name in MONEY_SERVICES}
         self.account_pods, self.transaction_pods = (
-            [self.new_pod("Deployment", name, replica) for replica in range(replicas[name])] for name in SERVICES)
-        self.service_pods = self.account_pods + self.transaction_pods
-        require(min(replicas.values()) >= 2, f"each service needs two replicas or more, but has {replicas}")
+            [self.new_pod("Deployment", name, replica) for replica in range(replicas[name])]
+            for name in MONEY_SERVICES)
+        self.report_pod = self.new_pod("Deployment", "report-service")
+        self.service_pods = self.account_pods + self.transaction_pods + [self.report_pod]
+        require(min(replicas.values()) >= 2, f"each money service needs two replicas or more, but has {replicas}")
 
     def start_in_the_hardest_order(self) -> None:
         """Starts the services' pods before the servers and the Jobs they depend on."""
@@ -89,7 +96,8 @@ class Scenario:
             self.progress.ok(f"Job {job}, while the services' pods wait")
         for pod in self.service_pods:
             pod.await_ready()
-        self.progress.ok(f"{len(self.account_pods)} + {len(self.transaction_pods)} replicas waited, started and are ready")
+        self.progress.ok(f"{len(self.account_pods)} + {len(self.transaction_pods)} replicas and the report-service "
+                         "waited, started and are ready")
 
     def check_running_pods(self) -> None:
         metric = rf'^passbook_build_info\{{.*version="{VERSION}".*\}} 1$'
@@ -114,7 +122,7 @@ class Scenario:
                              f"of {pod.grace_seconds} s, no request failed")
 
     def kill_a_pod_of_each_service_under_load(self, load: Load) -> None:
-        for pod in (self.account_pods[0], self.transaction_pods[0]):
+        for pod in (self.account_pods[0], self.transaction_pods[0], self.report_pod):
             pod.kill()
             load.await_deposits()
             pod.replace()
@@ -134,6 +142,22 @@ class Scenario:
         for replica, accepted in load.accepted.items():
             require(accepted, f"{replica} accepted no deposit")
         self.progress.ok(f"{load.total()} deposits accepted, each once in the balances")
+
+    def make_statement(self, load: Load) -> Statement:
+        """A statement of the first account while deposits run, in every format."""
+        statement = Statement(self.report_pod, load.token, next(iter(load.expected)), self.first_day)
+        statement.download()
+        self.progress.ok(f"a statement under load, downloaded as {', '.join(FORMATS)}")
+        return statement
+
+    def check_statements(self, load: Load, early: Statement) -> None:
+        """A new statement has the balance. The early one is still there, though its pod was killed."""
+        account, expected = next(iter(load.expected.items()))
+        files = Statement(self.report_pod, load.token, account, self.first_day).download()
+        require(closing_balance(files) == str(expected),
+                f"the statement of {account} closes with {closing_balance(files)}, expected {expected}")
+        early.download()
+        self.progress.ok("a statement has the balance; the files of the early one outlived its pods")
 
     def run_audits(self, total: int) -> None:
         """Runs the CronJobs `verify` and `doctor`."""

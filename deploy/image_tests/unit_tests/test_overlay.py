@@ -40,6 +40,13 @@ class Environment(unittest.TestCase):
                                      env=[{"name": "LEVEL", "value": "debug"}])
         self.assertEqual(variables["LEVEL"], "debug")
 
+    def test_a_variable_of_a_missing_optional_secret_is_not_set(self) -> None:
+        reference = {"name": "report-bucket", "key": "access-key-id", "optional": True}
+        variables = self.environment(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": reference}}])
+        self.assertEqual(variables, {})
+        with self.assertRaises(KeyError):
+            self.environment(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": reference | {"optional": False}}}])
+
     def test_a_job_is_found_without_the_version_in_its_name(self) -> None:
         self.assertEqual(self.overlay.find("Job", "migrate")["metadata"]["name"], "migrate-0-1-0")
         with self.assertRaises(Failed):

@@ -18,6 +18,11 @@ const SETTLE: [f64; 17] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
     300.0, 900.0,
 ];
+/// Buckets in seconds for reports and their steps: from a small statement to a report
+/// that blocks the others.
+const REPORT: [f64; 14] = [
+    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 14400.0,
+];
 /// Buckets in messages: from one to the largest batch.
 const BATCH: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 5000.0];
 
@@ -99,6 +104,14 @@ pub fn start() -> anyhow::Result<PrometheusHandle> {
         .and_then(|builder| {
             let name = "passbook_settle_seconds".to_owned();
             builder.set_buckets_for_metric(Matcher::Full(name), &SETTLE)
+        })
+        .and_then(|builder| {
+            let name = "passbook_report_seconds".to_owned();
+            builder.set_buckets_for_metric(Matcher::Full(name), &REPORT)
+        })
+        .and_then(|builder| {
+            let name = "passbook_report_step_seconds".to_owned();
+            builder.set_buckets_for_metric(Matcher::Full(name), &REPORT)
         })
         .context("metric buckets")?
         .install_recorder()
