@@ -40,7 +40,8 @@ fn stray() -> Scenario {
     Scenario { stray: true, ..one() }
 }
 
-/// One case for each rule, in the order of [`Rule::ALL`].
+/// One case for each rule, in the order of [`Rule::ALL`]. Three of the rules are covered
+/// by others: nothing breaks without one of them.
 #[must_use]
 pub fn single_rules() -> Vec<Case> {
     let without = |rule| {
@@ -126,7 +127,7 @@ pub fn rule_pairs() -> Vec<Case> {
 pub fn known_limits() -> Vec<Case> {
     let stale = Scenario { stale_acks: true, ..stray() };
     let wipe = Faults { wipes: 1, ..NONE };
-    vec![case(&[], stale.with(wipe), vec![(Invariant::NothingDropped, 9)])]
+    vec![case(&[], stale.with(wipe), vec![(Invariant::NothingDropped, 10)])]
 }
 
 /// The worlds to explore with every rule in force.

@@ -1,6 +1,4 @@
-//! A model of the money protocol of `docs/architecture.md`. Every interleaving
-//! of its steps is explored within bounds. The model contains no I/O and no code
-//! of the services: it states their duties, and shows the reason for each rule.
+//! The money protocol of `docs/architecture.md`.
 //!
 //! Two databases survive everything, and each commit is one step. Everything
 //! else can fail. A replica crashes between any two steps and loses its memory.
