@@ -3,8 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
-use reqwest::Url;
+use anyhow::Result;
 
 use crate::{
     database,
@@ -27,13 +26,12 @@ pub(crate) fn scratch(dir: &Path) -> PathBuf {
 /// If a password is missing, or the signing key is not valid.
 pub(crate) fn environment(parts: StackParts<'_>) -> Result<Environment> {
     let StackParts { postgres, secrets, dir } = parts;
-    let storage = Url::from_directory_path(artifacts(dir))
-        .map_err(|()| anyhow!("{} is not an absolute path", dir.display()))?;
     let reader_url = |database| postgres.report_reader_url(database, secrets);
     Ok(vec![
         ("PASSBOOK_REPORT_LEDGER_URL", reader_url(&database::TRANSACTION)?),
         ("PASSBOOK_REPORT_ACCOUNTS_URL", reader_url(&database::ACCOUNT)?),
-        ("PASSBOOK_REPORT_STORAGE_URL", storage.as_str().trim_end_matches('/').to_owned()),
+        // The storage takes the path as it is, without escapes.
+        ("PASSBOOK_REPORT_STORAGE_URL", format!("file://{}", artifacts(dir).display())),
         ("PASSBOOK_REPORT_SCRATCH_DIR", scratch(dir).display().to_string()),
         ("PASSBOOK_REPORT_SIGNING_KEY", secrets.report_signing_key()?.private_key_pem()),
         (DRAIN_DELAY.0, DRAIN_DELAY.1.to_owned()),

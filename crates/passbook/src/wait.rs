@@ -64,7 +64,10 @@ impl Wait {
         }
         if let Some(address) = nats {
             address.servers()?;
-            self.retry.until_ok("NATS", || check_streams(&address, streams)).await.context("NATS")?;
+            self.retry
+                .until_ok("NATS", || check_streams(&address, streams))
+                .await
+                .context("NATS")?;
             output::line("the streams are there")?;
         }
         Ok(ExitCode::SUCCESS)

@@ -45,6 +45,9 @@ pub(crate) struct SystemArguments {
         requires = "account_database_url"
     )]
     transaction_database_url: Option<String>,
+    /// URL of the report-service's database, for `verify` and `doctor`.
+    #[arg(long, value_name = "URL", env = "PASSBOOK_REPORT_DATABASE_URL", hide_env_values = true)]
+    report_database_url: Option<String>,
     #[command(flatten)]
     nats: NatsArguments,
     #[command(flatten)]
@@ -55,6 +58,8 @@ pub(crate) struct SystemArguments {
 #[derive(Debug, Default)]
 pub(crate) struct System {
     pub(crate) databases: Option<DatabaseUrls>,
+    /// URL of the report-service's database.
+    pub(crate) report_database: Option<String>,
     pub(crate) nats: Option<Address>,
     /// The development stack at these addresses.
     #[cfg(feature = "dev")]
@@ -98,9 +103,11 @@ impl SystemArguments {
         let urls = self.account_database_url.clone().zip(self.transaction_database_url.clone());
         let databases = urls.map(|(account, transaction)| DatabaseUrls { account, transaction });
         let nats = self.nats.address();
-        if databases.is_some() || nats.is_some() {
+        let report_database = self.report_database_url.clone();
+        if databases.is_some() || nats.is_some() || report_database.is_some() {
             return Ok(System {
                 databases,
+                report_database,
                 nats,
                 #[cfg(feature = "dev")]
                 stack: None,
@@ -117,7 +124,12 @@ impl SystemArguments {
             transaction: stack.databases.transaction.clone(),
         };
         let nats = Address::new(stack.nats.clone(), None);
-        Ok(System { databases: Some(databases), nats: Some(nats), stack: Some(stack) })
+        Ok(System {
+            databases: Some(databases),
+            report_database: Some(stack.databases.report.clone()),
+            nats: Some(nats),
+            stack: Some(stack),
+        })
     }
 
     #[cfg(not(feature = "dev"))]
@@ -130,9 +142,15 @@ impl SystemArguments {
 
     /// Waits for the servers. A server still unreachable at the deadline is not an error here: the
     /// command connects again and reports the failure.
-    async fn wait_for(&self, System { databases, nats, .. }: &System) -> Result<()> {
-        let databases: Vec<_> =
-            databases.iter().flat_map(|urls| [&urls.account, &urls.transaction]).collect();
+    async fn wait_for(
+        &self,
+        System { databases, report_database, nats, .. }: &System,
+    ) -> Result<()> {
+        let databases: Vec<_> = databases
+            .iter()
+            .flat_map(|urls| [&urls.account, &urls.transaction])
+            .chain(report_database)
+            .collect();
         databases.iter().try_for_each(|url| database::options(url).map(drop))?;
         nats.iter().try_for_each(|address| address.servers().map(drop))?;
         let databases = databases.into_iter().map(async |url| {

@@ -10,16 +10,19 @@ mod check;
 mod faults;
 mod nats;
 mod postgres;
+mod report_storage;
+mod reports;
 mod services;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
+use artifacts::StorageConfig;
 use clap::Args;
-use futures::future::{join, join_all};
+use futures::future::{join, join_all, join3};
 
 use crate::{
-    arguments::{System, SystemArguments},
+    arguments::{ReportLimits, System, SystemArguments},
     error_chain,
     output::Format,
     pushgateway::{self, PushgatewayArguments},
@@ -43,6 +46,14 @@ pub(crate) struct Doctor {
     #[cfg_attr(feature = "dev", doc = "The development stack's processes need no URL.")]
     #[arg(long = "service", value_name = "URL")]
     services: Vec<String>,
+    #[command(flatten)]
+    report_limits: ReportLimits,
+    /// How long a report may wait behind others without a finding.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "1h")]
+    report_queue_limit: Duration,
+    /// The storage of the reports' files. Without it, files are not compared with their rows.
+    #[command(flatten)]
+    storage: Option<StorageConfig>,
     #[command(flatten)]
     pushgateway: PushgatewayArguments,
     #[command(flatten)]
@@ -68,7 +79,7 @@ impl Doctor {
         let mut checks = faults::check(system.stack.as_ref()).await;
         #[cfg(not(feature = "dev"))]
         let mut checks = Vec::new();
-        checks.extend(check_servers(&system, &processes).await);
+        checks.extend(self.check_servers(&system, &processes).await);
         print(&checks, self.format.output)?;
         let record = || {
             checks.iter().for_each(Check::record_metric);
@@ -82,17 +93,20 @@ impl Doctor {
         pushed?;
         Ok(ExitCode::SUCCESS)
     }
-}
 
-/// Checks databases, broker and processes concurrently.
-async fn check_servers(system: &System, processes: &[(String, String)]) -> Vec<Check> {
-    let urls = system.databases.as_ref();
-    let databases = join(
-        postgres::check_account(urls.map(|urls| urls.account.as_str())),
-        postgres::check_transaction(urls.map(|urls| urls.transaction.as_str())),
-    );
-    let services = join_all(processes.iter().map(|(name, url)| services::check(name, url)));
-    let (((account, transaction), nats), services) =
-        join(join(databases, nats::check(system.nats.as_ref())), services).await;
-    [account, transaction, nats].into_iter().chain(services).flatten().collect()
+    /// Checks databases, broker and processes concurrently.
+    async fn check_servers(&self, system: &System, processes: &[(String, String)]) -> Vec<Check> {
+        let urls = system.databases.as_ref();
+        let report_url = system.report_database.as_deref();
+        let databases = join3(
+            postgres::check_account(urls.map(|urls| urls.account.as_str())),
+            postgres::check_transaction(urls.map(|urls| urls.transaction.as_str())),
+            reports::check(report_url, self.report_queue_limit, self.storage.as_ref()),
+        );
+        let nats = nats::check(system.nats.as_ref(), &self.report_limits);
+        let services = join_all(processes.iter().map(|(name, url)| services::check(name, url)));
+        let ((account, transaction, report), (nats, services)) =
+            join(databases, join(nats, services)).await;
+        [account, transaction, report, nats].into_iter().chain(services).flatten().collect()
+    }
 }

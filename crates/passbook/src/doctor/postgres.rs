@@ -39,13 +39,14 @@ pub(super) async fn check_transaction(url: Option<&str>) -> Vec<Check> {
     area.into_checks()
 }
 
-async fn close(connection: PgConnection) {
+pub(super) async fn close(connection: PgConnection) {
     if let Err(error) = connection.close().await {
         tracing::debug!(%error, "closing a database connection failed");
     }
 }
 
-async fn check_common(
+/// Connects to a database, and checks what is the same for every one.
+pub(super) async fn check_common(
     area: &mut Area,
     url: Option<&str>,
     migrations: &Migrator,
@@ -70,7 +71,7 @@ async fn check_common(
 }
 
 /// The advice for a failed query.
-const QUERY_FAILED: &str = "see the server's log; the user of the URL needs read access to \
+pub(super) const QUERY_FAILED: &str = "see the server's log; the user of the URL needs read access to \
                             everything, as the role auditor has";
 
 async fn check_version(area: &mut Area, connection: &mut PgConnection) {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use contract::file_signature::FileSignature;
 use serde::Serialize;
@@ -15,7 +15,8 @@ use crate::{
 /// Check that a file of a report is the one that was issued.
 ///
 /// Checks size, SHA-256 and signature (Ed25519). Works offline and for every format. Exit codes: 0
-/// for a valid signature, 1 for a changed file or another signature, 2 when a file can't be read.
+/// for a valid signature, 1 for a changed file or another signature, 2 when a file can't be read or
+/// no key is given.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The file of the report.
@@ -25,7 +26,7 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
     /// PEM file with the issuer's public key. `passbook reports signing-key` prints it.
-    #[arg(long, value_name = "FILE", required_unless_present = "allow_embedded_key")]
+    #[arg(long, value_name = "FILE")]
     public_key: Option<PathBuf>,
     /// Use the key in the signature's file. This proves that the file is complete and unchanged since
     /// it was signed, but not who signed it.
@@ -50,6 +51,12 @@ struct Verification {
 
 impl Verify {
     pub(super) fn run(self) -> Result<ExitCode> {
+        ensure!(
+            self.public_key.is_some() || self.allow_embedded_key,
+            "give the issuer's public key with --public-key: `passbook reports signing-key` prints it. \
+             The key inside the signature proves only that the file is unchanged, not who signed it: \
+             --allow-embedded-key uses it"
+        );
         let signature_file = self.signature.clone().unwrap_or_else(|| {
             let mut name = self.file.as_os_str().to_owned();
             name.push(".sig");

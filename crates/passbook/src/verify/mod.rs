@@ -1,12 +1,14 @@
 //! `passbook verify`: checks the protocol's invariants.
 //!
-//! Over both databases: those of [`reconciliation`]. Over the streams: no message was dropped.
+//! Over both databases: those of [`reconciliation`]. Over the streams: no message was dropped. Over
+//! the report database: those of [`reports`].
 //!
 //! A record PENDING for more than 15 minutes (`--pending-limit`) counts as unsettled, because the
 //! redrive sends every command at least every 12.5 minutes. A suspect message is checked again after
 //! two seconds, advisories first, because a dead letter may be on its way.
 
 mod report;
+mod reports;
 mod streams;
 
 use std::{
@@ -19,7 +21,7 @@ use clap::Args;
 use reconciliation::{Findings, Limits, Progress, Schema, Sources};
 
 use crate::{
-    arguments::{System, SystemArguments},
+    arguments::{ReportLimits, System, SystemArguments},
     broker::Broker,
     database::{self, DatabaseUrls},
     error_chain,
@@ -28,10 +30,11 @@ use crate::{
 };
 use report::{LISTED, Report};
 
-/// Verify the invariants over both databases and the streams.
+/// Verify the invariants over the databases and the streams.
 ///
-/// Exits with 1 when an invariant is broken. Without a NATS URL, the streams are not checked. Safe
-/// beside a running system: records and messages in flight are no findings.
+/// Exits with 1 when an invariant is broken. Without a NATS URL, the streams are not checked; without
+/// the URL of the report database, the reports are not. Safe beside a running system: records and
+/// messages in flight are no findings.
 #[cfg_attr(
     feature = "dev",
     doc = "",
@@ -44,10 +47,12 @@ pub(crate) struct Verify {
     /// Do not check the streams.
     #[arg(long)]
     no_streams: bool,
-    /// How long a record may stay PENDING without a finding. The redrive sends each command again
-    /// at least every 12.5 minutes.
+    /// How long a record may stay PENDING, and a report may be due without an attempt. The redrive
+    /// sends each command again at least every 12.5 minutes.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "15m")]
     pending_limit: Duration,
+    #[command(flatten)]
+    report_limits: ReportLimits,
     #[command(flatten)]
     pushgateway: PushgatewayArguments,
     #[command(flatten)]
@@ -66,19 +71,37 @@ impl Verify {
         let system = self.system.resolve().await?;
         let urls = system.databases.as_ref().context("no database URLs are given")?;
         let mut report = Report::new(verify_databases(urls, self.pending_limit).await?);
+        let reports = self.verify_reports(&system, &mut report).await;
         let streams = self.verify_streams(&system, urls, &mut report).await;
         if let Err(error) = &streams {
             report.streams.why = Some(error_chain::describe(error));
         }
         report.print(self.format.output)?;
-        let pushed = push(&pushgateway, &report, begun.elapsed(), streams.is_ok()).await;
+        let complete = reports.is_ok() && streams.is_ok();
+        let pushed = push(&pushgateway, &report, begun.elapsed(), complete).await;
         if report.has_findings() {
             pushed.unwrap_or_else(|error| tracing::error!("{}", error_chain::describe(&error)));
             return Ok(ExitCode::FAILURE);
         }
+        reports.context("the report database")?;
         streams.context("the streams")?;
         pushed?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    async fn verify_reports(&self, system: &System, report: &mut Report) -> Result<()> {
+        let Some(url) = &system.report_database else {
+            report.reports_not_checked = Some("no URL of the report database is given".to_owned());
+            return Ok(());
+        };
+        match reports::verify(url, &self.report_limits, self.pending_limit).await {
+            Ok(findings) => report.reports = Some(findings),
+            Err(error) => {
+                report.reports_not_checked = Some(error_chain::describe(&error));
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     async fn verify_streams(

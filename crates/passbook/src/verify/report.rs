@@ -7,6 +7,7 @@ use metrics::gauge;
 use reconciliation::{Check, Findings};
 use serde::Serialize;
 
+use super::reports::ReportFindings;
 use crate::{
     age,
     output::{self, Output},
@@ -48,6 +49,11 @@ pub(super) struct Report {
     pub(super) databases: Findings,
     pub(super) dropped: Check,
     pub(super) streams: StreamCounts,
+    #[serde(flatten)]
+    pub(super) reports: Option<ReportFindings>,
+    /// Why the reports were not checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reports_not_checked: Option<String>,
 }
 
 impl Report {
@@ -59,11 +65,18 @@ impl Report {
             "messages",
             LISTED,
         );
-        Self { databases, dropped, streams: StreamCounts::default() }
+        Self {
+            databases,
+            dropped,
+            streams: StreamCounts::default(),
+            reports: None,
+            reports_not_checked: None,
+        }
     }
 
     fn checks(&self) -> Vec<&Check> {
-        self.databases.checks().into_iter().chain([&self.dropped]).collect()
+        let reports = self.reports.iter().flat_map(ReportFindings::checks);
+        self.databases.checks().into_iter().chain([&self.dropped]).chain(reports).collect()
     }
 
     pub(super) fn has_findings(&self) -> bool {
@@ -73,7 +86,8 @@ impl Report {
     /// Sets the metrics of the checks over the databases. The time of the last run is set only for
     /// a complete run.
     pub(super) fn record_database_metrics(&self, duration: Duration, complete: bool) {
-        self.databases.checks().into_iter().for_each(record_metrics);
+        let reports = self.reports.iter().flat_map(ReportFindings::checks);
+        self.databases.checks().into_iter().chain(reports).for_each(record_metrics);
         gauge!("passbook_verify_duration_seconds").set(duration.as_secs_f64());
         if complete {
             gauge!("passbook_verify_last_run_timestamp_seconds").set(pushgateway::now());
@@ -131,6 +145,9 @@ impl Report {
             counts.ledgered,
             self.databases.behind
         ))?;
+        if let Some(why) = &self.reports_not_checked {
+            output::line(&format!("the reports were not checked: {}", output::escape(why)))?;
+        }
         let streams = &self.streams;
         if let Some(why) = &streams.why {
             output::line(&format!("the streams were not checked: {}", output::escape(why)))?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use async_nats::jetstream::{consumer::Info, stream::Stream};
-use contract::{ConsumerSpec, Retention, StreamSpec};
+use contract::{ConsumerSpec, JOB, Retention, StreamSpec};
 
 use super::drift;
 use crate::{
@@ -32,7 +32,31 @@ pub(super) async fn check(area: &mut Area, stream: &Stream, spec: &ConsumerSpec)
         let advice = "resume it with `nats consumer resume`";
         area.finding(spec.name, "it is paused", advice);
     }
-    check_backlog(area, stream, spec, &first, &last).await;
+    // Reports run for minutes, one at a time. The report database tells which of them wait too long.
+    if spec.stream != JOB {
+        check_progress(area, stream, spec, &first, &last).await;
+    }
+    if let Some(stream_spec) = StreamSpec::named(spec.stream)
+        && stream_spec.retention == Retention::WorkQueue
+    {
+        check_exhausted(area, stream, spec, &last).await;
+    }
+    if !area.has_finding(spec.name) {
+        let (pending, unacked) = (last.num_pending, last.num_ack_pending);
+        let pulls = last.num_waiting;
+        area.fine(spec.name, format!("{pending} waiting, {unacked} unacked, {pulls} pulls"));
+    }
+}
+
+/// Checks that the messages are worked off, each once.
+async fn check_progress(
+    area: &mut Area,
+    stream: &Stream,
+    spec: &ConsumerSpec,
+    first: &Info,
+    last: &Info,
+) {
+    check_backlog(area, stream, spec, first, last).await;
     let redelivered = first.num_redelivered.min(last.num_redelivered);
     if redelivered > 0 && last.num_ack_pending > 0 {
         let detail =
@@ -40,16 +64,6 @@ pub(super) async fn check(area: &mut Area, stream: &Stream, spec: &ConsumerSpec)
         let advice = "see the log of its workers: they crash on these messages, hand them back, or \
                       were killed; in the end, the messages become dead letters";
         area.finding(spec.name, detail, advice);
-    }
-    if let Some(stream_spec) = StreamSpec::named(spec.stream)
-        && stream_spec.retention == Retention::WorkQueue
-    {
-        check_exhausted(area, stream, &last).await;
-    }
-    if !area.has_finding(spec.name) {
-        let (pending, unacked) = (last.num_pending, last.num_ack_pending);
-        let pulls = last.num_waiting;
-        area.fine(spec.name, format!("{pending} waiting, {unacked} unacked, {pulls} pulls"));
     }
 }
 
@@ -110,7 +124,7 @@ async fn oldest_pending(
     Ok(broker::optional_message(first)?.map(|message| age::since(message.time)))
 }
 
-async fn check_exhausted(area: &mut Area, stream: &Stream, info: &Info) {
+async fn check_exhausted(area: &mut Area, stream: &Stream, spec: &ConsumerSpec, info: &Info) {
     let advice = "see the broker's log: it does not return a message";
     let lookup = broker::exhausted_messages(stream, info, MAX_COUNTED);
     let Some(exhausted) = area.attempt(&info.name, advice, lookup).await else { return };
@@ -121,8 +135,13 @@ async fn check_exhausted(area: &mut Area, stream: &Stream, info: &Info) {
             "{} messages will never be delivered again, the first at {sequence},",
             exhausted.len()
         );
-        let advice = "the transaction-service makes them dead letters within two minutes, and the \
-                      redrive settles their records: check whether a replica runs, and read its log";
+        let advice = if spec.stream == JOB {
+            "the report-service deletes them within two minutes, and queues their reports again: check \
+             whether a replica runs, and read its log"
+        } else {
+            "the transaction-service makes them dead letters within two minutes, and the redrive \
+             settles their records: check whether a replica runs, and read its log"
+        };
         area.lasting(&info.name, detail, age, advice);
     }
 }

@@ -4,13 +4,16 @@ mod consumer;
 mod contents;
 mod drift;
 
-use contract::{CONSUMERS, STREAMS, StreamSpec};
+use contract::{CONSUMERS, JOB, STREAMS, StreamSpec, consumers};
 
 use super::check::{Area, Check};
-use crate::broker::{Address, Broker};
+use crate::{
+    arguments::ReportLimits,
+    broker::{Address, Broker},
+};
 
 /// Checks the broker at the address.
-pub(super) async fn check(address: Option<&Address>) -> Vec<Check> {
+pub(super) async fn check(address: Option<&Address>, limits: &ReportLimits) -> Vec<Check> {
     let mut area = Area::new("NATS");
     let Some(address) = address else {
         area.not_checked("reachable", "no URL is given");
@@ -23,8 +26,16 @@ pub(super) async fn check(address: Option<&Address>) -> Vec<Check> {
     };
     check_version(&mut area, &broker);
     if check_jetstream(&mut area, &broker).await {
-        for spec in &STREAMS {
-            check_stream(&mut area, &broker, spec).await;
+        let advice = "see the broker's log; the user of the URL needs the permission to read the \
+                      state of every stream";
+        let job = area.attempt(JOB, advice, broker.stream(JOB)).await;
+        // A system without reports is none with a defect.
+        let has_reports = !matches!(job, Some(None));
+        if !has_reports {
+            area.not_checked(JOB, "no report-service has started yet");
+        }
+        for spec in STREAMS.iter().filter(|spec| has_reports || spec.name != JOB) {
+            check_stream(&mut area, &broker, spec, has_reports.then_some(limits)).await;
         }
     }
     area.into_checks()
@@ -63,15 +74,19 @@ async fn check_jetstream(area: &mut Area, broker: &Broker) -> bool {
     true
 }
 
-async fn check_stream(area: &mut Area, broker: &Broker, spec: &StreamSpec) {
+/// Checks a stream and its consumers. `limits` are those of reports, if there is a report-service.
+async fn check_stream(
+    area: &mut Area,
+    broker: &Broker,
+    spec: &StreamSpec,
+    limits: Option<&ReportLimits>,
+) {
     let advice = "see the broker's log; the user of the URL needs the permission to read the state \
                   of every stream";
     let Some(stream) = area.attempt(spec.name, advice, broker.stream(spec.name)).await else {
         return;
     };
     match stream {
-        // The stream of a service that does not exist yet.
-        None if spec.name == "job" => {}
         None => area.finding(
             spec.name,
             "the stream is missing",
@@ -80,7 +95,13 @@ async fn check_stream(area: &mut Area, broker: &Broker, spec: &StreamSpec) {
         Some(stream) => {
             drift::check_stream(area, spec, &stream.cached_info().config);
             for consumer in CONSUMERS.iter().filter(|consumer| consumer.stream == spec.name) {
-                consumer::check(area, &stream, consumer).await;
+                match limits {
+                    Some(limits) => {
+                        consumer::check(area, &stream, &limits.expected(consumer)).await;
+                    }
+                    None if consumer.name == consumers::JOBS_MAX_DELIVERIES => {}
+                    None => consumer::check(area, &stream, consumer).await,
+                }
             }
             contents::check(area, spec, broker, &stream).await;
         }
