@@ -1,7 +1,6 @@
 //! Writes documents in their formats. The same document gives the same bytes, on
 //! any machine and at any time.
 
-
 mod axis;
 pub mod function;
 mod html;

@@ -20,9 +20,8 @@ const SETTLE: [f64; 17] = [
 ];
 /// Buckets in seconds for reports and their steps: from a small statement to a report
 /// that blocks the others.
-const REPORT: [f64; 14] = [
-    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 14400.0,
-];
+const REPORT: [f64; 14] =
+    [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 14400.0];
 /// Buckets in messages: from one to the largest batch.
 const BATCH: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 5000.0];
 
