@@ -95,12 +95,16 @@ async fn a_report_is_made_once_through_a_crash_at_any_point() {
                 .fetch_all(&reports)
                 .await
                 .unwrap();
-        assert!(paths.iter().all(|path| path.split('/').nth(1) == Some(&last)), "{point}: {paths:?}");
+        assert!(
+            paths.iter().all(|path| path.split('/').nth(1) == Some(&last)),
+            "{point}: {paths:?}"
+        );
     }
     broker::stream_holds(&jetstream, "job", 0, WITHIN).await;
-    let open: Vec<Value> = sqlx::query_scalar("SELECT to_jsonb(r) FROM reports r WHERE ended_at IS NULL")
-        .fetch_all(&reports)
-        .await
-        .unwrap();
+    let open: Vec<Value> =
+        sqlx::query_scalar("SELECT to_jsonb(r) FROM reports r WHERE ended_at IS NULL")
+            .fetch_all(&reports)
+            .await
+            .unwrap();
     assert!(open.is_empty(), "{open:?}");
 }
