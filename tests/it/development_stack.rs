@@ -141,11 +141,47 @@ async fn a_process_that_is_killed_comes_back_and_goes_on() {
 }
 
 #[tokio::test]
+async fn settings_of_reports_reach_the_report_service_only() {
+    const KEY: &str = "a-key-of-the-language-model";
+    let dir = folder("report-settings");
+    let settings = [
+        "PASSBOOK_LLM_BASE_URL=http://127.0.0.1:9".to_owned(),
+        "PASSBOOK_LLM_MODEL=none".to_owned(),
+        format!("PASSBOOK_LLM_API_KEY={KEY}"),
+        "PASSBOOK_REPORT_RETENTION=7d".to_owned(),
+    ];
+    let running = Stack::start_under(&dir, &settings, &["--port", "0"]).await;
+    for process in running.file().processes {
+        let environment = std::fs::read(format!("/proc/{}/environ", process.pid)).unwrap();
+        let environment = String::from_utf8_lossy(&environment).into_owned();
+        let is_reports = process.name == "report-service-0";
+        for setting in [KEY, "PASSBOOK_REPORT_RETENTION=7d", "PASSBOOK_REPORT_SIGNING_KEY="] {
+            assert_eq!(environment.contains(setting), is_reports, "{}: {setting}", process.name);
+        }
+    }
+    let mut folders = vec![dir];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(path);
+            } else if let Ok(bytes) = std::fs::read(&path) {
+                let found = bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes());
+                assert!(!found, "{}", path.display());
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_demo_ends_by_itself_and_its_figures_are_right() {
     let dir = folder("demo");
     let demo = process::run(&["dev", "demo", "--dir", path(&dir)]).await;
     assert_eq!(demo.status.code(), Some(0), "{}", String::from_utf8_lossy(&demo.stdout));
-    assert!(String::from_utf8_lossy(&demo.stdout).contains("INSUFFICIENT_FUNDS"));
+    let printed = String::from_utf8_lossy(&demo.stdout);
+    for shown in ["INSUFFICIENT_FUNDS", "closing.balance 7500", ".pdf"] {
+        assert!(printed.contains(shown), "{printed}");
+    }
     std::fs::remove_dir_all(&dir).unwrap();
 }
 

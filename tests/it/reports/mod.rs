@@ -1,7 +1,9 @@
 //! Reports over the API: requests, states, files.
 
+mod cli;
 mod crash_points;
 mod crashes;
+mod defects;
 mod early_ends;
 mod files;
 mod function;

@@ -29,12 +29,13 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) async fn run(self) -> Result<ExitCode> {
+        let dir = std::path::absolute(self.stack.dir())?;
         let options = self.stack.options(ProxyPort::Exact(self.port))?;
         with_stack(options, async |file| {
             let report = match self.format.output {
-                Output::Table => demo_steps::run(file, &mut io::stdout()).await?,
+                Output::Table => demo_steps::run(file, &dir, &mut io::stdout()).await?,
                 Output::Json => {
-                    let report = demo_steps::run(file, &mut io::stderr()).await?;
+                    let report = demo_steps::run(file, &dir, &mut io::stderr()).await?;
                     output::json(&report)?;
                     report
                 }

@@ -1,6 +1,6 @@
-//! Moves some money through the API and checks every response.
+//! Moves some money through the API, makes a statement, and checks every response.
 
-use std::{collections::BTreeMap, io::Write, process::ExitCode, time::Instant};
+use std::{collections::BTreeMap, io::Write, path::Path, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result};
 use devstack::StackFile;
@@ -8,6 +8,8 @@ use reqwest::{Client, RequestBuilder};
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+use super::demo_statement;
 
 /// The steps, and whether every figure was right.
 #[derive(Debug, Serialize)]
@@ -36,11 +38,12 @@ struct StepReport {
     milliseconds: u128,
 }
 
-/// Opens an account, deposits and withdraws. Prints each step to `out`.
+/// Opens an account in the stack in `dir`, deposits and withdraws, and makes a statement. Prints
+/// each step to `out`.
 ///
 /// # Errors
 /// When the API can't be reached.
-pub(super) async fn run(file: &StackFile, out: &mut dyn Write) -> Result<DemoReport> {
+pub(super) async fn run(file: &StackFile, dir: &Path, out: &mut dyn Write) -> Result<DemoReport> {
     let mut teller = Teller {
         http: Client::builder().no_proxy().build()?,
         url: format!("{}/v1/accounts", file.api),
@@ -54,6 +57,10 @@ pub(super) async fn run(file: &StackFile, out: &mut dyn Write) -> Result<DemoRep
     if let Some(id) = account.get("accountId").and_then(Value::as_str) {
         teller.url = format!("{}/{id}", teller.url);
         teller.deposit_and_withdraw().await?;
+        // A stack can be started without a report-service.
+        if file.processes.iter().any(|process| process.name.starts_with("report-service")) {
+            demo_statement::run(&mut teller, file, dir, &account).await?;
+        }
     }
     let right = teller.steps.iter().all(|step| step.right);
     let summary = if right { "✓ every figure is right" } else { "✗ some figures are wrong" };
@@ -61,31 +68,37 @@ pub(super) async fn run(file: &StackFile, out: &mut dyn Write) -> Result<DemoRep
     Ok(DemoReport { right, steps: teller.steps })
 }
 
-struct Teller<'a> {
-    http: Client,
+pub(super) struct Teller<'a> {
+    pub(super) http: Client,
     url: String,
     token: String,
     steps: Vec<StepReport>,
-    out: &'a mut dyn Write,
+    pub(super) out: &'a mut dyn Write,
 }
 
 /// A request with its expected response.
-struct Step {
+pub(super) struct Step {
     name: &'static str,
     request: RequestBuilder,
+    /// Fields and their values. A dot leads into an object.
     expected: Vec<(&'static str, Value)>,
     replayed: bool,
 }
 
 impl Step {
-    fn new(name: &'static str, request: RequestBuilder) -> Self {
+    pub(super) fn new(name: &'static str, request: RequestBuilder) -> Self {
         Self { name, request, expected: Vec::new(), replayed: false }
     }
 
-    fn expect(mut self, field: &'static str, value: impl Into<Value>) -> Self {
+    pub(super) fn expect(mut self, field: &'static str, value: impl Into<Value>) -> Self {
         self.expected.push((field, value.into()));
         self
     }
+}
+
+/// The field at this path: `opening.balance` is a field of an object in a field.
+fn field<'a>(body: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(body, |value, name| value.get(name))
 }
 
 impl Teller<'_> {
@@ -127,7 +140,7 @@ impl Teller<'_> {
     }
 
     /// Sends a request, and checks and prints its response.
-    async fn perform(&mut self, step: Step) -> Result<Value> {
+    pub(super) async fn perform(&mut self, step: Step) -> Result<Value> {
         let clock = Instant::now();
         let response = step.request.bearer_auth(&self.token).send().await.context(step.name)?;
         let status = response.status();
@@ -138,16 +151,13 @@ impl Teller<'_> {
 
         let right = status.is_success()
             && replayed == step.replayed
-            && step.expected.iter().all(|(field, value)| body.get(field) == Some(value));
-        let shown = step.expected.iter().map(|(field, value)| {
-            let actual = body.get(field).unwrap_or(&Value::Null);
+            && step.expected.iter().all(|(path, value)| field(&body, path) == Some(value));
+        let shown = step.expected.iter().map(|(path, value)| {
+            let actual = field(&body, path).unwrap_or(&Value::Null);
             let shown = actual.as_str().map_or_else(|| actual.to_string(), str::to_owned);
-            let correction = if body.get(field) == Some(value) {
-                String::new()
-            } else {
-                format!(" (expected {value})")
-            };
-            format!("{field} {shown}{correction}")
+            let correction =
+                if actual == value { String::new() } else { format!(" (expected {value})") };
+            format!("{path} {shown}{correction}")
         });
         let mut shown: Vec<_> = shown.collect();
         if replayed {

@@ -2,6 +2,7 @@
 //! only with the feature `dev`.
 
 mod demo;
+mod demo_statement;
 mod demo_steps;
 mod detach;
 mod down;

@@ -53,18 +53,19 @@ impl Up {
             let mut signals = Signals::catch()?;
             let dir = self.stack.dir();
             let file = detach::start(dir, &mut signals).await?;
-            return present(&file, Some(dir), output, self.demo).await;
+            return present(&file, dir, true, output, self.demo).await;
         }
         if self.detached {
             // A session of its own, so that no signal of the caller's terminal arrives here.
             nix::unistd::setsid().context("starting a session")?;
         }
         let port = self.port.map_or(ProxyPort::Preferred(DEFAULT_PORT), ProxyPort::Exact);
+        let dir = self.stack.dir().to_owned();
         let options = self.stack.options(port)?;
         let show = !self.detached;
         with_stack(options, async |file| {
             if show {
-                present(file, None, output, self.demo).await?;
+                present(file, &dir, false, output, self.demo).await?;
             }
             Ok(Next::Stay)
         })
@@ -72,22 +73,23 @@ impl Up {
     }
 }
 
-/// Prints a summary of the ready stack, and runs the demo if requested. `detached_dir` is the
-/// folder of a stack in the background, for the command to stop it.
+/// Prints a summary of the ready stack in `dir`, and runs the demo if requested. For a stack in the
+/// background, also prints the command to stop it.
 async fn present(
     file: &StackFile,
-    detached_dir: Option<&Path>,
+    dir: &Path,
+    is_detached: bool,
     output: Output,
     demo: bool,
 ) -> Result<ExitCode> {
-    summary::print(file, detached_dir, output)?;
+    summary::print(file, is_detached.then_some(dir), output)?;
     if !demo {
         return Ok(ExitCode::SUCCESS);
     }
     // With JSON, stdout has the summary's document only.
     let report = match output {
-        Output::Table => demo_steps::run(file, &mut io::stdout()).await?,
-        Output::Json => demo_steps::run(file, &mut io::stderr()).await?,
+        Output::Table => demo_steps::run(file, dir, &mut io::stdout()).await?,
+        Output::Json => demo_steps::run(file, dir, &mut io::stderr()).await?,
     };
     Ok(report.exit_code())
 }
