@@ -4,7 +4,7 @@
 
 use super::{
     replica::{Attempt, Delivery, Replica},
-    report::{File, Report, ReportId, Status},
+    report::{File, Report, ReportId},
     scenario::Faults,
     stream::{Message, StoredId, StoredMessage, Stream},
 };
@@ -113,12 +113,6 @@ impl State {
     pub fn oldest_due(&self) -> Option<ReportId> {
         let ids = (0..).map(ReportId);
         ids.zip(&self.reports).find(|(_, report)| report.is_due()).map(|(id, _)| id)
-    }
-
-    /// Whether some report is in this state.
-    #[must_use]
-    pub fn has(&self, status: Status) -> bool {
-        self.reports.iter().any(|report| report.status == status)
     }
 
     /// Sorts every list without a meaningful order.
