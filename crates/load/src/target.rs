@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use devstack::StackFile;
+use devstack::{Process, StackFile};
 
 /// A running system.
 #[derive(Debug, Clone)]
@@ -26,7 +26,8 @@ impl Target {
     /// # Errors
     /// The stack has no account-service, or an address is invalid.
     pub fn of(file: &StackFile) -> Result<Self> {
-        let serving = || file.processes.iter().filter(|process| process.http.is_some());
+        let is_account = |process: &&Process| process.name.starts_with("account-service-");
+        let serving = || file.processes.iter().filter(is_account);
         let replicas: Vec<_> = serving()
             .filter_map(|process| process.http.as_deref())
             .map(address)
