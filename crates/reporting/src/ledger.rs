@@ -10,9 +10,9 @@
 //!   reached the instant, any writer with an earlier time has ended or holds this lock.
 //!   The view `reporting.writers` lists the holders. When those of that moment have
 //!   ended, a new snapshot sees all their rows.
-//! - A replica does not know the writers of its primary. There, a commit has to arrive
-//!   that is later than the instant by more than a writer can take from its clock to its
-//!   commit ([`REPLICA_MARGIN`]). Replay has the order of the commits. Any database of
+//! - A replica does not know the writers of its primary. It must have replayed a commit
+//!   later than the instant plus [`REPLICA_MARGIN`], the longest time from a writer's
+//!   clock to its commit. Replay has the order of the commits. Any database of
 //!   the server counts, so the report-service's own commits are enough if it uses the
 //!   same server.
 //!
