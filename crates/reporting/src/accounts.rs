@@ -55,12 +55,6 @@ impl Accounts {
         Ok(Self { pool: ledger::pool(url)? })
     }
 
-    /// The pool, for reports that read more of this database.
-    #[must_use]
-    pub const fn pool(&self) -> &PgPool {
-        &self.pool
-    }
-
     /// Looks an account up. `None` if it was never opened.
     ///
     /// # Errors

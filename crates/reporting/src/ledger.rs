@@ -10,9 +10,11 @@
 //!   reached the instant, any writer with an earlier time has ended or holds this lock.
 //!   The view `reporting.writers` lists the holders. When those of that moment have
 //!   ended, a new snapshot sees all their rows.
-//! - A replica does not know the writers of its primary. There, a commit has to arrive
-//!   that is later than the instant by more than a writer can take from its clock to its
-//!   commit ([`REPLICA_MARGIN`]). Replay has the order of the commits.
+//! - A replica does not know the writers of its primary. It must have replayed a commit
+//!   later than the instant plus [`REPLICA_MARGIN`], the longest time from a writer's
+//!   clock to its commit. Replay has the order of the commits. Any database of
+//!   the server counts, so the report-service's own commits are enough if it uses the
+//!   same server.
 //!
 //! The snapshot's `xmax` would be no limit for this: it is the last *ended* transaction
 //! id plus one, and running writers can be above it.
@@ -43,7 +45,7 @@ pub type Snapshot = Transaction<'static, Postgres>;
 pub enum LedgerError {
     /// Writers with an earlier time are still running, or the replica is behind. A
     /// later attempt can succeed.
-    #[error("the ledger is not final before {before} after {waited:?}: {reason}")]
+    #[error("the ledger is not final before {before} after {waited:.1?}: {reason}")]
     NotFinal {
         /// The end of the period.
         before: OffsetDateTime,
@@ -157,7 +159,9 @@ impl Ledger {
         loop {
             let reason = match self.clock(before).await? {
                 Clock::Primary { reached: false } => "the database's clock is behind",
-                Clock::Replica { reached: false } => "the replica is behind",
+                Clock::Replica { reached: false } => {
+                    "the replica has not replayed a commit of a minute after that time"
+                }
                 Clock::Replica { reached: true } => return Ok(self.current().await?),
                 Clock::Primary { reached: true } => {
                     let writers = self.writers().await?;

@@ -96,7 +96,7 @@ impl Books {
         .unwrap();
     }
 
-    /// What the account database says about the account.
+    /// The account's row in the account database.
     pub(super) async fn info(&self, stack: &Stack, account: AccountId) -> AccountInfo {
         let accounts = Accounts::new(&stack.file().databases.account).unwrap();
         accounts.find(account).await.unwrap().unwrap()
@@ -126,7 +126,7 @@ impl Books {
     }
 }
 
-/// An account that nobody has opened.
+/// An unopened account.
 pub(super) fn unopened(currency: &str) -> AccountInfo {
     AccountInfo {
         account_id: AccountId::new(),

@@ -1,4 +1,4 @@
-//! Ledgers whose times run backwards, and ledgers that contradict themselves.
+//! Times in the wrong order, and contradictions in the ledger.
 
 use contract::Kind;
 use reporting::{Period, StatementError};
@@ -20,8 +20,8 @@ fn months() -> [Period; 2] {
     [period("2024-01-01", "2024-02-01", "UTC"), period("2024-02-01", "2024-03-01", "UTC")]
 }
 
-/// Releases that took the time of an entry before its lock left such ledgers. An entry
-/// counts as applied when the ledger had applied the one before it.
+/// Earlier releases took the time of an entry before its lock. Such an entry counts as
+/// applied together with the one before it.
 #[tokio::test]
 async fn entries_in_the_wrong_order_of_times_are_in_one_period_each() {
     let stack = Stack::start_servers("statement-inversions").await;
