@@ -19,6 +19,9 @@ pub const SECRET_KEY: &str = "the secret of the tests";
 /// Time for a start. An idle machine needs 4 seconds.
 const START: Duration = Duration::from_secs(60);
 
+/// Makes a certificate and its key in a folder.
+pub type MakeTls = dyn Fn(&Path) -> (PathBuf, PathBuf);
+
 /// A running server. It ends with this value or with the test process.
 #[derive(Debug)]
 pub struct SeaweedFs {
@@ -34,8 +37,7 @@ impl SeaweedFs {
         Self::start_with(name, None).await
     }
 
-    /// `tls` makes the files of the certificate and its key in the given folder.
-    pub async fn start_with(name: &str, tls: Option<&dyn Fn(&Path) -> (PathBuf, PathBuf)>) -> Self {
+    pub async fn start_with(name: &str, tls: Option<&MakeTls>) -> Self {
         let dir = folder(name);
         fs::create_dir_all(&dir).unwrap();
         let identities = format!(

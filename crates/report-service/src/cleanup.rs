@@ -48,6 +48,8 @@ impl Cleanup {
     /// If the database or the storage is unavailable.
     pub async fn run_once(&self) -> anyhow::Result<()> {
         self.delete_expired().await?;
+        // A killed process leaves files that no listing shows.
+        self.storage.remove_unfinished(ORPHAN_AGE).await.context("deleting unfinished files")?;
         let listed = self.storage.list(Prefix::All);
         pin_mut!(listed);
         while let Some(file) = listed.next().await {

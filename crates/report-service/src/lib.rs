@@ -112,7 +112,13 @@ pub async fn run(
         every: config.report.report_cleanup_every,
     };
     service.tasks.spawn("clean-up", cleanup.run(finished.clone()));
-    service.tasks.spawn("watch", watch.clone().poll(pool.clone(), stop.clone()));
+    let watching = watch.clone().poll(pool.clone(), stop.clone());
+    let ended = finished.clone();
+    service.tasks.spawn("watch", async move {
+        watching.await;
+        // A task that ends before the service counts as failed.
+        ended.cancelled().await;
+    });
     let attempts = Attempts {
         pool: pool.clone(),
         figures: parts.figures,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tests::{broker, eventually};
@@ -78,6 +78,17 @@ async fn each_fault_of_the_function_costs_an_attempt_at_most() {
     let ended = setup.ended(&report).await;
     assert_eq!((ended.text("state"), outcomes(&ended)), ("SUCCEEDED", vec!["SUCCEEDED"]));
     assert_eq!(setup.csv(&report).await, format!("{report}/1.csv"));
+    // A second answer with other bytes: nobody gets them.
+    let stored = setup.stack.dir.join("artifacts").join(&report).join("1/result.csv");
+    let content = fs::read(&stored).unwrap();
+    fs::write(&stored, vec![b'x'; content.len()]).unwrap();
+    let path = format!("/v1/reports/{report}/artifacts/csv");
+    let damaged = setup.client.send(Method::GET, &path, &[], None).await;
+    assert!(damaged.is_err(), "{damaged:?}");
+    fs::write(&stored, "shorter").unwrap();
+    let damaged = setup.client.get(&path).await;
+    assert_eq!((damaged.status, damaged.problem()), (500, "artifact-damaged"));
+
     setup.renderer.answer(by_reference(true));
     let report = setup.ask().await;
     let ended = setup.ended(&report).await;

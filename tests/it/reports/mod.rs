@@ -14,7 +14,6 @@ mod requests;
 mod setup;
 mod storage;
 
-
 use serde_json::{Value, json};
 use tests::Client;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};

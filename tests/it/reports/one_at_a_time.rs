@@ -41,10 +41,10 @@ async fn two_hundred_requests_at_three_replicas_run_one_at_a_time_in_their_order
             .unwrap();
     assert_eq!(in_order.len(), REQUESTS);
     assert!(in_order.iter().all(|(_, state, attempt)| state == "SUCCEEDED" && *attempt == 1));
+    assert_eq!(renderer.most_inside(), 1);
     let calls: Vec<_> = renderer.calls().into_iter().map(|call| call.report).collect();
     let ids: Vec<_> = in_order.into_iter().map(|(id, ..)| id).collect();
     assert_eq!(calls, ids);
-    assert_eq!(renderer.most_inside(), 1);
     let workers: i64 = sqlx::query_scalar("SELECT count(DISTINCT worker) FROM report_attempts")
         .fetch_one(&reports)
         .await

@@ -81,7 +81,8 @@ struct Seen {
 impl Renderer {
     /// A renderer that answers at once.
     pub(super) async fn start() -> Self {
-        let (script, seen) = (Mutex::new(Arc::new(|_: &Call| AT_ONCE) as _), Mutex::default());
+        let at_once: Arc<Script> = Arc::new(|_: &Call| AT_ONCE);
+        let (script, seen) = (Mutex::new(at_once), Mutex::default());
         let state = Arc::new(RendererState { script, seen });
         let router = Router::new().fallback(render).with_state(Arc::clone(&state));
         let (url, _server) = serve(router).await;

@@ -58,9 +58,12 @@ impl RemoteRenderer {
         control: &Control,
     ) -> Result<Rendered, AttemptError> {
         let request = self.request(job, storage).await?;
-        let answered =
-            control.end().run_until_cancelled(self.send(job, storage, control, request)).await;
-        let rendered = answered.unwrap_or(Err(AttemptError::Ended));
+        let sent = tokio::time::timeout(self.timeout, self.send(job, storage, control, request));
+        let rendered = match control.end().run_until_cancelled(sent).await {
+            Some(Ok(rendered)) => rendered,
+            Some(Err(_)) => Err(anyhow!("the renderer took longer than {:?}", self.timeout).into()),
+            None => Err(AttemptError::Ended),
+        };
         let outcome = if rendered.is_ok() { "ok" } else { "error" };
         metrics::counter!("passbook_report_renderer_requests_total", "outcome" => outcome)
             .increment(1);
