@@ -1,8 +1,8 @@
 //! Deletes files: expired ones, and orphans. Orphans are files without a row: of
 //! fenced or failed attempts, of crashed workers, and of an external renderer that
-//! answered after its time.
+//! answered after its time. Also deletes the temporary files of crashed workers.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use artifacts::{ArtifactPath, ArtifactStore, ListedFile, Prefix};
@@ -28,6 +28,8 @@ pub struct Cleanup {
     pub pool: PgPool,
     /// The storage.
     pub storage: Arc<ArtifactStore>,
+    /// The directory of temporary files.
+    pub scratch: PathBuf,
     /// The interval between two rounds.
     pub every: Duration,
 }
@@ -48,6 +50,7 @@ impl Cleanup {
     /// If the database or the storage is unavailable.
     pub async fn run_once(&self) -> anyhow::Result<()> {
         self.delete_expired().await?;
+        self.delete_scratch().await?;
         // A killed process leaves files that no listing shows.
         self.storage.remove_unfinished(ORPHAN_AGE).await.context("deleting unfinished files")?;
         let listed = self.storage.list(Prefix::All);
@@ -56,6 +59,29 @@ impl Cleanup {
             let file = file.context("listing the storage")?;
             if is_old(&file) {
                 delete_if_unwanted(&self.pool, &self.storage, &file.path).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the temporary files of attempts that no longer run. A killed worker leaves
+    /// them, and they can be large.
+    async fn delete_scratch(&self) -> anyhow::Result<()> {
+        let Ok(mut entries) = tokio::fs::read_dir(&self.scratch).await else { return Ok(()) };
+        while let Some(entry) = entries.next_entry().await? {
+            let name = entry.file_name();
+            let Some((id, attempt)) = name.to_str().and_then(|name| name.rsplit_once('-')) else {
+                continue;
+            };
+            let (Ok(id), Ok(attempt)) = (id.parse::<ReportId>(), attempt.parse::<i32>()) else {
+                continue;
+            };
+            // Another system may use the same directory.
+            if limited(store::exists(&self.pool, id)).await??
+                && !limited(store::is_wanted(&self.pool, id, attempt, "")).await??
+                && tokio::fs::remove_dir_all(entry.path()).await.is_ok()
+            {
+                tracing::info!(report.id = %id, attempt, "deleted the temporary files of an attempt");
             }
         }
         Ok(())

@@ -109,6 +109,7 @@ pub async fn run(
     let cleanup = Cleanup {
         pool: pool.clone(),
         storage: Arc::clone(&storage),
+        scratch: config.report.scratch_dir(),
         every: config.report.report_cleanup_every,
     };
     service.tasks.spawn("clean-up", cleanup.run(finished.clone()));

@@ -15,7 +15,7 @@ use super::{
 
 #[tokio::test]
 async fn a_report_survives_three_crashes_of_its_worker_and_not_five() {
-    let setup = Setup::start("report-crashes", 2, 1, &[]).await;
+    let setup = Setup::start("report-crashes", 2, 1, &["PASSBOOK_REPORT_CLEANUP_EVERY=1s"]).await;
     // Held until its worker is killed.
     setup.renderer.answer(|call| if call.attempt <= 3 { Answer::Nothing } else { AT_ONCE });
     let report = setup.ask().await;
@@ -67,6 +67,11 @@ async fn a_report_survives_three_crashes_of_its_worker_and_not_five() {
     assert!(taken[0]["text"].as_str().unwrap().contains(&report), "{taken:?}");
     assert_eq!(broker::dead_letters(&jetstream).await.len(), 1);
     assert_eq!(setup.renderer.calls_of(&report).len(), 5, "it was tried again");
+    let scratch = setup.stack.dir.join("scratch");
+    eventually("the temporary files of the killed workers are deleted", LIMIT, || async {
+        (std::fs::read_dir(&scratch).unwrap().count() == 0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
