@@ -13,12 +13,13 @@ use super::{statement, used_account};
 
 /// Two SUCCEEDED reports of two files each, on a stack whose report-service is paused since.
 struct Finished {
+    /// Dropped before the stack: a stopped process can't exit.
+    _paused: Paused,
     stack: Stack,
     reports: PgPool,
     /// The reports' ids.
     first: String,
     second: String,
-    _paused: Paused,
 }
 
 impl Finished {

@@ -37,7 +37,9 @@ use check::{Check, print};
     doc = "",
     doc = "Without any URL, the development stack in DIR is examined."
 )]
+// The report-service requires a storage, this command does not.
 #[derive(Debug, Args)]
+#[command(mut_arg("report_storage_url", |url| url.required(false)))]
 pub(crate) struct Doctor {
     #[command(flatten)]
     system: SystemArguments,
