@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks statements with programs that know nothing of Passbook: camt.053 against its
-# schema and by an independent reader, XLSX and CSV by readers of their own. Each is
+# schema and by an independent reader; XLSX, CSV and PDF by readers of their own. Each is
 # compared with the JSON form. A self-test first breaks each file.
 #
 # The tools are installed into .tools/reports if needed, at the versions pinned in
@@ -17,7 +17,7 @@ if ! cmp -s "$pins" "$folder/report-tools.txt"; then
     mkdir -p .tools
     partial=$(mktemp -d .tools/reports.partial-XXXXXX)
     trap 'rm -rf "$partial"' EXIT
-    echo "installing readers of camt.053 and XLSX into $folder" >&2
+    echo "installing readers of camt.053, XLSX and PDF into $folder" >&2
     deploy/pip-install.sh "$pins" "$partial" >&2
     chmod 755 "$partial"
     cp "$pins" "$partial/report-tools.txt"
@@ -33,7 +33,7 @@ render=${CARGO_TARGET_DIR:-target}/debug/examples/render_statement
 # name, entries, currency, its decimals, an addition to every third amount in minor units.
 # `long` has amounts of 16 and balances of 17 digits: more than a cell's number keeps.
 while read -r name entries currency decimals extra; do
-    for format in json csv xlsx camt053; do
+    for format in json csv xlsx camt053 pdf; do
         "$render" "$format" "$entries" "$currency" "$decimals" "$extra" "$samples/$name.$format" 2>/dev/null
     done
 done <<END

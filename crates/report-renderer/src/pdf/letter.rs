@@ -60,21 +60,19 @@ impl Tile {
 pub(super) fn tiles(sheet: &mut Sheet<'_>, tiles: &[Tile]) {
     const GAP: f32 = 8.0;
     const INSET: f32 = 9.0;
-    const HEIGHT: f32 = 58.0;
     const SIZES: [f32; 9] = [13.0, 12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 5.0];
     let width = (WIDTH + GAP) / count(tiles.len()).max(1.0) - GAP;
     let room = width - 2.0 * INSET;
-    sheet.reserve(HEIGHT + 18.0);
+    let noted = tiles.iter().any(|tile| !tile.note.is_empty());
+    let height = if noted { 58.0 } else { 44.0 };
+    sheet.reserve(height + 18.0);
     let (fonts, top) = (sheet.fonts, sheet.y);
     let values = tiles.iter().map(|tile| tile.value.as_str());
     let size = text::size_that_fits(fonts.face(Weight::Bold), values, &SIZES, room);
     let left = |index: usize| LEFT + count(index) * (width + GAP);
     let boxes = (0..tiles.len()).flat_map(|index| {
         let (x, y) = (left(index), top);
-        [
-            Draw::Area { x, y, width, height: HEIGHT, color: SHADE },
-            Draw::rule(x, x + width, y, 1.0, ACCENT),
-        ]
+        [Draw::Area { x, y, width, height, color: SHADE }, Draw::rule(x, x + width, y, 1.0, ACCENT)]
     });
     sheet.decorate(boxes.collect());
     for (index, tile) in tiles.iter().enumerate() {
@@ -91,5 +89,5 @@ pub(super) fn tiles(sheet: &mut Sheet<'_>, tiles: &[Tile]) {
         }
         sheet.close();
     }
-    sheet.y = top + HEIGHT + 18.0;
+    sheet.y = top + height + 18.0;
 }

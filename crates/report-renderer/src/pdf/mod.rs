@@ -34,8 +34,9 @@ use self::{
 };
 use crate::{Progress, RenderError};
 
-/// The most entries of a statement. More of them are refused, because the renderer
-/// would need more than 200 MiB.
+/// The most entries of a statement. A renderer of so many needs about 160 MiB: krilla
+/// holds the pages and the tags of the whole document. Larger statements are refused
+/// before any work.
 pub const PDF_ROW_LIMIT: u64 = 50_000;
 
 pub(crate) fn render(

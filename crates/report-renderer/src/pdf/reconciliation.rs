@@ -92,7 +92,7 @@ fn list_findings(sheet: &mut Sheet<'_>, report: &Reconciliation) {
         table(sheet, summary, &plans, &rows.collect::<Vec<_>>());
     }
     if report.omitted > 0 {
-        let more = format!("{} more findings are left out here.", count(report.omitted));
+        let more = format!("Left out here: {} more.", count(report.omitted));
         sheet.paragraph(&more, Paragraph { color: MUTED, ..Paragraph::default() });
     }
 }

@@ -86,7 +86,7 @@ fn facts(sheet: &mut Sheet<'_>, statement: &Statement) {
         ("Account", statement.account_id.to_string()),
         ("Currency", statement.currency.clone()),
         ("From", moment(period.from)),
-        ("Until before", moment(period.to)),
+        ("To (exclusive)", moment(period.to)),
         ("Time zone", period.time_zone.clone()),
     ];
     letter::facts(sheet, &facts);

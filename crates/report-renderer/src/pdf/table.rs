@@ -14,7 +14,7 @@ use super::{
 /// Space between a cell's border and its text, at the sides.
 pub(super) const SIDE: f32 = 5.0;
 /// Space above and below the text of a row.
-const ABOVE: f32 = 4.0;
+const ABOVE: f32 = 3.2;
 /// The header's size, as a multiple of the table's.
 const HEADER: f32 = 0.9;
 /// Lines of a cell. A row is never higher than a page.

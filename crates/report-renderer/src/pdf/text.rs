@@ -25,7 +25,7 @@ pub(super) fn wrap(face: &Face, text: &str, size: f32, width: f32, limit: usize)
             lines.push(std::mem::take(&mut current));
             filled = 0.0;
         }
-        for piece in pieces(face, word, size, width) {
+        for piece in pieces(face, word, size, width, limit) {
             if !current.is_empty() && filled + face.shape(piece.trim_end()).width * size > width {
                 lines.push(std::mem::take(&mut current));
                 filled = 0.0;
@@ -50,23 +50,23 @@ pub(super) fn wrap(face: &Face, text: &str, size: f32, width: f32, limit: usize)
     lines.iter().map(|line| face.shape(line)).collect()
 }
 
-/// A word in pieces that fit.
-fn pieces<'a>(face: &Face, word: &'a str, size: f32, width: f32) -> Vec<&'a str> {
+/// A word in pieces that fit. After `limit` pieces the rest is one piece.
+fn pieces<'a>(face: &Face, word: &'a str, size: f32, width: f32, limit: usize) -> Vec<&'a str> {
     let mut pieces = Vec::new();
     let mut rest = word;
-    while face.shape(rest.trim_end()).width * size > width {
-        let Some((piece, after)) = rest.split_at_checked(fitting(face, rest, size, width)) else {
-            break;
-        };
-        // At least one character is taken, or this never ends.
-        let (piece, after) = if piece.is_empty() {
-            let first = rest.chars().next().map_or(rest.len(), char::len_utf8);
-            rest.split_at_checked(first).unwrap_or((rest, ""))
-        } else {
-            (piece, after)
-        };
-        pieces.push(piece);
-        rest = after;
+    if face.shape(rest.trim_end()).width * size > width {
+        while pieces.len() < limit {
+            // At least one character is taken, or this never ends.
+            let first = rest.chars().next().map_or(0, char::len_utf8);
+            let taken = fitting(face, rest, size, width).max(first);
+            match rest.split_at_checked(taken) {
+                Some((piece, after)) if !after.is_empty() => {
+                    pieces.push(piece);
+                    rest = after;
+                }
+                _ => break,
+            }
+        }
     }
     pieces.push(rest);
     pieces

@@ -7,9 +7,8 @@ use crate::{
     rendered,
 };
 
-/// The formats of a kind that this crate writes without fonts.
 fn formats(kind: Kind) -> impl Iterator<Item = Format> {
-    kind.formats().iter().copied().filter(|format| *format != Format::Pdf)
+    kind.formats().iter().copied()
 }
 
 #[test]

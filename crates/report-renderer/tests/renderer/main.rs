@@ -6,6 +6,7 @@ mod documents;
 mod golden;
 mod html;
 mod limits;
+mod pdf;
 mod sums;
 
 use std::io::{Read, Seek};
