@@ -13,6 +13,7 @@ use axum::{Router, extract::State, http::StatusCode, response::Response};
 use devstack::Fault;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 use tests::{Client, Stack, client::new_key, eventually, stack::folder};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::net::TcpListener;
@@ -150,9 +151,10 @@ pub(super) async fn blocked_reports(monitored: &mut Monitored, client: &Client, 
 /// Waits until the report database has this number of rows.
 async fn rows(monitored: &Monitored, from: &'static str, number: i64) {
     let reports = monitored.stack.reports().await;
-    let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {from}"));
+    let count = format!("SELECT count(*) FROM {from}");
     eventually(&format!("{number} rows: {from}"), SOON, || async {
-        let count: i64 = sqlx::query_scalar(count.clone()).fetch_one(&reports).await.unwrap();
+        let count: i64 =
+            sqlx::query_scalar(AssertSqlSafe(count.clone())).fetch_one(&reports).await.unwrap();
         (count == number).then_some(())
     })
     .await;
