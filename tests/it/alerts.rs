@@ -2,6 +2,8 @@
 //! a real stack. Each alert fires once its condition is caused; no alert fires
 //! in a healthy system.
 
+mod reports;
+
 use std::{
     cell::RefCell,
     collections::BTreeSet,
@@ -26,6 +28,8 @@ use tests::{
 use time::OffsetDateTime;
 use tokio::{process::Command, time::Instant};
 
+use self::reports::Outside;
+
 const SOON: Duration = Duration::from_secs(90);
 
 const HEALTHY: Duration = Duration::from_secs(15);
@@ -33,7 +37,8 @@ const HEALTHY: Duration = Duration::from_secs(15);
 /// Between two queries. Prometheus evaluates the rules once a second.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Shorter time windows in the rules. Besides these, only `for` and [`PENDING_THRESHOLD`] change.
+/// Shorter time windows in the rules. Besides these, only `for`, [`PENDING_THRESHOLD`] and
+/// [`QUEUED_THRESHOLD`] change.
 const SHORT_WINDOWS: [(&str, &str); 10] = [
     ("[2m]", "[10s]"),
     ("[5m]", "[20s]"),
@@ -48,6 +53,9 @@ const SHORT_WINDOWS: [(&str, &str); 10] = [
 ];
 /// Two minutes are too long for a test.
 const PENDING_THRESHOLD: (&str, &str) = ("oldest_seconds) > 120", "oldest_seconds) > 5");
+/// Half an hour as well.
+const QUEUED_THRESHOLD: (&str, &str) =
+    ("oldest_queued_seconds) > 1800", "oldest_queued_seconds) > 5");
 /// No test reaches 80 % of 128 MiB.
 const MEMORY_THRESHOLD: (&str, &str) = ("0.8 * 128 * 2^20", "0.8 * 1 * 2^20");
 
@@ -69,7 +77,7 @@ fn short_rules() -> String {
     // Not zero: a busy machine may miss a scrape.
     let short_for = |line| if is_for(line) { "        for: 3s" } else { line };
     let rules: Vec<_> = rules.lines().map(short_for).collect();
-    let changes = SHORT_WINDOWS.iter().chain([&PENDING_THRESHOLD]);
+    let changes = SHORT_WINDOWS.iter().chain([&PENDING_THRESHOLD, &QUEUED_THRESHOLD]);
     changes.fold(rules.join("\n"), |rules, change| replace(&rules, *change))
 }
 
@@ -79,16 +87,18 @@ struct Monitored {
     prometheus: Prometheus,
     gateway: Pushgateway,
     stack: Stack,
+    outside: Outside,
     /// The alerts a step of the test has caused.
     fired: BTreeSet<String>,
 }
 
 impl Monitored {
     async fn start() -> Self {
-        let stack = Stack::start_with_faults("alerts").await;
+        let outside = Outside::start().await;
+        let stack = outside.start_stack().await;
         let gateway = Pushgateway::start(&stack).await;
         let prometheus = Prometheus::start(&stack, &gateway, &short_rules()).await;
-        Self { prometheus, gateway, stack, fired: BTreeSet::new() }
+        Self { prometheus, gateway, stack, outside, fired: BTreeSet::new() }
     }
 
     async fn firing(&self) -> BTreeSet<String> {
@@ -133,7 +143,7 @@ impl Monitored {
     async fn healthy(&self) {
         let ready = "sum(min by (job, instance) (passbook_condition_up)) \
                      - max(passbook_records_pending)";
-        self.has_value("the system is healthy", ready, |value| value == 4.0).await;
+        self.has_value("the system is healthy", ready, |value| value == 5.0).await;
     }
 
     /// Waits until the expression has a value for which the condition holds.
@@ -178,6 +188,9 @@ async fn each_alert_fires_on_its_condition_and_none_fires_in_a_healthy_system() 
     broken_links(&mut monitored, &account).await;
     unsent_commands(&mut monitored, &client, &account).await;
     pending_records(&mut monitored, &client, &account).await;
+    reports::failed_reports(&mut monitored, &client, &account).await;
+    reports::blocked_reports(&mut monitored, &client, &account).await;
+    reports::orphaned_files(&mut monitored).await;
 
     let all = monitored.prometheus.alerts().await.into_iter().map(|alert| alert.name);
     let untested: Vec<_> = all.filter(|alert| !monitored.fired.contains(alert)).collect();
@@ -194,6 +207,7 @@ async fn nothing_fires_in_a_healthy_run(monitored: &Monitored, client: &Client, 
         let response = client.withdraw(account, "50").await;
         assert_eq!(response.text("status"), withdrawn, "{response:?}");
     }
+    reports::a_report_succeeds(client, account).await;
     monitored.verify_and_doctor().await;
     eventually("Prometheus reaches all targets", SOON, || async {
         monitored.prometheus.is_healthy().await.then_some(())
@@ -232,7 +246,7 @@ async fn findings_and_dead_letters(monitored: &mut Monitored, account: &str) {
     monitored.fire(&["PassbookDoctorFindings"]).await;
     monitored.resolved(&ALERTS).await;
     broker::publish(&jetstream, "transaction.deposit", &new_key(), "garbage").await;
-    let foreign_advisory = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.job.job_cons";
+    let foreign_advisory = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.other.consumer";
     broker::publish(&jetstream, foreign_advisory, &new_key(), "{}").await;
     add(1).await.unwrap();
     monitored.push("verify").await;
@@ -276,8 +290,11 @@ async fn old_runs_old_versions_and_memory(monitored: &mut Monitored) {
 
 async fn replicas_down(monitored: &mut Monitored) {
     const ONE: [&str; 2] = ["PassbookReplicaDown", "PassbookFewReplicas"];
-    const ALL: [&str; 2] =
-        ["PassbookServiceDown account-service", "PassbookServiceDown transaction-service"];
+    const ALL: [&str; 3] = [
+        "PassbookServiceDown account-service",
+        "PassbookServiceDown transaction-service",
+        "PassbookServiceDown report-service",
+    ];
     monitored.resolved(&["PassbookRestarts"]).await;
     for killed in 1..=4 {
         monitored.stack.fault("account-service-1", Fault::Kill).await;

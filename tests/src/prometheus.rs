@@ -216,6 +216,7 @@ fn configuration(stack: &Stack, gateway: &Pushgateway) -> Value {
         "scrape_configs": [
             job("account-service"),
             job("transaction-service"),
+            job("report-service"),
             {
                 "job_name": "pushgateway",
                 "honor_labels": true,

@@ -1,0 +1,174 @@
+//! The alerts about reports. The renderer and the receiver of alerts are in the test.
+
+use std::{
+    fs::{self, File},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use axum::{Router, extract::State, http::StatusCode, response::Response};
+use devstack::Fault;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+use tests::{Client, Stack, client::new_key, eventually, stack::folder};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Monitored, SOON};
+
+/// No answer: the connection stays open.
+const SILENT: u16 = 0;
+
+/// An HTTP server with one answer.
+struct Endpoint {
+    url: String,
+    status: Arc<AtomicU16>,
+    _server: AbortOnDropHandle<()>,
+}
+
+impl Endpoint {
+    async fn start() -> Self {
+        let status = Arc::new(AtomicU16::new(200));
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&status));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let server = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+        Self { url, status, _server: AbortOnDropHandle::new(server) }
+    }
+
+    fn answer(&self, status: u16) {
+        self.status.store(status, Ordering::Relaxed);
+    }
+}
+
+async fn answer(State(status): State<Arc<AtomicU16>>) -> Response {
+    let status = status.load(Ordering::Relaxed);
+    if status == SILENT {
+        return std::future::pending().await;
+    }
+    let response = Response::builder().status(StatusCode::from_u16(status).unwrap());
+    response.header("content-type", "text/csv").body("file".into()).unwrap()
+}
+
+/// The outside of the report-service.
+pub(super) struct Outside {
+    renderer: Endpoint,
+    receiver: Endpoint,
+}
+
+impl Outside {
+    pub(super) async fn start() -> Self {
+        Self { renderer: Endpoint::start().await, receiver: Endpoint::start().await }
+    }
+
+    /// A stack with fault injection, one report-service and short times.
+    pub(super) async fn start_stack(&self) -> Stack {
+        let settings = [
+            format!("PASSBOOK_REPORT_RENDERER_URL={}", self.renderer.url),
+            format!("PASSBOOK_REPORT_ALERT_WEBHOOK_URL={}", self.receiver.url),
+            "PASSBOOK_REPORT_ACK_WAIT=2s".to_owned(),
+            "PASSBOOK_REPORT_RETRY_DELAY=50ms".to_owned(),
+            "PASSBOOK_REPORT_CLEANUP_EVERY=1s".to_owned(),
+        ];
+        let arguments = ["--port", "0", "--faults", "--report-replicas", "1"];
+        Stack::start_under(&folder("alerts"), &settings, &arguments).await
+    }
+}
+
+/// A statement of an account opened today, as CSV.
+fn statement(account: &str) -> Value {
+    let now = OffsetDateTime::now_utc();
+    let now = now.replace_microsecond(now.microsecond()).unwrap();
+    json!({
+        "kind": "statement",
+        "accountId": account,
+        "from": now.date().to_string(),
+        "to": now.format(&Rfc3339).unwrap(),
+        "timeZone": "UTC",
+        "formats": ["csv"],
+    })
+}
+
+async fn ask(client: &Client, account: &str) -> String {
+    let accepted = client.report(&statement(account), 0).await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    accepted.text("reportId").to_owned()
+}
+
+pub(super) async fn a_report_succeeds(client: &Client, account: &str) {
+    let report = client.report(&statement(account), 30).await;
+    assert_eq!(report.text("state"), "SUCCEEDED", "{report:?}");
+}
+
+pub(super) async fn failed_reports(monitored: &mut Monitored, client: &Client, account: &str) {
+    const ALERTS: [&str; 3] =
+        ["PassbookReportFailed", "PassbookReportAlertNotTaken", "PassbookReportRendererFailing"];
+    monitored.resolved(&ALERTS).await;
+    monitored.outside.renderer.answer(500);
+    monitored.outside.receiver.answer(500);
+    let report = ask(client, account).await;
+    let ended = client.report_ended(&report, SOON).await;
+    assert_eq!(ended.text("state"), "FAILED", "{ended:?}");
+    monitored.fire(&ALERTS).await;
+    monitored.outside.renderer.answer(200);
+    monitored.outside.receiver.answer(200);
+}
+
+pub(super) async fn blocked_reports(monitored: &mut Monitored, client: &Client, account: &str) {
+    const SLOW: [&str; 2] = ["PassbookReportRunningLong", "PassbookReportsQueuedTooLong"];
+    const LOST: [&str; 1] = ["PassbookReportAttemptsLost"];
+    monitored.resolved(&SLOW).await;
+    monitored.outside.renderer.answer(SILENT);
+    let reports = [ask(client, account).await, ask(client, account).await];
+    monitored.fire(&SLOW).await;
+
+    monitored.resolved(&LOST).await;
+    for lost in 1..=3 {
+        monitored.stack.fault("report-service-0/postgres", Fault::Refuse).await;
+        rows(monitored, "reports WHERE state = 'RUNNING' AND lease_until < clock_timestamp()", 1)
+            .await;
+        monitored.stack.fault("report-service-0/postgres", Fault::Pass).await;
+        rows(monitored, "report_attempts WHERE outcome = 'LOST'", lost).await;
+        // The next attempt, of this report or of the one behind it.
+        rows(monitored, "reports WHERE state = 'RUNNING'", 1).await;
+    }
+    monitored.fire(&LOST).await;
+    for report in reports {
+        let path = format!("/v1/reports/{report}/cancel");
+        let key = new_key();
+        let response = client.send(Method::POST, &path, &[("idempotency-key", &key)], None).await;
+        assert_eq!(response.unwrap().status, 202);
+    }
+    monitored.outside.renderer.answer(200);
+    monitored.healthy().await;
+}
+
+/// Waits until the report database has this number of rows.
+async fn rows(monitored: &Monitored, from: &'static str, number: i64) {
+    let reports = monitored.stack.reports().await;
+    let count = format!("SELECT count(*) FROM {from}");
+    eventually(&format!("{number} rows: {from}"), SOON, || async {
+        let count: i64 =
+            sqlx::query_scalar(AssertSqlSafe(count.clone())).fetch_one(&reports).await.unwrap();
+        (count == number).then_some(())
+    })
+    .await;
+}
+
+pub(super) async fn orphaned_files(monitored: &mut Monitored) {
+    const ALERTS: [&str; 1] = ["PassbookReportOrphans"];
+    monitored.resolved(&ALERTS).await;
+    let folder = monitored.stack.dir.join("artifacts").join(new_key()).join("1");
+    fs::create_dir_all(&folder).unwrap();
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    for number in 0..25 {
+        let file = File::create(folder.join(format!("{number}.csv"))).unwrap();
+        file.set_modified(old).unwrap();
+    }
+    monitored.fire(&ALERTS).await;
+}
