@@ -63,12 +63,17 @@ report_step() { # $1: $SECONDS at the start of the step, $2: its description
     printf 'ok %4d s  %s\n' $((SECONDS - $1)) "$2"
 }
 
-# The content of distroless/cc: libraries, without a shell or any other program for
-# the services to rely on.
-base=localhost/passbook-test-base:bookworm
+authorities=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
+
+# The content of distroless/cc: libraries and root certificates, without a shell or any
+# other program for the services to rely on.
+base=localhost/passbook-test-base:bookworm-certificates
 if ! podman image exists "$base"; then
     started=$SECONDS
-    mmdebstrap --quiet --variant=extract --include=base-files,libc6,libgcc-s1,netbase,tzdata bookworm "$scratch/base.tar"
+    mmdebstrap --quiet --variant=extract --include=base-files,libc6,libgcc-s1,netbase,tzdata \
+        --extract-hook='mkdir -p "$1/etc/ssl/certs"' \
+        --extract-hook="upload '$authorities' /etc/ssl/certs/ca-certificates.crt" \
+        bookworm "$scratch/base.tar"
     podman import --quiet "$scratch/base.tar" "$base" >/dev/null
     report_step "$started" "base image created: $base"
 fi
@@ -92,7 +97,6 @@ if ! podman image exists "$rust"; then
 fi
 
 started=$SECONDS
-authorities=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
 if ! PASSBOOK_IMAGE_TOOL=podman deploy/images.sh --pull=never --network=host \
     --build-arg RUST="$rust" --build-arg BASE="$base" \
     --volume "$(rustc --print sysroot):/usr/local/rust:ro" \

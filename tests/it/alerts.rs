@@ -158,10 +158,17 @@ impl Monitored {
     async fn push(&self, command: &str) {
         let dir = self.stack.dir.to_str().unwrap();
         let gateway = self.gateway.url();
-        let settings = [("PASSBOOK_PUSHGATEWAY_URL", gateway.as_str())];
+        let settings = [("PASSBOOK_PUSHGATEWAY_URL", gateway.as_str()), reports::ACK_WAIT];
         let output = run_with(&[command, "--dir", dir], &settings).await;
         // 1 means a finding.
         assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
+    }
+
+    async fn discard_dead_letters(&self) {
+        let dir = self.stack.dir.to_str().unwrap();
+        let discard = ["dlq", "discard", "--all", "--yes", "--reason", "the test's own"];
+        let output = run(&[&discard[..], &["--dir", dir]].concat()).await;
+        assert!(output.status.success(), "{output:?}");
     }
 
     async fn verify_and_doctor(&self) {
@@ -255,10 +262,7 @@ async fn findings_and_dead_letters(monitored: &mut Monitored, account: &str) {
     commands.resume_consumer("withdrawal-consumer").await.unwrap();
     add(-1).await.unwrap();
     jetstream.get_stream("USED_UP").await.unwrap().purge().await.unwrap();
-    let dir = monitored.stack.dir.to_str().unwrap();
-    let discard = ["dlq", "discard", "--all", "--reason", "the test's own", "--yes", "--dir", dir];
-    let output = run(&discard).await;
-    assert!(output.status.success(), "{output:?}");
+    monitored.discard_dead_letters().await;
     monitored.verify_and_doctor().await;
 }
 

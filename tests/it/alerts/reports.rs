@@ -21,6 +21,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Monitored, SOON};
 
+/// The lease is a little shorter. `doctor` compares the consumer with the same setting.
+pub(super) const ACK_WAIT: (&str, &str) = ("PASSBOOK_REPORT_ACK_WAIT", "2s");
 /// No answer: the connection stays open.
 const SILENT: u16 = 0;
 
@@ -71,7 +73,7 @@ impl Outside {
         let settings = [
             format!("PASSBOOK_REPORT_RENDERER_URL={}", self.renderer.url),
             format!("PASSBOOK_REPORT_ALERT_WEBHOOK_URL={}", self.receiver.url),
-            "PASSBOOK_REPORT_ACK_WAIT=2s".to_owned(),
+            format!("{}={}", ACK_WAIT.0, ACK_WAIT.1),
             "PASSBOOK_REPORT_RETRY_DELAY=50ms".to_owned(),
             "PASSBOOK_REPORT_CLEANUP_EVERY=1s".to_owned(),
         ];
@@ -117,6 +119,7 @@ pub(super) async fn failed_reports(monitored: &mut Monitored, client: &Client, a
     monitored.fire(&ALERTS).await;
     monitored.outside.renderer.answer(200);
     monitored.outside.receiver.answer(200);
+    monitored.discard_dead_letters().await;
 }
 
 pub(super) async fn blocked_reports(monitored: &mut Monitored, client: &Client, account: &str) {
