@@ -54,11 +54,14 @@ class Pod:
         name = self.container_id(container)
         # The values reach podman by its own environment: every user can read an argument list.
         variables = self.overlay.environment(container, self.name, self.ports)
+        # podman itself would use this one, and it is no secret.
+        folder = variables.pop("TMPDIR", None)
         volumes = {volume["name"]: volume for volume in self.spec.get("volumes", [])}
         mounts = [self.mount_option(volumes[mount["name"]], mount) for mount in container.get("volumeMounts", [])]
         remove_container(name)
         podman("run", "--detach", "--pull=never", "--network=host", f"--name={name}", self.run.label_option,
-               f"--hostname={self.name}", *(f"--env={variable}" for variable in variables), *mounts,
+               f"--hostname={self.name}", *(f"--env={variable}" for variable in variables),
+               *([f"--env=TMPDIR={folder}"] if folder else []), *mounts,
                *security_options(self.spec, container), *memory_options(container),
                full_name(container["image"]), *container.get("args", []), environment=variables)
 
