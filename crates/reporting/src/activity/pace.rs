@@ -14,7 +14,7 @@ pub struct ActivityConfig {
     pub activity_slice: u32,
     /// Percentage of the time that an activity report works: 1 to 100. It rests for the remainder,
     /// after each slice.
-    #[arg(long, env = "PASSBOOK_REPORT_ACTIVITY_BUSY", value_name = "PERCENT", default_value_t = 15,
+    #[arg(long, env = "PASSBOOK_REPORT_ACTIVITY_BUSY", value_name = "PERCENT", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(1..=100))]
     pub activity_busy: u32,
 }
