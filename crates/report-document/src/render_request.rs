@@ -72,7 +72,7 @@ impl RenderRequest {
     /// Where the document is.
     ///
     /// # Errors
-    /// [`NoDocument`] also for a path outside the attempt's folder.
+    /// `NoDocument`: also for a path outside the attempt's folder.
     pub fn source(&self) -> Result<DocumentSource<'_>, NoDocument> {
         match (&self.document, &self.document_href, &self.document_sha256, self.document_size) {
             (Some(document), None, None, None) => Ok(DocumentSource::Inline(document)),

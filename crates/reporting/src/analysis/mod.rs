@@ -2,7 +2,7 @@
 //!
 //! The rules of this program write it, offline. If a language model is configured,
 //! the model writes it: it is told the aggregated figures without any id, and each
-//! number in its text must be in these figures ([`facts`] states the rule). If a
+//! number in its text must be in these figures (`facts` states the rule). If a
 //! number is not, the model is asked once more and told which. If that fails too, or
 //! the model does not answer, the rules write the text, and a note gives the reason.
 //!

@@ -33,7 +33,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// of this program write it, and no figure leaves the process.
 #[derive(Debug, Clone, Args)]
 pub struct LlmConfig {
-    /// Base URL of an OpenAI-compatible API, such as https://api.example.com/v1.
+    /// Base URL of an OpenAI-compatible API, such as `https://api.example.com/v1`.
     #[arg(long, env = "PASSBOOK_LLM_BASE_URL", value_name = "URL")]
     pub llm_base_url: Option<String>,
     /// Name of the model.

@@ -2,8 +2,8 @@
 //! between them.
 //!
 //! The entries of a period have consecutive numbers, so the period is first translated
-//! into a first and a last number ([`history`]). The entries are then read in pages, each
-//! is checked against the one before it ([`running`]), and written to a file. So the
+//! into a first and a last number (`history`). The entries are then read in pages, each
+//! is checked against the one before it (`running`), and written to a file. So the
 //! memory does not grow with the number of entries.
 
 mod history;
