@@ -110,7 +110,7 @@ async fn a_detached_stack_answers_status_and_down() {
     assert_eq!(status.status.code(), Some(0), "{status:?}");
     let file = devstack::StackFile::read(&dir).unwrap();
     let pids: Vec<_> = file.processes.iter().map(|process| process.pid).collect();
-    assert_eq!(pids.len(), 6);
+    assert_eq!(pids.len(), 7);
     let down = process::run(&["dev", "down", "--dir", path(&dir)]).await;
     assert_eq!(down.status.code(), Some(0), "{down:?}");
     all_exited(&pids).await;
