@@ -1,6 +1,6 @@
 //! One rendering at a time, and its ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use report_document::{Document, Format};
 use reqwest::StatusCode;
@@ -73,8 +73,14 @@ async fn two_permits_render_two_reports() {
 #[tokio::test]
 async fn a_rendering_stops_when_its_client_disconnects() {
     let server = start(&[]).await;
-    drop(rendering(&server, &long(&server)).await);
+    let began = Instant::now();
+    let request = long(&server);
+    let written = began.elapsed();
+    drop(rendering(&server, &request).await);
+    let disconnected = Instant::now();
     eventually("stopped", async || server.scratch_files() == 0).await;
+    // A whole rendering takes longer than writing its document did.
+    assert!(disconnected.elapsed() < written, "{:?}, {written:?}", disconnected.elapsed());
     eventually("free", async || server.post(&short()).await.status() == StatusCode::OK).await;
     assert!(std::fs::read_dir(server.storage.path()).unwrap().count() == 1, "only the document");
 }
@@ -82,7 +88,7 @@ async fn a_rendering_stops_when_its_client_disconnects() {
 #[tokio::test]
 async fn a_rendering_has_a_time_limit() {
     let server = start(&["--report-renderer-timeout", "1ms"]).await;
-    let (status, problem, _) = server.refusal(&short()).await;
+    let (status, problem, _) = server.refusal(&long(&server)).await;
     assert_eq!((status, problem.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "stopped"));
 }
 
