@@ -135,7 +135,9 @@ pub fn after(outcome: &Outcome, failures: i32, cancel_requested: bool, tries: Tr
         _ if cancel_requested => next(State::Cancelled),
         Outcome::HandedOver => next(State::Queued),
         Outcome::FailedForGood(_) => {
-            Next { failures: failures.saturating_add(1), ..next(State::Failed) }
+            let failures = failures.saturating_add(1);
+            // After the other failures, the report still needs an operator.
+            Next { failures, alert: failures >= tries.max_failures, ..next(State::Failed) }
         }
         Outcome::Failed(_) | Outcome::Lost => {
             let failures = failures.saturating_add(1);
