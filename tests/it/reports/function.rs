@@ -84,7 +84,8 @@ async fn each_fault_of_the_function_costs_an_attempt_at_most() {
     fs::write(&stored, vec![b'x'; content.len()]).unwrap();
     let path = format!("/v1/reports/{report}/artifacts/csv");
     let damaged = setup.client.send(Method::GET, &path, &[], None).await;
-    assert!(damaged.is_err(), "{damaged:?}");
+    // The replica breaks off. If it had sent nothing, the proxy answers for it.
+    assert!(damaged.as_ref().map_or(true, |answer| answer.status == 502), "{damaged:?}");
     fs::write(&stored, "shorter").unwrap();
     let damaged = setup.client.get(&path).await;
     assert_eq!((damaged.status, damaged.problem()), (500, "artifact-damaged"));

@@ -16,7 +16,7 @@ use super::{
 /// The longest wait for an attempt, an end, or a clean-up.
 pub(super) const LIMIT: Duration = Duration::from_secs(40);
 
-/// A stack with short times: a lease of 1.7 seconds and a first retry after 50 ms.
+/// A stack with short times: a lease of 2.5 seconds and a first retry after 50 ms.
 pub(super) struct Setup {
     pub(super) renderer: Renderer,
     pub(super) alerts: AlertReceiver,
@@ -65,7 +65,7 @@ impl Setup {
         let mut settings = vec![
             renderer.setting(),
             alerts.setting(),
-            "PASSBOOK_REPORT_ACK_WAIT=2s".to_owned(),
+            "PASSBOOK_REPORT_ACK_WAIT=3s".to_owned(),
             "PASSBOOK_REPORT_RETRY_DELAY=50ms".to_owned(),
         ];
         settings.extend(more.iter().map(|&setting| setting.to_owned()));
