@@ -20,7 +20,7 @@ pub mod telemetry;
 pub mod waiters;
 pub mod worker;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use clap::Parser;
 use contract::{DEAD_LETTER, MOVEMENT_STREAMS, TRANSACTION, consumers};
@@ -28,11 +28,14 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use runtime::{
     config::ServiceConfig,
     health::Need,
-    http::{bearer::TokenVerifier, request_layer::RequestLimits, server},
+    http::{
+        api::{ApiConfig, Listeners},
+        server,
+    },
     service::{Identity, Service},
     setting::parse_duration,
 };
-use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{http::Api, redrive::Redrive, waiters::Waiters, worker::SettleRecords};
@@ -42,29 +45,8 @@ use crate::{http::Api, redrive::Redrive, waiters::Waiters, worker::SettleRecords
 #[derive(Debug, Clone, Parser)]
 #[command(version)]
 pub struct Config {
-    /// Address of the public API.
-    #[arg(long, env = "PASSBOOK_LISTEN", default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
-    /// Public key (Ed25519, PEM) that verifies bearer tokens.
-    #[arg(long, env = "PASSBOOK_JWT_PUBLIC_KEY")]
-    pub jwt_public_key: String,
-    /// Required issuer (`iss`) of tokens.
-    #[arg(long, env = "PASSBOOK_JWT_ISSUER", default_value = "passbook")]
-    pub jwt_issuer: String,
-    /// Required audience (`aud`) of tokens.
-    #[arg(long, env = "PASSBOOK_JWT_AUDIENCE", default_value = "passbook")]
-    pub jwt_audience: String,
-    /// Maximum wait of a client with Prefer: wait=N.
-    #[arg(long, env = "PASSBOOK_LONGEST_WAIT", value_parser = parse_duration, value_name = "DURATION", default_value = "30s")]
-    pub longest_wait: Duration,
-    /// After SIGTERM, how long to keep serving while /readyz fails, so that load balancers stop
-    /// routing requests here. The grace period starts after it.
-    #[arg(long, env = "PASSBOOK_DRAIN_DELAY", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
-    pub drain_delay: Duration,
-    /// Maximum requests in process, waiting clients included. Further requests get 503.
-    #[arg(long, env = "PASSBOOK_MOST_REQUESTS", default_value_t = 20_000,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub most_requests: u32,
+    #[command(flatten)]
+    pub api: ApiConfig,
     /// Maximum records awaited by clients. Further requests are answered without a wait.
     #[arg(long, env = "PASSBOOK_MOST_WAITING", default_value_t = 10_000)]
     pub most_waiting: usize,
@@ -83,24 +65,12 @@ impl Config {
     /// The first invalid setting, by name.
     pub fn check(&self) -> anyhow::Result<()> {
         self.service.check()?;
-        self.verifier().map(drop)
-    }
-
-    fn verifier(&self) -> anyhow::Result<TokenVerifier> {
-        TokenVerifier::new(&self.jwt_public_key, &self.jwt_issuer, &self.jwt_audience)
+        self.api.verifier().map(drop)
     }
 }
 
 /// The grace period after an error.
 const GRACE_AFTER_ERROR: Duration = Duration::from_secs(2);
-
-/// The sockets of the service.
-#[derive(Debug)]
-pub struct Listeners {
-    /// The public API.
-    pub api: TcpListener,
-    pub admin: TcpListener,
-}
 
 /// Runs the service until `stop`. Then its readiness probe fails, it serves for
 /// the drain delay, finishes requests and messages in process, and ends.
@@ -113,7 +83,7 @@ pub async fn run(
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let verifier = config.verifier()?;
+    let verifier = config.api.verifier()?;
     let identity = Identity {
         name: "account-service",
         // Without the broker, requests are still accepted. Their commands are sent later.
@@ -149,18 +119,18 @@ pub async fn run(
     let (acceptor, writer) = accept::channel(pool.clone(), dispatch);
     let (lookup, reader) = lookup::channel();
     let reading = reader.run(pool.clone());
-    let permits = Arc::new(Semaphore::new(usize::try_from(config.most_requests)?));
     let api = Api {
         pool,
         acceptor,
         lookup,
         waiters,
         verifier,
-        longest_wait: config.longest_wait,
-        limits: RequestLimits { permits, draining: stop.clone() },
+        longest_wait: config.api.longest_wait,
+        limits: config.api.limits(stop.clone())?,
         batch_permits: Api::batch_permits(),
     };
-    let serving = server::serve(listeners.api, http::router(api), stop, config.drain_delay, grace);
+    let serving =
+        server::serve(listeners.api, http::router(api), stop, config.api.drain_delay, grace);
     // The reader and the writer end with the API, the publisher ends with the writer.
     let publishing = publisher.run(client, jetstream, config.redrive_after);
     let mut background = tokio::spawn(async { tokio::join!(reading, writer.run(), publishing) });

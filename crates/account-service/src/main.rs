@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use account_service::{Config, Listeners, run};
-use anyhow::Context;
+use account_service::{Config, run};
 use clap::Parser;
-use tokio::net::TcpListener;
+use runtime::http::api::Listeners;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,15 +19,7 @@ async fn start(config: Config) -> anyhow::Result<()> {
     let metrics = runtime::telemetry::metrics::start()?;
     config.check()?;
     let stop = runtime::tasks::stop_on_signal()?;
-    let (api, admin) = (config.listen, config.service.process.admin_listen);
-    let listeners = Listeners {
-        api: TcpListener::bind(api)
-            .await
-            .with_context(|| format!("PASSBOOK_LISTEN: listening on {api}"))?,
-        admin: TcpListener::bind(admin)
-            .await
-            .with_context(|| format!("PASSBOOK_ADMIN_LISTEN: listening on {admin}"))?,
-    };
+    let listeners = Listeners::bind(config.api.listen, config.service.process.admin_listen).await?;
     tracing::info!(api = %listeners.api.local_addr()?, admin = %listeners.admin.local_addr()?,
         version = env!("CARGO_PKG_VERSION"), "starting");
     run(config, listeners, metrics, stop).await

@@ -2,6 +2,7 @@
 //! tokens, the layer around each request, a graceful stop, and the admin port.
 
 pub mod admin;
+pub mod api;
 pub mod bearer;
 pub mod client;
 pub mod idempotency_key;
