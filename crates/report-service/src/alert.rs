@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use async_nats::{HeaderMap, jetstream};
-use axum::http::Uri;
 use contract::{DEAD_LETTER, JOB, Job, ReportId, consumers, dead_letter, subjects};
 use runtime::{
     http::client::HttpClient,
@@ -49,10 +48,8 @@ pub struct Alerts {
     pub pool: PgPool,
     /// Publishes dead letters.
     pub jetstream: jetstream::Context,
-    /// Sends alerts.
-    pub http: HttpClient,
     /// The receiver. Without one, an alert is a log line and a metric.
-    pub webhook: Option<Uri>,
+    pub webhook: Option<HttpClient>,
 }
 
 impl Alerts {
@@ -91,7 +88,7 @@ impl Alerts {
         let outcome = match &self.webhook {
             // Logged above: there is nobody else to tell.
             None => Ok(()),
-            Some(url) => self.post(url, &alert.payload).await,
+            Some(webhook) => post(webhook, &alert.payload).await,
         };
         let name = if outcome.is_ok() { "taken" } else { "refused" };
         metrics::counter!("passbook_report_alert_tries_total", "outcome" => name).increment(1);
@@ -104,15 +101,6 @@ impl Alerts {
             }
         }
         Ok(())
-    }
-
-    /// The error does not show the URL: it may contain a secret.
-    async fn post(&self, url: &Uri, payload: &Value) -> Result<(), String> {
-        let posted = self.http.post_json(url, None, &[], payload.to_string().into_bytes());
-        let response = tokio::time::timeout(WEBHOOK_LIMIT, posted).await;
-        let response = response.map_err(|_| format!("no answer within {WEBHOOK_LIMIT:?}"))?;
-        let status = response.map_err(|error| format!("{error:#}"))?.status();
-        if status.is_success() { Ok(()) } else { Err(format!("the receiver answered {status}")) }
     }
 
     /// Publishes the report's dead letter. A crash before it is recorded publishes the
@@ -142,4 +130,13 @@ impl Alerts {
         metrics::counter!("passbook_dead_letters_total", "consumer" => consumers::JOB).increment(1);
         Ok(limited(store::set_dead_lettered(&self.pool, alert.report)).await??)
     }
+}
+
+/// The error does not show the URL: it may contain a secret.
+async fn post(webhook: &HttpClient, payload: &Value) -> Result<(), String> {
+    let posted = webhook.post_json(None, &[], payload.to_string().into_bytes());
+    let response = tokio::time::timeout(WEBHOOK_LIMIT, posted).await;
+    let response = response.map_err(|_| format!("no answer within {WEBHOOK_LIMIT:?}"))?;
+    let status = response.map_err(|error| format!("{error:#}"))?.status();
+    if status.is_success() { Ok(()) } else { Err(format!("the receiver answered {status}")) }
 }

@@ -1,6 +1,6 @@
 //! The settings of the service.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use artifacts::StorageConfig;
@@ -11,6 +11,7 @@ use reporting::{Accounts, Ledger, activity::ActivityConfig, analysis::LlmConfig}
 use runtime::{
     config::ServiceConfig,
     http::{
+        api::ApiConfig,
         bearer::TokenVerifier,
         client::{HttpClient, parse_url},
     },
@@ -29,29 +30,8 @@ use crate::{
 #[derive(Debug, Clone, Parser)]
 #[command(version)]
 pub struct Config {
-    /// Address of the public API.
-    #[arg(long, env = "PASSBOOK_LISTEN", default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
-    /// Public key (Ed25519, PEM) that verifies bearer tokens.
-    #[arg(long, env = "PASSBOOK_JWT_PUBLIC_KEY")]
-    pub jwt_public_key: String,
-    /// Required issuer (`iss`) of tokens.
-    #[arg(long, env = "PASSBOOK_JWT_ISSUER", default_value = "passbook")]
-    pub jwt_issuer: String,
-    /// Required audience (`aud`) of tokens.
-    #[arg(long, env = "PASSBOOK_JWT_AUDIENCE", default_value = "passbook")]
-    pub jwt_audience: String,
-    /// Maximum wait of a client with Prefer: wait=N.
-    #[arg(long, env = "PASSBOOK_LONGEST_WAIT", value_parser = parse_duration, value_name = "DURATION", default_value = "30s")]
-    pub longest_wait: Duration,
-    /// After SIGTERM, how long to keep serving while /readyz fails, so that load balancers stop
-    /// routing requests here. The grace period starts after it.
-    #[arg(long, env = "PASSBOOK_DRAIN_DELAY", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
-    pub drain_delay: Duration,
-    /// Maximum requests in process, waiting clients included. Further requests get 503.
-    #[arg(long, env = "PASSBOOK_MOST_REQUESTS", default_value_t = 2_000,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub most_requests: u32,
+    #[command(flatten)]
+    pub api: ApiConfig,
     #[command(flatten)]
     pub report: ReportConfig,
     #[command(flatten)]
@@ -135,7 +115,8 @@ pub(crate) struct Parts {
     pub(crate) ledger: Ledger,
     pub(crate) figures: Figures,
     pub(crate) renderer: Renderer,
-    pub(crate) http: HttpClient,
+    /// The receiver of alerts.
+    pub(crate) webhook: Option<HttpClient>,
 }
 
 impl Config {
@@ -152,20 +133,19 @@ impl Config {
         let report = &self.report;
         let seconds = report.report_ack_wait.as_secs();
         ensure!((1..=3600).contains(&seconds), "PASSBOOK_REPORT_ACK_WAIT must be 1s to 60m");
-        let verifier =
-            TokenVerifier::new(&self.jwt_public_key, &self.jwt_issuer, &self.jwt_audience)?;
+        let verifier = self.api.verifier()?;
         let signer = report.report_signing_key.as_ref();
         let signer = signer.map(|key| Signer::parse(key.expose()).map(Arc::new)).transpose()?;
         let ledger =
             Ledger::new(report.report_ledger_url.expose()).context("PASSBOOK_REPORT_LEDGER_URL")?;
         let accounts = Accounts::new(report.report_accounts_url.expose())
             .context("PASSBOOK_REPORT_ACCOUNTS_URL")?;
-        let http = HttpClient::new()?;
+        let webhook = report.report_alert_webhook_url.clone().map(HttpClient::new).transpose();
+        let webhook = webhook.context("PASSBOOK_REPORT_ALERT_WEBHOOK_URL")?;
         let renderer = match &report.report_renderer_url {
             None => Renderer::Local,
             Some(url) => Renderer::Remote(Box::new(RemoteRenderer {
-                http: http.clone(),
-                url: url.clone(),
+                http: HttpClient::new(url.clone()).context("PASSBOOK_REPORT_RENDERER_URL")?,
                 token: report.report_renderer_token.clone(),
                 timeout: report.report_renderer_timeout,
             })),
@@ -181,7 +161,7 @@ impl Config {
             model: report.llm.client()?,
             issuer: report.report_issuer.clone(),
         };
-        Ok(Parts { verifier, signer, accounts, ledger, figures, renderer, http })
+        Ok(Parts { verifier, signer, accounts, ledger, figures, renderer, webhook })
     }
 }
 

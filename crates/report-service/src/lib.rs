@@ -33,10 +33,10 @@ use contract::{REPORT_STREAMS, consumers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use runtime::{
     health::Need,
-    http::{request_layer::RequestLimits, server},
+    http::{api::Listeners, server},
     service::{Identity, Service},
 };
-use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
@@ -54,15 +54,6 @@ use crate::{
 const FETCH_WAIT: Duration = Duration::from_secs(5);
 /// The grace period after an error.
 const GRACE_AFTER_ERROR: Duration = Duration::from_secs(2);
-
-/// The sockets of the service.
-#[derive(Debug)]
-pub struct Listeners {
-    /// The public API.
-    pub api: TcpListener,
-    /// The admin port.
-    pub admin: TcpListener,
-}
 
 /// Runs the service until `stop`. Then its readiness probe fails, a running report is
 /// handed over, the API serves for the drain delay, and the process ends.
@@ -95,16 +86,12 @@ pub async fn run(
     let finished = service.finished.clone();
 
     service.keep_streams(&REPORT_STREAMS);
-    let exhausted = Arc::new(ExhaustedJobs { pool: pool.clone(), tries });
+    let exhausted = Arc::new(ExhaustedJobs { pool: pool.clone() });
     service.settle_exhausted(consumers::JOBS_MAX_DELIVERIES, &[consumers::JOB], &exhausted)?;
     let redrive = Redrive { pool: pool.clone(), client, jetstream: jetstream.clone(), tries };
     service.tasks.spawn("redrive", redrive.run(finished.clone()));
-    let alerts = Alerts {
-        pool: pool.clone(),
-        jetstream: jetstream.clone(),
-        http: parts.http.clone(),
-        webhook: config.report.report_alert_webhook_url.clone(),
-    };
+    let alerts =
+        Alerts { pool: pool.clone(), jetstream: jetstream.clone(), webhook: parts.webhook };
     service.tasks.spawn("alerts", alerts.run(finished.clone()));
     let cleanup = Cleanup {
         pool: pool.clone(),
@@ -143,7 +130,6 @@ pub async fn run(
     let mut worker = tokio::spawn(worker);
 
     let (waker, wakes) = wake::channel();
-    let permits = Arc::new(Semaphore::new(usize::try_from(config.most_requests)?));
     let api = Api {
         pool,
         accounts: parts.accounts,
@@ -153,11 +139,11 @@ pub async fn run(
         waker,
         watch,
         verifier: parts.verifier,
-        longest_wait: config.longest_wait,
-        limits: RequestLimits { permits, draining: stop.clone() },
+        longest_wait: config.api.longest_wait,
+        limits: config.api.limits(stop.clone())?,
     };
     let router = http::router(api);
-    let serving = server::serve(listeners.api, router, stop.clone(), config.drain_delay, grace);
+    let serving = server::serve(listeners.api, router, stop.clone(), config.api.drain_delay, grace);
     // The queue of messages ends with the API.
     let mut waking = tokio::spawn(wakes.run(jetstream));
     let served = tokio::select! {

@@ -9,7 +9,7 @@ use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, ensure};
 use artifacts::{ArtifactPath, ArtifactStore, Stored};
-use axum::http::{Response, StatusCode, Uri, header::CONTENT_TYPE};
+use axum::http::{Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
 use report_document::{Format, OwnedDocument, RenderRequest, RenderedReference, TEMPLATE};
 use runtime::{
@@ -40,10 +40,8 @@ const MAX_ERROR: usize = 500;
 /// The external renderer.
 #[derive(Debug)]
 pub struct RemoteRenderer {
-    /// The HTTP client.
-    pub http: HttpClient,
     /// The function.
-    pub url: Uri,
+    pub http: HttpClient,
     /// Its bearer token.
     pub token: Option<Secret>,
     /// Time limit for one request.
@@ -106,7 +104,7 @@ impl RemoteRenderer {
     ) -> Result<Rendered, AttemptError> {
         let body = serde_json::to_vec(&request).context("writing the request")?;
         let headers = [("traceparent", control.trace().traceparent())];
-        let answer = self.http.post_json(&self.url, self.token.as_ref(), &headers, body).await;
+        let answer = self.http.post_json(self.token.as_ref(), &headers, body).await;
         let answer = answer.context("the renderer")?;
         let status = answer.status();
         if !status.is_success() {

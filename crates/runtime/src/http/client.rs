@@ -2,7 +2,7 @@
 //! root certificates, and follows no redirect, because a redirect could lead a token to
 //! another host.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use anyhow::{Context, anyhow};
 use axum::http::{
@@ -36,24 +36,49 @@ pub fn parse_url(text: &str) -> Result<Uri, String> {
     if valid { Ok(uri) } else { Err(FORM.to_owned()) }
 }
 
-/// Sends requests. Each has its own connection: such requests are rare.
-#[derive(Debug, Clone)]
-pub struct HttpClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+/// Sends requests to one URL. Each has its own connection: such requests are rare.
+/// `Debug` does not show the URL, because it can contain a secret.
+#[derive(Clone)]
+pub struct HttpClient {
+    url: Uri,
+    client: AnyClient,
+}
+
+#[derive(Clone)]
+enum AnyClient {
+    Plain(Client<HttpConnector, Full<Bytes>>),
+    Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HttpClient")
+    }
+}
 
 impl HttpClient {
+    /// A client of a URL that [`parse_url`] accepts.
+    ///
     /// # Errors
-    /// If the machine has no root certificates.
-    pub fn new() -> anyhow::Result<Self> {
+    /// If the scheme is `https` and the machine has no root certificates.
+    pub fn new(url: Uri) -> anyhow::Result<Self> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .context("loading this machine's root certificates")?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        Ok(Self(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)))
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_max_idle_per_host(0);
+        let client = if url.scheme_str() == Some("https") {
+            let connector = HttpsConnectorBuilder::new()
+                .with_native_roots()
+                .context("loading this machine's root certificates")?
+                .https_only()
+                .enable_http1()
+                .wrap_connector(tcp);
+            AnyClient::Tls(builder.build(connector))
+        } else {
+            AnyClient::Plain(builder.build(tcp))
+        };
+        Ok(Self { url, client })
     }
 
     /// Posts JSON and returns the response with its body unread. The caller sets a time
@@ -63,12 +88,11 @@ impl HttpClient {
     /// If no response arrived. The error does not show the URL.
     pub async fn post_json(
         &self,
-        url: &Uri,
         token: Option<&Secret>,
         headers: &[(&'static str, String)],
         body: Vec<u8>,
     ) -> anyhow::Result<Response<Incoming>> {
-        let mut request = Request::post(url.clone()).header(CONTENT_TYPE, "application/json");
+        let mut request = Request::post(self.url.clone()).header(CONTENT_TYPE, "application/json");
         if let Some(token) = token {
             let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
             let mut value = value.map_err(|_| anyhow!("the token must be visible ASCII text"))?;
@@ -79,7 +103,10 @@ impl HttpClient {
             request = request.header(*name, value);
         }
         let request = request.body(Full::from(body)).context("making a request")?;
-        let response = self.0.request(request).await;
+        let response = match &self.client {
+            AnyClient::Plain(client) => client.request(request).await,
+            AnyClient::Tls(client) => client.request(request).await,
+        };
         response.map_err(|error| {
             let source = std::error::Error::source(&error).map(ToString::to_string);
             anyhow!(source.unwrap_or_else(|| error.to_string()))
