@@ -63,6 +63,16 @@ CREATE INDEX reports_requested_by_id_idx ON reports (requested_by, id DESC);
 CREATE INDEX reports_account_owner_id_idx ON reports (account_owner, id DESC)
     WHERE account_owner IS NOT NULL;
 
+-- The keys of requests that were answered with an open report of another request. A
+-- repetition finds the same report, also after its end.
+CREATE TABLE report_joins (
+    requested_by    text NOT NULL,
+    idempotency_key text NOT NULL,
+    request_hash    bytea NOT NULL,
+    report_id       uuid NOT NULL REFERENCES reports,
+    PRIMARY KEY (requested_by, idempotency_key)
+);
+
 CREATE TABLE report_attempts (
     report_id  uuid NOT NULL REFERENCES reports,
     number     integer NOT NULL CHECK (number > 0),

@@ -13,6 +13,7 @@ mod renderer;
 mod requests;
 mod setup;
 mod storage;
+mod unique;
 
 use serde_json::{Value, json};
 use tests::Client;

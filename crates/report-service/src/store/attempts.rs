@@ -79,7 +79,7 @@ pub enum Success {
     Committed,
     /// A client cancelled the report before. Nothing changed.
     Cancelled,
-    /// The report belongs to another attempt. Nothing changed.
+    /// The lease is over, or the report belongs to another attempt. Nothing changed.
     Fenced,
 }
 
@@ -99,7 +99,8 @@ pub async fn succeed(
          SET state = 'SUCCEEDED', lease_until = NULL, worker = NULL, checkpoint = NULL, error = NULL,
              step = NULL, done = NULL, total = NULL,
              ended_at = clock_timestamp(), updated_at = clock_timestamp()
-         WHERE id = $1 AND attempt = $2 AND state = 'RUNNING' AND NOT cancel_requested",
+         WHERE id = $1 AND attempt = $2 AND state = 'RUNNING' AND NOT cancel_requested
+             AND lease_until > clock_timestamp()",
         id.as_uuid(),
         attempt,
     );
@@ -133,20 +134,22 @@ pub async fn succeed(
     Ok(Success::Committed)
 }
 
-/// Why an attempt can't make its report SUCCEEDED.
+/// Why an attempt can't make its report SUCCEEDED. After its lease, another report may
+/// have begun, so the attempt counts as fenced off although no other one has its report.
 async fn present(
     connection: &mut PgConnection,
     (id, attempt): (ReportId, i32),
 ) -> Result<Success, StoreError> {
-    let state = sqlx::query_scalar!(
-        "SELECT state FROM reports WHERE id = $1 AND attempt = $2",
+    let row = sqlx::query!(
+        r#"SELECT state, (state = 'RUNNING' AND cancel_requested
+                          AND lease_until > clock_timestamp()) AS "cancelled!"
+           FROM reports WHERE id = $1 AND attempt = $2"#,
         id.as_uuid(),
         attempt
     );
-    let state = state.fetch_optional(connection).await?;
-    Ok(match state.as_deref().and_then(State::parse) {
-        Some(State::Succeeded) => Success::Committed,
-        Some(State::Running) => Success::Cancelled,
+    Ok(match row.fetch_optional(connection).await? {
+        Some(row) if row.state == State::Succeeded.as_str() => Success::Committed,
+        Some(row) if row.cancelled => Success::Cancelled,
         _ => Success::Fenced,
     })
 }

@@ -1,8 +1,9 @@
 //! Stores the request for a report: the row is committed before the client is
 //! answered.
 
+use contract::ReportId;
 use runtime::telemetry::trace::Trace;
-use sqlx::{PgPool, types::Uuid};
+use sqlx::{PgConnection, PgPool};
 
 use super::{StoreError, reports::ReportRow};
 use crate::report::{NewReport, Parameters, Report};
@@ -20,37 +21,98 @@ pub enum Accepted {
     KeyReused,
 }
 
-const UNIQUE_HASH: &str = "reports_unique_hash_key";
-
 /// Inserts a report, unless its key is taken, or an open report is the same.
 ///
 /// # Errors
 /// [`StoreError`]. After an error the report may still be stored. A retry with the
 /// same key finds it.
 pub async fn insert(pool: &PgPool, new: &NewReport, trace: &Trace) -> Result<Accepted, StoreError> {
-    // An open report can end between the failed insert and the search for it.
+    // An open report can end between the insert that it prevents and the search for it.
     const MAX_ATTEMPTS: usize = 3;
     for _ in 0..MAX_ATTEMPTS {
-        match insert_once(pool, new, trace).await {
-            Ok(Some(report)) => return Ok(Accepted::New(report)),
-            Ok(None) => return replayed(pool, new).await,
-            Err(sqlx::Error::Database(error)) if error.constraint() == Some(UNIQUE_HASH) => {
-                if let Some(report) = open_with_hash(pool, new).await? {
-                    return Ok(Accepted::Joined(report));
-                }
-            }
-            Err(error) => return Err(error.into()),
+        let mut transaction = pool.begin().await?;
+        if new.unique_at.is_some() {
+            // A key is in one of two tables: requests with the same key wait for each other.
+            lock_key(&mut transaction, new).await?;
         }
+        if let Some(accepted) = attempt(&mut transaction, new, trace).await? {
+            transaction.commit().await?;
+            return Ok(accepted);
+        }
+        transaction.rollback().await?;
     }
     Err(StoreError::MissingReport)
 }
 
-/// `None` if the key is taken.
-async fn insert_once(
-    pool: &PgPool,
+async fn lock_key(connection: &mut PgConnection, new: &NewReport) -> Result<(), StoreError> {
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))",
+        new.requested_by,
+        new.key.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// `None` if another attempt is needed.
+async fn attempt(
+    connection: &mut PgConnection,
     new: &NewReport,
     trace: &Trace,
-) -> sqlx::Result<Option<Report>> {
+) -> Result<Option<Accepted>, StoreError> {
+    if let Some(accepted) = answered(connection, new).await? {
+        return Ok(Some(accepted));
+    }
+    if let Some(report) = insert_once(connection, new, trace).await? {
+        return Ok(Some(Accepted::New(report)));
+    }
+    // Another request took the key meanwhile, or an open report is the same.
+    if let Some(accepted) = answered(connection, new).await? {
+        return Ok(Some(accepted));
+    }
+    let Some(report) = open_with_hash(connection, new).await? else { return Ok(None) };
+    sqlx::query!(
+        "INSERT INTO report_joins (requested_by, idempotency_key, request_hash, report_id)
+         VALUES ($1, $2, $3, $4)",
+        new.requested_by,
+        new.key.as_str(),
+        &new.request_hash()[..],
+        report.id.as_uuid(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(Some(Accepted::Joined(report)))
+}
+
+/// The answer to an earlier request with the same key.
+async fn answered(
+    connection: &mut PgConnection,
+    new: &NewReport,
+) -> Result<Option<Accepted>, StoreError> {
+    let taken = sqlx::query!(
+        r#"SELECT id AS "id!", request_hash AS "request_hash!" FROM reports
+           WHERE requested_by = $1 AND idempotency_key = $2
+           UNION ALL
+           SELECT report_id, request_hash FROM report_joins
+           WHERE requested_by = $1 AND idempotency_key = $2"#,
+        new.requested_by,
+        new.key.as_str(),
+    );
+    let Some(taken) = taken.fetch_optional(&mut *connection).await? else { return Ok(None) };
+    if taken.request_hash != new.request_hash() {
+        return Ok(Some(Accepted::KeyReused));
+    }
+    let report = super::find(connection, ReportId::from_uuid(taken.id)).await?;
+    report.map(|report| Some(Accepted::Replayed(report))).ok_or(StoreError::MissingReport)
+}
+
+/// `None` if the key is taken, or an open report is the same.
+async fn insert_once(
+    connection: &mut PgConnection,
+    new: &NewReport,
+    trace: &Trace,
+) -> Result<Option<Report>, StoreError> {
     let account = match &new.parameters {
         Parameters::Statement { account_id, .. } => Some(account_id.as_uuid()),
         _ => None,
@@ -59,12 +121,12 @@ async fn insert_once(
     let parameters = serde_json::to_value(&new.parameters).unwrap_or_default();
     let unique_hash = new.unique_hash();
     // `sent_at`: the caller sends the first message right after the commit.
-    let inserted = sqlx::query_as!(
+    sqlx::query_as!(
         ReportRow,
         "INSERT INTO reports (id, kind, requested_by, account_id, account_owner, idempotency_key,
                 request_hash, unique_hash, parameters, formats, retry_of, traceparent, sent_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now())
-         ON CONFLICT (requested_by, idempotency_key) DO NOTHING
+         ON CONFLICT DO NOTHING
          RETURNING id, parameters, formats, requested_by, account_owner, state, attempt,
                 cancel_requested, step, done, total, error, retry_of, created_at, updated_at",
         new.id.as_uuid(),
@@ -77,39 +139,26 @@ async fn insert_once(
         unique_hash.as_ref().map(<[u8; 32]>::as_slice),
         parameters,
         &formats,
-        new.retry_of.map(contract::ReportId::as_uuid),
+        new.retry_of.map(ReportId::as_uuid),
         trace.is_recorded().then(|| trace.traceparent()),
     )
-    .fetch_optional(pool)
-    .await?;
-    let report = inserted.map(Report::try_from).transpose();
-    report.map_err(|error| sqlx::Error::Decode(error.into()))
+    .fetch_optional(connection)
+    .await?
+    .map(Report::try_from)
+    .transpose()
 }
 
-async fn replayed(pool: &PgPool, new: &NewReport) -> Result<Accepted, StoreError> {
-    let taken = sqlx::query!(
-        "SELECT id, request_hash FROM reports WHERE requested_by = $1 AND idempotency_key = $2",
-        new.requested_by,
-        new.key.as_str(),
-    );
-    let taken = taken.fetch_optional(pool).await?.ok_or(StoreError::MissingReport)?;
-    if taken.request_hash != new.request_hash() {
-        return Ok(Accepted::KeyReused);
-    }
-    let report = super::find(pool, contract::ReportId::from_uuid(taken.id)).await?;
-    report.map(Accepted::Replayed).ok_or(StoreError::MissingReport)
-}
-
-async fn open_with_hash(pool: &PgPool, new: &NewReport) -> Result<Option<Report>, StoreError> {
+async fn open_with_hash(
+    connection: &mut PgConnection,
+    new: &NewReport,
+) -> Result<Option<Report>, StoreError> {
     let hash = new.unique_hash();
-    let open: Option<Uuid> = sqlx::query_scalar!(
+    let open = sqlx::query_scalar!(
         "SELECT id FROM reports WHERE unique_hash = $1 AND state IN ('QUEUED', 'RUNNING')",
         hash.as_ref().map(<[u8; 32]>::as_slice),
-    )
-    .fetch_optional(pool)
-    .await?;
-    match open {
-        Some(id) => super::find(pool, contract::ReportId::from_uuid(id)).await,
+    );
+    match open.fetch_optional(&mut *connection).await? {
+        Some(id) => super::find(connection, ReportId::from_uuid(id)).await,
         None => Ok(None),
     }
 }
