@@ -14,7 +14,7 @@ STACK := .passbook
 # One target at a time, even with -j: cargo itself uses all processors.
 .NOTPARALLEL:
 .PHONY: help run demo test check chaos reliability bench bench-quick images test-images verify prepare clean reset build build-all release crash-points \
-        check-format check-migrations check-metadata check-lints check-manifests check-observability check-dependencies check-docs
+        check-format check-migrations check-metadata check-lints check-reports check-manifests check-observability check-dependencies check-docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ demo: build ## start the whole system, move some money, check every amount, stop
 test: crash-points ## run every test, against real servers
 	cargo test --workspace --no-fail-fast
 
-check: check-format check-migrations check-metadata check-lints check-manifests check-observability check-dependencies check-docs ## check format, SQL, lints, manifests, alerts, dependencies, docs
+check: check-format check-migrations check-metadata check-lints check-reports check-manifests check-observability check-dependencies check-docs ## check format, SQL, lints, statements, manifests, alerts, dependencies, docs
 
 chaos: build-all ## inject faults in a random order: make chaos ARGS="--seed 7 --seconds 120"
 	@exec $(CHAOS) $(ARGS)
@@ -103,6 +103,10 @@ check-lints:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --workspace --lib --bins --features $(CRASH_POINTS) -- -D warnings
 	cargo clippy --locked --workspace --no-default-features --bins -- -D warnings
+
+# Statements in each format, read by programs that know nothing of Passbook.
+check-reports:
+	deploy/check-reports.sh
 
 check-dependencies:
 	deploy/check-dependencies.sh

@@ -161,7 +161,7 @@ pub struct Artifact {
     /// Its place in the storage.
     pub path: String,
     /// Its size in bytes.
-    pub size: i64,
+    pub size: u64,
     /// SHA-256 of its bytes.
     pub sha256: [u8; 32],
     /// Ed25519 signature of the digest.

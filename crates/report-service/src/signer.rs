@@ -5,6 +5,7 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use contract::file_signature::signed_text;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 /// DER prefix of a 32-byte Ed25519 public key (RFC 8410, section 4).
@@ -39,7 +40,7 @@ impl Signer {
     /// The signature of a file's digest.
     #[must_use]
     pub fn sign(&self, sha256: &[u8; 32], size: u64) -> Vec<u8> {
-        self.0.sign(signed_text(sha256, size).as_bytes()).as_ref().to_vec()
+        self.0.sign(signed_text(&hex(sha256), size).as_bytes()).as_ref().to_vec()
     }
 
     /// The public key: PEM of its SubjectPublicKeyInfo.
@@ -49,12 +50,6 @@ impl Signer {
         let line = BASE64_STANDARD.encode(der);
         format!("-----BEGIN PUBLIC KEY-----\n{line}\n-----END PUBLIC KEY-----\n")
     }
-}
-
-/// The text that is signed. It has no time and no id of the report, so that the same
-/// file always has the same signature.
-fn signed_text(sha256: &[u8; 32], size: u64) -> String {
-    format!("passbook artifact v1\n{}\n{size}\n", hex(sha256))
 }
 
 /// Lowercase hexadecimal digits.

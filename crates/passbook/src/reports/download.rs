@@ -37,7 +37,7 @@ pub(crate) struct Download {
     /// Only files of these formats. Default: all.
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', value_parser = names::format())]
     format: Vec<String>,
-    /// Folder for the files. It must exist.
+    /// Folder for the files. A missing one is created.
     #[arg(long, value_name = "DIR", default_value = ".")]
     output_dir: PathBuf,
     /// Replace existing files.
@@ -66,7 +66,8 @@ struct SavedFile {
 
 impl Download {
     pub(super) async fn run(self) -> Result<ExitCode> {
-        ensure!(self.output_dir.is_dir(), "{} is not a folder", self.output_dir.display());
+        fs::create_dir_all(&self.output_dir)
+            .with_context(|| format!("the folder {}", self.output_dir.display()))?;
         let client = self.api.client()?;
         let report = Report::get(&client, self.report).await?;
         let mut files = Vec::new();

@@ -21,7 +21,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use contract::ReportId;
+use contract::{
+    ReportId,
+    file_signature::{ALGORITHM, FileSignature},
+};
 use futures::{Stream, StreamExt, stream};
 use report_document::Format;
 use runtime::http::{
@@ -50,7 +53,7 @@ pub(super) async fn signing_key(State(api): State<ApiState>) -> Result<Response,
     let signer = api.signer.as_ref().ok_or_else(|| {
         ARTIFACT_NOT_FOUND.because("This system does not sign its reports: it has no signing key.")
     })?;
-    let key = json!({ "algorithm": "Ed25519", "publicKey": signer.public_key_pem() });
+    let key = json!({ "algorithm": ALGORITHM, "publicKey": signer.public_key_pem() });
     Ok(Json(key).into_response())
 }
 
@@ -93,13 +96,13 @@ fn signature(api: &Api, artifact: &Artifact) -> Result<Response, Problem> {
     let (Some(signature), Some(signer)) = (&artifact.signature, &api.signer) else {
         return Err(ARTIFACT_NOT_FOUND.because("The file has no signature."));
     };
-    let json = json!({
-        "algorithm": "Ed25519",
-        "sha256": hex(&artifact.sha256),
-        "size": artifact.size,
-        "signature": BASE64_STANDARD.encode(signature),
-        "publicKey": signer.public_key_pem(),
-    });
+    let json = FileSignature {
+        algorithm: ALGORITHM.to_owned(),
+        sha256: hex(&artifact.sha256),
+        size: artifact.size,
+        signature: BASE64_STANDARD.encode(signature),
+        public_key: signer.public_key_pem(),
+    };
     let name = format!("attachment; filename=\"{}{SIGNATURE}\"", artifact.file_name);
     Ok(([(CONTENT_DISPOSITION, name)], Json(json)).into_response())
 }
@@ -115,8 +118,7 @@ async fn send(
     if matches(request, IF_NONE_MATCH, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
-    let size =
-        u64::try_from(artifact.size).map_err(|_| INTERNAL.because("The file has no size."))?;
+    let size = artifact.size;
     let path: ArtifactPath = artifact.path.parse().map_err(|error| {
         tracing::error!(%error, "a stored path is malformed");
         INTERNAL.because("This is a bug; it was logged.")

@@ -83,7 +83,7 @@ struct ProgressView {
 #[serde(rename_all = "camelCase")]
 struct ArtifactView {
     format: Format,
-    size: i64,
+    size: u64,
     sha256: String,
     href: String,
     #[serde(with = "rfc3339")]

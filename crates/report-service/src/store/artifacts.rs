@@ -30,7 +30,7 @@ impl TryFrom<Row> for Artifact {
         Ok(Self {
             format: Format::parse(&row.format).ok_or_else(invalid)?,
             path: row.path,
-            size: row.size,
+            size: u64::try_from(row.size).map_err(|_| invalid())?,
             sha256: row.sha256.try_into().map_err(|_| StoreError::InvalidRow(row.report_id))?,
             signature: row.signature,
             file_name: row.file_name,

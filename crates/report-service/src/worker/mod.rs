@@ -28,10 +28,7 @@ pub(crate) use control::Control;
 pub use remote::RemoteRenderer;
 pub use render::Renderer;
 
-use crate::{
-    job::Tries,
-    store::{self, Claim, StoreError},
-};
+use crate::store::{self, Claim, StoreError};
 
 /// The pause before another look, while the database is away or another report runs.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -101,14 +98,13 @@ impl Reports {
     }
 }
 
-/// Settles messages that reached `max_deliver`: their workers crashed. The rows of
-/// their reports say so, too, so a known report needs no dead letter of its message.
+/// Settles messages that reached `max_deliver`: their workers crashed. A known report
+/// needs no dead letter of its message: the end of its lease counts as a failure, and
+/// the redrive sends another message.
 #[derive(Debug)]
 pub struct ExhaustedJobs {
     /// The database with the reports.
     pub pool: PgPool,
-    /// The limits of attempts.
-    pub tries: Tries,
 }
 
 impl Exhausted for ExhaustedJobs {
@@ -121,8 +117,6 @@ impl Exhausted for ExhaustedJobs {
         if !limited(store::exists(&self.pool, job.report_id)).await?? {
             return Ok(Some(reason));
         }
-        // The lease of the last attempt may be over without anyone having noticed.
-        limited(store::expire_lost(&self.pool, self.tries)).await??;
         Ok(None)
     }
 }
