@@ -79,12 +79,6 @@ impl Protocol {
         };
         if !names_report {
             state.store_dead_letter(id);
-        } else if self.keeps(Rule::UsedUpReachesRow) {
-            for report in self.scenario.ids() {
-                if self.is_lost(state, report) {
-                    self.expire(state, report)?;
-                }
-            }
         }
         state.stream.remove(&id);
         Some(())

@@ -103,9 +103,6 @@ fn world_without(rule: Rule) -> (Scenario, Vec<(Invariant, usize)>) {
         Rule::WorkOffUsedUp => {
             (Scenario { max_deliver: 1, ..stray() }.with(crash), vec![(NothingDropped, 3)])
         }
-        Rule::UsedUpReachesRow => {
-            (Scenario { max_deliver: 1, ..two() }.with(Faults { crashes: 2, ..NONE }), vec![])
-        }
         Rule::OneDelivery | Rule::KeepInProgress => {
             (two().with(Faults { crashes: 1, redrives: 1, ..NONE }), vec![])
         }

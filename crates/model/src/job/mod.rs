@@ -59,8 +59,6 @@
 //!   worker with a second message waits. Without `running-check`, each of them is
 //!   needed (one-at-a-time, 8 and 7 steps). They are not enough alone: after a wipe,
 //!   new messages reach other workers.
-//! - `used-up-reaches-row` changes nothing beside `expire-lost`. A message may be lost
-//!   at any time, so no state of a row depends on its fate.
 //! - `commit-before-ack` is needed for stray messages only. A report that loses its
 //!   message gets another one from `redrive`, so a lost ack and an early ack cost a
 //!   second. For the same reason, the order of the ack and of the commit of QUEUED does

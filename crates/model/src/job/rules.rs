@@ -57,8 +57,6 @@ pub enum Rule {
     DeadLetterBeforeTerm,
     /// A message at `max_deliver` is settled by its advisory or by the sweep.
     WorkOffUsedUp,
-    /// The leases of lost attempts are looked at when a message reaches `max_deliver`.
-    UsedUpReachesRow,
     /// The consumer delivers one message at a time.
     OneDelivery,
     /// A message is kept in progress while its worker has it.
@@ -67,7 +65,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 27] = [
         Self::RowBeforeMessage,
         Self::CommitBeforeAck,
         Self::Redrive,
@@ -93,7 +91,6 @@ impl Rule {
         Self::DeadLetter,
         Self::DeadLetterBeforeTerm,
         Self::WorkOffUsedUp,
-        Self::UsedUpReachesRow,
         Self::OneDelivery,
         Self::KeepInProgress,
     ];
@@ -127,7 +124,6 @@ impl Rule {
             Self::DeadLetter => "dead-letter",
             Self::DeadLetterBeforeTerm => "dead-letter-before-term",
             Self::WorkOffUsedUp => "work-off-used-up",
-            Self::UsedUpReachesRow => "used-up-reaches-row",
             Self::OneDelivery => "one-delivery",
             Self::KeepInProgress => "keep-in-progress",
         }
