@@ -1,7 +1,8 @@
-//! The stores of both services, called directly on databases without any
+//! The stores of the services, called directly on databases without any
 //! replica, so that each test decides what is in one batch.
 
 mod apply;
+mod reports;
 mod settle;
 mod times;
 

@@ -1,0 +1,117 @@
+//! The report-service's store: claims, leases and fencing, without any replica.
+
+use std::time::Duration;
+
+use contract::ReportId;
+use futures::future::join_all;
+use report_document::Format;
+use report_service::{
+    job::{Outcome, State, Tries},
+    report::{NewReport, Parameters},
+    store::{self, Accepted, Beat, Claim, Success},
+};
+use runtime::{http::idempotency_key::IdempotencyKey, telemetry::trace::Trace};
+use sqlx::PgPool;
+use tests::{Stack, client::new_key, eventually};
+
+const LEASE: Duration = Duration::from_secs(60);
+const RETENTION: Duration = Duration::from_secs(60);
+const TRIES: Tries = Tries { max_failures: 2, delay: Duration::ZERO };
+
+async fn ask(pool: &PgPool) -> ReportId {
+    let new = NewReport {
+        id: ReportId::new(),
+        requested_by: "ann".to_owned(),
+        account_owner: None,
+        key: IdempotencyKey::parse(&new_key()).unwrap(),
+        parameters: Parameters::Reconciliation,
+        formats: vec![Format::Pdf],
+        unique_at: None,
+        retry_of: None,
+    };
+    match store::insert(pool, &new, &Trace::begin()).await.unwrap() {
+        Accepted::New(report) => report.id,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Claims a report, which must be this one. Gives its key.
+async fn claimed(pool: &PgPool, id: ReportId, lease: Duration) -> (ReportId, i32) {
+    match store::claim(pool, "test", lease, 1).await.unwrap() {
+        Claim::Claimed(claimed) => {
+            assert_eq!(claimed.report.id, id);
+            (id, claimed.report.attempt)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn state(pool: &PgPool, id: ReportId) -> State {
+    store::find(pool, id).await.unwrap().unwrap().state
+}
+
+async fn lease_is_over(pool: &PgPool, id: ReportId) {
+    eventually("the lease is over", LEASE, || async {
+        let over = "SELECT lease_until < clock_timestamp() FROM reports WHERE id = $1";
+        let over: bool = sqlx::query_scalar(over).bind(id.as_uuid()).fetch_one(pool).await.unwrap();
+        over.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_report_has_a_lease_and_only_its_attempt_can_end_it() {
+    let stack = Stack::start_servers("report-store").await;
+    let pool = stack.reports().await;
+
+    // Claims at the same moment: one gets the oldest report.
+    let (first, second) = (ask(&pool).await, ask(&pool).await);
+    let claims = join_all((0..8).map(|_| store::claim(&pool, "test", LEASE, 1))).await;
+    let got = claims.iter().filter_map(|claim| match claim.as_ref().unwrap() {
+        Claim::Claimed(claimed) => Some(claimed.report.id),
+        Claim::Busy => None,
+        Claim::NothingDue => panic!("two reports are due"),
+    });
+    assert_eq!(got.collect::<Vec<_>>(), [first]);
+
+    // A failure frees the place, and the oldest report goes on.
+    let failed = Outcome::Failed("full".to_owned());
+    store::end(&pool, (first, 1), &failed, TRIES).await.unwrap().unwrap();
+    let late = claimed(&pool, first, Duration::from_millis(1)).await;
+    assert_eq!(late.1, 2);
+
+    // After its lease, an attempt changes nothing, even before another one has the report.
+    lease_is_over(&pool, first).await;
+    let beat = store::beat(&pool, late, LEASE, &store::Progress::default()).await.unwrap();
+    assert_eq!(beat, Beat::Lost);
+    let success = store::succeed(&pool, late, &[], RETENTION).await.unwrap();
+    assert_eq!((success, state(&pool, first).await), (Success::Fenced, State::Running));
+
+    // Lost for the second time: FAILED, and the next one has its turn.
+    let lost = store::expire_lost(&pool, TRIES).await.unwrap();
+    assert_eq!(lost.len(), 1);
+    assert_eq!(state(&pool, first).await, State::Failed);
+    assert_eq!(store::open_alerts(&pool).await.unwrap(), 1);
+    assert!(store::end(&pool, late, &Outcome::HandedOver, TRIES).await.unwrap().is_none());
+
+    // A hand-over and a claim: the earlier attempt is fenced off.
+    let earlier = claimed(&pool, second, LEASE).await;
+    store::end(&pool, earlier, &Outcome::HandedOver, TRIES).await.unwrap().unwrap();
+    let later = claimed(&pool, second, LEASE).await;
+    let success = store::succeed(&pool, earlier, &[], RETENTION).await.unwrap();
+    assert_eq!((success, state(&pool, second).await), (Success::Fenced, State::Running));
+    for _ in 0..2 {
+        // The second time, the answer to the first commit was lost.
+        let success = store::succeed(&pool, later, &[], RETENTION).await.unwrap();
+        assert_eq!((success, state(&pool, second).await), (Success::Committed, State::Succeeded));
+    }
+
+    // Cancelled while it runs: it never succeeds.
+    let third = ask(&pool).await;
+    let running = claimed(&pool, third, LEASE).await;
+    store::cancel(&pool, third).await.unwrap();
+    let success = store::succeed(&pool, running, &[], RETENTION).await.unwrap();
+    assert_eq!(success, Success::Cancelled);
+    store::end(&pool, running, &failed, TRIES).await.unwrap().unwrap();
+    assert_eq!(state(&pool, third).await, State::Cancelled);
+}
