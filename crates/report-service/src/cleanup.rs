@@ -104,21 +104,17 @@ fn is_old(file: &ListedFile) -> bool {
     age > ORPHAN_AGE
 }
 
-/// Deletes the unwanted files of a report: of one attempt, or of all.
+/// Deletes the unwanted files of an attempt.
 ///
 /// # Errors
 /// If the database or the storage is unavailable.
 pub(crate) async fn delete_unwanted(
     pool: &PgPool,
     storage: &ArtifactStore,
-    report: ReportId,
-    attempt: Option<i32>,
+    (report, attempt): (ReportId, i32),
 ) -> anyhow::Result<()> {
-    let attempt = attempt.and_then(|attempt| u32::try_from(attempt).ok());
-    let prefix = match attempt {
-        Some(attempt) => Prefix::Attempt(report.as_uuid(), attempt),
-        None => Prefix::Report(report.as_uuid()),
-    };
+    let attempt = u32::try_from(attempt).context("the number of the attempt")?;
+    let prefix = Prefix::Attempt(report.as_uuid(), attempt);
     let listed = storage.list(prefix);
     pin_mut!(listed);
     while let Some(file) = listed.next().await {

@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::Context;
 use artifacts::{ArtifactPath, ArtifactStore};
-use contract::ReportId;
 use report_document::{Format, OwnedDocument};
 use runtime::{
     failpoint,
@@ -24,6 +23,7 @@ use super::{
     render::{self, Renderer},
 };
 use crate::{
+    cleanup,
     figures::Figures,
     job::{Outcome, State, Tries},
     report::{Claimed, NewArtifact, Report},
@@ -255,8 +255,8 @@ impl Attempts {
     /// Deletes the files of an attempt without success. What is left here, the
     /// clean-up finds.
     async fn delete_files(&self, report: &Report) {
-        let (id, attempt): (ReportId, i32) = (report.id, report.attempt);
-        let deleted = crate::cleanup::delete_unwanted(&self.pool, &self.storage, id, Some(attempt));
+        let (id, attempt) = (report.id, report.attempt);
+        let deleted = cleanup::delete_unwanted(&self.pool, &self.storage, (id, attempt));
         if let Err(error) = deleted.await {
             tracing::warn!(report.id = %id, attempt, error = format!("{error:#}"),
                 "deleting the files of an attempt failed; the clean-up retries");
