@@ -21,7 +21,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The request for a statement of an account opened in this test: from the start of
 /// yesterday or the account's day, until now.
-fn statement(account: &str, formats: &[&str]) -> Value {
+pub(crate) fn statement(account: &str, formats: &[&str]) -> Value {
     // PostgreSQL has microseconds.
     let now = OffsetDateTime::now_utc();
     let now = now.replace_microsecond(now.microsecond()).unwrap();
@@ -36,7 +36,7 @@ fn statement(account: &str, formats: &[&str]) -> Value {
 }
 
 /// An account with three deposits and a withdrawal.
-async fn used_account(client: &Client) -> String {
+pub(crate) async fn used_account(client: &Client) -> String {
     let account = client.open_account("USD").await;
     for amount in ["100", "20.5", "3.25"] {
         client.deposit(&account, amount).await;

@@ -2,6 +2,7 @@
 //! redeliveries and redrives.
 
 mod collector;
+mod reports;
 
 use std::time::{Duration, Instant};
 
