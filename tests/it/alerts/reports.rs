@@ -21,8 +21,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Monitored, SOON};
 
-/// The lease is a little shorter. `doctor` compares the consumer with the same setting.
-pub(super) const ACK_WAIT: (&str, &str) = ("PASSBOOK_REPORT_ACK_WAIT", "2s");
+/// The lease is a little shorter. Long enough that no lease ends by itself on a slow machine,
+/// because lost attempts are counted. `doctor` compares the consumer with the same setting.
+pub(super) const ACK_WAIT: (&str, &str) = ("PASSBOOK_REPORT_ACK_WAIT", "5s");
 /// No answer: the connection stays open.
 const SILENT: u16 = 0;
 

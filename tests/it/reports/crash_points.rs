@@ -59,7 +59,7 @@ async fn a_report_is_made_once_through_a_crash_at_any_point() {
     for part in ["new", "reached"] {
         fs::create_dir_all(armed.0.join(part)).unwrap();
     }
-    let settings = ["PASSBOOK_REPORT_ACK_WAIT=2s", "PASSBOOK_REPORT_RETRY_DELAY=250ms"];
+    let settings = ["PASSBOOK_REPORT_ACK_WAIT=3s", "PASSBOOK_REPORT_RETRY_DELAY=250ms"];
     let settings: Vec<_> = settings.map(str::to_owned).to_vec();
     let points = ["--crash-points", armed.0.to_str().unwrap()];
     let stack = Stack::start_reports_with("report-crash-points-stack", 1, &settings, &points).await;
