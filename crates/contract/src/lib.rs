@@ -13,6 +13,7 @@ mod job;
 mod messages;
 mod money;
 pub mod permissions;
+mod report_queue;
 mod topology;
 mod wire;
 
@@ -20,7 +21,8 @@ pub use ids::{AccountId, ParseIdError, RecordId, ReportId, UserId};
 pub use job::Job;
 pub use messages::{Command, InvalidMessage, Kind, Movement, Outcome, Reason, TransactionResult};
 pub use money::{Amount, AmountError, Balance, Currency, MONEY_LIMIT, UnknownCurrency};
+pub use report_queue::{InvalidQueue, ReportQueue, variables};
 pub use topology::{
-    CONSUMERS, ConsumerSpec, DEAD_LETTER, JOB, MAX_DELIVERIES, MOVEMENT_STREAMS, REPORT_STREAMS,
-    Retention, STREAMS, StreamSpec, TRANSACTION, TRANSACTION_RESULT, consumers, subjects,
+    ConsumerSpec, DEAD_LETTER, MAX_DELIVERIES, MOVEMENT_STREAMS, Retention, STANDARD, StreamSpec,
+    TRANSACTION, TRANSACTION_RESULT, Topology, consumers, subjects,
 };

@@ -8,8 +8,8 @@
 //! publish to the reply subject. In that account, a reply reaches no stream.
 
 use crate::{
-    CONSUMERS, ConsumerSpec, JOB, MAX_DELIVERIES, MOVEMENT_STREAMS, REPORT_STREAMS, Retention,
-    STREAMS, StreamSpec, TRANSACTION, TRANSACTION_RESULT, consumers, subjects,
+    ConsumerSpec, MAX_DELIVERIES, MOVEMENT_STREAMS, Retention, TRANSACTION, TRANSACTION_RESULT,
+    Topology, consumers, subjects,
 };
 use serde_json::{Value, json};
 
@@ -32,11 +32,15 @@ pub fn inbox(user: &str) -> String {
     format!("_INBOX_{user}")
 }
 
-/// The accounts and their users, in the form of nats-server's configuration.
+/// The accounts and their users for these streams and consumers, in the form of
+/// nats-server's configuration.
 ///
 /// # Errors
 /// The first error of `password`.
-pub fn broker_accounts<E>(password: impl Fn(&str) -> Result<String, E>) -> Result<Value, E> {
+pub fn broker_accounts<E>(
+    topology: &Topology,
+    password: impl Fn(&str) -> Result<String, E>,
+) -> Result<Value, E> {
     let service = |subject: &String| {
         // A direct get can have several replies.
         let replies = if subject.contains(".DIRECT.") { "stream" } else { "singleton" };
@@ -44,12 +48,12 @@ pub fn broker_accounts<E>(password: impl Fn(&str) -> Result<String, E>) -> Resul
     };
     let import =
         |subject: &String| json!({ "service": { "account": "PASSBOOK", "subject": subject } });
-    let read_requests = read_requests();
+    let read_requests = read_requests(topology);
     Ok(json!({
         "PASSBOOK": {
             "jetstream": "enabled",
             "exports": read_requests.iter().map(service).collect::<Vec<_>>(),
-            "users": users(&password)?,
+            "users": users(topology, &password)?,
         },
         "AUDIT": {
             "imports": read_requests.iter().map(import).collect::<Vec<_>>(),
@@ -59,7 +63,14 @@ pub fn broker_accounts<E>(password: impl Fn(&str) -> Result<String, E>) -> Resul
 }
 
 /// All users except the auditor.
-fn users<E>(password: &impl Fn(&str) -> Result<String, E>) -> Result<Value, E> {
+fn users<E>(
+    topology: &Topology,
+    password: &impl Fn(&str) -> Result<String, E>,
+) -> Result<Value, E> {
+    let report = topology.report;
+    let publish = |messages: &[&str], streams: &[&str], reads, through: &[&str]| {
+        publish(topology, messages, streams, reads, through)
+    };
     Ok(json!([
         { "user": OPERATOR, "password": password(OPERATOR)? },
         user(
@@ -88,10 +99,10 @@ fn users<E>(password: &impl Fn(&str) -> Result<String, E>) -> Result<Value, E> {
             REPORT_SERVICE,
             password,
             publish(
-                &[subjects::JOB],
-                &REPORT_STREAMS,
-                JOB,
-                &[consumers::JOB, consumers::JOBS_MAX_DELIVERIES],
+                &[report.subject],
+                &topology.report_streams(),
+                report.stream,
+                &[report.consumer, consumers::JOBS_MAX_DELIVERIES],
             ),
             &[],
         )?,
@@ -115,7 +126,13 @@ fn user<E>(
 /// The subjects to which a service may publish. These are its messages, the dead
 /// letters of the stream `reads`, and requests: to set up `streams`, and to read
 /// `reads` through the service's own consumers.
-fn publish(messages: &[&str], streams: &[&str], reads: &str, through: &[&str]) -> Value {
+fn publish(
+    topology: &Topology,
+    messages: &[&str],
+    streams: &[&str],
+    reads: &str,
+    through: &[&str],
+) -> Value {
     let mut allowed: Vec<String> = messages.iter().map(|&subject| subject.to_owned()).collect();
     allowed.push(format!("{}.{reads}.>", subjects::DEAD_LETTER_PREFIX));
     allowed.push(format!("{}.{MAX_DELIVERIES}.>", subjects::DEAD_LETTER_PREFIX));
@@ -128,11 +145,11 @@ fn publish(messages: &[&str], streams: &[&str], reads: &str, through: &[&str]) -
     // After its last delivery, a message is looked up and dead-lettered. A work queue then keeps it
     // until it is deleted.
     allowed.push(format!("$JS.API.STREAM.MSG.GET.{reads}"));
-    if StreamSpec::named(reads).is_some_and(|spec| spec.retention == Retention::WorkQueue) {
+    if topology.stream(reads).is_some_and(|spec| spec.retention == Retention::WorkQueue) {
         allowed.push(format!("$JS.API.STREAM.MSG.DELETE.{reads}"));
     }
     let own = |consumer: &&ConsumerSpec| through.contains(&consumer.name);
-    for ConsumerSpec { stream, name, .. } in CONSUMERS.iter().filter(own) {
+    for ConsumerSpec { stream, name, .. } in topology.consumers.iter().filter(own) {
         let consumer = format!("{stream}.{name}");
         allowed.extend([
             format!("$JS.API.CONSUMER.CREATE.{consumer}"),
@@ -150,11 +167,11 @@ fn publish(messages: &[&str], streams: &[&str], reads: &str, through: &[&str]) -
 
 /// The requests of the auditor: the state of streams and consumers, and
 /// messages, one or many at a time.
-fn read_requests() -> Vec<String> {
+fn read_requests(topology: &Topology) -> Vec<String> {
     let mut allowed = ["INFO", "STREAM.INFO.*", "STREAM.MSG.GET.*", "CONSUMER.INFO.*.*"]
         .map(|request| format!("$JS.API.{request}"))
         .to_vec();
-    let readable = STREAMS.iter().filter(|stream| stream.retention == Retention::Limits);
+    let readable = topology.streams.iter().filter(|stream| stream.retention == Retention::Limits);
     allowed.extend(readable.map(|stream| format!("$JS.API.DIRECT.GET.{}", stream.name)));
     allowed
 }
@@ -162,6 +179,7 @@ fn read_requests() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ReportQueue;
 
     const MANIFEST: &str =
         concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s/components/nats/accounts.conf");
@@ -173,7 +191,11 @@ mod tests {
 ";
 
     fn accounts(password: impl Fn(&str) -> String) -> Value {
-        broker_accounts(|user| Ok::<_, std::convert::Infallible>(password(user))).unwrap()
+        // A deployment with other names writes its manifest with the same variables.
+        let report = ReportQueue::from_variables(|name| std::env::var(name).ok()).unwrap();
+        let topology = Topology::leak(report);
+        broker_accounts(topology, |user| Ok::<_, std::convert::Infallible>(password(user)))
+            .unwrap()
     }
 
     /// The contents of the manifest. Variables must not be quoted.

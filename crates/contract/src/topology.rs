@@ -1,7 +1,10 @@
 //! The table of streams and consumers. Retention, acknowledgement and limits
-//! are part of the protocol. Replicas and placement are configuration.
+//! are part of the protocol. Replicas and placement are configuration, and so is
+//! [`ReportQueue`]: the names and limits of the queue of reports.
 
 use std::time::Duration;
+
+use crate::ReportQueue;
 
 /// Subjects that messages are published to.
 pub mod subjects {
@@ -17,8 +20,6 @@ pub mod subjects {
     /// account-service replica to the others, for their waiting clients. No stream
     /// captures this subject.
     pub const SETTLED: &str = "account.settled";
-    /// Wakes a worker of the report-service: [`crate::Job`].
-    pub const JOB: &str = "message.process";
     /// First token of a dead letter's subject; see [`crate::dead_letter`].
     pub const DEAD_LETTER_PREFIX: &str = "dead-letter";
 }
@@ -77,8 +78,6 @@ pub mod consumers {
     pub const COMMANDS_MAX_DELIVERIES: &str = "commands-used-up-consumer";
     /// Advisories about results, read by the account-service.
     pub const RESULTS_MAX_DELIVERIES: &str = "results-used-up-consumer";
-    /// Report jobs, read by the report-service.
-    pub const JOB: &str = "job_cons";
     /// Advisories about report jobs, read by the report-service.
     pub const JOBS_MAX_DELIVERIES: &str = "jobs-used-up-consumer";
 }
@@ -92,135 +91,167 @@ pub const DEAD_LETTER: &str = "DEAD_LETTER";
 /// The stream of the server's MAX_DELIVERIES advisories: each names a message
 /// that reached `max_deliver` and is not redelivered any more.
 pub const MAX_DELIVERIES: &str = "USED_UP";
-/// The stream of report jobs.
-pub const JOB: &str = "job";
 /// The streams behind a deposit or withdrawal. Both services create them.
 pub const MOVEMENT_STREAMS: [&str; 4] =
     [TRANSACTION, TRANSACTION_RESULT, DEAD_LETTER, MAX_DELIVERIES];
-/// The streams behind a report. The report-service creates them.
-pub const REPORT_STREAMS: [&str; 3] = [JOB, DEAD_LETTER, MAX_DELIVERIES];
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const ACK_WAIT: Duration = Duration::from_secs(30);
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
-const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Room for the batches of 20 workers: each has 500 messages in process and
 /// 500 in delivery.
 const MANY: i64 = 20_000;
 
-/// Every stream.
-pub const STREAMS: [StreamSpec; 5] = [
-    StreamSpec {
-        name: TRANSACTION,
-        subjects: &[subjects::DEPOSIT, subjects::WITHDRAWAL],
-        retention: Retention::WorkQueue,
-        max_age: DAY.saturating_mul(7),
-        duplicate_window: DUPLICATE_WINDOW,
-    },
-    StreamSpec {
-        name: TRANSACTION_RESULT,
-        subjects: &["transaction.result.>"],
-        retention: Retention::Limits,
-        max_age: DAY.saturating_mul(7),
-        duplicate_window: DUPLICATE_WINDOW,
-    },
-    StreamSpec {
-        name: JOB,
-        subjects: &[subjects::JOB],
-        retention: Retention::WorkQueue,
-        max_age: DAY.saturating_mul(7),
-        duplicate_window: DUPLICATE_WINDOW,
-    },
-    StreamSpec {
-        name: DEAD_LETTER,
-        subjects: &["dead-letter.>"],
-        // A work queue can't be browsed.
-        retention: Retention::Limits,
-        max_age: DAY.saturating_mul(90),
-        duplicate_window: DUPLICATE_WINDOW,
-    },
-    StreamSpec {
-        name: MAX_DELIVERIES,
-        subjects: &["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"],
-        retention: Retention::WorkQueue,
-        max_age: DAY.saturating_mul(90),
-        duplicate_window: DUPLICATE_WINDOW,
-    },
-];
+/// Every stream and consumer of a system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Topology {
+    /// Every stream.
+    pub streams: [StreamSpec; 5],
+    /// Every durable consumer.
+    pub consumers: [ConsumerSpec; 7],
+    /// The queue of reports.
+    pub report: ReportQueue,
+}
 
-/// Every durable consumer.
-pub const CONSUMERS: [ConsumerSpec; 7] = [
-    ConsumerSpec {
-        name: consumers::DEPOSIT,
-        stream: TRANSACTION,
-        filter: subjects::DEPOSIT,
-        ack_wait: ACK_WAIT,
-        max_deliver: 3,
-        max_ack_pending: MANY,
-    },
-    ConsumerSpec {
-        name: consumers::WITHDRAWAL,
-        stream: TRANSACTION,
-        filter: subjects::WITHDRAWAL,
-        ack_wait: ACK_WAIT,
-        max_deliver: 3,
-        max_ack_pending: MANY,
-    },
-    ConsumerSpec {
-        name: consumers::ACCOUNT_RESULT,
-        stream: TRANSACTION_RESULT,
-        filter: "transaction.result.>",
-        ack_wait: ACK_WAIT,
-        max_deliver: 3,
-        max_ack_pending: MANY,
-    },
-    ConsumerSpec {
-        name: consumers::COMMANDS_MAX_DELIVERIES,
-        stream: MAX_DELIVERIES,
-        filter: "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.TRANSACTION.*",
-        ack_wait: ACK_WAIT,
-        // Nothing captures the advisories about this consumer: unlimited.
-        max_deliver: -1,
-        max_ack_pending: MANY,
-    },
-    ConsumerSpec {
-        name: consumers::RESULTS_MAX_DELIVERIES,
-        stream: MAX_DELIVERIES,
-        filter: "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.TRANSACTION_RESULT.*",
-        ack_wait: ACK_WAIT,
-        max_deliver: -1,
-        max_ack_pending: MANY,
-    },
-    ConsumerSpec {
-        name: consumers::JOB,
-        stream: JOB,
-        filter: subjects::JOB,
-        ack_wait: ACK_WAIT,
-        max_deliver: 5,
-        // One job at a time, whatever the number of workers.
-        max_ack_pending: 1,
-    },
-    ConsumerSpec {
-        name: consumers::JOBS_MAX_DELIVERIES,
-        stream: MAX_DELIVERIES,
-        filter: "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.job.*",
-        ack_wait: ACK_WAIT,
-        max_deliver: -1,
-        max_ack_pending: MANY,
-    },
-];
+/// The streams and consumers with the default queue of reports.
+pub static STANDARD: Topology = table(
+    ReportQueue::DEFAULT,
+    &[ReportQueue::DEFAULT.subject],
+    "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.job.*",
+);
 
-impl StreamSpec {
+impl Topology {
+    /// The streams and consumers with this queue of reports. It stays in memory: a
+    /// process makes one, when it starts.
+    #[must_use]
+    pub fn leak(report: ReportQueue) -> &'static Self {
+        let advisories =
+            format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{}.*", report.stream).leak();
+        Box::leak(Box::new(table(report, vec![report.subject].leak(), advisories)))
+    }
+
     /// The stream with this name.
     #[must_use]
-    pub fn named(name: &str) -> Option<&'static Self> {
-        STREAMS.iter().find(|stream| stream.name == name)
+    pub fn stream(&self, name: &str) -> Option<&StreamSpec> {
+        self.streams.iter().find(|stream| stream.name == name)
+    }
+
+    /// The consumer with this name.
+    #[must_use]
+    pub fn consumer(&self, name: &str) -> Option<&ConsumerSpec> {
+        self.consumers.iter().find(|consumer| consumer.name == name)
+    }
+
+    /// The streams behind a report. The report-service creates them.
+    #[must_use]
+    pub const fn report_streams(&self) -> [&'static str; 3] {
+        [self.report.stream, DEAD_LETTER, MAX_DELIVERIES]
     }
 }
 
-impl ConsumerSpec {
-    /// The consumer with this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<&'static Self> {
-        CONSUMERS.iter().find(|consumer| consumer.name == name)
+const fn table(
+    report: ReportQueue,
+    report_subjects: &'static [&'static str],
+    report_advisories: &'static str,
+) -> Topology {
+    Topology {
+        report,
+        streams: [
+            StreamSpec {
+                name: TRANSACTION,
+                subjects: &[subjects::DEPOSIT, subjects::WITHDRAWAL],
+                retention: Retention::WorkQueue,
+                max_age: DAY.saturating_mul(7),
+                duplicate_window: DUPLICATE_WINDOW,
+            },
+            StreamSpec {
+                name: TRANSACTION_RESULT,
+                subjects: &["transaction.result.>"],
+                retention: Retention::Limits,
+                max_age: DAY.saturating_mul(7),
+                duplicate_window: DUPLICATE_WINDOW,
+            },
+            StreamSpec {
+                name: report.stream,
+                subjects: report_subjects,
+                retention: Retention::WorkQueue,
+                max_age: report.max_age,
+                duplicate_window: DUPLICATE_WINDOW,
+            },
+            StreamSpec {
+                name: DEAD_LETTER,
+                subjects: &["dead-letter.>"],
+                // A work queue can't be browsed.
+                retention: Retention::Limits,
+                max_age: DAY.saturating_mul(90),
+                duplicate_window: DUPLICATE_WINDOW,
+            },
+            StreamSpec {
+                name: MAX_DELIVERIES,
+                subjects: &["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"],
+                retention: Retention::WorkQueue,
+                max_age: DAY.saturating_mul(90),
+                duplicate_window: DUPLICATE_WINDOW,
+            },
+        ],
+        consumers: [
+            ConsumerSpec {
+                name: consumers::DEPOSIT,
+                stream: TRANSACTION,
+                filter: subjects::DEPOSIT,
+                ack_wait: ACK_WAIT,
+                max_deliver: 3,
+                max_ack_pending: MANY,
+            },
+            ConsumerSpec {
+                name: consumers::WITHDRAWAL,
+                stream: TRANSACTION,
+                filter: subjects::WITHDRAWAL,
+                ack_wait: ACK_WAIT,
+                max_deliver: 3,
+                max_ack_pending: MANY,
+            },
+            ConsumerSpec {
+                name: consumers::ACCOUNT_RESULT,
+                stream: TRANSACTION_RESULT,
+                filter: "transaction.result.>",
+                ack_wait: ACK_WAIT,
+                max_deliver: 3,
+                max_ack_pending: MANY,
+            },
+            ConsumerSpec {
+                name: consumers::COMMANDS_MAX_DELIVERIES,
+                stream: MAX_DELIVERIES,
+                filter: "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.TRANSACTION.*",
+                ack_wait: ACK_WAIT,
+                // Nothing captures the advisories about this consumer: unlimited.
+                max_deliver: -1,
+                max_ack_pending: MANY,
+            },
+            ConsumerSpec {
+                name: consumers::RESULTS_MAX_DELIVERIES,
+                stream: MAX_DELIVERIES,
+                filter: "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.TRANSACTION_RESULT.*",
+                ack_wait: ACK_WAIT,
+                max_deliver: -1,
+                max_ack_pending: MANY,
+            },
+            ConsumerSpec {
+                name: report.consumer,
+                stream: report.stream,
+                filter: report.subject,
+                ack_wait: report.ack_wait,
+                max_deliver: report.max_deliver,
+                max_ack_pending: report.max_ack_pending,
+            },
+            ConsumerSpec {
+                name: consumers::JOBS_MAX_DELIVERIES,
+                stream: MAX_DELIVERIES,
+                filter: report_advisories,
+                ack_wait: ACK_WAIT,
+                max_deliver: -1,
+                max_ack_pending: MANY,
+            },
+        ],
     }
 }
