@@ -23,7 +23,7 @@ pub mod worker;
 use std::{sync::Arc, time::Duration};
 
 use clap::Parser;
-use contract::{DEAD_LETTER, MOVEMENT_STREAMS, TRANSACTION, consumers};
+use contract::{DEAD_LETTER, MOVEMENT_STREAMS, STANDARD, TRANSACTION, consumers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use runtime::{
     config::ServiceConfig,
@@ -88,8 +88,9 @@ pub async fn run(
         name: "account-service",
         // Without the broker, requests are still accepted. Their commands are sent later.
         broker: Need::Degraded,
-        consumers: &[consumers::ACCOUNT_RESULT, consumers::RESULTS_MAX_DELIVERIES],
-        streams: &MOVEMENT_STREAMS,
+        consumers: vec![consumers::ACCOUNT_RESULT, consumers::RESULTS_MAX_DELIVERIES],
+        streams: MOVEMENT_STREAMS.to_vec(),
+        topology: &STANDARD,
     };
     let mut service =
         Service::start(identity, &config.service, listeners.admin, metrics, &stop).await?;

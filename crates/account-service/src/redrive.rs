@@ -16,7 +16,7 @@ use async_nats::{
     connection::State,
     jetstream::{self, consumer::pull},
 };
-use contract::{ConsumerSpec, RecordId, TRANSACTION, consumers};
+use contract::{RecordId, STANDARD, TRANSACTION, consumers};
 use runtime::{
     failpoint,
     nats::publish::publish_all,
@@ -155,7 +155,7 @@ impl Redrive {
 
     /// Undelivered results; 0 if the consumer does not exist yet.
     async fn result_backlog(&self) -> u64 {
-        let Some(spec) = ConsumerSpec::named(consumers::ACCOUNT_RESULT) else { return 0 };
+        let Some(spec) = STANDARD.consumer(consumers::ACCOUNT_RESULT) else { return 0 };
         let consumer = self
             .jetstream
             .get_consumer_from_stream::<pull::Config, _, _>(spec.name, spec.stream)

@@ -194,8 +194,7 @@ mod tests {
         // A deployment with other names writes its manifest with the same variables.
         let report = ReportQueue::from_variables(|name| std::env::var(name).ok()).unwrap();
         let topology = Topology::leak(report);
-        broker_accounts(topology, |user| Ok::<_, std::convert::Infallible>(password(user)))
-            .unwrap()
+        broker_accounts(topology, |user| Ok::<_, std::convert::Infallible>(password(user))).unwrap()
     }
 
     /// The contents of the manifest. Variables must not be quoted.

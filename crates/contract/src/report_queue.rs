@@ -76,14 +76,17 @@ impl ReportQueue {
     pub fn from_variables(
         value: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, (&'static str, InvalidQueue)> {
-        let parse = |variable, parse: fn(&str) -> Result<String, InvalidQueue>, default| {
-            match value(variable).filter(|text| !text.is_empty()) {
+        let parse =
+            |variable, parse: fn(&str) -> Result<String, InvalidQueue>, default| match value(
+                variable,
+            )
+            .filter(|text| !text.is_empty())
+            {
                 None => Ok(default),
                 Some(text) => {
                     parse(&text).map(|name| &*name.leak()).map_err(|error| (variable, error))
                 }
-            }
-        };
+            };
         Ok(Self {
             stream: parse(variables::STREAM, Self::parse_stream, Self::DEFAULT.stream)?,
             subject: parse(variables::SUBJECT, Self::parse_subject, Self::DEFAULT.subject)?,
@@ -199,14 +202,18 @@ mod tests {
         for subject in ["message.process", "reports", "a.b_c.d-e", "transaction.other"] {
             assert_eq!(ReportQueue::parse_subject(subject).as_deref(), Ok(subject));
         }
-        for subject in ["", ".", "a.", ".a", "a..b", "a.*", "a.>", "$JS.API.INFO", "_INBOX.a", "a b"]
+        for subject in
+            ["", ".", "a.", ".a", "a..b", "a.*", "a.>", "$JS.API.INFO", "_INBOX.a", "a b"]
         {
             let invalid = Err(InvalidQueue::Subject(subject.into()));
             assert_eq!(ReportQueue::parse_subject(subject), invalid);
         }
-        for subject in
-            ["transaction.deposit", "transaction.result.job", "account.settled", "dead-letter.job.x"]
-        {
+        for subject in [
+            "transaction.deposit",
+            "transaction.result.job",
+            "account.settled",
+            "dead-letter.job.x",
+        ] {
             assert_eq!(ReportQueue::parse_subject(subject), taken(subject));
         }
     }
@@ -217,7 +224,8 @@ mod tests {
             let age = Duration::from_secs(hours * 3600);
             assert_eq!(ReportQueue::parse_max_age(text), Ok(age));
         }
-        for text in ["", "d", "59m", "366d", "7", "-1d", "+7d", "1.5d", "7dd", "7s", "99999999999d"] {
+        for text in ["", "d", "59m", "366d", "7", "-1d", "+7d", "1.5d", "7dd", "7s", "99999999999d"]
+        {
             assert_eq!(ReportQueue::parse_max_age(text), Err(InvalidQueue::Age(text.into())));
         }
     }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use async_nats::{HeaderMap, jetstream};
-use contract::{DEAD_LETTER, JOB, Job, ReportId, consumers, dead_letter, subjects};
+use contract::{DEAD_LETTER, Job, ReportId, ReportQueue, dead_letter};
 use runtime::{
     http::client::HttpClient,
     nats::publish::{Outgoing, publish_all},
@@ -48,6 +48,8 @@ pub struct Alerts {
     pub pool: PgPool,
     /// Publishes dead letters.
     pub jetstream: jetstream::Context,
+    /// The queue of the reports.
+    pub queue: ReportQueue,
     /// The receiver. Without one, an alert is a log line and a metric.
     pub webhook: Option<HttpClient>,
 }
@@ -111,11 +113,11 @@ impl Alerts {
         let reason = format!("report {} failed for good: {error}", alert.report);
         let mut headers = HeaderMap::new();
         headers.insert(dead_letter::REASON, dead_letter::header_text(&reason));
-        headers.insert(dead_letter::SUBJECT, subjects::JOB);
+        headers.insert(dead_letter::SUBJECT, self.queue.subject);
         headers.insert(dead_letter::PLACE, place.as_str());
         headers.insert(dead_letter::MESSAGE_ID, alert.report.to_string().as_str());
         let letter = Outgoing {
-            subject: dead_letter::open_subject(JOB, consumers::JOB),
+            subject: dead_letter::open_subject(self.queue.stream, self.queue.consumer),
             message_id: place,
             trace: Trace::begin(),
             redrive_of: None,
@@ -127,7 +129,8 @@ impl Alerts {
                 "a dead letter got no PubAck; it is published again");
             return Ok(());
         }
-        metrics::counter!("passbook_dead_letters_total", "consumer" => consumers::JOB).increment(1);
+        metrics::counter!("passbook_dead_letters_total", "consumer" => self.queue.consumer)
+            .increment(1);
         Ok(limited(store::set_dead_lettered(&self.pool, alert.report)).await??)
     }
 }

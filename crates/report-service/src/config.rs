@@ -2,11 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use artifacts::StorageConfig;
 use axum::http::Uri;
 use clap::{Args, Parser};
-use contract::{ConsumerSpec, consumers};
 use reporting::{Accounts, Ledger, activity::ActivityConfig, analysis::LlmConfig};
 use runtime::{
     config::ServiceConfig,
@@ -21,6 +20,7 @@ use runtime::{
 use crate::{
     figures::{self, Figures},
     job::Tries,
+    queue::QueueConfig,
     signer::Signer,
     worker::{RemoteRenderer, Renderer},
 };
@@ -49,17 +49,8 @@ pub struct ReportConfig {
     /// URL of the account database, with the role report_reader. It may be a replica.
     #[arg(long, env = "PASSBOOK_REPORT_ACCOUNTS_URL", hide_env_values = true)]
     pub report_accounts_url: Secret,
-    /// Maximum reports that run at the same time, whatever the number of replicas: 1 to 100.
-    #[arg(long, env = "PASSBOOK_REPORT_MAX_ACK_PENDING", default_value_t = 1,
-          value_parser = clap::value_parser!(u16).range(1..=100))]
-    pub report_max_ack_pending: u16,
-    /// Failed attempts until a report is FAILED and an alert is sent: 1 to 100.
-    #[arg(long, env = "PASSBOOK_REPORT_MAX_DELIVER", default_value_t = 5,
-          value_parser = clap::value_parser!(u16).range(1..=100))]
-    pub report_max_deliver: u16,
-    /// A worker that is silent for longer has lost its report: 1s to 60m.
-    #[arg(long, env = "PASSBOOK_REPORT_ACK_WAIT", value_parser = parse_duration, value_name = "DURATION", default_value = "30s")]
-    pub report_ack_wait: Duration,
+    #[command(flatten)]
+    pub queue: QueueConfig,
     /// The delay after a first failed attempt. It doubles with each further one, up to 10 minutes.
     #[arg(long, env = "PASSBOOK_REPORT_RETRY_DELAY", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
     pub report_retry_delay: Duration,
@@ -131,8 +122,7 @@ impl Config {
 
     pub(crate) fn parts(&self) -> anyhow::Result<Parts> {
         let report = &self.report;
-        let seconds = report.report_ack_wait.as_secs();
-        ensure!((1..=3600).contains(&seconds), "PASSBOOK_REPORT_ACK_WAIT must be 1s to 60m");
+        report.queue.check(self.service.process.grace_period)?;
         let verifier = self.api.verifier()?;
         let signer = report.report_signing_key.as_ref();
         let signer = signer.map(|key| Signer::parse(key.expose()).map(Arc::new)).transpose()?;
@@ -167,13 +157,16 @@ impl Config {
 
 impl ReportConfig {
     pub(crate) fn tries(&self) -> Tries {
-        Tries { max_failures: i32::from(self.report_max_deliver), delay: self.report_retry_delay }
+        Tries {
+            max_failures: i32::from(self.queue.report_max_deliver),
+            delay: self.report_retry_delay,
+        }
     }
 
     /// Shorter than the wait of the server, so that a redelivered message finds the lease
     /// over.
     pub(crate) fn lease(&self) -> Duration {
-        self.report_ack_wait * 5 / 6
+        self.queue.report_ack_wait * 5 / 6
     }
 
     pub(crate) fn scratch_dir(&self) -> PathBuf {
@@ -186,18 +179,5 @@ impl ReportConfig {
     pub(crate) fn worker_name(&self) -> String {
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
         format!("{}/{}", host.trim(), std::process::id())
-    }
-
-    /// The consumer with the configured limits.
-    pub(crate) fn consumer(&self) -> anyhow::Result<&'static ConsumerSpec> {
-        let spec =
-            ConsumerSpec::named(consumers::JOB).context("the contract has no such consumer")?;
-        // Once in the life of the process.
-        Ok(Box::leak(Box::new(ConsumerSpec {
-            ack_wait: self.report_ack_wait,
-            max_deliver: i64::from(self.report_max_deliver),
-            max_ack_pending: i64::from(self.report_max_ack_pending),
-            ..*spec
-        })))
     }
 }

@@ -16,6 +16,7 @@ pub mod config;
 pub mod figures;
 pub mod http;
 pub mod job;
+pub mod queue;
 pub mod redrive;
 pub mod report;
 pub mod signer;
@@ -29,7 +30,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use artifacts::ArtifactStore;
-use contract::{REPORT_STREAMS, consumers};
+use contract::{Topology, consumers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use runtime::{
     health::Need,
@@ -50,8 +51,6 @@ use crate::{
     worker::{Attempts, ExhaustedJobs, Reports},
 };
 
-/// How long a fetch waits for a message.
-const FETCH_WAIT: Duration = Duration::from_secs(5);
 /// The grace period after an error.
 const GRACE_AFTER_ERROR: Duration = Duration::from_secs(2);
 
@@ -67,12 +66,15 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let parts = config.parts()?;
+    let queue = config.report.queue.queue();
+    let topology = Topology::leak(queue);
     let identity = Identity {
         name: "report-service",
         // Without the broker, requests are still accepted. Their messages are sent later.
         broker: Need::Degraded,
-        consumers: &[consumers::JOB, consumers::JOBS_MAX_DELIVERIES],
-        streams: &REPORT_STREAMS,
+        consumers: vec![queue.consumer, consumers::JOBS_MAX_DELIVERIES],
+        streams: topology.report_streams().to_vec(),
+        topology,
     };
     let mut service =
         Service::start(identity, &config.service, listeners.admin, metrics, &stop).await?;
@@ -85,13 +87,14 @@ pub async fn run(
     let watch = Watch::default();
     let finished = service.finished.clone();
 
-    service.keep_streams(&REPORT_STREAMS);
+    service.keep_streams(&topology.report_streams());
     let exhausted = Arc::new(ExhaustedJobs { pool: pool.clone() });
-    service.settle_exhausted(consumers::JOBS_MAX_DELIVERIES, &[consumers::JOB], &exhausted)?;
-    let redrive = Redrive { pool: pool.clone(), client, jetstream: jetstream.clone(), tries };
+    service.settle_exhausted(consumers::JOBS_MAX_DELIVERIES, &[queue.consumer], &exhausted)?;
+    let redrive =
+        Redrive { pool: pool.clone(), client, jetstream: jetstream.clone(), queue, tries };
     service.tasks.spawn("redrive", redrive.run(finished.clone()));
     let alerts =
-        Alerts { pool: pool.clone(), jetstream: jetstream.clone(), webhook: parts.webhook };
+        Alerts { pool: pool.clone(), jetstream: jetstream.clone(), queue, webhook: parts.webhook };
     service.tasks.spawn("alerts", alerts.run(finished.clone()));
     let cleanup = Cleanup {
         pool: pool.clone(),
@@ -121,12 +124,12 @@ pub async fn run(
         pool: pool.clone(),
         worker: config.report.worker_name(),
         lease: config.report.lease(),
-        max_running: i64::from(config.report.report_max_ack_pending),
+        max_running: queue.max_ack_pending,
         attempts,
     });
     // The worker stops before the API: a report is handed over while other replicas run.
-    let worker =
-        service.job_worker(config.report.consumer()?, Need::Degraded, FETCH_WAIT, &reports, &stop);
+    let fetch_wait = config.report.queue.report_fetch_wait;
+    let worker = service.job_worker(queue.consumer, Need::Degraded, fetch_wait, &reports, &stop)?;
     let mut worker = tokio::spawn(worker);
 
     let (waker, wakes) = wake::channel();
@@ -145,7 +148,7 @@ pub async fn run(
     let router = http::router(api);
     let serving = server::serve(listeners.api, router, stop.clone(), config.api.drain_delay, grace);
     // The queue of messages ends with the API.
-    let mut waking = tokio::spawn(wakes.run(jetstream));
+    let mut waking = tokio::spawn(wakes.run(jetstream, queue.subject));
     let served = tokio::select! {
         served = serving => served,
         early = service.tasks.watch(std::future::pending()) => early.map(|()| grace),

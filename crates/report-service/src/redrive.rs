@@ -18,7 +18,7 @@ use async_nats::{
         consumer::{Consumer, pull},
     },
 };
-use contract::{JOB, consumers};
+use contract::ReportQueue;
 use runtime::{
     failpoint, nats::publish::publish_all, postgres::limited, tasks::sleep_unless_stopped,
     telemetry::trace::Trace,
@@ -42,6 +42,8 @@ pub struct Redrive {
     pub client: Client,
     /// Counts and sends messages.
     pub jetstream: jetstream::Context,
+    /// The queue.
+    pub queue: ReportQueue,
     /// The limits of attempts.
     pub tries: Tries,
 }
@@ -83,7 +85,7 @@ impl Redrive {
     /// The number of messages that can still be delivered.
     async fn messages(&self) -> anyhow::Result<i64> {
         let consumer: Consumer<pull::Config> =
-            self.jetstream.get_consumer_from_stream(consumers::JOB, JOB).await?;
+            self.jetstream.get_consumer_from_stream(self.queue.consumer, self.queue.stream).await?;
         let info = consumer.cached_info();
         let pending = i64::try_from(info.num_pending).context("the number of messages")?;
         Ok(pending.saturating_add(i64::try_from(info.num_ack_pending)?))
@@ -94,7 +96,7 @@ impl Redrive {
         failpoint::point("report.redrive-claimed", &claimed);
         // A message id of its own, because the stream ignores a repeated one.
         let message = |(id, send): &(_, i32)| {
-            wake::message(*id, format!("{id}.{send}"), Trace::begin(), None)
+            wake::message(self.queue.subject, *id, format!("{id}.{send}"), Trace::begin())
         };
         let messages: Vec<_> = claimed.iter().map(message).collect();
         metrics::counter!("passbook_report_redrives_total")

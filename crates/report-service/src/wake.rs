@@ -2,7 +2,7 @@
 //! PubAck is left to the redrive.
 
 use async_nats::jetstream;
-use contract::{Job, ReportId, subjects};
+use contract::{Job, ReportId};
 use runtime::{
     nats::publish::{Outgoing, publish_all},
     telemetry::trace::Trace,
@@ -38,13 +38,13 @@ impl Waker {
 }
 
 impl Wakes {
-    /// Sends until the [`Waker`] is dropped and the queue is empty.
-    pub async fn run(mut self, jetstream: jetstream::Context) {
+    /// Sends on `subject` until the [`Waker`] is dropped and the queue is empty.
+    pub async fn run(mut self, jetstream: jetstream::Context, subject: &str) {
         let mut reports = Vec::new();
         while self.0.recv_many(&mut reports, 100).await > 0 {
             let messages: Vec<_> = reports
                 .drain(..)
-                .map(|(report, trace)| message(report, report.to_string(), trace, None))
+                .map(|(report, trace)| message(subject, report, report.to_string(), trace))
                 .collect();
             if let Err(missing) = publish_all(&jetstream, &messages).await {
                 tracing::warn!(
@@ -59,19 +59,14 @@ impl Wakes {
 
 /// The message that wakes a worker for a report.
 #[must_use]
-pub fn message(
-    report: ReportId,
-    message_id: String,
-    trace: Trace,
-    redrive_of: Option<Trace>,
-) -> Outgoing {
+pub fn message(subject: &str, report: ReportId, message_id: String, trace: Trace) -> Outgoing {
     // Serializing an id can't fail.
     let payload = serde_json::to_vec(&Job { report_id: report }).unwrap_or_default();
     Outgoing {
-        subject: subjects::JOB.to_owned(),
+        subject: subject.to_owned(),
         message_id,
         trace,
-        redrive_of,
+        redrive_of: None,
         headers: async_nats::HeaderMap::new(),
         payload: Bytes::from(payload),
     }

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use async_nats::{Client, jetstream};
-use contract::ConsumerSpec;
+use contract::{ConsumerSpec, StreamSpec, Topology};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
@@ -33,16 +33,18 @@ use crate::{
 const FETCH_WAIT: Duration = Duration::from_secs(1);
 
 /// A service's name and dependencies.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Identity {
     /// The service's name in the database and the broker.
     pub name: &'static str,
     /// Whether the service is ready without the broker.
     pub broker: Need,
     /// Its consumers.
-    pub consumers: &'static [&'static str],
+    pub consumers: Vec<&'static str>,
     /// The streams behind its work, for the metrics.
-    pub streams: &'static [&'static str],
+    pub streams: Vec<&'static str>,
+    /// Every stream and consumer of the system.
+    pub topology: &'static Topology,
 }
 
 /// The common parts of a running service.
@@ -57,6 +59,7 @@ pub struct Service {
     /// Cancelled by [`Service::end`].
     pub finished: CancellationToken,
     config: ServiceConfig,
+    topology: &'static Topology,
     /// The task that exports spans. It ends last.
     exporter: Option<JoinHandle<()>>,
     ended: CancellationToken,
@@ -106,7 +109,8 @@ impl Service {
         let watch = health::watch_nats(health.clone(), client.clone(), finished.clone());
         tasks.spawn_fallible("nats watch", watch);
         let jetstream = connection::jetstream(&client);
-        let consumers = identity.consumers.iter().map(|name| named(name));
+        let topology = identity.topology;
+        let consumers = identity.consumers.iter().map(|name| named(topology, name));
         let consumers = consumers.collect::<anyhow::Result<_>>()?;
         let watch = broker_metrics::watch(
             client.clone(),
@@ -117,14 +121,26 @@ impl Service {
         );
         tasks.spawn("broker metrics", watch);
         let config = config.clone();
-        Ok(Self { pool, client, jetstream, health, tasks, finished, config, exporter, ended })
+        Ok(Self {
+            pool,
+            client,
+            jetstream,
+            health,
+            tasks,
+            finished,
+            config,
+            topology,
+            exporter,
+            ended,
+        })
     }
 
     /// Creates and checks the streams that the service writes to. The workers do the
     /// same for the streams that they read.
-    pub fn keep_streams(&mut self, names: &'static [&'static str]) {
+    pub fn keep_streams(&mut self, names: &[&str]) {
+        let streams = names.iter().filter_map(|name| self.topology.stream(name)).collect();
         let replicas = self.config.nats.stream_replicas;
-        let keep = streams::keep(self.jetstream.clone(), names, replicas, self.finished.clone());
+        let keep = streams::keep(self.jetstream.clone(), streams, replicas, self.finished.clone());
         self.tasks.spawn_fallible("streams", keep);
     }
 
@@ -139,38 +155,50 @@ impl Service {
         handler: &Arc<H>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Vec<impl Future<Output = anyhow::Result<()>> + Send + use<H>>> {
-        let consumer = named(consumer)?;
+        let (stream, consumer) = self.queue(consumer)?;
         self.health.expect(consumer.name, need);
         let worker = |_| {
             let fetch = Fetch { max_messages: self.config.worker.worker_batch, wait: FETCH_WAIT };
             let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
             let processor = BatchProcessor::new(client, jetstream, consumer, Arc::clone(handler));
-            self.pull_loop(consumer, fetch).run(processor, stop.clone())
+            self.pull_loop((stream, consumer), fetch).run(processor, stop.clone())
         };
         Ok((0..self.config.worker.workers).map(worker).collect())
     }
 
     /// The worker of long jobs: one message at a time, each fetch waits for `wait`.
+    ///
+    /// # Errors
+    /// If the contract has no consumer of this name.
     pub fn job_worker<H: JobHandler>(
         &self,
-        consumer: &'static ConsumerSpec,
+        consumer: &str,
         need: Need,
         wait: Duration,
         handler: &Arc<H>,
         stop: &CancellationToken,
-    ) -> impl Future<Output = anyhow::Result<()>> + Send + use<H> {
+    ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + use<H>> {
+        let (stream, consumer) = self.queue(consumer)?;
         self.health.expect(consumer.name, need);
         let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
         let processor = JobProcessor::new(client, jetstream, consumer, Arc::clone(handler));
         let fetch = Fetch { max_messages: 1, wait };
-        self.pull_loop(consumer, fetch).run(processor, stop.clone())
+        Ok(self.pull_loop((stream, consumer), fetch).run(processor, stop.clone()))
     }
 
-    fn pull_loop(&self, consumer: &'static ConsumerSpec, fetch: Fetch) -> PullLoop {
+    /// A consumer and its stream.
+    fn queue(&self, consumer: &str) -> anyhow::Result<Queue> {
+        let consumer = named(self.topology, consumer)?;
+        let stream = self.topology.stream(consumer.stream);
+        Ok((stream.context("the contract has no such stream")?, consumer))
+    }
+
+    fn pull_loop(&self, (stream, consumer): Queue, fetch: Fetch) -> PullLoop {
         PullLoop {
             client: self.client.clone(),
             jetstream: self.jetstream.clone(),
             consumer,
+            stream,
             stream_replicas: self.config.nats.stream_replicas,
             fetch,
             health: self.health.clone(),
@@ -186,7 +214,7 @@ impl Service {
     pub fn dead_letter_exhausted(
         &mut self,
         consumer: &'static str,
-        queues: &[&'static str],
+        queues: &[&str],
     ) -> anyhow::Result<()> {
         self.settle_exhausted(consumer, queues, &Arc::new(DeadLetterAll))
     }
@@ -199,23 +227,27 @@ impl Service {
     pub fn settle_exhausted<E: Exhausted>(
         &mut self,
         consumer: &'static str,
-        queues: &[&'static str],
+        queues: &[&str],
         exhausted: &Arc<E>,
     ) -> anyhow::Result<()> {
         let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
         let exhausted = Arc::clone(exhausted);
-        let handler =
-            Arc::new(MaxDeliveries { client, jetstream, exhausted: Arc::clone(&exhausted) });
+        let handler = Arc::new(MaxDeliveries {
+            client,
+            jetstream,
+            topology: self.topology,
+            exhausted: Arc::clone(&exhausted),
+        });
         let workers = self.workers(consumer, Need::Degraded, &handler, &self.finished)?;
         // Advisories are rare: one worker is enough.
         for worker in workers.into_iter().take(1) {
             self.tasks.spawn_fallible(consumer, worker);
         }
-        for consumer in queues.iter().map(|name| named(name)).collect::<Result<Vec<_>, _>>()? {
+        for name in queues {
+            let queue = self.queue(name)?;
             let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
             let exhausted = Arc::clone(&exhausted);
-            let sweep =
-                worker::sweep(client, jetstream, consumer, exhausted, self.finished.clone());
+            let sweep = worker::sweep(client, jetstream, queue, exhausted, self.finished.clone());
             self.tasks.spawn("sweep", sweep);
         }
         Ok(())
@@ -241,9 +273,11 @@ impl Service {
     }
 }
 
-fn named(consumer: &str) -> anyhow::Result<&'static ConsumerSpec> {
-    ConsumerSpec::named(consumer)
-        .with_context(|| format!("the contract has no consumer {consumer}"))
+/// A consumer and its stream.
+type Queue = (&'static StreamSpec, &'static ConsumerSpec);
+
+fn named(topology: &'static Topology, consumer: &str) -> anyhow::Result<&'static ConsumerSpec> {
+    topology.consumer(consumer).with_context(|| format!("the contract has no consumer {consumer}"))
 }
 
 /// The time left until `deadline`.

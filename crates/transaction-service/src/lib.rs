@@ -10,7 +10,7 @@ pub mod worker;
 use std::sync::Arc;
 
 use clap::Parser;
-use contract::{DEAD_LETTER, MOVEMENT_STREAMS, TRANSACTION_RESULT, consumers};
+use contract::{DEAD_LETTER, MOVEMENT_STREAMS, STANDARD, TRANSACTION_RESULT, consumers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use runtime::{
     config::ServiceConfig,
@@ -48,8 +48,13 @@ pub async fn run(
     let identity = Identity {
         name: "transaction-service",
         broker: Need::Required,
-        consumers: &[consumers::DEPOSIT, consumers::WITHDRAWAL, consumers::COMMANDS_MAX_DELIVERIES],
-        streams: &MOVEMENT_STREAMS,
+        consumers: vec![
+            consumers::DEPOSIT,
+            consumers::WITHDRAWAL,
+            consumers::COMMANDS_MAX_DELIVERIES,
+        ],
+        streams: MOVEMENT_STREAMS.to_vec(),
+        topology: &STANDARD,
     };
     let mut service =
         Service::start(identity, &config.service, admin_listener, metrics, &stop).await?;

@@ -56,13 +56,13 @@ pub(crate) async fn watch(
     client: Client,
     jetstream: jetstream::Context,
     consumers: Vec<&'static ConsumerSpec>,
-    streams: &'static [&'static str],
+    streams: Vec<&'static str>,
     stop: CancellationToken,
 ) {
     while !stop.is_cancelled() {
         let mut pause = EVERY / 10;
         if client.connection_state() == State::Connected {
-            let _ = stop.run_until_cancelled(update(&jetstream, &consumers, streams)).await;
+            let _ = stop.run_until_cancelled(update(&jetstream, &consumers, &streams)).await;
             pause = EVERY;
         }
         sleep_unless_stopped(pause, &stop).await;

@@ -78,11 +78,10 @@ const CHECK_EVERY: Duration = Duration::from_secs(15);
 /// [`StreamsError::Drift`] only.
 pub async fn keep(
     jetstream: jetstream::Context,
-    names: &'static [&'static str],
+    streams: Vec<&'static StreamSpec>,
     replicas: u8,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let streams: Vec<_> = names.iter().filter_map(|name| StreamSpec::named(name)).collect();
     while !stop.is_cancelled() {
         ensure_eventually(&jetstream, &streams, &[], replicas, &stop).await?;
         sleep_unless_stopped(CHECK_EVERY, &stop).await;

@@ -12,7 +12,7 @@ use async_nats::{
     header::NATS_MESSAGE_ID,
     jetstream::{self, message::StreamMessage, stream::LastRawMessageErrorKind},
 };
-use contract::{ConsumerSpec, Retention, StreamSpec, dead_letter::message_place};
+use contract::{ConsumerSpec, Retention, StreamSpec, Topology, dead_letter::message_place};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
@@ -54,6 +54,8 @@ pub struct MaxDeliveries<E> {
     pub client: Client,
     /// Reads, publishes and deletes messages.
     pub jetstream: jetstream::Context,
+    /// The streams and consumers that an advisory can name.
+    pub topology: &'static Topology,
     /// Decides about each message.
     pub exhausted: Arc<E>,
 }
@@ -84,13 +86,14 @@ impl<E: Exhausted> Handler for MaxDeliveries<E> {
 
 impl<E: Exhausted> MaxDeliveries<E> {
     async fn handle(&self, advisory: &Advisory) -> anyhow::Result<Verdict> {
-        let Some(consumer) = ConsumerSpec::named(&advisory.consumer) else {
+        let Some(consumer) = self.topology.consumer(&advisory.consumer) else {
             return Ok(Verdict::DeadLetter(format!(
                 "the contract has no consumer {}",
                 advisory.consumer
             )));
         };
-        let spec = StreamSpec::named(consumer.stream).context("the contract has no such stream")?;
+        let spec = self.topology.stream(consumer.stream);
+        let spec = spec.context("the contract has no such stream")?;
         let stream = self.jetstream.get_stream_no_info(spec.name).await?;
         let message = match stream.get_raw_message(advisory.stream_seq).await {
             Ok(message) => message,
@@ -106,7 +109,7 @@ impl<E: Exhausted> MaxDeliveries<E> {
         }
         let reason = format!("delivered {} times and never settled", advisory.deliveries);
         let reason = self.exhausted.settle(&message, reason).await?;
-        settle_stored(&self.client, &self.jetstream, consumer, &message, reason).await?;
+        settle_stored(&self.client, &self.jetstream, (spec, consumer), &message, reason).await?;
         Ok(Verdict::Done(None))
     }
 }
@@ -117,14 +120,13 @@ impl<E: Exhausted> MaxDeliveries<E> {
 pub(super) async fn settle_stored(
     client: &Client,
     jetstream: &jetstream::Context,
-    consumer: &ConsumerSpec,
+    (spec, consumer): (&StreamSpec, &ConsumerSpec),
     message: &StreamMessage,
     reason: Option<String>,
 ) -> anyhow::Result<()> {
     if let Some(reason) = reason {
         dead_letter_stored(client, jetstream, consumer, message, reason).await?;
     }
-    let spec = StreamSpec::named(consumer.stream).context("the contract has no such stream")?;
     if spec.retention == Retention::WorkQueue {
         let stream = jetstream.get_stream_no_info(spec.name).await?;
         if let Err(error) = stream.delete_message(message.sequence).await {

@@ -78,6 +78,8 @@ pub struct PullLoop {
     pub jetstream: jetstream::Context,
     /// The consumer.
     pub consumer: &'static ConsumerSpec,
+    /// Its stream.
+    pub stream: &'static StreamSpec,
     /// Replicas of the stream, if it must be created.
     pub stream_replicas: u8,
     /// The bounds of a fetch.
@@ -146,10 +148,9 @@ impl PullLoop {
         &self,
         stop: &CancellationToken,
     ) -> Result<Option<Consumer<pull::Config>>, StreamsError> {
-        let streams: Vec<_> = StreamSpec::named(self.consumer.stream).into_iter().collect();
         streams::ensure_eventually(
             &self.jetstream,
-            &streams,
+            &[self.stream],
             &[self.consumer],
             self.stream_replicas,
             stop,

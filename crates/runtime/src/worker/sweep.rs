@@ -21,7 +21,7 @@ use async_nats::{
         stream::LastRawMessageErrorKind,
     },
 };
-use contract::ConsumerSpec;
+use contract::{ConsumerSpec, StreamSpec};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +38,7 @@ const MAX_MESSAGES: usize = 1000;
 pub(crate) async fn sweep<E: Exhausted>(
     client: Client,
     jetstream: jetstream::Context,
-    consumer: &'static ConsumerSpec,
+    queue: (&'static StreamSpec, &'static ConsumerSpec),
     exhausted: Arc<E>,
     stop: CancellationToken,
 ) {
@@ -47,12 +47,12 @@ pub(crate) async fn sweep<E: Exhausted>(
         if client.connection_state() != State::Connected {
             continue;
         }
-        let round = round(&client, &jetstream, consumer, &*exhausted, &mut last);
+        let round = round(&client, &jetstream, queue, &*exhausted, &mut last);
         match stop.run_until_cancelled(round).await {
             Some(Err(error)) => {
                 let error = format!("{error:#}");
                 tracing::warn!(
-                    consumer = consumer.name,
+                    consumer = queue.1.name,
                     error,
                     "sweeping the queue failed; the next round retries"
                 );
@@ -73,7 +73,7 @@ struct FloorAt {
 async fn round(
     client: &Client,
     jetstream: &jetstream::Context,
-    spec: &ConsumerSpec,
+    (stream_spec, spec): (&StreamSpec, &ConsumerSpec),
     exhausted: &impl Exhausted,
     last: &mut Option<FloorAt>,
 ) -> anyhow::Result<()> {
@@ -99,7 +99,7 @@ async fn round(
         from = message.sequence + 1;
         let reason = "not redelivered any more, and never settled".to_owned();
         let reason = exhausted.settle(&message, reason).await?;
-        settle_stored(client, jetstream, spec, &message, reason).await?;
+        settle_stored(client, jetstream, (stream_spec, spec), &message, reason).await?;
     }
     Ok(())
 }
