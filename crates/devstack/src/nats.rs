@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use contract::permissions;
+use contract::{Topology, permissions};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -61,6 +61,7 @@ impl Nats {
         dir: &Path,
         binary: &ServerBinary,
         secrets: &Secrets,
+        topology: &Topology,
         brokers: Brokers,
         network: &mut Network,
         ports: &mut Ports,
@@ -82,8 +83,9 @@ impl Nats {
             });
         }
         let route_password = credentials::random_password()?;
-        let accounts =
-            permissions::broker_accounts(|user| secrets.nats.of(user).map(str::to_owned))?;
+        let accounts = permissions::broker_accounts(topology, |user| {
+            secrets.nats.of(user).map(str::to_owned)
+        })?;
         for node in &nodes {
             let mut text = json!({
                 "server_name": if nodes.len() > 1 { &node.name } else { "passbook" },

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
+use contract::ReportQueue;
 
 use crate::{
     database,
@@ -18,6 +19,16 @@ pub(crate) fn artifacts(dir: &Path) -> PathBuf {
 /// The folder of the files in the making.
 pub(crate) fn scratch(dir: &Path) -> PathBuf {
     dir.join("scratch")
+}
+
+/// The queue of reports under the names in the caller's settings, which the replicas
+/// inherit. The broker's users have their permissions under these names.
+///
+/// # Errors
+/// If a name is invalid.
+pub(crate) fn queue() -> Result<ReportQueue> {
+    let queue = ReportQueue::from_variables(|variable| std::env::var(variable).ok());
+    queue.map_err(|(variable, error)| anyhow!("{variable}: {error}"))
 }
 
 /// The settings of one replica.

@@ -206,6 +206,9 @@ mod tests {
             report_signing_key: String::new(),
         };
         secrets.complete().unwrap();
-        permissions::broker_accounts(|user| secrets.nats.of(user).map(str::to_owned)).unwrap();
+        permissions::broker_accounts(&contract::STANDARD, |user| {
+            secrets.nats.of(user).map(str::to_owned)
+        })
+        .unwrap();
     }
 }

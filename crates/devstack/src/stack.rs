@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use contract::Topology;
 use nix::sys::signal::Signal;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use crate::{
     postgres::Postgres,
     proxy::{Pool, Proxy, Upstream},
     replica::{Replica, ReplicaBuilder, check_programs},
+    report_service,
     secrets::Secrets,
     service::{SERVICES, Service},
     spawn::{ProcessSpec, Spawner},
@@ -190,6 +192,7 @@ impl Stack {
             &self.dir,
             &nats_binary,
             &self.secrets,
+            Topology::leak(report_service::queue()?),
             self.options.brokers,
             &mut self.network,
             &mut ports,

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use contract::{CONSUMERS, STREAMS};
+use contract::Topology;
 use runtime::nats::streams::{self, StreamsError};
 
 use crate::{
-    arguments::NatsArguments,
+    arguments::{NatsArguments, ReportQueueArguments},
     broker::{Address, Broker},
     output,
     retry::Retry,
@@ -30,6 +30,8 @@ pub(crate) struct Streams {
           value_parser = clap::value_parser!(u8).range(1..=5))]
     stream_replicas: u8,
     #[command(flatten)]
+    report_queue: ReportQueueArguments,
+    #[command(flatten)]
     retry: Retry,
 }
 
@@ -44,9 +46,10 @@ impl Streams {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let address = self.nats.address().context("no NATS URL is given: give --nats-url")?;
         address.servers()?;
-        match self.retry.until_ok("NATS", || self.attempt(&address)).await? {
+        let topology = self.report_queue.topology();
+        match self.retry.until_ok("NATS", || self.attempt(&address, topology)).await? {
             Attempt::UpToDate => {
-                let (streams, consumers) = (STREAMS.len(), CONSUMERS.len());
+                let (streams, consumers) = (topology.streams.len(), topology.consumers.len());
                 output::line(&format!(
                     "{streams} streams and {consumers} consumers are up to date"
                 ))?;
@@ -56,10 +59,10 @@ impl Streams {
         }
     }
 
-    async fn attempt(&self, address: &Address) -> Result<Attempt> {
+    async fn attempt(&self, address: &Address, topology: &Topology) -> Result<Attempt> {
         let broker = Broker::connect(address).await?;
-        let (all, consumers) =
-            (STREAMS.iter().collect::<Vec<_>>(), CONSUMERS.iter().collect::<Vec<_>>());
+        let all: Vec<_> = topology.streams.iter().collect();
+        let consumers: Vec<_> = topology.consumers.iter().collect();
         match streams::ensure(&broker.jetstream, &all, &consumers, self.stream_replicas).await {
             Ok(()) => Ok(Attempt::UpToDate),
             Err(StreamsError::Unavailable(error)) => Err(anyhow!(error)),

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use contract::{MOVEMENT_STREAMS, REPORT_STREAMS};
+use contract::MOVEMENT_STREAMS;
 use sqlx::{Connection, migrate::Migrator};
 
 use crate::{
-    arguments::{DatabaseArguments, NatsArguments},
+    arguments::{DatabaseArguments, NatsArguments, ReportQueueArguments},
     broker::{Address, Broker},
     database, migrations, output,
     retry::Retry,
@@ -32,6 +32,8 @@ pub(crate) struct Wait {
     #[command(flatten)]
     nats: NatsArguments,
     #[command(flatten)]
+    report_queue: ReportQueueArguments,
+    #[command(flatten)]
     retry: Retry,
 }
 
@@ -46,7 +48,8 @@ impl Wait {
         let only_reports = self.report_database_url.is_some()
             && account_database_url.is_none()
             && transaction_database_url.is_none();
-        let streams: &[&str] = if only_reports { &REPORT_STREAMS } else { &MOVEMENT_STREAMS };
+        let of_reports = self.report_queue.topology().report_streams();
+        let streams: &[&str] = if only_reports { &of_reports } else { &MOVEMENT_STREAMS };
         let databases = [
             ("the account database", account_database_url, &*migrations::ACCOUNT),
             ("the transaction database", transaction_database_url, &*migrations::TRANSACTION),

@@ -2,7 +2,7 @@
 
 mod databases;
 mod nats;
-mod report_limits;
+mod report_queue;
 #[cfg(feature = "dev")]
 mod stack_dir;
 mod system;
@@ -10,7 +10,7 @@ mod text;
 
 pub(crate) use databases::DatabaseArguments;
 pub(crate) use nats::NatsArguments;
-pub(crate) use report_limits::ReportLimits;
+pub(crate) use report_queue::ReportQueueArguments;
 #[cfg(feature = "dev")]
 pub(crate) use stack_dir::{StackDir, StackState};
 pub(crate) use system::{System, SystemArguments};

@@ -22,7 +22,7 @@ use clap::Args;
 use futures::future::{join, join_all, join3};
 
 use crate::{
-    arguments::{ReportLimits, System, SystemArguments},
+    arguments::{ReportQueueArguments, System, SystemArguments},
     error_chain,
     output::Format,
     pushgateway::{self, PushgatewayArguments},
@@ -49,7 +49,7 @@ pub(crate) struct Doctor {
     #[arg(long = "service", value_name = "URL")]
     services: Vec<String>,
     #[command(flatten)]
-    report_limits: ReportLimits,
+    report_queue: ReportQueueArguments,
     /// How long a report may wait behind others without a finding.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "1h")]
     report_queue_limit: Duration,
@@ -105,7 +105,7 @@ impl Doctor {
             postgres::check_transaction(urls.map(|urls| urls.transaction.as_str())),
             reports::check(report_url, self.report_queue_limit, self.storage.as_ref()),
         );
-        let nats = nats::check(system.nats.as_ref(), &self.report_limits);
+        let nats = nats::check(system.nats.as_ref(), self.report_queue.topology());
         let services = join_all(processes.iter().map(|(name, url)| services::check(name, url)));
         let ((account, transaction, report), (nats, services)) =
             join(databases, join(nats, services)).await;

@@ -91,7 +91,7 @@ async fn check_queue(area: &mut Area, connection: &mut PgConnection, limit: Dura
     if !busy && idle_for > STUCK {
         let detail = format!("{count} are due and none runs; the oldest, {id}, waits");
         let advice = "start a report-service; if one runs, see the findings about NATS, its stream job \
-                      and its consumer job_cons, and the log of the process";
+                      and its consumer, and the log of the process";
         area.lasting(CHECK, detail, idle_for, advice);
     } else if due_for > limit {
         let detail = format!("{count} are due behind a running one; the oldest, {id}, waits");

@@ -21,7 +21,7 @@ use clap::Args;
 use reconciliation::{Findings, Limits, Progress, Schema, Sources};
 
 use crate::{
-    arguments::{ReportLimits, System, SystemArguments},
+    arguments::{ReportQueueArguments, System, SystemArguments},
     broker::Broker,
     database::{self, DatabaseUrls},
     error_chain,
@@ -52,7 +52,7 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "15m")]
     pending_limit: Duration,
     #[command(flatten)]
-    report_limits: ReportLimits,
+    report_queue: ReportQueueArguments,
     #[command(flatten)]
     pushgateway: PushgatewayArguments,
     #[command(flatten)]
@@ -94,7 +94,7 @@ impl Verify {
             report.reports_not_checked = Some("no URL of the report database is given".to_owned());
             return Ok(());
         };
-        match reports::verify(url, &self.report_limits, self.pending_limit).await {
+        match reports::verify(url, &self.report_queue, self.pending_limit).await {
             Ok(findings) => report.reports = Some(findings),
             Err(error) => {
                 report.reports_not_checked = Some(error_chain::describe(&error));

@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::report::LISTED;
-use crate::{arguments::ReportLimits, database};
+use crate::{arguments::ReportQueueArguments, database};
 
 /// The result of the checks over the report database.
 #[derive(Debug, Serialize)]
@@ -39,7 +39,7 @@ impl ReportFindings {
 /// When the database can't be read.
 pub(super) async fn verify(
     url: &str,
-    limits: &ReportLimits,
+    limits: &ReportQueueArguments,
     limit: Duration,
 ) -> Result<ReportFindings> {
     let mut database = database::connect(url).await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use async_nats::jetstream::{consumer::Info, stream::Stream};
-use contract::{ConsumerSpec, JOB, Retention, StreamSpec};
+use contract::{ConsumerSpec, Retention, StreamSpec, Topology};
 
 use super::drift;
 use crate::{
@@ -17,7 +17,14 @@ const SAMPLE_PAUSE: Duration = Duration::from_millis(1500);
 /// Limit for counting exhausted messages: each takes a request.
 const MAX_COUNTED: usize = 100;
 
-pub(super) async fn check(area: &mut Area, stream: &Stream, spec: &ConsumerSpec) {
+pub(super) async fn check(
+    area: &mut Area,
+    stream: &Stream,
+    stream_spec: &StreamSpec,
+    spec: &ConsumerSpec,
+    topology: &Topology,
+) {
+    let is_report_queue = spec.stream == topology.report.stream;
     let advice = "see the broker's log: it does not return the state of a consumer";
     let Some(samples) = area.attempt(spec.name, advice, sample(stream, spec)).await else { return };
     let Some(Samples { first, last }) = samples else {
@@ -33,13 +40,11 @@ pub(super) async fn check(area: &mut Area, stream: &Stream, spec: &ConsumerSpec)
         area.finding(spec.name, "it is paused", advice);
     }
     // Reports run for minutes, one at a time. The report database tells which of them wait too long.
-    if spec.stream != JOB {
+    if !is_report_queue {
         check_progress(area, stream, spec, &first, &last).await;
     }
-    if let Some(stream_spec) = StreamSpec::named(spec.stream)
-        && stream_spec.retention == Retention::WorkQueue
-    {
-        check_exhausted(area, stream, spec, &last).await;
+    if stream_spec.retention == Retention::WorkQueue {
+        check_exhausted(area, stream, is_report_queue, &last).await;
     }
     if !area.has_finding(spec.name) {
         let (pending, unacked) = (last.num_pending, last.num_ack_pending);
@@ -124,7 +129,7 @@ async fn oldest_pending(
     Ok(broker::optional_message(first)?.map(|message| age::since(message.time)))
 }
 
-async fn check_exhausted(area: &mut Area, stream: &Stream, spec: &ConsumerSpec, info: &Info) {
+async fn check_exhausted(area: &mut Area, stream: &Stream, is_report_queue: bool, info: &Info) {
     let advice = "see the broker's log: it does not return a message";
     let lookup = broker::exhausted_messages(stream, info, MAX_COUNTED);
     let Some(exhausted) = area.attempt(&info.name, advice, lookup).await else { return };
@@ -135,7 +140,7 @@ async fn check_exhausted(area: &mut Area, stream: &Stream, spec: &ConsumerSpec, 
             "{} messages will never be delivered again, the first at {sequence},",
             exhausted.len()
         );
-        let advice = if spec.stream == JOB {
+        let advice = if is_report_queue {
             "the report-service deletes them within two minutes, and queues their reports again: check \
              whether a replica runs, and read its log"
         } else {

@@ -4,16 +4,13 @@ mod consumer;
 mod contents;
 mod drift;
 
-use contract::{CONSUMERS, JOB, STREAMS, StreamSpec, consumers};
+use contract::{StreamSpec, Topology, consumers};
 
 use super::check::{Area, Check};
-use crate::{
-    arguments::ReportLimits,
-    broker::{Address, Broker},
-};
+use crate::broker::{Address, Broker};
 
-/// Checks the broker at the address.
-pub(super) async fn check(address: Option<&Address>, limits: &ReportLimits) -> Vec<Check> {
+/// Checks the broker at the address against these streams and consumers.
+pub(super) async fn check(address: Option<&Address>, topology: &Topology) -> Vec<Check> {
     let mut area = Area::new("NATS");
     let Some(address) = address else {
         area.not_checked("reachable", "no URL is given");
@@ -28,14 +25,15 @@ pub(super) async fn check(address: Option<&Address>, limits: &ReportLimits) -> V
     if check_jetstream(&mut area, &broker).await {
         let advice = "see the broker's log; the user of the URL needs the permission to read the \
                       state of every stream";
-        let job = area.attempt(JOB, advice, broker.stream(JOB)).await;
+        let queue = topology.report.stream;
+        let job = area.attempt(queue, advice, broker.stream(queue)).await;
         // A system without reports is none with a defect.
         let has_reports = !matches!(job, Some(None));
         if !has_reports {
-            area.not_checked(JOB, "no report-service has started yet");
+            area.not_checked(queue, "no report-service has started yet");
         }
-        for spec in STREAMS.iter().filter(|spec| has_reports || spec.name != JOB) {
-            check_stream(&mut area, &broker, spec, has_reports.then_some(limits)).await;
+        for spec in topology.streams.iter().filter(|spec| has_reports || spec.name != queue) {
+            check_stream(&mut area, &broker, topology, spec, has_reports).await;
         }
     }
     area.into_checks()
@@ -74,12 +72,13 @@ async fn check_jetstream(area: &mut Area, broker: &Broker) -> bool {
     true
 }
 
-/// Checks a stream and its consumers. `limits` are those of reports, if there is a report-service.
+/// Checks a stream and its consumers.
 async fn check_stream(
     area: &mut Area,
     broker: &Broker,
+    topology: &Topology,
     spec: &StreamSpec,
-    limits: Option<&ReportLimits>,
+    has_reports: bool,
 ) {
     let advice = "see the broker's log; the user of the URL needs the permission to read the state \
                   of every stream";
@@ -94,13 +93,10 @@ async fn check_stream(
         ),
         Some(stream) => {
             drift::check_stream(area, spec, &stream.cached_info().config);
-            for consumer in CONSUMERS.iter().filter(|consumer| consumer.stream == spec.name) {
-                match limits {
-                    Some(limits) => {
-                        consumer::check(area, &stream, &limits.expected(consumer)).await;
-                    }
-                    None if consumer.name == consumers::JOBS_MAX_DELIVERIES => {}
-                    None => consumer::check(area, &stream, consumer).await,
+            let own = topology.consumers.iter().filter(|consumer| consumer.stream == spec.name);
+            for consumer in own {
+                if has_reports || consumer.name != consumers::JOBS_MAX_DELIVERIES {
+                    consumer::check(area, &stream, spec, consumer, topology).await;
                 }
             }
             contents::check(area, spec, broker, &stream).await;

@@ -1,7 +1,7 @@
 //! Commands with all deliveries used up.
 
 use anyhow::Result;
-use contract::{CONSUMERS, ConsumerSpec, TRANSACTION};
+use contract::{ConsumerSpec, STANDARD, TRANSACTION};
 use reconciliation::Finding;
 use time::OffsetDateTime;
 
@@ -15,7 +15,7 @@ use crate::{
 /// Finds commands behind their consumer's ack floor. Such a command was delivered as often as
 /// allowed without an ack, and is never delivered again.
 pub(super) async fn verify(broker: &Broker, report: &mut Report) -> Result<()> {
-    for consumer in CONSUMERS.iter().filter(|consumer| consumer.stream == TRANSACTION) {
+    for consumer in STANDARD.consumers.iter().filter(|consumer| consumer.stream == TRANSACTION) {
         let mut lost = lost_commands(broker, consumer, &mut report.streams).await?;
         if !lost.is_empty() {
             tokio::time::sleep(RECHECK_AFTER).await;
