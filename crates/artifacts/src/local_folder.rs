@@ -140,7 +140,6 @@ impl LocalFolder {
         let start = self.root.join(prefix.folder().unwrap_or_default());
         let depth = match prefix {
             Prefix::All => 3,
-            Prefix::Report(_) => 2,
             Prefix::Attempt(..) => 1,
         };
         descend(&start, depth, visit).map(|_| ())

@@ -79,7 +79,6 @@ impl fmt::Display for ArtifactPath {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefix {
     All,
-    Report(Uuid),
     Attempt(Uuid, u32),
 }
 
@@ -88,7 +87,6 @@ impl Prefix {
     pub(crate) fn folder(self) -> Option<String> {
         match self {
             Self::All => None,
-            Self::Report(report) => Some(report.to_string()),
             Self::Attempt(report, attempt) => Some(format!("{report}/{attempt}")),
         }
     }

@@ -222,7 +222,6 @@ async fn a_listing_has_the_complete_files_below_its_prefix() {
     }
     for (prefix, expected) in [
         (Prefix::All, &paths[..]),
-        (Prefix::Report(Uuid::from_u128(7)), &paths[..4]),
         (Prefix::Attempt(Uuid::from_u128(7), 1), &paths[..2]),
         (Prefix::Attempt(Uuid::from_u128(7), 3), &[]),
     ] {

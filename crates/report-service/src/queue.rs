@@ -79,3 +79,43 @@ impl QueueConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Settings {
+        #[command(flatten)]
+        queue: QueueConfig,
+    }
+
+    fn parse(arguments: &[&str]) -> QueueConfig {
+        Settings::parse_from([&["report-service"], arguments].concat()).queue
+    }
+
+    #[test]
+    fn without_settings_the_queue_is_that_of_the_contract() {
+        let queue = parse(&[]);
+        assert_eq!(queue.queue(), ReportQueue::DEFAULT);
+        assert_eq!(queue.report_fetch_wait, Duration::from_secs(5));
+        queue.check(Duration::from_secs(20)).unwrap();
+    }
+
+    #[test]
+    fn a_fetch_ends_within_its_bounds_and_the_grace_period() {
+        for (wait, grace, valid) in [
+            ("1s", 20, true),
+            ("19s", 20, true),
+            ("5m", 301, true),
+            ("999ms", 20, false),
+            ("301s", 400, false),
+            ("20s", 20, false),
+        ] {
+            let queue = parse(&["--report-fetch-wait", wait]);
+            assert_eq!(queue.check(Duration::from_secs(grace)).is_ok(), valid, "{wait}");
+        }
+    }
+}

@@ -47,12 +47,11 @@ impl Parameters {
     /// The name of its files, without the extension.
     #[must_use]
     pub fn file_stem(&self) -> String {
-        let days = |period: &Period| format!("{}_{}", period.from.date(), period.to.date());
         match self {
             Self::Statement { account_id, period } => {
-                format!("statement-{account_id}-{}", days(period))
+                format!("statement-{account_id}-{}", dates(period))
             }
-            Self::Activity { period, .. } => format!("activity-{}", days(period)),
+            Self::Activity { period, .. } => format!("activity-{}", dates(period)),
             Self::Reconciliation => "reconciliation".to_owned(),
         }
     }
@@ -94,6 +93,18 @@ impl NewReport {
         let position = self.unique_at?;
         Some(hash(&(&self.parameters, &self.formats, &self.account_owner, position)))
     }
+}
+
+/// Both ends of a period for a file name, as dates in its time zone. An end within a day
+/// has its time.
+fn dates(period: &Period) -> String {
+    let text = |end: OffsetDateTime| match end.time().as_hms() {
+        (0, 0, 0) => end.date().to_string(),
+        (hour, minute, second) => {
+            format!("{}T{hour:02}{minute:02}{second:02}", end.date())
+        }
+    };
+    format!("{}_{}", text(period.from), text(period.to))
 }
 
 fn hash(value: &impl Serialize) -> [u8; 32] {

@@ -12,14 +12,13 @@ use std::{
 use axum::{Router, extract::State, http::StatusCode, response::Response};
 use devstack::Fault;
 use reqwest::Method;
-use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use tests::{Client, Stack, client::new_key, eventually, stack::folder};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Monitored, SOON};
+use crate::reports::statement;
 
 /// The lease is a little shorter. Long enough that no lease ends by itself on a slow machine,
 /// because lost attempts are counted. `doctor` compares the consumer with the same setting.
@@ -83,28 +82,14 @@ impl Outside {
     }
 }
 
-/// A statement of an account opened today, as CSV.
-fn statement(account: &str) -> Value {
-    let now = OffsetDateTime::now_utc();
-    let now = now.replace_microsecond(now.microsecond()).unwrap();
-    json!({
-        "kind": "statement",
-        "accountId": account,
-        "from": now.date().to_string(),
-        "to": now.format(&Rfc3339).unwrap(),
-        "timeZone": "UTC",
-        "formats": ["csv"],
-    })
-}
-
 async fn ask(client: &Client, account: &str) -> String {
-    let accepted = client.report(&statement(account), 0).await;
+    let accepted = client.report(&statement(account, &["csv"]), 0).await;
     assert_eq!(accepted.status, 202, "{accepted:?}");
     accepted.text("reportId").to_owned()
 }
 
 pub(super) async fn a_report_succeeds(client: &Client, account: &str) {
-    let report = client.report(&statement(account), 30).await;
+    let report = client.report(&statement(account, &["csv"]), 30).await;
     assert_eq!(report.text("state"), "SUCCEEDED", "{report:?}");
 }
 

@@ -74,7 +74,6 @@ async fn a_listing_of_the_bucket_has_the_files_below_its_prefix() {
     within.put_file(&new_path("a.csv"), &file(b"content")).await.unwrap();
     for (prefix, expected) in [
         (Prefix::All, &paths[..]),
-        (Prefix::Report(one), &paths[..3]),
         (Prefix::Attempt(one, 1), &paths[..2]),
         (Prefix::Attempt(one, 2), &[]),
     ] {

@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use tests::{broker, eventually};
+use tests::{broker, eventually, scale};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -16,11 +16,8 @@ use tokio::{
 
 use super::{
     renderer::{AT_ONCE, Answer},
-    setup::{LIMIT, Setup, errors, outcomes},
+    setup::{Setup, errors, limit, outcomes},
 };
-
-/// Longer than the ack wait of 2 seconds, shorter than the renderer's time.
-const SLOW: Duration = Duration::from_secs(5);
 
 /// The renderer's time.
 const TIMEOUT: &str = "PASSBOOK_REPORT_RENDERER_TIMEOUT=6s";
@@ -29,21 +26,33 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// At full size: a report of three minutes, and an ack wait of 30 seconds.
+#[tokio::test]
+async fn a_report_of_several_ack_waits_has_one_attempt_and_one_delivery() {
+    let slow = Duration::from_secs(scale::size(180, 8));
+    let setup = Setup::start("report-slow", 2, 0, &[]).await;
+    setup.renderer.answer(move |_| Answer::File(slow));
+    let asked = Instant::now();
+    let report = setup.ask().await;
+    setup.attempt_runs(&report, 1).await;
+    let ended = setup.ended(&report).await;
+    assert!(asked.elapsed() >= slow, "{ended:?}");
+    assert_eq!((ended.text("state"), outcomes(&ended)), ("SUCCEEDED", vec!["SUCCEEDED"]));
+    let jetstream = broker::connect(&setup.stack).await;
+    let consumer = broker::consumer(&jetstream, "job", "job_cons").await;
+    let delivered = consumer.cached_info().delivered.consumer_sequence;
+    assert_eq!(delivered, 1, "the message was delivered again");
+    println!("a report of {:.1?} had one delivery", asked.elapsed());
+}
+
 #[tokio::test]
 async fn each_fault_of_the_function_costs_an_attempt_at_most() {
     let more = [TIMEOUT, "PASSBOOK_REPORT_CLEANUP_EVERY=1s"];
     let setup = Setup::start("report-function", 1, 0, &more).await;
-    let jetstream = broker::connect(&setup.stack).await;
 
-    // Slow: several leases long, and still one attempt and one delivery.
-    setup.renderer.answer(|_| Answer::File(SLOW));
-    let slow = setup.ask().await;
-    setup.attempt_runs(&slow, 1).await;
-    let ended = setup.ended(&slow).await;
-    assert_eq!((ended.text("state"), outcomes(&ended)), ("SUCCEEDED", vec!["SUCCEEDED"]));
-    let consumer = broker::consumer(&jetstream, "job", "job_cons").await;
-    let delivered = consumer.cached_info().delivered.consumer_sequence;
-    assert_eq!(delivered, 1, "the message was delivered again");
+    setup.renderer.answer(|_| AT_ONCE);
+    let other = setup.ask().await;
+    assert_eq!(setup.ended(&other).await.text("state"), "SUCCEEDED");
 
     // Silent: ended by the renderer's time.
     first_attempt(&setup, Answer::Nothing, "renderer").await;
@@ -57,7 +66,7 @@ async fn each_fault_of_the_function_costs_an_attempt_at_most() {
         let size = content.len();
         json!({ "href": href, "sha256": hex(&Sha256::digest(content)), "size": size })
     };
-    let outside = reference(format!("{slow}/1/statement.csv"), b"x");
+    let outside = reference(format!("{other}/1/statement.csv"), b"x");
     first_attempt(&setup, Answer::Reference(outside), "outside").await;
 
     // By reference: the file is in the storage.
@@ -105,7 +114,7 @@ async fn each_fault_of_the_function_costs_an_attempt_at_most() {
     // Older than any renderer may be.
     let file = fs::OpenOptions::new().append(true).open(&late).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
-    eventually("the late file is deleted", LIMIT, || async { (!late.exists()).then_some(()) })
+    eventually("the late file is deleted", limit(), || async { (!late.exists()).then_some(()) })
         .await;
     assert_eq!(setup.files(&report), ["2/result.csv"]);
 

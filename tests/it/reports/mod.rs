@@ -5,12 +5,15 @@ mod crash_points;
 mod crashes;
 mod defects;
 mod early_ends;
+mod faked_clock;
 mod files;
 mod function;
 mod one_at_a_time;
 mod outages;
+mod queue_settings;
 mod renderer;
 mod requests;
+mod same_bytes;
 mod setup;
 mod storage;
 mod unique;
@@ -18,6 +21,9 @@ mod unique;
 use serde_json::{Value, json};
 use tests::Client;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// Every format of a statement.
+const FORMATS: [&str; 5] = ["pdf", "csv", "xlsx", "json", "camt053"];
 
 /// The request for a statement of an account opened in this test: from the start of
 /// yesterday or the account's day, until now.

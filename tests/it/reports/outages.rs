@@ -1,6 +1,6 @@
 //! The broker loses everything, or PostgreSQL is away, while reports wait and run.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use devstack::Fault;
 use serde_json::json;
@@ -8,7 +8,7 @@ use tests::{client::new_key, eventually, scale};
 
 use super::{
     renderer::{AT_ONCE, Answer},
-    setup::{LIMIT, Setup, outcomes},
+    setup::{Setup, limit, outcomes},
     statement,
 };
 
@@ -24,7 +24,7 @@ async fn reports_survive_a_wiped_broker_and_an_absent_database() {
     setup.renderer.answer(|_| AT_ONCE);
     let before = setup.stack.pid("nats");
     setup.stack.fault("nats", Fault::Wipe).await;
-    setup.stack.restarted("nats", before, LIMIT).await;
+    setup.stack.restarted("nats", before, limit()).await;
     // A request needs no broker.
     let late = setup.ask().await;
     for report in [&running, &waiting[0], &waiting[1], &late] {
@@ -48,13 +48,15 @@ async fn reports_survive_a_wiped_broker_and_an_absent_database() {
     let away = if scale::full() { 60 } else { 4 };
     tokio::time::sleep(Duration::from_secs(away)).await;
     setup.stack.fault("postgres", Fault::Release).await;
+    let back = Instant::now();
     let ended = setup.ended(&running).await;
     assert_eq!(ended.text("state"), "SUCCEEDED", "{ended:?}");
     assert_eq!(outcomes(&ended), ["LOST", "SUCCEEDED"]);
     assert_eq!(setup.csv(&running).await, format!("{running}/2.csv"));
+    println!("reports ran {:.1?} after PostgreSQL's absence of {away} s", back.elapsed());
     // The refused request is the same one now, whether it was stored or not.
     setup.renderer.answer(|_| AT_ONCE);
-    let accepted = eventually("the request is accepted", LIMIT, || async {
+    let accepted = eventually("the request is accepted", limit(), || async {
         let response = setup.client.post("/v1/reports", &headers, &request).await;
         (response.status < 300).then_some(response)
     })

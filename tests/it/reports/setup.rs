@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use serde_json::Value;
 use sqlx::PgPool;
 use tests::{
-    Client, Response, Stack, eventually, small_disk::start_with_small_storage, stack::folder,
+    Client, Response, Stack, eventually, scale, small_disk::start_with_small_storage, stack::folder,
 };
 
 use super::{
@@ -14,9 +14,12 @@ use super::{
 };
 
 /// The longest wait for an attempt, an end, or a clean-up.
-pub(super) const LIMIT: Duration = Duration::from_secs(40);
+pub(super) fn limit() -> Duration {
+    Duration::from_secs(scale::size(240, 40))
+}
 
-/// A stack with short times: a lease of 2.5 seconds and a first retry after 50 ms.
+/// A stack with a first retry after 50 ms. A lease takes 2.5 seconds; at full size 25, the
+/// default.
 pub(super) struct Setup {
     pub(super) renderer: Renderer,
     pub(super) alerts: AlertReceiver,
@@ -65,7 +68,7 @@ impl Setup {
         let mut settings = vec![
             renderer.setting(),
             alerts.setting(),
-            "PASSBOOK_REPORT_ACK_WAIT=3s".to_owned(),
+            format!("PASSBOOK_REPORT_ACK_WAIT={}", scale::size("30s", "3s")),
             "PASSBOOK_REPORT_RETRY_DELAY=50ms".to_owned(),
         ];
         settings.extend(more.iter().map(|&setting| setting.to_owned()));
@@ -88,7 +91,7 @@ impl Setup {
 
     /// Waits until the renderer has got a request that fits.
     pub(super) async fn called(&self, what: &str, fits: impl Fn(&Call) -> bool) {
-        eventually(&format!("the renderer is called: {what}"), LIMIT, || async {
+        eventually(&format!("the renderer is called: {what}"), limit(), || async {
             self.renderer.calls().iter().any(&fits).then_some(())
         })
         .await;
@@ -114,7 +117,7 @@ impl Setup {
 
     /// Waits until the report has ended, and gives it.
     pub(super) async fn ended(&self, report: &str) -> Response {
-        self.client.report_ended(report, LIMIT).await
+        self.client.report_ended(report, limit()).await
     }
 
     /// The number of rows of this statement.

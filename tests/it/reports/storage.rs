@@ -7,7 +7,7 @@ use tests::{client::new_key, eventually};
 
 use super::{
     renderer::{AT_ONCE, Answer},
-    setup::{LIMIT, Setup, errors, outcomes},
+    setup::{Setup, errors, limit, outcomes},
 };
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn a_report_waits_for_a_storage_that_is_away() {
     let report = setup.ask().await;
     let ended = setup.ended(&report).await;
     assert_eq!((ended.text("state"), outcomes(&ended)), ("FAILED", vec!["FAILED"; 5]));
-    eventually("the alert is taken", LIMIT, || async {
+    eventually("the alert is taken", limit(), || async {
         (!setup.alerts.taken().is_empty()).then_some(())
     })
     .await;
