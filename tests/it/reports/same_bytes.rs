@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use tests::{Client, Stack, process::Paused};
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
-use super::{FORMATS, faked_clock::FakedReplica, statement, used_account};
+use super::{FORMATS, own_replica::OwnReplica, statement, used_account};
 
 /// A statement of all formats, as its files and their signatures, and its worker.
 struct Made {
@@ -64,10 +64,10 @@ async fn the_same_statement_has_the_same_bytes_and_signatures_anywhere_and_a_day
         assert!(is_of(&made[made.len() - 1], pids[number]), "{}", made[made.len() - 1].worker);
     }
     let _paused = Paused::new(pids);
-    let tomorrow = FakedReplica::start_a_day_ahead(&stack).await;
+    let tomorrow = OwnReplica::start_a_day_ahead(&stack).await;
     let at = tomorrow.client(&stack);
     made.push(make(&at, &reports, &request).await);
-    assert!(is_of(&made[3], tomorrow.pid()), "{}", made[3].worker);
+    assert!(is_of(&made[3], tomorrow.child.id()), "{}", made[3].worker);
     let key = at.get("/v1/reports/signing-key").await;
     let date = OffsetDateTime::parse(key.header("date").unwrap(), &Rfc2822).unwrap();
     let ahead = date - OffsetDateTime::from(SystemTime::now());

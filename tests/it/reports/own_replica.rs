@@ -1,9 +1,8 @@
-//! A report-service whose clock is a day ahead: a further replica of a stack, with
-//! Debian's libfaketime between the process and the system's clock.
+//! A further report-service of a stack, started by the test with changed settings.
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -11,59 +10,68 @@ use std::{
 
 use tests::{Client, Stack, eventually, process::passbook};
 
-/// Started with the settings of `report-service-0`. Ends when it is dropped.
-pub(super) struct FakedReplica {
-    child: Child,
-    /// The URL of its API.
-    pub(super) url: String,
+/// A process with the settings of `report-service-0`, and others. Ends when it is dropped.
+pub(super) struct OwnReplica {
+    pub(super) child: Child,
+    api: SocketAddr,
+    admin: SocketAddr,
 }
 
-impl FakedReplica {
-    /// Starts it and waits until it answers.
-    pub(super) async fn start_a_day_ahead(stack: &Stack) -> Self {
+impl OwnReplica {
+    /// Starts it. `more` are further variables, `log` the name of its log in the stack's folder.
+    pub(super) fn start(stack: &Stack, log: &str, more: &[(&str, &str)]) -> Self {
         let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (api, admin) = (free_port(), free_port());
         let environment = fs::read(format!("/proc/{}/environ", stack.pid("report-service-0")));
         let environment = String::from_utf8(environment.unwrap()).unwrap();
         let variables = environment.split('\0').filter_map(|variable| variable.split_once('='));
-        let log = fs::File::create(stack.dir.join("a-day-ahead.log")).unwrap();
+        let log = fs::File::create(stack.dir.join(log)).unwrap();
         let child = Command::new(passbook().with_file_name("report-service"))
             .env_clear()
             .envs(variables)
             .env("PASSBOOK_LISTEN", api.to_string())
             .env("PASSBOOK_ADMIN_LISTEN", admin.to_string())
-            // Its clean-up would take the files of other replicas for old ones.
-            .env("PASSBOOK_REPORT_CLEANUP_EVERY", "60m")
-            .env("LD_PRELOAD", libfaketime())
-            .env("FAKETIME", "+1d")
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .envs(more.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        let replica = Self { child, url: format!("http://{api}") };
-        let http = reqwest::Client::new();
+        Self { child, api, admin }
+    }
+
+    /// Starts it with a clock that is a day ahead, by Debian's libfaketime, and waits until it
+    /// is ready.
+    pub(super) async fn start_a_day_ahead(stack: &Stack) -> Self {
+        let library = libfaketime();
+        let more = [
+            // By this clock, the unfinished files of other replicas are old.
+            ("PASSBOOK_REPORT_CLEANUP_EVERY", "60m"),
+            ("LD_PRELOAD", library.to_str().unwrap()),
+            ("FAKETIME", "+1d"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ];
+        let replica = Self::start(stack, "a-day-ahead.log", &more);
         eventually("the replica with another clock is ready", Duration::from_secs(30), || async {
-            let ready = http.get(format!("http://{admin}/readyz")).send().await.ok()?;
-            ready.status().is_success().then_some(())
+            replica.is_ready().await.then_some(())
         })
         .await;
         replica
     }
 
-    /// The process id.
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
+    /// Whether `/readyz` answers with success.
+    pub(super) async fn is_ready(&self) -> bool {
+        let ready = reqwest::get(format!("http://{}/readyz", self.admin)).await;
+        ready.is_ok_and(|ready| ready.status().is_success())
     }
 
-    /// A client of this replica with a token that is valid there.
+    /// A client of this replica only.
     pub(super) fn client(&self, stack: &Stack) -> Client {
-        Client::new(&self.url, &stack.file().tokens.teller)
+        Client::new(&format!("http://{}", self.api), &stack.file().tokens.teller)
     }
 }
 
-impl Drop for FakedReplica {
+impl Drop for OwnReplica {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
