@@ -33,8 +33,8 @@ check: check-format check-migrations check-metadata check-lints check-reports ch
 chaos: build-all ## inject faults in a random order: make chaos ARGS="--seed 7 --seconds 120"
 	@exec $(CHAOS) $(ARGS)
 
-reliability: build-all release ## the fault tests at the sizes of docs/reliability.md, with figures (30 minutes)
-	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 faults:: chaos:: graceful_stop::
+reliability: crash-points release ## the fault tests at the sizes of docs/reliability.md, with figures (over 30 minutes)
+	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 faults:: chaos:: graceful_stop:: reports::
 
 bench: release ## measure the system beside pgbench, write a report (20 minutes): make bench ARGS="--only drain"
 	@exec $(BENCH) $(ARGS)
