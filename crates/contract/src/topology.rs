@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::bundle::Bundle;
+
 /// Subjects that messages are published to.
 pub mod subjects {
     /// Deposit commands.
@@ -63,6 +65,8 @@ pub struct ConsumerSpec {
     pub max_deliver: i64,
     /// Maximum unacked messages of all its workers together.
     pub max_ack_pending: i64,
+    /// The content of messages with several parts; `None` if each message has one.
+    pub bundle: Option<Bundle>,
 }
 
 /// Names of the durable consumers.
@@ -156,6 +160,7 @@ pub const CONSUMERS: [ConsumerSpec; 7] = [
         ack_wait: ACK_WAIT,
         max_deliver: 3,
         max_ack_pending: MANY,
+        bundle: Some(Bundle::Commands),
     },
     ConsumerSpec {
         name: consumers::WITHDRAWAL,
@@ -164,6 +169,7 @@ pub const CONSUMERS: [ConsumerSpec; 7] = [
         ack_wait: ACK_WAIT,
         max_deliver: 3,
         max_ack_pending: MANY,
+        bundle: Some(Bundle::Commands),
     },
     ConsumerSpec {
         name: consumers::ACCOUNT_RESULT,
@@ -172,6 +178,7 @@ pub const CONSUMERS: [ConsumerSpec; 7] = [
         ack_wait: ACK_WAIT,
         max_deliver: 3,
         max_ack_pending: MANY,
+        bundle: Some(Bundle::Results),
     },
     ConsumerSpec {
         name: consumers::COMMANDS_MAX_DELIVERIES,
@@ -181,6 +188,7 @@ pub const CONSUMERS: [ConsumerSpec; 7] = [
         // Nothing captures the advisories about this consumer: unlimited.
         max_deliver: -1,
         max_ack_pending: MANY,
+        bundle: None,
     },
     ConsumerSpec {
         name: consumers::RESULTS_MAX_DELIVERIES,
@@ -189,6 +197,7 @@ pub const CONSUMERS: [ConsumerSpec; 7] = [
         ack_wait: ACK_WAIT,
         max_deliver: -1,
         max_ack_pending: MANY,
+        bundle: None,
     },
     ConsumerSpec {
         name: consumers::JOB,
@@ -198,6 +207,7 @@ pub const CONSUMERS: [ConsumerSpec; 7] = [
         max_deliver: 5,
         // One job at a time, whatever the number of workers.
         max_ack_pending: 1,
+        bundle: None,
     },
     ConsumerSpec {
         name: consumers::JOBS_MAX_DELIVERIES,
@@ -206,6 +216,7 @@ pub const CONSUMERS: [ConsumerSpec; 7] = [
         ack_wait: ACK_WAIT,
         max_deliver: -1,
         max_ack_pending: MANY,
+        bundle: None,
     },
 ];
 

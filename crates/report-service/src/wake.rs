@@ -74,5 +74,6 @@ pub fn message(
         redrive_of,
         headers: async_nats::HeaderMap::new(),
         payload: Bytes::from(payload),
+        sharing: None,
     }
 }
