@@ -7,6 +7,7 @@ mod activity;
 mod alerts;
 mod authentication;
 mod batches;
+mod bundles;
 mod chaos;
 mod concurrency;
 mod crash_points;

@@ -26,6 +26,7 @@ const CONSUMER: ConsumerSpec = ConsumerSpec {
     ack_wait: Duration::from_secs(30),
     max_deliver: 3,
     max_ack_pending: 100,
+    bundle: None,
 };
 
 fn assert_drift(outcome: Result<(), StreamsError>, expected: &str) {

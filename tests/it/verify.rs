@@ -275,7 +275,10 @@ async fn a_command_that_will_never_be_delivered_again_is_found() {
 
 #[tokio::test]
 async fn streams_are_read_to_the_end_in_many_batches() {
-    let stack = Stack::start("verify-many").await;
+    // A message for each result, so that the stream is long.
+    let settings = ["PASSBOOK_MESSAGE_PARTS=1".to_owned()];
+    let dir = tests::stack::folder("verify-many");
+    let stack = Stack::start_under(&dir, &settings, &["--port", "0"]).await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     let deposit = |_| {

@@ -85,14 +85,26 @@ pub async fn results(jetstream: &jetstream::Context) -> Subscriber {
     results
 }
 
+/// The commands or results of a message, which has one or several; none if it is not JSON.
+#[must_use]
+pub fn parts(payload: &[u8]) -> Vec<Value> {
+    let Ok(mut message) = serde_json::from_slice::<Value>(payload) else { return Vec::new() };
+    for field in ["commands", "results"] {
+        if let Some(Value::Array(parts)) = message.get_mut(field).map(Value::take) {
+            return parts;
+        }
+    }
+    vec![message]
+}
+
 /// Waits up to 10 s for a result of this record.
 pub async fn result_of(results: &mut Subscriber, record: &str) -> Value {
     let wait = async {
         loop {
             let message = results.next().await.unwrap();
-            match serde_json::from_slice::<Value>(&message.payload) {
-                Ok(result) if result["recordId"] == record => return result,
-                _ => {}
+            let results = parts(&message.payload);
+            if let Some(result) = results.into_iter().find(|result| result["recordId"] == record) {
+                return result;
             }
         }
     };

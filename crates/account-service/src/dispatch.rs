@@ -1,14 +1,17 @@
 //! Sends the command of a record right after its commit. The record is the outbox:
 //! once it reaches a certain age, `redrive` sends its command. Until then this module
 //! retries, so that a leader election or a short outage causes no further delay.
+//!
+//! Commands that wait in the queue together share messages. Nothing waits for company: a
+//! single command is sent at once, alone.
 
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, connection::State, jetstream};
-use contract::Command;
+use contract::{Command, bundle::Bundle};
 use runtime::{
     failpoint,
-    nats::publish::{Outgoing, publish_all},
+    nats::publish::{Outgoing, Sharing, publish_all},
     telemetry::{metrics::count, trace::Trace},
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -24,7 +27,11 @@ const RETRY_EVERY: Duration = Duration::from_millis(100);
 
 /// Queues the commands of accepted records.
 #[derive(Debug, Clone)]
-pub struct Dispatch(mpsc::Sender<QueuedCommand>);
+pub struct Dispatch {
+    queue: mpsc::Sender<QueuedCommand>,
+    /// Maximum commands of a message.
+    most: u8,
+}
 
 /// Publishes the commands of a [`Dispatch`].
 #[derive(Debug)]
@@ -36,11 +43,11 @@ struct QueuedCommand {
     since: Instant,
 }
 
-/// Creates both ends of the queue.
+/// Creates both ends of the queue. At most `most` commands share a message.
 #[must_use]
-pub fn channel() -> (Dispatch, Publisher) {
-    let (sender, receiver) = mpsc::channel(CAPACITY);
-    (Dispatch(sender), Publisher(receiver))
+pub fn channel(most: u8) -> (Dispatch, Publisher) {
+    let (queue, receiver) = mpsc::channel(CAPACITY);
+    (Dispatch { queue, most }, Publisher(receiver))
 }
 
 impl Dispatch {
@@ -48,7 +55,7 @@ impl Dispatch {
     /// while records are accepted faster than commands are sent, because a redrive
     /// costs more. While the broker is unreachable, the caller continues.
     pub async fn wait_for_room(&self, commands: usize) {
-        let room = self.0.reserve_many(commands.min(CAPACITY));
+        let room = self.queue.reserve_many(commands.min(CAPACITY));
         let _ = tokio::time::timeout(ROOM_LIMIT, room).await;
     }
 
@@ -58,9 +65,10 @@ impl Dispatch {
         let mut unsent = 0;
         for (command, trace) in commands {
             match message(&command, command.record_id.to_string(), trace, None) {
-                Ok(message) => {
+                Ok(mut message) => {
+                    message.sharing = Some(sharing(self.most));
                     let queued = QueuedCommand { message, since: Instant::now() };
-                    unsent += usize::from(self.0.try_send(queued).is_err());
+                    unsent += usize::from(self.queue.try_send(queued).is_err());
                 }
                 Err(error) => report_unsent(1, &error.to_string()),
             }
@@ -71,7 +79,12 @@ impl Dispatch {
     }
 }
 
-/// The message of a command. `redrive_of` is the original request's trace, if
+/// Commands share messages, at most `most` in one.
+pub(crate) const fn sharing(most: u8) -> Sharing {
+    Sharing { content: Bundle::Commands, most }
+}
+
+/// The message of a command that travels alone. `redrive_of` is the original request's trace, if
 /// this is a redrive.
 ///
 /// # Errors
@@ -89,6 +102,7 @@ pub fn message(
         redrive_of,
         headers: HeaderMap::new(),
         payload: serde_json::to_vec(command)?.into(),
+        sharing: None,
     })
 }
 
@@ -158,7 +172,7 @@ mod tests {
             currency,
             requested_at: OffsetDateTime::UNIX_EPOCH,
         };
-        let (dispatch, mut publisher) = channel();
+        let (dispatch, mut publisher) = channel(100);
         dispatch.send((0..CAPACITY - 99).map(|_| (command.clone(), Trace::of_message(None))));
         assert!(dispatch.wait_for_room(99).now_or_never().is_some());
         let begun = Instant::now();

@@ -98,8 +98,9 @@ pub async fn run(
     let grace = config.service.process.grace_period;
     let (pool, client, jetstream) =
         (service.pool.clone(), service.client.clone(), service.jetstream.clone());
+    let message_parts = config.service.worker.message_parts;
     let waiters = Waiters::new(client.clone(), config.most_waiting);
-    let (dispatch, publisher) = dispatch::channel();
+    let (dispatch, publisher) = dispatch::channel(message_parts);
 
     // These tasks end after the API, because requests in process need them.
     let finished = service.finished.clone();
@@ -107,8 +108,8 @@ pub async fn run(
     service.dead_letter_exhausted(consumers::RESULTS_MAX_DELIVERIES, &[])?;
     service.tasks.spawn_fallible("notifications", waiters.clone().listen(finished.clone()));
     service.tasks.spawn("poll", waiters.clone().poll(pool.clone(), finished.clone()));
-    let redrive =
-        Redrive::new(pool.clone(), client.clone(), jetstream.clone(), config.redrive_after);
+    let (broker, after) = ((client.clone(), jetstream.clone()), config.redrive_after);
+    let redrive = Redrive::new(pool.clone(), broker, after, message_parts);
     service.tasks.spawn("redrive", redrive.run(finished.clone()));
     let handler = Arc::new(SettleRecords { pool: pool.clone(), waiters: waiters.clone() });
     let workers =

@@ -52,10 +52,10 @@ const COMMIT_LAG: Duration = Duration::from_secs(30);
 /// The young scan restarts at the mark after this time, or at once if it found
 /// PENDING records. A restart finds records that became visible behind its position.
 const RESTART_EVERY: Duration = Duration::from_secs(10);
-/// No redrive while one of the backlogs is larger than this. A larger backlog of
+/// No redrive while one of the backlogs has more messages than this. A larger backlog of
 /// commands means that the ledger is behind or down, so more commands would not help.
 /// A larger backlog of results means the same of this service.
-const MAX_BACKLOG: u64 = 20_000;
+const MAX_BACKLOG: u64 = 2_000;
 
 /// The redrive of one replica.
 #[derive(Debug)]
@@ -65,6 +65,8 @@ pub struct Redrive {
     jetstream: jetstream::Context,
     /// The age of a PENDING record at its first redrive.
     after: Duration,
+    /// Maximum commands of a message.
+    most: u8,
     /// The low-water mark: the old scan covers lower ids.
     mark: RecordId,
     /// The position of the young scan.
@@ -84,15 +86,15 @@ impl Redrive {
     #[must_use]
     pub fn new(
         pool: PgPool,
-        client: Client,
-        jetstream: jetstream::Context,
+        (client, jetstream): (Client, jetstream::Context),
         after: Duration,
+        most: u8,
     ) -> Self {
         let first = RecordId::FIRST;
         let began = Instant::now();
         let (mark, young, old) = (first, first, first);
         let (seen, last_seen) = (PendingSeen::default(), PendingSeen::default());
-        Self { pool, client, jetstream, after, mark, young, began, seen, last_seen, old }
+        Self { pool, client, jetstream, after, most, mark, young, began, seen, last_seen, old }
     }
 
     /// Runs rounds until `stop`. Errors of the database and the broker are logged
@@ -229,9 +231,14 @@ impl Redrive {
                 // duplicate window.
                 let id = format!("{}.{}", claimed.record.id, claimed.attempt);
                 let trace = claimed.trace.unwrap_or_else(Trace::begin);
-                dispatch::message(&claimed.record.command(), id, trace, claimed.trace)
+                let mut message =
+                    dispatch::message(&claimed.record.command(), id, trace, claimed.trace)?;
+                // The second redrive of a record goes alone: if its command crashes or fails the
+                // workers, the records beside it settle without it.
+                message.sharing = (claimed.attempt <= 1).then_some(dispatch::sharing(self.most));
+                Ok(message)
             })
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<serde_json::Result<Vec<_>>>()?;
         metrics::counter!("passbook_redrives_total").increment(count(messages.len()));
         if let Err(missing) = publish_all(&self.jetstream, &messages).await {
             tracing::warn!(

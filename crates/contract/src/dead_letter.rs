@@ -18,9 +18,9 @@ use crate::subjects::DEAD_LETTER_PREFIX;
 pub const REASON: &str = "Passbook-Reason";
 /// Header: the subject that the message was published to.
 pub const SUBJECT: &str = "Passbook-Subject";
-/// Header: the [`message_place`] of the message.
+/// Header: the [`message_place`] of the message, or the [`part_place`] of a part.
 pub const PLACE: &str = "Passbook-Message";
-/// Header: the `Nats-Msg-Id` of the message.
+/// Header: the `Nats-Msg-Id` of the message, or the id of a part.
 pub const MESSAGE_ID: &str = "Passbook-Message-Id";
 /// Header: the size of the body in bytes, if the dead letter holds only its
 /// beginning.
@@ -42,6 +42,12 @@ const CLOSED_TOKEN: &str = "closed";
 #[must_use]
 pub fn message_place(stream: &str, sequence: u64, stored: OffsetDateTime) -> String {
     format!("{stream}.{}", sequence_and_time(sequence, stored))
+}
+
+/// Identifies a part of a bundle as `<place of the message>.<index>`, from 0.
+#[must_use]
+pub fn part_place(message: &str, index: usize) -> String {
+    format!("{message}.{index}")
 }
 
 /// Identifies a message within its stream as `<sequence>.<nanos>`.

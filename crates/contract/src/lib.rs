@@ -6,6 +6,7 @@
 //! strings, UUIDs or decimals. The files under `golden/` pin the
 //! wire format.
 
+pub mod bundle;
 pub mod dead_letter;
 pub mod file_signature;
 mod ids;

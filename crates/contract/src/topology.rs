@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::ReportQueue;
+use crate::{ReportQueue, bundle::Bundle};
 
 /// Subjects that messages are published to.
 pub mod subjects {
@@ -64,6 +64,8 @@ pub struct ConsumerSpec {
     pub max_deliver: i64,
     /// Maximum unacked messages of all its workers together.
     pub max_ack_pending: i64,
+    /// The content of messages with several parts; `None` if each message has one.
+    pub bundle: Option<Bundle>,
 }
 
 /// Names of the durable consumers.
@@ -202,6 +204,7 @@ const fn table(
                 ack_wait: ACK_WAIT,
                 max_deliver: 3,
                 max_ack_pending: MANY,
+                bundle: Some(Bundle::Commands),
             },
             ConsumerSpec {
                 name: consumers::WITHDRAWAL,
@@ -210,6 +213,7 @@ const fn table(
                 ack_wait: ACK_WAIT,
                 max_deliver: 3,
                 max_ack_pending: MANY,
+                bundle: Some(Bundle::Commands),
             },
             ConsumerSpec {
                 name: consumers::ACCOUNT_RESULT,
@@ -218,6 +222,7 @@ const fn table(
                 ack_wait: ACK_WAIT,
                 max_deliver: 3,
                 max_ack_pending: MANY,
+                bundle: Some(Bundle::Results),
             },
             ConsumerSpec {
                 name: consumers::COMMANDS_MAX_DELIVERIES,
@@ -227,6 +232,7 @@ const fn table(
                 // Nothing captures the advisories about this consumer: unlimited.
                 max_deliver: -1,
                 max_ack_pending: MANY,
+                bundle: None,
             },
             ConsumerSpec {
                 name: consumers::RESULTS_MAX_DELIVERIES,
@@ -235,6 +241,7 @@ const fn table(
                 ack_wait: ACK_WAIT,
                 max_deliver: -1,
                 max_ack_pending: MANY,
+                bundle: None,
             },
             ConsumerSpec {
                 name: report.consumer,
@@ -243,6 +250,7 @@ const fn table(
                 ack_wait: report.ack_wait,
                 max_deliver: report.max_deliver,
                 max_ack_pending: report.max_ack_pending,
+                bundle: None,
             },
             ConsumerSpec {
                 name: consumers::JOBS_MAX_DELIVERIES,
@@ -251,6 +259,7 @@ const fn table(
                 ack_wait: ACK_WAIT,
                 max_deliver: -1,
                 max_ack_pending: MANY,
+                bundle: None,
             },
         ],
     }

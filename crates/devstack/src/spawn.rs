@@ -22,11 +22,12 @@ use crate::pdeathsig::User;
 /// Settings that children inherit from the caller: logging, tracing and the
 /// size of batches, workers, threads and pools. The stack itself sets all
 /// addresses and credentials.
-const INHERITED: [&str; 8] = [
+const INHERITED: [&str; 9] = [
     "PASSBOOK_LOG",
     "PASSBOOK_LOG_FORMAT",
     "PASSBOOK_WORKER_BATCH",
     "PASSBOOK_WORKERS",
+    "PASSBOOK_MESSAGE_PARTS",
     "PASSBOOK_THREADS",
     "PASSBOOK_DATABASE_CONNECTIONS",
     "OTEL_EXPORTER_OTLP_ENDPOINT",

@@ -123,6 +123,7 @@ impl Alerts {
             redrive_of: None,
             headers,
             payload: Bytes::from(serde_json::to_vec(&Job { report_id: alert.report })?),
+            sharing: None,
         };
         if let Err(missing) = publish_all(&self.jetstream, &[letter]).await {
             tracing::warn!(report.id = %alert.report, stream = DEAD_LETTER, reason = missing.reason,

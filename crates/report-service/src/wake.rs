@@ -69,5 +69,6 @@ pub fn message(subject: &str, report: ReportId, message_id: String, trace: Trace
         redrive_of: None,
         headers: async_nats::HeaderMap::new(),
         payload: Bytes::from(payload),
+        sharing: None,
     }
 }

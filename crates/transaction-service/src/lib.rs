@@ -65,7 +65,10 @@ pub async fn run(
     let mut workers = Tasks::new(stop.clone());
     for consumer in QUEUES {
         // Separate caches: withdrawals are refused more often than deposits.
-        let handler = Arc::new(ApplyCommands { ledger: Ledger::new(service.pool.clone()) });
+        let handler = Arc::new(ApplyCommands {
+            ledger: Ledger::new(service.pool.clone()),
+            message_parts: config.service.worker.message_parts,
+        });
         for worker in service.workers(consumer, Need::Required, &handler, &stop)? {
             workers.spawn_fallible(consumer, worker);
         }

@@ -1,9 +1,9 @@
 //! Applies commands: handles batches of commands.
 
 use async_nats::HeaderMap;
-use contract::{Command, TransactionResult};
+use contract::{Command, TransactionResult, bundle::Bundle};
 use runtime::{
-    nats::publish::Outgoing,
+    nats::publish::{Outgoing, Sharing},
     telemetry::trace::Commit,
     worker::{Delivery, Failure, Handler, Verdict},
 };
@@ -14,6 +14,8 @@ use crate::store::Ledger;
 #[derive(Debug)]
 pub struct ApplyCommands {
     pub ledger: Ledger,
+    /// Maximum results of a message.
+    pub message_parts: u8,
 }
 
 impl Handler for ApplyCommands {
@@ -35,7 +37,7 @@ impl Handler for ApplyCommands {
             verdicts.push(match parsed {
                 Err(invalid) => Verdict::DeadLetter(invalid.to_string()),
                 Ok(command) => match results.next().flatten() {
-                    Some(result) => Verdict::Done(Some(outgoing(delivery, &result)?)),
+                    Some(result) => Verdict::Done(Some(self.outgoing(delivery, &result)?)),
                     None => Verdict::DeadLetter(format!(
                         "record {} was decided for another movement",
                         command.record_id
@@ -47,17 +49,24 @@ impl Handler for ApplyCommands {
     }
 }
 
-/// A result has the message id of its command. Within the duplicate window, a
-/// redelivered command therefore gives no second stored result. A redrive has a
-/// message id of its own, and gives another result.
-fn outgoing(delivery: &Delivery, result: &TransactionResult) -> Result<Outgoing, Failure> {
-    let payload = serde_json::to_vec(result).map_err(|error| Failure::Other(error.into()))?;
-    Ok(Outgoing {
-        subject: result.kind.result_subject().to_owned(),
-        message_id: delivery.message_id.clone(),
-        trace: delivery.trace,
-        redrive_of: None,
-        headers: HeaderMap::new(),
-        payload: payload.into(),
-    })
+impl ApplyCommands {
+    /// A result has the message id of its command. Within the duplicate window, a
+    /// redelivered command therefore gives no second stored result, unless it shares
+    /// another message. A redrive has a message id of its own, and gives another result.
+    fn outgoing(
+        &self,
+        delivery: &Delivery,
+        result: &TransactionResult,
+    ) -> Result<Outgoing, Failure> {
+        let payload = serde_json::to_vec(result).map_err(|error| Failure::Other(error.into()))?;
+        Ok(Outgoing {
+            subject: result.kind.result_subject().to_owned(),
+            message_id: delivery.message_id.clone(),
+            trace: delivery.trace,
+            redrive_of: None,
+            headers: HeaderMap::new(),
+            payload: payload.into(),
+            sharing: Some(Sharing { content: Bundle::Results, most: self.message_parts }),
+        })
+    }
 }

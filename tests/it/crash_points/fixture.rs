@@ -78,7 +78,9 @@ impl Fixture {
             fs::create_dir_all(armed.join(part)).unwrap();
         }
         let arguments = ["--port", "0", "--crash-points", armed.to_str().unwrap()];
-        let stack = Stack::start_in(&dir, &arguments).await;
+        // Fifty records then need several messages, for a crash at half of them.
+        let settings = ["PASSBOOK_MESSAGE_PARTS=10".to_owned()];
+        let stack = Stack::start_under(&dir, &settings, &arguments).await;
         let jetstream = broker::connect(&stack).await;
         let results = Arc::new(Mutex::new(Vec::new()));
         let mut published = broker::results(&jetstream).await;
@@ -87,9 +89,12 @@ impl Fixture {
             while let Some(message) = published.next().await {
                 let headers = message.headers.as_ref();
                 let id = headers.and_then(|headers| headers.get("Nats-Msg-Id"));
-                let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
-                if let (Some(id), Some(record)) = (id, body["recordId"].as_str()) {
-                    seen.lock().unwrap().push((id.to_string(), record.to_owned()));
+                let id = id.map_or("", |id| id.as_str());
+                for part in broker::parts(&message.payload) {
+                    let id = part["messageId"].as_str().unwrap_or(id).to_owned();
+                    if let Some(record) = part["recordId"].as_str() {
+                        seen.lock().unwrap().push((id, record.to_owned()));
+                    }
                 }
             }
         });

@@ -130,7 +130,7 @@ crashes! {
     a_refusal_stays_one_through_a_crash_after_the_ledgers_commit:
         ledger("ledger.committed") => Refused;
     a_batch_processed_one_by_one_settles_through_a_crash_between_two_commands:
-        ledger("worker.one-by-one").with(DEPOSITS) => OneByOne;
+        ledger("worker.part-decided").with(DEPOSITS) => OneByOne;
     a_deposit_settles_through_a_crash_between_its_decision_and_its_result:
         ledger("worker.decided").with(DEPOSITS) => Deposits(1, UnackedCommand);
     a_deposit_settles_through_a_crash_before_its_result_is_sent:

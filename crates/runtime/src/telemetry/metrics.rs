@@ -64,6 +64,11 @@ pub(crate) fn describe() {
         "Deliveries by verdict: done, dead_letter or handed_back."
     );
     describe_counter!(
+        "passbook_worker_parts_total",
+        Unit::Count,
+        "Commands or results in these deliveries. A message has one or several."
+    );
+    describe_counter!(
         "passbook_worker_fetch_errors_total",
         Unit::Count,
         "Fetches that failed, or that the broker did not answer."

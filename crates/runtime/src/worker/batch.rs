@@ -1,67 +1,58 @@
-//! Settles a batch: each delivery is published and acked, dead-lettered and
-//! terminated, or handed back.
+//! Decides a batch of messages: unpacks them into deliveries, and asks the handler for
+//! a verdict about each. `settlement` carries the verdicts out.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{ops::Range, sync::Arc, time::SystemTime};
 
 use async_nats::{
     Client,
     jetstream::{self, AckKind, Message},
 };
 use contract::ConsumerSpec;
-use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Delivery, Failure, Handler, Verdict,
-    dead_letter::DeadLetter,
-    delivery::place,
+    delivery::Received,
     pull_loop::{Pause, ProcessMessages},
 };
-use crate::{
-    failpoint,
-    nats::{
-        connection,
-        publish::{Outgoing, publish_all},
-    },
-    tasks::sleep_unless_stopped,
-    telemetry::{metrics::count, trace::Processed},
-};
+use crate::{failpoint, tasks::sleep_unless_stopped, telemetry::metrics::count};
 
-/// A message that is handed back is redelivered after this delay. Without a delay, a
-/// short fault would use up all deliveries within milliseconds.
-const HAND_BACK_DELAY: Duration = Duration::from_secs(1);
+/// Maximum deliveries that a handler decides at once, unless a single message has more.
+/// It bounds the statements, whatever the number of parts in the messages.
+const MAX_DECIDED: usize = 1000;
 
-/// Decides batches by a [`Handler`] and settles their deliveries.
+/// Decides batches by a [`Handler`] and settles their messages.
 #[derive(Debug)]
 pub struct BatchProcessor<H> {
-    client: Client,
-    jetstream: jetstream::Context,
-    consumer: &'static ConsumerSpec,
+    pub(super) client: Client,
+    pub(super) jetstream: jetstream::Context,
+    pub(super) consumer: &'static ConsumerSpec,
     handler: Arc<H>,
 }
 
-/// The messages of a batch, and the same messages as the handler sees them.
-#[derive(Clone, Copy)]
-struct Batch<'a> {
-    messages: &'a [Message],
-    deliveries: &'a [Delivery],
+/// A fetched message and its parts.
+#[derive(Debug)]
+pub(super) struct Fetched<'a> {
+    pub(super) message: &'a Message,
+    pub(super) content: Content,
 }
 
-impl<'a> Batch<'a> {
-    /// Batches of one message each.
-    fn one_by_one(self) -> impl Iterator<Item = Self> {
-        let deliveries = self.deliveries.chunks(1);
-        let both = self.messages.chunks(1).zip(deliveries);
-        both.map(|(messages, deliveries)| Self { messages, deliveries })
-    }
+#[derive(Debug)]
+pub(super) enum Content {
+    /// The positions of its deliveries among those of its batch.
+    Parts(Range<usize>),
+    /// A bundle that is invalid as a whole, and the reason.
+    Invalid(Box<Delivery>, String),
+}
 
-    fn iter(self) -> impl Iterator<Item = (&'a Message, &'a Delivery)> {
-        self.messages.iter().zip(self.deliveries)
-    }
+/// The decision about one delivery.
+#[derive(Debug)]
+pub(super) enum Fate {
+    Verdict(Verdict),
+    /// The handler failed with this delivery alone.
+    Failed(anyhow::Error),
+    /// The process stops.
+    Undecided,
 }
 
 enum Decided {
@@ -72,7 +63,7 @@ enum Decided {
 
 impl<H: Handler> ProcessMessages for BatchProcessor<H> {
     /// `Progress` extends the `ack_wait` of the messages during processing.
-    async fn process(&self, batch: Vec<Message>, stop: &CancellationToken) {
+    async fn process(&self, batch: Vec<Message>, stop: &CancellationToken) -> usize {
         // Concurrent with the work, because sending can block for as long as a reconnect.
         let keep_alive = async {
             loop {
@@ -81,8 +72,8 @@ impl<H: Handler> ProcessMessages for BatchProcessor<H> {
             }
         };
         tokio::select! {
-            () = self.settle(&batch, stop) => {}
-            () = keep_alive => {}
+            parts = self.settle_all(&batch, stop) => parts,
+            () = keep_alive => 0,
         }
     }
 }
@@ -112,61 +103,99 @@ impl<H: Handler> BatchProcessor<H> {
             metrics::counter!(metric, "consumer" => consumer).increment(0);
         }
         for verdict in ["done", "dead_letter", "handed_back"] {
-            self.count(verdict, 0);
+            self.count(verdict, 0, 0);
         }
     }
 
-    async fn settle(&self, messages: &[Message], stop: &CancellationToken) {
+    /// Settles the messages, at most [`MAX_DECIDED`] deliveries at once. Returns their
+    /// number of parts.
+    async fn settle_all(&self, messages: &[Message], stop: &CancellationToken) -> usize {
         failpoint::point("worker.fetched", &(self.consumer.name, messages));
         let now = SystemTime::now();
-        let deliveries: Vec<_> =
-            messages.iter().map(|message| Delivery::new(message, now)).collect();
-        let redelivered = deliveries.iter().filter(|delivery| delivery.number > 1).count();
+        let received = messages.iter().map(|message| Received::fetched(message, now));
+        let redelivered = received.clone().filter(|received| received.number > 1).count();
         metrics::counter!("passbook_redeliveries_total", "consumer" => self.consumer.name)
             .increment(count(redelivered));
-        let batch = Batch { messages, deliveries: &deliveries };
-        match self.decide(batch, stop).await {
-            Decided::Verdicts(verdicts) => self.carry_out(batch, verdicts, stop).await,
-            Decided::Stopped => self.hand_back(batch, "the process stops").await,
-            Decided::Failed(error) if messages.len() == 1 => self.fail(batch, &error, stop).await,
-            Decided::Failed(error) => {
-                // One bad message must not delay the others: each is processed alone.
-                tracing::warn!(
-                    consumer = self.consumer.name,
-                    messages = messages.len(),
-                    error = format!("{error:#}"),
-                    "a batch failed; processing its messages one by one"
-                );
-                for one in batch.one_by_one() {
-                    match self.decide(one, stop).await {
-                        Decided::Verdicts(verdicts) => self.carry_out(one, verdicts, stop).await,
-                        Decided::Stopped => self.hand_back(one, "the process stops").await,
-                        Decided::Failed(error) => self.fail(one, &error, stop).await,
+        let mut total = 0;
+        let (mut batch, mut deliveries) = (Vec::new(), Vec::new());
+        for (message, received) in messages.iter().zip(received) {
+            let content = match received.parts(self.consumer.bundle) {
+                Ok(parts) => {
+                    if !deliveries.is_empty() && deliveries.len() + parts.len() > MAX_DECIDED {
+                        self.settle(&batch, &deliveries, stop).await;
+                        batch.clear();
+                        deliveries.clear();
                     }
-                    failpoint::point("worker.one-by-one", &(self.consumer.name, one.messages));
+                    total += parts.len();
+                    let first = deliveries.len();
+                    deliveries.extend(parts);
+                    Content::Parts(first..deliveries.len())
+                }
+                Err(invalid) => Content::Invalid(Box::new(received.whole()), invalid.to_string()),
+            };
+            batch.push(Fetched { message, content });
+        }
+        self.settle(&batch, &deliveries, stop).await;
+        total
+    }
+
+    async fn settle(
+        &self,
+        batch: &[Fetched<'_>],
+        deliveries: &[Delivery],
+        stop: &CancellationToken,
+    ) {
+        let fates = self.decide_all(deliveries, stop).await;
+        self.carry_out(batch, deliveries, fates, stop).await;
+    }
+
+    /// Decides the deliveries together. If that fails, half of them at a time: one bad
+    /// delivery must not affect the others.
+    async fn decide_all(&self, deliveries: &[Delivery], stop: &CancellationToken) -> Vec<Fate> {
+        let mut fates = Vec::with_capacity(deliveries.len());
+        let mut open: Vec<_> = (!deliveries.is_empty()).then_some(deliveries).into_iter().collect();
+        while let Some(part) = open.pop() {
+            match self.decide(part, stop).await {
+                Decided::Verdicts(verdicts) => {
+                    fates.extend(verdicts.into_iter().map(Fate::Verdict))
+                }
+                Decided::Stopped => fates.extend(part.iter().map(|_| Fate::Undecided)),
+                Decided::Failed(error) if part.len() == 1 => fates.push(Fate::Failed(error)),
+                Decided::Failed(error) => {
+                    tracing::warn!(
+                        consumer = self.consumer.name,
+                        deliveries = part.len(),
+                        error = format!("{error:#}"),
+                        "a batch failed; processing each half of it alone"
+                    );
+                    let (first, second) = part.split_at(part.len() / 2);
+                    open.extend([second, first]);
+                    continue;
                 }
             }
+            if part.len() < deliveries.len() {
+                failpoint::point("worker.part-decided", &(self.consumer.name, part));
+            }
         }
+        fates
     }
 
     /// Runs the handler, and retries while a store is unreachable.
-    async fn decide(&self, batch: Batch<'_>, stop: &CancellationToken) -> Decided {
-        let messages = batch.messages.len();
+    async fn decide(&self, deliveries: &[Delivery], stop: &CancellationToken) -> Decided {
         let mut pause = Pause::default();
         loop {
-            let processed =
-                tokio::time::timeout(H::TIME_LIMIT, self.handler.process(batch.deliveries));
+            let processed = tokio::time::timeout(H::TIME_LIMIT, self.handler.process(deliveries));
             let processed = processed.await.unwrap_or_else(|_| {
                 let error = anyhow::anyhow!("no verdicts within {:?}", H::TIME_LIMIT);
                 Err(Failure::Transient(error))
             });
             match processed {
-                Ok(verdicts) if verdicts.len() == messages => {
+                Ok(verdicts) if verdicts.len() == deliveries.len() => {
                     return Decided::Verdicts(verdicts);
                 }
                 Ok(verdicts) => {
-                    let error =
-                        anyhow::anyhow!("{} verdicts for {messages} messages", verdicts.len());
+                    let (verdicts, deliveries) = (verdicts.len(), deliveries.len());
+                    let error = anyhow::anyhow!("{verdicts} verdicts for {deliveries} deliveries");
                     return Decided::Failed(error);
                 }
                 Err(Failure::Other(error)) => return Decided::Failed(error),
@@ -174,7 +203,7 @@ impl<H: Handler> BatchProcessor<H> {
                     let wait = pause.next();
                     tracing::warn!(
                         consumer = self.consumer.name,
-                        messages,
+                        deliveries = deliveries.len(),
                         ?wait,
                         error = format!("{error:#}"),
                         "the batch can't be processed now; retrying"
@@ -185,139 +214,5 @@ impl<H: Handler> BatchProcessor<H> {
                 }
             }
         }
-    }
-
-    /// Publishes the messages of the verdicts, awaits their PubAcks, then acks.
-    async fn carry_out(&self, batch: Batch<'_>, verdicts: Vec<Verdict>, stop: &CancellationToken) {
-        let data = (self.consumer.name, batch.messages);
-        failpoint::point("worker.decided", &data);
-        let mut done = Vec::new();
-        let mut dead = Vec::new();
-        let mut outgoing = Vec::new();
-        let mut ended = Vec::new();
-        for ((message, delivery), verdict) in batch.iter().zip(verdicts) {
-            match verdict {
-                Verdict::Done(publish) => {
-                    done.push(message);
-                    outgoing.extend(publish);
-                    ended.extend(delivery.trace.is_recorded().then_some((delivery, None)));
-                }
-                Verdict::DeadLetter(reason) => {
-                    outgoing.push(self.dead_letter(message, delivery, &reason));
-                    dead.push(message);
-                    ended.push((delivery, Some(reason)));
-                }
-            }
-        }
-        if !self.publish(outgoing, stop).await {
-            return self.hand_back(batch, "the process stops").await;
-        }
-        if let (half @ [_, ..], _) = done.split_at(done.len() / 2)
-            && let Some(armed) = failpoint::armed("worker.half-acked", &data)
-        {
-            self.ack_all(half.iter().copied(), AckKind::Ack).await;
-            connection::flush(&self.client).await;
-            armed.crash();
-        }
-        self.ack_all(done.iter().copied(), AckKind::Ack).await;
-        failpoint::point("worker.acked", &data);
-        join_all(dead.iter().map(|message| message.double_ack_with(AckKind::Term))).await;
-        self.count("done", done.len());
-        self.count("dead_letter", dead.len());
-        for (delivery, error) in ended {
-            self.record(delivery, error);
-        }
-    }
-
-    /// Records the span of a settled delivery.
-    fn record(&self, delivery: &Delivery, error: Option<String>) {
-        if delivery.trace.is_recorded() {
-            delivery.trace.processed(Processed {
-                begun: delivery.begun,
-                consumer: self.consumer.name,
-                subject: &delivery.subject,
-                message_id: &delivery.message_id,
-                delivered: delivery.number,
-                error,
-            });
-        }
-    }
-
-    /// Publishes until every message has its PubAck; `false` if stopped before.
-    async fn publish(&self, mut outgoing: Vec<Outgoing>, stop: &CancellationToken) -> bool {
-        let mut pause = Pause::default();
-        while let Err(missing) = publish_all(&self.jetstream, &outgoing).await {
-            let wait = pause.next();
-            tracing::warn!(
-                consumer = self.consumer.name,
-                messages = missing.positions.len(),
-                ?wait,
-                reason = missing.reason,
-                "messages got no PubAck; publishing them again"
-            );
-            if !sleep_unless_stopped(wait, stop).await {
-                return false;
-            }
-            let positions: BTreeSet<_> = missing.positions.into_iter().collect();
-            let mut at = 0..;
-            outgoing.retain(|_| at.next().is_some_and(|at| positions.contains(&at)));
-        }
-        true
-    }
-
-    /// Settles one message after a failure of the handler. The message is redelivered
-    /// later, or dead-lettered at its last delivery.
-    async fn fail(&self, batch: Batch<'_>, error: &anyhow::Error, stop: &CancellationToken) {
-        let Some(delivery) = batch.deliveries.first() else { return };
-        let delivered = delivery.number;
-        delivery.trace.log_span().in_scope(|| {
-            tracing::error!(
-                consumer = self.consumer.name,
-                delivered,
-                error = format!("{error:#}"),
-                "processing a message failed"
-            );
-        });
-        if self.consumer.max_deliver > 0 && delivered >= self.consumer.max_deliver {
-            let reason = format!("failed {delivered} times: {error:#}");
-            self.carry_out(batch, vec![Verdict::DeadLetter(reason)], stop).await;
-        } else {
-            self.hand_back(batch, &format!("{error:#}")).await;
-        }
-    }
-
-    async fn hand_back(&self, batch: Batch<'_>, why: &str) {
-        self.ack_all(batch.messages.iter(), AckKind::Nak(Some(HAND_BACK_DELAY))).await;
-        self.count("handed_back", batch.messages.len());
-        for delivery in batch.deliveries {
-            self.record(delivery, Some(format!("handed back: {why}")));
-        }
-    }
-
-    /// Sends acks without awaiting a reply: a lost ack costs a redelivery.
-    async fn ack_all(&self, messages: impl Iterator<Item = &Message>, kind: AckKind) {
-        for message in messages {
-            if let Err(error) = message.ack_with(kind).await {
-                tracing::debug!(consumer = self.consumer.name, %error, ?kind, "sending an ack failed");
-            }
-        }
-    }
-
-    fn dead_letter(&self, message: &Message, delivery: &Delivery, reason: &str) -> Outgoing {
-        let dead = DeadLetter {
-            consumer: self.consumer,
-            place: place(message),
-            subject: &message.subject,
-            trace: delivery.trace,
-            headers: message.headers.as_ref(),
-            payload: &message.payload,
-        };
-        dead.message(reason, self.client.server_info().max_payload)
-    }
-
-    fn count(&self, verdict: &'static str, messages: usize) {
-        metrics::counter!("passbook_worker_messages_total",
-            "consumer" => self.consumer.name, "verdict" => verdict)
-        .increment(count(messages));
     }
 }

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Delivery,
-    dead_letter::DeadLetter,
-    delivery::place,
+    dead_letter::dead_letter,
+    delivery::Received,
     pull_loop::{Pause, ProcessMessages},
 };
 use crate::{
@@ -60,7 +60,8 @@ pub struct JobProcessor<H> {
 }
 
 impl<H: JobHandler> ProcessMessages for JobProcessor<H> {
-    async fn process(&self, messages: Vec<Message>, stop: &CancellationToken) {
+    async fn process(&self, messages: Vec<Message>, stop: &CancellationToken) -> usize {
+        let number = messages.len();
         for message in messages {
             tokio::select! {
                 () = self.settle(&message, stop) => {}
@@ -68,6 +69,7 @@ impl<H: JobHandler> ProcessMessages for JobProcessor<H> {
                 () = self.keep_in_progress(&message) => {}
             }
         }
+        number
     }
 }
 
@@ -103,7 +105,7 @@ impl<H: JobHandler> JobProcessor<H> {
 
     async fn settle(&self, message: &Message, stop: &CancellationToken) {
         failpoint::point("job.fetched", message);
-        let delivery = Delivery::new(message, SystemTime::now());
+        let delivery = Received::fetched(message, SystemTime::now()).whole();
         if delivery.number > 1 {
             metrics::counter!("passbook_redeliveries_total", "consumer" => self.consumer.name)
                 .increment(1);
@@ -120,7 +122,7 @@ impl<H: JobHandler> JobProcessor<H> {
                 ("handed_back", Some("handed back".to_owned()))
             }
             JobVerdict::DeadLetter(reason) => {
-                if self.dead_letter(message, &delivery, &reason, stop).await {
+                if self.dead_letter(&delivery, &reason, stop).await {
                     self.confirmed(message, AckKind::Term).await;
                 }
                 ("dead_letter", Some(reason))
@@ -142,20 +144,12 @@ impl<H: JobHandler> JobProcessor<H> {
     /// Publishes until the dead letter has its PubAck; `false` if stopped before.
     async fn dead_letter(
         &self,
-        message: &Message,
         delivery: &Delivery,
         reason: &str,
         stop: &CancellationToken,
     ) -> bool {
-        let dead = DeadLetter {
-            consumer: self.consumer,
-            place: place(message),
-            subject: &message.subject,
-            trace: delivery.trace,
-            headers: message.headers.as_ref(),
-            payload: &message.payload,
-        };
-        let letter = [dead.message(reason, self.client.server_info().max_payload)];
+        let max_payload = self.client.server_info().max_payload;
+        let letter = [dead_letter(self.consumer, delivery, reason, max_payload)];
         let mut pause = Pause::default();
         while let Err(missing) = publish_all(&self.jetstream, &letter).await {
             tracing::warn!(

@@ -9,19 +9,14 @@ use std::{future::Future, sync::Arc, time::SystemTime};
 use anyhow::{Context, anyhow};
 use async_nats::{
     Client,
-    header::NATS_MESSAGE_ID,
     jetstream::{self, message::StreamMessage, stream::LastRawMessageErrorKind},
 };
 use contract::{ConsumerSpec, Retention, StreamSpec, Topology, dead_letter::message_place};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use super::{Delivery, Failure, Handler, Verdict, dead_letter::DeadLetter};
-use crate::{
-    failpoint,
-    nats::publish::publish_all,
-    telemetry::trace::{Processed, Trace},
-};
+use super::{Delivery, Failure, Handler, Verdict, dead_letter::dead_letter, delivery::Received};
+use crate::{failpoint, nats::publish::publish_all, telemetry::trace::Processed};
 
 /// Decides the end of a message that is not redelivered any more.
 pub trait Exhausted: Send + Sync + 'static {
@@ -144,6 +139,8 @@ pub(super) async fn settle_stored(
     Ok(())
 }
 
+/// Dead-letters a stored message; of a bundle, each part alone. The record of a good part
+/// is redriven by its service, and a poison part does not hold the others.
 async fn dead_letter_stored(
     client: &Client,
     jetstream: &jetstream::Context,
@@ -151,24 +148,28 @@ async fn dead_letter_stored(
     message: &StreamMessage,
     reason: String,
 ) -> anyhow::Result<()> {
-    let (begun, trace) = (SystemTime::now(), Trace::of_message(Some(&message.headers)));
-    let dead = DeadLetter {
-        consumer,
-        place: message_place(consumer.stream, message.sequence, message.time),
+    let received = Received {
         subject: &message.subject,
-        trace,
         headers: Some(&message.headers),
         payload: &message.payload,
+        place: message_place(consumer.stream, message.sequence, message.time),
+        number: consumer.max_deliver,
+        begun: SystemTime::now(),
     };
-    let letter = dead.message(&reason, client.server_info().max_payload);
-    publish_all(jetstream, &[letter]).await.map_err(|missing| anyhow!(missing.reason))?;
-    trace.processed(Processed {
-        begun,
-        consumer: consumer.name,
-        subject: &message.subject,
-        message_id: message.headers.get(NATS_MESSAGE_ID).map_or("", |id| id.as_str()),
-        delivered: consumer.max_deliver,
-        error: Some(reason),
-    });
+    let parts = received.parts(consumer.bundle).unwrap_or_else(|_| vec![received.whole()]);
+    let max_payload = client.server_info().max_payload;
+    let letters: Vec<_> =
+        parts.iter().map(|part| dead_letter(consumer, part, &reason, max_payload)).collect();
+    publish_all(jetstream, &letters).await.map_err(|missing| anyhow!(missing.reason))?;
+    for part in &parts {
+        part.trace.processed(Processed {
+            begun: part.begun,
+            consumer: consumer.name,
+            subject: &part.subject,
+            message_id: &part.message_id,
+            delivered: part.number,
+            error: Some(reason.clone()),
+        });
+    }
     Ok(())
 }

@@ -6,7 +6,8 @@
 //! dies in between leaves an unacked message, which is redelivered.
 //!
 //! [`PullLoop`] only pulls. [`BatchProcessor`] settles batches, [`JobProcessor`] one
-//! long job at a time.
+//! long job at a time. A message may have several parts, each a delivery of its own for
+//! the handler; the message is acked once all of them are settled.
 
 mod batch;
 mod dead_letter;
@@ -14,6 +15,7 @@ mod delivery;
 mod job;
 mod max_deliveries;
 mod pull_loop;
+mod settlement;
 mod sweep;
 
 use std::{fmt, future::Future, time::Duration};
@@ -32,22 +34,28 @@ use crate::nats::publish::Outgoing;
 /// The worker loops.
 #[derive(Debug, Clone, Args)]
 pub struct WorkerConfig {
-    /// Maximum messages in a batch: 1 to 5000.
+    /// Maximum messages of a fetch: 1 to 5000. A fetch asks for fewer if messages have
+    /// several parts.
     #[arg(long, env = "PASSBOOK_WORKER_BATCH", default_value_t = 500,
           value_parser = clap::value_parser!(u16).range(1..=5000))]
     pub worker_batch: u16,
+    /// Maximum commands or results in a message that this process publishes: 1 to 100. With
+    /// 1, each has a message of its own.
+    #[arg(long, env = "PASSBOOK_MESSAGE_PARTS", default_value_t = 100,
+          value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub message_parts: u8,
     /// Worker loops per consumer in this process: 1 to 32.
     #[arg(long, env = "PASSBOOK_WORKERS", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=32))]
     pub workers: u8,
 }
 
-/// The decision about one message.
+/// The decision about one delivery.
 #[derive(Debug)]
 pub enum Verdict {
     /// Decided and committed, now or before: publish this message, then ack.
     Done(Option<Outgoing>),
-    /// The message can never succeed: dead-letter it with this reason.
+    /// It can never succeed: dead-letter it with this reason.
     DeadLetter(String),
 }
 
@@ -57,7 +65,7 @@ pub enum Verdict {
 pub enum Failure {
     /// A store is unreachable or busy. The same batch can succeed later.
     Transient(anyhow::Error),
-    /// A message can't be processed, or there is a bug.
+    /// A delivery can't be processed, or there is a bug.
     Other(anyhow::Error),
 }
 
@@ -78,13 +86,13 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
-/// Decides messages.
+/// Decides deliveries.
 pub trait Handler: Send + Sync + 'static {
     /// Time limit for one batch. After it, the store counts as unreachable, because
     /// its host may have vanished.
     const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-    /// Decides all messages of a batch and commits. Returns one verdict per message,
+    /// Decides all deliveries of a batch and commits. Returns one verdict per delivery,
     /// in their order. After an error, parts of the batch may be committed.
     fn process(
         &self,

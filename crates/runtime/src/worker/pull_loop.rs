@@ -52,12 +52,13 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Processes fetched messages and settles their deliveries. It returns once
 /// every message is acked, terminated or handed back.
 pub trait ProcessMessages: Send + Sync {
-    /// Processes one batch. After `stop` it stops retrying and returns soon.
+    /// Processes one batch. After `stop` it stops retrying and returns soon. Returns the
+    /// number of parts that the messages have.
     fn process(
         &self,
         messages: Vec<Message>,
         stop: &CancellationToken,
-    ) -> impl Future<Output = ()> + Send;
+    ) -> impl Future<Output = usize> + Send;
 }
 
 /// The bounds of a fetch.
@@ -102,6 +103,7 @@ impl PullLoop {
         let mut consumer = None;
         let mut pause = Pause::default();
         let mut unanswered = None;
+        let mut size = self.fetch.max_messages;
         while !stop.is_cancelled() {
             if self.client.connection_state() != State::Connected {
                 self.health.set(self.consumer.name, Some("not connected to NATS".to_owned()));
@@ -116,7 +118,7 @@ impl PullLoop {
                 continue;
             };
             let connects = self.connects();
-            match self.run_once(source, connects, &processor, &stop).await {
+            match self.run_once(source, connects, &mut size, &processor, &stop).await {
                 Ok(()) => {
                     pause.reset();
                     unanswered = None;
@@ -185,13 +187,14 @@ impl PullLoop {
         &self,
         consumer: &Consumer<pull::Config>,
         connects: u64,
+        size: &mut u16,
         processor: &impl ProcessMessages,
         stop: &CancellationToken,
     ) -> Result<(), String> {
         let begun = Instant::now();
         let mut fetched = consumer
             .fetch()
-            .max_messages(usize::from(self.fetch.max_messages))
+            .max_messages(usize::from(*size))
             .expires(self.fetch.wait)
             .messages()
             .await
@@ -217,12 +220,21 @@ impl PullLoop {
         if !batch.is_empty() {
             metrics::histogram!("passbook_worker_batch_messages", "consumer" => self.consumer.name)
                 .record(float(count(batch.len())));
-            let next = Instant::now() + fetch_delay(batch.len(), self.fetch.max_messages);
-            processor.process(batch, stop).await;
+            let next = Instant::now() + fetch_delay(batch.len(), *size);
+            let messages = batch.len();
+            let parts = processor.process(batch, stop).await;
+            *size = fetch_size(messages, parts, self.fetch.max_messages);
             let _ = stop.run_until_cancelled(tokio::time::sleep_until(next.into())).await;
         }
         failed.map_or(Ok(()), Err)
     }
+}
+
+/// The messages to ask for, after a batch with these parts: about `most` parts. A larger
+/// fetch would only keep messages from the other replicas.
+fn fetch_size(messages: usize, parts: usize, most: u16) -> u16 {
+    let messages = usize::from(most).saturating_mul(messages).div_ceil(parts.max(1));
+    u16::try_from(messages).unwrap_or(most).clamp(1, most)
 }
 
 /// The delay from one fetch to the next, so that messages accumulate: one large batch
@@ -261,6 +273,14 @@ impl Pause {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fetch_asks_for_as_many_parts_as_fit_a_batch() {
+        let sizes = [(1, 1), (10, 10), (10, 1000), (1, 100), (3, 150), (0, 0), (500, 50_000)]
+            .map(|(messages, parts)| fetch_size(messages, parts, 500));
+        assert_eq!(sizes, [500, 500, 5, 5, 10, 1, 5]);
+        assert_eq!(fetch_size(10, 1000, 10), 1);
+    }
 
     #[test]
     fn only_a_batch_that_is_not_full_delays_the_next_fetch() {

@@ -55,7 +55,8 @@ pub(super) fn check_stream(area: &mut Area, spec: &StreamSpec, actual: &Config) 
 }
 
 pub(super) fn check_consumer(area: &mut Area, spec: &ConsumerSpec, info: &Info) {
-    let ConsumerSpec { name, stream: _, filter, ack_wait, max_deliver, max_ack_pending } = *spec;
+    let ConsumerSpec { name, stream: _, filter, ack_wait, max_deliver, max_ack_pending, bundle: _ } =
+        *spec;
     let actual = &info.config;
     let drifts = [
         immutable("deliver_subject", actual.deliver_subject.clone(), None),

@@ -4,7 +4,12 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use async_nats::jetstream::message::StreamMessage;
-use contract::{TRANSACTION_RESULT, TransactionResult, consumers, dead_letter::message_place};
+use contract::{
+    TRANSACTION_RESULT, TransactionResult,
+    bundle::Bundle,
+    consumers,
+    dead_letter::{message_place, part_place},
+};
 use ledger::Settlement;
 use reconciliation::{
     Check, Finding,
@@ -43,8 +48,9 @@ pub(super) async fn verify(
     let mut suspects = Vec::new();
     while let Some(batch) = reader.next_batch().await? {
         let before = suspects.len();
-        suspects.extend(find_suspects(accounts, ledger, &batch).await?);
-        report.dropped.count_sound(batch.len() - (suspects.len() - before));
+        let stored: Vec<_> = batch.iter().flat_map(parts).collect();
+        suspects.extend(find_suspects(accounts, ledger, &stored).await?);
+        report.dropped.count_sound(stored.len() - (suspects.len() - before));
         progress.inc(u64::try_from(batch.len()).unwrap_or(0));
         if suspects.len() >= MAX_SUSPECTS {
             check(broker, std::mem::take(&mut suspects), &mut report.dropped).await?;
@@ -59,24 +65,46 @@ pub(super) async fn verify(
 async fn find_suspects(
     accounts: &mut PgConnection,
     ledger: &mut PgConnection,
-    batch: &[StreamMessage],
+    stored: &[Stored],
 ) -> Result<Vec<Suspect>> {
-    let results: Vec<_> = batch
-        .iter()
-        .map(|message| TransactionResult::parse(&message.subject, &message.payload).ok())
-        .collect();
-    let ids: Vec<Uuid> =
-        results.iter().flatten().map(|result| result.record_id.as_uuid()).collect();
+    let results = || stored.iter().map(|stored| stored.result.as_ref());
+    let ids: Vec<Uuid> = results().flatten().map(|result| result.record_id.as_uuid()).collect();
     let transactions = movement_row::transactions(ledger, &ids).await?;
     let records = movement_row::records(accounts, &ids).await?;
     let mut suspects = Vec::new();
-    for (message, result) in batch.iter().zip(results) {
-        let Some(finding) = suspicion(result.as_ref(), &transactions, &records) else { continue };
-        let sequence = message.sequence;
-        let place = message_place(TRANSACTION_RESULT, sequence, message.time);
-        suspects.push(Suspect { sequence, place, finding });
+    for (stored, result) in stored.iter().zip(results()) {
+        let Some(finding) = suspicion(result, &transactions, &records) else { continue };
+        let Stored { sequence, place, .. } = stored;
+        suspects.push(Suspect { sequence: *sequence, place: place.clone(), finding });
     }
     Ok(suspects)
+}
+
+/// A result in the stream.
+struct Stored {
+    sequence: u64,
+    /// Its place, as its dead letter would name it.
+    place: String,
+    /// `None` if it can't be read.
+    result: Option<TransactionResult>,
+}
+
+/// The results of a message: one, or several.
+fn parts(message: &StreamMessage) -> Vec<Stored> {
+    let sequence = message.sequence;
+    let stored = |place, body: &[u8]| {
+        let result = TransactionResult::parse(&message.subject, body).ok();
+        Stored { sequence, place, result }
+    };
+    let place = message_place(TRANSACTION_RESULT, sequence, message.time);
+    match Bundle::Results.parse(&message.payload) {
+        Ok(Some(parts)) => {
+            let parts = parts.into_iter().enumerate();
+            parts.map(|(at, part)| stored(part_place(&place, at), part.body.as_bytes())).collect()
+        }
+        // An invalid bundle is one dead letter, and no result.
+        Ok(None) | Err(_) => vec![stored(place, &message.payload)],
+    }
 }
 
 /// Counts the suspects without a dead letter as findings.

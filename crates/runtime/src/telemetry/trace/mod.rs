@@ -63,6 +63,12 @@ impl Trace {
         )
     }
 
+    /// Continues the trace of a part of a message, or starts one.
+    #[must_use]
+    pub(crate) fn of_part(traceparent: Option<&str>) -> Self {
+        Self::continued(traceparent)
+    }
+
     fn continued(traceparent: Option<&str>) -> Self {
         let parent = traceparent.and_then(Self::parse);
         parent.map_or_else(Self::begin, |parent| Self { remote: true, ..parent.child() })

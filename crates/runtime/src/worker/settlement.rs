@@ -1,0 +1,251 @@
+//! Settles the messages of a batch: each is acked, terminated or handed back, once what
+//! its parts ask for is published.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_nats::jetstream::{AckKind, Message};
+use futures::future::join_all;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    BatchProcessor, Delivery, Handler, Verdict,
+    batch::{Content, Fate, Fetched},
+    dead_letter::dead_letter,
+    pull_loop::Pause,
+};
+use crate::{
+    failpoint,
+    nats::{
+        connection,
+        publish::{Outgoing, publish_all},
+    },
+    tasks::sleep_unless_stopped,
+    telemetry::{metrics::count, trace::Processed},
+};
+
+/// A message that is handed back is redelivered after this delay. Without a delay, a
+/// short fault would use up all deliveries within milliseconds.
+const HAND_BACK_DELAY: Duration = Duration::from_secs(1);
+
+/// What the messages of a batch come to.
+#[derive(Default)]
+struct Settlement<'a> {
+    /// Messages to ack, dead-letter and hand back.
+    done: Vec<&'a Message>,
+    dead: Vec<&'a Message>,
+    handed_back: Vec<&'a Message>,
+    /// The numbers of their parts.
+    parts: Parts,
+    outgoing: Vec<Outgoing>,
+    /// The spans to record, with the error of each.
+    ended: Vec<(&'a Delivery, Option<String>)>,
+}
+
+#[derive(Default)]
+struct Parts {
+    done: usize,
+    dead: usize,
+    handed_back: usize,
+}
+
+impl<'a> Settlement<'a> {
+    fn end(&mut self, delivery: &'a Delivery, error: Option<String>) {
+        if delivery.trace.is_recorded() {
+            self.ended.push((delivery, error));
+        }
+    }
+}
+
+impl<H: Handler> BatchProcessor<H> {
+    /// Publishes the messages of the verdicts, awaits their PubAcks, then acks.
+    ///
+    /// A message is acked once all its parts are settled. If one of them can't be settled
+    /// now, the message is handed back as a whole. The results of its other parts are
+    /// published all the same. At the redelivery, the store answers them again.
+    pub(super) async fn carry_out(
+        &self,
+        batch: &[Fetched<'_>],
+        deliveries: &[Delivery],
+        fates: Vec<Fate>,
+        stop: &CancellationToken,
+    ) {
+        let messages: Vec<_> = batch.iter().map(|fetched| fetched.message).collect();
+        let data = (self.consumer.name, &messages);
+        failpoint::point("worker.decided", &data);
+        let Settlement { done, dead, handed_back, parts, outgoing, ended } =
+            self.settlement(batch, deliveries, fates);
+        let hand_back = AckKind::Nak(Some(HAND_BACK_DELAY));
+        if !self.publish(outgoing, stop).await {
+            self.ack_all(messages.iter().copied(), hand_back).await;
+            return self.count("handed_back", messages.len(), deliveries.len());
+        }
+        if let (half @ [_, ..], _) = done.split_at(done.len() / 2)
+            && let Some(armed) = failpoint::armed("worker.half-acked", &data)
+        {
+            self.ack_all(half.iter().copied(), AckKind::Ack).await;
+            connection::flush(&self.client).await;
+            armed.crash();
+        }
+        self.ack_all(done.iter().copied(), AckKind::Ack).await;
+        failpoint::point("worker.acked", &data);
+        join_all(dead.iter().map(|message| message.double_ack_with(AckKind::Term))).await;
+        self.ack_all(handed_back.iter().copied(), hand_back).await;
+        self.count("done", done.len(), parts.done);
+        self.count("dead_letter", dead.len(), parts.dead);
+        self.count("handed_back", handed_back.len(), parts.handed_back);
+        for (delivery, error) in ended {
+            self.record(delivery, error);
+        }
+    }
+
+    fn settlement<'a>(
+        &self,
+        batch: &'a [Fetched<'_>],
+        deliveries: &'a [Delivery],
+        fates: Vec<Fate>,
+    ) -> Settlement<'a> {
+        let mut settlement = Settlement::default();
+        let mut fates = fates.into_iter();
+        for fetched in batch {
+            match &fetched.content {
+                Content::Parts(range) => {
+                    let parts = deliveries.get(range.clone()).unwrap_or_default();
+                    let fates = fates.by_ref().take(parts.len());
+                    self.settle_parts(fetched.message, parts, fates, &mut settlement);
+                }
+                Content::Invalid(delivery, reason) => {
+                    settlement.outgoing.push(self.dead_letter(delivery, reason));
+                    settlement.end(delivery, Some(reason.clone()));
+                    settlement.dead.push(fetched.message);
+                    settlement.parts.dead += 1;
+                }
+            }
+        }
+        settlement
+    }
+
+    /// Adds one message and its parts.
+    fn settle_parts<'a>(
+        &self,
+        message: &'a Message,
+        parts: &'a [Delivery],
+        fates: impl Iterator<Item = Fate>,
+        settlement: &mut Settlement<'a>,
+    ) {
+        let (mut dead, mut handed_back) = (Vec::new(), None);
+        for (delivery, fate) in parts.iter().zip(fates) {
+            match fate {
+                Fate::Verdict(Verdict::Done(publish)) => {
+                    settlement.outgoing.extend(publish);
+                    dead.push(None);
+                }
+                Fate::Verdict(Verdict::DeadLetter(reason)) => dead.push(Some(reason)),
+                Fate::Failed(error) => {
+                    let reason = self.failed(delivery, &error);
+                    if reason.is_none() {
+                        handed_back = Some(format!("{error:#}"));
+                    }
+                    dead.push(reason);
+                }
+                Fate::Undecided => {
+                    handed_back = Some("the process stops".to_owned());
+                    dead.push(None);
+                }
+            }
+        }
+        if let Some(why) = handed_back {
+            settlement.handed_back.push(message);
+            settlement.parts.handed_back += parts.len();
+            for delivery in parts {
+                settlement.end(delivery, Some(format!("handed back: {why}")));
+            }
+            return;
+        }
+        let dead_parts = dead.iter().flatten().count();
+        settlement.parts.dead += dead_parts;
+        settlement.parts.done += parts.len() - dead_parts;
+        if dead_parts == parts.len() {
+            settlement.dead.push(message);
+        } else {
+            settlement.done.push(message);
+        }
+        for (delivery, reason) in parts.iter().zip(dead) {
+            let letter = reason.as_ref().map(|reason| self.dead_letter(delivery, reason));
+            settlement.outgoing.extend(letter);
+            settlement.end(delivery, reason);
+        }
+    }
+
+    /// After the handler failed with this delivery alone: the reason of its dead letter, if
+    /// it was the last delivery.
+    fn failed(&self, delivery: &Delivery, error: &anyhow::Error) -> Option<String> {
+        let delivered = delivery.number;
+        delivery.trace.log_span().in_scope(|| {
+            tracing::error!(
+                consumer = self.consumer.name,
+                delivered,
+                error = format!("{error:#}"),
+                "processing a message failed"
+            );
+        });
+        let is_last = self.consumer.max_deliver > 0 && delivered >= self.consumer.max_deliver;
+        is_last.then(|| format!("failed {delivered} times: {error:#}"))
+    }
+
+    fn dead_letter(&self, delivery: &Delivery, reason: &str) -> Outgoing {
+        dead_letter(self.consumer, delivery, reason, self.client.server_info().max_payload)
+    }
+
+    /// Records the span of a settled delivery.
+    fn record(&self, delivery: &Delivery, error: Option<String>) {
+        delivery.trace.processed(Processed {
+            begun: delivery.begun,
+            consumer: self.consumer.name,
+            subject: &delivery.subject,
+            message_id: &delivery.message_id,
+            delivered: delivery.number,
+            error,
+        });
+    }
+
+    /// Publishes until every message has its PubAck; `false` if stopped before.
+    async fn publish(&self, mut outgoing: Vec<Outgoing>, stop: &CancellationToken) -> bool {
+        let mut pause = Pause::default();
+        while let Err(missing) = publish_all(&self.jetstream, &outgoing).await {
+            let wait = pause.next();
+            tracing::warn!(
+                consumer = self.consumer.name,
+                messages = missing.positions.len(),
+                ?wait,
+                reason = missing.reason,
+                "messages got no PubAck; publishing them again"
+            );
+            if !sleep_unless_stopped(wait, stop).await {
+                return false;
+            }
+            let positions: BTreeSet<_> = missing.positions.into_iter().collect();
+            let mut at = 0..;
+            outgoing.retain(|_| at.next().is_some_and(|at| positions.contains(&at)));
+        }
+        true
+    }
+
+    /// Sends acks without awaiting a reply: a lost ack costs a redelivery.
+    pub(super) async fn ack_all(&self, messages: impl Iterator<Item = &Message>, kind: AckKind) {
+        for message in messages {
+            if let Err(error) = message.ack_with(kind).await {
+                tracing::debug!(consumer = self.consumer.name, %error, ?kind, "sending an ack failed");
+            }
+        }
+    }
+
+    pub(super) fn count(&self, verdict: &'static str, messages: usize, parts: usize) {
+        let consumer = self.consumer.name;
+        for (metric, number) in
+            [("passbook_worker_messages_total", messages), ("passbook_worker_parts_total", parts)]
+        {
+            metrics::counter!(metric, "consumer" => consumer, "verdict" => verdict)
+                .increment(count(number));
+        }
+    }
+}
