@@ -16,6 +16,8 @@ mod exchange;
 mod head;
 mod problem;
 mod routes;
+#[cfg(test)]
+mod tests;
 mod upstream;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
