@@ -1,12 +1,13 @@
 //! Figures from the databases.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
+use contract::RecordId;
 use devstack::StackFile;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::{backlog::Backlog, runs::number};
+use crate::{backlog::Backlog, runs::number, wait::until};
 
 /// The rates at which a backlog was decided and settled. Both databases are on
 /// the same server, and its clock gives the times: each row has the start time
@@ -49,6 +50,30 @@ pub(crate) async fn drain_rates(file: &StackFile, backlog: &Backlog) -> Result<D
     let rate = |seconds: f64| number(count) / seconds.max(1e-6);
     let settled = if pending == 0 { rate(settled - from) } else { 0.0 };
     Ok(DrainRates { decided: rate(to - from), settled })
+}
+
+/// Waits until no record is PENDING.
+pub(crate) async fn nothing_pending(file: &StackFile) -> Result<()> {
+    let mut database = PgConnection::connect(&file.databases.account).await?;
+    let pending = "SELECT EXISTS (SELECT FROM transaction_records WHERE status = 'PENDING')";
+    until("all records to settle", async || {
+        Ok(!sqlx::query_scalar::<_, bool>(pending).fetch_one(&mut database).await?)
+    })
+    .await
+}
+
+/// Records created since then, per second from the first batch's acceptance
+/// until the last was settled. All of them must be settled.
+pub(crate) async fn settled_rate(file: &StackFile, since: SystemTime) -> Result<f64> {
+    let mut accounts = PgConnection::connect(&file.databases.account).await?;
+    let (settled, seconds): (i64, Option<f64>) = sqlx::query_as(
+        "SELECT count(*), extract(epoch FROM max(updated_at) - min(created_at))::float8
+         FROM transaction_records WHERE id >= $1 AND status <> 'PENDING'",
+    )
+    .bind(RecordId::lowest_at(since).as_uuid())
+    .fetch_one(&mut accounts)
+    .await?;
+    Ok(number(u64::try_from(settled)?) / seconds.unwrap_or_default().max(1e-6))
 }
 
 /// Counters of the PostgreSQL server since its initialization.

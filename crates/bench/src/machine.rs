@@ -1,6 +1,6 @@
 //! The machine, the servers and the time of a measurement.
 
-use std::fs;
+use std::{fmt, fs};
 
 use anyhow::Result;
 use devstack::StackFile;
@@ -35,6 +35,16 @@ impl Machine {
             postgres,
             nats: broker.client().server_info().version,
         })
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { begun, processors, memory, kernel, postgres, nats } = self;
+        write!(
+            formatter,
+            "{begun}: {processors}, {memory}, {kernel}; PostgreSQL {postgres}, nats-server {nats}"
+        )
     }
 }
 

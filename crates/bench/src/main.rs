@@ -10,17 +10,20 @@
 mod backlog;
 mod bench;
 mod database_figures;
+mod history;
 mod machine;
 mod nats;
 mod pgbench;
 mod plot;
 mod processes;
 mod report;
+mod report_job;
 mod runs;
 mod scenarios;
 mod section;
 mod stack;
 mod wait;
+mod wrk;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -42,6 +45,11 @@ struct Arguments {
     /// Run only these scenarios, separated by commas. The report keeps the sections of the others.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Scenario>,
+    /// Measure nothing. Combine the `report.json` of several runs into the report of --dir: medians
+    /// over all runs, with the lowest and the highest values. Runs from different hours show by how
+    /// much the machine varies.
+    #[arg(long, value_name = "FILE", num_args = 2.., conflicts_with_all = ["quick", "only"])]
+    merge: Vec<PathBuf>,
     /// Directory of the report, and of the stacks' data during the run.
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     dir: PathBuf,
@@ -62,9 +70,13 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { quick, only, dir } = arguments;
+    let Arguments { quick, only, merge, dir } = arguments;
     std::fs::create_dir_all(&dir)?;
     let bench = Bench { quick, dir: std::path::absolute(dir)? };
+    if !merge.is_empty() {
+        let reports: Vec<_> = merge.iter().map(|path| Report::read(path)).collect::<Result<_>>()?;
+        return finish(&bench, &Report::merge(reports));
+    }
     let scenarios = match only.as_slice() {
         [] if quick => Scenario::QUICK.to_vec(),
         [] => Scenario::all(),
@@ -77,6 +89,11 @@ async fn run(arguments: Arguments) -> Result<()> {
         report.add(section);
         report.write(&bench)?;
     }
+    finish(&bench, &report)
+}
+
+fn finish(bench: &Bench, report: &Report) -> Result<()> {
+    report.write(bench)?;
     println!("{}", report.goals());
     println!("{}", bench.dir.join("report.md").display());
     Ok(())

@@ -10,8 +10,11 @@ use crate::runs::number;
 /// architectures.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// User and kernel time of each process in seconds. The children of a server
-/// count as part of it.
+/// The name of the stack's own process, which contains the proxy.
+pub(crate) const SUPERVISOR: &str = "supervisor";
+
+/// User and kernel time of each process in seconds, of the supervisor also. The
+/// children of a server count as part of it.
 pub(crate) fn processor_seconds(file: &StackFile) -> BTreeMap<String, f64> {
     let children: Vec<Stat> = fs::read_dir("/proc")
         .into_iter()
@@ -20,12 +23,16 @@ pub(crate) fn processor_seconds(file: &StackFile) -> BTreeMap<String, f64> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter_map(stat)
         .collect();
+    let supervisor = stat(file.supervisor).map_or(0, |stat| stat.own);
     let seconds = |pid: u32| {
         let own = stat(pid).map_or(0, |stat| stat.own + stat.ended_children);
         let living = children.iter().filter(|stat| stat.parent == pid).map(|stat| stat.own);
         number(own + living.sum::<u64>()) / TICKS_PER_SECOND
     };
-    file.processes.iter().map(|process| (process.name.clone(), seconds(process.pid))).collect()
+    let processes =
+        file.processes.iter().map(|process| (process.name.clone(), seconds(process.pid)));
+    let supervisor = (SUPERVISOR.to_owned(), number(supervisor) / TICKS_PER_SECOND);
+    processes.chain([supervisor]).collect()
 }
 
 struct Stat {

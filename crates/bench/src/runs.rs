@@ -11,6 +11,10 @@ impl Runs {
         self.0.push(figure);
     }
 
+    pub(crate) fn extend(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
     /// The median; 0 without values.
     pub(crate) fn median(&self) -> f64 {
         let mut sorted = self.0.clone();

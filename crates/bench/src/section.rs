@@ -16,7 +16,8 @@ pub(crate) struct Section {
     /// The method of measurement, as Markdown.
     pub(crate) about: String,
     pub(crate) quick: bool,
-    pub(crate) machine: Machine,
+    /// The machine and the time of each run.
+    pub(crate) machines: Vec<Machine>,
     /// Every figure by its name, including its unit.
     pub(crate) figures: BTreeMap<String, Runs>,
     pub(crate) tables: Vec<Table>,
@@ -50,7 +51,8 @@ pub(crate) struct Goal {
     pub(crate) bound: Bound,
     /// Unit of the bound and of the measured value.
     pub(crate) unit: String,
-    pub(crate) measured: f64,
+    /// One value for each run.
+    pub(crate) measured: Runs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -62,15 +64,17 @@ pub(crate) enum Bound {
 
 impl Goal {
     pub(crate) fn new(name: &str, bound: Bound, unit: &str, measured: f64) -> Self {
+        let measured = Runs::from_iter([measured]);
         Self { name: name.to_owned(), bound, unit: unit.to_owned(), measured }
     }
 
-    /// Whether the measured value is within the bound. A value of 0 was not
+    /// Whether the median of the runs is within the bound. A value of 0 was not
     /// measured.
     pub(crate) fn is_met(&self) -> bool {
+        let measured = self.measured.median();
         match self.bound {
-            Bound::AtLeast(bound) => self.measured >= bound,
-            Bound::AtMost(bound) => self.measured <= bound && self.measured > 0.0,
+            Bound::AtLeast(bound) => measured >= bound,
+            Bound::AtMost(bound) => measured <= bound && measured > 0.0,
         }
     }
 }
@@ -82,12 +86,32 @@ impl Section {
             title: title.to_owned(),
             about: about.to_owned(),
             quick,
-            machine: Machine::default(),
+            machines: Vec::new(),
             figures: BTreeMap::new(),
             tables: Vec::new(),
             plots: Vec::new(),
             goals: Vec::new(),
         }
+    }
+
+    /// Adds the figures and goals of another run of the same scenario.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.quick |= other.quick;
+        self.machines.extend(other.machines);
+        for (name, runs) in &other.figures {
+            self.figures.entry(name.clone()).or_default().extend(runs);
+        }
+        for goal in other.goals {
+            match self.goals.iter_mut().find(|known| known.name == goal.name) {
+                Some(known) => known.measured.extend(&goal.measured),
+                None => self.goals.push(goal),
+            }
+        }
+    }
+
+    /// Sets the machine of this run.
+    pub(crate) fn measured_on(&mut self, machine: &Machine) {
+        self.machines = vec![machine.clone()];
     }
 
     /// Adds a value to a figure, and prints it to stderr.
@@ -100,6 +124,11 @@ impl Section {
     /// The median of a figure; 0 without values.
     pub(crate) fn median(&self, name: &str) -> f64 {
         self.figures.get(name).map_or(0.0, Runs::median)
+    }
+
+    /// The highest value of a figure; 0 without values.
+    pub(crate) fn highest(&self, name: &str) -> f64 {
+        self.figures.get(name).map_or(0.0, |runs| runs.range().1)
     }
 
     /// The median of a figure divided by that of a baseline; 0 if the baseline is

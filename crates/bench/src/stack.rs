@@ -8,13 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use devstack::StackFile;
 use load::{Plan, Report, Target};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde::de::DeserializeOwned;
 use tokio::process::{Child, Command};
 
 use crate::{bench::Bench, machine::Machine};
@@ -29,6 +30,7 @@ pub(crate) struct Stack {
     pub(crate) target: Target,
     pub(crate) machine: Machine,
     dir: PathBuf,
+    log: PathBuf,
     child: Child,
 }
 
@@ -61,6 +63,16 @@ impl Stack {
         if dir.exists() {
             run(&dir, &["dev", "down", "--remove-data"]).await?;
         }
+        Self::launch(dir, log, settings).await
+    }
+
+    /// Stops the stack, and starts it with the same data and other settings.
+    pub(crate) async fn restart(mut self, settings: Settings<'_>) -> Result<Self> {
+        self.stop().await?;
+        Self::launch(self.dir, self.log, settings).await
+    }
+
+    async fn launch(dir: PathBuf, log: PathBuf, settings: Settings<'_>) -> Result<Self> {
         let mut command = Command::new(passbook()?);
         let parent = std::process::id().to_string();
         command.args(["bound-exec", "--signal", "SIGTERM", "--parent", &parent, "--"]);
@@ -83,7 +95,7 @@ impl Stack {
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
         let (target, machine) = (Target::of(&file)?, Machine::inspect(&file).await?);
-        Ok(Self { file, target, machine, dir, child })
+        Ok(Self { file, target, machine, dir, log, child })
     }
 
     /// Runs a load.
@@ -112,6 +124,29 @@ impl Stack {
         Ok(())
     }
 
+    /// Runs a command of `passbook` for this stack, and parses its JSON.
+    ///
+    /// # Errors
+    /// The command failed, or its output has another form.
+    pub(crate) async fn passbook<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T> {
+        let mut command = Command::new(passbook()?);
+        let output = command.args(arguments).arg("--dir").arg(&self.dir).output().await?;
+        let failed = || {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            format!("passbook {} failed: {errors}", arguments.join(" "))
+        };
+        ensure!(output.status.success(), failed());
+        serde_json::from_slice(&output.stdout).with_context(failed)
+    }
+
+    async fn stop(&mut self) -> Result<()> {
+        if let Some(pid) = self.child.id() {
+            kill(Pid::from_raw(pid.try_into()?), Signal::SIGTERM)?;
+        }
+        self.child.wait().await?;
+        Ok(())
+    }
+
     /// Runs `passbook verify`, and stops the stack.
     ///
     /// # Errors
@@ -119,10 +154,7 @@ impl Stack {
     pub(crate) async fn finish(mut self) -> Result<()> {
         let (clean, output) = run(&self.dir, &["verify"]).await?;
         ensure!(clean, "passbook verify failed:\n{output}");
-        if let Some(pid) = self.child.id() {
-            kill(Pid::from_raw(pid.try_into()?), Signal::SIGTERM)?;
-        }
-        self.child.wait().await?;
+        self.stop().await?;
         run(&self.dir, &["dev", "down", "--remove-data"]).await?;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The throughput and latency of a deposit from the HTTP request to SUCCESS.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use anyhow::Result;
 use load::{Pace, WaitFor};
@@ -11,6 +11,7 @@ use crate::{
     pgbench::{Pgbench, TPS_FIGURE},
     section::{Bound, Goal, Plot, Section},
     stack::{Settings, Stack},
+    wrk::{MISSING, Wrk},
 };
 
 const ABOUT: &str = "Single deposits to 10,000 accounts, two replicas of each service.
@@ -21,18 +22,27 @@ record is settled.
 - Open loop: requests are due at even intervals, at a quarter of the closed loop's highest rate. \
 Each waits for its settled record (`Prefer: wait`). Its time counts from the moment it was due.
 - `pgbench -N`, scale 10, on the same server, runs in turn with each repetition: with 32 clients \
-(transactions a second) and with 1 client (mean latency).";
+(transactions a second) and with 1 client (mean latency).
+- wrk: 256 connections in a closed loop, sending directly to the replicas (a process for each) or \
+through the development proxy. Settled a second: by the clock of the database, from the first \
+accepted record until the last is settled. The other rows are from the project's own generator.";
 
+const WRK_DIRECT: &str = "wrk to the replicas: settled a second";
+const WRK_PROXY: &str = "wrk through the proxy: settled a second";
 const LATENCY_FIGURE: &str = "pgbench -N -c 1, mean latency, ms";
 
 pub(super) async fn run(bench: &Bench) -> Result<Section> {
     let stack = Stack::start(bench, Settings::default()).await?;
     let mut section = Section::new("end-to-end", "End to end", ABOUT, bench.quick);
-    section.machine = stack.machine.clone();
+    section.measured_on(&stack.machine);
     let pgbench = Pgbench::prepare(&stack.file).await?;
     let accounts = load::open_accounts(&stack.target, ACCOUNTS, false).await?;
     warm_up(bench, &stack, &accounts).await?;
-    let clients: &[u16] = bench.size(&[1, 4, 16, 64, 256], &[1, 64, 256]);
+    let wrk = Wrk::prepare(bench, &stack, &accounts)?;
+    if wrk.is_none() {
+        let _ = write!(section.about, "\n\n{MISSING}");
+    }
+    let clients = clients(bench.quick);
     let duration = Duration::from_secs(bench.size(4, 2));
     for _ in 0..bench.repetitions() {
         let yardstick = pgbench.measure(32, bench.size(6, 4)).await?;
@@ -46,6 +56,12 @@ pub(super) async fn run(bench: &Bench) -> Result<Section> {
             section.note(figure(clients, "accept p99, ms"), report.latency.p99);
             section.note("load, core-µs a request", report.cpu_micros_per_request);
         }
+        if let Some(wrk) = &wrk {
+            let proxy = std::slice::from_ref(&wrk.proxy);
+            for (name, urls) in [(WRK_DIRECT, wrk.replicas.as_slice()), (WRK_PROXY, proxy)] {
+                section.note(name, wrk.deposits(&stack, urls, duration).await?);
+            }
+        }
     }
     for &clients in clients {
         let plan = deposits(Pace::Closed { clients }, duration, WaitFor::Settled);
@@ -56,10 +72,19 @@ pub(super) async fn run(bench: &Bench) -> Result<Section> {
     let highest = highest_rate(&section, clients);
     open_loop(bench, &stack, &pgbench, &accounts, highest / 4.0, &mut section).await?;
     stack.finish().await?;
-    add_tables(&mut section, clients);
-    add_plots(&mut section, clients);
-    add_goals(&mut section, highest);
     Ok(section)
+}
+
+/// The numbers of clients.
+const fn clients(quick: bool) -> &'static [u16] {
+    if quick { &[1, 64, 256] } else { &[1, 4, 16, 64, 256] }
+}
+
+pub(super) fn present(section: &mut Section) {
+    let clients = clients(section.quick);
+    add_tables(section, clients);
+    add_plots(section, clients);
+    add_goals(section);
 }
 
 /// The name of a figure for a number of clients.
@@ -121,6 +146,15 @@ fn add_tables(section: &mut Section, clients: &[u16]) {
         &["clients", "settled a second", "accept p50, ms", "p99", "settle p50, ms", "p99"],
         rows,
     );
+    if section.median(WRK_DIRECT) > 0.0 {
+        let row = |(name, figure): (&str, &str)| {
+            let ratio = format!("{:.2} ×", section.ratio(figure, TPS_FIGURE));
+            vec![name.to_owned(), section.cell(figure), ratio]
+        };
+        let rows = [("to the replicas", WRK_DIRECT), ("through the proxy", WRK_PROXY)].map(row);
+        let headings = ["wrk, 256 connections", "settled a second", "relative to pgbench -c 32"];
+        section.table(&headings, rows.to_vec());
+    }
     let latency = section.median(LATENCY_FIGURE);
     let names = [
         "settle p50",
@@ -185,14 +219,13 @@ fn add_plots(section: &mut Section, clients: &[u16]) {
     section.plots.extend([rates, latencies]);
 }
 
-fn add_goals(section: &mut Section, highest: f64) {
-    let tps = section.median(TPS_FIGURE);
-    let rate = if tps > 0.0 { highest / tps } else { 0.0 };
+fn add_goals(section: &mut Section) {
+    let rate = section.ratio(WRK_DIRECT, TPS_FIGURE);
     let [p50, p99] = ["open loop: settle p50, ms", "open loop: settle p99, ms"]
         .map(|figure| section.ratio(figure, LATENCY_FIGURE));
     section.goals.extend([
         Goal::new(
-            "settled deposits a second, single requests, relative to pgbench -N",
+            "settled deposits a second, single requests by wrk, relative to pgbench -N",
             Bound::AtLeast(3.0),
             "×",
             rate,

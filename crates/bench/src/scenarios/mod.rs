@@ -6,8 +6,10 @@ mod deposits;
 mod drain;
 mod end_to_end;
 mod history;
+mod idle;
 mod replicas;
 mod replication;
+mod reports;
 mod resources;
 
 use anyhow::{Context, Result};
@@ -28,12 +30,16 @@ pub(crate) enum Scenario {
     Accounts,
     /// 1, 2 and 5 transaction-services with a slow link to the database.
     Replicas,
-    /// Empty tables, and 5,000,000 records.
+    /// Empty tables, and 20,000,000 records.
     History,
     /// A broker with one node, and with three.
     Replication,
     /// Processor time, memory, write-ahead log and commits of a deposit.
     Resources,
+    /// Processor time of a system without work.
+    Idle,
+    /// An activity report over 5,000,000 rows, and its effect on deposits.
+    Reports,
 }
 
 impl Scenario {
@@ -58,6 +64,8 @@ impl Scenario {
             Self::History => "history",
             Self::Replication => "replication",
             Self::Resources => "resources",
+            Self::Idle => "idle",
+            Self::Reports => "reports",
         }
     }
 
@@ -73,7 +81,27 @@ impl Scenario {
             Self::History => history::run(bench).await,
             Self::Replication => replication::run(bench).await,
             Self::Resources => resources::run(bench).await,
+            Self::Idle => idle::run(bench).await,
+            Self::Reports => reports::run(bench).await,
         };
-        section.context(self.name())
+        let mut section = section.context(self.name())?;
+        self.present(&mut section);
+        Ok(section)
+    }
+
+    /// Adds tables, plots and goals, which derive from the section's figures.
+    pub(crate) fn present(self, section: &mut Section) {
+        match self {
+            Self::EndToEnd => end_to_end::present(section),
+            Self::Batches => batches::present(section),
+            Self::Drain => drain::present(section),
+            Self::Accounts => accounts::present(section),
+            Self::Replicas => replicas::present(section),
+            Self::History => history::present(section),
+            Self::Replication => replication::present(section),
+            Self::Resources => resources::present(section),
+            Self::Idle => idle::present(section),
+            Self::Reports => reports::present(section),
+        }
     }
 }

@@ -24,12 +24,13 @@ of each service.
 - Write-ahead log and commits: the server's own counters for both databases, including vacuum and \
 redrive.";
 
+const BROKER: &str = "nats, core-µs";
 const MEMORY: &str = "most resident memory of a service, MiB";
 
 pub(super) async fn run(bench: &Bench) -> Result<Section> {
     let stack = Stack::start(bench, Settings::default()).await?;
     let mut section = Section::new("resources", "What a deposit takes", ABOUT, bench.quick);
-    section.machine = stack.machine.clone();
+    section.measured_on(&stack.machine);
     let accounts = load::open_accounts(&stack.target, ACCOUNTS, false).await?;
     warm_up(bench, &stack, &accounts).await?;
     let duration = Duration::from_secs(bench.size(8, 3));
@@ -58,6 +59,10 @@ pub(super) async fn run(bench: &Bench) -> Result<Section> {
     }
     section.note(MEMORY, peaks.into_values().fold(0.0, f64::max));
     stack.finish().await?;
+    Ok(section)
+}
+
+pub(super) fn present(section: &mut Section) {
     let names: Vec<_> = section.figures.keys().filter(|name| *name != MEMORY).cloned().collect();
     let rows = names.into_iter().map(|name| {
         let cell = section.cell(&name);
@@ -68,7 +73,9 @@ pub(super) async fn run(bench: &Bench) -> Result<Section> {
     let peak = section.median(MEMORY);
     let name = "resident memory of a service under full load";
     section.goals.push(Goal::new(name, Bound::AtMost(64.0), "MiB", peak));
-    Ok(section)
+    let name = "nats-server, processor time of a deposit at full load";
+    let broker = section.median(BROKER);
+    section.goals.push(Goal::new(name, Bound::AtMost(10.0), "core-µs", broker));
 }
 
 /// Processor time in seconds, summed over the replicas of each service.

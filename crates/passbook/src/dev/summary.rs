@@ -54,6 +54,19 @@ curl -sS {api}/v1/accounts -H 'Content-Type: application/json' -d '{{\"currency\
         token = file.tokens.teller,
         api = file.api,
     ))?;
+    output::line(&format!(
+        "For load tests, use the account-service's replicas, as `passbook load` does: {replicas}
+The API's address is a proxy, which takes processor time from them.
+",
+        replicas = account_replicas(file).join(" "),
+    ))?;
     let Some(dir) = detached_dir else { return Ok(()) };
     output::line(&format!("Stop the stack:\npassbook dev down --dir {}\n", dir.display()))
+}
+
+/// URLs of the API of each account-service.
+fn account_replicas(file: &StackFile) -> Vec<&str> {
+    let replicas =
+        file.processes.iter().filter(|process| process.name.starts_with("account-service-"));
+    replicas.filter_map(|process| process.http.as_deref()).collect()
 }
