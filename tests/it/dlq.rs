@@ -110,6 +110,49 @@ async fn dead_letters_are_listed_and_shown_with_their_reason() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_with_several_commands_is_previewed_by_each_and_replayed() {
+    let stack = Stack::shared().await;
+    let client = Client::teller(stack);
+    let account = client.open_account("KRW").await;
+    let jetstream = broker::connect(stack).await;
+    let (first, command) = unsent_deposit(stack, &account).await;
+    let (second, another) = unsent_deposit(stack, &account).await;
+    let subject = "transaction.deposit";
+    // As a version that reads single commands only leaves it.
+    let bundle = format!("{{\"commands\":[{command},{another}]}}");
+    let id = publish_dead_letter(&jetstream, COMMANDS, subject, &bundle, &[]).await;
+    for record in [&first, &second] {
+        let (_, listed) = dlq(stack, &["ls", "--record", record]).await;
+        assert_eq!(listed[0]["id"].to_string(), id, "{listed}");
+    }
+    let (_, text, _) = dlq_text(stack, &["show", &id]).await;
+    assert!(text.contains("2 in one message"), "{text}");
+    let (code, report) = dlq(stack, &["redrive", &id, "--dry-run"]).await;
+    assert_eq!((code, &report[0]["outcome"]), (0, &json!("would-redrive")), "{report}");
+    let detail = report[0]["detail"].as_str().unwrap();
+    assert!(detail.contains(&first) && detail.contains(&second), "{detail}");
+    let (code, report) = dlq(stack, &["redrive", &id]).await;
+    assert_eq!((code, &report[0]["outcome"]), (0, &json!("redriven")), "{report}");
+    for record in [&first, &second] {
+        assert_eq!(client.settled(record).await.text("status"), "SUCCESS");
+    }
+    invariants::holds(&stack.ledger().await, "accounts", &account, 500).await.unwrap();
+
+    // With a command that nobody asked for, or out of bounds.
+    let forged = deposit_command(&new_key(), &account, "1");
+    let bundle = format!("{{\"commands\":[{command},{forged}]}}");
+    let harmful = publish_dead_letter(&jetstream, COMMANDS, subject, &bundle, &[]).await;
+    let empty = publish_dead_letter(&jetstream, COMMANDS, subject, "{\"commands\":[]}", &[]).await;
+    for (id, reason) in [(&harmful, "nobody asked for"), (&empty, "1 to 100 items, not 0")] {
+        let (code, report) = dlq(stack, &["redrive", id]).await;
+        assert_eq!((code, &report[0]["outcome"]), (1, &json!("refused")), "{report}");
+        assert!(report[0]["detail"].as_str().unwrap().contains(reason), "{report}");
+    }
+    let both = ["discard", &harmful, &empty, "--reason", "tried", "--yes"];
+    assert_eq!(dlq(stack, &both).await.0, 0);
+}
+
+#[tokio::test]
 async fn a_replayed_command_settles_its_record_once_and_closes_its_dead_letter() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);

@@ -45,7 +45,13 @@ fn lasting(
 }
 
 async fn under_load(name: &str, cluster: bool, disruptions: Vec<Disruption>) -> Report {
-    let experiment = Experiment { name: name.to_owned(), disruptions, clients: CLIENTS, cluster };
+    let experiment = Experiment {
+        name: name.to_owned(),
+        disruptions,
+        clients: CLIENTS,
+        cluster,
+        message_parts: 100,
+    };
     let report = chaos::run(&experiment, &folder(&name.replace(' ', "-")), false).await;
     report.print(&experiment);
     assert!(report.findings.is_empty(), "{:#?}", report.findings);

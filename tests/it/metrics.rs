@@ -21,6 +21,7 @@ const BOTH: &[Metric] = &[
     ("passbook_condition_up", "gauge", &["condition", "required"]),
     ("passbook_worker_batch_messages", "histogram", &["consumer"]),
     ("passbook_worker_messages_total", "counter", &["consumer", "verdict"]),
+    ("passbook_worker_parts_total", "counter", &["consumer", "verdict"]),
     ("passbook_worker_fetch_errors_total", "counter", &["consumer"]),
     ("passbook_redeliveries_total", "counter", &["consumer"]),
     ("passbook_dead_letters_total", "counter", &["consumer"]),
@@ -111,9 +112,11 @@ async fn each_service_exports_every_metric_and_counts_its_work() {
         ("passbook_settle_seconds_bucket", &[DEPOSIT, ("le", "+Inf")], 4.0),
         ("passbook_http_request_seconds_count", &[POST, ROUTE], 4.0),
     ];
-    let ledger_expected: [Increase; 2] = [
-        ("passbook_worker_messages_total", &[("consumer", "deposit-consumer")], 4.0),
-        ("passbook_worker_messages_total", &[("consumer", "withdrawal-consumer")], 4.0),
+    let ledger_expected: [Increase; 3] = [
+        // Concurrent movements may share a message.
+        ("passbook_worker_messages_total", &[("consumer", "deposit-consumer")], 1.0),
+        ("passbook_worker_parts_total", &[("consumer", "deposit-consumer")], 4.0),
+        ("passbook_worker_parts_total", &[("consumer", "withdrawal-consumer")], 4.0),
     ];
     eventually("all movements are counted", SOON, || async {
         let (now, ledgers_now) =

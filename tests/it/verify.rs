@@ -252,7 +252,7 @@ async fn a_command_that_will_never_be_delivered_again_is_found() {
     broker::publish(&jetstream, subject, &new_key(), command).await;
     // A command in flight is no finding, no matter how often it was delivered.
     let clean = invariants::assert_verified(&stack).await;
-    assert_eq!(clean["streams"]["commandsInFlight"], 2, "{clean:#}");
+    assert_eq!(clean["streams"]["commandMessagesInFlight"], 2, "{clean:#}");
     // Three deliveries of the first command, which is its maximum, and one of the second.
     let consumer = broker::consumer(&jetstream, "TRANSACTION", "deposit-consumer").await;
     for _ in 0..4 {
@@ -270,7 +270,7 @@ async fn a_command_that_will_never_be_delivered_again_is_found() {
     let (code, report) = invariants::verify(&stack).await;
     assert_eq!((code, &report["dropped"]["findings"]), (1, &json!(1)), "{report:#}");
     let finding = report["dropped"]["first"][0].as_str().unwrap();
-    assert!(finding.contains(&format!("command {first}")), "{finding}");
+    assert!(finding.contains(&format!("message {first}")), "{finding}");
 }
 
 #[tokio::test]
@@ -308,7 +308,7 @@ async fn streams_are_read_to_the_end_in_many_batches() {
     }
     let report = eventually("no result is in flight", Duration::from_secs(30), || async {
         let report = invariants::assert_verified(&stack).await;
-        (report["streams"]["resultsInFlight"] == 0).then_some(report)
+        (report["streams"]["resultMessagesInFlight"] == 0).then_some(report)
     })
     .await;
     assert_eq!(report["dropped"]["compared"], 998, "{report:#}");

@@ -1,4 +1,4 @@
-//! PENDING deposits, stored as a crash of the account-service between commit and
+//! PENDING deposits or withdrawals, stored as a crash of the account-service between commit and
 //! dispatch leaves them.
 
 use sqlx::PgPool;
@@ -9,6 +9,8 @@ use uuid::Uuid;
 pub struct PendingDeposits<'a> {
     pub account: &'a str,
     pub currency: &'a str,
+    /// `DEPOSIT`, or `WITHDRAWAL` for withdrawals instead.
+    pub kind: &'a str,
     /// Whether the redrive may claim them at once, or only in an hour.
     pub due: bool,
 }
@@ -17,7 +19,7 @@ impl<'a> PendingDeposits<'a> {
     /// Deposits in KRW, due for a redrive at once.
     #[must_use]
     pub const fn of(account: &'a str) -> Self {
-        Self { account, currency: "KRW", due: true }
+        Self { account, currency: "KRW", kind: "DEPOSIT", due: true }
     }
 
     /// The same, due in an hour.
@@ -39,7 +41,7 @@ impl<'a> PendingDeposits<'a> {
             "INSERT INTO transaction_records
                  (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
                   redrive_at)
-             SELECT id, $1, id::text, '', 'teller', 'DEPOSIT', amount, $2,
+             SELECT id, $1, id::text, '', 'teller', $6, amount, $2,
                  CASE WHEN $3 THEN NULL ELSE now() + interval '1 hour' END
              FROM unnest($4::uuid[], $5::bigint[]) AS pending (id, amount)",
         )
@@ -48,6 +50,7 @@ impl<'a> PendingDeposits<'a> {
         .bind(self.due)
         .bind(ids)
         .bind(amounts)
+        .bind(self.kind)
         .execute(accounts)
         .await
         .unwrap();

@@ -2,11 +2,13 @@
 //! again byte for byte.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use contract::{Command, Job, TransactionResult};
+use contract::{Command, Job, TransactionResult, bundle::Bundle};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 const COMMAND: &str = include_str!("../golden/command.json");
+const COMMANDS: &str = include_str!("../golden/commands.json");
+const RESULTS: &str = include_str!("../golden/results.json");
 const SUCCESS: &str = include_str!("../golden/result_success.json");
 const FAILED: &str = include_str!("../golden/result_failed.json");
 const JOB: &str = include_str!("../golden/job.json");
@@ -14,6 +16,19 @@ const JOB: &str = include_str!("../golden/job.json");
 fn stays_the_same<T: Serialize + DeserializeOwned>(golden: &str) {
     let message: T = serde_json::from_str(golden).unwrap();
     assert_eq!(serde_json::to_string(&message).unwrap(), golden.trim_end());
+}
+
+/// A message with several commands or results is the same after its parts were read and written.
+fn parts_stay_the_same<T: Serialize + DeserializeOwned>(content: Bundle, golden: &str) {
+    let parts = content.parse(golden.trim_end().as_bytes()).unwrap().unwrap();
+    assert_eq!(parts.len(), 2);
+    let mut writer = content.writer();
+    for part in parts {
+        let message: T = serde_json::from_str(part.body).unwrap();
+        let body = serde_json::to_vec(&message).unwrap();
+        writer.add(&part.message_id.unwrap(), &part.traceparent.unwrap(), &body);
+    }
+    assert_eq!(String::from_utf8(writer.finish()).unwrap(), golden.trim_end());
 }
 
 /// The golden message with one field set, or removed (`None`).
@@ -33,6 +48,8 @@ fn the_wire_format_is_that_of_the_golden_files() {
     stays_the_same::<TransactionResult>(SUCCESS);
     stays_the_same::<TransactionResult>(FAILED);
     stays_the_same::<Job>(JOB);
+    parts_stay_the_same::<Command>(Bundle::Commands, COMMANDS);
+    parts_stay_the_same::<TransactionResult>(Bundle::Results, RESULTS);
 }
 
 #[test]

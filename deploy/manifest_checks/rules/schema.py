@@ -27,7 +27,7 @@ OLDEST_KUBERNETES = "1.30"
     set_field(RESTORED, "Cluster transaction-database-restored",
               "spec > externalClusters > 0 > plugin > barmanObjectName", "backups"),
     remove_field(PROD, "Database report", "spec > owner"),
-    set_field(PROD, "ScaledObject transaction-service", "spec > triggers > 0 > metadata > lagThreshold", 1000),
+    set_field(PROD, "ScaledObject transaction-service", "spec > triggers > 0 > metadata > lagThreshold", 100),
     set_field(PROD, "HTTPRoute account-service", "spec > rules > 0 > timeout", "60s"),
     set_field(PROD, "PodMonitor passbook", "spec > podMetricsEndpoints > 0 > intervall", "15s"),
     add_object(DEV, {"apiVersion": "example.com/v1", "kind": "Unknown",

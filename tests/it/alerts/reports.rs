@@ -76,6 +76,8 @@ impl Outside {
             format!("{}={}", ACK_WAIT.0, ACK_WAIT.1),
             "PASSBOOK_REPORT_RETRY_DELAY=50ms".to_owned(),
             "PASSBOOK_REPORT_CLEANUP_EVERY=1s".to_owned(),
+            // A backlog of 1,000 messages is then 1,000 deposits.
+            "PASSBOOK_MESSAGE_PARTS=1".to_owned(),
         ];
         let arguments = ["--port", "0", "--faults", "--report-replicas", "1"];
         Stack::start_under(&folder("alerts"), &settings, &arguments).await

@@ -38,18 +38,18 @@ pub(super) async fn invalid_result(fixture: &Fixture, turn: Turn<'_>, at_crash: 
     assert_eq!(fixture.dead_letters(&poison).await, 1);
 }
 
-/// Publishes a withdrawal's command while both replicas are paused, and delivers the command as
+/// Publishes a message for withdrawals while both replicas are paused, and delivers it as
 /// often as its consumer allows. Gives its sequence.
-async fn exhaust_deliveries(fixture: &Fixture, command: &str) -> u64 {
+pub(super) async fn exhaust_deliveries(fixture: &Fixture, message: &str) -> u64 {
     fixture.both_ready(TRANSACTION).await;
     let paused = fixture.stack.pause_workers();
     broker::no_open_pulls(&fixture.jetstream, "TRANSACTION", "withdrawal-consumer").await;
-    let sequence = fixture.publish("transaction.withdrawal", command).await;
+    let sequence = fixture.publish("transaction.withdrawal", message).await;
     let consumer = broker::consumer(&fixture.jetstream, "TRANSACTION", "withdrawal-consumer").await;
     let mut remaining = 3;
     while remaining > 0 {
         // Commands of other scenarios are handed back without being counted.
-        remaining -= i32::from(broker::fetch_and_nak(&consumer).await == command.as_bytes());
+        remaining -= i32::from(broker::fetch_and_nak(&consumer).await == message.as_bytes());
     }
     drop(paused);
     sequence
@@ -98,7 +98,7 @@ pub(super) async fn result_at_max_deliveries(fixture: &Fixture, turn: Turn<'_>, 
     fixture.settled_once(&account, &[record], 10).await;
 }
 
-async fn advisory_acked(fixture: &Fixture, advisory: u64) {
+pub(super) async fn advisory_acked(fixture: &Fixture, advisory: u64) {
     eventually("the advisory is acked", SETTLED_WITHIN, || async {
         fixture.message("USED_UP", advisory).await.is_none().then_some(())
     })

@@ -7,6 +7,7 @@
 //! concurrently: each redelivery takes half a minute, and so all scenarios wait
 //! for it at the same time.
 
+mod bundles;
 mod dead_letters;
 mod fixture;
 mod runner;
@@ -21,9 +22,10 @@ use scenarios::{
     AfterCrash::{Depends, SentCommand, UnackedCommand, UnackedResult, UnsentCommand},
     ArmedFor,
     Scenario::{
-        self, Accepting, CommandAtMaxDeliveries, Deposits, InvalidCommand, InvalidResult, OneByOne,
-        Overdrawn, Refused, RepeatedResult, ResultAtMaxDeliveries, UnknownAccount, Unsent,
-        WaitingClients, Withdrawal,
+        self, Accepting, BundleAtMaxDeliveries, CommandAtMaxDeliveries, Deposits, Halves,
+        InvalidCommand, InvalidParts, InvalidResult, MessagesOfResults, Overdrawn, OverdrawnBundle,
+        Refused, RepeatedResult, ResultAtMaxDeliveries, UnknownAccount, Unsent, WaitingClients,
+        Withdrawal,
     },
 };
 use tests::{broker, invariants};
@@ -90,6 +92,16 @@ crashes! {
     an_invalid_result_gives_one_dead_letter_through_a_crash_before_its_term:
         account("worker.acked").with(RESULTS) => InvalidResult(1);
 
+    // Messages with valid and invalid commands.
+    the_invalid_commands_of_a_message_survive_a_crash_before_their_dead_letters_are_sent:
+        ledger("publish.begun").with(DEAD_DEPOSIT) => InvalidParts(0, 0);
+    a_message_settles_through_a_crash_with_half_of_its_dead_letters_sent:
+        ledger("publish.half").with(DEAD_DEPOSIT) => InvalidParts(1, 4);
+    a_message_settles_through_a_crash_before_the_pubacks_of_its_dead_letters:
+        ledger("publish.sent").with(DEAD_DEPOSIT) => InvalidParts(5, 5);
+    a_message_settles_through_a_crash_between_its_dead_letters_and_its_ack:
+        ledger("publish.acknowledged").with(DEAD_DEPOSIT) => InvalidParts(5, 5);
+
     // Messages at their maximum of deliveries: their advisory is redelivered.
     a_command_at_max_deliveries_survives_a_crash_before_its_dead_letter_is_sent:
         ledger("publish.begun").with(DEAD_WITHDRAWAL) => CommandAtMaxDeliveries(0);
@@ -99,6 +111,10 @@ crashes! {
         ledger("publish.acknowledged").with(DEAD_WITHDRAWAL) => CommandAtMaxDeliveries(1);
     a_command_at_max_deliveries_gives_one_dead_letter_through_a_crash_before_its_advisory_is_acked:
         ledger("used-up.deleted") => CommandAtMaxDeliveries(1);
+    a_message_at_max_deliveries_gives_a_dead_letter_a_command_through_a_crash_with_half_of_them_sent:
+        ledger("publish.half").with(DEAD_WITHDRAWAL) => BundleAtMaxDeliveries(2);
+    a_message_at_max_deliveries_gives_a_dead_letter_a_command_through_a_crash_before_its_deletion:
+        ledger("publish.acknowledged").with(DEAD_WITHDRAWAL) => BundleAtMaxDeliveries(4);
     a_result_at_max_deliveries_survives_a_crash_before_its_dead_letter_is_sent:
         account("publish.begun").with(DEAD_RESULT) => ResultAtMaxDeliveries(0);
     a_result_at_max_deliveries_gives_one_dead_letter_through_a_crash_before_its_puback:
@@ -121,6 +137,8 @@ crashes! {
         ledger("ledger.entries-inserted") => Overdrawn;
     withdrawals_settle_through_a_crash_after_part_of_their_batch_was_committed:
         ledger("ledger.part-committed") => Overdrawn;
+    a_message_settles_through_a_crash_after_part_of_its_commands_was_committed:
+        ledger("ledger.part-committed") => OverdrawnBundle;
     a_deposit_settles_through_a_crash_after_the_ledgers_commit:
         ledger("ledger.committed") => Deposits(1, UnackedCommand);
     fifty_deposits_settle_through_a_crash_after_the_ledgers_commit:
@@ -129,14 +147,16 @@ crashes! {
         ledger("ledger.committed") => Withdrawal;
     a_refusal_stays_one_through_a_crash_after_the_ledgers_commit:
         ledger("ledger.committed") => Refused;
-    a_batch_processed_one_by_one_settles_through_a_crash_between_two_commands:
-        ledger("worker.part-decided").with(DEPOSITS) => OneByOne;
+    a_batch_decided_in_halves_settles_through_a_crash_between_two_of_them:
+        ledger("worker.part-decided").with(DEPOSITS) => Halves;
     a_deposit_settles_through_a_crash_between_its_decision_and_its_result:
         ledger("worker.decided").with(DEPOSITS) => Deposits(1, UnackedCommand);
     a_deposit_settles_through_a_crash_before_its_result_is_sent:
         ledger("publish.begun").with("transaction.result.deposit") => Deposits(1, UnackedCommand);
     fifty_deposits_settle_through_a_crash_with_half_of_their_results_sent:
         ledger("publish.half").with("transaction.result.deposit") => Deposits(50, Depends);
+    fifty_deposits_settle_through_a_crash_between_two_messages_with_their_results:
+        ledger("publish.half").with("transaction.result.deposit") => MessagesOfResults;
     a_deposit_settles_through_a_crash_before_its_results_puback:
         ledger("publish.sent").with("transaction.result.deposit") => Deposits(1, UnackedCommand);
     a_deposit_settles_through_a_crash_between_its_results_puback_and_the_commands_ack:

@@ -10,6 +10,7 @@ use tests::{Client, client::new_key, eventually, wait};
 use uuid::Uuid;
 
 use super::{
+    bundles::{bundle_at_max_deliveries, invalid_parts, messages_of_results, overdrawn_bundle},
     dead_letters::{
         command_at_max_deliveries, invalid_command, invalid_result, result_at_max_deliveries,
     },
@@ -39,12 +40,21 @@ pub(super) enum Scenario {
     /// One such record, and a client waits for it at each replica.
     WaitingClients,
     /// A deposit the ledger can't store, in a batch with others.
-    OneByOne,
+    Halves,
+    /// A message with withdrawals of which some exceed the balance.
+    OverdrawnBundle,
+    /// A message with fifty deposits. Their results take several messages.
+    MessagesOfResults,
+    /// A message with a valid deposit and five invalid commands. The numbers are the least and the
+    /// most of their dead letters at the crash.
+    InvalidParts(usize, usize),
     /// The number is that of the dead letters at the crash, as for the following scenarios.
     InvalidCommand(usize),
     InvalidResult(usize),
     CommandAtMaxDeliveries(usize),
     ResultAtMaxDeliveries(usize),
+    /// A message with four withdrawals.
+    BundleAtMaxDeliveries(usize),
 }
 
 /// What a crash must leave.
@@ -86,7 +96,10 @@ impl Scenario {
             Self::RepeatedResult => repeated_result(fixture, turn).await,
             Self::Unsent(count, armed_for) => unsent(fixture, turn, count, armed_for).await,
             Self::WaitingClients => waiting_clients(fixture, turn).await,
-            Self::OneByOne => one_by_one(fixture, turn).await,
+            Self::Halves => halves(fixture, turn).await,
+            Self::OverdrawnBundle => overdrawn_bundle(fixture, turn).await,
+            Self::MessagesOfResults => messages_of_results(fixture, turn).await,
+            Self::InvalidParts(least, most) => invalid_parts(fixture, turn, (least, most)).await,
             Self::InvalidCommand(at_crash) => invalid_command(fixture, turn, at_crash).await,
             Self::InvalidResult(at_crash) => invalid_result(fixture, turn, at_crash).await,
             Self::CommandAtMaxDeliveries(at_crash) => {
@@ -94,6 +107,9 @@ impl Scenario {
             }
             Self::ResultAtMaxDeliveries(at_crash) => {
                 result_at_max_deliveries(fixture, turn, at_crash).await;
+            }
+            Self::BundleAtMaxDeliveries(at_crash) => {
+                bundle_at_max_deliveries(fixture, turn, at_crash).await;
             }
         }
     }
@@ -324,7 +340,7 @@ async fn waiting_clients(fixture: &Fixture, turn: Turn<'_>) {
     fixture.settled_once(&account, &records, 10).await;
 }
 
-async fn one_by_one(fixture: &Fixture, turn: Turn<'_>) {
+async fn halves(fixture: &Fixture, turn: Turn<'_>) {
     const REJECTED: i64 = 666;
     let account = fixture.open_account().await;
     let records = fixture.unsent_ids(50);

@@ -9,15 +9,21 @@ use std::{
 };
 
 use rand::RngExt;
+use reqwest::Method;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Client, Response, Stack, client::new_key};
+use crate::{Client, Stack, client::new_key};
 
 /// Between two movements of a client.
 const THINK_MILLISECONDS: std::ops::Range<u64> = 5..40;
 /// Between two attempts of one movement.
 const RETRY_MILLISECONDS: std::ops::Range<u64> = 50..300;
+/// One client of this many sends its movements in batches, so that they share messages.
+const BATCHES_EVERY: usize = 4;
+/// Movements of a batch.
+const BATCH_ITEMS: std::ops::Range<usize> = 2..150;
 /// How long a client waits for a response.
 const RESPONSE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -44,22 +50,37 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Adds the outcome of one attempt. Gives whether the movement is over, so that the client need
-    /// not try again.
-    fn add(&mut self, requested: &Accepted, response: Option<Response>) -> bool {
-        let status = response.as_ref().map_or(0, |response| response.status);
+    /// Adds the outcome of one attempt: its status, 0 without a response, and the record or the
+    /// problem. Gives whether the movement is over, so that the client need not try again.
+    fn add(&mut self, requested: &Accepted, status: u16, answer: &Value) -> bool {
         *self.responses.entry(status).or_default() += 1;
-        match (status, response) {
-            (0 | 502..=504, _) | (_, None) => return false,
-            (200 | 202, Some(response)) => {
-                let status = response.text("status").to_owned();
-                let status = Some(status).filter(|status| status != "PENDING");
-                let record = response.text("recordId").to_owned();
+        match status {
+            0 | 502..=504 => return false,
+            200 | 202 => {
+                let text = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
+                let status = Some(text("status")).filter(|status| status != "PENDING");
+                let record = text("recordId");
                 self.accepted.push(Accepted { record, status, ..requested.clone() });
             }
-            (_, Some(other)) => self.unexpected.push(format!("{other:?}")),
+            _ => self.unexpected.push(format!("{status} {answer} for {requested:?}")),
         }
         true
+    }
+
+    /// Adds the outcome of one attempt of a batch, and keeps the movements to try again.
+    fn add_batch(&mut self, open: &mut Vec<Accepted>, status: u16, answer: &Value) {
+        if status != 200 {
+            open.retain(|requested| !self.add(requested, status, answer));
+            return;
+        }
+        let mut items = answer["items"].as_array().into_iter().flatten();
+        open.retain(|requested| {
+            let item = items.next().unwrap_or(&Value::Null);
+            let status = item["status"].as_u64().and_then(|status| status.try_into().ok());
+            let answer = item.get("record").unwrap_or(item);
+            // A missing item is unexpected.
+            !self.add(requested, status.unwrap_or(u16::MAX), answer)
+        });
     }
 }
 
@@ -83,8 +104,17 @@ impl Load {
         let history = Arc::new(Mutex::new(History::default()));
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        for _ in 0..clients {
-            tasks.spawn(work(client.clone(), opened.clone(), Arc::clone(&history), stop.clone()));
+        for number in 0..clients {
+            let worker = Worker {
+                client: client.clone(),
+                accounts: opened.clone(),
+                history: Arc::clone(&history),
+                stop: stop.clone(),
+            };
+            let batches = number % BATCHES_EVERY == BATCHES_EVERY - 1;
+            tasks.spawn(async move {
+                if batches { worker.send_batches().await } else { worker.send_movements().await }
+            });
         }
         Self { accounts: opened, history, stop, clients: tasks }
     }
@@ -105,36 +135,71 @@ impl Load {
     }
 }
 
-async fn work(
+/// One client.
+struct Worker {
     client: Client,
     accounts: Vec<String>,
     history: Arc<Mutex<History>>,
     stop: CancellationToken,
-) {
-    while !stop.is_cancelled() {
-        let account = accounts[rand::rng().random_range(0..accounts.len())].clone();
+}
+
+impl Worker {
+    async fn send_movements(self) {
+        while !self.stop.is_cancelled() {
+            let requested = self.movement();
+            let resource = if requested.kind == "DEPOSIT" { "deposits" } else { "withdrawals" };
+            let waits = rand::rng().random_range(0..4_u8) == 0;
+            loop {
+                let amount = requested.amount.to_string();
+                let (account, key) = (&requested.account, &requested.key);
+                let wait = waits.then_some(2);
+                let sent = self.client.try_movement(resource, account, &amount, key, wait).await;
+                let response = sent.map(|response| (response.status, response.body));
+                let (status, answer) = response.unwrap_or_default();
+                if self.history.lock().unwrap().add(&requested, status, &answer) {
+                    break;
+                }
+                pause(RETRY_MILLISECONDS).await;
+            }
+            pause(THINK_MILLISECONDS).await;
+        }
+    }
+
+    async fn send_batches(self) {
+        while !self.stop.is_cancelled() {
+            let items = rand::rng().random_range(BATCH_ITEMS);
+            let mut open: Vec<_> = (0..items).map(|_| self.movement()).collect();
+            while !open.is_empty() {
+                let item = |requested: &Accepted| {
+                    json!({
+                        "accountId": requested.account, "type": requested.kind,
+                        "amount": requested.amount.to_string(), "idempotencyKey": requested.key,
+                    })
+                };
+                let body = json!({ "items": open.iter().map(item).collect::<Vec<_>>() });
+                let json = [("content-type", "application/json")];
+                let body = Some(body.to_string().into());
+                let sent = self.client.send(Method::POST, "/v1/batches", &json, body).await;
+                let response = sent.map(|response| (response.status, response.body));
+                let (status, answer) = response.unwrap_or_default();
+                self.history.lock().unwrap().add_batch(&mut open, status, &answer);
+                pause(RETRY_MILLISECONDS).await;
+            }
+            // As many movements a second as a client without batches.
+            let pauses = (0..items).map(|_| rand::rng().random_range(THINK_MILLISECONDS));
+            let pause = tokio::time::sleep(Duration::from_millis(pauses.sum()));
+            let _ = self.stop.run_until_cancelled(pause).await;
+        }
+    }
+
+    /// A movement to request.
+    fn movement(&self) -> Accepted {
+        let account = self.accounts[rand::rng().random_range(0..self.accounts.len())].clone();
         // Withdrawals are fewer and larger, so that some are refused.
         let withdraws = rand::rng().random_range(0..3_u8) == 0;
-        let (resource, kind, largest) = if withdraws {
-            ("withdrawals", "WITHDRAWAL", 2500)
-        } else {
-            ("deposits", "DEPOSIT", 1000)
-        };
+        let (kind, largest) = if withdraws { ("WITHDRAWAL", 2500) } else { ("DEPOSIT", 1000) };
         let amount = rand::rng().random_range(1..=largest);
-        let waits = rand::rng().random_range(0..4_u8) == 0;
-        let (record, key) = (String::new(), new_key());
-        let requested = Accepted { record, account, kind, amount, key, status: None };
-        loop {
-            let amount = amount.to_string();
-            let (account, key) = (&requested.account, &requested.key);
-            let wait = waits.then_some(2);
-            let response = client.try_movement(resource, account, &amount, key, wait).await;
-            if history.lock().unwrap().add(&requested, response.ok()) {
-                break;
-            }
-            pause(RETRY_MILLISECONDS).await;
-        }
-        pause(THINK_MILLISECONDS).await;
+        Accepted { record: String::new(), account, kind, amount, key: new_key(), status: None }
     }
 }
 

@@ -40,9 +40,9 @@ pub enum Action {
     ExhaustConnections,
     /// This many invalid messages are published.
     PublishPoison(u16),
-    /// This many results are published without a decision of the ledger.
+    /// This many results are published without a decision of the ledger, one or several a message.
     PublishForgedResults(u16),
-    /// This many commands are published again.
+    /// This many commands are published again, one or several a message.
     RepeatCommands(u16),
 }
 
@@ -55,14 +55,19 @@ pub struct Experiment {
     pub clients: usize,
     /// Whether the broker is a cluster of three nodes.
     pub cluster: bool,
+    /// Maximum commands or results of the services' messages.
+    pub message_parts: u8,
 }
 
 impl Experiment {
     /// Draws the disruptions of `length` from a seed.
     #[must_use]
     pub fn from_seed(seed: u64, length: Duration, clients: usize, cluster: bool) -> Self {
+        const PARTS: [u8; 6] = [100, 1, 7, 33, 2, 50];
         let (name, disruptions) = (format!("seed {seed}"), plan(seed, length, cluster));
-        Self { name, disruptions, clients, cluster }
+        // Not drawn: another draw would change the disruptions of every seed.
+        let at = usize::try_from(seed % 6).unwrap_or_default();
+        Self { name, disruptions, clients, cluster, message_parts: PARTS[at] }
     }
 }
 

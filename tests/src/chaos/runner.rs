@@ -21,11 +21,11 @@ use tokio::{
 use super::{
     checker::{SETTLED_WITHIN, contradiction, settled, unexpected_dead_letters},
     load::{History, Load},
-    messages::{forged_result, poison, repeated_command},
+    messages::{Message, forged_results, poison, repeated_commands},
     plan::{Action, Disruption, Experiment},
     report::{Recovery, Report},
 };
-use crate::{Client, Stack, broker, client::new_key, invariants, memory::MemorySampler};
+use crate::{Client, Stack, broker, client::new_key, invariants, memory::MemorySampler, scale};
 
 /// How long a deposit may take to settle after the end of a disruption.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(120);
@@ -47,11 +47,18 @@ impl Timeline {
 ///
 /// With `keep`, the data and logs stay if there is a finding.
 pub async fn run(experiment: &Experiment, dir: &Path, keep: bool) -> Report {
-    let Experiment { name, disruptions, clients, cluster } = experiment;
+    let Experiment { name, disruptions, clients, cluster, message_parts } = experiment;
     let nodes = if *cluster { "3" } else { "1" };
-    let stack = Stack::start_in(dir, &["--port", "0", "--faults", "--nats-nodes", nodes]).await;
+    let settings = [format!("PASSBOOK_MESSAGE_PARTS={message_parts}")];
+    let release: &[&str] = if scale::full() { &["--release"] } else { &[] };
+    let arguments = [&["--port", "0", "--faults", "--nats-nodes", nodes], release].concat();
+    let stack = Stack::start_under(dir, &settings, &arguments).await;
     let timeline = Timeline(Instant::now());
-    timeline.log(&format!("{name}: {} disruptions, {clients} clients", disruptions.len()));
+    let disruptions_count = disruptions.len();
+    timeline.log(&format!(
+        "{name}: {disruptions_count} disruptions, {clients} clients, at most {message_parts} \
+         commands a message"
+    ));
     let memory = MemorySampler::start(&stack);
     let load = Load::start(&stack, *clients, 50).await;
     let runner = Runner {
@@ -157,14 +164,14 @@ impl Runner {
             }
             Action::RepeatCommands(count) => {
                 let recent = self.load.recent((*count).into());
-                publish_all(&self.broker().await?, recent.iter().map(repeated_command)).await
+                publish_all(&self.broker().await?, repeated_commands(&recent)).await
             }
             Action::PublishPoison(count) => {
-                publish_all(&self.broker().await?, (0..*count).map(poison)).await
+                publish_all(&self.broker().await?, (0..*count).map(poison).collect()).await
             }
             Action::PublishForgedResults(count) => {
                 let recent = self.load.recent((*count).into());
-                publish_all(&self.broker().await?, recent.iter().map(forged_result)).await
+                publish_all(&self.broker().await?, forged_results(&recent)).await
             }
             Action::DeleteStream(stream) => {
                 let jetstream = self.broker().await?;
@@ -269,11 +276,8 @@ impl Runner {
 }
 
 /// Publishes all messages, many at a time, and awaits their PubAcks.
-async fn publish_all(
-    jetstream: &jetstream::Context,
-    messages: impl Iterator<Item = (&str, String)>,
-) -> Result<()> {
-    let publish = messages.map(|(subject, payload)| async move {
+async fn publish_all(jetstream: &jetstream::Context, messages: Vec<Message>) -> Result<()> {
+    let publish = messages.into_iter().map(|(subject, payload)| async move {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", new_key().as_str());
         let sent = jetstream.publish_with_headers(subject.to_owned(), headers, payload.into());

@@ -5,6 +5,7 @@ use std::fmt;
 use async_nats::{HeaderMap, HeaderValue, jetstream::message::StreamMessage};
 use contract::{
     RecordId,
+    bundle::Bundle,
     dead_letter::{self, Subject},
 };
 use serde::{Deserialize, Serialize};
@@ -67,8 +68,8 @@ pub(super) struct DeadLetter {
     pub(super) consumer: String,
     pub(super) headers: HeaderMap,
     pub(super) payload: Bytes,
-    /// The `recordId` in its body, if the body has one.
-    pub(super) record: Option<RecordId>,
+    /// The `recordId` in its body, or those of its commands or results.
+    pub(super) records: Vec<RecordId>,
     /// `None` for an open letter.
     pub(super) closed: Option<ClosingNote>,
 }
@@ -96,13 +97,8 @@ pub(super) struct DeadLetterView {
 impl DeadLetter {
     /// Parses a message of the stream; `None` if it is neither a letter nor a closing note.
     pub(super) fn parse(message: StreamMessage) -> Option<Self> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Body {
-            record_id: RecordId,
-        }
         let StreamMessage { subject, sequence, headers, payload, time } = message;
-        let record = serde_json::from_slice(&payload).ok().map(|body: Body| body.record_id);
+        let records = records(&payload);
         let header = |name: &str| headers.get(name).map(ToString::to_string);
         let (stream, consumer, id, kept_at, closed) = match Subject::parse(&subject)? {
             Subject::Open { stream, consumer } => (stream, consumer, sequence, time, None),
@@ -118,7 +114,7 @@ impl DeadLetter {
             }
         };
         let (stream, consumer) = (stream.to_owned(), consumer.to_owned());
-        Some(Self { id, kept_at, stream, consumer, headers, payload, record, closed })
+        Some(Self { id, kept_at, stream, consumer, headers, payload, records, closed })
     }
 
     /// The id and the time. The time keeps the key unique when the stream is created again and its
@@ -130,6 +126,12 @@ impl DeadLetter {
     /// The subject of the closing note about this letter alone.
     pub(super) fn closed_subject(&self) -> String {
         dead_letter::closed_subject(&self.stream, &self.consumer, self.id, self.kept_at)
+    }
+
+    /// The record of its message, if it names one only.
+    pub(super) fn record(&self) -> Option<RecordId> {
+        let [record] = *self.records.as_slice() else { return None };
+        Some(record)
     }
 
     pub(super) fn reason(&self) -> &str {
@@ -168,7 +170,7 @@ impl DeadLetter {
             reason: self.reason().to_owned(),
             subject: self.subject().unwrap_or_default().to_owned(),
             message_id: self.message_id().map(str::to_owned),
-            record_id: self.record,
+            record_id: self.record(),
             truncated_from: self.truncated_from().map(str::to_owned),
             closed: self.closed.clone(),
             body: self.body(),
@@ -179,6 +181,24 @@ impl DeadLetter {
     pub(super) fn body(&self) -> String {
         String::from_utf8_lossy(&self.payload).into_owned()
     }
+}
+
+/// The records that a body names. A message with several commands or results is a dead letter as a
+/// whole if a release dead-lettered it that knows single ones only, or if it is out of bounds. In
+/// the latter case it names none.
+fn records(payload: &[u8]) -> Vec<RecordId> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body {
+        record_id: RecordId,
+    }
+    let record = |body: &[u8]| serde_json::from_slice(body).ok().map(|body: Body| body.record_id);
+    for content in [Bundle::Commands, Bundle::Results] {
+        if let Ok(Some(parts)) = content.parse(payload) {
+            return parts.iter().filter_map(|part| record(part.body.as_bytes())).collect();
+        }
+    }
+    record(payload).into_iter().collect()
 }
 
 /// A time in the form of RFC 3339, to the millisecond.

@@ -100,7 +100,7 @@ impl Listing {
     ) -> Result<()> {
         self.print(&Entry {
             id: letter.id,
-            record_id: letter.record,
+            record_id: letter.record(),
             consumer: Some(&letter.consumer),
             disposition,
             detail,

@@ -79,7 +79,7 @@ impl RecordLookup {
     /// A database's.
     pub(super) async fn look_up(&mut self, letters: &[&DeadLetter]) -> Result<KnownRecords> {
         let ids: Vec<Uuid> =
-            letters.iter().filter_map(|letter| letter.record).map(RecordId::as_uuid).collect();
+            letters.iter().flat_map(|letter| &letter.records).map(|id| id.as_uuid()).collect();
         if ids.is_empty() {
             return Ok(KnownRecords::default());
         }

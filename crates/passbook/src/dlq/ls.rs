@@ -68,7 +68,7 @@ impl Ls {
 
     fn print(&self, letters: &VecDeque<DeadLetter>) -> Result<()> {
         let row = |letter: &DeadLetter| {
-            let record = letter.record.map(|record| record.to_string()).unwrap_or_default();
+            let record = letter.record().map(|record| record.to_string()).unwrap_or_default();
             let mut row = vec![letter.id.to_string(), rfc3339(letter.kept_at)];
             row.extend([letter.consumer.clone(), record, shorten(letter.reason())]);
             row.extend(letter.closed.iter().map(ToString::to_string));

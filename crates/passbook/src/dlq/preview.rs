@@ -3,7 +3,10 @@
 
 use std::{fmt, slice};
 
-use contract::{Balance, Command, Kind, Movement, Outcome, TransactionResult, subjects};
+use contract::{
+    Balance, Command, Kind, Movement, Outcome, RecordId, TransactionResult, bundle::Bundle,
+    subjects,
+};
 use ledger::{Contradiction, Decision, Effect, Entry, SettledAs};
 
 use super::{dead_letter::DeadLetter, lookup::KnownRecords};
@@ -21,26 +24,58 @@ pub(super) enum Preview {
 
 /// Previews a letter with its records.
 pub(super) fn of(letter: &DeadLetter, known: &KnownRecords) -> Preview {
-    if let Some(reason) = letter.record.and_then(|id| known.invalid.get(&id)) {
+    if let Some(reason) = letter.records.iter().find_map(|id| known.invalid.get(id)) {
         return Preview::Harmful(reason.clone());
     }
     match letter.subject() {
         Some(subject @ (subjects::DEPOSIT | subjects::WITHDRAWAL)) => {
-            match Command::parse(subject, &letter.payload) {
+            let one = |body: &[u8]| match Command::parse(subject, body) {
                 Ok(command) => of_command(&command, known),
                 Err(invalid) => Preview::DeadLetteredAgain(invalid.to_string()),
-            }
+            };
+            of_message(Bundle::Commands, &letter.payload, one)
         }
         Some(subject @ (subjects::RESULT_DEPOSIT | subjects::RESULT_WITHDRAWAL)) => {
-            match TransactionResult::parse(subject, &letter.payload) {
+            let one = |body: &[u8]| match TransactionResult::parse(subject, body) {
                 Ok(result) => of_result(&result, known),
                 Err(invalid) => Preview::DeadLetteredAgain(invalid.to_string()),
-            }
+            };
+            of_message(Bundle::Results, &letter.payload, one)
         }
         Some(subject) => Preview::Processed(format!(
             "neither a command nor a result: it is published to {subject} without a preview"
         )),
         None => Preview::DeadLetteredAgain("it does not name its original subject".to_owned()),
+    }
+}
+
+/// Previews a message with one command or result, or with several.
+fn of_message(content: Bundle, payload: &[u8], one: impl Fn(&[u8]) -> Preview) -> Preview {
+    match content.parse(payload) {
+        Ok(None) => one(payload),
+        Ok(Some(parts)) => {
+            of_parts(content, parts.iter().map(|part| one(part.body.as_bytes())).collect())
+        }
+        Err(invalid) => Preview::DeadLetteredAgain(invalid.to_string()),
+    }
+}
+
+/// The worst effect of the parts decides.
+fn of_parts(content: Bundle, parts: Vec<Preview>) -> Preview {
+    let is_harmful = parts.iter().any(|part| matches!(part, Preview::Harmful(_)));
+    let comes_back = |part: &Preview| matches!(part, Preview::DeadLetteredAgain(_));
+    let all_come_back = parts.iter().all(comes_back);
+    let texts = parts.into_iter().zip(1..).map(|(part, number)| match part {
+        Preview::Processed(text) | Preview::Harmful(text) => format!("{number}: {text}"),
+        Preview::DeadLetteredAgain(text) if all_come_back => format!("{number}: {text}"),
+        Preview::DeadLetteredAgain(text) => format!("{number}: a dead letter of its own: {text}"),
+    });
+    let texts: Vec<_> = texts.collect();
+    let text = format!("a message with {} {}: {}", texts.len(), content.field(), texts.join("; "));
+    match (is_harmful, all_come_back) {
+        (true, _) => Preview::Harmful(text),
+        (false, true) => Preview::DeadLetteredAgain(text),
+        (false, false) => Preview::Processed(text),
     }
 }
 
@@ -138,11 +173,16 @@ fn of_result(result: &TransactionResult, known: &KnownRecords) -> Preview {
     }
 }
 
-/// Describes the state of a letter's record, for discarding the letter.
+/// Describes the state of a letter's records, for discarding the letter.
 pub(super) fn record_state(letter: &DeadLetter, known: &KnownRecords) -> String {
-    let Some(id) = letter.record else {
+    if letter.records.is_empty() {
         return "it names no record: nothing changes".to_owned();
-    };
+    }
+    let states = letter.records.iter().map(|id| state_of(*id, known));
+    states.collect::<Vec<_>>().join("; ")
+}
+
+fn state_of(id: RecordId, known: &KnownRecords) -> String {
     if let Some(reason) = known.invalid.get(&id) {
         return reason.clone();
     }
@@ -217,7 +257,7 @@ impl fmt::Display for Settled {
 
 #[cfg(test)]
 mod tests {
-    use contract::{AccountId, Amount, Currency, Reason, RecordId, UserId};
+    use contract::{AccountId, Amount, Currency, Reason, UserId};
     use ledger::{Account, Settlement};
     use time::OffsetDateTime;
 
@@ -286,6 +326,31 @@ mod tests {
         assert!(matches!(of_command(&forged, &known), Preview::Harmful(_)));
         let changed = Command { kind: Kind::Deposit, ..command };
         assert!(matches!(of_command(&changed, &known), Preview::Harmful(_)));
+    }
+
+    #[test]
+    fn a_message_with_several_commands_is_as_harmful_as_its_worst_command() {
+        let (command, known) = pending_withdrawal();
+        let body = |command: &Command| serde_json::to_string(command).unwrap();
+        let forged = Command { record_id: RecordId::new(), ..command.clone() };
+        let of = |commands: &[String]| {
+            let message = format!("{{\"commands\":[{}]}}", commands.join(","));
+            of_message(Bundle::Commands, message.as_bytes(), |body| {
+                match Command::parse(subjects::WITHDRAWAL, body) {
+                    Ok(command) => of_command(&command, &known),
+                    Err(invalid) => Preview::DeadLetteredAgain(invalid.to_string()),
+                }
+            })
+        };
+        let (good, bad, invalid) = (body(&command), body(&forged), "5".to_owned());
+        let preview = of(&[good.clone(), invalid.clone()]);
+        assert!(matches!(preview, Preview::Processed(_)), "{preview:?}");
+        assert!(text(&preview).contains("; 2: a dead letter of its own: "), "{preview:?}");
+        assert!(matches!(of(&[good, bad]), Preview::Harmful(_)));
+        assert!(matches!(of(&[invalid]), Preview::DeadLetteredAgain(_)));
+        let many = vec!["5".to_owned(); 101];
+        let expected = "commands must have 1 to 100 items, not 101".to_owned();
+        assert_eq!(of(&many), Preview::DeadLetteredAgain(expected));
     }
 
     #[test]

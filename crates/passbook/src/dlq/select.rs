@@ -70,7 +70,7 @@ impl Filter {
                 .reason_contains
                 .as_ref()
                 .is_none_or(|text| reason().contains(&text.to_lowercase()))
-            && self.record.is_none_or(|record| Some(record) == letter.record)
+            && self.record.is_none_or(|record| letter.records.contains(&record))
             && self.since.is_none_or(|since| letter.kept_at >= since)
             && self.before.is_none_or(|before| letter.kept_at < before)
     }

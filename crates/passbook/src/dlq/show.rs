@@ -89,7 +89,14 @@ fn print(letter: &DeadLetter) -> Result<()> {
         ("reason", letter.reason().to_owned()),
         ("published on", text(letter.subject())),
         ("message id", text(letter.message_id())),
-        ("record", letter.record.map(|record| record.to_string()).unwrap_or_default()),
+        ("record", letter.record().map(|record| record.to_string()).unwrap_or_default()),
+        (
+            "records",
+            match letter.records.len() {
+                0 | 1 => String::new(),
+                several => format!("{several} in one message"),
+            },
+        ),
         (
             "cut from",
             letter.truncated_from().map(|length| format!("{length} bytes")).unwrap_or_default(),

@@ -79,8 +79,8 @@ async fn ensure_results_settled(address: &Address) -> Result<()> {
         info.map_or((messages, 0), |info| (info.num_pending, info.num_ack_pending));
     ensure!(
         pending == 0 && unacked == 0,
-        "the account-service has still to settle results: {pending} undelivered, {unacked} \
-         unacked. Let it run until there are none. If both databases were restored, purge \
+        "the account-service has still to settle results: {pending} messages undelivered, \
+         {unacked} unacked. Let it run until there are none. If both databases were restored, purge \
          {TRANSACTION_RESULT} first"
     );
     Ok(())

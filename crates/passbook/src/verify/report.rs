@@ -25,10 +25,10 @@ pub(super) struct StreamCounts {
     /// Why the streams were not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) why: Option<String>,
-    /// Results not yet settled by the account-service; no finding.
-    pub(super) results_in_flight: u64,
-    /// Commands not yet decided by the ledger; no finding.
-    pub(super) commands_in_flight: u64,
+    /// Messages with results not yet settled by the account-service; no finding.
+    pub(super) result_messages_in_flight: u64,
+    /// Messages with commands not yet decided by the ledger; no finding.
+    pub(super) command_messages_in_flight: u64,
     /// Open dead letters by consumer; no finding.
     pub(super) dead_letters_open: BTreeMap<String, u64>,
     pub(super) oldest_dead_letter_seconds: Option<u64>,
@@ -61,8 +61,8 @@ impl Report {
     pub(super) fn new(databases: Findings) -> Self {
         let dropped = Check::new(
             "dropped",
-            "every message is processed, in flight or a dead letter",
-            "messages",
+            "every command and result is processed, in flight or a dead letter",
+            "results",
             LISTED,
         );
         Self {
@@ -156,8 +156,8 @@ impl Report {
             return Ok(());
         }
         output::line(&format!(
-            "streams: {} commands and {} results in flight",
-            streams.commands_in_flight, streams.results_in_flight
+            "streams: {} messages with commands and {} with results in flight",
+            streams.command_messages_in_flight, streams.result_messages_in_flight
         ))?;
         let open: Vec<_> = streams
             .dead_letters_open

@@ -49,7 +49,10 @@ pub(super) async fn check(
     if !area.has_finding(spec.name) {
         let (pending, unacked) = (last.num_pending, last.num_ack_pending);
         let pulls = last.num_waiting;
-        area.fine(spec.name, format!("{pending} waiting, {unacked} unacked, {pulls} pulls"));
+        area.fine(
+            spec.name,
+            format!("messages: {pending} waiting, {unacked} unacked; {pulls} pulls"),
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! Commands with all deliveries used up.
+//! Messages with commands, with all deliveries used up.
 
 use anyhow::Result;
 use contract::{ConsumerSpec, STANDARD, TRANSACTION};
@@ -12,15 +12,15 @@ use crate::{
     verify::report::{Report, StreamCounts},
 };
 
-/// Finds commands behind their consumer's ack floor. Such a command was delivered as often as
+/// Finds messages behind their consumer's ack floor. Such a message was delivered as often as
 /// allowed without an ack, and is never delivered again.
 pub(super) async fn verify(broker: &Broker, report: &mut Report) -> Result<()> {
     for consumer in STANDARD.consumers.iter().filter(|consumer| consumer.stream == TRANSACTION) {
-        let mut lost = lost_commands(broker, consumer, &mut report.streams).await?;
+        let mut lost = lost_messages(broker, consumer, &mut report.streams).await?;
         if !lost.is_empty() {
             tokio::time::sleep(RECHECK_AFTER).await;
             let advised = advised(broker, consumer.name).await?;
-            lost = lost_commands(broker, consumer, &mut StreamCounts::default()).await?;
+            lost = lost_messages(broker, consumer, &mut StreamCounts::default()).await?;
             lost.retain(|(sequence, _)| sequence.is_none_or(|number| !advised.contains(&number)));
         }
         for (sequence, stored) in lost {
@@ -32,7 +32,7 @@ pub(super) async fn verify(broker: &Broker, report: &mut Report) -> Result<()> {
                 }
                 Some(sequence) => {
                     let detail = format!("is {age} old and will never be delivered again");
-                    Finding::new(format!("command {sequence}"), detail)
+                    Finding::new(format!("message {sequence} with commands"), detail)
                 }
             }));
         }
@@ -40,9 +40,9 @@ pub(super) async fn verify(broker: &Broker, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Sequence and time of each lost command. Without the consumer, one entry without a sequence
-/// stands for all commands.
-async fn lost_commands(
+/// Sequence and time of each lost message. Without the consumer, one entry without a sequence
+/// stands for all messages.
+async fn lost_messages(
     broker: &Broker,
     consumer: &ConsumerSpec,
     counts: &mut StreamCounts,
@@ -53,7 +53,7 @@ async fn lost_commands(
         let first = broker::optional_message(first)?;
         return Ok(first.map(|message| (None, message.time)).into_iter().collect());
     };
-    counts.commands_in_flight += broker::unsettled(&info);
+    counts.command_messages_in_flight += broker::unsettled(&info);
     let exhausted = broker::exhausted_messages(&stream, &info, MAX_SUSPECTS).await?;
     Ok(exhausted.into_iter().map(|(sequence, time)| (Some(sequence), time)).collect())
 }

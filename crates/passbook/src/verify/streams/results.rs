@@ -38,13 +38,16 @@ pub(super) async fn verify(
     let Some(stream) = broker.stream(TRANSACTION_RESULT).await? else { return Ok(()) };
     let Some(info) = broker::consumer(&stream, consumers::ACCOUNT_RESULT).await? else {
         // A new consumer starts at the first message, so every result is in flight.
-        report.streams.results_in_flight = stream.cached_info().state.messages;
+        report.streams.result_messages_in_flight = stream.cached_info().state.messages;
         return Ok(());
     };
-    report.streams.results_in_flight = broker::unsettled(&info);
+    report.streams.result_messages_in_flight = broker::unsettled(&info);
     let (subjects, until) = ("transaction.result.>", info.ack_floor.stream_sequence);
     let mut reader = StreamReader::open(broker, &stream, subjects, until, BATCH).await?;
-    let progress = output::progress("results compared with the ledger", Some(reader.remaining()));
+    let progress = output::progress(
+        "messages with results compared with the ledger",
+        Some(reader.remaining()),
+    );
     let mut suspects = Vec::new();
     while let Some(batch) = reader.next_batch().await? {
         let before = suspects.len();
