@@ -120,14 +120,15 @@ fn world_without(rule: Rule) -> (Scenario, Vec<(Invariant, usize)>) {
         Rule::LockAccounts | Rule::UniqueAccountSeq => {
             (deposit_and_withdrawal().with(CRASH_AND_REDRIVE), Vec::new())
         }
-        Rule::DigestMessageId | Rule::AckAllParts | Rule::AwaitEveryPubAck => {
-            (bundle().with(CRASH), vec![(NoRedriveNeeded, 8)])
+        Rule::DigestMessageId => (bundle().with(CRASH), vec![(NoRedriveNeeded, 7)]),
+        Rule::AckAllParts | Rule::AwaitEveryPubAck => {
+            (bundle().with(CRASH), vec![(NoRedriveNeeded, 9)])
         }
         Rule::DeadLetterOnePart => {
             (delivered_once(poisoned(Poison::Fails)), vec![(NeighboursSpared, 6)])
         }
-        Rule::HandBackWhole => (poisoned(Poison::Fails), vec![(NoRedriveNeeded, 6)]),
-        Rule::UsedUpEachPart => (delivered_once(bundle()).with(CRASH), vec![(NoRedriveNeeded, 6)]),
+        Rule::HandBackWhole => (poisoned(Poison::Fails), vec![(NoRedriveNeeded, 2)]),
+        Rule::UsedUpEachPart => (delivered_once(bundle()).with(CRASH), vec![(NoRedriveNeeded, 5)]),
         Rule::RedriveAlone => (delivered_once(poisoned(Poison::Kills)), vec![(Settled, 2)]),
     }
 }
@@ -231,8 +232,9 @@ pub fn worlds() -> Vec<World<Protocol>> {
             &["every record is settled", "two workers process the same command"],
         ),
         (
-            "a deposit that covers one of two withdrawals; a crash",
-            Scenario::of(&[request(1), request(-1), request(-1)]).with(CRASH),
+            "a deposit that covers one of two withdrawals in shared messages; a crash",
+            Scenario { max_parts: 2, ..Scenario::of(&[request(1), request(-1), request(-1)]) }
+                .with(CRASH),
             &["every record is settled", "results arrive in the wrong order"],
         ),
         (
@@ -291,12 +293,27 @@ pub fn worlds() -> Vec<World<Protocol>> {
         ),
         (
             "two deposits in shared messages; a wipe",
-            bundle().with(Faults { wipes: 1, redrives: 1, ..NONE }),
+            Scenario { account_services: 1, ..bundle() }.with(Faults {
+                wipes: 1,
+                redrives: 1,
+                ..NONE
+            }),
             &["every record is settled", "a record settles after the broker lost data"],
         ),
         (
+            "three deposits in shared messages; a crash",
+            Scenario {
+                account_services: 1,
+                transaction_services: 1,
+                max_parts: 3,
+                ..Scenario::of(&[request(1); 3])
+            }
+            .with(CRASH),
+            &["every record is settled"],
+        ),
+        (
             "poison kills the worker of a shared message",
-            delivered_once(poisoned(Poison::Kills)).with(Faults { redrives: 3, ..NONE }),
+            delivered_once(poisoned(Poison::Kills)).with(Faults { redrives: 2, ..NONE }),
             &[
                 "each command of a bundle at max_deliver is dead-lettered",
                 "a command settles on its own, while its poison neighbour is PENDING",
@@ -308,8 +325,13 @@ pub fn worlds() -> Vec<World<Protocol>> {
             &["a command settles after its neighbour was dead-lettered"],
         ),
         (
-            "stray messages of several parts; a crash",
-            Scenario { contradicting: true, unreadable: true, max_deliver: 2, ..bundle() }
+            "two deposits in shared messages, and stray messages of two parts",
+            Scenario { contradicting: true, unreadable: true, max_deliver: 2, ..bundle() },
+            &["every record is settled", "a command settles after its neighbour was dead-lettered"],
+        ),
+        (
+            "stray messages that repeat a part; a crash",
+            Scenario { contradicting: true, max_parts: 3, max_deliver: 2, ..unreadable() }
                 .with(CRASH),
             &[
                 "every record is settled",

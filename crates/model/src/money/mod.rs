@@ -2,6 +2,9 @@
 //!
 //! Two databases survive everything, and each commit is one step. Everything
 //! else can fail. A replica crashes between any two steps and loses its memory.
+//! Messages carry one or several commands or results, the *parts* of a *bundle*, and
+//! a crash can come between two of them. A command can be poison: it kills its worker
+//! or fails at each delivery.
 //! Publications are lost, or arrive late and twice. Messages are redelivered to
 //! any replica while the first worker is still processing them. The broker loses
 //! acknowledged messages, with or without their message ids.
@@ -44,6 +47,13 @@
 //! | `work-off-used-up` | no-redrive-needed (7), nothing-dropped (10) |
 //! | `sweep` | settled (5), no-redrive-needed (5), nothing-dropped (4) |
 //! | `unique-record-id` | once (9), pinned (14) |
+//! | `digest-message-id` | no-redrive-needed (7) |
+//! | `ack-all-parts` | no-redrive-needed (9) |
+//! | `await-every-pub-ack` | no-redrive-needed (9) |
+//! | `dead-letter-one-part` | neighbours-spared (6) |
+//! | `hand-back-whole` | no-redrive-needed (2) |
+//! | `dead-letter-each-part` | no-redrive-needed (5) |
+//! | `redrive-alone` | settled (2) |
 //!
 //! Some rules are covered by another one, wholly or in part:
 //!
@@ -66,6 +76,14 @@
 //!   drain, the windows never end.
 //! - `only-pending` breaks nothing while all results of a record agree, which
 //!   the other rules ensure. A stray result makes the difference.
+//! - `digest-message-id`: a message returns with one part decided, and a worker
+//!   publishes both results together. Under the id of the first result, the stream
+//!   takes this for a duplicate. Without any id, nothing would break, but a
+//!   publication without a PubAck would be stored twice.
+//! - `redrive-alone` is needed only for poison that kills its worker. Poison that
+//!   fails is dead-lettered at its last delivery, and its neighbours go on.
+//! - `republish-on-duplicate` answers for the decided parts of a message that is
+//!   handed back as a whole.
 //!
 //! # Known limits
 //!
@@ -90,6 +108,7 @@
 //! | `projected` | `balance`, `account_seq` in the account-service's `accounts` |
 //! | `Ledger`, `Transaction` | `transactions` and `accounts` of the transaction-service |
 //! | `Accept` | `account-service/src/store/insert.rs` |
+//! | `Part`, `Message`, `grouping` | a command or result of a bundle, a message, and the packing of parts |
 //! | `outgoing`, `Send` | the channel of `account-service/src/dispatch.rs`; the claimed records of `redrive.rs` |
 //! | `Claim` | `account-service/src/store/pending.rs` |
 //! | `Deliver`, `Delivery` | a fetch in `runtime/src/worker/pull_loop.rs`; a message of its batch |
@@ -98,7 +117,7 @@
 //! | `Commit` of a result | `account-service/src/store/settle.rs`; `effect_of` in `ledger` |
 //! | `duplicate` | a command of a decided record, a result of a settled one |
 //! | `Publish`, `DelayPublish`, `Acknowledge` | `runtime/src/worker/batch.rs` |
-//! | `MessageId` | `dispatch.rs` and `redrive.rs` of the account-service; `transaction-service/src/worker.rs` |
+//! | `MessageId`, `Digest` | `dispatch.rs` and `redrive.rs` of the account-service; `transaction-service/src/worker.rs` |
 //! | `StoredId` | the id of a dead letter, `contract/src/dead_letter.rs` |
 //! | `ReceiveAdvisory`, `Acknowledgement::Delete` | `runtime/src/worker/max_deliveries.rs` |
 //! | `Sweep` | `runtime/src/worker/sweep.rs` |
@@ -106,11 +125,17 @@
 //!
 //! # Simplifications
 //!
-//! - **Batches.** A commit of many messages equals their commits one after the
-//!   other without a step in between, which is a property test of `ledger`. A
-//!   crash of a replica with many messages equals crashes of several replicas
-//!   with one message each. With enough replicas, the interleavings here
-//!   include both.
+//! - **Batches.** A commit of many parts equals their commits one after the other
+//!   without a step in between, which is a property test of `ledger`. A crash of a
+//!   replica with many messages equals crashes of several replicas with one message
+//!   each. With enough replicas, the interleavings here include both.
+//! - **Bundles.** A message has up to three parts instead of a hundred, and the
+//!   publisher chooses any grouping. A worker holds one message, so a result message
+//!   never carries the results of two command messages. Such results share a PubAck,
+//!   and each command message still waits for the PubAcks of its own results.
+//! - **Poison.** A worker that dies of poison loses one message here. In the system it
+//!   loses its whole fetch, and each message of the fetch uses up a delivery. Their
+//!   redrives part with the poison because of the growing delays and their jitter.
 //! - **Time.** Ack waits, duplicate windows and redrive delays end at any
 //!   moment. Two things are assumed. Every PENDING record is redriven again,
 //!   which the walks of `redrive.rs` ensure. The sweep runs at a moment when its

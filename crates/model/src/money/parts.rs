@@ -60,6 +60,15 @@ impl<T: Copy> Parts<T> {
     }
 }
 
+impl<T: Copy + Ord> Parts<T> {
+    /// The same values in ascending order.
+    #[must_use]
+    pub fn sorted(mut self) -> Self {
+        self.0.sort_unstable_by_key(|value| (value.is_none(), *value));
+        self
+    }
+}
+
 impl<T: Copy> FromIterator<T> for Parts<T> {
     /// The first [`MAX_PARTS`] values.
     fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {

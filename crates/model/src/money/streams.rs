@@ -66,9 +66,7 @@ impl Message {
     /// A message with these parts.
     #[must_use]
     pub fn of(parts: impl IntoIterator<Item = Part>) -> Self {
-        let mut parts: Vec<_> = parts.into_iter().collect();
-        parts.sort_unstable();
-        Self { parts: Parts::from_iter(parts) }
+        Self { parts: Parts::from_iter(parts).sorted() }
     }
 
     /// Whether the message has several parts.
