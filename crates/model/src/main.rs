@@ -65,7 +65,7 @@ struct Options {
     /// Maximum parts of a message: commands or results
     #[arg(long, default_value_t = 1, value_parser = max_parts)]
     max_parts: u32,
-    /// Make the first command poison: it `kills` its worker or `fails` at each delivery
+    /// Make the first command poison: it `kills` its worker, or `fails`, at each delivery
     #[arg(long, value_parser = poison)]
     poison: Option<Poison>,
     /// Add a stray, unreadable command

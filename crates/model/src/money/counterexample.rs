@@ -178,7 +178,7 @@ fn commit_text(protocol: &Protocol, state: &State, replica: ReplicaId, index: us
     match part.body {
         Body::Unreadable => "can't parse a part".to_owned(),
         Body::Command(id) if protocol.scenario.poison(id) == Some(Poison::Kills) => {
-            format!("dies of {}", part_text(part))
+            format!("crashes on {}", part_text(part))
         }
         Body::Command(id) if protocol.scenario.poison(id) == Some(Poison::Fails) => {
             format!("can't process {}", part_text(part))

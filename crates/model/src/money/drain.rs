@@ -12,7 +12,7 @@
 //! The schedules are fair, but unfavourable. Everything in flight is lost, the
 //! duplicate windows never end, and the sweep and the redrive run only when no
 //! other step is possible. The first schedule packs as many parts into a message
-//! as the rules allow, and processes poison before its neighbours.
+//! as the rules allow, and processes the poison before its neighbours.
 
 use crate::money::{
     action::Action,

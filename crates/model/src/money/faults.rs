@@ -82,8 +82,8 @@ impl Protocol {
         }
     }
 
-    /// A stray message. In a world with bundles, it is one: the neighbour repeats what
-    /// was published before, as often as there is room.
+    /// A stray message. In a world with bundles, it has the maximum of parts: the
+    /// neighbour is repeated. `None`: there is no neighbour yet.
     fn stray(&self, body: Body, neighbour: Option<Part>) -> Option<Action> {
         let room = usize::try_from(self.scenario.max_parts).ok()? - 1;
         let neighbours = std::iter::repeat_n(neighbour, room).collect::<Option<Vec<_>>>()?;

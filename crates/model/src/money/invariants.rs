@@ -41,7 +41,7 @@ pub enum Invariant {
     /// stays in its stream until then.
     NothingDropped,
     /// A command or result that can be processed is not dead-lettered. Holds until a
-    /// worker dies or loses its message: a message may then use up its deliveries.
+    /// crash or a slow worker: from then on, a message may use up its deliveries.
     NeighboursSpared,
 }
 

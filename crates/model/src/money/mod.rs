@@ -3,8 +3,8 @@
 //! Two databases survive everything, and each commit is one step. Everything
 //! else can fail. A replica crashes between any two steps and loses its memory.
 //! Messages carry one or several commands or results, the *parts* of a *bundle*, and
-//! a crash can come between two of them. A command can be poison: it kills its worker
-//! or fails at each delivery.
+//! a crash can come between two of them. A command can be *poison*: at each delivery,
+//! it crashes its worker or fails.
 //! Publications are lost, or arrive late and twice. Messages are redelivered to
 //! any replica while the first worker is still processing them. The broker loses
 //! acknowledged messages, with or without their message ids.
@@ -80,8 +80,8 @@
 //!   publishes both results together. Under the id of the first result, the stream
 //!   takes this for a duplicate. Without any id, nothing would break, but a
 //!   publication without a PubAck would be stored twice.
-//! - `redrive-alone` is needed only for poison that kills its worker. Poison that
-//!   fails is dead-lettered at its last delivery, and its neighbours go on.
+//! - `redrive-alone` is needed only for poison that crashes its worker. Poison that
+//!   fails is dead-lettered at its last delivery, and its neighbours are processed.
 //! - `republish-on-duplicate` answers for the decided parts of a message that is
 //!   handed back as a whole.
 //!
@@ -133,9 +133,9 @@
 //!   publisher chooses any grouping. A worker holds one message, so a result message
 //!   never carries the results of two command messages. Such results share a PubAck,
 //!   and each command message still waits for the PubAcks of its own results.
-//! - **Poison.** A worker that dies of poison loses one message here. In the system it
-//!   loses its whole fetch, and each message of the fetch uses up a delivery. Their
-//!   redrives part with the poison because of the growing delays and their jitter.
+//! - **Poison.** A worker that crashes on poison loses one message here. In the system
+//!   it loses its whole fetch, and each message of the fetch uses up a delivery.
+//!   Growing delays with jitter separate their redrives from that of the poison.
 //! - **Time.** Ack waits, duplicate windows and redrive delays end at any
 //!   moment. Two things are assumed. Every PENDING record is redriven again,
 //!   which the walks of `redrive.rs` ensure. The sweep runs at a moment when its

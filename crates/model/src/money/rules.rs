@@ -53,7 +53,7 @@ pub enum Rule {
     /// Only the part that can't be processed is dead-lettered, not its neighbours.
     DeadLetterOnePart,
     /// If a part fails before the last delivery, the whole message is handed back.
-    /// Without the rule, the others go on, and the message is acked.
+    /// Without the rule, the part is skipped, and the message is acked after the others.
     HandBackWhole,
     /// Each part of a message at `max_deliver` is dead-lettered, not only the first.
     UsedUpEachPart,

@@ -18,10 +18,10 @@ pub const fn request(amount: i8) -> ClientRequest {
     ClientRequest { account: AccountId(0), amount }
 }
 
-/// A command that can't be processed, though its form is right.
+/// A readable command that can't be processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Poison {
-    /// Its worker dies at every delivery.
+    /// It crashes its worker at every delivery.
     Kills,
     /// It fails by its data at every delivery.
     Fails,
@@ -65,8 +65,8 @@ pub struct Scenario {
     pub max_parts: u32,
     /// Makes the command of the first request poison.
     pub poison: Option<Poison>,
-    /// Whether a stray, unreadable command appears. With more than one part for a
-    /// message, a stray message has neighbours of its stray part.
+    /// Whether a stray, unreadable command appears. If `max_parts` is more than 1,
+    /// stray messages are bundles with one stray part.
     pub unreadable: bool,
     /// Whether a stray result appears and contradicts a settled record.
     pub contradicting: bool,
@@ -110,7 +110,7 @@ impl Scenario {
         self.requests.get(usize::from(record.0)).copied()
     }
 
-    /// Whether and how the record's command is poison.
+    /// The effect of the record's command on its worker. `None`: it is no poison.
     #[must_use]
     pub fn poison(&self, record: RecordId) -> Option<Poison> {
         self.poison.filter(|_| record == RecordId(0))

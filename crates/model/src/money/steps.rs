@@ -127,7 +127,7 @@ impl Protocol {
     }
 
     /// The fast path continues only if the record was undecided when its
-    /// statement began. Poison never gets so far.
+    /// statement began. Poison crashes or fails before that.
     fn may_take_fast_path(&self, state: &State, record: RecordId) -> bool {
         self.decided(state, record).is_none() && self.scenario.poison(record).is_none()
     }

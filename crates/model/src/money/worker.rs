@@ -74,7 +74,7 @@ impl Protocol {
     }
 
     /// A command is decided, a result is settled, and an unreadable part is
-    /// dead-lettered. A poison command kills the worker or fails.
+    /// dead-lettered. A poison command crashes the worker or fails.
     pub(crate) fn commit(&self, state: &mut State, replica: ReplicaId, index: usize) -> Option<()> {
         let (part, _) = state.part(replica, index)?;
         match part.body {
@@ -89,7 +89,7 @@ impl Protocol {
         self.end_if_acknowledged(state, replica)
     }
 
-    /// The part can't be processed: it becomes a dead letter, and its neighbours go on.
+    /// The part can't be processed: it is dead-lettered, and its neighbours are not.
     pub(crate) fn reject(&self, state: &mut State, replica: ReplicaId, index: usize) -> Option<()> {
         if !self.keeps(Rule::DeadLetter) {
             *state.phase_mut(replica, index)? = Phase::Done { duplicate: true };
