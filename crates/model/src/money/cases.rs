@@ -78,7 +78,9 @@ fn world_without(rule: Rule) -> (Scenario, Vec<(Invariant, usize)>) {
         Agreed, NeighboursSpared, NoRedriveNeeded, NothingDropped, Once, Pinned, Projected, Settled,
     };
     match rule {
-        Rule::RecordBeforeCommand => (deposit().with(CRASH), vec![(Agreed, 3)]),
+        Rule::RecordBeforeCommand => {
+            (deposit().with(CRASH), vec![(Agreed, 3), (NeighboursSpared, 8)])
+        }
         Rule::OutcomeBeforeResult => (deposit().with(CRASH), vec![(Agreed, 6)]),
         Rule::CommitBeforeAck => {
             (unreadable().with(CRASH), vec![(NoRedriveNeeded, 6), (NothingDropped, 3)])
