@@ -9,9 +9,10 @@ use model::{
     money::{
         cases, counterexample,
         databases::AccountId,
+        parts::MAX_PARTS,
         protocol::Protocol,
         rules::Rule,
-        scenario::{ClientRequest, Faults, Scenario},
+        scenario::{ClientRequest, Faults, Poison, Scenario},
     },
 };
 
@@ -61,6 +62,12 @@ struct Options {
     /// Maximum deliveries of a message
     #[arg(long, default_value_t = 3)]
     max_deliver: u8,
+    /// Maximum parts of a message: commands or results
+    #[arg(long, default_value_t = 1, value_parser = max_parts)]
+    max_parts: u32,
+    /// Make the first command poison: it `kills` its worker, or `fails`, at each delivery
+    #[arg(long, value_parser = poison)]
+    poison: Option<Poison>,
     /// Add a stray, unreadable command
     #[arg(long)]
     unreadable: bool,
@@ -274,6 +281,8 @@ impl Options {
             account_services: self.account_services,
             transaction_services: self.transaction_services,
             max_deliver: self.max_deliver,
+            max_parts: self.max_parts,
+            poison: self.poison,
             unreadable: self.unreadable,
             contradicting: self.contradicting,
             stale_acks: self.stale_acks,
@@ -289,4 +298,20 @@ fn request(text: &str) -> Result<ClientRequest, String> {
         account: AccountId(account.parse().map_err(invalid)?),
         amount: amount.parse().map_err(invalid)?,
     })
+}
+
+fn max_parts(text: &str) -> Result<u32, String> {
+    let parts: usize = text.parse().map_err(|error| format!("{error}"))?;
+    if !(1..=MAX_PARTS).contains(&parts) {
+        return Err(format!("expected 1 to {MAX_PARTS}"));
+    }
+    u32::try_from(parts).map_err(|error| error.to_string())
+}
+
+fn poison(text: &str) -> Result<Poison, String> {
+    match text {
+        "kills" => Ok(Poison::Kills),
+        "fails" => Ok(Poison::Fails),
+        _ => Err("expected kills or fails".to_owned()),
+    }
 }

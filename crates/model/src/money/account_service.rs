@@ -4,10 +4,10 @@
 use crate::money::{
     databases::{Balance, Outcome, Record, RecordId, Transaction},
     protocol::Protocol,
-    replica::{Acknowledgement, Phase, ReplicaId},
+    replica::{Phase, ReplicaId},
     rules::Rule,
     state::State,
-    streams::{Body, Message, MessageId, Publication},
+    streams::{Body, Message, MessageId, Part, Publication},
 };
 
 impl Protocol {
@@ -37,7 +37,8 @@ impl Protocol {
         record: RecordId,
     ) -> Option<()> {
         state.replica_mut(replica)?.uncommitted.push(record);
-        state.store(Publication::Message(command(record, MessageId::Record(record))));
+        let command = command(record, MessageId::Record(record));
+        self.store(state, Publication::Message(Message::of([command])));
         Some(())
     }
 
@@ -62,8 +63,8 @@ impl Protocol {
         Some(())
     }
 
-    /// Publishes a command once, with or without a PubAck: a lost command is
-    /// left to the redrive.
+    /// Publishes commands once, with or without a PubAck: lost commands are left to
+    /// the redrive.
     pub(crate) fn send(
         &self,
         state: &mut State,
@@ -72,9 +73,11 @@ impl Protocol {
         delayed: bool,
     ) -> Option<()> {
         let outgoing = &mut state.replica_mut(replica)?.outgoing;
-        let index = outgoing.iter().position(|other| *other == message)?;
-        outgoing.remove(index);
-        state.publish(Publication::Message(message), delayed)
+        for part in message.parts.iter() {
+            let index = outgoing.iter().position(|other| *other == part)?;
+            outgoing.remove(index);
+        }
+        self.send_to_broker(state, Publication::Message(message), delayed)
     }
 
     /// Commits the record's outcome and the account's newer balance.
@@ -82,9 +85,9 @@ impl Protocol {
         &self,
         state: &mut State,
         replica: ReplicaId,
+        index: usize,
         result: Transaction,
     ) -> Option<()> {
-        let id = state.delivery(replica)?.id;
         let (duplicate, contradicts) = match state.record(result.record)? {
             Record::Pending { .. } => (false, false),
             Record::Settled(earlier) if earlier == result => (true, false),
@@ -98,14 +101,10 @@ impl Protocol {
             *state.record_mut(result.record)? = Record::Settled(result);
             self.project(state, result)?;
         }
-        let delivery = state.delivery_mut(replica)?;
-        if contradicts && self.keeps(Rule::DeadLetter) {
-            let publication = Publication::DeadLetter(id);
-            delivery.phase = Phase::Publish { publication, duplicate: false };
-            delivery.acknowledgement = Acknowledgement::Term;
-        } else {
-            delivery.phase = Phase::Acknowledge { duplicate };
+        if contradicts {
+            return self.reject(state, replica, index);
         }
+        *state.phase_mut(replica, index)? = Phase::Done { duplicate };
         Some(())
     }
 
@@ -122,6 +121,6 @@ impl Protocol {
     }
 }
 
-fn command(record: RecordId, id: MessageId) -> Message {
-    Message { id, body: Body::Command(record) }
+fn command(record: RecordId, id: MessageId) -> Part {
+    Part { id, body: Body::Command(record) }
 }

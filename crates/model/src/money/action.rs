@@ -15,7 +15,7 @@ pub enum Action {
     SendUnrecorded(ReplicaId, RecordId),
     /// The redrive claims a PENDING record.
     Claim(ReplicaId, RecordId),
-    /// `dispatch` or the redrive publishes a command.
+    /// `dispatch` or the redrive publishes commands.
     Send(ReplicaId, Message),
     /// A worker receives a message.
     Deliver(ReplicaId, StoredId),
@@ -23,24 +23,24 @@ pub enum Action {
     ReceiveAdvisory(ReplicaId, StoredId),
     /// The sweep of a work queue finds a message at `max_deliver`.
     Sweep(ReplicaId, StoredId),
-    /// A worker reads the account and the decision without the lock.
-    Read(ReplicaId),
-    /// A worker publishes the result before it commits the outcome.
-    PublishUncommitted(ReplicaId),
-    /// A worker commits its only transaction, to decide or to settle.
-    Commit(ReplicaId),
-    /// A worker publishes what follows from its commit, and gets the PubAck.
-    Publish(ReplicaId),
+    /// A worker reads the account and the decision of a part without the lock.
+    Read(ReplicaId, usize),
+    /// A worker publishes the result of a part before it commits the outcome.
+    PublishUncommitted(ReplicaId, usize),
+    /// A worker decides or settles a part. It finds a part that can't be processed.
+    Commit(ReplicaId, usize),
+    /// A worker publishes results or a dead letter, and gets the PubAck.
+    Publish(ReplicaId, Publication),
     /// A worker acks, terms or deletes its message.
     Acknowledge(ReplicaId),
     /// The ack of a lost message removes this other one.
     AcknowledgeOther(ReplicaId, StoredId),
     /// A delayed publication reaches the broker.
     Arrive(Publication),
-    /// The publication of a command is delayed.
+    /// The publication of commands is delayed.
     DelaySend(ReplicaId, Message),
     /// A worker's publication is delayed: no PubAck arrives.
-    DelayPublish(ReplicaId),
+    DelayPublish(ReplicaId, Publication),
     /// A replica crashes and starts again.
     Crash(ReplicaId),
     /// The broker loses data.

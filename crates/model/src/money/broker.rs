@@ -1,57 +1,73 @@
 //! The broker's steps: it stores publications, and loses data.
 
 use crate::money::{
+    parts::Parts,
+    protocol::Protocol,
+    rules::Rule,
     state::{State, Stray},
-    streams::{Body, Message, MessageId, Publication, StoredId, StoredMessage, StreamName, Wipe},
+    streams::{Body, Digest, Message, Publication, StoredId, StoredMessage, StreamName, Wipe},
 };
 
-impl State {
+impl Protocol {
     /// A process publishes. With `delayed`, the PubAck does not arrive in time,
     /// and the publication arrives later or never.
-    pub(crate) fn publish(&mut self, publication: Publication, delayed: bool) -> Option<()> {
+    pub(crate) fn send_to_broker(
+        &self,
+        state: &mut State,
+        publication: Publication,
+        delayed: bool,
+    ) -> Option<()> {
         if delayed {
-            self.remaining.delayed_publications =
-                self.remaining.delayed_publications.checked_sub(1)?;
-            self.in_flight.push(publication);
+            state.remaining.delayed_publications =
+                state.remaining.delayed_publications.checked_sub(1)?;
+            state.in_flight.push(publication);
         } else {
-            self.store(publication);
+            self.store(state, publication);
         }
         Some(())
     }
 
-    /// A publication reaches the broker. The broker discards it if its message
-    /// id is in the duplicate window.
-    pub fn store(&mut self, publication: Publication) {
+    /// A publication reaches the broker. The broker discards it if its header is
+    /// in the duplicate window.
+    pub(crate) fn store(&self, state: &mut State, publication: Publication) {
         let message = match publication {
-            Publication::DeadLetter(id) => {
-                if !self.dead_letters.contains(&id) {
-                    self.dead_letters.push(id);
+            Publication::DeadLetter(dead_letter) => {
+                if !state.dead_letters.contains(&dead_letter) {
+                    state.dead_letters.push(dead_letter);
                 }
                 return;
             }
             Publication::Message(message) => message,
         };
-        let name = match message.body {
-            Body::Command(_) | Body::Unreadable => StreamName::Commands,
-            Body::Result(_) => StreamName::Results,
-        };
-        if self.stream(name).remembered_ids.contains(&message.id) {
+        let results = message.parts.any(|part| matches!(part.body, Body::Result(_)));
+        let name = if results { StreamName::Results } else { StreamName::Commands };
+        let header = self.header(&message);
+        if header.is_some_and(|header| state.stream(name).remembered_ids.contains(&header)) {
             return;
         }
-        let id = self.unused_id(name, message);
-        let stream = self.stream_mut(name);
-        if message.id != MessageId::None {
-            stream.remembered_ids.push(message.id);
-        }
+        let id = state.unused_id(name, message);
+        let stream = state.stream_mut(name);
+        stream.remembered_ids.extend(header);
         stream.messages.push(StoredMessage { id, delivery_count: 0, advisory_lost: false });
     }
 
+    /// The `Nats-Msg-Id` of a message: the digest, or the id of its first part.
+    fn header(&self, message: &Message) -> Option<Digest> {
+        let digest = message.digest()?;
+        if self.keeps(Rule::DigestMessageId) {
+            return Some(digest);
+        }
+        Some(Digest(Parts::single(digest.0.get(0)?)))
+    }
+}
+
+impl State {
     /// An identity that no stored message, delivery or dead letter has.
     fn unused_id(&self, stream: StreamName, message: Message) -> StoredId {
         let mut id = StoredId { stream, message, copy: 0 };
         while self.stream(stream).get(&id).is_some()
             || self.deliveries(stream).any(|delivery| delivery.id == id)
-            || self.dead_letters.contains(&id)
+            || self.dead_letters.iter().any(|dead_letter| dead_letter.message == id)
         {
             id.copy += 1;
         }
@@ -88,7 +104,7 @@ impl State {
     }
 
     fn note_lost_stray(&mut self, id: &StoredId) {
-        if id.message.id == MessageId::None {
+        if id.message.is_stray() {
             let index = usize::from(id.stream == StreamName::Results);
             if let Some(stray) = self.strays.get_mut(index) {
                 *stray = Stray::Lost;

@@ -9,7 +9,7 @@ use crate::{
         invariants::Invariant,
         protocol::Protocol,
         rules::Rule,
-        scenario::{ClientRequest, Faults, Scenario, request},
+        scenario::{ClientRequest, Faults, Poison, Scenario, request},
     },
 };
 
@@ -47,6 +47,16 @@ fn unreadable() -> Scenario {
     Scenario { unreadable: true, ..deposit() }
 }
 
+/// Two deposits. Their commands and results may share messages.
+fn bundle() -> Scenario {
+    Scenario { max_parts: 2, ..Scenario::of(&[request(1), request(1)]) }
+}
+
+/// The same, but the first command is poison.
+fn poisoned(poison: Poison) -> Scenario {
+    Scenario { poison: Some(poison), ..bundle() }
+}
+
 /// `max_deliver` is 1: after one crash, a message is not delivered again.
 fn delivered_once(scenario: Scenario) -> Scenario {
     Scenario { max_deliver: 1, ..scenario }
@@ -64,9 +74,13 @@ pub fn single_rules() -> Vec<Case> {
 }
 
 fn world_without(rule: Rule) -> (Scenario, Vec<(Invariant, usize)>) {
-    use Invariant::{Agreed, NoRedriveNeeded, NothingDropped, Once, Pinned, Projected, Settled};
+    use Invariant::{
+        Agreed, NeighboursSpared, NoRedriveNeeded, NothingDropped, Once, Pinned, Projected, Settled,
+    };
     match rule {
-        Rule::RecordBeforeCommand => (deposit().with(CRASH), vec![(Agreed, 3)]),
+        Rule::RecordBeforeCommand => {
+            (deposit().with(CRASH), vec![(Agreed, 3), (NeighboursSpared, 8)])
+        }
         Rule::OutcomeBeforeResult => (deposit().with(CRASH), vec![(Agreed, 6)]),
         Rule::CommitBeforeAck => {
             (unreadable().with(CRASH), vec![(NoRedriveNeeded, 6), (NothingDropped, 3)])
@@ -108,6 +122,16 @@ fn world_without(rule: Rule) -> (Scenario, Vec<(Invariant, usize)>) {
         Rule::LockAccounts | Rule::UniqueAccountSeq => {
             (deposit_and_withdrawal().with(CRASH_AND_REDRIVE), Vec::new())
         }
+        Rule::DigestMessageId => (bundle().with(CRASH), vec![(NoRedriveNeeded, 7)]),
+        Rule::AckAllParts | Rule::AwaitEveryPubAck => {
+            (bundle().with(CRASH), vec![(NoRedriveNeeded, 9)])
+        }
+        Rule::DeadLetterOnePart => {
+            (delivered_once(poisoned(Poison::Fails)), vec![(NeighboursSpared, 6)])
+        }
+        Rule::HandBackWhole => (poisoned(Poison::Fails), vec![(NoRedriveNeeded, 2)]),
+        Rule::UsedUpEachPart => (delivered_once(bundle()).with(CRASH), vec![(NoRedriveNeeded, 5)]),
+        Rule::RedriveAlone => (delivered_once(poisoned(Poison::Kills)), vec![(Settled, 2)]),
     }
 }
 
@@ -210,8 +234,9 @@ pub fn worlds() -> Vec<World<Protocol>> {
             &["every record is settled", "two workers process the same command"],
         ),
         (
-            "a deposit that covers one of two withdrawals; a crash",
-            Scenario::of(&[request(1), request(-1), request(-1)]).with(CRASH),
+            "a deposit that covers one of two withdrawals in shared messages; a crash",
+            Scenario { max_parts: 2, ..Scenario::of(&[request(1), request(-1), request(-1)]) }
+                .with(CRASH),
             &["every record is settled", "results arrive in the wrong order"],
         ),
         (
@@ -252,6 +277,69 @@ pub fn worlds() -> Vec<World<Protocol>> {
             "lost advisories, some of them about the message of a slow worker",
             paused_redrive.with(Faults { crashes: 2, lost_advisories: 2, slow_workers: 1, ..NONE }),
             &["every record is settled", "a message with a lost advisory is dead-lettered"],
+        ),
+        (
+            "two deposits in shared messages; a crash",
+            bundle().with(CRASH_AND_REDRIVE),
+            &[
+                "every record is settled",
+                "a message returns with one of its commands decided, and one not",
+                "a message returns with one of its results settled, and one not",
+                "a result is stored in two messages with different neighbours",
+            ],
+        ),
+        (
+            "two deposits in shared messages; a delayed publication and a slow worker",
+            bundle().with(Faults { delayed_publications: 1, slow_workers: 1, ..NONE }),
+            &["every record is settled", "two workers process the same command"],
+        ),
+        (
+            "two deposits in shared messages; a wipe",
+            Scenario { account_services: 1, ..bundle() }.with(Faults {
+                wipes: 1,
+                redrives: 1,
+                ..NONE
+            }),
+            &["every record is settled", "a record settles after the broker lost data"],
+        ),
+        (
+            "three deposits in shared messages; a crash",
+            Scenario {
+                account_services: 1,
+                transaction_services: 1,
+                max_parts: 3,
+                ..Scenario::of(&[request(1); 3])
+            }
+            .with(CRASH),
+            &["every record is settled"],
+        ),
+        (
+            "poison kills the worker of a shared message",
+            delivered_once(poisoned(Poison::Kills)).with(Faults { redrives: 2, ..NONE }),
+            &[
+                "each command of a bundle at max_deliver is dead-lettered",
+                "a command settles on its own, while its poison neighbour is PENDING",
+            ],
+        ),
+        (
+            "poison fails in a shared message; a crash",
+            Scenario { max_deliver: 2, ..poisoned(Poison::Fails) }.with(CRASH_AND_REDRIVE),
+            &["a command settles after its neighbour was dead-lettered"],
+        ),
+        (
+            "two deposits in shared messages, and stray messages of two parts",
+            Scenario { contradicting: true, unreadable: true, max_deliver: 2, ..bundle() },
+            &["every record is settled", "a command settles after its neighbour was dead-lettered"],
+        ),
+        (
+            "stray messages that repeat a part; a crash",
+            Scenario { contradicting: true, max_parts: 3, max_deliver: 2, ..unreadable() }
+                .with(CRASH),
+            &[
+                "every record is settled",
+                "an unreadable message is dead-lettered",
+                "a contradicting result is dead-lettered",
+            ],
         ),
     ];
     let world = |(name, scenario, situations)| (name, Protocol::new(scenario), situations);

@@ -8,9 +8,10 @@ use crate::money::{
     databases::{Outcome, Record, RecordId, Transaction},
     drain::Schedule,
     protocol::Protocol,
-    replica::{Acknowledgement, Delivery, Phase, Replica, ReplicaId, Service},
+    replica::{Acknowledgement, Delivery, Replica, ReplicaId, Service},
+    scenario::Poison,
     state::State,
-    streams::{Body, Message, MessageId, Publication, StreamName, Wipe},
+    streams::{Body, Message, MessageId, Part, Publication, StreamName, Wipe},
 };
 
 /// The letters of the replicas, in the order of the state.
@@ -114,22 +115,26 @@ fn action_text(protocol: &Protocol, state: &State, letters: &Letters, action: &A
             name(replica),
             message_text(&id.message)
         ),
-        Action::Read(replica) => format!("{} looks for a stored decision", name(replica)),
-        Action::PublishUncommitted(replica) => {
+        Action::Read(replica, part) => format!(
+            "{} looks for a stored decision of {}",
+            name(replica),
+            state.part(*replica, *part).map_or_else(String::new, |(part, _)| part_text(part))
+        ),
+        Action::PublishUncommitted(replica, _) => {
             format!("{} publishes a result before it commits the outcome", name(replica))
         }
-        Action::Commit(replica) => {
-            format!("{} {}", name(replica), commit_text(protocol, state, *replica))
+        Action::Commit(replica, part) => {
+            format!("{} {}", name(replica), commit_text(protocol, state, *replica, *part))
         }
-        Action::Publish(replica) => format!(
+        Action::Publish(replica, publication) => format!(
             "{} publishes {} and gets the PubAck",
             name(replica),
-            next_publication(delivery(replica))
+            publication_text(publication)
         ),
-        Action::DelayPublish(replica) => format!(
+        Action::DelayPublish(replica, publication) => format!(
             "{} publishes {}: it is delayed, and no PubAck arrives",
             name(replica),
-            next_publication(delivery(replica))
+            publication_text(publication)
         ),
         Action::Acknowledge(replica) => {
             format!("{} {} {}", name(replica), acknowledges(replica), processed(replica))
@@ -164,14 +169,20 @@ fn action_text(protocol: &Protocol, state: &State, letters: &Letters, action: &A
     }
 }
 
-fn commit_text(protocol: &Protocol, state: &State, replica: ReplicaId) -> String {
-    let Some(delivery) = state.delivery(replica) else { return String::new() };
+fn commit_text(protocol: &Protocol, state: &State, replica: ReplicaId, index: usize) -> String {
+    let Some((part, _)) = state.part(replica, index) else { return String::new() };
     let mut next = state.clone();
-    if protocol.apply(&mut next, Action::Commit(replica)).is_none() {
+    if protocol.apply(&mut next, Action::Commit(replica, index)).is_none() {
         return "can't commit".to_owned();
     }
-    match delivery.id.message.body {
-        Body::Unreadable => "can't parse its message".to_owned(),
+    match part.body {
+        Body::Unreadable => "can't parse a part".to_owned(),
+        Body::Command(id) if protocol.scenario.poison(id) == Some(Poison::Kills) => {
+            format!("crashes on {}", part_text(part))
+        }
+        Body::Command(id) if protocol.scenario.poison(id) == Some(Poison::Fails) => {
+            format!("can't process {}", part_text(part))
+        }
         Body::Command(id) => match next.ledger.transactions.last() {
             Some(row) if next.ledger != state.ledger => format!("commits: {}", row_text(row)),
             _ if next.first_decisions != state.first_decisions => {
@@ -191,12 +202,17 @@ fn record_name(id: RecordId) -> String {
 }
 
 fn message_text(message: &Message) -> String {
-    let id = match message.id {
+    let texts: Vec<_> = message.parts.iter().map(part_text).collect();
+    if message.is_bundle() { format!("({})", texts.join(", ")) } else { texts.concat() }
+}
+
+fn part_text(part: Part) -> String {
+    let id = match part.id {
         MessageId::Record(id) => format!(" [{}]", u32::from(id.0) + 1),
         MessageId::Attempt(id, attempt) => format!(" [{}.{attempt}]", u32::from(id.0) + 1),
         MessageId::None => String::new(),
     };
-    match message.body {
+    match part.body {
         Body::Command(record) => format!("the command{id} of {}", record_name(record)),
         Body::Result(result) => format!("the result{id} of {}", row_text(&result)),
         Body::Unreadable => "an unreadable message".to_owned(),
@@ -216,14 +232,9 @@ fn row_text(row: &Transaction) -> String {
 fn publication_text(publication: &Publication) -> String {
     match publication {
         Publication::Message(message) => message_text(message),
-        Publication::DeadLetter(id) => format!("the dead letter of {}", message_text(&id.message)),
-    }
-}
-
-fn next_publication(delivery: Option<Delivery>) -> String {
-    match delivery.map(|delivery| delivery.phase) {
-        Some(Phase::Publish { publication, .. }) => publication_text(&publication),
-        _ => String::new(),
+        Publication::DeadLetter(letter) => {
+            format!("the dead letter of {}", part_text(letter.part))
+        }
     }
 }
 
@@ -263,8 +274,8 @@ fn state_text(state: &State) -> String {
     for (projected, balance) in state.projected.iter().zip(&state.ledger.balances) {
         parts.push(format!("balance {}, projected {}", balance.amount, projected.amount));
     }
-    for id in &state.dead_letters {
-        parts.push(format!("{} is dead-lettered", message_text(&id.message)));
+    for letter in &state.dead_letters {
+        parts.push(format!("{} is dead-lettered", part_text(letter.part)));
     }
     parts.join("; ")
 }

@@ -11,11 +11,11 @@
 //!
 //! The schedules are fair, but unfavourable. Everything in flight is lost, the
 //! duplicate windows never end, and the sweep and the redrive run only when no
-//! other step is possible.
+//! other step is possible. The first schedule packs as many parts into a message
+//! as the rules allow, and processes the poison before its neighbours.
 
 use crate::money::{
     action::Action,
-    databases::Record,
     protocol::Protocol,
     replica::{ReplicaId, Service},
     scenario::Faults,
@@ -47,12 +47,18 @@ impl Protocol {
         let mut actions = Vec::new();
         self.run_to_end(&mut state, schedule, &mut actions);
         for _ in 0..REDRIVES {
-            if redrive && state.records.iter().any(Record::is_pending) {
+            if redrive && self.awaits_settlement(&state) {
                 self.redrive_all(&mut state);
                 self.run_to_end(&mut state, schedule, &mut actions);
             }
         }
         state
+    }
+
+    /// Whether a record is PENDING, and its command is no poison.
+    pub(crate) fn awaits_settlement(&self, state: &State) -> bool {
+        let pending = |id| state.record(id).is_some_and(|record| record.is_pending());
+        self.scenario.records(None).any(|id| pending(id) && self.scenario.poison(id).is_none())
     }
 
     fn run_to_end(&self, state: &mut State, schedule: Schedule, actions: &mut Vec<Action>) {

@@ -2,11 +2,11 @@
 
 use crate::money::{
     action::Action,
-    databases::{Outcome, Record, Transaction},
+    databases::{Outcome, Record, RecordId, Transaction},
     protocol::Protocol,
-    replica::{Delivery, Phase, Replica, ReplicaId, Service},
+    replica::{Replica, ReplicaId, Service},
     state::{State, Stray},
-    streams::{Body, Message, MessageId, StoredMessage, StreamName, Wipe},
+    streams::{Body, Message, MessageId, Part, StoredMessage, StreamName, Wipe},
 };
 
 impl Protocol {
@@ -26,14 +26,11 @@ impl Protocol {
                     actions.push(Action::Crash(id));
                 }
                 if remaining.delayed_publications > 0 {
-                    let sends = replica.outgoing.iter();
-                    actions.extend(sends.map(|message| Action::DelaySend(id, *message)));
-                    if matches!(
-                        replica.delivery,
-                        Some(Delivery { phase: Phase::Publish { .. }, .. })
-                    ) {
-                        actions.push(Action::DelayPublish(id));
-                    }
+                    let sends = self.messages(&replica.outgoing).into_iter();
+                    actions.extend(sends.map(|message| Action::DelaySend(id, message)));
+                    let delivery = replica.delivery.iter();
+                    let publications = delivery.flat_map(|delivery| self.publications(delivery));
+                    actions.extend(publications.map(|next| Action::DelayPublish(id, next)));
                 }
                 if remaining.slow_workers > 0 && replica.delivery.is_none() {
                     self.deliveries(state, id, true, actions);
@@ -61,17 +58,37 @@ impl Protocol {
 
     fn strays(&self, state: &State, actions: &mut Vec<Action>) {
         let unsent = |index: usize| state.strays.get(index) == Some(&Stray::Unsent);
-        let stray = |body| Action::SendStray(Message { id: MessageId::None, body });
         if self.scenario.unreadable && unsent(0) {
-            actions.push(stray(Body::Unreadable));
+            let first = RecordId(0);
+            let accepted = state.record(first).is_some_and(|row| row != Record::NotRequested);
+            let neighbour = accepted
+                .then_some(Part { id: MessageId::Record(first), body: Body::Command(first) });
+            actions.extend(self.stray(Body::Unreadable, neighbour));
         }
         if self.scenario.contradicting && unsent(1) {
             let settled = state.records.iter().find_map(|record| match record {
                 Record::Settled(result) => Some(*result),
                 _ => None,
             });
-            actions.extend(settled.map(|result| stray(Body::Result(contradiction(result)))));
+            let neighbour = state
+                .ledger
+                .transactions
+                .last()
+                .map(|row| Part { id: MessageId::Record(row.record), body: Body::Result(*row) });
+            actions.extend(
+                settled
+                    .and_then(|result| self.stray(Body::Result(contradiction(result)), neighbour)),
+            );
         }
+    }
+
+    /// A stray message. In a world with bundles, it has the maximum of parts: the
+    /// neighbour is repeated. `None`: there is no neighbour yet.
+    fn stray(&self, body: Body, neighbour: Option<Part>) -> Option<Action> {
+        let room = usize::try_from(self.scenario.max_parts).ok()? - 1;
+        let neighbours = std::iter::repeat_n(neighbour, room).collect::<Option<Vec<_>>>()?;
+        let stray = Part { id: MessageId::None, body };
+        Some(Action::SendStray(Message::of(neighbours.into_iter().chain([stray]))))
     }
 }
 

@@ -8,8 +8,9 @@ use crate::{
         databases::{AccountId, Balance, Outcome, Record, RecordId},
         drain::Schedule,
         protocol::Protocol,
+        scenario::Poison,
         state::{State, Stray},
-        streams::{Body, MessageId, StoredId, StreamName},
+        streams::{Body, DeadLetter, MessageId, StreamName},
     },
     named::display_name,
 };
@@ -29,7 +30,8 @@ pub enum Invariant {
     Agreed,
     /// A projected balance is the one after the newest settled transaction.
     Projected,
-    /// Every accepted record is settled in the end.
+    /// Every accepted record is settled in the end, except a record with a poison
+    /// command.
     Settled,
     /// A record with a stored command settles without a redrive, or there is a
     /// dead letter about it. Holds while the broker loses no messages and no
@@ -38,11 +40,14 @@ pub enum Invariant {
     /// A message that can't be processed becomes a dead letter in the end, and
     /// stays in its stream until then.
     NothingDropped,
+    /// A command or result that can be processed is not dead-lettered. Holds until a
+    /// crash or a slow worker: from then on, a message may use up its deliveries.
+    NeighboursSpared,
 }
 
 impl Invariant {
     /// Every invariant.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Once,
         Self::Pinned,
         Self::Conserved,
@@ -51,6 +56,7 @@ impl Invariant {
         Self::Settled,
         Self::NoRedriveNeeded,
         Self::NothingDropped,
+        Self::NeighboursSpared,
     ];
 
     /// The name in the output.
@@ -65,6 +71,7 @@ impl Invariant {
             Self::Settled => "settled",
             Self::NoRedriveNeeded => "no-redrive-needed",
             Self::NothingDropped => "nothing-dropped",
+            Self::NeighboursSpared => "neighbours-spared",
         }
     }
 
@@ -78,6 +85,7 @@ impl Invariant {
             Self::Settled => settled,
             Self::NoRedriveNeeded => no_redrive_needed,
             Self::NothingDropped => nothing_dropped,
+            Self::NeighboursSpared => neighbours_spared,
         }
     }
 }
@@ -155,11 +163,10 @@ fn projected(protocol: &Protocol, state: &State) -> bool {
 }
 
 fn settled(protocol: &Protocol, state: &State) -> bool {
-    !state.records.iter().any(Record::is_pending)
-        || [Schedule::First, Schedule::Last].into_iter().all(|schedule| {
-            let drained = protocol.drain(state, true, schedule);
-            !drained.records.iter().any(Record::is_pending)
-        })
+    !protocol.awaits_settlement(state)
+        || [Schedule::First, Schedule::Last]
+            .into_iter()
+            .all(|schedule| !protocol.awaits_settlement(&protocol.drain(state, true, schedule)))
 }
 
 fn no_redrive_needed(protocol: &Protocol, state: &State) -> bool {
@@ -171,11 +178,13 @@ fn no_redrive_needed(protocol: &Protocol, state: &State) -> bool {
     let command_sent = |record: RecordId| {
         let commands = &state.commands.messages;
         state.ledger.find(record).is_some()
-            || commands.iter().any(|message| message.id.message.body == Body::Command(record))
+            || commands.iter().any(|message| {
+                message.id.message.parts.any(|part| part.body == Body::Command(record))
+            })
     };
     let drained = protocol.drain(state, false, Schedule::First);
     let dead_lettered = |record: RecordId| {
-        drained.dead_letters.iter().any(|id| match id.message.body {
+        drained.dead_letters.iter().any(|dead_letter| match dead_letter.part.body {
             Body::Command(command) => command == record,
             Body::Result(result) => result.record == record,
             Body::Unreadable => false,
@@ -192,15 +201,34 @@ fn nothing_dropped(protocol: &Protocol, state: &State) -> bool {
     if !state.strays.contains(&Stray::Sent) {
         return true;
     }
-    let is_stray =
-        |name: StreamName, id: &StoredId| id.stream == name && id.message.id == MessageId::None;
+    let is_stray = |name: StreamName, dead_letter: &DeadLetter| {
+        dead_letter.message.stream == name && dead_letter.part.id == MessageId::None
+    };
     let drained = protocol.drain(state, true, Schedule::First);
     StreamName::ALL.into_iter().zip(&state.strays).all(|(name, stray)| {
-        let dead_lettered = |state: &State| state.dead_letters.iter().any(|id| is_stray(name, id));
+        let dead_lettered =
+            |state: &State| state.dead_letters.iter().any(|letter| is_stray(name, letter));
         let stored = || {
             let messages = &state.stream(name).messages;
-            messages.iter().any(|message| is_stray(name, &message.id))
+            messages.iter().any(|message| message.id.message.is_stray())
         };
         *stray != Stray::Sent || (dead_lettered(&drained) && (dead_lettered(state) || stored()))
     })
+}
+
+fn neighbours_spared(protocol: &Protocol, state: &State) -> bool {
+    let (remaining, allowed) = (&state.remaining, &protocol.scenario.faults);
+    let deliveries_are_lost = remaining.crashes < allowed.crashes
+        || remaining.slow_workers < allowed.slow_workers
+        || protocol.scenario.poison == Some(Poison::Kills);
+    let processable = |dead_letter: &DeadLetter| match dead_letter.part.body {
+        Body::Command(record) => protocol.scenario.poison(record).is_none(),
+        Body::Result(result) => match state.record(result.record) {
+            Some(Record::Settled(earlier)) => earlier == result,
+            Some(Record::Pending { .. }) => true,
+            Some(Record::NotRequested) | None => false,
+        },
+        Body::Unreadable => false,
+    };
+    deliveries_are_lost || !state.dead_letters.iter().any(processable)
 }

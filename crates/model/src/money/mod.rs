@@ -2,6 +2,9 @@
 //!
 //! Two databases survive everything, and each commit is one step. Everything
 //! else can fail. A replica crashes between any two steps and loses its memory.
+//! Messages carry one or several commands or results, the *parts* of a *bundle*, and
+//! a crash can come between two of them. A command can be *poison*: at each delivery,
+//! it crashes its worker or fails.
 //! Publications are lost, or arrive late and twice. Messages are redelivered to
 //! any replica while the first worker is still processing them. The broker loses
 //! acknowledged messages, with or without their message ids.
@@ -13,7 +16,7 @@
 //! check in a single state. [`situations`] guards against a model in which
 //! nothing happens.
 //!
-//! The tests explore small worlds ([`cases::worlds`], 2.4 million states in
+//! The tests explore small worlds ([`cases::worlds`], 3.6 million states in
 //! total). `cargo run -p model -- --help` lists the options for other worlds,
 //! up to minutes and gigabytes. A deposit and a withdrawal with two crashes and
 //! two redrives have 13 million states; two lost advisories with two crashes, a
@@ -27,7 +30,7 @@
 //!
 //! | rule | breaks |
 //! | --- | --- |
-//! | `record-before-command` | agreed (3) |
+//! | `record-before-command` | agreed (3), neighbours-spared (8) |
 //! | `outcome-before-result` | agreed (6) |
 //! | `commit-before-ack` | no-redrive-needed (6), nothing-dropped (3) |
 //! | `await-pub-ack` | no-redrive-needed (5), nothing-dropped (4) |
@@ -44,6 +47,13 @@
 //! | `work-off-used-up` | no-redrive-needed (7), nothing-dropped (10) |
 //! | `sweep` | settled (5), no-redrive-needed (5), nothing-dropped (4) |
 //! | `unique-record-id` | once (9), pinned (14) |
+//! | `digest-message-id` | no-redrive-needed (7) |
+//! | `ack-all-parts` | no-redrive-needed (9) |
+//! | `await-every-pub-ack` | no-redrive-needed (9) |
+//! | `dead-letter-one-part` | neighbours-spared (6) |
+//! | `hand-back-whole` | no-redrive-needed (2) |
+//! | `dead-letter-each-part` | no-redrive-needed (5) |
+//! | `redrive-alone` | settled (2) |
 //!
 //! Some rules are covered by another one, wholly or in part:
 //!
@@ -66,6 +76,14 @@
 //!   drain, the windows never end.
 //! - `only-pending` breaks nothing while all results of a record agree, which
 //!   the other rules ensure. A stray result makes the difference.
+//! - `digest-message-id`: a message returns with one part decided, and a worker
+//!   publishes both results together. Under the id of the first result, the stream
+//!   takes this for a duplicate. Without any id, nothing would break, but a
+//!   publication without a PubAck would be stored twice.
+//! - `redrive-alone` is needed only for poison that crashes its worker. Poison that
+//!   fails is dead-lettered at its last delivery, and its neighbours are processed.
+//! - `republish-on-duplicate` answers for the decided parts of a message that is
+//!   handed back as a whole.
 //!
 //! # Known limits
 //!
@@ -90,6 +108,7 @@
 //! | `projected` | `balance`, `account_seq` in the account-service's `accounts` |
 //! | `Ledger`, `Transaction` | `transactions` and `accounts` of the transaction-service |
 //! | `Accept` | `account-service/src/store/insert.rs` |
+//! | `Part`, `Message`, `grouping` | a command or result of a bundle, a message, and the packing of parts |
 //! | `outgoing`, `Send` | the channel of `account-service/src/dispatch.rs`; the claimed records of `redrive.rs` |
 //! | `Claim` | `account-service/src/store/pending.rs` |
 //! | `Deliver`, `Delivery` | a fetch in `runtime/src/worker/pull_loop.rs`; a message of its batch |
@@ -98,7 +117,7 @@
 //! | `Commit` of a result | `account-service/src/store/settle.rs`; `effect_of` in `ledger` |
 //! | `duplicate` | a command of a decided record, a result of a settled one |
 //! | `Publish`, `DelayPublish`, `Acknowledge` | `runtime/src/worker/batch.rs` |
-//! | `MessageId` | `dispatch.rs` and `redrive.rs` of the account-service; `transaction-service/src/worker.rs` |
+//! | `MessageId`, `Digest` | `dispatch.rs` and `redrive.rs` of the account-service; `transaction-service/src/worker.rs` |
 //! | `StoredId` | the id of a dead letter, `contract/src/dead_letter.rs` |
 //! | `ReceiveAdvisory`, `Acknowledgement::Delete` | `runtime/src/worker/max_deliveries.rs` |
 //! | `Sweep` | `runtime/src/worker/sweep.rs` |
@@ -106,11 +125,17 @@
 //!
 //! # Simplifications
 //!
-//! - **Batches.** A commit of many messages equals their commits one after the
-//!   other without a step in between, which is a property test of `ledger`. A
-//!   crash of a replica with many messages equals crashes of several replicas
-//!   with one message each. With enough replicas, the interleavings here
-//!   include both.
+//! - **Batches.** A commit of many parts equals their commits one after the other
+//!   without a step in between, which is a property test of `ledger`. A crash of a
+//!   replica with many messages equals crashes of several replicas with one message
+//!   each. With enough replicas, the interleavings here include both.
+//! - **Bundles.** A message has up to three parts instead of a hundred, and the
+//!   publisher chooses any grouping. A worker holds one message, so a result message
+//!   never carries the results of two command messages. Such results share a PubAck,
+//!   and each command message still waits for the PubAcks of its own results.
+//! - **Poison.** A worker that crashes on poison loses one message here. In the system
+//!   it loses its whole fetch, and each message of the fetch uses up a delivery.
+//!   Growing delays with jitter separate their redrives from that of the poison.
 //! - **Time.** Ack waits, duplicate windows and redrive delays end at any
 //!   moment. Two things are assumed. Every PENDING record is redriven again,
 //!   which the walks of `redrive.rs` ensure. The sweep runs at a moment when its
@@ -134,6 +159,7 @@ pub mod counterexample;
 pub mod databases;
 pub mod drain;
 pub mod invariants;
+pub mod parts;
 pub mod protocol;
 pub mod replica;
 pub mod rules;
@@ -145,6 +171,7 @@ pub mod streams;
 mod account_service;
 mod broker;
 mod faults;
+mod grouping;
 mod state_machine;
 mod steps;
 mod transaction_service;

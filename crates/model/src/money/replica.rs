@@ -2,10 +2,11 @@
 
 use crate::money::{
     databases::{Balance, RecordId, Transaction},
-    streams::{Message, Publication, StoredId, StreamName},
+    parts::Parts,
+    streams::{Part, StoredId, StreamName},
 };
 
-/// The progress of a worker with its message.
+/// The progress of a worker with one part of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
     /// Nothing is done yet.
@@ -20,20 +21,31 @@ pub enum Phase {
     /// The result is published and the outcome is not committed. Occurs only
     /// without [`crate::money::rules::Rule::OutcomeBeforeResult`].
     PublishedUncommitted,
-    /// The outcome is committed. Next, the message is published and its PubAck
-    /// awaited.
-    Publish {
-        /// The result or dead letter.
-        publication: Publication,
+    /// The outcome is committed. Next, the result is published, alone or together
+    /// with others, and its PubAck awaited.
+    PublishResult {
+        /// The result.
+        result: Part,
         /// The outcome was stored before this delivery.
         duplicate: bool,
     },
-    /// The PubAck arrived, or nothing had to be published. Next, the message is
-    /// acknowledged.
-    Acknowledge {
-        /// The message changed nothing.
+    /// The part can't be processed. Next, its dead letter is published and its
+    /// PubAck awaited.
+    PublishDeadLetter,
+    /// The PubAck arrived, or nothing had to be published. Nothing is
+    /// left to do for the part.
+    Done {
+        /// The part changed nothing.
         duplicate: bool,
     },
+}
+
+impl Phase {
+    /// Whether nothing is left to do for the part.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        matches!(self, Self::Done { .. })
+    }
 }
 
 /// How a worker ends its work on a message.
@@ -58,10 +70,23 @@ pub struct Delivery {
     /// The message is acknowledged, and the work goes on. Occurs only without
     /// one of the rules about the order of both.
     pub acknowledged_early: bool,
-    /// The progress so far.
-    pub phase: Phase,
+    /// The progress with each part.
+    pub phases: Parts<Phase>,
     /// The last step.
     pub acknowledgement: Acknowledgement,
+}
+
+impl Delivery {
+    /// Each part with its progress.
+    pub fn parts(&self) -> impl Iterator<Item = (Part, Phase)> {
+        self.id.message.parts.iter().zip(self.phases.iter())
+    }
+
+    /// Whether nothing is left to do for any part.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.phases.all(|phase| phase.is_done())
+    }
 }
 
 /// The memory of one process.
@@ -70,7 +95,7 @@ pub struct Replica {
     /// The message that the worker is processing.
     pub delivery: Option<Delivery>,
     /// Commands for `dispatch` or the redrive to publish.
-    pub outgoing: Vec<Message>,
+    pub outgoing: Vec<Part>,
     /// Records with a published command and without a commit. Occurs only
     /// without [`crate::money::rules::Rule::RecordBeforeCommand`].
     pub uncommitted: Vec<RecordId>,

@@ -44,11 +44,26 @@ pub enum Rule {
     UniqueRecordId,
     /// `UNIQUE (account_id, account_seq)` in the ledger.
     UniqueAccountSeq,
+    /// The message id of a bundle is a digest of the ids of its parts, not the id of one of them.
+    DigestMessageId,
+    /// A message is acked after all of its parts are settled, not after one.
+    AckAllParts,
+    /// A message is acked after the PubAck of each result of its parts, not after the first.
+    AwaitEveryPubAck,
+    /// Only the part that can't be processed is dead-lettered, not its neighbours.
+    DeadLetterOnePart,
+    /// If a part fails before the last delivery, the whole message is handed back.
+    /// Without the rule, the part is skipped, and the message is acked after the others.
+    HandBackWhole,
+    /// Each part of a message at `max_deliver` is dead-lettered, not only the first.
+    UsedUpEachPart,
+    /// From its second redrive on, a command travels alone.
+    RedriveAlone,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 26] = [
         Self::RecordBeforeCommand,
         Self::OutcomeBeforeResult,
         Self::CommitBeforeAck,
@@ -68,6 +83,13 @@ impl Rule {
         Self::LockAccounts,
         Self::UniqueRecordId,
         Self::UniqueAccountSeq,
+        Self::DigestMessageId,
+        Self::AckAllParts,
+        Self::AwaitEveryPubAck,
+        Self::DeadLetterOnePart,
+        Self::HandBackWhole,
+        Self::UsedUpEachPart,
+        Self::RedriveAlone,
     ];
 
     /// The name on the command line.
@@ -93,6 +115,13 @@ impl Rule {
             Self::LockAccounts => "lock-accounts",
             Self::UniqueRecordId => "unique-record-id",
             Self::UniqueAccountSeq => "unique-account-seq",
+            Self::DigestMessageId => "digest-message-id",
+            Self::AckAllParts => "ack-all-parts",
+            Self::AwaitEveryPubAck => "await-every-pub-ack",
+            Self::DeadLetterOnePart => "dead-letter-one-part",
+            Self::HandBackWhole => "hand-back-whole",
+            Self::UsedUpEachPart => "dead-letter-each-part",
+            Self::RedriveAlone => "redrive-alone",
         }
     }
 }

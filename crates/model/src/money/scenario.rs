@@ -18,6 +18,15 @@ pub const fn request(amount: i8) -> ClientRequest {
     ClientRequest { account: AccountId(0), amount }
 }
 
+/// A readable command that can't be processed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Poison {
+    /// It crashes its worker at every delivery.
+    Kills,
+    /// It fails by its data at every delivery.
+    Fails,
+}
+
 /// The number of times each fault may happen, and the number of unneeded
 /// redrives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -52,7 +61,12 @@ pub struct Scenario {
     pub transaction_services: u8,
     /// Maximum deliveries of a message.
     pub max_deliver: u8,
-    /// Whether a stray, unreadable command appears.
+    /// Maximum parts of a message, up to [`MAX_PARTS`](crate::money::parts::MAX_PARTS).
+    pub max_parts: u32,
+    /// Makes the command of the first request poison.
+    pub poison: Option<Poison>,
+    /// Whether a stray, unreadable command appears. If `max_parts` is more than 1,
+    /// stray messages are bundles with one stray part.
     pub unreadable: bool,
     /// Whether a stray result appears and contradicts a settled record.
     pub contradicting: bool,
@@ -74,6 +88,8 @@ impl Scenario {
             account_services: 2,
             transaction_services: 2,
             max_deliver: 3,
+            max_parts: 1,
+            poison: None,
             unreadable: false,
             contradicting: false,
             stale_acks: false,
@@ -92,6 +108,12 @@ impl Scenario {
     #[must_use]
     pub fn request(&self, record: RecordId) -> Option<ClientRequest> {
         self.requests.get(usize::from(record.0)).copied()
+    }
+
+    /// The effect of the record's command on its worker. `None`: it is no poison.
+    #[must_use]
+    pub fn poison(&self, record: RecordId) -> Option<Poison> {
+        self.poison.filter(|_| record == RecordId(0))
     }
 
     /// The records of one account, or of all accounts with `None`.

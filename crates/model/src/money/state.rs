@@ -6,9 +6,9 @@
 
 use crate::money::{
     databases::{Balance, Ledger, Record, RecordId},
-    replica::{Delivery, Replica, ReplicaId, Service},
+    replica::{Delivery, Phase, Replica, ReplicaId, Service},
     scenario::Faults,
-    streams::{Publication, StoredId, StoredMessage, Stream, StreamName},
+    streams::{DeadLetter, Part, Publication, StoredId, StoredMessage, Stream, StreamName},
 };
 
 /// The history of a stray message. No process can see it.
@@ -35,9 +35,8 @@ pub struct State {
     pub commands: Stream,
     /// The stream `TRANSACTION_RESULT`.
     pub results: Stream,
-    /// The stream `DEAD_LETTER`. A dead letter is identified by its message, so
-    /// publishing it twice stores it once.
-    pub dead_letters: Vec<StoredId>,
+    /// The stream `DEAD_LETTER`.
+    pub dead_letters: Vec<DeadLetter>,
     /// Published messages that have not reached the broker, and may never do so.
     pub in_flight: Vec<Publication>,
     /// The replicas of the account-service.
@@ -100,6 +99,18 @@ impl State {
     /// The message that a replica is processing, for changes.
     pub fn delivery_mut(&mut self, id: ReplicaId) -> Option<&mut Delivery> {
         self.replica_mut(id)?.delivery.as_mut()
+    }
+
+    /// A part of the message that a replica is processing, and its progress.
+    #[must_use]
+    pub fn part(&self, replica: ReplicaId, index: usize) -> Option<(Part, Phase)> {
+        let delivery = self.delivery(replica)?;
+        Some((delivery.id.message.parts.get(index)?, delivery.phases.get(index)?))
+    }
+
+    /// The progress with a part, for changes.
+    pub fn phase_mut(&mut self, replica: ReplicaId, index: usize) -> Option<&mut Phase> {
+        self.delivery_mut(replica)?.phases.get_mut(index)
     }
 
     /// The record of this number.

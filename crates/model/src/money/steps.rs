@@ -8,7 +8,7 @@ use crate::money::{
     replica::{Acknowledgement, Delivery, Phase, ReplicaId, Service},
     rules::Rule,
     state::State,
-    streams::{Body, Publication, StoredMessage},
+    streams::{Body, Part, StoredMessage},
 };
 
 impl Protocol {
@@ -25,7 +25,8 @@ impl Protocol {
                 let id = ReplicaId { service, index };
                 let uncommitted = replica.uncommitted.iter();
                 actions.extend(uncommitted.map(|record| Action::Accept(id, *record)));
-                actions.extend(replica.outgoing.iter().map(|message| Action::Send(id, *message)));
+                let messages = self.messages(&replica.outgoing).into_iter();
+                actions.extend(messages.map(|message| Action::Send(id, message)));
                 match &replica.delivery {
                     Some(delivery) => self.worker_steps(state, id, delivery, actions),
                     None => self.deliveries(state, id, false, actions),
@@ -41,31 +42,70 @@ impl Protocol {
         delivery: &Delivery,
         actions: &mut Vec<Action>,
     ) {
-        let acknowledged = delivery.acknowledged_early;
-        match delivery.phase {
-            Phase::Delivered if !acknowledged && !self.keeps(Rule::CommitBeforeAck) => {
-                self.acknowledgements(state, replica, delivery, actions);
+        if self.acknowledges_first(delivery) {
+            return self.acknowledgements(state, replica, delivery, actions);
+        }
+        for (index, (part, phase)) in delivery.parts().enumerate() {
+            self.part_steps(state, replica, (index, part, phase), actions);
+        }
+        let publications = self.publications(delivery).into_iter();
+        actions.extend(publications.map(|publication| Action::Publish(replica, publication)));
+        if delivery.is_done() || self.acknowledges_too_soon(delivery) {
+            self.acknowledgements(state, replica, delivery, actions);
+        }
+    }
+
+    fn part_steps(
+        &self,
+        state: &State,
+        replica: ReplicaId,
+        (index, part, phase): (usize, Part, Phase),
+        actions: &mut Vec<Action>,
+    ) {
+        let record = match part.body {
+            Body::Command(record) => Some(record),
+            Body::Result(_) | Body::Unreadable => None,
+        };
+        match phase {
+            Phase::Delivered if record.is_some() && !self.keeps(Rule::LockAccounts) => {
+                actions.push(Action::Read(replica, index));
             }
-            Phase::Delivered if self.reads_without_lock(delivery) => {
-                actions.push(Action::Read(replica));
+            Phase::Delivered if record.is_some() && !self.keeps(Rule::OutcomeBeforeResult) => {
+                actions.push(Action::PublishUncommitted(replica, index));
             }
-            Phase::Delivered if self.publishes_first(delivery) => {
-                actions.push(Action::PublishUncommitted(replica));
-            }
-            Phase::Delivered | Phase::Read { .. } | Phase::PublishedUncommitted => {
-                actions.push(Action::Commit(replica));
-                if delivery.phase == Phase::Delivered && self.may_take_fast_path(state, delivery) {
-                    actions.push(Action::Read(replica));
+            Phase::Delivered => {
+                actions.push(Action::Commit(replica, index));
+                if record.is_some_and(|record| self.may_take_fast_path(state, record)) {
+                    actions.push(Action::Read(replica, index));
                 }
             }
-            Phase::Publish { publication: Publication::DeadLetter(_), .. }
-                if !acknowledged && !self.keeps(Rule::DeadLetterBeforeTerm) =>
-            {
-                self.acknowledgements(state, replica, delivery, actions);
+            Phase::Read { .. } | Phase::PublishedUncommitted => {
+                actions.push(Action::Commit(replica, index));
             }
-            Phase::Publish { .. } => actions.push(Action::Publish(replica)),
-            Phase::Acknowledge { .. } => self.acknowledgements(state, replica, delivery, actions),
+            Phase::PublishResult { .. } | Phase::PublishDeadLetter | Phase::Done { .. } => {}
         }
+    }
+
+    /// Whether the next step is an acknowledgement before the work.
+    fn acknowledges_first(&self, delivery: &Delivery) -> bool {
+        let untouched = || delivery.phases.all(|phase| phase == Phase::Delivered);
+        let only_dead_letters = || {
+            let is_dead_letter = |phase| phase == Phase::PublishDeadLetter;
+            delivery.phases.any(is_dead_letter)
+                && delivery.phases.all(|phase| phase.is_done() || is_dead_letter(phase))
+        };
+        !delivery.acknowledged_early
+            && ((!self.keeps(Rule::CommitBeforeAck) && untouched())
+                || (!self.keeps(Rule::DeadLetterBeforeTerm) && only_dead_letters()))
+    }
+
+    /// Whether the worker may acknowledge the message for one of its parts.
+    fn acknowledges_too_soon(&self, delivery: &Delivery) -> bool {
+        let committed = |phase: Phase| !matches!(phase, Phase::Delivered | Phase::Read { .. });
+        !delivery.acknowledged_early
+            && delivery.phases.any(|phase| phase.is_done())
+            && (!self.keeps(Rule::AckAllParts)
+                || (!self.keeps(Rule::AwaitEveryPubAck) && delivery.phases.all(committed)))
     }
 
     fn acknowledgements(
@@ -86,20 +126,10 @@ impl Protocol {
         }
     }
 
-    fn reads_without_lock(&self, delivery: &Delivery) -> bool {
-        !self.keeps(Rule::LockAccounts) && matches!(delivery.id.message.body, Body::Command(_))
-    }
-
     /// The fast path continues only if the record was undecided when its
-    /// statement began.
-    fn may_take_fast_path(&self, state: &State, delivery: &Delivery) -> bool {
-        matches!(delivery.id.message.body, Body::Command(record)
-            if self.decided(state, record).is_none())
-    }
-
-    fn publishes_first(&self, delivery: &Delivery) -> bool {
-        !self.keeps(Rule::OutcomeBeforeResult)
-            && matches!(delivery.id.message.body, Body::Command(_))
+    /// statement began. Poison crashes or fails before that.
+    fn may_take_fast_path(&self, state: &State, record: RecordId) -> bool {
+        self.decided(state, record).is_none() && self.scenario.poison(record).is_none()
     }
 
     /// Deliveries to this replica. With `in_progress`, only of messages with a

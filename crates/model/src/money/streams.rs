@@ -1,6 +1,9 @@
 //! Messages, and the streams in which the broker stores them.
 
-use crate::money::databases::{RecordId, Transaction};
+use crate::money::{
+    databases::{RecordId, Transaction},
+    parts::Parts,
+};
 
 /// A stream with a consumer. `DEAD_LETTER` has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,18 +19,18 @@ impl StreamName {
     pub const ALL: [Self; 2] = [Self::Commands, Self::Results];
 }
 
-/// The `Nats-Msg-Id` header.
+/// The message id of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MessageId {
     /// The record id.
     Record(RecordId),
     /// `<record id>.<attempt>`: a redrive.
     Attempt(RecordId, u8),
-    /// No header: a stray message.
+    /// No id: the stray part of a stray message.
     None,
 }
 
-/// The content of a message.
+/// The content of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Body {
     /// Requests the effect of this record.
@@ -38,17 +41,65 @@ pub enum Body {
     Unreadable,
 }
 
-/// A message as its publisher sends it.
+/// A command or a result within a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Message {
-    /// For deduplication by the stream.
+pub struct Part {
+    /// The part's own message id.
     pub id: MessageId,
     /// The content.
     pub body: Body,
 }
 
-/// Identifies one stored message, as stream, sequence number and time do for
-/// the id of a dead letter.
+/// The `Nats-Msg-Id` header, for deduplication by the stream: a digest of the ids
+/// of the parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub Parts<MessageId>);
+
+/// A message as its publisher sends it: a single part, or several as a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Message {
+    /// Sorted: their order has no meaning.
+    pub parts: Parts<Part>,
+}
+
+impl Message {
+    /// A message with these parts.
+    #[must_use]
+    pub fn of(parts: impl IntoIterator<Item = Part>) -> Self {
+        Self { parts: Parts::from_iter(parts).sorted() }
+    }
+
+    /// Whether the message has several parts.
+    #[must_use]
+    pub fn is_bundle(&self) -> bool {
+        self.parts.len() > 1
+    }
+
+    /// Whether a part has no message id.
+    #[must_use]
+    pub fn is_stray(&self) -> bool {
+        self.parts.any(|part| part.id == MessageId::None)
+    }
+
+    /// The digest of its ids. `None`: a stray message has no header.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        (!self.is_stray()).then(|| Digest(self.parts.iter().map(|part| part.id).collect()))
+    }
+}
+
+/// A dead letter: one part of a stored message. Its identity is that of a dead
+/// letter's id: publishing it twice stores it once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeadLetter {
+    /// The message.
+    pub message: StoredId,
+    /// Its part, now in the form of a single message.
+    pub part: Part,
+}
+
+/// Identifies one stored message, as stream, sequence number and time do in the
+/// id of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoredId {
     /// The stream.
@@ -62,10 +113,10 @@ pub struct StoredId {
 /// A message on its way into a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Publication {
-    /// A command or a result.
+    /// Commands or results.
     Message(Message),
-    /// A dead letter about this stored message.
-    DeadLetter(StoredId),
+    /// A dead letter.
+    DeadLetter(DeadLetter),
 }
 
 /// A message that the consumer still has to deliver or see acknowledged.
@@ -79,13 +130,20 @@ pub struct StoredMessage {
     pub advisory_lost: bool,
 }
 
+impl StoredMessage {
+    /// The parts of the message.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        self.id.message.parts.iter()
+    }
+}
+
 /// A stream and its only consumer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Stream {
     /// Messages without an acknowledgement.
     pub messages: Vec<StoredMessage>,
-    /// The message ids in the duplicate window.
-    pub remembered_ids: Vec<MessageId>,
+    /// The headers in the duplicate window.
+    pub remembered_ids: Vec<Digest>,
 }
 
 impl Stream {

@@ -4,10 +4,10 @@
 use crate::money::{
     databases::{Balance, Outcome, RecordId, Transaction},
     protocol::Protocol,
-    replica::{Acknowledgement, Phase, ReplicaId},
+    replica::{Phase, ReplicaId},
     rules::Rule,
     state::State,
-    streams::{Body, Message, MessageId, Publication},
+    streams::{Body, Message, MessageId, Part, Publication},
 };
 
 impl Protocol {
@@ -23,12 +23,13 @@ impl Protocol {
         &self,
         state: &mut State,
         replica: ReplicaId,
+        index: usize,
         record: RecordId,
     ) -> Option<()> {
-        let delivery = state.delivery(replica)?;
+        let (command, phase) = state.part(replica, index)?;
         let account = usize::from(self.scenario.request(record)?.account.0);
         let current = *state.ledger.balances.get(account)?;
-        let (balance, decided) = match delivery.phase {
+        let (balance, decided) = match phase {
             Phase::Read { balance: Some(earlier), decided } => (earlier, decided),
             Phase::Read { balance: None, decided }
                 if self.outcome(current, record)? != Outcome::Refused =>
@@ -44,17 +45,18 @@ impl Protocol {
                 let outcome = self.outcome(balance, record)?;
                 match self.collision(state, record, account, outcome) {
                     None => (self.insert(state, record, account, outcome)?, false),
-                    Some(collision) => return self.resolve_collision(state, replica, collision),
+                    Some(collision) => {
+                        return self.resolve_collision(state, replica, index, collision);
+                    }
                 }
             }
         };
         let publishes = !duplicate || self.keeps(Rule::RepublishOnDuplicate);
-        let publication = Publication::Message(self.result(delivery.id.message.id, transaction));
-        let delivery = state.delivery_mut(replica)?;
-        delivery.phase = if publishes && delivery.phase != Phase::PublishedUncommitted {
-            Phase::Publish { publication, duplicate }
+        let result = self.result(command.id, transaction);
+        *state.phase_mut(replica, index)? = if publishes && phase != Phase::PublishedUncommitted {
+            Phase::PublishResult { result, duplicate }
         } else {
-            Phase::Acknowledge { duplicate }
+            Phase::Done { duplicate }
         };
         Some(())
     }
@@ -108,64 +110,61 @@ impl Protocol {
 
     /// Another writer was faster. If it decided the same record, the worker
     /// starts again. If it used the account's next number (SQLSTATE class 23),
-    /// the message is returned to the broker, or dead-lettered at its last
-    /// delivery.
+    /// the part has failed.
     fn resolve_collision(
         &self,
         state: &mut State,
         replica: ReplicaId,
+        index: usize,
         collision: Collision,
     ) -> Option<()> {
-        let id = state.delivery(replica)?.id;
-        let stored = state.stream(id.stream).get(&id);
-        let last_delivery = stored.is_none_or(|message| self.is_exhausted(message));
-        let replica = state.replica_mut(replica)?;
         match collision {
-            Collision::RecordId => replica.delivery.as_mut()?.phase = Phase::Delivered,
-            Collision::AccountSeq if last_delivery => {
-                let delivery = replica.delivery.as_mut()?;
-                let publication = Publication::DeadLetter(id);
-                delivery.phase = Phase::Publish { publication, duplicate: false };
-                delivery.acknowledgement = Acknowledgement::Term;
-            }
-            Collision::AccountSeq => replica.delivery = None,
+            Collision::RecordId => *state.phase_mut(replica, index)? = Phase::Delivered,
+            Collision::AccountSeq => self.fail(state, replica, index)?,
         }
         Some(())
     }
 
     /// Reads the decision before the account is locked and, without the lock,
     /// also the balance.
-    pub(crate) fn read(&self, state: &mut State, replica: ReplicaId) -> Option<()> {
-        let Body::Command(record) = state.delivery(replica)?.id.message.body else { return None };
+    pub(crate) fn read(&self, state: &mut State, replica: ReplicaId, index: usize) -> Option<()> {
+        let (command, _) = state.part(replica, index)?;
+        let Body::Command(record) = command.body else { return None };
         let account = self.scenario.request(record)?.account;
         let balance = *state.ledger.balances.get(usize::from(account.0))?;
         let balance = (!self.keeps(Rule::LockAccounts)).then_some(balance);
         let decided = self.decided(state, record);
-        state.delivery_mut(replica)?.phase = Phase::Read { balance, decided };
+        *state.phase_mut(replica, index)? = Phase::Read { balance, decided };
         Some(())
     }
 
     /// Publishes the result of a decision before its commit.
-    pub(crate) fn publish_uncommitted(&self, state: &mut State, replica: ReplicaId) -> Option<()> {
-        let message = state.delivery(replica)?.id.message;
-        let Body::Command(record) = message.body else { return None };
+    pub(crate) fn publish_uncommitted(
+        &self,
+        state: &mut State,
+        replica: ReplicaId,
+        index: usize,
+    ) -> Option<()> {
+        let (command, _) = state.part(replica, index)?;
+        let Body::Command(record) = command.body else { return None };
         let account = self.scenario.request(record)?.account;
         let balance = *state.ledger.balances.get(usize::from(account.0))?;
         let id = u8::try_from(state.ledger.transactions.len()).ok()? + 1;
         let new = Transaction { id, record, outcome: self.outcome(balance, record)? };
         let transaction = self.decided(state, record).unwrap_or(new);
-        state.store(Publication::Message(self.result(message.id, transaction)));
-        state.delivery_mut(replica)?.phase = Phase::PublishedUncommitted;
+        let result = self.result(command.id, transaction);
+        self.store(state, Publication::Message(Message::of([result])));
+        *state.phase_mut(replica, index)? = Phase::PublishedUncommitted;
         Some(())
     }
 
-    fn result(&self, command: MessageId, transaction: Transaction) -> Message {
+    fn result(&self, command: MessageId, transaction: Transaction) -> Part {
         let id = if self.keeps(Rule::ResultMessageId) {
             command
         } else {
             MessageId::Record(transaction.record)
         };
-        Message { id, body: Body::Result(transaction) }
+        Part { id, body: Body::Result(transaction) }
     }
 }
 

@@ -21,11 +21,17 @@ impl Protocol {
             Action::ReceiveAdvisory(replica, id) | Action::Sweep(replica, id) => {
                 self.dead_letter_exhausted(state, replica, id)
             }
-            Action::Read(replica) => self.read(state, replica),
-            Action::PublishUncommitted(replica) => self.publish_uncommitted(state, replica),
-            Action::Commit(replica) => self.commit(state, replica),
-            Action::Publish(replica) => self.publish(state, replica),
-            Action::DelayPublish(replica) => self.delay_publish(state, replica),
+            Action::Read(replica, part) => self.read(state, replica, part),
+            Action::PublishUncommitted(replica, part) => {
+                self.publish_uncommitted(state, replica, part)
+            }
+            Action::Commit(replica, part) => self.commit(state, replica, part),
+            Action::Publish(replica, publication) => {
+                self.publish(state, replica, publication, false)
+            }
+            Action::DelayPublish(replica, publication) => {
+                self.publish(state, replica, publication, true)
+            }
             Action::Acknowledge(replica) => self.acknowledge(state, replica, None),
             Action::AcknowledgeOther(replica, other) => {
                 self.acknowledge(state, replica, Some(other))
@@ -33,7 +39,7 @@ impl Protocol {
             Action::Arrive(publication) => {
                 let index = state.in_flight.iter().position(|other| *other == publication)?;
                 state.in_flight.remove(index);
-                state.store(publication);
+                self.store(state, publication);
                 Some(())
             }
             Action::Crash(replica) => {
@@ -53,9 +59,9 @@ impl Protocol {
             }
             Action::LoseAdvisory(id) => self.lose_advisory(state, id),
             Action::SendStray(message) => {
-                let index = usize::from(message.body != Body::Unreadable);
-                *state.strays.get_mut(index)? = Stray::Sent;
-                state.store(Publication::Message(message));
+                let readable = message.parts.all(|part| part.body != Body::Unreadable);
+                *state.strays.get_mut(usize::from(readable))? = Stray::Sent;
+                self.store(state, Publication::Message(message));
                 Some(())
             }
         }

@@ -1,12 +1,14 @@
-//! The worker loop of both services: receive a message, commit, publish and
-//! await the PubAck, acknowledge.
+//! The worker loop of both services: receive a message, commit each part, publish and
+//! await the PubAcks, acknowledge.
 
 use crate::money::{
+    parts::Parts,
     protocol::Protocol,
-    replica::{Acknowledgement, Delivery, Phase, ReplicaId},
+    replica::{Acknowledgement, Delivery, Phase, Replica, ReplicaId},
     rules::Rule,
+    scenario::Poison,
     state::State,
-    streams::{Body, Publication, StoredId},
+    streams::{Body, DeadLetter, Part, Publication, StoredId},
 };
 
 impl Protocol {
@@ -20,12 +22,13 @@ impl Protocol {
     ) -> Option<()> {
         self.end_ack_wait(state, &id)?;
         state.stream_mut(id.stream).get_mut(&id)?.delivery_count += 1;
-        self.hold(state, replica, id, Phase::Delivered, Acknowledgement::Ack)
+        let phases = id.message.parts.iter().map(|_| Phase::Delivered).collect();
+        self.hold(state, replica, id, phases, Acknowledgement::Ack)
     }
 
-    /// A message at `max_deliver` is dead-lettered. Either its advisory or the
-    /// sweep finds it. The advisory is stored and redelivered until it is
-    /// processed; the sweep runs again and again.
+    /// Each part of a message at `max_deliver` is dead-lettered. Either its advisory
+    /// or the sweep finds the message. The advisory is stored and redelivered until
+    /// it is processed; the sweep runs again and again.
     pub(crate) fn dead_letter_exhausted(
         &self,
         state: &mut State,
@@ -33,9 +36,15 @@ impl Protocol {
         id: StoredId,
     ) -> Option<()> {
         self.end_ack_wait(state, &id)?;
-        let publication = Publication::DeadLetter(id);
-        let phase = Phase::Publish { publication, duplicate: false };
-        self.hold(state, replica, id, phase, Acknowledgement::Delete)
+        let phase = |(index, _): (usize, Part)| {
+            if index == 0 || self.keeps(Rule::UsedUpEachPart) {
+                Phase::PublishDeadLetter
+            } else {
+                Phase::Done { duplicate: true }
+            }
+        };
+        let phases = id.message.parts.iter().enumerate().map(phase).collect();
+        self.hold(state, replica, id, phases, Acknowledgement::Delete)
     }
 
     /// Uses up one slow worker, if a worker is processing the message.
@@ -52,7 +61,7 @@ impl Protocol {
         state: &mut State,
         replica: ReplicaId,
         id: StoredId,
-        phase: Phase,
+        phases: Parts<Phase>,
         acknowledgement: Acknowledgement,
     ) -> Option<()> {
         let delivery = &mut state.replica_mut(replica)?.delivery;
@@ -60,50 +69,90 @@ impl Protocol {
             return None;
         }
         *delivery =
-            Some(Delivery { id, stale: false, acknowledged_early: false, phase, acknowledgement });
+            Some(Delivery { id, stale: false, acknowledged_early: false, phases, acknowledgement });
         Some(())
     }
 
-    /// A command is decided, a result is settled, and an unreadable message is
-    /// dead-lettered.
-    pub(crate) fn commit(&self, state: &mut State, replica: ReplicaId) -> Option<()> {
-        let id = state.delivery(replica)?.id;
-        match id.message.body {
-            Body::Command(record) => self.decide(state, replica, record)?,
-            Body::Result(result) => self.settle(state, replica, result)?,
-            Body::Unreadable => {
-                let delivery = state.delivery_mut(replica)?;
-                if self.keeps(Rule::DeadLetter) {
-                    let publication = Publication::DeadLetter(id);
-                    delivery.phase = Phase::Publish { publication, duplicate: false };
-                    delivery.acknowledgement = Acknowledgement::Term;
-                } else {
-                    delivery.phase = Phase::Acknowledge { duplicate: true };
-                }
-            }
+    /// A command is decided, a result is settled, and an unreadable part is
+    /// dead-lettered. A poison command crashes the worker or fails.
+    pub(crate) fn commit(&self, state: &mut State, replica: ReplicaId, index: usize) -> Option<()> {
+        let (part, _) = state.part(replica, index)?;
+        match part.body {
+            Body::Command(record) => match self.scenario.poison(record) {
+                None => self.decide(state, replica, index, record)?,
+                Some(Poison::Fails) => self.fail(state, replica, index)?,
+                Some(Poison::Kills) => *state.replica_mut(replica)? = Replica::default(),
+            },
+            Body::Result(result) => self.settle(state, replica, index, result)?,
+            Body::Unreadable => self.reject(state, replica, index)?,
         }
         self.end_if_acknowledged(state, replica)
     }
 
-    /// Publishes, and gets the PubAck.
-    pub(crate) fn publish(&self, state: &mut State, replica: ReplicaId) -> Option<()> {
-        let Phase::Publish { publication, duplicate } = state.delivery(replica)?.phase else {
-            return None;
-        };
-        state.store(publication);
-        state.delivery_mut(replica)?.phase = Phase::Acknowledge { duplicate };
-        self.end_if_acknowledged(state, replica)
+    /// The part can't be processed: it is dead-lettered, and its neighbours are not.
+    pub(crate) fn reject(&self, state: &mut State, replica: ReplicaId, index: usize) -> Option<()> {
+        if !self.keeps(Rule::DeadLetter) {
+            *state.phase_mut(replica, index)? = Phase::Done { duplicate: true };
+            return Some(());
+        }
+        let delivery = state.delivery_mut(replica)?;
+        delivery.acknowledgement = Acknowledgement::Term;
+        for (other, phase) in delivery.phases.iter_mut().enumerate() {
+            if other == index || !self.keeps(Rule::DeadLetterOnePart) {
+                *phase = Phase::PublishDeadLetter;
+            }
+        }
+        Some(())
     }
 
-    /// Publishes, and gets no PubAck. The worker will publish again, unless it
-    /// does not await PubAcks.
-    pub(crate) fn delay_publish(&self, state: &mut State, replica: ReplicaId) -> Option<()> {
-        let Phase::Publish { publication, duplicate } = state.delivery(replica)?.phase else {
-            return None;
-        };
-        state.publish(publication, true)?;
-        if !self.keeps(Rule::AwaitPubAck) {
-            state.delivery_mut(replica)?.phase = Phase::Acknowledge { duplicate };
+    /// The part failed by its data. The whole message is returned to the broker. At
+    /// its last delivery, the part is dead-lettered.
+    pub(crate) fn fail(&self, state: &mut State, replica: ReplicaId, index: usize) -> Option<()> {
+        let id = state.delivery(replica)?.id;
+        let stored = state.stream(id.stream).get(&id);
+        if stored.is_none_or(|message| self.is_exhausted(message)) {
+            return self.reject(state, replica, index);
+        }
+        if self.keeps(Rule::HandBackWhole) {
+            state.replica_mut(replica)?.delivery = None;
+        } else {
+            *state.phase_mut(replica, index)? = Phase::Done { duplicate: true };
+        }
+        Some(())
+    }
+
+    /// What a worker can publish next: results in any grouping, and dead letters.
+    pub(crate) fn publications(&self, delivery: &Delivery) -> Vec<Publication> {
+        let mut results: Vec<Part> = Vec::new();
+        let mut dead_letters = Vec::new();
+        for (part, phase) in delivery.parts() {
+            match phase {
+                Phase::PublishResult { result, .. } => results.push(result),
+                Phase::PublishDeadLetter => dead_letters
+                    .push(Publication::DeadLetter(DeadLetter { message: delivery.id, part })),
+                _ => {}
+            }
+        }
+        let results = self.messages(&results).into_iter().map(Publication::Message);
+        results.chain(dead_letters).collect()
+    }
+
+    /// Publishes, and gets the PubAck. With `delayed`, there is no PubAck: the worker
+    /// will publish again, in any grouping, unless it does not await PubAcks.
+    pub(crate) fn publish(
+        &self,
+        state: &mut State,
+        replica: ReplicaId,
+        publication: Publication,
+        delayed: bool,
+    ) -> Option<()> {
+        self.send_to_broker(state, publication, delayed)?;
+        if !delayed || !self.keeps(Rule::AwaitPubAck) {
+            let delivery = state.delivery_mut(replica)?;
+            let parts = delivery.id.message.parts;
+            for (part, phase) in parts.iter().zip(delivery.phases.iter_mut()) {
+                *phase = after_pub_ack(publication, part, *phase);
+            }
         }
         self.end_if_acknowledged(state, replica)
     }
@@ -111,9 +160,8 @@ impl Protocol {
     /// Ends the work on a message with an early acknowledgement.
     fn end_if_acknowledged(&self, state: &mut State, replica: ReplicaId) -> Option<()> {
         let replica = state.replica_mut(replica)?;
-        if replica.delivery.is_some_and(|delivery| {
-            delivery.acknowledged_early && matches!(delivery.phase, Phase::Acknowledge { .. })
-        }) {
+        let ends = |delivery: Delivery| delivery.acknowledged_early && delivery.is_done();
+        if replica.delivery.is_some_and(ends) {
             replica.delivery = None;
         }
         Some(())
@@ -144,10 +192,28 @@ impl Protocol {
             state.stream_mut(delivery.id.stream).remove(&delivery.id);
         }
         let replica = state.replica_mut(replica)?;
-        match delivery.phase {
-            Phase::Acknowledge { .. } => replica.delivery = None,
-            _ => replica.delivery.as_mut()?.acknowledged_early = true,
+        if delivery.is_done() {
+            replica.delivery = None;
+        } else {
+            replica.delivery.as_mut()?.acknowledged_early = true;
         }
         Some(())
+    }
+}
+
+/// The progress of a part after the PubAck of a publication.
+fn after_pub_ack(publication: Publication, part: Part, phase: Phase) -> Phase {
+    match (publication, phase) {
+        (Publication::Message(message), Phase::PublishResult { result, duplicate })
+            if message.parts.any(|published| published == result) =>
+        {
+            Phase::Done { duplicate }
+        }
+        (Publication::DeadLetter(dead_letter), Phase::PublishDeadLetter)
+            if dead_letter.part == part =>
+        {
+            Phase::Done { duplicate: false }
+        }
+        _ => phase,
     }
 }
