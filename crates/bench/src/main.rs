@@ -2,6 +2,8 @@
 //! with default durability, and measures it together with PostgreSQL's own
 //! benchmark. It writes `report.json`, `report.md` and plots.
 //!
+//! The project's own generator gives the load, and `wrk` beside it, a client of another make.
+//!
 //! Services, servers, load and yardstick share the same processors. Only the
 //! ratios within one run are therefore meaningful, and compared figures are
 //! measured in turn. Each scenario has its own stack, and ends with `passbook
@@ -38,7 +40,7 @@ use crate::{bench::Bench, report::Report, scenarios::Scenario};
 /// measurement failed, or `passbook verify` has findings.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Two minutes instead of twenty: short runs without repetition. Without --only, it runs
+    /// Three minutes instead of an hour: short runs without repetition. Without --only, it runs
     /// end-to-end, batches, drain and resources. For a first look, not for reliable figures.
     #[arg(long)]
     quick: bool,
