@@ -69,8 +69,9 @@ build:
 build-all:
 	cargo build --workspace --bins
 
+# Link-time optimization is most of the time, once for each program: only the needed ones.
 release:
-	cargo build --workspace --bins --release
+	cargo build $(PROGRAMS) --package bench --bins --release
 
 # The services with failpoints, in a directory of their own; the last line restores the plain ones.
 # A copy older than the plain program is out of date; the tests report it.

@@ -121,7 +121,7 @@ impl Stack {
             self.control = Some(ControlServer::start(self.fault_targets()).await?);
         }
         let api = format!("http://{}", listener.local_addr()?);
-        self.proxy = Some(Proxy::start(listener, self.proxy_pools(), &self.http));
+        self.proxy = Some(Proxy::start(listener, self.proxy_pools()));
         let file = StackFile {
             api,
             nats: nats.admin_url(&self.secrets)?,
@@ -284,7 +284,7 @@ impl Stack {
             let replicas = replicas.filter(|replica| replica.service.name == service.name);
             let upstreams = replicas.filter_map(|replica| {
                 let name = replica.process.name.clone();
-                Some(Upstream::new(name, replica.http.clone()?, readyz(&replica.admin)))
+                Some(Upstream::new(name, replica.http.clone()?, replica.admin.clone()))
             });
             Pool::new(service.name, service.path_prefixes, upstreams)
         };

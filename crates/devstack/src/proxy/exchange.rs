@@ -146,12 +146,14 @@ async fn relay(
     let forward_response = async {
         let read =
             read_response(&mut from_replica, &mut replica.received, &mut to_client, *is_head);
-        let failed = "It may have carried out the request. Send it again with the same \
-                      Idempotency-Key.";
+        let failed = "The replica failed during the request. It may have carried out the \
+                      request. Send it again with the same Idempotency-Key.";
+        let late = "The replica does not respond. It may have carried out the request. Send it \
+                    again with the same Idempotency-Key.";
         let mut head = match timeout(RESPONSE_TIMEOUT, read).await {
             Ok(Ok(head)) => head,
             Ok(Err(error)) => return Err(Failure::Before(BAD_GATEWAY, failed, error)),
-            Err(elapsed) => return Err(Failure::Before(TIMEOUT, failed, elapsed.into())),
+            Err(elapsed) => return Err(Failure::Before(TIMEOUT, late, elapsed.into())),
         };
         let closes = *closes || head.body == Body::UntilClose;
         write_response(&mut head, closes, &mut from_replica, &mut replica.received, &mut to_client)
@@ -201,7 +203,7 @@ async fn forward_body(
 }
 
 /// Reads the head of the response. Interim responses are forwarded at once.
-async fn read_response(
+pub(super) async fn read_response(
     from: &mut (impl AsyncRead + Unpin),
     received: &mut Vec<u8>,
     to: &mut (impl AsyncWrite + Unpin),

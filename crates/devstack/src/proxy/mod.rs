@@ -53,11 +53,11 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Serves on `listener` until it is stopped. Replicas count as ready until
     /// the first check.
-    pub(crate) fn start(listener: TcpListener, pools: Vec<Pool>, http: &reqwest::Client) -> Self {
+    pub(crate) fn start(listener: TcpListener, pools: Vec<Pool>) -> Self {
         let routes = Routes::new(pools);
         let mut readiness = JoinSet::new();
         for upstream in routes.upstreams() {
-            readiness.spawn(Arc::clone(upstream).watch_readiness(http.clone()));
+            readiness.spawn(Arc::clone(upstream).watch_readiness());
         }
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(listener, Arc::new(routes), stop.clone()));

@@ -23,7 +23,7 @@ fn address(listener: &TcpListener) -> String {
 /// A proxy in front of replicas with these addresses.
 async fn proxy(replicas: &[String]) -> (Proxy, String) {
     let upstreams = replicas.iter().enumerate().map(|(number, address)| {
-        Upstream::new(format!("replica-{number}"), address.clone(), format!("http://{address}/"))
+        Upstream::new(format!("replica-{number}"), address.clone(), address.clone())
     });
     let pools = vec![Pool::new("accounts", &["/v1"], upstreams)];
     let listener = listener().await;
@@ -215,4 +215,32 @@ async fn requests_without_a_replica_are_answered_by_the_proxy() {
     soon("the stop", proxy.stop()).await;
     assert_eq!(read_all(&mut open).await, "", "an idle connection is closed");
     assert!(TcpStream::connect(&front).await.is_err());
+}
+
+#[tokio::test]
+async fn a_replica_is_ready_as_its_admin_port_says_over_one_connection() {
+    let admin = listener().await;
+    let upstream = Upstream::new("replica".into(), String::new(), address(&admin));
+    let upstream = Arc::new(upstream);
+    let _watch = tokio::spawn(Arc::clone(&upstream).watch_readiness());
+    let becomes = async |ready| {
+        while upstream.is_ready() != ready {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let mut connection = accept(&admin).await;
+    for (status, ready) in [(503, false), (200, true), (503, false)] {
+        read_to(&mut connection, "\r\n\r\n").await;
+        let response = format!("HTTP/1.1 {status} x\r\ncontent-length: 2\r\n\r\n{{}}");
+        connection.write_all(response.as_bytes()).await.unwrap();
+        soon("the readiness", becomes(ready)).await;
+    }
+    // A restarted replica has closed the connection.
+    drop(connection);
+    let mut connection = accept(&admin).await;
+    read_to(&mut connection, "\r\n\r\n").await;
+    connection.write_all(OK.as_bytes()).await.unwrap();
+    soon("the readiness", becomes(true)).await;
+    drop((connection, admin));
+    soon("the end of the readiness", becomes(false)).await;
 }

@@ -9,11 +9,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::StatusCode;
-use tokio::{net::TcpStream, time::sleep};
+use tokio::{
+    io::{AsyncWriteExt, sink},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 use tracing::info;
 
-use super::connection::Connection;
+use super::{
+    connection::{Connection, receive},
+    exchange::read_response,
+};
 
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -27,7 +33,8 @@ pub(crate) struct Upstream {
     pub(super) name: String,
     /// The address of its API: `127.0.0.1:20001`.
     pub(super) authority: String,
-    readyz_url: String,
+    /// The address of its admin port.
+    admin: String,
     ready: AtomicBool,
     /// Idle connections, each with the time of its last use.
     idle: Mutex<Vec<(Instant, Connection)>>,
@@ -35,9 +42,9 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     /// A replica that counts as ready until the first check.
-    pub(crate) fn new(name: String, authority: String, readyz_url: String) -> Self {
+    pub(crate) fn new(name: String, authority: String, admin: String) -> Self {
         let (ready, idle) = (AtomicBool::new(true), Mutex::default());
-        Self { name, authority, readyz_url, ready, idle }
+        Self { name, authority, admin, ready, idle }
     }
 
     /// An idle connection, or a new one.
@@ -72,16 +79,51 @@ impl Upstream {
 
     /// Checks the readiness again and again, and closes connections that were
     /// idle for too long. Never returns.
-    pub(super) async fn watch_readiness(self: Arc<Self>, http: reqwest::Client) {
+    pub(super) async fn watch_readiness(self: Arc<Self>) {
+        let mut connection = None;
         loop {
-            let response = http.get(&self.readyz_url).timeout(CHECK_TIMEOUT).send().await;
-            let ready = response.is_ok_and(|response| response.status() == StatusCode::OK);
+            let ready = match self.check(connection.take()).await {
+                Ok((ready, open)) => {
+                    connection = Some(open);
+                    ready
+                }
+                Err(_) => false,
+            };
             if self.set_ready(ready) {
                 let state = if ready { "is ready" } else { "is not ready" };
                 info!("{} {state}", self.name);
             }
             self.idle().retain(|(since, _)| since.elapsed() < IDLE_TIMEOUT);
             sleep(CHECK_INTERVAL).await;
+        }
+    }
+
+    /// Whether the replica is ready, and the connection for the next check. If
+    /// the replica closed the given connection, a new one is used.
+    async fn check(&self, open: Option<Connection>) -> io::Result<(bool, Connection)> {
+        let connection = match open.filter(Connection::is_idle) {
+            Some(connection) => connection,
+            None => {
+                Connection::new(timeout(CHECK_TIMEOUT, TcpStream::connect(&self.admin)).await??)
+            }
+        };
+        timeout(CHECK_TIMEOUT, readyz(connection)).await?
+    }
+}
+
+async fn readyz(mut connection: Connection) -> io::Result<(bool, Connection)> {
+    let Connection { stream, received } = &mut connection;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
+    let mut head = read_response(stream, received, &mut sink(), false).await?;
+    received.drain(..head.length);
+    loop {
+        let used = head.body.consume(received)?;
+        received.drain(..used);
+        if head.body.is_done() {
+            return Ok((head.status == 200, connection));
+        }
+        if receive(stream, received).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
 }
