@@ -110,7 +110,8 @@
 //! | `projected` | `balance`, `account_seq` in the account-service's `accounts` |
 //! | `Ledger`, `Transaction` | `transactions` and `accounts` of the transaction-service |
 //! | `Accept` | `account-service/src/store/insert.rs` |
-//! | `Part`, `Message`, `grouping` | a command or result of a bundle, a message, and the packing of parts |
+//! | `Part`, `Message` | `contract/src/bundle.rs` |
+//! | `grouping`, `Digest` | `runtime/src/nats/publish.rs`; `redrive-alone` in `account-service/src/redrive.rs` |
 //! | `outgoing`, `Send` | the channel of `account-service/src/dispatch.rs`; the claimed records of `redrive.rs` |
 //! | `Claim` | `account-service/src/store/pending.rs` |
 //! | `Deliver`, `Delivery` | a fetch in `runtime/src/worker/pull_loop.rs`; a message of its batch |
@@ -118,8 +119,9 @@
 //! | `Commit` of a command | `transaction-service/src/store/slow_path.rs`; `decide` in `ledger` |
 //! | `Commit` of a result | `account-service/src/store/settle.rs`; `effect_of` in `ledger` |
 //! | `duplicate` | a command of a decided record, a result of a settled one |
-//! | `Publish`, `DelayPublish`, `Acknowledge` | `runtime/src/worker/batch.rs` |
-//! | `MessageId`, `Digest` | `dispatch.rs` and `redrive.rs` of the account-service; `transaction-service/src/worker.rs` |
+//! | the parts of a `Commit`, in any order | `runtime/src/worker/batch.rs`: a batch, or a half of it |
+//! | `Publish`, `DelayPublish`, `Acknowledge`; `hand-back-whole` | `runtime/src/worker/settlement.rs` |
+//! | `MessageId` | `dispatch.rs` and `redrive.rs` of the account-service; `transaction-service/src/worker.rs` |
 //! | `StoredId` | the id of a dead letter, `contract/src/dead_letter.rs` |
 //! | `ReceiveAdvisory`, `Acknowledgement::Delete` | `runtime/src/worker/max_deliveries.rs` |
 //! | `Sweep` | `runtime/src/worker/sweep.rs` |
