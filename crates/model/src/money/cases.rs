@@ -280,7 +280,7 @@ pub fn worlds() -> Vec<World<Protocol>> {
         ),
         (
             "two deposits in shared messages; a crash",
-            bundle().with(CRASH_AND_REDRIVE),
+            Scenario { account_services: 1, ..bundle() }.with(CRASH_AND_REDRIVE),
             &[
                 "every record is settled",
                 "a message returns with one of its commands decided, and one not",

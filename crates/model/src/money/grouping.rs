@@ -11,6 +11,9 @@ use crate::money::{
 impl Protocol {
     /// Every message that can be published next from these parts, the largest first.
     pub(crate) fn messages(&self, parts: &[Part]) -> Vec<Message> {
+        if let [part] = parts {
+            return vec![Message::of([*part])];
+        }
         let subsets = 1..1_u32.checked_shl(parts.len().try_into().unwrap_or(0)).unwrap_or(0);
         let mut messages = Vec::new();
         for size in (1..=self.scenario.max_parts).rev() {
