@@ -381,9 +381,10 @@ async fn pending_records(monitored: &mut Monitored, client: &Client, account: &s
     const SETTLED: [&str; 2] = ["PassbookSettleLatencyBurn", "PassbookSettleLatencyBurnSlow"];
     monitored.resolved(&PENDING).await;
     monitored.stack.fault("transaction-service-*/postgres", Fault::Refuse).await;
-    // Each replica holds up to 500 commands, and the alert needs a backlog of more than 1,000.
-    for _ in 0..3 {
-        let items: Vec<_> = (0..1000).map(|_| deposit(account)).collect();
+    // Each replica holds up to 100 commands, and the alert needs more than 1,000 waiting ones. With
+    // more than 2,000, there would be no redrive.
+    for count in [1000, 500] {
+        let items: Vec<_> = (0..count).map(|_| deposit(account)).collect();
         let response = client.post("/v1/batches", &[], &json!({ "items": items })).await;
         assert_eq!(response.status, 200, "{response:?}");
     }

@@ -76,8 +76,9 @@ impl Outside {
             format!("{}={}", ACK_WAIT.0, ACK_WAIT.1),
             "PASSBOOK_REPORT_RETRY_DELAY=50ms".to_owned(),
             "PASSBOOK_REPORT_CLEANUP_EVERY=1s".to_owned(),
-            // A backlog of 1,000 messages is then 1,000 deposits.
+            // For a backlog that is large enough for its alert, and small enough for the redrive.
             "PASSBOOK_MESSAGE_PARTS=1".to_owned(),
+            "PASSBOOK_WORKER_BATCH=100".to_owned(),
         ];
         let arguments = ["--port", "0", "--faults", "--report-replicas", "1"];
         Stack::start_under(&folder("alerts"), &settings, &arguments).await

@@ -47,6 +47,7 @@ pub(super) enum Content {
 
 /// The decision about one delivery.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are results, in one allocation a batch")]
 pub(super) enum Fate {
     Verdict(Verdict),
     /// The handler failed with this delivery alone.
