@@ -35,9 +35,14 @@ const UNANSWERED_AFTER: Duration = Duration::from_secs(3);
 /// How often the loop checks the connection.
 const CHECK_CONNECTION_EVERY: Duration = Duration::from_millis(100);
 
-/// Delay of the next fetch per message of a batch, so that more messages share a
-/// batch. The more messages there are, the less a short delay matters to each.
-const DELAY_PER_MESSAGE: Duration = Duration::from_micros(100);
+/// Maximum messages of the first fetch. Each may have a hundred parts.
+const FIRST_FETCH: u16 = 16;
+/// By how much the next fetch may be larger than the last batch.
+const GROWTH: usize = 4;
+
+/// Delay of the next fetch per part of a batch, so that more parts share a batch. The
+/// more parts there are, the less a short delay matters to each.
+const DELAY_PER_PART: Duration = Duration::from_micros(100);
 /// The shortest delay, about the time to process a batch. It keeps a fast replica
 /// from fetching batches of two messages.
 const SHORTEST_DELAY: Duration = Duration::from_millis(6);
@@ -103,7 +108,7 @@ impl PullLoop {
         let mut consumer = None;
         let mut pause = Pause::default();
         let mut unanswered = None;
-        let mut size = self.fetch.max_messages;
+        let mut size = self.fetch.max_messages.min(FIRST_FETCH);
         while !stop.is_cancelled() {
             if self.client.connection_state() != State::Connected {
                 self.health.set(self.consumer.name, Some("not connected to NATS".to_owned()));
@@ -220,10 +225,14 @@ impl PullLoop {
         if !batch.is_empty() {
             metrics::histogram!("passbook_worker_batch_messages", "consumer" => self.consumer.name)
                 .record(float(count(batch.len())));
-            let next = Instant::now() + fetch_delay(batch.len(), *size);
-            let messages = batch.len();
+            let (fetched, messages) = (Instant::now(), batch.len());
+            let is_full = messages >= usize::from(*size);
             let parts = processor.process(batch, stop).await;
             *size = fetch_size(messages, parts, self.fetch.max_messages);
+            // A full fetch leaves more behind: the next one follows at once.
+            let delay =
+                if is_full { Duration::ZERO } else { fetch_delay(parts, self.fetch.max_messages) };
+            let next = fetched + delay;
             let _ = stop.run_until_cancelled(tokio::time::sleep_until(next.into())).await;
         }
         failed.map_or(Ok(()), Err)
@@ -231,21 +240,23 @@ impl PullLoop {
 }
 
 /// The messages to ask for, after a batch with these parts: about `most` parts. A larger
-/// fetch would only keep messages from the other replicas.
+/// fetch would only keep messages from the other replicas. The size grows in steps,
+/// because the next messages may have more parts.
 fn fetch_size(messages: usize, parts: usize, most: u16) -> u16 {
-    let messages = usize::from(most).saturating_mul(messages).div_ceil(parts.max(1));
-    u16::try_from(messages).unwrap_or(most).clamp(1, most)
+    let wanted = usize::from(most).saturating_mul(messages).div_ceil(parts.max(1));
+    let size = wanted.min(messages.saturating_mul(GROWTH).max(FIRST_FETCH.into()));
+    u16::try_from(size).unwrap_or(most).clamp(1, most)
 }
 
-/// The delay from one fetch to the next, so that messages accumulate: one large batch
-/// takes less time than many small ones. A single message causes no delay. Neither
-/// does a full batch, because the backlog is then larger than a batch.
-fn fetch_delay(messages: usize, max_messages: u16) -> Duration {
-    if messages <= 1 || messages >= usize::from(max_messages) {
+/// The delay from one fetch to the next, so that parts accumulate: one large batch takes
+/// less time than many small ones. A single part causes no delay. Neither does a full
+/// batch, because the backlog is then larger than a batch.
+fn fetch_delay(parts: usize, most: u16) -> Duration {
+    if parts <= 1 || parts >= usize::from(most) {
         return Duration::ZERO;
     }
-    let messages = u32::try_from(messages).unwrap_or(u32::MAX);
-    DELAY_PER_MESSAGE.saturating_mul(messages).clamp(SHORTEST_DELAY, LONGEST_DELAY)
+    let parts = u32::try_from(parts).unwrap_or(u32::MAX);
+    DELAY_PER_PART.saturating_mul(parts).clamp(SHORTEST_DELAY, LONGEST_DELAY)
 }
 
 /// Whether the pull had no responders. The client gives the server's status only
@@ -276,18 +287,20 @@ mod tests {
 
     #[test]
     fn a_fetch_asks_for_as_many_parts_as_fit_a_batch() {
-        let sizes = [(1, 1), (10, 10), (10, 1000), (1, 100), (3, 150), (0, 0), (500, 50_000)]
+        let sizes = [(500, 500), (10, 1000), (1, 100), (3, 150), (0, 0), (500, 50_000)]
             .map(|(messages, parts)| fetch_size(messages, parts, 500));
-        assert_eq!(sizes, [500, 500, 5, 5, 10, 1, 5]);
+        assert_eq!(sizes, [500, 5, 5, 10, 1, 5]);
         assert_eq!(fetch_size(10, 1000, 10), 1);
+        // Singles: the size grows in steps.
+        let growing = [1, 16, 64, 256].map(|messages| fetch_size(messages, messages, 500));
+        assert_eq!(growing, [16, 64, 256, 500]);
     }
 
     #[test]
     fn only_a_batch_that_is_not_full_delays_the_next_fetch() {
-        let waits =
-            [0, 1, 2, 60, 80, 119, 120, 121, 499].map(|messages| fetch_delay(messages, 500));
+        let waits = [0, 1, 2, 60, 80, 119, 120, 121, 499].map(|parts| fetch_delay(parts, 500));
         let expected = [0, 0, 6_000, 6_000, 8_000, 11_900, 12_000, 12_000, 12_000];
         assert_eq!(waits, expected.map(Duration::from_micros));
-        assert_eq!([500, 501].map(|messages| fetch_delay(messages, 500)), [Duration::ZERO; 2]);
+        assert_eq!([500, 501].map(|parts| fetch_delay(parts, 500)), [Duration::ZERO; 2]);
     }
 }
