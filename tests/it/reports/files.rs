@@ -3,10 +3,14 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tests::{Client, Response, Stack};
+use tests::{Client, Response, Stack, eventually};
 use time::OffsetDateTime;
 
-use super::{FORMATS, statement, used_account};
+use super::{
+    FORMATS,
+    setup::{Setup, limit},
+    statement, used_account,
+};
 
 async fn get(client: &Client, path: &str, headers: &[(&str, &str)]) -> Response {
     client.send(Method::GET, path, headers, None).await.unwrap()
@@ -51,6 +55,44 @@ async fn each_file_is_the_one_that_was_stored() {
     }
     let path = format!("/v1/reports/{}/artifacts/html", report.text("reportId"));
     assert_eq!(get(&client, &path, &[]).await.problem(), "artifact-not-found");
+}
+
+#[tokio::test]
+async fn an_expired_file_is_deleted_and_its_signature_stays() {
+    let setup = Setup::start("report-expiry", 1, 0, &["PASSBOOK_REPORT_CLEANUP_EVERY=1s"]).await;
+    let (expired, kept) = (setup.ask().await, setup.ask().await);
+    let mut files = Vec::new();
+    for report in [&expired, &kept] {
+        let ended = setup.ended(report).await;
+        assert_eq!(ended.text("state"), "SUCCEEDED", "{ended:?}");
+        files.push(setup.csv(report).await);
+    }
+    sqlx::query(
+        "UPDATE report_artifacts SET expires_at = clock_timestamp() WHERE report_id::text = $1",
+    )
+    .bind(&expired)
+    .execute(&setup.reports)
+    .await
+    .unwrap();
+    let path = format!("/v1/reports/{expired}/artifacts/csv");
+    let gone = setup.client.get(&path).await;
+    assert_eq!((gone.status, gone.problem()), (410, "artifact-expired"));
+    eventually("the file is deleted", limit(), || async {
+        setup.files(&expired).is_empty().then_some(())
+    })
+    .await;
+    eventually("the row is marked, so the file is not deleted again", limit(), || async {
+        let deleted = "report_artifacts WHERE deleted_at IS NOT NULL";
+        (setup.count(deleted).await == 1).then_some(())
+    })
+    .await;
+    // A client with a copy can still check it.
+    let signature = setup.client.get(&format!("{path}.sig")).await;
+    let digest = hex(&Sha256::digest(&files[0]));
+    assert_eq!((signature.status, signature.text("sha256")), (200, digest.as_str()));
+    // The report and the file of another one stay.
+    assert_eq!(setup.ended(&expired).await.text("state"), "SUCCEEDED");
+    assert_eq!(setup.csv(&kept).await, files[1]);
 }
 
 #[tokio::test]
