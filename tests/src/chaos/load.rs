@@ -3,7 +3,7 @@
 //! response. The responses are the truth for the check at the end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -47,6 +47,10 @@ pub(super) struct History {
     pub(super) responses: BTreeMap<u16, u64>,
     /// Responses no client should get.
     pub(super) unexpected: Vec<String>,
+    /// Keys whose clients gave up, after every answer said that nothing was stored.
+    pub(super) not_stored: Vec<String>,
+    /// Keys with an attempt whose outcome is unknown.
+    unknown: HashSet<String>,
 }
 
 impl History {
@@ -55,7 +59,18 @@ impl History {
     fn add(&mut self, requested: &Accepted, status: u16, answer: &Value) -> bool {
         *self.responses.entry(status).or_default() += 1;
         match status {
-            0 | 502..=504 => return false,
+            503 if says_nothing_stored(answer) => {
+                // Half of the clients give up, so that their keys stay unused.
+                let gives_up = requested.key.bytes().last().is_some_and(|last| last % 2 == 0);
+                if !gives_up || self.unknown.contains(&requested.key) {
+                    return false;
+                }
+                self.not_stored.push(requested.key.clone());
+            }
+            0 | 502..=504 => {
+                self.unknown.insert(requested.key.clone());
+                return false;
+            }
             200 | 202 => {
                 let text = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
                 let status = Some(text("status")).filter(|status| status != "PENDING");
@@ -82,6 +97,12 @@ impl History {
             !self.add(requested, status.unwrap_or(u16::MAX), answer)
         });
     }
+}
+
+/// Whether a problem, or the item of a batch with one, says that nothing was stored.
+fn says_nothing_stored(answer: &Value) -> bool {
+    let problem = answer.get("problem").unwrap_or(answer);
+    problem["type"] == "/problems/unavailable"
 }
 
 /// The running clients.
