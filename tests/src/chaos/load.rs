@@ -22,6 +22,10 @@ const THINK_MILLISECONDS: std::ops::Range<u64> = 5..40;
 const RETRY_MILLISECONDS: std::ops::Range<u64> = 50..300;
 /// One client of this many sends its movements in batches, so that they share messages.
 const BATCHES_EVERY: usize = 4;
+/// One client of this many sends its movements to one replica, whether or not it is ready: the
+/// proxy would hide most of its responses about an unavailable database.
+const DIRECT_EVERY: usize = 4;
+const REPLICA: &str = "account-service-0";
 /// Movements of a batch.
 const BATCH_ITEMS: std::ops::Range<usize> = 2..150;
 /// How long a client waits for a response.
@@ -126,8 +130,14 @@ impl Load {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for number in 0..clients {
+            let replica = file.processes.iter().find(|process| process.name == REPLICA);
+            let direct = replica.and_then(|replica| replica.http.as_ref());
+            let client = match direct.filter(|_| number % DIRECT_EVERY == 1) {
+                Some(base) => Client::with_timeout(base, &file.tokens.teller, RESPONSE_LIMIT),
+                None => client.clone(),
+            };
             let worker = Worker {
-                client: client.clone(),
+                client,
                 accounts: opened.clone(),
                 history: Arc::clone(&history),
                 stop: stop.clone(),
