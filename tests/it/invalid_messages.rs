@@ -67,6 +67,40 @@ async fn a_poison_message_of_the_largest_size_is_dead_lettered_too() {
 }
 
 #[tokio::test]
+async fn a_message_id_too_long_to_be_repeated_delays_nothing() {
+    let stack = Stack::shared().await;
+    let client = Client::teller(stack);
+    let account = client.open_account("KRW").await;
+    let jetstream = broker::connect(stack).await;
+    // The server limits the headers of a message to 64 KiB. A result and a dead letter repeat the
+    // id of their message beside headers of their own.
+    let long_id = || format!("{}{}", new_key(), "x".repeat(65_000));
+    let settled = client.deposit(&account, "100").await;
+    let mut results = broker::results(&jetstream).await;
+    let repeated = broker::command_of(&settled).to_string();
+    broker::publish(&jetstream, "transaction.deposit", &long_id(), repeated).await;
+    broker::result_of(&mut results, settled.text("recordId")).await;
+    for subject in ["transaction.deposit", "transaction.result.deposit"] {
+        let garbage = format!("no JSON {}", new_key());
+        broker::publish(&jetstream, subject, &long_id(), garbage.clone()).await;
+        broker::dead_letter(&jetstream, SOON, |body| body == garbage.as_bytes()).await;
+    }
+    let mut part = broker::command_of(&settled);
+    part["messageId"] = json!("y".repeat(70_000));
+    part["amount"] = json!("101");
+    let message = json!({ "commands": [part] }).to_string();
+    broker::publish(&jetstream, "transaction.deposit", &new_key(), message).await;
+    let id = settled.text("recordId");
+    let contradicting = |body: &[u8]| {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        body["recordId"] == id && body["amount"] == "101"
+    };
+    broker::dead_letter(&jetstream, SOON, contradicting).await;
+    broker::stream_holds(&jetstream, "TRANSACTION", 0, SOON).await;
+    assert_eq!(client.deposit(&account, "1").await.text("balanceAfter"), "101");
+}
+
+#[tokio::test]
 async fn a_forged_result_changes_nothing_and_is_dead_lettered() {
     let stack = Stack::shared().await;
     let client = Client::teller(stack);

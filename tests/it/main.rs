@@ -37,4 +37,5 @@ mod stores;
 mod streams;
 mod tls;
 mod traces;
+mod unknown_outcomes;
 mod verify;

@@ -57,26 +57,17 @@ pub fn channel(pool: PgPool, dispatch: Dispatch) -> (Acceptor, Writer) {
 }
 
 impl Acceptor {
-    /// Stores a record, unless its key is taken. The record is committed when this
-    /// returns.
+    /// Queues a record to be stored, unless its key is taken, without waiting for the
+    /// commit. If this future is dropped, the record is not stored.
     ///
     /// # Errors
-    /// [`StoreError`]. After an error, or if this future is dropped, the record may
-    /// still be stored. A retry with the same key finds it.
-    pub async fn accept(&self, record: NewRecord, trace: Trace) -> AcceptResult {
-        self.enqueue(record, trace).await?.committed().await
-    }
-
-    /// Queues a record to be stored, without waiting for the commit.
-    ///
-    /// # Errors
-    /// [`StoreError::Stopped`]
+    /// [`StoreError::NotQueued`]
     pub async fn enqueue(
         &self,
         record: NewRecord,
         trace: Trace,
     ) -> Result<PendingAcceptance, StoreError> {
-        self.0.enqueue((record, trace)).await.map(PendingAcceptance).ok_or(StoreError::Stopped)
+        self.0.enqueue((record, trace)).await.map(PendingAcceptance).ok_or(StoreError::NotQueued)
     }
 }
 
@@ -88,7 +79,8 @@ impl PendingAcceptance {
     /// Waits for the commit.
     ///
     /// # Errors
-    /// As [`Acceptor::accept`].
+    /// [`StoreError`]. After an error, or if this future is dropped, the record may
+    /// still be stored ([`StoreError::stored_nothing`]). A retry with the same key finds it.
     pub async fn committed(self) -> AcceptResult {
         self.0.await.unwrap_or(Err(StoreError::Stopped))
     }

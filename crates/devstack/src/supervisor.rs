@@ -44,6 +44,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct SupervisedProcess {
     pub(crate) name: String,
+    stop_signal: Signal,
     log: PathBuf,
     /// Length of the log when the supervision began.
     log_offset: u64,
@@ -58,6 +59,9 @@ pub(crate) struct SupervisedProcess {
 #[derive(Debug)]
 pub(crate) struct ProcessHandle {
     pub(crate) name: String,
+    /// The signal for a graceful stop. PostgreSQL's SIGTERM would wait for its clients, and
+    /// reject new ones meanwhile.
+    pub(crate) stop_signal: Signal,
     state: watch::Receiver<State>,
     hold: watch::Sender<bool>,
 }
@@ -123,10 +127,11 @@ impl SupervisedProcess {
         let (state_sender, state) = watch::channel(State::default());
         let (hold, hold_receiver) = watch::channel(false);
         let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
-        let name = process.name.clone();
+        let (name, stop_signal) = (process.name.clone(), process.stop_signal);
         let supervisor = Supervisor { process, state: state_sender, hold: hold_receiver };
         Self {
             name,
+            stop_signal,
             log_offset: log_length(&log),
             log,
             state,
@@ -139,7 +144,7 @@ impl SupervisedProcess {
 
     pub(crate) fn handle(&self) -> ProcessHandle {
         let (name, hold) = (self.name.clone(), self.hold.clone());
-        ProcessHandle { name, state: self.state.clone(), hold }
+        ProcessHandle { name, stop_signal: self.stop_signal, state: self.state.clone(), hold }
     }
 
     /// The id of the process. While it is dead or held, the id of the last one.

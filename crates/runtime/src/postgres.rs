@@ -123,6 +123,30 @@ pub async fn close(pool: &PgPool) {
     }
 }
 
+/// Whether a write with this error has certainly stored nothing: no connection was
+/// available, or the server rejected the statement. After any other error, such as a
+/// connection that was lost during the commit, the write may be stored. The codes are
+/// those of PostgreSQL's appendix A.
+#[must_use]
+pub fn stored_nothing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| match &*code {
+            // The completion of the statement is unknown.
+            "40003" => false,
+            // The statement was cancelled, for example by its time limit; the server starts or stops.
+            "57014" | "57P03" => true,
+            code => ROLLED_BACK.iter().any(|class| code.starts_with(class)),
+        }),
+        _ => false,
+    }
+}
+
+/// The classes of errors that end a statement before it commits: invalid or conflicting
+/// data, a read-only or aborted transaction, missing rights or objects, a lack of
+/// resources, locks.
+const ROLLED_BACK: [&str; 10] = ["0A", "22", "23", "25", "28", "3D", "40", "42", "53", "55"];
+
 /// Whether the same statement can succeed later. Permanent errors come from the
 /// data itself: SQLSTATE classes 22 (data exception) and 23 (integrity
 /// constraint violation), and values that can't be decoded or encoded. All other
@@ -140,5 +164,62 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::Encode(_)
         | sqlx::Error::RowNotFound => false,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{borrow::Cow, error::Error, fmt, io};
+
+    use sqlx::error::{DatabaseError, ErrorKind};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Code(&'static str);
+
+    impl fmt::Display for Code {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Code {}
+
+    impl DatabaseError for Code {
+        fn message(&self) -> &str {
+            self.0
+        }
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.into())
+        }
+        fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
+            self
+        }
+        fn as_error_mut(&mut self) -> &mut (dyn Error + Send + Sync + 'static) {
+            self
+        }
+        fn into_error(self: Box<Self>) -> Box<dyn Error + Send + Sync + 'static> {
+            self
+        }
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_may_have_stored_and_a_rejected_statement_has_not() {
+        assert!(stored_nothing(&sqlx::Error::PoolTimedOut));
+        let code = |code| sqlx::Error::Database(Box::new(Code(code)));
+        for rolled_back in ["23505", "25006", "40001", "40P01", "53300", "55P03", "57014", "57P03"]
+        {
+            assert!(stored_nothing(&code(rolled_back)), "{rolled_back}");
+        }
+        for unknown in ["40003", "57P01", "57P02", "58030", "08006", "XX000"] {
+            assert!(!stored_nothing(&code(unknown)), "{unknown}");
+        }
+        let lost = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert!(!stored_nothing(&sqlx::Error::Io(lost)));
+        assert!(!stored_nothing(&sqlx::Error::WorkerCrashed));
     }
 }

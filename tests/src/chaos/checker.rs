@@ -21,7 +21,7 @@ pub(super) struct Record {
     account_id: Uuid,
     r#type: String,
     amount: Decimal,
-    idempotency_key: String,
+    pub(super) idempotency_key: String,
     pub(super) status: String,
 }
 

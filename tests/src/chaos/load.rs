@@ -3,7 +3,7 @@
 //! response. The responses are the truth for the check at the end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -22,6 +22,10 @@ const THINK_MILLISECONDS: std::ops::Range<u64> = 5..40;
 const RETRY_MILLISECONDS: std::ops::Range<u64> = 50..300;
 /// One client of this many sends its movements in batches, so that they share messages.
 const BATCHES_EVERY: usize = 4;
+/// One client of this many sends its movements to one replica, whether or not it is ready: the
+/// proxy would hide most of its responses about an unavailable database.
+const DIRECT_EVERY: usize = 4;
+const REPLICA: &str = "account-service-0";
 /// Movements of a batch.
 const BATCH_ITEMS: std::ops::Range<usize> = 2..150;
 /// How long a client waits for a response.
@@ -47,6 +51,10 @@ pub(super) struct History {
     pub(super) responses: BTreeMap<u16, u64>,
     /// Responses no client should get.
     pub(super) unexpected: Vec<String>,
+    /// Keys whose clients gave up, after every answer said that nothing was stored.
+    pub(super) not_stored: Vec<String>,
+    /// Keys with an attempt whose outcome is unknown.
+    unknown: HashSet<String>,
 }
 
 impl History {
@@ -55,7 +63,18 @@ impl History {
     fn add(&mut self, requested: &Accepted, status: u16, answer: &Value) -> bool {
         *self.responses.entry(status).or_default() += 1;
         match status {
-            0 | 502..=504 => return false,
+            503 if says_nothing_stored(answer) => {
+                // Half of the clients give up, so that their keys stay unused.
+                let gives_up = requested.key.bytes().last().is_some_and(|last| last % 2 == 0);
+                if !gives_up || self.unknown.contains(&requested.key) {
+                    return false;
+                }
+                self.not_stored.push(requested.key.clone());
+            }
+            0 | 502..=504 => {
+                self.unknown.insert(requested.key.clone());
+                return false;
+            }
             200 | 202 => {
                 let text = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
                 let status = Some(text("status")).filter(|status| status != "PENDING");
@@ -84,6 +103,12 @@ impl History {
     }
 }
 
+/// Whether a problem, or the item of a batch with one, says that nothing was stored.
+fn says_nothing_stored(answer: &Value) -> bool {
+    let problem = answer.get("problem").unwrap_or(answer);
+    problem["type"] == "/problems/unavailable"
+}
+
 /// The running clients.
 pub(super) struct Load {
     pub(super) accounts: Vec<String>,
@@ -105,8 +130,14 @@ impl Load {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for number in 0..clients {
+            let replica = file.processes.iter().find(|process| process.name == REPLICA);
+            let direct = replica.and_then(|replica| replica.http.as_ref());
+            let client = match direct.filter(|_| number % DIRECT_EVERY == 1) {
+                Some(base) => Client::with_timeout(base, &file.tokens.teller, RESPONSE_LIMIT),
+                None => client.clone(),
+            };
             let worker = Worker {
-                client: client.clone(),
+                client,
                 accounts: opened.clone(),
                 history: Arc::clone(&history),
                 stop: stop.clone(),

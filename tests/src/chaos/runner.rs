@@ -2,6 +2,7 @@
 //! checks the system against the history of its clients.
 
 use std::{
+    collections::HashSet,
     io::Write,
     path::Path,
     sync::{Arc, Mutex},
@@ -228,7 +229,7 @@ impl Runner {
             Report { recoveries: self.recoveries.into_inner().unwrap(), ..Report::default() };
         let end = Instant::now();
         self.timeline.log("all disruptions have ended; the clients finish");
-        let History { accepted, responses, unexpected } = self.load.finish().await;
+        let History { accepted, responses, unexpected, not_stored, .. } = self.load.finish().await;
         let unexpected = unexpected.into_iter();
         report.findings.extend(unexpected.map(|response| format!("unexpected: {response}")));
         report.accepted = accepted.len();
@@ -248,6 +249,11 @@ impl Runner {
                 .iter()
                 .filter_map(|accepted| contradiction(accepted, records.get(&accepted.record)));
             report.findings.extend(contradictions);
+            let keys: HashSet<_> =
+                records.values().map(|record| &*record.idempotency_key).collect();
+            let stored = not_stored.iter().filter(|key| keys.contains(key.as_str()));
+            report.findings.extend(stored.map(|key| format!("answered \"not stored\": {key}")));
+            self.timeline.log(&format!("{} keys were answered \"not stored\"", not_stored.len()));
             let refused = records.values().filter(|record| record.status == "FAILED");
             report.refused = refused.count();
         }

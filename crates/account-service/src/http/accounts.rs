@@ -7,18 +7,22 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contract::{AccountId, Currency};
-use runtime::http::{
-    bearer::Caller,
-    json_body::JsonBody,
-    path_id::PathId,
-    problem::{INVALID_FIELD, Problem},
+use runtime::{
+    http::{
+        bearer::Caller,
+        json_body::JsonBody,
+        path_id::PathId,
+        problem::{INVALID_FIELD, Problem},
+    },
+    postgres::CALL_LIMIT,
 };
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, serde::rfc3339};
+use tokio::time::Instant;
 
 use super::{
     Api, ApiState, access,
-    problems::{account_not_found, call},
+    problems::{account_not_found, read, write},
 };
 use crate::store::{self, Account};
 
@@ -65,8 +69,10 @@ pub(super) async fn open(
 ) -> Result<Response, Problem> {
     let currency = Currency::parse(&body.currency)
         .map_err(|error| INVALID_FIELD.because(format!("currency {error}.")).at("currency"))?;
-    let account =
-        call(store::open_account(&api.pool, AccountId::new(), &caller.user_id, currency)).await?;
+    let remedy = "The account may have been opened. Send the request again: an unused account \
+                  does no harm.";
+    let opened = store::open_account(&api.pool, AccountId::new(), &caller.user_id, currency);
+    let account = write(Instant::now() + CALL_LIMIT, remedy, opened).await?;
     let location = format!("/v1/accounts/{}", account.id);
     let view = Json(AccountView::from(account));
     Ok((StatusCode::CREATED, [(LOCATION, location)], view).into_response())
@@ -89,7 +95,7 @@ pub(super) async fn currency_of(
 ) -> Result<Currency, Problem> {
     let account = match api.lookup.cached_account(id) {
         Some(account) => Some(account),
-        None => call(api.lookup.account(id)).await?,
+        None => read(api.lookup.account(id)).await?,
     };
     let (owner, currency) = account.ok_or_else(|| account_not_found(id))?;
     access::check_owner(caller, &owner)?;
@@ -98,7 +104,7 @@ pub(super) async fn currency_of(
 
 /// The account, if the caller may use it.
 pub(super) async fn usable(api: &Api, caller: &Caller, id: AccountId) -> Result<Account, Problem> {
-    let account = call(store::find_account(&api.pool, id)).await?;
+    let account = read(store::find_account(&api.pool, id)).await?;
     let account = account.ok_or_else(|| account_not_found(id))?;
     access::check_owner(caller, &account.owner)?;
     Ok(account)

@@ -23,7 +23,7 @@ use runtime::{
         bearer::Caller,
         idempotency_key::{IdempotencyKey, KEY_MALFORMED},
         json_body::JsonBody,
-        problem::{INVALID_FIELD, MALFORMED_ID, Problem, UNAVAILABLE},
+        problem::{INVALID_FIELD, MALFORMED_ID, OUTCOME_UNKNOWN, Problem, UNAVAILABLE},
     },
     postgres::CALL_LIMIT,
     telemetry::trace::Trace,
@@ -34,7 +34,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     Api, ApiState, accounts,
     movements::{self, MovementRequest},
-    problems::{account_not_found, call_until},
+    problems::{account_not_found, queue, write},
     records::{RecordView, Replayed},
 };
 use crate::{record::NewRecord, store::Accepted};
@@ -120,14 +120,17 @@ async fn accept_all(api: &Api, caller: &Caller, trace: &Trace, items: &[Item]) -
     let mut queued = Vec::with_capacity(items.len());
     for item in items {
         queued.push(match new_record(caller, &currencies, item) {
-            Ok(record) => call_until(deadline, api.acceptor.enqueue(record, *trace)).await,
+            Ok(record) => queue(deadline, api.acceptor.enqueue(record, *trace)).await,
             Err(problem) => Err(problem),
         });
     }
     let mut results = Vec::with_capacity(items.len());
     for pending in queued {
         results.push(match pending {
-            Ok(pending) => call_until(deadline, pending.committed()).await.and_then(item_result),
+            Ok(pending) => {
+                let written = write(deadline, movements::SEND_AGAIN, pending.committed()).await;
+                written.and_then(item_result)
+            }
             Err(problem) => Err(problem),
         });
     }
@@ -171,12 +174,16 @@ fn new_record(caller: &Caller, currencies: &Currencies, item: &Item) -> Result<N
     MovementRequest { id, kind, account, key, amount: &item.amount }.new_record(caller, currency)
 }
 
+/// The common problem, if every item failed with 503: an unknown outcome, if one of them
+/// has it.
 fn all_unavailable(results: &[ItemResult]) -> Option<Problem> {
     let unavailable = |result: &ItemResult| {
         let problem = result.as_ref().err();
         problem.filter(|problem| problem.status() == StatusCode::SERVICE_UNAVAILABLE).cloned()
     };
-    results.iter().map(unavailable).reduce(|first, next| next.and(first))?
+    let problems: Vec<_> = results.iter().map(unavailable).collect::<Option<_>>()?;
+    let unknown = problems.iter().find(|problem| problem.is(OUTCOME_UNKNOWN)).cloned();
+    unknown.or_else(|| problems.into_iter().next())
 }
 
 impl From<ItemResult> for ItemView {

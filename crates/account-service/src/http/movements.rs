@@ -16,19 +16,25 @@ use runtime::{
         prefer,
         problem::{INVALID_FIELD, Problem},
     },
+    postgres::CALL_LIMIT,
     telemetry::trace::Trace,
 };
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::{
     ApiState, accounts,
-    problems::call,
+    problems::{queue, write},
     records::{self, Replayed},
 };
 use crate::{
     record::{NewRecord, Record},
     store::Accepted,
 };
+
+/// The remedy for a movement with an unknown outcome.
+pub(super) const SEND_AGAIN: &str = "The database did not answer in time, so the request may have \
+    been stored. Send it again with the same Idempotency-Key: it is stored once at most.";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,7 +81,9 @@ async fn accept(
     let currency = accounts::currency_of(&api, &caller, account).await?;
     let request = MovementRequest { id, kind, account, key, amount: &body.amount };
     let record = request.new_record(&caller, currency)?;
-    let accepted = call(api.acceptor.accept(record, trace)).await?;
+    let deadline = Instant::now() + CALL_LIMIT;
+    let queued = queue(deadline, api.acceptor.enqueue(record, trace)).await?;
+    let accepted = write(deadline, SEND_AGAIN, queued.committed()).await?;
     let (record, replayed) = accepted_record(accepted, "Idempotency-Key")?;
     Ok(records::respond(&api, record, patience, replayed, wait).await)
 }

@@ -6,7 +6,7 @@ use std::future::Future;
 use axum::http::StatusCode;
 use contract::AccountId;
 use runtime::{
-    http::problem::{INTERNAL, Problem, ProblemType, UNAVAILABLE},
+    http::problem::{INTERNAL, OUTCOME_UNKNOWN, Problem, ProblemType, UNAVAILABLE},
     postgres::{CALL_LIMIT, NoAnswer},
 };
 use tokio::time::Instant;
@@ -23,29 +23,48 @@ pub(super) fn account_not_found(id: AccountId) -> Problem {
     ACCOUNT_NOT_FOUND.because(format!("No account has the id {id}."))
 }
 
-/// Calls the store within [`CALL_LIMIT`]. Only this module maps errors of the store
+/// Reads from the store within [`CALL_LIMIT`]. Only this module maps errors of the store
 /// to problems.
-pub(super) async fn call<T>(
+pub(super) async fn read<T>(
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, Problem> {
-    call_until(Instant::now() + CALL_LIMIT, call).await
+    let result = tokio::time::timeout(CALL_LIMIT, call).await;
+    result.unwrap_or(Err(NoAnswer.into())).map_err(|error| problem(&error))
 }
 
-/// As [`call`], but with a deadline.
-pub(super) async fn call_until<T>(
+/// Queues a write until the deadline.
+pub(super) async fn queue<T>(
     deadline: Instant,
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, Problem> {
     let result = tokio::time::timeout_at(deadline, call).await;
-    result.unwrap_or(Err(NoAnswer.into())).map_err(|error| problem(&error))
+    result.unwrap_or(Err(StoreError::NotQueued)).map_err(|error| problem(&error))
 }
 
+/// Waits for a write until the deadline. `remedy` is for a client whose request may or may
+/// not have been stored.
+pub(super) async fn write<T>(
+    deadline: Instant,
+    remedy: &str,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, Problem> {
+    let result = tokio::time::timeout_at(deadline, call).await;
+    result.unwrap_or(Err(NoAnswer.into())).map_err(|error| {
+        if error.is_transient() && !error.stored_nothing() {
+            tracing::warn!(%error, "the outcome of a write is unknown");
+            OUTCOME_UNKNOWN.because(remedy).retry_after(1)
+        } else {
+            problem(&error)
+        }
+    })
+}
+
+/// The problem after an error that certainly stored nothing.
 fn problem(error: &StoreError) -> Problem {
     if error.is_transient() {
         tracing::warn!(%error, "the database is unavailable");
-        UNAVAILABLE
-            .because("The database is unavailable. Try again; send a movement with the same Idempotency-Key.")
-            .retry_after(1)
+        let detail = "The database is unavailable. This request stored nothing. Try again.";
+        UNAVAILABLE.because(detail).retry_after(1)
     } else {
         tracing::error!(%error, "a statement failed");
         INTERNAL.because("This is a bug; it was logged.")

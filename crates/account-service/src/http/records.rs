@@ -22,7 +22,7 @@ use time::{OffsetDateTime, serde::rfc3339};
 
 use super::{
     Api, ApiState, accounts,
-    problems::{RECORD_NOT_FOUND, call},
+    problems::{RECORD_NOT_FOUND, read},
     wait,
 };
 use crate::{record::Record, store, waiters::Wait};
@@ -108,7 +108,7 @@ pub(super) async fn show(
     PathId(id): PathId<RecordId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let found = call(api.lookup.record(id)).await?;
+    let found = read(api.lookup.record(id)).await?;
     let record =
         found.ok_or_else(|| RECORD_NOT_FOUND.because(format!("No record has the id {id}.")))?;
     accounts::currency_of(&api, &caller, record.account_id).await?;
@@ -171,7 +171,7 @@ pub(super) async fn list(
     let account = accounts::usable(&api, &caller, account).await?;
     let before = page.before.map(RecordId::from_uuid);
     let records = store::list_records(&api.pool, account.id, before, page.to_read());
-    let mut records = call(records).await?;
+    let mut records = read(records).await?;
     let next_cursor = page.cut(&mut records, |record| record.id.as_uuid());
     let items = records.iter().map(RecordView::from).collect();
     Ok(Json(PageView { items, next_cursor }).into_response())

@@ -16,9 +16,15 @@ pub enum StoreError {
     /// The database did not answer in time.
     #[error(transparent)]
     NoAnswer(#[from] NoAnswer),
-    /// The task that calls the database has ended, because the process stops.
+    /// The database was not asked: the process stops, or its queue stayed full.
+    #[error("the request was not queued")]
+    NotQueued,
+    /// The database was perhaps asked, but the task that asks has ended.
     #[error("the process stops")]
     Stopped,
+    /// A read after a commit failed: part of the batch is stored.
+    #[error("after the commit: {0}")]
+    AfterCommit(Arc<StoreError>),
     /// A row holds a value that no version of this service writes.
     #[error("{0} has an invalid value")]
     InvalidRow(String),
@@ -34,7 +40,20 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database(error) => postgres::is_transient(error),
-            Self::NoAnswer(_) | Self::Stopped => true,
+            Self::AfterCommit(error) => error.is_transient(),
+            Self::NoAnswer(_) | Self::NotQueued | Self::Stopped => true,
+            Self::InvalidRow(_) | Self::MissingRecord => false,
+        }
+    }
+
+    /// Whether a write with this error has certainly stored nothing; see
+    /// [`postgres::stored_nothing`].
+    #[must_use]
+    pub fn stored_nothing(&self) -> bool {
+        match self {
+            Self::Database(error) => postgres::stored_nothing(error),
+            Self::NotQueued => true,
+            Self::NoAnswer(_) | Self::Stopped | Self::AfterCommit(_) => false,
             Self::InvalidRow(_) | Self::MissingRecord => false,
         }
     }

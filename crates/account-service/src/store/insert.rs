@@ -1,7 +1,10 @@
 //! Inserts PENDING records, unless their idempotency keys are taken. `created_at` is
 //! this service's clock, like the time in the record's id.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use contract::{AccountId, RecordId};
 use runtime::telemetry::trace::Trace;
@@ -68,7 +71,8 @@ pub async fn insert_free(
     let mut taken = HashMap::new();
     if stored.len() < new.len() {
         let skipped = new.iter().filter(|record| !stored.contains(&record.id));
-        taken = find_by_keys(pool, skipped).await?;
+        let found = find_by_keys(pool, skipped).await;
+        taken = found.map_err(|error| StoreError::AfterCommit(Arc::new(error)))?;
     }
     let fate = |new: &NewRecord| {
         if stored.contains(&new.id) {

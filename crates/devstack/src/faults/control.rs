@@ -143,7 +143,7 @@ impl ProcessTarget {
     async fn apply(&self, fault: Fault) -> Result<()> {
         match fault {
             Fault::Kill => self.handle.signal(Signal::SIGKILL),
-            Fault::Terminate => self.handle.signal(Signal::SIGTERM),
+            Fault::Terminate => self.handle.signal(self.handle.stop_signal),
             Fault::Freeze => self.handle.signal(Signal::SIGSTOP),
             // A process that does not run is not frozen.
             Fault::Thaw => self.handle.signal(Signal::SIGCONT).or(Ok(())),

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum Fault {
     /// Process: SIGKILL. The process is restarted after a second.
     Kill,
-    /// Process: SIGTERM. The process is restarted a second after its end.
+    /// Process: its signal to stop: SIGTERM, of PostgreSQL SIGINT. The process is restarted
+    /// a second after its end.
     Terminate,
     /// Process: SIGSTOP to the process and its children. Connections stay
     /// open.

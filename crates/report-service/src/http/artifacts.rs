@@ -38,7 +38,7 @@ use tokio_util::bytes::Bytes;
 use super::{
     Api, ApiState,
     problems::{
-        ARTIFACT_DAMAGED, ARTIFACT_EXPIRED, ARTIFACT_NOT_FOUND, RANGE_NOT_SATISFIABLE, call,
+        ARTIFACT_DAMAGED, ARTIFACT_EXPIRED, ARTIFACT_NOT_FOUND, RANGE_NOT_SATISFIABLE, read,
         unavailable,
     },
     reports::visible,
@@ -80,7 +80,7 @@ pub(super) async fn download(
         ARTIFACT_NOT_FOUND.because(detail)
     };
     let format = Format::parse(name).ok_or_else(missing)?;
-    let artifact = call(store::artifact(&api.pool, id, format)).await?.ok_or_else(missing)?;
+    let artifact = read(store::artifact(&api.pool, id, format)).await?.ok_or_else(missing)?;
     if wants_signature {
         return signature(&api, &artifact);
     }

@@ -22,7 +22,7 @@ use time::OffsetDateTime;
 
 use super::{
     Api, ApiState, access,
-    problems::{ACCOUNT_NOT_FOUND, STATE_CONFLICT, call, unavailable},
+    problems::{ACCOUNT_NOT_FOUND, STATE_CONFLICT, unavailable, write},
     reports::{self, parse_kind, visible},
 };
 use crate::{
@@ -114,7 +114,9 @@ async fn accept(
     headers: &HeaderMap,
     trace: Trace,
 ) -> Result<Response, Problem> {
-    let (report, replayed) = match call(store::insert(&api.pool, &new, &trace)).await? {
+    let remedy = "The database did not answer in time, so the request may have been stored. Send \
+                  it again with the same Idempotency-Key: it is stored once at most.";
+    let (report, replayed) = match write(remedy, store::insert(&api.pool, &new, &trace)).await? {
         Accepted::New(report) => {
             metrics::counter!("passbook_reports_accepted_total",
                 "kind" => report.parameters.kind().as_str())

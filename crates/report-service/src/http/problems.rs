@@ -6,7 +6,7 @@ use std::future::Future;
 use axum::http::StatusCode;
 use contract::ReportId;
 use runtime::{
-    http::problem::{INTERNAL, Problem, ProblemType, UNAVAILABLE},
+    http::problem::{INTERNAL, OUTCOME_UNKNOWN, Problem, ProblemType, UNAVAILABLE},
     postgres::limited,
 };
 
@@ -47,22 +47,39 @@ pub(super) fn report_not_found(id: ReportId) -> Problem {
     REPORT_NOT_FOUND.because(format!("No report has the id {id}."))
 }
 
-/// Calls the store within the limit of a call.
-pub(super) async fn call<T>(
+/// Reads from the store within the limit of a call.
+pub(super) async fn read<T>(
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, Problem> {
-    let answer = limited(call).await.map_err(StoreError::from).and_then(|answer| answer);
-    answer.map_err(|error| {
-        if error.is_transient() {
-            tracing::warn!(%error, "the database is unavailable");
-            UNAVAILABLE
-                .because("The database is unavailable. Try again; ask for a report with the same Idempotency-Key.")
-                .retry_after(1)
+    limited(call).await.unwrap_or_else(|late| Err(late.into())).map_err(|error| problem(&error))
+}
+
+/// Writes to the store within the limit of a call. `remedy` is for a client whose request
+/// may or may not have been stored.
+pub(super) async fn write<T>(
+    remedy: &str,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, Problem> {
+    limited(call).await.unwrap_or_else(|late| Err(late.into())).map_err(|error| {
+        if error.is_transient() && !error.stored_nothing() {
+            tracing::warn!(%error, "the outcome of a write is unknown");
+            OUTCOME_UNKNOWN.because(remedy).retry_after(1)
         } else {
-            tracing::error!(%error, "a statement failed");
-            INTERNAL.because("This is a bug; it was logged.")
+            problem(&error)
         }
     })
+}
+
+/// The problem after an error that certainly stored nothing.
+fn problem(error: &StoreError) -> Problem {
+    if error.is_transient() {
+        tracing::warn!(%error, "the database is unavailable");
+        let detail = "The database is unavailable. This request stored nothing. Try again.";
+        UNAVAILABLE.because(detail).retry_after(1)
+    } else {
+        tracing::error!(%error, "a statement failed");
+        INTERNAL.because("This is a bug; it was logged.")
+    }
 }
 
 /// The databases with the figures, or the storage, do not answer.

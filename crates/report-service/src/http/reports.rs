@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Api, ApiState, access,
-    problems::{STATE_CONFLICT, call, report_not_found},
+    problems::{STATE_CONFLICT, read, report_not_found, write},
     view::ReportView,
 };
 use crate::{
@@ -33,16 +33,16 @@ use crate::{
 
 /// The report, if the caller may see it.
 pub(super) async fn visible(api: &Api, caller: &Caller, id: ReportId) -> Result<Report, Problem> {
-    let report = call(store::find(&api.pool, id)).await?.ok_or_else(|| report_not_found(id))?;
+    let report = read(store::find(&api.pool, id)).await?.ok_or_else(|| report_not_found(id))?;
     access::check_report(caller, &report)?;
     Ok(report)
 }
 
 /// The view of a report with its attempts and files.
 pub(super) async fn view(api: &Api, report: Report) -> Result<ReportView, Problem> {
-    let attempts = call(store::attempts_of(&api.pool, report.id)).await?;
+    let attempts = read(store::attempts_of(&api.pool, report.id)).await?;
     let artifacts = match report.state {
-        ReportState::Succeeded => call(store::artifacts_of(&api.pool, report.id)).await?,
+        ReportState::Succeeded => read(store::artifacts_of(&api.pool, report.id)).await?,
         _ => Vec::new(),
     };
     Ok(ReportView::new(report, Some(attempts), artifacts))
@@ -75,7 +75,7 @@ async fn wait(api: &Api, report: Report, patience: Option<Duration>) -> Result<R
     let Some(patience) = patience.filter(|_| !report.state.is_end()) else { return Ok(report) };
     let Some(mut follower) = api.watch.follow(report.id) else { return Ok(report) };
     let _ = tokio::time::timeout(patience, follower.ended()).await;
-    let present = call(store::find(&api.pool, report.id)).await?;
+    let present = read(store::find(&api.pool, report.id)).await?;
     Ok(present.unwrap_or(report))
 }
 
@@ -106,7 +106,9 @@ pub(super) async fn cancel(
     PathId(id): PathId<ReportId>,
 ) -> Result<Response, Problem> {
     let report = visible(&api, &caller, id).await?;
-    match call(store::cancel(&api.pool, id)).await? {
+    let remedy = "The database did not answer in time. The report may be cancelled: ask for its \
+                  state, or cancel it again.";
+    match write(remedy, store::cancel(&api.pool, id)).await? {
         Cancellation::Missing => return Err(report_not_found(id)),
         Cancellation::Ended(state) => {
             return Err(STATE_CONFLICT.because(format!("The report is {state}: it has ended.")));
@@ -150,11 +152,11 @@ pub(super) async fn list(
         state: query.state.as_deref().map(parse_state).transpose()?,
         user: (caller.role == Role::Customer).then(|| caller.user_id.to_string()),
     };
-    let mut reports = call(store::list(&api.pool, &filter, page.before, page.to_read())).await?;
+    let mut reports = read(store::list(&api.pool, &filter, page.before, page.to_read())).await?;
     let next_cursor = page.cut(&mut reports, |report| report.id.as_uuid());
     let mut items = Vec::with_capacity(reports.len());
     let ids: Vec<_> = reports.iter().map(|report| report.id).collect();
-    let mut artifacts = call(store::artifacts_of_all(&api.pool, &ids)).await?;
+    let mut artifacts = read(store::artifacts_of_all(&api.pool, &ids)).await?;
     for report in reports {
         let files = artifacts.remove(&report.id).unwrap_or_default();
         items.push(ReportView::new(report, None, files));

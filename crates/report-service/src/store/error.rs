@@ -29,4 +29,11 @@ impl StoreError {
             Self::InvalidRow(_) | Self::MissingReport => false,
         }
     }
+
+    /// Whether a write with this error has certainly stored nothing; see
+    /// [`postgres::stored_nothing`].
+    #[must_use]
+    pub fn stored_nothing(&self) -> bool {
+        matches!(self, Self::Database(error) if postgres::stored_nothing(error))
+    }
 }

@@ -69,11 +69,18 @@ pub const METHOD_NOT_ALLOWED: ProblemType = ProblemType::new(
     "method-not-allowed",
     "This path does not support that method.",
 );
-/// The service is temporarily unavailable. A retry with the same key is safe.
+/// The service is temporarily unavailable. This request stored nothing.
 pub const UNAVAILABLE: ProblemType = ProblemType::new(
     StatusCode::SERVICE_UNAVAILABLE,
     "unavailable",
     "The service is temporarily unavailable.",
+);
+/// A write was sent to the database, and its answer did not arrive in time. It may be
+/// stored.
+pub const OUTCOME_UNKNOWN: ProblemType = ProblemType::new(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "outcome-unknown",
+    "The request may or may not have been stored.",
 );
 /// No valid bearer token.
 pub const UNAUTHENTICATED: ProblemType = ProblemType::new(
@@ -125,6 +132,12 @@ impl Problem {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.problem_type.status
+    }
+
+    /// Whether the problem is of this type.
+    #[must_use]
+    pub fn is(&self, problem_type: ProblemType) -> bool {
+        self.problem_type == problem_type
     }
 
     fn details(&self) -> ProblemDetails<Extensions> {

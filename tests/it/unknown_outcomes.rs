@@ -1,0 +1,80 @@
+//! A client can tell a request that stored nothing from one that may be stored.
+
+use std::time::Duration;
+
+use devstack::Fault;
+use serde_json::json;
+use sqlx::PgPool;
+use tests::{Client, Stack, client::new_key, eventually, invariants};
+
+const SOON: Duration = Duration::from_secs(20);
+const LINK: &str = "account-service-0/postgres";
+
+async fn stored(accounts: &PgPool, key: &str) -> bool {
+    let stored = "SELECT EXISTS (SELECT FROM transaction_records WHERE idempotency_key = $1)";
+    sqlx::query_scalar(stored).bind(key).fetch_one(accounts).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_lost_after_the_commit_gives_an_unknown_outcome_and_a_replay_the_truth() {
+    let stack = Stack::start_with_faults("unknown-outcome").await;
+    let client = Client::teller_at(&stack, "account-service-0");
+    let account = client.open_account("KRW").await;
+    // The account is cached, so that the next request only writes.
+    client.deposit(&account, "1").await;
+    let accounts = stack.accounts().await;
+    let item = |key: &str| json!({ "accountId": account, "type": "DEPOSIT", "amount": "10", "idempotencyKey": key });
+    for in_batch in [false, true] {
+        let keys = [new_key(), new_key()];
+        stack.fault(LINK, Fault::Delay(1000)).await;
+        let request = async {
+            if in_batch {
+                let items = keys.each_ref().map(|key| item(key));
+                client.post("/v1/batches", &[], &json!({ "items": items })).await
+            } else {
+                client.movement("deposits", &account, "10", &keys[0], None).await
+            }
+        };
+        // The commit is on its way back for a second: the connection is reset meanwhile.
+        let cut = async {
+            eventually("the record is committed", SOON, || async {
+                stored(&accounts, &keys[0]).await.then_some(())
+            })
+            .await;
+            stack.fault(LINK, Fault::Cut).await;
+        };
+        let (response, ()) = tokio::join!(request, cut);
+        assert_eq!((response.status, response.problem()), (503, "outcome-unknown"), "{response:?}");
+        assert!(response.header("retry-after").is_some(), "{response:?}");
+        stack.fault(LINK, Fault::Pass).await;
+        let again = eventually("the key is answered", SOON, || async {
+            let again = client.movement("deposits", &account, "10", &keys[0], Some(5)).await;
+            (again.status == 200).then_some(again)
+        })
+        .await;
+        assert_eq!(again.header("idempotent-replayed"), Some("true"), "{again:?}");
+    }
+    client.deposit(&account, "1").await;
+    invariants::holds(&stack.ledger().await, "accounts", &account, 32).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_connection_the_response_says_that_nothing_was_stored() {
+    let stack = Stack::start_with_faults("nothing-stored").await;
+    let client = Client::teller_at(&stack, "account-service-0");
+    let account = client.open_account("KRW").await;
+    client.deposit(&account, "1").await;
+    stack.fault(LINK, Fault::Refuse).await;
+    let accounts = stack.accounts().await;
+    // The first requests may still use connections of before, which are reset.
+    let key = eventually("the pool has no connection", SOON, || async {
+        let key = new_key();
+        let response = client.movement("deposits", &account, "10", &key, None).await;
+        assert_eq!(response.status, 503, "{response:?}");
+        (response.problem() == "unavailable").then_some(key)
+    })
+    .await;
+    stack.fault(LINK, Fault::Pass).await;
+    client.deposit(&account, "1").await;
+    assert!(!stored(&accounts, &key).await);
+}
