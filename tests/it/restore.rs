@@ -18,6 +18,8 @@ use tests::{
 };
 use tokio::process::Command;
 
+use crate::reports::statement;
+
 const LEDGERS: &str = "transaction-service-*";
 const ACCOUNTS: &str = "account-service-*";
 
@@ -43,9 +45,9 @@ async fn restore(stack: &Stack, url: &str, file: &Path) {
     let arguments = [&options[..], &["--dbname", url, file.to_str().unwrap()]].concat();
     postgres_tool(stack, "pg_restore", &arguments).await;
     let (_, database) = url.rsplit_once('/').unwrap();
-    let ledger = database.starts_with("transaction");
-    let variable = if ledger { "TRANSACTION" } else { "ACCOUNT" };
-    let variable = format!("PASSBOOK_{variable}_DATABASE_URL");
+    let (name, _) = database.split_once('?').unwrap();
+    let ledger = name == "transaction";
+    let variable = format!("PASSBOOK_{}_DATABASE_URL", name.to_uppercase());
     let output = run_with(&["migrate"], &[(&variable, url)]).await;
     assert!(output.status.success(), "{output:?}");
     if ledger {
@@ -289,5 +291,47 @@ async fn both_databases_restored_to_different_times_agree_after_repair() {
         assert_eq!(client.record(lost.text("recordId")).await.status, 404);
     }
     assert_eq!(client.deposit(&account, "4").await.text("balanceAfter"), "94");
+    invariants::assert_verified(&stack).await;
+}
+
+#[tokio::test]
+async fn a_restored_report_database_makes_its_open_reports_again() {
+    const SERVICE: &str = "report-service-*";
+    let limit = Duration::from_secs(60);
+    let arguments = ["--port", "0", "--faults", "--report-replicas", "1"];
+    let dir = tests::stack::folder("reports-restored");
+    let stack = Stack::start_in(&dir, &arguments).await;
+    let client = Client::teller(&stack);
+    let account = client.open_account("KRW").await;
+    client.deposit(&account, "100").await;
+    let request = statement(&account, &["csv"]);
+    let made = client.report(&request, 30).await;
+    assert_eq!(made.text("state"), "SUCCEEDED", "{made:?}");
+    // Without the broker, a request is accepted and no worker is woken.
+    stack.fault("report-service-0/nats*", Fault::Refuse).await;
+    let open = client.report(&request, 0).await;
+    assert_eq!(open.text("state"), "QUEUED", "{open:?}");
+    let reports = stack.file().databases.report;
+    let backup = back_up(&stack, &reports).await;
+    stack.fault("report-service-0/nats*", Fault::Pass).await;
+    let first = client.report_ended(open.text("reportId"), limit).await;
+    assert_eq!(first.text("state"), "SUCCEEDED", "{first:?}");
+    let lost = client.report(&request, 30).await;
+
+    stack.fault(SERVICE, Fault::Hold).await;
+    restore(&stack, &reports, &backup).await;
+    let jetstream = broker::connect(&stack).await;
+    jetstream.get_stream("job").await.unwrap().purge().await.unwrap();
+    stack.fault(SERVICE, Fault::Release).await;
+    stack.replica_ready("report-service-0").await;
+    let again = client.report_ended(open.text("reportId"), limit).await;
+    let digest = |report: &Response| report.body["artifacts"][0]["sha256"].clone();
+    assert_eq!((again.text("state"), digest(&again)), ("SUCCEEDED", digest(&first)));
+    for report in [&made, &again] {
+        let href = report.body["artifacts"][0]["href"].as_str().unwrap();
+        assert_eq!(client.get(href).await.status, 200, "{href}");
+    }
+    let path = format!("/v1/reports/{}", lost.text("reportId"));
+    assert_eq!(client.get(&path).await.problem(), "report-not-found");
     invariants::assert_verified(&stack).await;
 }
