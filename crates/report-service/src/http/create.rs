@@ -22,7 +22,7 @@ use time::OffsetDateTime;
 
 use super::{
     Api, ApiState, access,
-    problems::{ACCOUNT_NOT_FOUND, STATE_CONFLICT, unavailable, write},
+    problems::{ACCOUNT_NOT_FOUND, STATE_CONFLICT, after_write, unavailable, write},
     reports::{self, parse_kind, visible},
 };
 use crate::{
@@ -131,7 +131,8 @@ async fn accept(
             return Err(KEY_REUSED.because(detail).at("Idempotency-Key"));
         }
     };
-    reports::respond(api, report, headers, replayed).await
+    let response = reports::respond(api, report, headers, replayed).await;
+    response.map_err(|problem| after_write(remedy, problem))
 }
 
 /// Rejects fields that the kind does not have: a misunderstanding would otherwise show

@@ -70,6 +70,11 @@ pub(super) async fn write<T>(
     })
 }
 
+/// The problem of a read after a write of the same request: something is stored.
+pub(super) fn after_write(remedy: &str, problem: Problem) -> Problem {
+    if problem.is(UNAVAILABLE) { OUTCOME_UNKNOWN.because(remedy).retry_after(1) } else { problem }
+}
+
 /// The problem after an error that certainly stored nothing.
 fn problem(error: &StoreError) -> Problem {
     if error.is_transient() {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Api, ApiState, access,
-    problems::{STATE_CONFLICT, read, report_not_found, write},
+    problems::{STATE_CONFLICT, after_write, read, report_not_found, write},
     view::ReportView,
 };
 use crate::{
@@ -118,9 +118,9 @@ pub(super) async fn cancel(
         }
         Cancellation::Requested => {}
     }
-    let report = visible(&api, &caller, id).await?;
-    let location = format!("/v1/reports/{id}");
-    let view = Json(view(&api, report).await?);
+    let cancelled = async { view(&api, visible(&api, &caller, id).await?).await };
+    let view = cancelled.await.map_err(|problem| after_write(remedy, problem))?;
+    let (location, view) = (format!("/v1/reports/{id}"), Json(view));
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], view).into_response())
 }
 
