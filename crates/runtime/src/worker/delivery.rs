@@ -5,12 +5,13 @@ use std::time::SystemTime;
 
 use async_nats::{HeaderMap, Subject, header::NATS_MESSAGE_ID, jetstream};
 use contract::{
+    ConsumerSpec,
     bundle::{Bundle, InvalidBundle},
     dead_letter::{message_place, part_place},
 };
 use tokio_util::bytes::Bytes;
 
-use crate::telemetry::trace::Trace;
+use crate::telemetry::trace::{Processed, Trace};
 
 /// Maximum length of a message id, in bytes. Results and dead letters repeat the id in
 /// their headers, and the server limits these. A longer id is replaced by the place of
@@ -34,6 +35,22 @@ pub struct Delivery {
     pub(super) number: i64,
     /// The time of the fetch.
     pub(super) begun: SystemTime,
+}
+
+impl Delivery {
+    /// Records the span of processing it, if its trace is recorded.
+    pub(super) fn ended(&self, consumer: &ConsumerSpec, error: Option<String>) {
+        if self.trace.is_recorded() {
+            self.trace.processed(Processed {
+                begun: self.begun,
+                consumer: consumer.name,
+                subject: &self.subject,
+                message_id: &self.message_id,
+                delivered: self.number,
+                error,
+            });
+        }
+    }
 }
 
 /// A message, fetched or read from its stream.

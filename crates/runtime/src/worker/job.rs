@@ -19,9 +19,7 @@ use super::{
     delivery::Received,
     pull_loop::{Pause, ProcessMessages},
 };
-use crate::{
-    failpoint, nats::publish::publish_all, tasks::sleep_unless_stopped, telemetry::trace::Processed,
-};
+use crate::{failpoint, nats::publish::publish_all, tasks::sleep_unless_stopped};
 
 /// A message that is handed back is redelivered after this delay.
 const HAND_BACK_DELAY: Duration = Duration::from_secs(1);
@@ -129,16 +127,7 @@ impl<H: JobHandler> JobProcessor<H> {
             }
         };
         count(self.consumer, name, 1);
-        if delivery.trace.is_recorded() {
-            delivery.trace.processed(Processed {
-                begun: delivery.begun,
-                consumer: self.consumer.name,
-                subject: &delivery.subject,
-                message_id: &delivery.message_id,
-                delivered: delivery.number,
-                error,
-            });
-        }
+        delivery.ended(self.consumer, error);
     }
 
     /// Publishes until the dead letter has its PubAck; `false` if stopped before.

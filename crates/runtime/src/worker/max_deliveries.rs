@@ -16,7 +16,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use super::{Delivery, Failure, Handler, Verdict, dead_letter::dead_letter, delivery::Received};
-use crate::{failpoint, nats::publish::publish_all, telemetry::trace::Processed};
+use crate::{failpoint, nats::publish::publish_all};
 
 /// Decides the end of a message that is not redelivered any more.
 pub trait Exhausted: Send + Sync + 'static {
@@ -162,14 +162,7 @@ async fn dead_letter_stored(
         parts.iter().map(|part| dead_letter(consumer, part, &reason, max_payload)).collect();
     publish_all(jetstream, &letters).await.map_err(|missing| anyhow!(missing.reason))?;
     for part in &parts {
-        part.trace.processed(Processed {
-            begun: part.begun,
-            consumer: consumer.name,
-            subject: &part.subject,
-            message_id: &part.message_id,
-            delivered: part.number,
-            error: Some(reason.clone()),
-        });
+        part.ended(consumer, Some(reason.clone()));
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::{
         publish::{Outgoing, publish_all},
     },
     tasks::sleep_unless_stopped,
-    telemetry::{metrics::count, trace::Processed},
+    telemetry::metrics::count,
 };
 
 /// A message that is handed back is redelivered after this delay. Without a delay, a
@@ -77,6 +77,9 @@ impl<H: Handler> BatchProcessor<H> {
         let hand_back = AckKind::Nak(Some(HAND_BACK_DELAY));
         if !self.publish(outgoing, stop).await {
             self.ack_all(messages.iter().copied(), hand_back).await;
+            for delivery in deliveries {
+                delivery.ended(self.consumer, Some("handed back: the process stops".to_owned()));
+            }
             return self.count("handed_back", messages.len(), deliveries.len());
         }
         if let (half @ [_, ..], _) = done.split_at(done.len() / 2)
@@ -94,7 +97,7 @@ impl<H: Handler> BatchProcessor<H> {
         self.count("dead_letter", dead.len(), parts.dead);
         self.count("handed_back", handed_back.len(), parts.handed_back);
         for (delivery, error) in ended {
-            self.record(delivery, error);
+            delivery.ended(self.consumer, error);
         }
     }
 
@@ -194,18 +197,6 @@ impl<H: Handler> BatchProcessor<H> {
 
     fn dead_letter(&self, delivery: &Delivery, reason: &str) -> Outgoing {
         dead_letter(self.consumer, delivery, reason, self.client.server_info().max_payload)
-    }
-
-    /// Records the span of a settled delivery.
-    fn record(&self, delivery: &Delivery, error: Option<String>) {
-        delivery.trace.processed(Processed {
-            begun: delivery.begun,
-            consumer: self.consumer.name,
-            subject: &delivery.subject,
-            message_id: &delivery.message_id,
-            delivered: delivery.number,
-            error,
-        });
     }
 
     /// Publishes until every message has its PubAck; `false` if stopped before.
