@@ -36,7 +36,7 @@ chaos: build-all ## inject faults in a random order: make chaos ARGS="--seed 7 -
 reliability: crash-points release ## the fault tests at the sizes of docs/reliability.md, with figures (over 30 minutes)
 	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 faults:: chaos:: graceful_stop:: reports::
 
-bench: release ## measure the system beside pgbench and wrk, write a report (1 hour): make bench ARGS="--only drain"
+bench: release ## measure the system beside pgbench and wrk, write a report (over 20 minutes): make bench ARGS="--only drain"
 	@exec $(BENCH) $(ARGS)
 
 bench-quick: release ## a shorter benchmark (3 minutes)

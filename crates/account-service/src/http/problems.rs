@@ -6,7 +6,7 @@ use std::future::Future;
 use axum::http::StatusCode;
 use contract::AccountId;
 use runtime::{
-    http::problem::{INTERNAL, OUTCOME_UNKNOWN, Problem, ProblemType, UNAVAILABLE},
+    http::problem::{self, Problem, ProblemType},
     postgres::{CALL_LIMIT, NoAnswer},
 };
 use tokio::time::Instant;
@@ -29,7 +29,9 @@ pub(super) async fn read<T>(
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, Problem> {
     let result = tokio::time::timeout(CALL_LIMIT, call).await;
-    result.unwrap_or(Err(NoAnswer.into())).map_err(|error| problem(&error))
+    result
+        .unwrap_or(Err(NoAnswer.into()))
+        .map_err(|error| problem::of_database(&error, error.is_transient()))
 }
 
 /// Queues a write until the deadline.
@@ -38,7 +40,9 @@ pub(super) async fn queue<T>(
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, Problem> {
     let result = tokio::time::timeout_at(deadline, call).await;
-    result.unwrap_or(Err(StoreError::NotQueued)).map_err(|error| problem(&error))
+    result
+        .unwrap_or(Err(StoreError::NotQueued))
+        .map_err(|error| problem::of_database(&error, error.is_transient()))
 }
 
 /// Waits for a write until the deadline. `remedy` is for a client whose request may or may
@@ -51,22 +55,9 @@ pub(super) async fn write<T>(
     let result = tokio::time::timeout_at(deadline, call).await;
     result.unwrap_or(Err(NoAnswer.into())).map_err(|error| {
         if error.is_transient() && !error.stored_nothing() {
-            tracing::warn!(%error, "the outcome of a write is unknown");
-            OUTCOME_UNKNOWN.because(remedy).retry_after(1)
+            problem::of_unknown_write(&error, remedy)
         } else {
-            problem(&error)
+            problem::of_database(&error, error.is_transient())
         }
     })
-}
-
-/// The problem after an error that certainly stored nothing.
-fn problem(error: &StoreError) -> Problem {
-    if error.is_transient() {
-        tracing::warn!(%error, "the database is unavailable");
-        let detail = "The database is unavailable. This request stored nothing. Try again.";
-        UNAVAILABLE.because(detail).retry_after(1)
-    } else {
-        tracing::error!(%error, "a statement failed");
-        INTERNAL.because("This is a bug; it was logged.")
-    }
 }

@@ -6,7 +6,7 @@ use std::future::Future;
 use axum::http::StatusCode;
 use contract::ReportId;
 use runtime::{
-    http::problem::{INTERNAL, OUTCOME_UNKNOWN, Problem, ProblemType, UNAVAILABLE},
+    http::problem::{self, OUTCOME_UNKNOWN, Problem, ProblemType, UNAVAILABLE},
     postgres::limited,
 };
 
@@ -51,7 +51,10 @@ pub(super) fn report_not_found(id: ReportId) -> Problem {
 pub(super) async fn read<T>(
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, Problem> {
-    limited(call).await.unwrap_or_else(|late| Err(late.into())).map_err(|error| problem(&error))
+    limited(call)
+        .await
+        .unwrap_or_else(|late| Err(late.into()))
+        .map_err(|error| problem::of_database(&error, error.is_transient()))
 }
 
 /// Writes to the store within the limit of a call. `remedy` is for a client whose request
@@ -62,10 +65,9 @@ pub(super) async fn write<T>(
 ) -> Result<T, Problem> {
     limited(call).await.unwrap_or_else(|late| Err(late.into())).map_err(|error| {
         if error.is_transient() && !error.stored_nothing() {
-            tracing::warn!(%error, "the outcome of a write is unknown");
-            OUTCOME_UNKNOWN.because(remedy).retry_after(1)
+            problem::of_unknown_write(&error, remedy)
         } else {
-            problem(&error)
+            problem::of_database(&error, error.is_transient())
         }
     })
 }
@@ -73,18 +75,6 @@ pub(super) async fn write<T>(
 /// The problem of a read after a write of the same request: something is stored.
 pub(super) fn after_write(remedy: &str, problem: Problem) -> Problem {
     if problem.is(UNAVAILABLE) { OUTCOME_UNKNOWN.because(remedy).retry_after(1) } else { problem }
-}
-
-/// The problem after an error that certainly stored nothing.
-fn problem(error: &StoreError) -> Problem {
-    if error.is_transient() {
-        tracing::warn!(%error, "the database is unavailable");
-        let detail = "The database is unavailable. This request stored nothing. Try again.";
-        UNAVAILABLE.because(detail).retry_after(1)
-    } else {
-        tracing::error!(%error, "a statement failed");
-        INTERNAL.because("This is a bug; it was logged.")
-    }
 }
 
 /// The databases with the figures, or the storage, do not answer.

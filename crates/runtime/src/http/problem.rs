@@ -1,6 +1,8 @@
 //! Error responses: RFC 9457 `application/problem+json`. The `type` of a problem
 //! never changes, so that a client can branch on it.
 
+use std::fmt;
+
 use axum::{
     http::{
         HeaderValue, StatusCode, Uri,
@@ -156,6 +158,26 @@ impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.details().serialize(serializer)
     }
+}
+
+/// The problem of a call to the database that certainly stored nothing. Logs the error.
+#[must_use]
+pub fn of_database(error: &impl fmt::Display, is_transient: bool) -> Problem {
+    if is_transient {
+        tracing::warn!(%error, "the database is unavailable");
+        let detail = "The database is unavailable. This request stored nothing. Try again.";
+        UNAVAILABLE.because(detail).retry_after(1)
+    } else {
+        tracing::error!(%error, "a statement failed");
+        INTERNAL.because("This is a bug; it was logged.")
+    }
+}
+
+/// The problem of a write that may be stored. `remedy` is for the client. Logs the error.
+#[must_use]
+pub fn of_unknown_write(error: &impl fmt::Display, remedy: &str) -> Problem {
+    tracing::warn!(%error, "the outcome of a write is unknown");
+    OUTCOME_UNKNOWN.because(remedy).retry_after(1)
 }
 
 impl IntoResponse for Problem {
