@@ -83,9 +83,9 @@ async fn an_outdated_advisory_does_not_dead_letter_the_message_now_at_its_sequen
     for (age, expected) in [(time::Duration::DAY, 0), (time::Duration::ZERO, 1)] {
         let record = client.deposit(&account, "100").await.text("recordId").to_owned();
         broker::result_of(&mut results, &record).await;
-        let sequence = broker::newest_with(&jetstream, "TRANSACTION_RESULT", &record).await;
+        let (_, sequence) = broker::publish_result_alone(&jetstream, &record).await;
         let at = OffsetDateTime::now_utc() - age;
-        broker::publish_max_deliveries_advisory(&jetstream, sequence.unwrap(), at).await;
+        broker::publish_max_deliveries_advisory(&jetstream, sequence, at).await;
         broker::stream_holds(&jetstream, "USED_UP", 0, SOON).await;
         let dead_letters = broker::dead_letters(&jetstream).await;
         let of_record = dead_letters

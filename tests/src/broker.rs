@@ -209,6 +209,19 @@ pub async fn newest_with(
     None
 }
 
+/// Publishes the stored result of a deposit once more, in a message of its own: the stored one may
+/// share its message with results of other tests. Gives its body and its sequence.
+pub async fn publish_result_alone(jetstream: &jetstream::Context, record: &str) -> (String, u64) {
+    let sequence = newest_with(jetstream, "TRANSACTION_RESULT", record).await;
+    let stored = message(jetstream, "TRANSACTION_RESULT", sequence.unwrap()).await.unwrap();
+    let results = parts(&stored.payload).into_iter();
+    let mut own = results.filter(|result| result["recordId"] == record);
+    let body = own.next().unwrap().to_string();
+    let sequence =
+        publish(jetstream, "transaction.result.deposit", &new_key(), body.as_str()).await;
+    (body, sequence)
+}
+
 /// Publishes the server's advisory about a result whose deliveries reached the maximum. Gives the
 /// advisory's sequence in its stream.
 pub async fn publish_max_deliveries_advisory(

@@ -83,15 +83,13 @@ pub(super) async fn result_at_max_deliveries(fixture: &Fixture, turn: Turn<'_>, 
     let traffic = async {
         let record = fixture.accepted("deposits", &account, 10).await;
         fixture.settled(&account).await;
-        let sequence = fixture.newest("TRANSACTION_RESULT", &record).await.unwrap();
+        let (body, sequence) = broker::publish_result_alone(&fixture.jetstream, &record).await;
         let now = OffsetDateTime::now_utc();
         let advisory =
             broker::publish_max_deliveries_advisory(&fixture.jetstream, sequence, now).await;
-        (record, sequence, advisory)
+        (record, body, advisory)
     };
-    let ((record, sequence, advisory), _) = turn.crash(&account, traffic).await;
-    let result = fixture.message("TRANSACTION_RESULT", sequence).await.unwrap();
-    let body = String::from_utf8(result.payload.to_vec()).unwrap();
+    let ((record, body, advisory), _) = turn.crash(&account, traffic).await;
     assert_eq!(fixture.dead_letters(&body).await, at_crash, "dead letters at the crash");
     advisory_acked(fixture, advisory).await;
     assert_eq!(fixture.dead_letters(&body).await, 1);

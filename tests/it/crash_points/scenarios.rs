@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::json;
-use tests::{Client, client::new_key, eventually, wait};
+use tests::{Client, broker, client::new_key, eventually, wait};
 use uuid::Uuid;
 
 use super::{
@@ -275,11 +275,8 @@ async fn repeated_result(fixture: &Fixture, turn: Turn<'_>) {
     let account = fixture.open_account().await;
     let record = fixture.accepted("deposits", &account, 10).await;
     fixture.settled(&account).await;
-    let first = fixture.newest("TRANSACTION_RESULT", &record).await.unwrap();
-    let result = fixture.message("TRANSACTION_RESULT", first).await.unwrap();
-    let body = String::from_utf8(result.payload.to_vec()).unwrap();
-    let again = fixture.publish("transaction.result.deposit", &body);
-    let (sequence, _) = turn.crash(&account, again).await;
+    let again = broker::publish_result_alone(&fixture.jetstream, &record);
+    let ((body, sequence), _) = turn.crash(&account, again).await;
     let ack_floor = fixture.results_ack_floor().await;
     assert!(ack_floor < sequence, "the result was acked before its time");
     fixture.result_acked(sequence).await;
