@@ -1,7 +1,7 @@
 //! Crashes between two commands, results or dead letters of a message.
 
 use serde_json::{Value, json};
-use tests::{PendingDeposits, client::new_key, eventually};
+use tests::{PendingDeposits, broker, client::new_key, eventually};
 use uuid::Uuid;
 
 use super::{
@@ -112,11 +112,11 @@ pub(super) async fn invalid_parts(
 
 /// The numbers of dead letters of these commands.
 async fn letters(fixture: &Fixture, commands: &[Value]) -> Vec<usize> {
-    let mut letters = Vec::new();
-    for command in commands {
-        letters.push(fixture.dead_letters(&command.to_string()).await);
-    }
-    letters
+    let letters = broker::dead_letters(&fixture.jetstream).await;
+    let bodies = commands.iter().map(ToString::to_string);
+    bodies
+        .map(|body| letters.iter().filter(|letter| letter.body == body.as_bytes()).count())
+        .collect()
 }
 
 /// A message with four commands whose deliveries have reached the maximum.
@@ -130,8 +130,7 @@ pub(super) async fn bundle_at_max_deliveries(fixture: &Fixture, turn: Turn<'_>, 
     assert!(queued, "the message left the queue before its time");
     let sent: usize = letters(fixture, &commands).await.iter().sum();
     assert_eq!(sent, at_crash, "dead letters at the crash");
-    let advisory = fixture.newest("USED_UP", &format!("\"stream_seq\":{sequence},")).await;
-    advisory_acked(fixture, advisory.unwrap()).await;
+    advisory_acked(fixture, fixture.advisory(sequence).await).await;
     let queued = fixture.message("TRANSACTION", sequence).await.is_some();
     assert!(!queued, "the message is still in the queue");
     assert_eq!(letters(fixture, &commands).await, [1; 4]);

@@ -69,8 +69,7 @@ pub(super) async fn command_at_max_deliveries(fixture: &Fixture, turn: Turn<'_>,
     let queued = fixture.message("TRANSACTION", sequence).await.is_some();
     assert_eq!(queued, !deleted, "whether the command is in the queue");
     assert_eq!(fixture.dead_letters(&command).await, at_crash, "dead letters at the crash");
-    let advisory = fixture.newest("USED_UP", &format!("\"stream_seq\":{sequence},")).await;
-    advisory_acked(fixture, advisory.unwrap()).await;
+    advisory_acked(fixture, fixture.advisory(sequence).await).await;
     let queued = fixture.message("TRANSACTION", sequence).await.is_some();
     assert!(!queued, "the command is still in the queue");
     assert_eq!(fixture.dead_letters(&command).await, 1);

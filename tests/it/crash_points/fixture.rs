@@ -2,6 +2,7 @@
 //! account, record or message.
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -279,6 +280,13 @@ impl Fixture {
         broker::newest_with(&self.jetstream, stream, text).await
     }
 
+    /// The newest advisory about this message for withdrawals. A result may have the same sequence.
+    pub(super) async fn advisory(&self, sequence: u64) -> u64 {
+        let text = format!("\"consumer\":\"withdrawal-consumer\",\"stream_seq\":{sequence},");
+        let advisory = self.newest("USED_UP", &text).await;
+        advisory.unwrap_or_else(|| panic!("no advisory about message {sequence}"))
+    }
+
     /// Publishes a message no service would publish. Gives its sequence.
     pub(super) async fn publish(&self, subject: &str, payload: &str) -> u64 {
         broker::publish(&self.jetstream, subject, &new_key(), payload).await
@@ -331,14 +339,25 @@ impl Turn<'_> {
         fs::rename(file, point.join(name)).unwrap();
         let what = format!("the point {} is reached", crash.point);
         let reached = async {
-            let pid = wait::eventually_now(&what, REACHED_WITHIN, || fixture.reached(name)).await;
-            // The stack file lists the crashed process for another second.
-            let mut processes = fixture.stack.file().processes.into_iter();
-            let crashed = processes.find(|process| process.pid == pid);
-            (crashed.unwrap_or_else(|| panic!("there is no process {pid}")).name, pid)
+            let mut processes = HashMap::new();
+            let pid = wait::eventually_now(&what, REACHED_WITHIN, || {
+                // The stack file does not list a crashed process for long.
+                let listed = fixture.stack.file().processes.into_iter();
+                processes.extend(listed.map(|process| (process.pid, process.name)));
+                fixture.reached(name)
+            })
+            .await;
+            (processes.remove(&pid).unwrap_or_else(|| panic!("there is no process {pid}")), pid)
         };
         let (output, (crashed, pid)) = tokio::join!(traffic, reached);
         assert!(crashed.starts_with(crash.service), "{crashed} has crashed instead");
+        // It may do the work before the crash first. Until then the next scenario would find it
+        // ready.
+        let dead = Path::new("/proc").join(pid.to_string());
+        wait::eventually_now(&format!("{crashed} has crashed"), SOON, || {
+            (!dead.exists()).then_some(())
+        })
+        .await;
         drop(lock);
         fixture.stack.restarted(&crashed, pid, SOON).await;
         (output, crashed)

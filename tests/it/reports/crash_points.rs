@@ -1,10 +1,14 @@
 //! Crashes of the report-service between any two effects: whatever is left, the report
 //! ends SUCCEEDED, with one set of files.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::Value;
-use tests::{Client, Stack, broker, process, stack, wait::eventually_now};
+use tests::{Client, Stack, broker, eventually, process, stack, wait::eventually_now};
 
 use super::statement;
 
@@ -41,11 +45,16 @@ impl Armed {
         fs::rename(file, self.0.join(point).join(point)).unwrap();
     }
 
+    /// Waits until a process has crashed at this point.
     async fn reached(&self, point: &str) {
-        eventually_now(&format!("a process crashes at {point}"), WITHIN, || {
+        let pid = eventually_now(&format!("a process reaches {point}"), WITHIN, || {
             let reached = fs::read_dir(self.0.join("reached")).unwrap().flatten();
             let mut names = reached.map(|file| file.file_name().to_string_lossy().into_owned());
-            names.any(|name| name.starts_with(&format!("{point}."))).then_some(())
+            names.find_map(|name| Some(name.strip_prefix(&format!("{point}."))?.to_owned()))
+        })
+        .await;
+        eventually_now(&format!("the process crashes at {point}"), WITHIN, || {
+            (!Path::new("/proc").join(&pid).exists()).then_some(())
         })
         .await;
     }
@@ -74,13 +83,15 @@ async fn a_report_is_made_once_through_a_crash_at_any_point() {
         let id = sqlx::types::Uuid::now_v7().to_string();
         let request = statement(&account, &["csv", "json"]);
         let headers = [("idempotency-key", id.as_str())];
+        // The proxy answers 503 until it has seen the process ready.
+        let accepted = || async {
+            let response = client.post("/v1/reports", &headers, &request).await;
+            (response.status != 503).then_some(response)
+        };
         // The process can crash before it answers: the row is committed.
-        let body = request.to_string().into_bytes();
-        let json = [("content-type", "application/json"), headers[0]];
-        let _ = client.send(reqwest::Method::POST, "/v1/reports", &json, Some(body)).await;
+        let _ = eventually("the request is carried out", WITHIN, accepted).await;
         armed.reached(point).await;
-        stack.replica_ready("report-service-0").await;
-        let again = client.post("/v1/reports", &headers, &request).await;
+        let again = eventually("the request is answered", WITHIN, accepted).await;
         assert_eq!(again.status, 202, "{point}: {again:?}");
         let report = client.report_ended(again.text("reportId"), WITHIN).await;
         assert_eq!(report.text("state"), "SUCCEEDED", "{point}: {report:?}");
