@@ -40,14 +40,15 @@ const FIRST_FETCH: u16 = 16;
 /// By how much the next fetch may be larger than the last batch.
 const GROWTH: usize = 4;
 
-/// Delay of the next fetch per part of a batch, so that more parts share a batch. The
-/// more parts there are, the less a short delay matters to each.
-const DELAY_PER_PART: Duration = Duration::from_micros(100);
+/// Delay of the next fetch per part of a batch, so that more parts share a batch. Parts
+/// that arrive more often than this lengthen the delay, others shorten it: only a busy
+/// replica waits for the longest.
+const DELAY_PER_PART: Duration = Duration::from_micros(200);
 /// The shortest delay, about the time to process a batch. It keeps a fast replica
 /// from fetching batches of two messages.
 const SHORTEST_DELAY: Duration = Duration::from_millis(6);
 /// The longest delay.
-const LONGEST_DELAY: Duration = Duration::from_millis(12);
+const LONGEST_DELAY: Duration = Duration::from_millis(25);
 
 /// A consumer counts as missing after this time without an answer.
 const GONE_AFTER: Duration = Duration::from_secs(6);
@@ -298,8 +299,8 @@ mod tests {
 
     #[test]
     fn only_a_batch_that_is_not_full_delays_the_next_fetch() {
-        let waits = [0, 1, 2, 60, 80, 119, 120, 121, 499].map(|parts| fetch_delay(parts, 500));
-        let expected = [0, 0, 6_000, 6_000, 8_000, 11_900, 12_000, 12_000, 12_000];
+        let waits = [0, 1, 2, 30, 40, 124, 125, 126, 499].map(|parts| fetch_delay(parts, 500));
+        let expected = [0, 0, 6_000, 6_000, 8_000, 24_800, 25_000, 25_000, 25_000];
         assert_eq!(waits, expected.map(Duration::from_micros));
         assert_eq!([500, 501].map(|parts| fetch_delay(parts, 500)), [Duration::ZERO; 2]);
     }
