@@ -2,7 +2,7 @@
 //! records that arrived while the previous batch was written. A committed record is
 //! accepted. Its command is sent after the commit.
 
-use std::{slice, time::Duration};
+use std::slice;
 
 use runtime::{
     failpoint,
@@ -10,7 +10,6 @@ use runtime::{
     telemetry::trace::{Commit, Trace},
 };
 use sqlx::PgPool;
-use tokio::time::Instant;
 
 use crate::{
     batcher::{self, Batcher, Batches, PendingResponse, Responder},
@@ -24,11 +23,6 @@ const MIN_ALL_OR_NOTHING: usize = 8;
 /// Number of batches that use the insert that skips taken keys, after an
 /// all-or-nothing insert failed on a taken key: clients rarely retry only once.
 const SKIPPING_BATCHES: u32 = 100;
-/// A batch accumulates as many records as the previous batch had, but at the latest
-/// until this time after the previous batch began. Under load, a commit for every
-/// second record would cost more than the records. After a batch of a single record
-/// nothing is delayed.
-const ACCUMULATION_LIMIT: Duration = Duration::from_millis(2);
 
 type Request = (NewRecord, Trace);
 /// The outcome of storing a record. After an error, it is unknown whether the record
@@ -89,9 +83,7 @@ impl PendingAcceptance {
 impl Writer {
     /// Writes until the [`Acceptor`] is dropped and the queue is empty.
     pub async fn run(mut self) {
-        let (mut expected, mut deadline) = (1, Instant::now());
-        while let Some((requests, responders)) = self.batches.accumulate(expected, deadline).await {
-            (expected, deadline) = (requests.len(), Instant::now() + ACCUMULATION_LIMIT);
+        while let Some((requests, responders)) = self.batches.next().await {
             let (records, traces): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
             match self.store(&records, &traces).await {
                 Err(error) if records.len() > 1 && !error.is_transient() => {

@@ -8,10 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, timeout_at},
-};
+use tokio::sync::{mpsc, oneshot};
 
 /// Maximum queued requests. A full queue blocks the senders.
 const CAPACITY: usize = 10_000;
@@ -70,28 +67,10 @@ impl<Q, A> Batches<Q, A> {
     /// The next batch and its responders; `None` once every [`Batcher`] is dropped and
     /// the queue is empty. Requests whose client disconnected are skipped.
     pub async fn next(&mut self) -> Option<(Vec<Q>, Vec<Responder<A>>)> {
-        self.accumulate(1, Instant::now()).await
-    }
-
-    /// As [`Batches::next`], but waits for `expected` requests, at most until
-    /// `deadline`.
-    pub async fn accumulate(
-        &mut self,
-        expected: usize,
-        deadline: Instant,
-    ) -> Option<(Vec<Q>, Vec<Responder<A>>)> {
         let mut batch = Vec::new();
         while batch.is_empty() {
             if self.0.recv_many(&mut batch, MAX_BATCH).await == 0 {
                 return None;
-            }
-            while batch.len() < expected.min(MAX_BATCH) {
-                let room = MAX_BATCH - batch.len();
-                let received = timeout_at(deadline, self.0.recv_many(&mut batch, room)).await;
-                // The deadline has passed, or every sender is dropped.
-                if received.unwrap_or(0) == 0 {
-                    break;
-                }
             }
             batch.retain(|(_, responder)| !responder.0.is_closed());
         }
@@ -108,8 +87,6 @@ impl<A> Responder<A> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures::{FutureExt, future::join_all};
 
     use super::*;
@@ -128,35 +105,6 @@ mod tests {
         };
         let (one, others, ()) = futures::join!(first, others, processing);
         assert_eq!((one, others), (Some(10), vec![Some(20), Some(30), Some(40)]));
-    }
-
-    #[tokio::test]
-    async fn a_batch_waits_for_expected_requests_until_its_deadline() {
-        let (batcher, mut batches) = channel::<u32, ()>();
-        let soon = || Instant::now() + Duration::from_millis(50);
-        let late = async {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            batcher.request(2).await
-        };
-        let accumulated = async {
-            let begun = Instant::now();
-            let deadline = begun + Duration::from_secs(60);
-            let (both, _) = batches.accumulate(2, deadline).await.unwrap();
-            (both, begun.elapsed())
-        };
-        let (_, _, (both, took)) = futures::join!(batcher.request(1), late, accumulated);
-        assert_eq!(both, [1, 2]);
-        assert!(took < Duration::from_secs(30), "{took:?}");
-
-        let deadline = soon();
-        let accumulated = async {
-            let (one, _) = batches.accumulate(2, deadline).await.unwrap();
-            (one, Instant::now())
-        };
-        let (_, (one, at)) = futures::join!(batcher.request(3), accumulated);
-        assert_eq!(one, [3]);
-        let limit = deadline + Duration::from_secs(30);
-        assert!(at >= deadline && at < limit, "{:?}", at - deadline);
     }
 
     #[tokio::test]
