@@ -33,6 +33,7 @@ mod reports;
 mod restore;
 mod results;
 mod statements;
+mod storage;
 mod stores;
 mod streams;
 mod tls;

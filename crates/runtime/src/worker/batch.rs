@@ -14,6 +14,7 @@ use super::{
     Delivery, Failure, Handler, Verdict,
     delivery::Received,
     pull_loop::{Pause, ProcessMessages},
+    unstored::UnstoredLetters,
 };
 use crate::{failpoint, tasks::sleep_unless_stopped, telemetry::metrics::count};
 
@@ -28,6 +29,7 @@ pub struct BatchProcessor<H> {
     pub(super) jetstream: jetstream::Context,
     pub(super) consumer: &'static ConsumerSpec,
     handler: Arc<H>,
+    pub(super) unstored: Arc<UnstoredLetters>,
 }
 
 /// A fetched message and its parts.
@@ -87,8 +89,9 @@ impl<H: Handler> BatchProcessor<H> {
         jetstream: jetstream::Context,
         consumer: &'static ConsumerSpec,
         handler: Arc<H>,
+        unstored: Arc<UnstoredLetters>,
     ) -> Self {
-        let processor = Self { client, jetstream, consumer, handler };
+        let processor = Self { client, jetstream, consumer, handler, unstored };
         processor.start_counters_at_zero();
         processor
     }

@@ -17,6 +17,7 @@ mod max_deliveries;
 mod pull_loop;
 mod settlement;
 mod sweep;
+mod unstored;
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -28,6 +29,7 @@ pub use job::{JobHandler, JobProcessor, JobVerdict};
 pub use max_deliveries::{DeadLetterAll, Exhausted, MaxDeliveries};
 pub use pull_loop::{Fetch, ProcessMessages, PullLoop};
 pub(crate) use sweep::sweep;
+pub use unstored::UnstoredLetters;
 
 use crate::nats::publish::Outgoing;
 

@@ -25,7 +25,7 @@ use crate::{
 
 /// A message that is handed back is redelivered after this delay. Without a delay, a
 /// short fault would use up all deliveries within milliseconds.
-const HAND_BACK_DELAY: Duration = Duration::from_secs(1);
+pub(super) const HAND_BACK_DELAY: Duration = Duration::from_secs(1);
 
 /// What the messages of a batch come to.
 #[derive(Default)]
@@ -37,6 +37,8 @@ struct Settlement<'a> {
     /// The numbers of their parts.
     parts: Parts,
     outgoing: Vec<Outgoing>,
+    /// For each of `outgoing`: the message whose dead letter it is; `None` for a result.
+    letter_of: Vec<Option<&'a Message>>,
     /// The spans to record, with the error of each.
     ended: Vec<(&'a Delivery, Option<String>)>,
 }
@@ -54,6 +56,41 @@ impl<'a> Settlement<'a> {
             self.ended.push((delivery, error));
         }
     }
+
+    fn publish_result(&mut self, result: Option<Outgoing>) {
+        self.letter_of.extend(result.as_ref().map(|_| None));
+        self.outgoing.extend(result);
+    }
+
+    fn publish_letter(&mut self, of: &'a Message, letter: Option<Outgoing>) {
+        self.letter_of.extend(letter.as_ref().map(|_| Some(of)));
+        self.outgoing.extend(letter);
+    }
+}
+
+/// A message whose dead letters have no PubAck.
+struct Unstored<'a> {
+    message: &'a Message,
+    letters: Vec<Outgoing>,
+    reason: String,
+}
+
+/// Groups letters by their messages. The letters of a message follow each other.
+fn by_message<'a>(
+    messages: Vec<&'a Message>,
+    letters: Vec<Outgoing>,
+    reason: &str,
+) -> Vec<Unstored<'a>> {
+    let mut all: Vec<Unstored<'a>> = Vec::new();
+    for (message, letter) in messages.into_iter().zip(letters) {
+        match all.last_mut() {
+            Some(last) if std::ptr::eq(last.message, message) => last.letters.push(letter),
+            _ => {
+                all.push(Unstored { message, letters: vec![letter], reason: reason.to_owned() });
+            }
+        }
+    }
+    all
 }
 
 impl<H: Handler> BatchProcessor<H> {
@@ -62,6 +99,11 @@ impl<H: Handler> BatchProcessor<H> {
     /// A message is acked once all its parts are settled. If one of them can't be settled
     /// now, the message is handed back as a whole. The results of its other parts are
     /// published all the same. At the redelivery, the store answers them again.
+    ///
+    /// A message whose dead letters are not stored now is kept by [`UnstoredLetters`]. It holds up
+    /// no other message.
+    ///
+    /// [`UnstoredLetters`]: super::UnstoredLetters
     pub(super) async fn carry_out(
         &self,
         batch: &[Fetched<'_>],
@@ -72,15 +114,30 @@ impl<H: Handler> BatchProcessor<H> {
         let messages: Vec<_> = batch.iter().map(|fetched| fetched.message).collect();
         let data = (self.consumer.name, &messages);
         failpoint::point("worker.decided", &data);
-        let Settlement { done, dead, handed_back, parts, outgoing, ended } =
+        let Settlement { mut done, mut dead, mut handed_back, parts, outgoing, letter_of, ended } =
             self.settlement(batch, deliveries, fates);
         let hand_back = AckKind::Nak(Some(HAND_BACK_DELAY));
-        if !self.publish(outgoing, stop).await {
+        let Some(unstored) = self.publish(outgoing, letter_of, stop).await else {
             self.ack_all(messages.iter().copied(), hand_back).await;
             for delivery in deliveries {
                 delivery.ended(self.consumer, Some("handed back: the process stops".to_owned()));
             }
             return self.count("handed_back", messages.len(), deliveries.len());
+        };
+        let (done_before, dead_before) = (done.len(), dead.len());
+        for Unstored { message, letters, reason } in unstored {
+            let position = |of: &Message| std::ptr::eq(of, message);
+            let kind = match done.iter().position(|of| position(of)) {
+                Some(at) => {
+                    done.remove(at);
+                    AckKind::Ack
+                }
+                None => AckKind::Term,
+            };
+            dead.retain(|of| !position(of));
+            if !self.unstored.keep(self.consumer, message, kind, letters, reason) {
+                handed_back.push(message);
+            }
         }
         if let (half @ [_, ..], _) = done.split_at(done.len() / 2)
             && let Some(armed) = failpoint::armed("worker.half-acked", &data)
@@ -93,8 +150,8 @@ impl<H: Handler> BatchProcessor<H> {
         failpoint::point("worker.acked", &data);
         join_all(dead.iter().map(|message| message.double_ack_with(AckKind::Term))).await;
         self.ack_all(handed_back.iter().copied(), hand_back).await;
-        self.count("done", done.len(), parts.done);
-        self.count("dead_letter", dead.len(), parts.dead);
+        self.count("done", done_before, parts.done);
+        self.count("dead_letter", dead_before, parts.dead);
         self.count("handed_back", handed_back.len(), parts.handed_back);
         for (delivery, error) in ended {
             delivery.ended(self.consumer, error);
@@ -117,7 +174,8 @@ impl<H: Handler> BatchProcessor<H> {
                     self.settle_parts(fetched.message, parts, fates, &mut settlement);
                 }
                 Content::Invalid(delivery, reason) => {
-                    settlement.outgoing.push(self.dead_letter(delivery, reason));
+                    let letter = self.dead_letter(delivery, reason);
+                    settlement.publish_letter(fetched.message, Some(letter));
                     settlement.end(delivery, Some(reason.clone()));
                     settlement.dead.push(fetched.message);
                     settlement.parts.dead += 1;
@@ -139,7 +197,7 @@ impl<H: Handler> BatchProcessor<H> {
         for (delivery, fate) in parts.iter().zip(fates) {
             match fate {
                 Fate::Verdict(Verdict::Done(publish)) => {
-                    settlement.outgoing.extend(publish);
+                    settlement.publish_result(publish);
                     dead.push(None);
                 }
                 Fate::Verdict(Verdict::DeadLetter(reason)) => dead.push(Some(reason)),
@@ -174,7 +232,7 @@ impl<H: Handler> BatchProcessor<H> {
         }
         for (delivery, reason) in parts.iter().zip(dead) {
             let letter = reason.as_ref().map(|reason| self.dead_letter(delivery, reason));
-            settlement.outgoing.extend(letter);
+            settlement.publish_letter(message, letter);
             settlement.end(delivery, reason);
         }
     }
@@ -199,10 +257,24 @@ impl<H: Handler> BatchProcessor<H> {
         dead_letter(self.consumer, delivery, reason, self.client.server_info().max_payload)
     }
 
-    /// Publishes until every message has its PubAck; `false` if stopped before.
-    async fn publish(&self, mut outgoing: Vec<Outgoing>, stop: &CancellationToken) -> bool {
+    /// Publishes until every result has its PubAck; `None` if stopped before. Returns the dead
+    /// letters without one, by message.
+    async fn publish<'a>(
+        &self,
+        mut outgoing: Vec<Outgoing>,
+        mut letter_of: Vec<Option<&'a Message>>,
+        stop: &CancellationToken,
+    ) -> Option<Vec<Unstored<'a>>> {
         let mut pause = Pause::default();
         while let Err(missing) = publish_all(&self.jetstream, &outgoing).await {
+            let positions: BTreeSet<_> = missing.positions.iter().copied().collect();
+            let mut at = 0..;
+            outgoing.retain(|_| at.next().is_some_and(|at| positions.contains(&at)));
+            let mut at = 0..;
+            letter_of.retain(|_| at.next().is_some_and(|at| positions.contains(&at)));
+            if let Some(of) = letter_of.iter().copied().collect::<Option<Vec<_>>>() {
+                return Some(by_message(of, outgoing, &missing.reason));
+            }
             let wait = pause.next();
             tracing::warn!(
                 consumer = self.consumer.name,
@@ -212,13 +284,10 @@ impl<H: Handler> BatchProcessor<H> {
                 "messages got no PubAck; publishing them again"
             );
             if !sleep_unless_stopped(wait, stop).await {
-                return false;
+                return None;
             }
-            let positions: BTreeSet<_> = missing.positions.into_iter().collect();
-            let mut at = 0..;
-            outgoing.retain(|_| at.next().is_some_and(|at| positions.contains(&at)));
         }
-        true
+        Some(Vec::new())
     }
 
     /// Sends acks without awaiting a reply: a lost ack costs a redelivery.
