@@ -11,6 +11,7 @@ mod bundles;
 mod chaos;
 mod concurrency;
 mod crash_points;
+mod database_modes;
 mod development_stack;
 mod dlq;
 mod doctor;
