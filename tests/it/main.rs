@@ -22,6 +22,7 @@ mod idempotency;
 mod invalid_messages;
 mod invalid_requests;
 mod load;
+mod long_reads;
 mod max_deliveries;
 mod metrics;
 mod prefer_wait;
