@@ -19,11 +19,13 @@ pub mod scale;
 pub mod seaweedfs;
 pub mod small_disk;
 pub mod stack;
+pub mod standby;
 pub mod wait;
 
 pub use client::{Client, Response};
 pub use pending_deposits::PendingDeposits;
 pub use stack::Stack;
+pub use standby::Standby;
 pub use wait::eventually;
 
 use rust_decimal::Decimal;

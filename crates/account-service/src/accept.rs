@@ -103,12 +103,12 @@ impl Writer {
         &mut self,
         records: &[NewRecord],
         traces: &[Trace],
-    ) -> Result<Vec<Accepted>, StoreError> {
+    ) -> Result<Vec<AcceptResult>, StoreError> {
         let commit = Commit::begin("INSERT", "transaction_records");
         let stored = limited(async {
             if records.len() >= MIN_ALL_OR_NOTHING && self.skipping == 0 {
                 if let Some(accepted) = store::insert_all(&self.pool, records, traces).await? {
-                    return Ok(accepted);
+                    return Ok(accepted.into_iter().map(Ok).collect());
                 }
                 self.skipping = SKIPPING_BATCHES;
             }
@@ -123,7 +123,7 @@ impl Writer {
     /// Sends the commands of new records, and responds to all requests.
     fn respond(
         &self,
-        stored: Result<Vec<Accepted>, StoreError>,
+        stored: Result<Vec<AcceptResult>, StoreError>,
         traces: &[Trace],
         responders: Vec<Responder<AcceptResult>>,
     ) {
@@ -136,7 +136,7 @@ impl Writer {
         };
         failpoint::point("accept.committed", &accepted);
         let new = accepted.iter().zip(traces).filter_map(|(accepted, trace)| match accepted {
-            Accepted::New(record) => Some((record, trace)),
+            Ok(Accepted::New(record)) => Some((record, trace)),
             _ => None,
         });
         self.dispatch.send(new.map(|(record, trace)| {
@@ -146,7 +146,7 @@ impl Writer {
         }));
         failpoint::point("accept.dispatched", &accepted);
         for (accepted, responder) in accepted.into_iter().zip(responders) {
-            responder.respond(Ok(accepted));
+            responder.respond(accepted);
         }
     }
 }

@@ -220,6 +220,37 @@ mod tests {
         assert!(present == manifest(), "{MANIFEST} differs from the contract: {HEAD}");
     }
 
+    /// Whether a subject matches a pattern of a permission.
+    fn matches(pattern: &str, subject: &str) -> bool {
+        let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
+        loop {
+            match (pattern.next(), subject.next()) {
+                (None, None) | (Some(">"), Some(_)) => return true,
+                (Some(pattern), Some(token)) if pattern == "*" || pattern == token => {}
+                _ => return false,
+            }
+        }
+    }
+
+    #[test]
+    fn no_user_but_the_operator_and_the_transaction_service_publishes_results() {
+        let accounts = accounts(|_| String::new());
+        let accounts = accounts.as_object().unwrap().values();
+        let users = accounts.flat_map(|account| account["users"].as_array().unwrap());
+        let publishers = users.filter(|user| {
+            let allowed = user["permissions"]["publish"].as_array();
+            let mut results = [subjects::RESULT_DEPOSIT, subjects::RESULT_WITHDRAWAL].into_iter();
+            // Without a list, a user may publish everything.
+            results.any(|result| {
+                allowed.is_none_or(|allowed| {
+                    allowed.iter().any(|pattern| matches(pattern.as_str().unwrap(), result))
+                })
+            })
+        });
+        let publishers: Vec<_> = publishers.map(|user| user["user"].as_str().unwrap()).collect();
+        assert_eq!(publishers, [OPERATOR, TRANSACTION_SERVICE]);
+    }
+
     #[test]
     fn no_user_but_the_operator_reads_the_replies_to_another() {
         let accounts = accounts(|_| String::new());

@@ -9,6 +9,9 @@
 //! The comparison is safe beside a running system. The snapshot of the
 //! account-service's database is taken first, and every record settled in it was in
 //! the ledger before. Newer transactions of the ledger are in flight and no finding.
+//!
+//! A snapshot keeps PostgreSQL from removing dead rows for as long as the comparison
+//! takes. On a large database, replicas are read instead.
 
 mod balances;
 mod check;
@@ -24,7 +27,7 @@ use std::time::Duration;
 pub use check::{Check, Finding};
 pub use document::MAX_LISTED;
 pub use findings::{Counts, Findings};
-pub use sources::{Schema, Sources};
+pub use sources::{Replicas, Schema, SnapshotError, Sources};
 
 /// A database could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +36,10 @@ pub enum Error {
     Accounts(#[source] sqlx::Error),
     #[error("the transaction database")]
     Ledger(#[source] sqlx::Error),
+    #[error("the account database")]
+    AccountSnapshot(#[source] SnapshotError),
+    #[error("the transaction database")]
+    LedgerSnapshot(#[source] SnapshotError),
 }
 
 /// What counts as a finding, and how many findings to keep.
@@ -89,7 +96,8 @@ mod tests {
         fn assert_send(_: impl Send) {}
         let options = PgConnectOptions::new_without_pgpass();
         let schema = Schema::Reporting;
-        let sources = Sources { accounts: options.clone(), ledger: options, schema };
+        let replicas = Replicas::default();
+        let sources = Sources { accounts: options.clone(), ledger: options, schema, replicas };
         assert_send(reconcile(&sources, Limits::default(), &mut |_| ()));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use contract::AccountId;
-use reconciliation::{Limits, Progress, Schema, Sources};
+use reconciliation::{Limits, Progress, Replicas, Schema, Sources};
 use report_document::{EntryFile, EntryWriter, OwnedDocument};
 use reporting::{
     Accounts, Ledger, Period, StatementError,
@@ -56,7 +56,8 @@ pub fn sources(accounts: &str, ledger: &str) -> anyhow::Result<Sources> {
         anyhow::Ok(options.options([("tcp_user_timeout", "25000"), ("statement_timeout", "15min")]))
     };
     let (accounts, ledger) = (options(accounts)?, options(ledger)?);
-    Ok(Sources { accounts, ledger, schema: Schema::Reporting })
+    let replicas = Replicas::default();
+    Ok(Sources { accounts, ledger, schema: Schema::Reporting, replicas })
 }
 
 impl Figures {

@@ -34,6 +34,8 @@ use tokio::time::{Instant, sleep};
 pub const REPLICA_MARGIN: Duration = Duration::from_secs(60);
 /// How often the end of writers is polled.
 const POLL: Duration = Duration::from_millis(50);
+/// Maximum age of a connection. A smart shutdown of the server waits for all connections.
+const LIFETIME: Duration = Duration::from_secs(120);
 /// Connections of one process: one for each running report, and one for requests.
 const CONNECTIONS: u32 = 4;
 
@@ -91,6 +93,7 @@ pub(crate) fn pool(url: &str) -> Result<PgPool, InvalidUrl> {
     Ok(PgPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(Duration::from_secs(10))
+        .max_lifetime(LIFETIME)
         .connect_lazy_with(options))
 }
 

@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::tasks::sleep_unless_stopped;
+use crate::{postgres, tasks::sleep_unless_stopped};
 
 /// Whether the process is ready while a condition is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,19 +119,11 @@ impl Health {
     }
 }
 
-/// Checks every second whether the database answers, until `stop`.
+/// Checks every second whether the database takes writes, until `stop`.
 pub async fn watch_postgres(health: Health, pool: sqlx::PgPool, stop: CancellationToken) {
     const EVERY: Duration = Duration::from_secs(1);
     while !stop.is_cancelled() {
-        let answer = tokio::time::timeout(EVERY * 2, sqlx::query("SELECT 1").execute(&pool)).await;
-        health.set(
-            "postgres",
-            match answer {
-                Ok(Ok(_)) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some("no answer within 2 s".to_owned()),
-            },
-        );
+        health.set("postgres", postgres::not_writable(&pool, EVERY * 2).await);
         sleep_unless_stopped(EVERY, &stop).await;
     }
 }

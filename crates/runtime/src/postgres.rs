@@ -1,5 +1,8 @@
 //! The connection pool, its limits, and the meaning of its errors.
 
+mod renewal;
+mod session;
+
 use std::{future::Future, time::Duration};
 
 use clap::Args;
@@ -9,6 +12,7 @@ use sqlx::{
 };
 
 use crate::setting::{Secret, parse_duration};
+pub use renewal::note;
 
 /// The connection pool of the service's own database.
 #[derive(Debug, Clone, Args)]
@@ -24,6 +28,10 @@ pub struct DatabaseConfig {
     /// 503, and a worker retries.
     #[arg(long, env = "PASSBOOK_DATABASE_TIMEOUT", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
     pub database_timeout: Duration,
+    /// Maximum age of a connection. It bounds a smart shutdown of PostgreSQL, which waits for all
+    /// connections, and the use of a server that a proxy no longer chooses.
+    #[arg(long, env = "PASSBOOK_DATABASE_LIFETIME", value_parser = parse_duration, value_name = "DURATION", default_value = "2m")]
+    pub database_lifetime: Duration,
 }
 
 /// A connection is pinged before use if it was idle for longer than this.
@@ -68,40 +76,56 @@ pub fn options(config: &DatabaseConfig) -> anyhow::Result<PgConnectOptions> {
 /// As [`options`].
 pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool> {
     let options = options(config)?;
-    let options = options.application_name(application).options([
-        // Any statement that runs for longer is stuck.
-        ("statement_timeout", "10s"),
-        ("lock_timeout", "5s"),
-        // A replica that vanishes must not keep its locks until the kernel's keepalive ends.
-        ("idle_in_transaction_session_timeout", "10s"),
-        ("tcp_keepalives_idle", "10"),
-        ("tcp_keepalives_interval", "5"),
-        ("tcp_keepalives_count", "3"),
-        ("tcp_user_timeout", "25000"),
-        // All statements look up rows by key. Planning takes longer than many lookups. No plan
-        // beats an index scan in the given order of keys, which is also the order of the locks. A
-        // generic plan is made once, perhaps while the table is empty, so plans that suit only
-        // small tables are disabled.
-        ("plan_cache_mode", "force_generic_plan"),
-        ("enable_hashjoin", "off"),
-        ("enable_mergejoin", "off"),
-        ("enable_seqscan", "off"),
-        ("jit", "off"),
-    ]);
+    let options = options.application_name(application).options(session::sent());
     Ok(PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(config.database_timeout)
+        .max_lifetime(config.database_lifetime)
+        .after_connect(|connection, _| Box::pin(session::check(connection)))
         // A connection that was just in use needs no ping.
         .test_before_acquire(false)
         .before_acquire(|connection, about| {
             Box::pin(async move {
+                if renewal::is_outdated(about.age) {
+                    return Ok(false);
+                }
                 if about.idle_for > TRUSTED_FOR {
                     connection.ping().await?;
                 }
                 Ok(true)
             })
         })
+        .after_release(|_, about| Box::pin(async move { Ok(!renewal::is_outdated(about.age)) }))
         .connect_lazy_with(options))
+}
+
+/// Why the database takes no writes; `None` if it does. If it is read-only, the pool's
+/// connections are closed, because a new one may reach another server.
+pub async fn not_writable(pool: &PgPool, limit: Duration) -> Option<String> {
+    let query = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'";
+    let query = sqlx::query_as::<_, (bool, bool)>(query).fetch_one(pool);
+    let reason = match tokio::time::timeout(limit, query).await {
+        Ok(Ok((false, false))) => return None,
+        Ok(Ok((is_standby, _))) => {
+            let reason = if is_standby {
+                "the server is a standby, so writes fail"
+            } else {
+                "transactions are read-only (default_transaction_read_only), so writes fail"
+            };
+            renewal::renew(&reason);
+            return Some(reason.to_owned());
+        }
+        Ok(Err(error)) => {
+            note(&error);
+            error.to_string()
+        }
+        Err(_) => format!("no answer within {limit:?}"),
+    };
+    // The pool hides why it has no connection.
+    Some(match session::refused() {
+        Some(refused) => format!("{reason}; {refused}"),
+        None => reason,
+    })
 }
 
 /// Sets the gauges of the pool.

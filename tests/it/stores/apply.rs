@@ -312,6 +312,7 @@ async fn overlapping_batches_decide_each_record_once() {
         database_url: stack.file().databases.transaction.parse().unwrap(),
         database_connections: 8,
         database_timeout: Duration::from_secs(20),
+        database_lifetime: Duration::from_secs(120),
     };
     let pool = runtime::postgres::pool(&config, "batches").unwrap();
     let accounts: Vec<_> = (0..20).map(|_| AccountId::new()).collect();

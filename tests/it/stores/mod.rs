@@ -2,6 +2,7 @@
 //! replica, so that each test decides what is in one batch.
 
 mod apply;
+mod insert;
 mod reports;
 mod settle;
 mod times;

@@ -61,6 +61,7 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        postgres::note(&error);
         Self::Database(Arc::new(error))
     }
 }

@@ -55,7 +55,8 @@ pub async fn insert_all(
 }
 
 /// Inserts the records whose keys are free. The records are committed when this
-/// returns. Returns the outcome for each record, in their order.
+/// returns. Returns the outcome for each record, in their order. The outcome of a taken
+/// key is an error if the stored record is invalid or missing.
 ///
 /// # Errors
 /// [`StoreError`]. After an error the records may still be stored, because the
@@ -64,7 +65,7 @@ pub async fn insert_free(
     pool: &PgPool,
     new: &[NewRecord],
     traces: &[Trace],
-) -> Result<Vec<Accepted>, StoreError> {
+) -> Result<Vec<Result<Accepted, StoreError>>, StoreError> {
     let now = now();
     let stored = insert_or_skip(pool, &Columns::new(new, traces), now).await?;
     let stored: HashSet<_> = stored.into_iter().map(RecordId::from_uuid).collect();
@@ -80,13 +81,13 @@ pub async fn insert_free(
         }
         let key = (new.account_id, new.key.as_str().to_owned());
         let (record, hash) = taken.get(&key).ok_or(StoreError::MissingRecord)?;
-        Ok(if *hash == new.request_hash() {
-            Accepted::Replayed(record.clone())
+        if *hash == new.request_hash() {
+            record.clone().map(Accepted::Replayed)
         } else {
-            Accepted::KeyReused
-        })
+            Ok(Accepted::KeyReused)
+        }
     };
-    new.iter().map(fate).collect()
+    Ok(new.iter().map(fate).collect())
 }
 
 /// Fails if a key is taken.
@@ -183,11 +184,14 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The records with these accounts and keys, with the hashes of their requests.
+/// The record with a taken key, and the hash of its request.
+type Taken = (Result<Record, StoreError>, Vec<u8>);
+
+/// The records with these accounts and keys.
 async fn find_by_keys(
     pool: &PgPool,
     records: impl Iterator<Item = &NewRecord> + Clone,
-) -> Result<HashMap<(AccountId, String), (Record, Vec<u8>)>, StoreError> {
+) -> Result<HashMap<(AccountId, String), Taken>, StoreError> {
     let rows = sqlx::query!(
         "SELECT r.id, r.account_id, r.idempotency_key, r.request_hash, r.user_id, r.type AS kind,
                 r.amount, r.currency, r.transaction_id, r.reason, r.balance_after, r.created_at,
@@ -199,23 +203,22 @@ async fn find_by_keys(
     )
     .fetch_all(pool)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let record = RecordRow {
-                id: row.id,
-                account_id: row.account_id,
-                user_id: row.user_id,
-                kind: row.kind,
-                amount: row.amount,
-                currency: row.currency,
-                transaction_id: row.transaction_id,
-                reason: row.reason,
-                balance_after: row.balance_after,
-                created_at: row.created_at,
-                updated_at: row.updated_at,
-            };
-            let key = (AccountId::from_uuid(row.account_id), row.idempotency_key);
-            Ok((key, (record.try_into()?, row.request_hash)))
-        })
-        .collect()
+    let taken = rows.into_iter().map(|row| {
+        let record = RecordRow {
+            id: row.id,
+            account_id: row.account_id,
+            user_id: row.user_id,
+            kind: row.kind,
+            amount: row.amount,
+            currency: row.currency,
+            transaction_id: row.transaction_id,
+            reason: row.reason,
+            balance_after: row.balance_after,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        };
+        let key = (AccountId::from_uuid(row.account_id), row.idempotency_key);
+        (key, (record.try_into(), row.request_hash))
+    });
+    Ok(taken.collect())
 }

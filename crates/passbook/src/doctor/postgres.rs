@@ -64,6 +64,7 @@ pub(super) async fn check_common(
                   are answered with 503 and no money moves";
     let mut connection = area.attempt("reachable", advice, connect).await?;
     check_version(area, &mut connection).await;
+    check_writable(area, &mut connection).await;
     check_migrations(area, &mut connection, migrations).await;
     check_connections(area, &mut connection).await;
     check_hold_ups(area, &mut connection).await;
@@ -88,6 +89,23 @@ async fn check_version(area: &mut Area, connection: &mut PgConnection) {
         area.finding("version", detail, "upgrade to PostgreSQL 15 or newer");
     } else {
         area.fine("reachable", format!("PostgreSQL {version}"));
+    }
+}
+
+/// Whether the server takes writes. A read-only default of a role or database shows in the
+/// readiness of its service.
+async fn check_writable(area: &mut Area, connection: &mut PgConnection) {
+    let lookup = async {
+        let query = sqlx::query_scalar::<_, bool>("SELECT pg_is_in_recovery()");
+        Ok(query.fetch_one(connection).await?)
+    };
+    let Some(is_standby) = area.attempt("writable", QUERY_FAILED, lookup).await else { return };
+    if is_standby {
+        let advice = "point the URL at the primary, or promote this server; a service that uses it \
+                      is not ready";
+        area.finding("writable", "the server is a standby", advice);
+    } else {
+        area.fine("writable", "");
     }
 }
 
@@ -163,7 +181,7 @@ struct HoldUp {
     advice: &'static str,
 }
 
-const HOLD_UPS: [HoldUp; 3] = [
+const HOLD_UPS: [HoldUp; 4] = [
     HoldUp {
         check: "transactions",
         query: "SELECT format('process %s of %s, %s, is in one transaction', pid,
@@ -189,6 +207,19 @@ const HOLD_UPS: [HoldUp; 3] = [
         limit: LOCK_WAIT,
         advice: "look up the process with the lock in pg_stat_activity; pg_terminate_backend(pid) \
                  ends it",
+    },
+    HoldUp {
+        check: "commits",
+        query: "SELECT format('process %s of %s waits for a synchronous standby to confirm its commit', pid,
+                              coalesce(nullif(application_name, ''), usename)),
+                       extract(epoch FROM clock_timestamp() - state_change)::bigint
+                FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event = 'SyncRep'
+                ORDER BY 2 DESC LIMIT 5",
+        limit: LOCK_WAIT,
+        advice: "start the standby, or take it out of synchronous_standby_names and reload; until \
+                 then, requests get the problem outcome-unknown. Do not cancel the process: its \
+                 commit would count without the standby",
     },
     HoldUp {
         check: "prepared transactions",

@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
-use reconciliation::{Findings, Limits, Progress, Schema, Sources};
+use reconciliation::{Findings, Limits, Progress, Replicas, Schema, Sources};
 
 use crate::{
     arguments::{ReportQueueArguments, System, SystemArguments},
@@ -44,6 +44,8 @@ use report::{LISTED, Report};
 pub(crate) struct Verify {
     #[command(flatten)]
     system: SystemArguments,
+    #[command(flatten)]
+    replicas: ReplicaArguments,
     /// Do not check the streams.
     #[arg(long)]
     no_streams: bool,
@@ -59,6 +61,33 @@ pub(crate) struct Verify {
     format: Format,
 }
 
+/// Replicas to read. They need the URLs of their primaries, too.
+#[derive(Debug, Args)]
+struct ReplicaArguments {
+    /// URL of a replica of the account-service's database, to read the tables from. Rows that are
+    /// missing there are looked up in the database itself.
+    #[arg(long, value_name = "URL", env = "PASSBOOK_ACCOUNT_REPLICA_URL", hide_env_values = true)]
+    account_replica_url: Option<String>,
+    /// URL of a replica of the transaction-service's database, to read the tables from.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "PASSBOOK_TRANSACTION_REPLICA_URL",
+        hide_env_values = true
+    )]
+    transaction_replica_url: Option<String>,
+}
+
+impl ReplicaArguments {
+    fn replicas(&self) -> Result<Replicas> {
+        let options = |url: &Option<String>| url.as_deref().map(database::options).transpose();
+        Ok(Replicas {
+            accounts: options(&self.account_replica_url).context("the account replica")?,
+            ledger: options(&self.transaction_replica_url).context("the transaction replica")?,
+        })
+    }
+}
+
 impl Verify {
     /// Verifies, and prints the report. Exit code 1 on a finding.
     ///
@@ -70,7 +99,8 @@ impl Verify {
         let begun = Instant::now();
         let system = self.system.resolve().await?;
         let urls = system.databases.as_ref().context("no database URLs are given")?;
-        let mut report = Report::new(verify_databases(urls, self.pending_limit).await?);
+        let replicas = self.replicas.replicas()?;
+        let mut report = Report::new(verify_databases(urls, replicas, self.pending_limit).await?);
         let reports = self.verify_reports(&system, &mut report).await;
         let streams = self.verify_streams(&system, urls, &mut report).await;
         if let Err(error) = &streams {
@@ -146,12 +176,17 @@ async fn push(
     streams.and(databases)
 }
 
-async fn verify_databases(urls: &DatabaseUrls, pending: Duration) -> Result<Findings> {
+async fn verify_databases(
+    urls: &DatabaseUrls,
+    replicas: Replicas,
+    pending: Duration,
+) -> Result<Findings> {
     let options = |name: &'static str, url: &str| database::options(url).context(name);
     let sources = Sources {
         accounts: options("the account database", &urls.account)?,
         ledger: options("the transaction database", &urls.transaction)?,
         schema: Schema::Tables,
+        replicas,
     };
     let bar = output::progress("records compared with the ledger", None);
     let mut progress = |progress| {

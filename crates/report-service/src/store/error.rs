@@ -7,7 +7,7 @@ use runtime::postgres::{self, NoAnswer};
 pub enum StoreError {
     /// The database's error.
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
     /// The database did not answer in time.
     #[error(transparent)]
     NoAnswer(#[from] NoAnswer),
@@ -35,5 +35,12 @@ impl StoreError {
     #[must_use]
     pub fn stored_nothing(&self) -> bool {
         matches!(self, Self::Database(error) if postgres::stored_nothing(error))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        postgres::note(&error);
+        Self::Database(error)
     }
 }

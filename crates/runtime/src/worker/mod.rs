@@ -81,6 +81,7 @@ impl fmt::Display for Failure {
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
+        crate::postgres::note(&error);
         if crate::postgres::is_transient(&error) {
             Self::Transient(error.into())
         } else {

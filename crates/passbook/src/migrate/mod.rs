@@ -5,6 +5,8 @@
 //! Under one lock: first the rights of service, auditor and report reader on present and future
 //! tables, then the migrations, so that no table ever lacks them; last the service's prohibitions.
 
+mod lock_waits;
+
 use std::{collections::HashSet, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, ensure};
@@ -23,6 +25,8 @@ use crate::{
     retry::Retry,
 };
 
+use lock_waits::LockWaits;
+
 /// Key of the advisory lock held during a run.
 const LOCK: i64 = 0x7061_7373_6d69_6772;
 
@@ -30,8 +34,11 @@ const LOCK: i64 = 0x7061_7373_6d69_6772;
 ///
 /// Migrates each database with a given URL; the URL's user must own the database. A second run at
 /// the same time waits for the first. The roles of the service, of the auditor and of the report
-/// reader are granted their privileges. With --wait, the command also waits until these roles exist. Prints the applied
-/// migrations.
+/// reader are granted their privileges. With --wait, the command also waits until these roles exist.
+/// Prints the applied migrations.
+///
+/// Safe beside running services and readers: a migration that needs a lock held by others waits for
+/// a second, then lets the requests go on and tries again.
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
     #[command(flatten)]
@@ -39,6 +46,8 @@ pub(crate) struct Migrate {
     /// URL of the report-service's database.
     #[arg(long, value_name = "URL", env = "PASSBOOK_REPORT_DATABASE_URL", hide_env_values = true)]
     report_database_url: Option<String>,
+    #[command(flatten)]
+    lock_waits: LockWaits,
     #[command(flatten)]
     retry: Retry,
     #[command(flatten)]
@@ -71,7 +80,11 @@ impl Migrate {
             let name = format!("the {database} database");
             database::options(url).with_context(|| name.clone())?;
             let connect = self.retry.until_ok(&name, || self.connect(url, database));
-            let migrated = async { migrate(database, connect.await?, migrations).await };
+            let migrated = async {
+                let connection = connect.await?;
+                let observer = database::connect(url).await?;
+                self.migrate(database, connection, observer, migrations).await
+            };
             applied.extend(migrated.await.with_context(|| format!("migrating {name}"))?);
         }
         match self.format.output {
@@ -98,39 +111,44 @@ impl Migrate {
         }
         Ok(connection)
     }
-}
 
-async fn migrate(
-    database: &'static str,
-    mut connection: PgConnection,
-    migrations: &Migrator,
-) -> Result<Vec<AppliedMigration>> {
-    // Held around the grants too: grants and another run's migrations change the same rows of
-    // PostgreSQL's catalogs.
-    lock(&mut connection).await?;
-    let before = applied_versions(&mut connection, migrations).await?;
-    grant(&mut connection, database).await.context("granting privileges")?;
-    migrations.run(&mut connection).await?;
-    let after = applied_versions(&mut connection, migrations).await?;
-    let revoked = sqlx::raw_sql(REVOKE_UPDATE).execute(&mut connection).await;
-    revoked.context("revoking UPDATE on transactions")?;
-    connection.close().await?;
-    let newer = after.iter().filter(|&&version| !migrations.version_exists(version)).count();
-    if newer > 0 {
-        tracing::warn!(
-            "the {database} database has {newer} migrations unknown to this release: a newer one \
-             was here"
-        );
+    async fn migrate(
+        &self,
+        database: &'static str,
+        mut connection: PgConnection,
+        mut observer: PgConnection,
+        migrations: &Migrator,
+    ) -> Result<Vec<AppliedMigration>> {
+        // Held around the grants too: grants and another run's migrations change the same rows of
+        // PostgreSQL's catalogs.
+        lock(&mut connection).await?;
+        let before = applied_versions(&mut connection, migrations).await?;
+        grant(&mut connection, database).await.context("granting privileges")?;
+        let is_applied = |version| before.contains(&version);
+        let migrated =
+            self.lock_waits.migrate(&mut connection, &mut observer, migrations, is_applied);
+        migrated.await?;
+        let after = applied_versions(&mut connection, migrations).await?;
+        let revoked = sqlx::raw_sql(REVOKE_UPDATE).execute(&mut connection).await;
+        revoked.context("revoking UPDATE on transactions")?;
+        connection.close().await?;
+        let newer = after.iter().filter(|&&version| !migrations.version_exists(version)).count();
+        if newer > 0 {
+            tracing::warn!(
+                "the {database} database has {newer} migrations unknown to this release: a newer one \
+                 was here"
+            );
+        }
+        let new = migrations.iter().filter(|migration| {
+            after.contains(&migration.version) && !before.contains(&migration.version)
+        });
+        let applied = new.map(|migration| AppliedMigration {
+            database,
+            version: migration.version,
+            description: migration.description.to_string(),
+        });
+        Ok(applied.collect())
     }
-    let new = migrations.iter().filter(|migration| {
-        after.contains(&migration.version) && !before.contains(&migration.version)
-    });
-    let applied = new.map(|migration| AppliedMigration {
-        database,
-        version: migration.version,
-        description: migration.description.to_string(),
-    });
-    Ok(applied.collect())
 }
 
 /// Takes this command's lock, then sqlx's, which is free by then.

@@ -1,0 +1,69 @@
+//! Closes connections that lead to a server which no longer serves.
+//!
+//! A primary that becomes a standby can keep its connections, and a proxy can keep
+//! those to the old primary. Reads succeed over them and writes fail, while a new
+//! connection would reach the new primary. So one error of this kind closes all
+//! connections opened before it, each before its next use.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::session;
+
+/// Shortest time between two renewals: while no server takes writes, not every statement
+/// opens a connection.
+const EVERY: Duration = Duration::from_secs(1);
+/// Renewals that follow each other in less than this are logged once.
+const SAME: Duration = Duration::from_secs(60);
+
+/// Connections opened until then are closed. One for the process: a service has one database
+/// of its own.
+static OPENED_UNTIL: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// Closes the connections of the pool if the error concerns their server: it is read-only
+/// or shuts down, or a pooler mixed up the sessions.
+pub fn note(error: &sqlx::Error) {
+    let sqlx::Error::Database(database) = error else { return };
+    // SQLSTATE read_only_sql_transaction, admin_shutdown, crash_shutdown.
+    let gone = database.code().is_some_and(|code| ["25006", "57P01", "57P02"].contains(&&*code));
+    if gone || session::note_mixed(error) {
+        renew(error);
+    }
+}
+
+/// Closes the connections opened until now.
+pub(super) fn renew(reason: &dyn std::fmt::Display) {
+    let now = Instant::now();
+    let mut until = OPENED_UNTIL.lock().unwrap_or_else(PoisonError::into_inner);
+    let pause = until.map(|last| now.duration_since(last));
+    if pause.is_some_and(|pause| pause < EVERY) {
+        return;
+    }
+    *until = Some(now);
+    drop(until);
+    if pause.is_none_or(|pause| pause >= SAME) {
+        tracing::warn!(%reason, "the connections to the database are closed and opened again");
+    }
+}
+
+/// Whether a connection of this age is closed instead of used.
+pub(super) fn is_outdated(age: Duration) -> bool {
+    let until = *OPENED_UNTIL.lock().unwrap_or_else(PoisonError::into_inner);
+    let opened = Instant::now().checked_sub(age);
+    until.is_some_and(|until| opened.is_none_or(|opened| opened <= until))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_opened_before_a_renewal_are_outdated_and_later_ones_are_not() {
+        renew(&"a test");
+        assert!(is_outdated(Duration::from_secs(60)));
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(!is_outdated(Duration::ZERO));
+    }
+}
