@@ -48,7 +48,7 @@ pub(crate) struct Doctor {
     #[cfg_attr(feature = "dev", doc = "The development stack's processes need no URL.")]
     #[arg(long = "service", value_name = "URL")]
     services: Vec<String>,
-    /// Monitoring URLs of the servers of NATS, such as http://nats-0.nats:8222, separated by commas.
+    /// Monitoring URLs of the servers of NATS, such as `http://nats-0.nats:8222`, separated by commas.
     /// Without it, their health and storage are not checked.
     #[cfg_attr(feature = "dev", doc = "The development stack's servers need no URL.")]
     #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_MONITOR_URL", value_delimiter = ',')]
