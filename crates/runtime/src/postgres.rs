@@ -71,7 +71,8 @@ pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool
     let options = options.application_name(application).options([
         // Any statement that runs for longer is stuck.
         ("statement_timeout", "10s"),
-        ("lock_timeout", "5s"),
+        // A batch waits this long for a row that another transaction holds. Then it is taken apart.
+        ("lock_timeout", "2s"),
         // A replica that vanishes must not keep its locks until the kernel's keepalive ends.
         ("idle_in_transaction_session_timeout", "10s"),
         ("tcp_keepalives_idle", "10"),
@@ -140,6 +141,13 @@ pub fn stored_nothing(error: &sqlx::Error) -> bool {
         }),
         _ => false,
     }
+}
+
+/// Whether a row or key stayed locked by another transaction for longer than the limit
+/// (`lock_timeout`). Nothing was written.
+#[must_use]
+pub fn is_locked(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
 }
 
 /// The classes of errors that end a statement before it commits: invalid or conflicting

@@ -9,7 +9,7 @@ use std::{
 use contract::{AccountId, RecordId};
 use runtime::telemetry::trace::Trace;
 use rust_decimal::Decimal;
-use sqlx::{PgPool, types::Uuid};
+use sqlx::{PgExecutor, PgPool, types::Uuid};
 use time::OffsetDateTime;
 
 use super::{StoreError, records::RecordRow};
@@ -28,6 +28,9 @@ pub enum Accepted {
 
 /// The constraint that an account has one record per key.
 const UNIQUE_KEY: &str = "transaction_records_account_id_idempotency_key_key";
+
+/// Lock timeout of a statement in a batch that is taken apart because of a lock.
+const SHORT_LOCK_TIMEOUT: &str = "100ms";
 
 /// The time of this service's clock, truncated to the microseconds of a column.
 fn now() -> OffsetDateTime {
@@ -67,6 +70,16 @@ pub async fn insert_free(
 ) -> Result<Vec<Accepted>, StoreError> {
     let now = now();
     let stored = insert_or_skip(pool, &Columns::new(new, traces), now).await?;
+    accepted(pool, new, stored, now).await
+}
+
+/// The outcome for each record, after those with the ids `stored` were inserted.
+async fn accepted(
+    pool: &PgPool,
+    new: &[NewRecord],
+    stored: Vec<Uuid>,
+    now: OffsetDateTime,
+) -> Result<Vec<Accepted>, StoreError> {
     let stored: HashSet<_> = stored.into_iter().map(RecordId::from_uuid).collect();
     let mut taken = HashMap::new();
     if stored.len() < new.len() {
@@ -87,6 +100,26 @@ pub async fn insert_free(
         })
     };
     new.iter().map(fate).collect()
+}
+
+/// As [`insert_free`], but gives up soon if another transaction is inserting one of the keys:
+/// see [`StoreError::is_locked`].
+///
+/// # Errors
+/// As [`insert_free`].
+pub async fn insert_unlocked(
+    pool: &PgPool,
+    new: &[NewRecord],
+    traces: &[Trace],
+) -> Result<Vec<Accepted>, StoreError> {
+    let now = now();
+    let mut transaction = pool.begin().await?;
+    sqlx::query!("SELECT set_config('lock_timeout', $1, true)", SHORT_LOCK_TIMEOUT)
+        .execute(&mut *transaction)
+        .await?;
+    let stored = insert_or_skip(&mut *transaction, &Columns::new(new, traces), now).await?;
+    transaction.commit().await?;
+    accepted(pool, new, stored, now).await
 }
 
 /// Fails if a key is taken.
@@ -118,7 +151,7 @@ async fn insert_or_fail(pool: &PgPool, new: &Columns<'_>, now: OffsetDateTime) -
 /// inserted records.
 #[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
 async fn insert_or_skip(
-    pool: &PgPool,
+    database: impl PgExecutor<'_>,
     new: &Columns<'_>,
     now: OffsetDateTime,
 ) -> sqlx::Result<Vec<Uuid>> {
@@ -141,7 +174,7 @@ async fn insert_or_skip(
         &new.traceparents as &[Option<String>],
         now,
     )
-    .fetch_all(pool)
+    .fetch_all(database)
     .await
 }
 

@@ -122,6 +122,8 @@ impl<H: JobHandler> JobProcessor<H> {
             JobVerdict::DeadLetter(reason) => {
                 if self.dead_letter(&delivery, &reason, stop).await {
                     self.confirmed(message, AckKind::Term).await;
+                } else {
+                    self.ack(message, AckKind::Nak(Some(HAND_BACK_DELAY))).await;
                 }
                 ("dead_letter", Some(reason))
             }
@@ -130,7 +132,8 @@ impl<H: JobHandler> JobProcessor<H> {
         delivery.ended(self.consumer, error);
     }
 
-    /// Publishes until the dead letter has its PubAck; `false` if stopped before.
+    /// Publishes until the dead letter has its PubAck; `false` if stopped before, or if the
+    /// broker refuses it for good.
     async fn dead_letter(
         &self,
         delivery: &Delivery,
@@ -141,6 +144,9 @@ impl<H: JobHandler> JobProcessor<H> {
         let letter = [dead_letter(self.consumer, delivery, reason, max_payload)];
         let mut pause = Pause::default();
         while let Err(missing) = publish_all(&self.jetstream, &letter).await {
+            if !missing.is_retryable(0) {
+                return false;
+            }
             tracing::warn!(
                 reason = missing.reason,
                 "a dead letter got no PubAck; publishing again"

@@ -1,5 +1,5 @@
-//! Settles the messages of a batch: each is acked, terminated or handed back, once what
-//! its parts ask for is published.
+//! Settles the messages of a batch: each is acked, terminated, handed back or kept, once
+//! what its parts ask for is published. A message whose publication fails holds up no other.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,13 +11,14 @@ use super::{
     BatchProcessor, Delivery, Handler, Verdict,
     batch::{Content, Fate, Fetched},
     dead_letter::dead_letter,
+    kept::Kept,
     pull_loop::Pause,
 };
 use crate::{
     failpoint,
     nats::{
         connection,
-        publish::{Outgoing, publish_all},
+        publish::{Outgoing, Unacknowledged, publish_all},
     },
     tasks::sleep_unless_stopped,
     telemetry::metrics::count,
@@ -26,38 +27,93 @@ use crate::{
 /// A message that is handed back is redelivered after this delay. Without a delay, a
 /// short fault would use up all deliveries within milliseconds.
 const HAND_BACK_DELAY: Duration = Duration::from_secs(1);
+/// The delay of a message whose results or dead letters are refused, or whose account is
+/// locked while no more messages are kept: only an operator can help.
+const LONG_DELAY: Duration = Duration::from_secs(10);
 
-/// What the messages of a batch come to.
-#[derive(Default)]
-struct Settlement<'a> {
-    /// Messages to ack, dead-letter and hand back.
-    done: Vec<&'a Message>,
-    dead: Vec<&'a Message>,
-    handed_back: Vec<&'a Message>,
-    /// The numbers of their parts.
-    parts: Parts,
-    outgoing: Vec<Outgoing>,
-    /// The spans to record, with the error of each.
-    ended: Vec<(&'a Delivery, Option<String>)>,
+/// What a message comes to.
+#[derive(Debug)]
+enum End {
+    /// Some of its parts are done: ack.
+    Done,
+    /// All of its parts are dead-lettered: terminate.
+    Dead,
+    HandedBack(Duration),
+    Kept(Box<Kept>),
 }
 
-#[derive(Default)]
-struct Parts {
+/// A message and what it comes to, once everything of it is published.
+#[derive(Debug)]
+struct Ending<'a> {
+    message: &'a Message,
+    end: End,
+    /// The numbers of its parts.
     done: usize,
     dead: usize,
     handed_back: usize,
+    /// The spans to record, with the error of each.
+    spans: Vec<(&'a Delivery, Option<String>)>,
+}
+
+/// Which delivery a message to publish belongs to.
+#[derive(Debug, Clone, Copy)]
+struct Origin<'a> {
+    /// The position of its ending.
+    ending: usize,
+    delivery: &'a Delivery,
+    is_dead_letter: bool,
+}
+
+/// What a batch comes to.
+#[derive(Default)]
+struct Settlement<'a> {
+    /// `None` once it is settled.
+    endings: Vec<Option<Ending<'a>>>,
+    outgoing: Vec<Outgoing>,
+    origins: Vec<Origin<'a>>,
+    /// How many more undecided parts can be kept.
+    room: usize,
 }
 
 impl<'a> Settlement<'a> {
-    fn end(&mut self, delivery: &'a Delivery, error: Option<String>) {
+    fn publish(&mut self, delivery: &'a Delivery, outgoing: Outgoing, is_dead_letter: bool) {
+        self.outgoing.push(outgoing);
+        self.origins.push(Origin { ending: self.endings.len(), delivery, is_dead_letter });
+    }
+
+    /// The endings without anything left to publish.
+    fn take_published(&mut self) -> Vec<Ending<'a>> {
+        let open: BTreeSet<_> = self.origins.iter().map(|origin| origin.ending).collect();
+        let endings = self.endings.iter_mut().enumerate();
+        endings.filter(|(at, _)| !open.contains(at)).filter_map(|(_, end)| end.take()).collect()
+    }
+}
+
+impl<'a> Ending<'a> {
+    fn new(message: &'a Message) -> Self {
+        Self { message, end: End::Done, done: 0, dead: 0, handed_back: 0, spans: Vec::new() }
+    }
+
+    fn span(&mut self, delivery: &'a Delivery, error: Option<String>) {
         if delivery.trace.is_recorded() {
-            self.ended.push((delivery, error));
+            self.spans.push((delivery, error));
+        }
+    }
+
+    /// Hands the message back as a whole: its other parts are answered from the store again.
+    fn hand_back(&mut self, delay: Duration, why: &str) {
+        self.end = End::HandedBack(delay);
+        self.handed_back += self.done + self.dead;
+        (self.done, self.dead) = (0, 0);
+        for (_, error) in &mut self.spans {
+            *error = Some(format!("handed back: {why}"));
         }
     }
 }
 
 impl<H: Handler> BatchProcessor<H> {
-    /// Publishes the messages of the verdicts, awaits their PubAcks, then acks.
+    /// Publishes the messages of the verdicts, awaits their PubAcks, then acks. Returns the
+    /// messages to keep.
     ///
     /// A message is acked once all its parts are settled. If one of them can't be settled
     /// now, the message is handed back as a whole. The results of its other parts are
@@ -68,19 +124,86 @@ impl<H: Handler> BatchProcessor<H> {
         deliveries: &[Delivery],
         fates: Vec<Fate>,
         stop: &CancellationToken,
-    ) {
+    ) -> Vec<Kept> {
         let messages: Vec<_> = batch.iter().map(|fetched| fetched.message).collect();
-        let data = (self.consumer.name, &messages);
-        failpoint::point("worker.decided", &data);
-        let Settlement { done, dead, handed_back, parts, outgoing, ended } =
-            self.settlement(batch, deliveries, fates);
-        let hand_back = AckKind::Nak(Some(HAND_BACK_DELAY));
-        if !self.publish(outgoing, stop).await {
-            self.ack_all(messages.iter().copied(), hand_back).await;
-            for delivery in deliveries {
-                delivery.ended(self.consumer, Some("handed back: the process stops".to_owned()));
+        failpoint::point("worker.decided", &(self.consumer.name, &messages));
+        let mut settlement = self.settlement(batch, deliveries, fates);
+        let mut kept = Vec::new();
+        let mut pause = Pause::default();
+        while let Err(missing) = publish_all(&self.jetstream, &settlement.outgoing).await {
+            self.retain_unpublished(&mut settlement, &missing);
+            // What can be published is not delayed by the rest.
+            let published = settlement.take_published();
+            kept.extend(self.settle_endings(published, &messages).await);
+            if settlement.outgoing.is_empty() {
+                break;
             }
-            return self.count("handed_back", messages.len(), deliveries.len());
+            let wait = pause.next();
+            tracing::warn!(
+                consumer = self.consumer.name,
+                messages = settlement.outgoing.len(),
+                ?wait,
+                reason = missing.reason,
+                "messages got no PubAck; publishing them again"
+            );
+            if !sleep_unless_stopped(wait, stop).await {
+                for ending in settlement.endings.iter_mut().flatten() {
+                    ending.hand_back(HAND_BACK_DELAY, "the process stops");
+                }
+                break;
+            }
+        }
+        settlement.origins.clear();
+        let published = settlement.take_published();
+        kept.extend(self.settle_endings(published, &messages).await);
+        kept
+    }
+
+    /// Keeps what is to be published again. A refused message is never published again: its
+    /// delivery is handed back. A refused result is dead-lettered at the last delivery.
+    fn retain_unpublished(&self, settlement: &mut Settlement<'_>, missing: &Unacknowledged) {
+        let outgoing = std::mem::take(&mut settlement.outgoing);
+        let origins = std::mem::take(&mut settlement.origins);
+        for (at, (message, origin)) in outgoing.into_iter().zip(origins).enumerate() {
+            if missing.is_retryable(at) {
+                settlement.outgoing.push(message);
+                settlement.origins.push(origin);
+            }
+            let Some(refusal) = missing.refused.get(&at) else { continue };
+            let Some(Some(ending)) = settlement.endings.get_mut(origin.ending) else { continue };
+            if !origin.is_dead_letter && self.is_last(origin.delivery) {
+                let reason = format!("the broker refuses its result: {refusal}");
+                settlement.outgoing.push(self.dead_letter(origin.delivery, &reason));
+                settlement.origins.push(Origin { is_dead_letter: true, ..origin });
+                ending.done = ending.done.saturating_sub(1);
+                ending.dead += 1;
+                if ending.done == 0 && matches!(ending.end, End::Done) {
+                    ending.end = End::Dead;
+                }
+            } else {
+                ending.hand_back(LONG_DELAY, &refusal.reason);
+            }
+        }
+    }
+
+    async fn settle_endings(&self, endings: Vec<Ending<'_>>, messages: &[&Message]) -> Vec<Kept> {
+        let data = (self.consumer.name, messages);
+        let (mut done, mut dead, mut handed_back) = (Vec::new(), Vec::new(), Vec::new());
+        let mut kept = Vec::new();
+        let mut parts = [0, 0, 0];
+        let mut spans = Vec::new();
+        for ending in endings {
+            match ending.end {
+                End::Done => done.push(ending.message),
+                End::Dead => dead.push(ending.message),
+                End::HandedBack(delay) => handed_back.push((ending.message, delay)),
+                End::Kept(message) => kept.push(*message),
+            }
+            let [all_done, all_dead, all_back] = &mut parts;
+            *all_done += ending.done;
+            *all_dead += ending.dead;
+            *all_back += ending.handed_back;
+            spans.extend(ending.spans);
         }
         if let (half @ [_, ..], _) = done.split_at(done.len() / 2)
             && let Some(armed) = failpoint::armed("worker.half-acked", &data)
@@ -92,13 +215,26 @@ impl<H: Handler> BatchProcessor<H> {
         self.ack_all(done.iter().copied(), AckKind::Ack).await;
         failpoint::point("worker.acked", &data);
         join_all(dead.iter().map(|message| message.double_ack_with(AckKind::Term))).await;
-        self.ack_all(handed_back.iter().copied(), hand_back).await;
-        self.count("done", done.len(), parts.done);
-        self.count("dead_letter", dead.len(), parts.dead);
-        self.count("handed_back", handed_back.len(), parts.handed_back);
-        for (delivery, error) in ended {
+        for (message, delay) in &handed_back {
+            self.ack_all([*message].into_iter(), AckKind::Nak(Some(*delay))).await;
+        }
+        let [all_done, all_dead, all_back] = parts;
+        self.count("done", done.len(), all_done);
+        self.count("dead_letter", dead.len(), all_dead);
+        self.count("handed_back", handed_back.len(), all_back);
+        for (delivery, error) in spans {
             delivery.ended(self.consumer, error);
         }
+        kept
+    }
+
+    /// Hands back all kept messages, because the process stops.
+    pub(super) async fn hand_back_kept(&self) {
+        let kept = self.kept.take_all();
+        let messages = kept.iter().map(|kept| &kept.message);
+        self.ack_all(messages, AckKind::Nak(Some(HAND_BACK_DELAY))).await;
+        let parts = kept.iter().map(|kept| kept.undecided.len()).sum();
+        self.count("handed_back", kept.len(), parts);
     }
 
     fn settlement<'a>(
@@ -107,76 +243,86 @@ impl<H: Handler> BatchProcessor<H> {
         deliveries: &'a [Delivery],
         fates: Vec<Fate>,
     ) -> Settlement<'a> {
-        let mut settlement = Settlement::default();
+        let mut settlement = Settlement { room: self.kept.room(), ..Settlement::default() };
         let mut fates = fates.into_iter();
         for fetched in batch {
-            match &fetched.content {
+            let ending = match &fetched.content {
                 Content::Parts(range) => {
                     let parts = deliveries.get(range.clone()).unwrap_or_default();
                     let fates = fates.by_ref().take(parts.len());
-                    self.settle_parts(fetched.message, parts, fates, &mut settlement);
+                    self.settle_parts(fetched, parts, fates, &mut settlement)
                 }
                 Content::Invalid(delivery, reason) => {
-                    settlement.outgoing.push(self.dead_letter(delivery, reason));
-                    settlement.end(delivery, Some(reason.clone()));
-                    settlement.dead.push(fetched.message);
-                    settlement.parts.dead += 1;
+                    let letter = self.dead_letter(delivery, reason);
+                    settlement.publish(delivery, letter, true);
+                    let mut ending = Ending::new(fetched.message);
+                    ending.span(delivery, Some(reason.clone()));
+                    Ending { end: End::Dead, dead: 1, ..ending }
                 }
-            }
+            };
+            settlement.endings.push(Some(ending));
         }
         settlement
     }
 
-    /// Adds one message and its parts.
+    /// What one message and its parts come to. Adds what is to be published for it.
     fn settle_parts<'a>(
         &self,
-        message: &'a Message,
+        fetched: &Fetched<'a>,
         parts: &'a [Delivery],
         fates: impl Iterator<Item = Fate>,
         settlement: &mut Settlement<'a>,
-    ) {
-        let (mut dead, mut handed_back) = (Vec::new(), None);
+    ) -> Ending<'a> {
+        let mut ending = Ending::new(fetched.message);
+        let (mut locked, mut dead, mut handed_back) = (Vec::new(), Vec::new(), None);
         for (delivery, fate) in parts.iter().zip(fates) {
             match fate {
                 Fate::Verdict(Verdict::Done(publish)) => {
-                    settlement.outgoing.extend(publish);
-                    dead.push(None);
-                }
-                Fate::Verdict(Verdict::DeadLetter(reason)) => dead.push(Some(reason)),
-                Fate::Failed(error) => {
-                    let reason = self.failed(delivery, &error);
-                    if reason.is_none() {
-                        handed_back = Some(format!("{error:#}"));
+                    if let Some(outgoing) = publish {
+                        settlement.publish(delivery, outgoing, false);
                     }
-                    dead.push(reason);
+                    ending.done += 1;
+                    ending.span(delivery, None);
                 }
+                Fate::Verdict(Verdict::DeadLetter(reason)) => dead.push((delivery, reason)),
+                Fate::Verdict(Verdict::Locked) | Fate::Locked => locked.push(delivery),
+                Fate::Failed(error) => match self.failed(delivery, &error) {
+                    Some(reason) => dead.push((delivery, reason)),
+                    None => handed_back = Some((HAND_BACK_DELAY, format!("{error:#}"))),
+                },
                 Fate::Undecided => {
-                    handed_back = Some("the process stops".to_owned());
-                    dead.push(None);
+                    handed_back = Some((HAND_BACK_DELAY, "the process stops".to_owned()));
                 }
             }
         }
-        if let Some(why) = handed_back {
-            settlement.handed_back.push(message);
-            settlement.parts.handed_back += parts.len();
-            for delivery in parts {
-                settlement.end(delivery, Some(format!("handed back: {why}")));
+        let keeps = !locked.is_empty() && locked.len() <= settlement.room;
+        if !locked.is_empty() && !keeps && handed_back.is_none() {
+            let why = "its account is locked, and too many messages are kept for that";
+            if locked.iter().all(|delivery| self.is_last(delivery)) {
+                dead.extend(locked.drain(..).map(|delivery| (delivery, why.to_owned())));
+            } else {
+                handed_back = Some((LONG_DELAY, why.to_owned()));
             }
-            return;
         }
-        let dead_parts = dead.iter().flatten().count();
-        settlement.parts.dead += dead_parts;
-        settlement.parts.done += parts.len() - dead_parts;
-        if dead_parts == parts.len() {
-            settlement.dead.push(message);
-        } else {
-            settlement.done.push(message);
+        if let Some((delay, why)) = handed_back {
+            ending.hand_back(delay, &why);
+            ending.handed_back = parts.len();
+            return ending;
         }
-        for (delivery, reason) in parts.iter().zip(dead) {
-            let letter = reason.as_ref().map(|reason| self.dead_letter(delivery, reason));
-            settlement.outgoing.extend(letter);
-            settlement.end(delivery, reason);
+        for (delivery, reason) in dead {
+            settlement.publish(delivery, self.dead_letter(delivery, &reason), true);
+            ending.dead += 1;
+            ending.span(delivery, Some(reason));
         }
+        let is_part_done = fetched.is_part_done || ending.done > 0;
+        if keeps {
+            settlement.room -= locked.len();
+            let kept = Kept::new(fetched.message, &locked, is_part_done);
+            ending.end = End::Kept(Box::new(kept));
+        } else if !is_part_done {
+            ending.end = End::Dead;
+        }
+        ending
     }
 
     /// After the handler failed with this delivery alone: the reason of its dead letter, if
@@ -191,34 +337,15 @@ impl<H: Handler> BatchProcessor<H> {
                 "processing a message failed"
             );
         });
-        let is_last = self.consumer.max_deliver > 0 && delivered >= self.consumer.max_deliver;
-        is_last.then(|| format!("failed {delivered} times: {error:#}"))
+        self.is_last(delivery).then(|| format!("failed {delivered} times: {error:#}"))
+    }
+
+    fn is_last(&self, delivery: &Delivery) -> bool {
+        self.consumer.max_deliver > 0 && delivery.number >= self.consumer.max_deliver
     }
 
     fn dead_letter(&self, delivery: &Delivery, reason: &str) -> Outgoing {
         dead_letter(self.consumer, delivery, reason, self.client.server_info().max_payload)
-    }
-
-    /// Publishes until every message has its PubAck; `false` if stopped before.
-    async fn publish(&self, mut outgoing: Vec<Outgoing>, stop: &CancellationToken) -> bool {
-        let mut pause = Pause::default();
-        while let Err(missing) = publish_all(&self.jetstream, &outgoing).await {
-            let wait = pause.next();
-            tracing::warn!(
-                consumer = self.consumer.name,
-                messages = missing.positions.len(),
-                ?wait,
-                reason = missing.reason,
-                "messages got no PubAck; publishing them again"
-            );
-            if !sleep_unless_stopped(wait, stop).await {
-                return false;
-            }
-            let positions: BTreeSet<_> = missing.positions.into_iter().collect();
-            let mut at = 0..;
-            outgoing.retain(|_| at.next().is_some_and(|at| positions.contains(&at)));
-        }
-        true
     }
 
     /// Sends acks without awaiting a reply: a lost ack costs a redelivery.
