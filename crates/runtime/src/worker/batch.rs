@@ -95,7 +95,7 @@ impl<H: Handler> ProcessMessages for BatchProcessor<H> {
         let begun = Instant::now();
         let messages: Vec<_> = kept.iter().map(|kept| &kept.message).collect();
         self.in_progress(&messages, self.settle_kept(&kept, stop)).await;
-        self.kept.attempted(begun.elapsed());
+        self.kept.attempted(kept.len(), begun.elapsed());
     }
 }
 

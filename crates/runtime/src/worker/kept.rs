@@ -98,13 +98,19 @@ impl KeptMessages {
         messages
     }
 
-    /// Takes all messages, if it is time to try them again.
+    /// Takes all messages, if it is time to try them again. They count as kept until
+    /// [`KeptMessages::attempted`].
     pub(super) fn take_due(&self) -> Vec<Kept> {
-        if self.state().next_attempt > Instant::now() { Vec::new() } else { self.take_all() }
+        let mut state = self.state();
+        if state.next_attempt > Instant::now() {
+            return Vec::new();
+        }
+        std::mem::take(&mut state.messages)
     }
 
-    /// Sets the next attempt, after one that took this long.
-    pub(super) fn attempted(&self, took: Duration) {
+    /// Sets the next attempt, after one with this number of messages that took this long.
+    pub(super) fn attempted(&self, messages: usize, took: Duration) {
+        self.change_metric(-float(count(messages)));
         let pause = (took * 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         self.state().next_attempt = Instant::now() + pause;
     }
