@@ -29,9 +29,6 @@ pub enum Accepted {
 /// The constraint that an account has one record per key.
 const UNIQUE_KEY: &str = "transaction_records_account_id_idempotency_key_key";
 
-/// Lock timeout of a statement in a batch that is taken apart because of a lock.
-const SHORT_LOCK_TIMEOUT: &str = "100ms";
-
 /// The time of this service's clock, truncated to the microseconds of a column.
 fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
@@ -114,9 +111,8 @@ pub async fn insert_unlocked(
 ) -> Result<Vec<Accepted>, StoreError> {
     let now = now();
     let mut transaction = pool.begin().await?;
-    sqlx::query!("SELECT set_config('lock_timeout', $1, true)", SHORT_LOCK_TIMEOUT)
-        .execute(&mut *transaction)
-        .await?;
+    // Short: this batch is taken apart because of a lock.
+    sqlx::query!("SET LOCAL lock_timeout = '100ms'").execute(&mut *transaction).await?;
     let stored = insert_or_skip(&mut *transaction, &Columns::new(new, traces), now).await?;
     transaction.commit().await?;
     accepted(pool, new, stored, now).await
