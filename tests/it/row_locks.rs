@@ -43,7 +43,7 @@ fn item(account: &str) -> Value {
 
 /// Deposits of 1 into each account, one after the other, for this time: each settles within
 /// [`LIMIT`]. Gives the number of deposits into each.
-async fn others_settle(client: &Client, accounts: &[String], time: Duration) -> Vec<i64> {
+async fn others_settle(client: &Client, accounts: &[String], time: Duration) -> Vec<u64> {
     let begun = Instant::now();
     let deposits = accounts.iter().map(|account| async move {
         let (mut deposits, mut longest) = (0, Duration::ZERO);
@@ -106,7 +106,7 @@ async fn a_row_that_another_transaction_holds_delays_only_its_own_account() {
             let settled = client.settled(record["record"]["recordId"].as_str().unwrap()).await;
             assert_eq!(settled.text("status"), "SUCCESS");
         }
-        let balance = 4 + 3 * i64::try_from(number).unwrap();
+        let balance = 4 + 3 * u64::try_from(number).unwrap();
         invariants::holds(&ledger, "accounts", &account, balance).await.unwrap();
     }
     for (other, expected) in others.iter().zip(&expected) {
