@@ -2,7 +2,10 @@
 //! records that arrived while the previous batch was written. A committed record is
 //! accepted. Its command is sent after the commit.
 
-use std::slice;
+use std::{
+    slice,
+    time::{Duration, Instant},
+};
 
 use runtime::{
     failpoint,
@@ -91,7 +94,11 @@ impl Writer {
     pub async fn run(mut self) {
         while let Some((requests, responders)) = self.batches.next().await {
             let (records, traces): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
-            match self.store(&records, &traces).await {
+            let stored = self.store(&records, &traces).await;
+            if stored.as_ref().is_err_and(StoreError::is_locked) {
+                self.short_waits_until = Instant::now() + SHORT_WAITS;
+            }
+            match stored {
                 Err(error) if records.len() > 1 && !error.is_transient() => {
                     tracing::warn!(%error, records = records.len(), "a batch failed; storing its records one by one");
                     for ((record, trace), responder) in records.iter().zip(traces).zip(responders) {
@@ -112,12 +119,11 @@ impl Writer {
     /// Stores half of the records at a time, down to single ones, after another transaction
     /// held a key of one of them. Such a record is answered with the error.
     async fn store_apart(
-        &mut self,
+        &self,
         records: &[NewRecord],
         traces: &[Trace],
         mut responders: Vec<Responder<AcceptResult>>,
     ) {
-        self.short_waits_until = Instant::now() + SHORT_WAITS;
         let mut open = vec![(records, traces)];
         while let Some((records, traces)) = open.pop() {
             let commit = Commit::begin("INSERT", "transaction_records");
