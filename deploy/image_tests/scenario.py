@@ -65,7 +65,8 @@ class Scenario:
         printed = podman("run", "--rm", "--pull=never", "--network=none", *HARDENED, image_of("passbook"),
                          "secrets", "print", "--dev")
         secrets = {secret["metadata"]["name"]: secret["stringData"] for secret in json.loads(printed.stdout)["items"]}
-        return Overlay(objects, secrets, {"postgres:5432": free_port(), "nats:4222": free_port()})
+        return Overlay(objects, secrets, {"postgres:5432": free_port(), "nats:4222": free_port(),
+                                          "nats-0.nats:8222": free_port()})
 
     def new_pod(self, kind: str, name: str, replica: int = 0) -> Pod:
         pod = Pod(self.run, self.overlay, kind, name, replica)

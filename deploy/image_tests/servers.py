@@ -10,7 +10,7 @@ from typing import Any
 
 from manifest_checks.workspace import ROOT
 
-from .network import free_port, get
+from .network import get
 from .overlay import Overlay
 from .report import Failed, require, wait_until
 from .run import Run
@@ -28,7 +28,7 @@ def start_nats(run: Run, overlay: Overlay) -> str:
     config = next(volume["configMap"]["name"] for volume in spec["volumes"] if volume["name"] == "config")
     folder = run.scratch / "nats"
     folder.mkdir()
-    monitor_port = free_port()
+    monitor_port = overlay.server_ports["nats-0.nats:8222"]
     for name, text in overlay.config_data(config).items():
         if name == "nats.conf":
             text = localize_nats_config(text, overlay.server_ports["nats:4222"], monitor_port, folder / "data")

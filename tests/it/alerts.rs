@@ -12,6 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use async_nats::jetstream;
 use devstack::Fault;
 use futures::future::join_all;
 use reqwest::Method;
@@ -253,7 +254,7 @@ async fn findings_and_dead_letters(monitored: &mut Monitored, account: &str) {
     monitored.push("doctor").await;
     monitored.fire(&["PassbookDoctorFindings"]).await;
     monitored.resolved(&ALERTS).await;
-    broker::publish(&jetstream, "transaction.deposit", &new_key(), "garbage").await;
+    full_dead_letters(monitored, &jetstream).await;
     let foreign_advisory = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.other.consumer";
     broker::publish(&jetstream, foreign_advisory, &new_key(), "{}").await;
     add(1).await.unwrap();
@@ -267,8 +268,25 @@ async fn findings_and_dead_letters(monitored: &mut Monitored, account: &str) {
     monitored.verify_and_doctor().await;
 }
 
+/// The dead letter of an invalid command is not stored until its stream has room again.
+async fn full_dead_letters(monitored: &mut Monitored, jetstream: &jetstream::Context) {
+    const ALERTS: [&str; 3] =
+        ["PassbookStreamFilling", "PassbookStreamFull", "PassbookDeadLettersUnstored"];
+    monitored.resolved(&ALERTS).await;
+    let closed = "dead-letter.closed.TRANSACTION.deposit-consumer";
+    broker::publish(jetstream, closed, &new_key(), "{}").await;
+    let letters = broker::stream(jetstream, "DEAD_LETTER").await;
+    let mut full = letters.config.clone();
+    full.max_bytes = i64::try_from(letters.state.bytes).unwrap();
+    jetstream.update_stream(&full).await.unwrap();
+    broker::publish(jetstream, "transaction.deposit", &new_key(), "garbage").await;
+    monitored.fire(&ALERTS).await;
+    jetstream.update_stream(&letters.config).await.unwrap();
+}
+
 async fn old_runs_old_versions_and_memory(monitored: &mut Monitored) {
-    const ALERTS: [&str; 4] = [
+    const ALERTS: [&str; 5] = [
+        "PassbookBrokerUnhealthy",
         "PassbookVerifyOverdue",
         "PassbookDoctorOverdue",
         "PassbookVersionSkew",
@@ -281,6 +299,9 @@ async fn old_runs_old_versions_and_memory(monitored: &mut Monitored) {
         let metric = format!("passbook_{job}_last_run_timestamp_seconds {then}\n");
         monitored.gateway.put(&format!("passbook-{job}"), metric).await;
     }
+    // No server of the stack is unhealthy: the finding is pushed instead.
+    let unhealthy = "passbook_doctor_findings{area=\"NATS\",check=\"server health\"} 1\n";
+    monitored.gateway.put("unhealthy", unhealthy.to_owned()).await;
     // No older program exists to run: its metric is pushed instead.
     let older = "passbook_build_info{service=\"transaction-service\",version=\"0.0.9\"} 1\n";
     monitored.gateway.put("older", older.to_owned()).await;
@@ -289,6 +310,7 @@ async fn old_runs_old_versions_and_memory(monitored: &mut Monitored) {
     monitored.fire(&ALERTS).await;
 
     monitored.prometheus.replace_rules(&rules).await;
+    monitored.gateway.delete("unhealthy").await;
     monitored.gateway.delete("older").await;
     monitored.verify_and_doctor().await;
 }

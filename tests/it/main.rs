@@ -35,6 +35,7 @@ mod restore;
 mod results;
 mod row_locks;
 mod statements;
+mod storage;
 mod stores;
 mod streams;
 mod tls;

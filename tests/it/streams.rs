@@ -7,7 +7,7 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, pull},
     stream,
 };
-use contract::{ConsumerSpec, Retention, StreamSpec};
+use contract::{ConsumerSpec, Retention, StreamSpec, WhenFull};
 use runtime::nats::streams::{StreamsError, ensure};
 use tests::{Client, Stack, broker, invariants};
 
@@ -16,6 +16,8 @@ const STREAM: StreamSpec = StreamSpec {
     subjects: &["drift.>"],
     retention: Retention::WorkQueue,
     max_age: Duration::from_secs(3600),
+    max_bytes: 1 << 20,
+    when_full: WhenFull::RejectNew,
     duplicate_window: Duration::from_secs(60),
 };
 

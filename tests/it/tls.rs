@@ -38,7 +38,7 @@ fn start_tls_server(stack: &Stack, authority: &Authority) -> (Child, String) {
     fs::write(file("server.key"), key.serialize_pem()).unwrap();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let configuration = format!(
-        "listen: \"{free}\"\njetstream {{ store_dir: {:?} }}\ntls {{ cert_file: {:?}, key_file: {:?} }}\n",
+        "listen: \"{free}\"\njetstream {{ store_dir: {:?}, max_file_store: 9GB }}\ntls {{ cert_file: {:?}, key_file: {:?} }}\n",
         file("encrypting"),
         file("server.crt"),
         file("server.key")

@@ -1,10 +1,10 @@
-//! A disk of 300 MB for PostgreSQL, or one of 4 MB for the files of reports. Only the
+//! A disk of 300 MB for PostgreSQL, one of 32 MB for the broker, or one of 4 MB for the files of reports. Only the
 //! stack on it can see the disk, and the disk disappears with the stack's processes.
 
 use std::{
     fs::{self, File},
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
 };
 
@@ -53,15 +53,68 @@ impl SmallDisk {
 
     /// Fills the disk to the last byte.
     pub fn fill(&self, stack: &Stack) {
-        let mut ballast = File::create(stack.dir.join("ballast")).unwrap();
-        for chunk in [vec![1; 1 << 20], vec![1; 4096]] {
-            while ballast.write_all(&chunk).is_ok() {}
-        }
+        fill_up(&stack.dir.join("ballast"));
     }
 
     /// Frees the space taken by [`fill`](Self::fill).
     pub fn make_room(&self, stack: &Stack) {
         fs::remove_file(stack.dir.join("ballast")).unwrap();
+    }
+}
+
+/// A disk for the data of the broker alone.
+#[derive(Debug)]
+pub struct BrokerDisk {
+    /// The directory of the stack.
+    dir: PathBuf,
+}
+
+impl BrokerDisk {
+    /// `None` where this user may not mount a disk.
+    pub async fn mount(name: &str) -> Option<Self> {
+        let disk = Self { dir: folder(name) };
+        let mut trial = tokio::process::Command::new("unshare");
+        let output = trial.args(["--mount", "sh", "-c", &disk.script()]).output().await.ok()?;
+        output.status.success().then_some(disk)
+    }
+
+    fn script(&self) -> String {
+        let data = self.dir.join("nats");
+        let data = data.display();
+        format!("mkdir -p {data} && mount -t tmpfs -o size=32m,mode=0700 passbook {data}")
+    }
+
+    /// Starts a stack whose broker writes to the disk.
+    pub async fn start(&self) -> Stack {
+        let (program, log) = (passbook(), self.dir.with_extension("log"));
+        let script = format!("{} && exec \"$@\"", self.script());
+        let (program, dir) = (program.to_str().unwrap(), self.dir.to_str().unwrap());
+        let command = ["unshare", "--mount", "sh", "-c", &script, "sh", program];
+        let up = ["dev", "up", "--dir", dir, "--port", "0", "--report-replicas", "0"];
+        Stack::ready(start_by(&command, &up, None, Stdio::null(), &log), &self.dir, log).await
+    }
+
+    fn ballast(&self, stack: &Stack) -> PathBuf {
+        // The disk is mounted for the processes of the stack only.
+        let dir = self.dir.display();
+        PathBuf::from(format!("/proc/{}/root{dir}/nats/ballast", stack.supervisor()))
+    }
+
+    /// Fills the disk to the last byte.
+    pub fn fill(&self, stack: &Stack) {
+        fill_up(&self.ballast(stack));
+    }
+
+    /// Frees the space taken by [`fill`](Self::fill).
+    pub fn make_room(&self, stack: &Stack) {
+        fs::remove_file(self.ballast(stack)).unwrap();
+    }
+}
+
+fn fill_up(ballast: &Path) {
+    let mut ballast = File::create(ballast).unwrap();
+    for chunk in [vec![1; 1 << 20], vec![1; 4096]] {
+        while ballast.write_all(&chunk).is_ok() {}
     }
 }
 

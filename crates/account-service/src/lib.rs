@@ -23,7 +23,7 @@ pub mod worker;
 use std::{sync::Arc, time::Duration};
 
 use clap::Parser;
-use contract::{DEAD_LETTER, MOVEMENT_STREAMS, STANDARD, TRANSACTION, consumers};
+use contract::{DEAD_LETTER, MOVEMENT_STREAMS, ReportQueue, TRANSACTION, Topology, consumers};
 use metrics_exporter_prometheus::PrometheusHandle;
 use runtime::{
     config::ServiceConfig,
@@ -91,7 +91,7 @@ pub async fn run(
         broker: Need::Degraded,
         consumers: vec![consumers::ACCOUNT_RESULT, consumers::RESULTS_MAX_DELIVERIES],
         streams: MOVEMENT_STREAMS.to_vec(),
-        topology: &STANDARD,
+        topology: Topology::leak(ReportQueue::DEFAULT, config.service.nats.stream_storage),
     };
     let mut service =
         Service::start(identity, &config.service, listeners.admin, metrics, &stop).await?;

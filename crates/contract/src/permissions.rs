@@ -193,7 +193,7 @@ mod tests {
     fn accounts(password: impl Fn(&str) -> String) -> Value {
         // A deployment with other names writes its manifest with the same variables.
         let report = ReportQueue::from_variables(|name| std::env::var(name).ok()).unwrap();
-        let topology = Topology::leak(report);
+        let topology = Topology::leak(report, crate::StreamStorage::DEFAULT);
         broker_accounts(topology, |user| Ok::<_, std::convert::Infallible>(password(user))).unwrap()
     }
 

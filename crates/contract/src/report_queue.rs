@@ -238,13 +238,13 @@ mod tests {
             _ => Some(String::new()),
         };
         let queue = ReportQueue::from_variables(value).unwrap();
-        let topology = crate::Topology::leak(queue);
+        let topology = crate::Topology::leak(queue, crate::StreamStorage::DEFAULT);
         assert_eq!(topology.stream("documents").unwrap().subjects, ["documents.wanted"]);
         assert_eq!(topology.consumer("job_cons").unwrap().filter, "documents.wanted");
         let advisories = topology.consumer("jobs-used-up-consumer").unwrap().filter;
         assert!(advisories.ends_with(".documents.*"), "{advisories}");
         let default = ReportQueue::from_variables(|_| None).unwrap();
-        assert_eq!(crate::Topology::leak(default), &STANDARD);
+        assert_eq!(crate::Topology::leak(default, crate::StreamStorage::DEFAULT), &STANDARD);
         let invalid = ReportQueue::from_variables(|_| Some("a b".to_owned()));
         assert_eq!(invalid, Err((variables::STREAM, InvalidQueue::Name("a b".to_owned()))));
     }

@@ -1,10 +1,11 @@
 //! The table of streams and consumers. Retention, acknowledgement and limits
-//! are part of the protocol. Replicas and placement are configuration, and so is
-//! [`ReportQueue`]: the names and limits of the queue of reports.
+//! are part of the protocol. Replicas and placement are configuration, and so are
+//! [`ReportQueue`], the names and limits of the queue of reports, and [`StreamStorage`], the
+//! bytes of all streams.
 
 use std::time::Duration;
 
-use crate::{ReportQueue, bundle::Bundle};
+use crate::{ReportQueue, StreamStorage, bundle::Bundle};
 
 /// Subjects that messages are published to.
 pub mod subjects {
@@ -33,7 +34,16 @@ pub enum Retention {
     Limits,
 }
 
-/// A stream. Storage is always file; a full stream rejects new messages.
+/// What a stream does with a new message when it is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It rejects the message: nothing that it holds may be lost.
+    RejectNew,
+    /// It removes its oldest messages: what they say can be asked for again.
+    DiscardOldest,
+}
+
+/// A stream. Storage is always file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamSpec {
     /// The stream's name.
@@ -44,6 +54,10 @@ pub struct StreamSpec {
     pub retention: Retention,
     /// A message is removed at this age, processed or not.
     pub max_age: Duration,
+    /// Maximum size, in bytes. The server reserves them.
+    pub max_bytes: u64,
+    /// What happens at the maximum size.
+    pub when_full: WhenFull,
     /// The server ignores a repeated `Nats-Msg-Id` within this time. Short, because
     /// the server keeps every id in memory.
     pub duplicate_window: Duration,
@@ -115,21 +129,22 @@ pub struct Topology {
     pub report: ReportQueue,
 }
 
-/// The streams and consumers with the default queue of reports.
+/// The streams and consumers with the default queue of reports and the default storage.
 pub static STANDARD: Topology = table(
     ReportQueue::DEFAULT,
+    StreamStorage::DEFAULT,
     &[ReportQueue::DEFAULT.subject],
     "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.job.*",
 );
 
 impl Topology {
-    /// The streams and consumers with this queue of reports. It stays in memory: a
-    /// process makes one, when it starts.
+    /// The streams and consumers with this queue of reports and this storage. It stays in
+    /// memory: a process makes one, when it starts.
     #[must_use]
-    pub fn leak(report: ReportQueue) -> &'static Self {
+    pub fn leak(report: ReportQueue, storage: StreamStorage) -> &'static Self {
         let advisories =
             format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{}.*", report.stream).leak();
-        Box::leak(Box::new(table(report, vec![report.subject].leak(), advisories)))
+        Box::leak(Box::new(table(report, storage, vec![report.subject].leak(), advisories)))
     }
 
     /// The stream with this name.
@@ -153,6 +168,7 @@ impl Topology {
 
 const fn table(
     report: ReportQueue,
+    storage: StreamStorage,
     report_subjects: &'static [&'static str],
     report_advisories: &'static str,
 ) -> Topology {
@@ -164,6 +180,8 @@ const fn table(
                 subjects: &[subjects::DEPOSIT, subjects::WITHDRAWAL],
                 retention: Retention::WorkQueue,
                 max_age: DAY.saturating_mul(7),
+                max_bytes: storage.commands(),
+                when_full: WhenFull::RejectNew,
                 duplicate_window: DUPLICATE_WINDOW,
             },
             StreamSpec {
@@ -171,6 +189,8 @@ const fn table(
                 subjects: &["transaction.result.>"],
                 retention: Retention::Limits,
                 max_age: DAY.saturating_mul(7),
+                max_bytes: storage.results(),
+                when_full: WhenFull::DiscardOldest,
                 duplicate_window: DUPLICATE_WINDOW,
             },
             StreamSpec {
@@ -178,6 +198,8 @@ const fn table(
                 subjects: report_subjects,
                 retention: Retention::WorkQueue,
                 max_age: report.max_age,
+                max_bytes: storage.jobs(),
+                when_full: WhenFull::RejectNew,
                 duplicate_window: DUPLICATE_WINDOW,
             },
             StreamSpec {
@@ -186,6 +208,8 @@ const fn table(
                 // A work queue can't be browsed.
                 retention: Retention::Limits,
                 max_age: DAY.saturating_mul(90),
+                max_bytes: storage.dead_letters(),
+                when_full: WhenFull::RejectNew,
                 duplicate_window: DUPLICATE_WINDOW,
             },
             StreamSpec {
@@ -193,6 +217,8 @@ const fn table(
                 subjects: &["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"],
                 retention: Retention::WorkQueue,
                 max_age: DAY.saturating_mul(90),
+                max_bytes: storage.advisories(),
+                when_full: WhenFull::RejectNew,
                 duplicate_window: DUPLICATE_WINDOW,
             },
         ],

@@ -6,8 +6,8 @@ use std::{
     thread::available_parallelism,
 };
 
-use anyhow::{Result, ensure};
-use contract::{Topology, permissions};
+use anyhow::{Context, Result, ensure};
+use contract::{STREAM_STORAGE_VARIABLE, StreamStorage, Topology, permissions};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -55,8 +55,8 @@ impl Nats {
     /// Writes the configuration of each node into the folder `dir`.
     ///
     /// # Errors
-    /// If the file can't be written, a password is missing, or there are no
-    /// free ports.
+    /// If the file can't be written, a password is missing, the storage of the streams is
+    /// invalid, or there are no free ports.
     pub(crate) fn prepare(
         dir: &Path,
         binary: &ServerBinary,
@@ -82,6 +82,7 @@ impl Nats {
                 route_port: ports.take()?,
             });
         }
+        let max_file_store = max_file_store(stream_storage()?);
         let route_password = credentials::random_password()?;
         let accounts = permissions::broker_accounts(topology, |user| {
             secrets.nats.of(user).map(str::to_owned)
@@ -92,15 +93,16 @@ impl Nats {
                 "host": HOST,
                 "port": node.port,
                 "http": format!("{HOST}:{}", node.monitor_port),
-                "jetstream": { "store_dir": node.data },
+                "jetstream": { "store_dir": node.data, "max_file_store": max_file_store },
                 "accounts": accounts,
             });
             if let (true, Some(settings)) = (nodes.len() > 1, text.as_object_mut()) {
                 settings.insert("cluster".into(), node.cluster(&nodes, &route_password, network)?);
-                settings.insert(
-                    "jetstream".into(),
-                    json!({ "store_dir": node.data, "sync_interval": "always" }),
-                );
+                if let Some(jetstream) =
+                    settings.get_mut("jetstream").and_then(Value::as_object_mut)
+                {
+                    jetstream.insert("sync_interval".into(), "always".into());
+                }
             }
             // nats-server's configuration format is a superset of JSON.
             private_file::write(&node.configuration, format!("{text:#}\n").as_bytes())?;
@@ -195,6 +197,22 @@ impl Node {
             "advertise": format!("{HOST}:1"),
         }))
     }
+}
+
+/// The storage of the streams, which the services inherit from the caller's environment.
+///
+/// # Errors
+/// If the setting is invalid.
+pub(crate) fn stream_storage() -> Result<StreamStorage> {
+    std::env::var(STREAM_STORAGE_VARIABLE).map_or(Ok(StreamStorage::DEFAULT), |text| {
+        StreamStorage::parse(&text).context(STREAM_STORAGE_VARIABLE)
+    })
+}
+
+/// The storage of a node: that of the streams, and an eighth more, as in the manifests. Without
+/// the setting, it would depend on the free space of this machine.
+fn max_file_store(storage: StreamStorage) -> u64 {
+    storage.bytes() + storage.bytes() / 8
 }
 
 /// Half of the machine's processors: the rest of the stack needs the others.

@@ -20,9 +20,9 @@ use tokio::{
 use crate::pdeathsig::User;
 
 /// Settings that children inherit from the caller: logging, tracing and the
-/// size of batches, workers, threads and pools. The stack itself sets all
+/// size of batches, workers, threads, pools and streams. The stack itself sets all
 /// addresses and credentials.
-const INHERITED: [&str; 9] = [
+const INHERITED: [&str; 10] = [
     "PASSBOOK_LOG",
     "PASSBOOK_LOG_FORMAT",
     "PASSBOOK_WORKER_BATCH",
@@ -30,6 +30,7 @@ const INHERITED: [&str; 9] = [
     "PASSBOOK_MESSAGE_PARTS",
     "PASSBOOK_THREADS",
     "PASSBOOK_DATABASE_CONNECTIONS",
+    contract::STREAM_STORAGE_VARIABLE,
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_TRACES_SAMPLER_ARG",
 ];

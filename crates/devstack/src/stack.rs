@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use crate::{
     faults::{ControlServer, Network, ProcessTarget, Targets},
     lock,
-    nats::Nats,
+    nats::{self, Nats},
     options::{Options, ProxyPort},
     ports::Ports,
     postgres::Postgres,
@@ -192,7 +192,7 @@ impl Stack {
             &self.dir,
             &nats_binary,
             &self.secrets,
-            Topology::leak(report_service::queue()?),
+            Topology::leak(report_service::queue()?, nats::stream_storage()?),
             self.options.brokers,
             &mut self.network,
             &mut ports,

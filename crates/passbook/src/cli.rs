@@ -36,7 +36,7 @@ enum Command {
     #[command(subcommand)]
     Secrets(secrets::Command),
     Verify(Verify),
-    Doctor(Doctor),
+    Doctor(Box<Doctor>),
     #[command(subcommand)]
     Dlq(dlq::Command),
     Repair(Repair),

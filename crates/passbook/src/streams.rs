@@ -1,7 +1,8 @@
 //! `passbook streams`: creates and updates the streams and consumers of a deployment.
 //!
 //! The services create missing streams and consumers too. This command creates them before the
-//! services start, and is the one place to report a difference no update can repair.
+//! services start. It is the one place to report a difference no update can repair, and the only
+//! one that resizes an existing stream.
 
 use std::process::ExitCode;
 
@@ -11,7 +12,7 @@ use contract::Topology;
 use runtime::nats::streams::{self, StreamsError};
 
 use crate::{
-    arguments::{NatsArguments, ReportQueueArguments},
+    arguments::{NatsArguments, ReportQueueArguments, StreamStorageArguments},
     broker::{Address, Broker},
     output,
     retry::Retry,
@@ -30,6 +31,8 @@ pub(crate) struct Streams {
           value_parser = clap::value_parser!(u8).range(1..=5))]
     stream_replicas: u8,
     #[command(flatten)]
+    storage: StreamStorageArguments,
+    #[command(flatten)]
     report_queue: ReportQueueArguments,
     #[command(flatten)]
     retry: Retry,
@@ -46,7 +49,7 @@ impl Streams {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let address = self.nats.address().context("no NATS URL is given: give --nats-url")?;
         address.servers()?;
-        let topology = self.report_queue.topology();
+        let topology = self.report_queue.topology(self.storage.stream_storage);
         match self.retry.until_ok("NATS", || self.attempt(&address, topology)).await? {
             Attempt::UpToDate => {
                 let (streams, consumers) = (topology.streams.len(), topology.consumers.len());
@@ -63,7 +66,11 @@ impl Streams {
         let broker = Broker::connect(address).await?;
         let all: Vec<_> = topology.streams.iter().collect();
         let consumers: Vec<_> = topology.consumers.iter().collect();
-        match streams::ensure(&broker.jetstream, &all, &consumers, self.stream_replicas).await {
+        let ensured = async {
+            streams::ensure(&broker.jetstream, &all, &consumers, self.stream_replicas).await?;
+            streams::resize(&broker.jetstream, &all).await
+        };
+        match ensured.await {
             Ok(()) => Ok(Attempt::UpToDate),
             Err(StreamsError::Unavailable(error)) => Err(anyhow!(error)),
             Err(error) => Ok(Attempt::Conflict(error)),

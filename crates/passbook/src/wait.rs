@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use contract::MOVEMENT_STREAMS;
+use contract::{MOVEMENT_STREAMS, StreamStorage};
 use sqlx::{Connection, migrate::Migrator};
 
 use crate::{
@@ -48,7 +48,7 @@ impl Wait {
         let only_reports = self.report_database_url.is_some()
             && account_database_url.is_none()
             && transaction_database_url.is_none();
-        let of_reports = self.report_queue.topology().report_streams();
+        let of_reports = self.report_queue.topology(StreamStorage::DEFAULT).report_streams();
         let streams: &[&str] = if only_reports { &of_reports } else { &MOVEMENT_STREAMS };
         let databases = [
             ("the account database", account_database_url, &*migrations::ACCOUNT),

@@ -67,7 +67,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let parts = config.parts()?;
     let queue = config.report.queue.queue();
-    let topology = Topology::leak(queue);
+    let topology = Topology::leak(queue, config.service.nats.stream_storage);
     let identity = Identity {
         name: "report-service",
         // Without the broker, requests are still accepted. Their messages are sent later.

@@ -25,7 +25,7 @@ use crate::{
     },
     worker::{
         self, BatchProcessor, DeadLetterAll, Exhausted, Fetch, Handler, JobHandler, JobProcessor,
-        MaxDeliveries, PullLoop,
+        MaxDeliveries, PullLoop, UnstoredLetters,
     },
 };
 
@@ -60,6 +60,7 @@ pub struct Service {
     pub finished: CancellationToken,
     config: ServiceConfig,
     topology: &'static Topology,
+    unstored: Arc<UnstoredLetters>,
     /// The task that exports spans. It ends last.
     exporter: Option<JoinHandle<()>>,
     ended: CancellationToken,
@@ -90,6 +91,7 @@ impl Service {
         let health = Health::default();
         health.expect("postgres", Need::Required);
         health.expect("nats", identity.broker);
+        health.expect(broker_metrics::CONDITION, Need::Degraded);
         let pool = postgres::pool(&config.database, identity.name)?;
         let client = connection::connect(&config.nats, identity.name).await?;
         let finished = CancellationToken::new();
@@ -117,9 +119,13 @@ impl Service {
             jetstream.clone(),
             consumers,
             identity.streams,
+            health.clone(),
             finished.clone(),
         );
         tasks.spawn("broker metrics", watch);
+        let unstored = Arc::new(UnstoredLetters::new(health.clone()));
+        let publish = Arc::clone(&unstored).run(jetstream.clone(), finished.clone());
+        tasks.spawn("unstored dead letters", publish);
         let config = config.clone();
         Ok(Self {
             pool,
@@ -130,6 +136,7 @@ impl Service {
             finished,
             config,
             topology,
+            unstored,
             exporter,
             ended,
         })
@@ -160,7 +167,8 @@ impl Service {
         let worker = |_| {
             let fetch = Fetch { max_messages: self.config.worker.worker_batch, wait: FETCH_WAIT };
             let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
-            let processor = BatchProcessor::new(client, jetstream, consumer, Arc::clone(handler));
+            let (handler, unstored) = (Arc::clone(handler), Arc::clone(&self.unstored));
+            let processor = BatchProcessor::new(client, jetstream, consumer, handler, unstored);
             self.pull_loop((stream, consumer), fetch).run(processor, stop.clone())
         };
         Ok((0..self.config.worker.workers).map(worker).collect())

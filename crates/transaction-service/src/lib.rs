@@ -10,7 +10,9 @@ pub mod worker;
 use std::sync::Arc;
 
 use clap::Parser;
-use contract::{DEAD_LETTER, MOVEMENT_STREAMS, STANDARD, TRANSACTION_RESULT, consumers};
+use contract::{
+    DEAD_LETTER, MOVEMENT_STREAMS, ReportQueue, TRANSACTION_RESULT, Topology, consumers,
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use runtime::{
     config::ServiceConfig,
@@ -54,7 +56,7 @@ pub async fn run(
             consumers::COMMANDS_MAX_DELIVERIES,
         ],
         streams: MOVEMENT_STREAMS.to_vec(),
-        topology: &STANDARD,
+        topology: Topology::leak(ReportQueue::DEFAULT, config.service.nats.stream_storage),
     };
     let mut service =
         Service::start(identity, &config.service, admin_listener, metrics, &stop).await?;

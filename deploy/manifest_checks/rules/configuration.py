@@ -56,7 +56,8 @@ def expansions(manifests: Manifests) -> Violations:
 
 @rule(
     remove_field(PROD, "StatefulSet nats", f"{CONTAINER} > env > 3"),
-    set_field(PROD, "ConfigMap nats", "data > nats.conf", "server_name: $NAME"),
+    set_field(PROD, "ConfigMap nats", "data > nats.conf",
+              "max_file_store: 9GB\nserver_name: $NAME"),
 )
 def broker_variables(manifests: Manifests) -> Violations:
     """nats-server does not start if its configuration uses an unset variable."""

@@ -1,6 +1,6 @@
 """The probes of long-running containers."""
 
-from ..breaks import CONTAINER, DEV, remove_field, set_field
+from ..breaks import CONTAINER, DEV, PROD, remove_field, set_field
 from ..objects import Manifests, Object, has_port
 from ..registry import Violations, rule
 
@@ -27,6 +27,25 @@ def liveness_differs_from_readiness(manifests: Manifests) -> Violations:
 
 def action(probe: Object) -> Object:
     return {key: value for key, value in probe.items() if key in ("httpGet", "tcpSocket", "exec", "grpc")}
+
+
+@rule(
+    set_field(DEV, "StatefulSet nats", f"{CONTAINER} > livenessProbe > httpGet > path", "/healthz?js-enabled-only=true"),
+    set_field(DEV, "StatefulSet nats", f"{CONTAINER} > livenessProbe > failureThreshold", 1),
+    set_field(PROD, "StatefulSet nats", f"{CONTAINER} > livenessProbe > failureThreshold", 6),
+)
+def broker_liveness(manifests: Manifests) -> Violations:
+    """A lasting write error restarts nats-server. Catching up with a cluster does not."""
+    workload = manifests.find("StatefulSet", "nats")
+    if not workload:
+        return
+    least = 600 if workload["spec"]["replicas"] > 1 else 120
+    for container in workload["spec"]["template"]["spec"]["containers"]:
+        probe = container["livenessProbe"]
+        if probe["httpGet"]["path"] != "/healthz":
+            yield "StatefulSet nats", "its livenessProbe must be /healthz: only that reports write errors"
+        if probe["periodSeconds"] * probe["failureThreshold"] < least:
+            yield "StatefulSet nats", f"its livenessProbe must wait for {least} s at least"
 
 
 @rule(set_field(DEV, "Deployment account-service", f"{CONTAINER} > readinessProbe > httpGet > port", "metrics"))

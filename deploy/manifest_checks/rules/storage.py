@@ -1,6 +1,7 @@
 """Volumes: each is declared and mounted, and the data of servers and reports outlives their pods."""
 
 import pathlib
+import re
 
 from ..breaks import CONTAINER, DEV, POD, PROD, remove_field, set_field
 from ..objects import Manifests
@@ -35,6 +36,43 @@ def volumes(manifests: Manifests) -> Violations:
         for _, claim in workload.volumes("persistentVolumeClaim"):
             if claim.get("claimName") and not manifests.find("PersistentVolumeClaim", claim["claimName"]):
                 yield workload.title, f"no PersistentVolumeClaim {claim['claimName']}"
+
+
+# The units of nats-server, of Kubernetes and of PASSBOOK_STREAM_STORAGE.
+UNITS = {"MB": 2**20, "GB": 2**30, "TB": 2**40, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
+         "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+# The part of a larger storage that a smaller one in it may take.
+MOST = 0.95
+
+
+@rule(
+    set_field(DEV, "ConfigMap addresses", "data > stream-storage", "9GiB"),
+    set_field(PROD, "StatefulSet nats", "spec > volumeClaimTemplates > 0 > spec > resources > requests > storage", "9Gi"),
+    set_field(PROD, "ConfigMap nats", "data > nats.conf", "max_file_store: 10GB"),
+)
+def broker_storage(manifests: Manifests) -> Violations:
+    """The streams fit into max_file_store, and max_file_store into the volume, with some room."""
+    streams = manifests.config_data("addresses").get("stream-storage", "0GiB")
+    for broker in (workload for workload in manifests.workloads if workload.title == "StatefulSet nats"):
+        texts = [manifests.config_data(source["name"]).get("nats.conf", "")
+                 for _, source in broker.volumes("configMap")]
+        store = re.search(r"max_file_store: (\w+)", "".join(texts))
+        if not store:
+            yield broker.title, "its configuration has no max_file_store"
+            continue
+        claim = broker.object["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
+        if size(streams) > MOST * size(store[1]):
+            yield "ConfigMap addresses", f"stream-storage, {streams}, must be less than max_file_store, {store[1]}"
+        if size(store[1]) > MOST * size(claim):
+            yield broker.title, f"max_file_store, {store[1]}, must be less than its volume, {claim}"
+
+
+def size(text: str) -> int:
+    """The bytes of a size such as 9GB, 10Gi or 8GiB."""
+    parts = re.fullmatch(r"(\d+)([A-Za-z]+)", text)
+    if not parts:
+        raise ValueError(f"not a size: {text}")
+    return int(parts[1]) * UNITS[parts[2]]
 
 
 @rule(

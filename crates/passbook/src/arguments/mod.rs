@@ -5,6 +5,7 @@ mod nats;
 mod report_queue;
 #[cfg(feature = "dev")]
 mod stack_dir;
+mod stream_storage;
 mod system;
 mod text;
 
@@ -13,5 +14,6 @@ pub(crate) use nats::NatsArguments;
 pub(crate) use report_queue::ReportQueueArguments;
 #[cfg(feature = "dev")]
 pub(crate) use stack_dir::{StackDir, StackState};
+pub(crate) use stream_storage::StreamStorageArguments;
 pub(crate) use system::{System, SystemArguments};
 pub(crate) use text::non_blank;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use contract::{ReportQueue, Topology};
+use contract::{ReportQueue, StreamStorage, Topology};
 
 /// The configured names and limits of report jobs. They have the variables of the report-service,
 /// because other values than the defaults are no drift.
@@ -73,9 +73,9 @@ pub(crate) struct ReportQueueArguments {
 }
 
 impl ReportQueueArguments {
-    /// The expected streams and consumers. A command makes them once.
-    pub(crate) fn topology(&self) -> &'static Topology {
-        Topology::leak(ReportQueue {
+    /// The expected streams and consumers with this storage. A command makes them once.
+    pub(crate) fn topology(&self, storage: StreamStorage) -> &'static Topology {
+        let queue = ReportQueue {
             stream: self.stream.clone().leak(),
             subject: self.subject.clone().leak(),
             consumer: self.consumer.clone().leak(),
@@ -83,6 +83,7 @@ impl ReportQueueArguments {
             ack_wait: self.ack_wait,
             max_deliver: i64::from(self.max_failures),
             max_ack_pending: i64::from(self.max_running),
-        })
+        };
+        Topology::leak(queue, storage)
     }
 }

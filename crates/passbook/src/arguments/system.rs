@@ -76,6 +76,19 @@ impl System {
             .collect()
     }
 
+    /// Monitoring URLs of the servers of NATS. Only a development stack knows them.
+    #[cfg(feature = "dev")]
+    pub(crate) fn monitors(&self) -> Vec<String> {
+        let processes = self.stack.iter().flat_map(|stack| &stack.processes);
+        processes.filter_map(|process| process.monitor.clone()).collect()
+    }
+
+    /// No servers: only a development stack knows its own.
+    #[cfg(not(feature = "dev"))]
+    pub(crate) const fn monitors(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// No processes: only a development stack knows its own.
     #[cfg(not(feature = "dev"))]
     pub(crate) const fn processes(&self) -> Vec<(String, String)> {

@@ -22,8 +22,8 @@ const DEFAULT_PORT: u16 = 8080;
 /// Finds PostgreSQL and nats-server or installs them, and starts them on free ports with their data
 /// in DIR. Then starts the services, and a proxy with one HTTP address before them. The data is
 /// kept for the next run. The environment variables PASSBOOK_WORKER_BATCH, PASSBOOK_WORKERS,
-/// PASSBOOK_THREADS and PASSBOOK_DATABASE_CONNECTIONS are passed to the services, those that begin
-/// with PASSBOOK_REPORT_ or PASSBOOK_LLM_ to the report-service only.
+/// PASSBOOK_THREADS, PASSBOOK_DATABASE_CONNECTIONS and PASSBOOK_STREAM_STORAGE are passed to the
+/// services, those that begin with PASSBOOK_REPORT_ or PASSBOOK_LLM_ to the report-service only.
 #[derive(Debug, Args)]
 pub(crate) struct Up {
     #[command(flatten)]

@@ -22,7 +22,7 @@ use clap::Args;
 use futures::future::{join, join_all, join3};
 
 use crate::{
-    arguments::{ReportQueueArguments, System, SystemArguments},
+    arguments::{ReportQueueArguments, StreamStorageArguments, System, SystemArguments},
     error_chain,
     output::Format,
     pushgateway::{self, PushgatewayArguments},
@@ -48,6 +48,13 @@ pub(crate) struct Doctor {
     #[cfg_attr(feature = "dev", doc = "The development stack's processes need no URL.")]
     #[arg(long = "service", value_name = "URL")]
     services: Vec<String>,
+    /// Monitoring URLs of the servers of NATS, such as http://nats-0.nats:8222, separated by commas.
+    /// Without it, their health and storage are not checked.
+    #[cfg_attr(feature = "dev", doc = "The development stack's servers need no URL.")]
+    #[arg(long, value_name = "URL", env = "PASSBOOK_NATS_MONITOR_URL", value_delimiter = ',')]
+    nats_monitor_url: Vec<String>,
+    #[command(flatten)]
+    stream_storage: StreamStorageArguments,
     #[command(flatten)]
     report_queue: ReportQueueArguments,
     /// How long a report may wait behind others without a finding.
@@ -105,7 +112,12 @@ impl Doctor {
             postgres::check_transaction(urls.map(|urls| urls.transaction.as_str())),
             reports::check(report_url, self.report_queue_limit, self.storage.as_ref()),
         );
-        let nats = nats::check(system.nats.as_ref(), self.report_queue.topology());
+        let topology = self.report_queue.topology(self.stream_storage.stream_storage);
+        let given = self.nats_monitor_url.iter().filter(|url| !url.trim().is_empty());
+        let mut monitors: Vec<_> =
+            given.map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
+        monitors.extend(system.monitors());
+        let nats = nats::check(system.nats.as_ref(), &monitors, topology);
         let services = join_all(processes.iter().map(|(name, url)| services::check(name, url)));
         let ((account, transaction, report), (nats, services)) =
             join(databases, join(nats, services)).await;

@@ -73,6 +73,11 @@ fn advice_about(condition: &str) -> &'static str {
             "see the findings about NATS; if there are none, check PASSBOOK_NATS_URL, user and \
              password, and the network to NATS"
         }
+        "streams" => "see the findings about the size of this stream under NATS",
+        "dead-letters" => {
+            "see the findings about DEAD_LETTER and the servers under NATS; the messages are kept, and \
+             settled once their dead letters are stored"
+        }
         _ => "see the findings about this consumer under NATS, and the log of the process",
     }
 }

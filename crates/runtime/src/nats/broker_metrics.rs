@@ -1,6 +1,8 @@
 //! Gauges of the broker: the backlog of this service's consumers, and the size
 //! of their streams. While the broker is unreachable a gauge keeps its last
 //! value; `passbook_condition_up` reports the outage.
+//!
+//! A stream near its limit is a condition of its own, because it will reject messages.
 
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use async_nats::{
     jetstream::{
         self,
         consumer::{Consumer, pull},
-        stream::{InfoError, Stream},
+        stream::{Config, DiscardPolicy, InfoError, State as StreamState, Stream},
     },
 };
 use contract::{ConsumerSpec, DEAD_LETTER, dead_letter};
@@ -19,11 +21,17 @@ use metrics::{Unit, describe_gauge, gauge};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    health::Health,
     tasks::sleep_unless_stopped,
     telemetry::metrics::{count, float},
 };
 
 const EVERY: Duration = Duration::from_secs(10);
+/// The condition about the sizes of the streams.
+pub(crate) const CONDITION: &str = "streams";
+/// The used part of a limit at which the condition is down, in percent. Alerts and `passbook
+/// doctor` tell far earlier.
+const NEARLY_FULL: u64 = 90;
 
 /// Describes the gauges.
 pub(crate) fn describe() {
@@ -45,6 +53,17 @@ pub(crate) fn describe() {
     describe_gauge!("passbook_stream_messages", Unit::Count, "Messages in the stream.");
     describe_gauge!("passbook_stream_bytes", Unit::Bytes, "Size of the stream.");
     describe_gauge!(
+        "passbook_stream_limit_bytes",
+        Unit::Bytes,
+        "Maximum size of the stream. At it, TRANSACTION_RESULT discards its oldest messages, and \
+         the other streams reject new ones."
+    );
+    describe_gauge!(
+        "passbook_dead_letters_unstored",
+        Unit::Count,
+        "Messages that this process keeps because DEAD_LETTER stores no dead letter of them."
+    );
+    describe_gauge!(
         "passbook_dead_letters_open",
         Unit::Count,
         "Dead letters that are neither replayed nor discarded."
@@ -57,12 +76,16 @@ pub(crate) async fn watch(
     jetstream: jetstream::Context,
     consumers: Vec<&'static ConsumerSpec>,
     streams: Vec<&'static str>,
+    health: Health,
     stop: CancellationToken,
 ) {
     while !stop.is_cancelled() {
         let mut pause = EVERY / 10;
         if client.connection_state() == State::Connected {
-            let _ = stop.run_until_cancelled(update(&jetstream, &consumers, &streams)).await;
+            let update = update(&jetstream, &consumers, &streams);
+            if let Some(nearly_full) = stop.run_until_cancelled(update).await {
+                health.set(CONDITION, nearly_full);
+            }
             pause = EVERY;
         }
         sleep_unless_stopped(pause, &stop).await;
@@ -70,12 +93,13 @@ pub(crate) async fn watch(
 }
 
 /// Sets all gauges. Skips a stream or consumer if the server does not answer, or if
-/// it does not exist yet.
+/// it does not exist yet. Returns which streams are nearly full.
 async fn update(
     jetstream: &jetstream::Context,
     consumers: &[&'static ConsumerSpec],
     streams: &[&'static str],
-) {
+) -> Option<String> {
+    let mut nearly_full = Vec::new();
     for ConsumerSpec { name, stream, .. } in consumers {
         let found = jetstream.get_consumer_from_stream(*name, *stream).await;
         let found = found.inspect_err(|error| tracing::debug!(consumer = name, %error, "asking"));
@@ -94,7 +118,12 @@ async fn update(
         let found = jetstream.get_stream(name).await;
         let found = found.inspect_err(|error| tracing::debug!(stream = name, %error, "asking"));
         let Ok(found) = found else { continue };
-        let state = &found.cached_info().state;
+        let info = found.cached_info();
+        let state = &info.state;
+        nearly_full.extend(describe_nearly_full(&info.config, state));
+        if let Ok(limit @ 1..) = u64::try_from(info.config.max_bytes) {
+            gauge!("passbook_stream_limit_bytes", "stream" => name).set(float(limit));
+        }
         gauge!("passbook_stream_messages", "stream" => name).set(float(state.messages));
         gauge!("passbook_stream_bytes", "stream" => name).set(float(state.bytes));
         if name == DEAD_LETTER {
@@ -104,6 +133,16 @@ async fn update(
             }
         }
     }
+    (!nearly_full.is_empty()).then(|| nearly_full.join("; "))
+}
+
+/// A stream that will soon reject messages; `None` for any other.
+fn describe_nearly_full(config: &Config, state: &StreamState) -> Option<String> {
+    let limit = u64::try_from(config.max_bytes).ok().filter(|limit| *limit > 0)?;
+    let used = state.bytes.saturating_mul(100) / limit;
+    (config.discard == DiscardPolicy::New && used >= NEARLY_FULL).then(|| {
+        format!("the stream {} is nearly full: {} of {limit} bytes", config.name, state.bytes)
+    })
 }
 
 /// The number of open dead letters. Closed ones are on longer subjects.

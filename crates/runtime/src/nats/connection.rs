@@ -10,7 +10,7 @@ use anyhow::Context;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
 
 use clap::Args;
-use contract::permissions;
+use contract::{StreamStorage, permissions};
 
 use super::refusal;
 use crate::setting::{Secret, parse_duration};
@@ -49,6 +49,11 @@ pub struct NatsConfig {
     #[arg(long, env = "PASSBOOK_STREAM_REPLICAS", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=5))]
     pub stream_replicas: u8,
+    /// Bytes of all streams in each server of the broker: 16MiB to 64TiB. The streams divide them,
+    /// and the server reserves them. Existing streams are changed by `passbook streams` only.
+    #[arg(long, env = contract::STREAM_STORAGE_VARIABLE, value_parser = StreamStorage::parse,
+          value_name = "SIZE", default_value = StreamStorage::DEFAULT_TEXT)]
+    pub stream_storage: StreamStorage,
 }
 
 const PING_EVERY: Duration = Duration::from_secs(5);

@@ -7,11 +7,11 @@ use std::time::Duration;
 use async_nats::jetstream::{
     self, ErrorCode,
     consumer::{AckPolicy, DeliverPolicy, pull},
-    context::{GetStreamError, GetStreamErrorKind},
+    context::{CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind},
     stream::{self, ConsumerErrorKind},
 };
 use backon::{BackoffBuilder, ExponentialBuilder};
-use contract::{ConsumerSpec, Retention, StreamSpec};
+use contract::{ConsumerSpec, Retention, STREAM_STORAGE_VARIABLE, StreamSpec, WhenFull};
 use tokio_util::sync::CancellationToken;
 
 use crate::tasks::sleep_unless_stopped;
@@ -131,7 +131,8 @@ async fn ensure_stream(
     let found = match jetstream.get_stream(spec.name).await {
         Ok(stream) => stream.cached_info().config.clone(),
         Err(error) if is_missing(&error) => {
-            jetstream.create_stream(wanted).await.map_err(unavailable)?;
+            let created = jetstream.create_stream(wanted).await;
+            created.map_err(|error| refused(spec, &error))?;
             tracing::info!(stream = spec.name, "created a stream");
             return Ok(());
         }
@@ -151,7 +152,8 @@ async fn ensure_stream(
     if found.storage != wanted.storage {
         return drift("storage", format!("{:?}", found.storage), format!("{:?}", wanted.storage));
     }
-    // Fields outside the table (placement, sizes, metadata) stay as the operator set them.
+    // Sizes are changed by `resize`. Fields outside the table (placement, metadata) stay as the
+    // operator set them.
     let updated = stream::Config {
         subjects: wanted.subjects,
         discard: wanted.discard,
@@ -168,6 +170,63 @@ async fn ensure_stream(
     Ok(())
 }
 
+/// Changes the maximum size of existing streams to that of the contract. Smaller ones first: the
+/// server reserves the bytes of all. A stream that rejects new messages keeps what it holds, even
+/// if that is more.
+///
+/// Only the operator's `passbook streams` calls it. Services whose settings differ for the time of
+/// a roll-out would undo each other's changes.
+///
+/// # Errors
+/// If the server does not answer, or has no room.
+pub async fn resize(
+    jetstream: &jetstream::Context,
+    streams: &[&StreamSpec],
+) -> Result<(), StreamsError> {
+    let mut changes = Vec::new();
+    for spec in streams {
+        let found = jetstream.get_stream(spec.name).await.map_err(unavailable)?;
+        let found = found.cached_info().config.clone();
+        let max_bytes = max_bytes(spec);
+        if found.max_bytes != max_bytes {
+            // Without a limit, the stream has reserved nothing.
+            let grows = found.max_bytes < max_bytes;
+            changes.push((grows, spec, stream::Config { max_bytes, ..found }));
+        }
+    }
+    changes.sort_by_key(|(grows, ..)| *grows);
+    for (_, spec, config) in changes {
+        jetstream.update_stream(&config).await.map_err(|error| refused(spec, &error))?;
+        tracing::info!(stream = spec.name, bytes = config.max_bytes, "resized a stream");
+    }
+    Ok(())
+}
+
+fn max_bytes(spec: &StreamSpec) -> i64 {
+    i64::try_from(spec.max_bytes).unwrap_or(i64::MAX)
+}
+
+/// The codes of a server, or of each in a cluster, that has fewer unreserved bytes than a stream
+/// needs.
+const NO_ROOM: [ErrorCode; 3] = [
+    ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+    ErrorCode::INSUFFICIENT_RESOURCES,
+    ErrorCode::CLUSTER_NO_PEERS,
+];
+
+/// The error about a stream that was not created or resized.
+fn refused(spec: &StreamSpec, error: &CreateStreamError) -> StreamsError {
+    match error.kind() {
+        CreateStreamErrorKind::JetStream(cause) if NO_ROOM.contains(&cause.error_code()) => {}
+        _ => return unavailable(error),
+    }
+    unavailable(format!(
+        "the server does not reserve {} bytes for the stream {} ({error}): raise its \
+         max_file_store, or lower {STREAM_STORAGE_VARIABLE}",
+        spec.max_bytes, spec.name
+    ))
+}
+
 fn stream_config(spec: &StreamSpec, replicas: u8) -> stream::Config {
     stream::Config {
         name: spec.name.to_owned(),
@@ -176,7 +235,11 @@ fn stream_config(spec: &StreamSpec, replicas: u8) -> stream::Config {
             Retention::WorkQueue => stream::RetentionPolicy::WorkQueue,
             Retention::Limits => stream::RetentionPolicy::Limits,
         },
-        discard: stream::DiscardPolicy::New,
+        discard: match spec.when_full {
+            WhenFull::RejectNew => stream::DiscardPolicy::New,
+            WhenFull::DiscardOldest => stream::DiscardPolicy::Old,
+        },
+        max_bytes: max_bytes(spec),
         storage: stream::StorageType::File,
         max_age: spec.max_age,
         duplicate_window: spec.duplicate_window,

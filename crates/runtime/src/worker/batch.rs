@@ -20,6 +20,7 @@ use super::{
     delivery::Received,
     kept::{Kept, KeptMessages},
     pull_loop::{Pause, ProcessMessages},
+    unstored::UnstoredLetters,
 };
 use crate::{failpoint, tasks::sleep_unless_stopped, telemetry::metrics::count};
 
@@ -35,6 +36,7 @@ pub struct BatchProcessor<H> {
     pub(super) consumer: &'static ConsumerSpec,
     pub(super) kept: KeptMessages,
     handler: Arc<H>,
+    pub(super) unstored: Arc<UnstoredLetters>,
 }
 
 /// A fetched message and its parts.
@@ -107,9 +109,10 @@ impl<H: Handler> BatchProcessor<H> {
         jetstream: jetstream::Context,
         consumer: &'static ConsumerSpec,
         handler: Arc<H>,
+        unstored: Arc<UnstoredLetters>,
     ) -> Self {
         let kept = KeptMessages::new(consumer.name);
-        let processor = Self { client, jetstream, consumer, kept, handler };
+        let processor = Self { client, jetstream, consumer, kept, handler, unstored };
         processor.start_counters_at_zero();
         processor
     }

@@ -3,11 +3,11 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use async_nats::{
-    Client,
+    Client, HeaderMap,
     jetstream::{self, AckKind, Message},
 };
 use contract::ConsumerSpec;
@@ -19,10 +19,17 @@ use super::{
     delivery::Received,
     pull_loop::{Pause, ProcessMessages},
 };
-use crate::{failpoint, nats::publish::publish_all, tasks::sleep_unless_stopped};
+use crate::{
+    failpoint,
+    nats::publish::{Outgoing, publish_all},
+    tasks::sleep_unless_stopped,
+};
 
 /// A message that is handed back is redelivered after this delay.
 const HAND_BACK_DELAY: Duration = Duration::from_secs(1);
+/// A dead letter without a PubAck is published again for this time. Then its message goes to the
+/// end of the queue: with one message out at a time, it would hold up all others.
+const LETTER_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit for the server's answer to an ack. A lost ack costs a redelivery.
 const ACK_LIMIT: Duration = Duration::from_secs(2);
 
@@ -120,42 +127,55 @@ impl<H: JobHandler> JobProcessor<H> {
                 ("handed_back", Some("handed back".to_owned()))
             }
             JobVerdict::DeadLetter(reason) => {
-                if self.dead_letter(&delivery, &reason, stop).await {
-                    self.confirmed(message, AckKind::Term).await;
-                } else {
-                    self.ack(message, AckKind::Nak(Some(HAND_BACK_DELAY))).await;
-                }
-                ("dead_letter", Some(reason))
+                let name = match self.dead_letter(&delivery, &reason, stop).await {
+                    Lettered::Stored => {
+                        self.confirmed(message, AckKind::Term).await;
+                        "dead_letter"
+                    }
+                    Lettered::Requeued => {
+                        self.confirmed(message, AckKind::Ack).await;
+                        "handed_back"
+                    }
+                    Lettered::Stopped => {
+                        self.ack(message, AckKind::Nak(Some(HAND_BACK_DELAY))).await;
+                        "handed_back"
+                    }
+                };
+                (name, Some(reason))
             }
         };
         count(self.consumer, name, 1);
         delivery.ended(self.consumer, error);
     }
 
-    /// Publishes until the dead letter has its PubAck; `false` if stopped before, or if the
-    /// broker refuses it for good.
+    /// Publishes until the dead letter has its PubAck. After a time, puts the message at the end of
+    /// its queue instead.
     async fn dead_letter(
         &self,
         delivery: &Delivery,
         reason: &str,
         stop: &CancellationToken,
-    ) -> bool {
+    ) -> Lettered {
         let max_payload = self.client.server_info().max_payload;
         let letter = [dead_letter(self.consumer, delivery, reason, max_payload)];
+        let begun = Instant::now();
         let mut pause = Pause::default();
         while let Err(missing) = publish_all(&self.jetstream, &letter).await {
-            if !missing.is_retryable(0) {
-                return false;
-            }
             tracing::warn!(
                 reason = missing.reason,
                 "a dead letter got no PubAck; publishing again"
             );
             if !sleep_unless_stopped(pause.next(), stop).await {
-                return false;
+                return Lettered::Stopped;
+            }
+            if begun.elapsed() > LETTER_LIMIT {
+                let again = [again(delivery)];
+                if publish_all(&self.jetstream, &again).await.is_ok() {
+                    return Lettered::Requeued;
+                }
             }
         }
-        true
+        Lettered::Stored
     }
 
     /// Acks, and waits for the server's confirmation for a moment: with one message
@@ -171,6 +191,28 @@ impl<H: JobHandler> JobProcessor<H> {
         if let Err(error) = message.ack_with(kind).await {
             tracing::debug!(consumer = self.consumer.name, %error, ?kind, "sending an ack failed");
         }
+    }
+}
+
+/// What became of a message that needs a dead letter.
+enum Lettered {
+    Stored,
+    /// A copy of it is at the end of its queue.
+    Requeued,
+    /// The process stops.
+    Stopped,
+}
+
+/// The copy of a message. Its id is new: the stream would ignore a known one.
+fn again(delivery: &Delivery) -> Outgoing {
+    Outgoing {
+        subject: delivery.subject.to_string(),
+        message_id: format!("{}.again", delivery.place),
+        trace: delivery.trace,
+        redrive_of: None,
+        headers: HeaderMap::new(),
+        payload: delivery.payload.clone(),
+        sharing: None,
     }
 }
 

@@ -38,11 +38,17 @@ impl Kept {
         let mut message = message.clone();
         message.message.payload = Bytes::new();
         message.message.headers = None;
-        let own = |delivery: &&Delivery| Delivery {
+        let mut kept = Self { message, undecided: Vec::new(), is_part_done };
+        kept.add(undecided.iter().copied());
+        kept
+    }
+
+    pub(super) fn add<'a>(&mut self, undecided: impl Iterator<Item = &'a Delivery>) {
+        let own = |delivery: &Delivery| Delivery {
             payload: Bytes::copy_from_slice(&delivery.payload),
-            ..(*delivery).clone()
+            ..delivery.clone()
         };
-        Self { message, undecided: undecided.iter().map(own).collect(), is_part_done }
+        self.undecided.extend(undecided.map(own));
     }
 }
 

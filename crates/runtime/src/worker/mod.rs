@@ -19,6 +19,7 @@ mod max_deliveries;
 mod pull_loop;
 mod settlement;
 mod sweep;
+mod unstored;
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -31,6 +32,7 @@ pub use locked::LockedKeys;
 pub use max_deliveries::{DeadLetterAll, Exhausted, MaxDeliveries};
 pub use pull_loop::{Fetch, ProcessMessages, PullLoop};
 pub(crate) use sweep::sweep;
+pub use unstored::UnstoredLetters;
 
 use crate::{nats::publish::Outgoing, postgres};
 

@@ -1,7 +1,10 @@
 //! Settles the messages of a batch: each is acked, terminated, handed back or kept, once
 //! what its parts ask for is published. A message whose publication fails holds up no other.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use async_nats::jetstream::{AckKind, Message};
 use futures::future::join_all;
@@ -26,9 +29,9 @@ use crate::{
 
 /// A message that is handed back is redelivered after this delay. Without a delay, a
 /// short fault would use up all deliveries within milliseconds.
-const HAND_BACK_DELAY: Duration = Duration::from_secs(1);
-/// The delay of a message whose results or dead letters are refused, or whose account is
-/// locked while no more messages are kept: only an operator can help.
+pub(super) const HAND_BACK_DELAY: Duration = Duration::from_secs(1);
+/// The delay of a message whose results are refused, or that would be kept without room for
+/// it: only an operator can help.
 const LONG_DELAY: Duration = Duration::from_secs(10);
 
 /// What a message comes to.
@@ -40,6 +43,8 @@ enum End {
     Dead,
     HandedBack(Duration),
     Kept(Box<Kept>),
+    /// Kept by [`super::UnstoredLetters`], which settles it.
+    Unstored,
 }
 
 /// A message and what it comes to, once everything of it is published.
@@ -118,6 +123,8 @@ impl<H: Handler> BatchProcessor<H> {
     /// A message is acked once all its parts are settled. If one of them can't be settled
     /// now, the message is handed back as a whole. The results of its other parts are
     /// published all the same. At the redelivery, the store answers them again.
+    ///
+    /// A message whose dead letters are not stored now is kept by [`super::UnstoredLetters`].
     pub(super) async fn carry_out(
         &self,
         batch: &[Fetched<'_>],
@@ -159,19 +166,24 @@ impl<H: Handler> BatchProcessor<H> {
         kept
     }
 
-    /// Keeps what is to be published again. A refused message is never published again: its
-    /// delivery is handed back. A refused result is dead-lettered at the last delivery.
+    /// Keeps what is to be published again. A refused result is never published again: its
+    /// message is handed back, or dead-lettered at the last delivery.
     fn retain_unpublished(&self, settlement: &mut Settlement<'_>, missing: &Unacknowledged) {
         let outgoing = std::mem::take(&mut settlement.outgoing);
         let origins = std::mem::take(&mut settlement.origins);
+        let mut letters: BTreeMap<usize, Vec<(Outgoing, Origin<'_>)>> = BTreeMap::new();
         for (at, (message, origin)) in outgoing.into_iter().zip(origins).enumerate() {
+            if missing.positions.binary_search(&at).is_ok() && origin.is_dead_letter {
+                letters.entry(origin.ending).or_default().push((message, origin));
+                continue;
+            }
             if missing.is_retryable(at) {
                 settlement.outgoing.push(message);
                 settlement.origins.push(origin);
             }
             let Some(refusal) = missing.refused.get(&at) else { continue };
             let Some(Some(ending)) = settlement.endings.get_mut(origin.ending) else { continue };
-            if !origin.is_dead_letter && self.is_last(origin.delivery) {
+            if self.is_last(origin.delivery) {
                 let reason = format!("the broker refuses its result: {refusal}");
                 settlement.outgoing.push(self.dead_letter(origin.delivery, &reason));
                 settlement.origins.push(Origin { is_dead_letter: true, ..origin });
@@ -183,6 +195,41 @@ impl<H: Handler> BatchProcessor<H> {
             } else {
                 ending.hand_back(LONG_DELAY, &refusal.reason);
             }
+        }
+        for (at, letters) in letters {
+            if settlement.origins.iter().any(|origin| origin.ending == at) {
+                let (letters, origins): (Vec<_>, Vec<_>) = letters.into_iter().unzip();
+                settlement.outgoing.extend(letters);
+                settlement.origins.extend(origins);
+            } else if let Some(Some(ending)) = settlement.endings.get_mut(at) {
+                self.keep_unstored(ending, letters, &missing.reason);
+            }
+        }
+    }
+
+    /// Keeps a message of which only dead letters are not stored.
+    fn keep_unstored(
+        &self,
+        ending: &mut Ending<'_>,
+        letters: Vec<(Outgoing, Origin<'_>)>,
+        reason: &str,
+    ) {
+        let kind = match &mut ending.end {
+            End::Done => AckKind::Ack,
+            End::Dead => AckKind::Term,
+            End::Kept(kept) => {
+                // It is kept anyway: these parts are decided again with the others.
+                ending.dead -= letters.len();
+                return kept.add(letters.iter().map(|(_, origin)| origin.delivery));
+            }
+            End::HandedBack(_) | End::Unstored => return,
+        };
+        let letters = letters.into_iter().map(|(letter, _)| letter).collect();
+        let unstored = &self.unstored;
+        if unstored.keep(self.consumer, ending.message, kind, letters, reason.to_owned()) {
+            ending.end = End::Unstored;
+        } else {
+            ending.hand_back(LONG_DELAY, reason);
         }
     }
 
@@ -198,6 +245,7 @@ impl<H: Handler> BatchProcessor<H> {
                 End::Dead => dead.push(ending.message),
                 End::HandedBack(delay) => handed_back.push((ending.message, delay)),
                 End::Kept(message) => kept.push(*message),
+                End::Unstored => {}
             }
             let [all_done, all_dead, all_back] = &mut parts;
             *all_done += ending.done;

@@ -1,9 +1,9 @@
-//! Messages that should not stay in a stream: open dead letters, and advisories.
+//! The size of a stream, and messages that should not stay in it: open dead letters, and advisories.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::stream::{DiscardPolicy, Stream};
 use contract::{DEAD_LETTER, MAX_DELIVERIES, StreamSpec, dead_letter::open_subjects};
 
 use crate::{
@@ -20,11 +20,34 @@ pub(super) async fn check(area: &mut Area, spec: &StreamSpec, broker: &Broker, s
     if spec.name == DEAD_LETTER {
         check_dead_letters(area, broker, stream).await;
     }
+    check_size(area, spec, stream);
     let messages = stream.cached_info().state.messages;
     if spec.name == MAX_DELIVERIES && messages > 0 {
         check_advisories(area, spec, stream).await;
     } else if !area.has_finding(spec.name) {
         area.fine(spec.name, format!("{messages} messages"));
+    }
+}
+
+/// The used part of a limit for a finding, in percent: long before the stream rejects messages.
+const MAX_USED_PERCENT: u64 = 50;
+
+/// Checks a stream that rejects messages once it is full. One that discards its oldest messages is
+/// usually full.
+fn check_size(area: &mut Area, spec: &StreamSpec, stream: &Stream) {
+    let info = stream.cached_info();
+    let (used, discard) = (info.state.bytes, info.config.discard);
+    let Ok(limit @ 1..) = u64::try_from(info.config.max_bytes) else { return };
+    if discard == DiscardPolicy::New && used.saturating_mul(100) / limit >= MAX_USED_PERCENT {
+        let advice = if spec.name == DEAD_LETTER {
+            "redrive or discard the open letters (`passbook dlq`), remove closed ones (see the runbook, \
+             PassbookStreamFilling), or raise PASSBOOK_STREAM_STORAGE and run `passbook streams`"
+        } else {
+            "find out why its messages are not processed; to gain time, raise PASSBOOK_STREAM_STORAGE \
+             and run `passbook streams`"
+        };
+        let detail = format!("{used} of {limit} bytes are used: once full, it rejects messages");
+        area.finding(spec.name, detail, advice);
     }
 }
 

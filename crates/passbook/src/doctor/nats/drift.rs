@@ -6,7 +6,7 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, DeliverPolicy, Info},
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
 };
-use contract::{ConsumerSpec, Retention, StreamSpec};
+use contract::{ConsumerSpec, Retention, StreamSpec, WhenFull};
 
 use crate::doctor::check::Area;
 
@@ -36,22 +36,38 @@ fn immutable<T: PartialEq + Debug>(field: &'static str, actual: T, expected: T) 
 
 pub(super) fn check_stream(area: &mut Area, spec: &StreamSpec, actual: &Config) {
     // Without `..`: a field added to the contract must be compared here too.
-    let StreamSpec { name, subjects, retention, max_age, duplicate_window } = *spec;
+    let StreamSpec { name, subjects, retention, max_age, max_bytes, when_full, duplicate_window } =
+        *spec;
     let (retention, allow_direct) = match retention {
         Retention::WorkQueue => (RetentionPolicy::WorkQueue, false),
         Retention::Limits => (RetentionPolicy::Limits, true),
+    };
+    let discard = match when_full {
+        WhenFull::RejectNew => DiscardPolicy::New,
+        WhenFull::DiscardOldest => DiscardPolicy::Old,
     };
     let subjects: Vec<_> = subjects.iter().map(|&subject| subject.to_owned()).collect();
     let drifts = [
         immutable("retention", actual.retention, retention),
         immutable("storage", actual.storage, StorageType::File),
         mutable("subjects", actual.subjects.clone(), subjects),
-        mutable("discard", actual.discard, DiscardPolicy::New),
+        mutable("discard", actual.discard, discard),
         mutable("max_age", actual.max_age, max_age),
         mutable("duplicate_window", actual.duplicate_window, duplicate_window),
         mutable("allow_direct", actual.allow_direct, allow_direct),
     ];
     report(area, name, drifts.into_iter().flatten());
+    let (limit, expected) = (actual.max_bytes, i64::try_from(max_bytes).unwrap_or(i64::MAX));
+    if limit != expected {
+        let limit = if limit > 0 { format!("{limit} bytes") } else { "unlimited".to_owned() };
+        let detail = format!("its size is {limit}, and {expected} bytes are expected");
+        area.finding(
+            name,
+            detail,
+            "run `passbook streams` with the services' PASSBOOK_STREAM_STORAGE: the \
+                                    services do not change the size of an existing stream",
+        );
+    }
 }
 
 pub(super) fn check_consumer(area: &mut Area, spec: &ConsumerSpec, info: &Info) {

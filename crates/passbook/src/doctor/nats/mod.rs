@@ -3,15 +3,22 @@
 mod consumer;
 mod contents;
 mod drift;
+mod server;
 
 use contract::{StreamSpec, Topology, consumers};
 
 use super::check::{Area, Check};
 use crate::broker::{Address, Broker};
 
-/// Checks the broker at the address against these streams and consumers.
-pub(super) async fn check(address: Option<&Address>, topology: &Topology) -> Vec<Check> {
+/// Checks the broker at the address against these streams and consumers, and its servers at their
+/// monitoring URLs.
+pub(super) async fn check(
+    address: Option<&Address>,
+    monitors: &[String],
+    topology: &Topology,
+) -> Vec<Check> {
     let mut area = Area::new("NATS");
+    server::check(&mut area, monitors).await;
     let Some(address) = address else {
         area.not_checked("reachable", "no URL is given");
         return area.into_checks();
