@@ -22,13 +22,28 @@ const SOON: Duration = Duration::from_secs(30);
 /// The memory limit of a pod of the transaction-service, in MiB.
 const POD: u64 = 128;
 
-/// Changes the broker's configuration, and has it read again.
-fn reconfigure(stack: &Stack, change: impl FnOnce(&mut Value)) {
+/// Changes the broker's configuration, and waits until it is read again.
+async fn reconfigure(stack: &Stack, jetstream: &Context, change: impl FnOnce(&mut Value)) {
     let file = stack.dir.join("nats.conf");
     let mut configuration = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     change(&mut configuration);
     fs::write(&file, configuration.to_string()).unwrap();
+    let variables = format!("{}/varz", stack.file().nats_monitor);
+    let loaded = || async {
+        let variables = reqwest::get(&variables).await.unwrap().bytes().await.unwrap();
+        serde_json::from_slice::<Value>(&variables).unwrap()["config_load_time"].clone()
+    };
+    let before = loaded().await;
     signal(stack.pid("nats"), Signal::SIGHUP);
+    eventually("the broker reads its configuration again", SOON, || async {
+        (loaded().await != before).then_some(())
+    })
+    .await;
+    // JetStream may not answer for a moment.
+    eventually("the streams answer", SOON, || async {
+        jetstream.get_stream("TRANSACTION").await.ok()
+    })
+    .await;
 }
 
 /// Sets the maximum size of a message of a stream, in bytes; -1: none.
@@ -88,16 +103,17 @@ async fn messages_that_the_broker_refuses_hold_up_no_other() {
     let paused = stack.pause_workers();
     let mut records = accept(&client, &account, 250).await;
     let poison = publish_poison(&jetstream, 900_000).await;
-    reconfigure(&stack, |config| config["max_payload"] = json!(16_384));
+    reconfigure(&stack, &jetstream, |config| config["max_payload"] = json!(16_384)).await;
     drop(paused);
     all_settle(&client, &records).await;
     let size = dead_letter_of(&jetstream, &poison).await;
     assert!((8_000..16_384).contains(&size), "{size}");
     records = accept(&client, &account, 250).await;
     all_settle(&client, &records).await;
-    reconfigure(&stack, |config| {
+    reconfigure(&stack, &jetstream, |config| {
         config.as_object_mut().unwrap().remove("max_payload");
-    });
+    })
+    .await;
 
     // Streams with a limit of their own: results travel alone, a dead letter is truncated.
     set_max_size(&jetstream, "TRANSACTION_RESULT", 1000).await;
@@ -127,7 +143,7 @@ async fn messages_that_the_broker_refuses_hold_up_no_other() {
         *config = serde_json::from_str(&text).unwrap();
     };
     let (allowed, forbidden) = ("dead-letter.TRANSACTION.>", "dead-letter.nothing.>");
-    reconfigure(&stack, |config| permission(config, allowed, forbidden));
+    reconfigure(&stack, &jetstream, |config| permission(config, allowed, forbidden)).await;
     let poison = publish_poison(&jetstream, 1000).await;
     eventually("its dead letter is refused", SOON, || async {
         (refused(&stack, "permission").await > 0.0).then_some(())
@@ -136,7 +152,7 @@ async fn messages_that_the_broker_refuses_hold_up_no_other() {
     for _ in 0..3 {
         assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
     }
-    reconfigure(&stack, |config| permission(config, forbidden, allowed));
+    reconfigure(&stack, &jetstream, |config| permission(config, forbidden, allowed)).await;
     assert_eq!(dead_letter_of(&jetstream, &poison).await, 1000);
     broker::stream_holds(&jetstream, "TRANSACTION", 0, SOON).await;
     invariants::holds(&stack.ledger().await, "accounts", &account, 755).await.unwrap();
