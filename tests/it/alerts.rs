@@ -195,6 +195,7 @@ async fn each_alert_fires_on_its_condition_and_none_fires_in_a_healthy_system() 
     replicas_down(&mut monitored).await;
     broken_links(&mut monitored, &account).await;
     unsent_commands(&mut monitored, &client, &account).await;
+    refused_messages_and_locked_rows(&mut monitored, &client, &account).await;
     pending_records(&mut monitored, &client, &account).await;
     reports::failed_reports(&mut monitored, &client, &account).await;
     reports::blocked_reports(&mut monitored, &client, &account).await;
@@ -383,6 +384,32 @@ async fn unsent_commands(monitored: &mut Monitored, client: &Client, account: &s
     }
     monitored.fire(&ALERTS).await;
     monitored.stack.fault("nats", Fault::Release).await;
+    monitored.healthy().await;
+}
+
+async fn refused_messages_and_locked_rows(
+    monitored: &mut Monitored,
+    client: &Client,
+    account: &str,
+) {
+    const ALERTS: [&str; 2] = ["PassbookMessagesRefused", "PassbookRowsLocked"];
+    monitored.resolved(&ALERTS).await;
+    let jetstream = broker::connect(&monitored.stack).await;
+    let mut results = broker::stream(&jetstream, "TRANSACTION_RESULT").await.config;
+    results.max_message_size = 100;
+    jetstream.update_stream(&results).await.unwrap();
+    client.movement("deposits", account, "1", &new_key(), None).await;
+    let refused = "sum(passbook_messages_refused_total)";
+    monitored.has_value("the result is refused", refused, |value| value > 0.0).await;
+    results.max_message_size = -1;
+    jetstream.update_stream(&results).await.unwrap();
+
+    let mut holder = monitored.stack.ledger().await.begin().await.unwrap();
+    let lock = format!("SELECT FROM accounts WHERE account_id = '{account}' FOR UPDATE");
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *holder).await.unwrap();
+    client.movement("deposits", account, "1", &new_key(), None).await;
+    monitored.fire(&ALERTS).await;
+    holder.rollback().await.unwrap();
     monitored.healthy().await;
 }
 

@@ -435,3 +435,33 @@ async fn a_row_that_can_not_be_read_concerns_its_own_dead_letter_only() {
     let outcomes = (&report[0]["outcome"], &report[1]["outcome"]);
     assert_eq!((code, outcomes), (1, (&json!("refused"), &json!("would-redrive"))), "{report}");
 }
+
+#[tokio::test]
+async fn dead_letters_at_the_limits_of_the_broker_can_be_closed() {
+    let stack = Stack::shared().await;
+    let client = Client::teller(stack);
+    let account = client.open_account("KRW").await;
+    let jetstream = broker::connect(stack).await;
+    // Earlier releases repeated headers of any length. The broker's limit is 64 KiB for all.
+    let long = "x".repeat(60_000);
+    for header in ["Passbook-Message-Id", "tracestate"] {
+        let (record, command) = unsent_deposit(stack, &account).await;
+        let more = [(header, long.as_str())];
+        publish_dead_letter(&jetstream, COMMANDS, "transaction.deposit", &command, &more).await;
+        let by = "m".repeat(5000);
+        let (code, report) = dlq(stack, &["redrive", "--record", &record, "--by", &by]).await;
+        assert_eq!((code, &report[0]["outcome"]), (0, &json!("redriven")), "{header}: {report}");
+        assert_eq!(client.settled(&record).await.text("status"), "SUCCESS");
+    }
+    // The body leaves no room for the operator's name and reason.
+    let most = jetstream.client().max_payload() - 500;
+    let body = format!("{}{}", new_key(), "y".repeat(most - 36));
+    let id = publish_dead_letter(&jetstream, COMMANDS, "transaction.deposit", &body, &[]).await;
+    let reason = "z".repeat(600);
+    let (code, report) = dlq(stack, &["discard", &id, "--reason", &reason, "--yes"]).await;
+    assert_eq!((code, &report[0]["outcome"]), (0, &json!("discarded")), "{report}");
+    let (_, shown) = dlq(stack, &["show", &id]).await;
+    assert_eq!(shown["truncatedFrom"], most.to_string());
+    let kept = shown["body"].as_str().unwrap().len();
+    assert!(kept < most && kept > most - 1500, "{kept} of {most}");
+}

@@ -24,6 +24,8 @@ const BOTH: &[Metric] = &[
     ("passbook_worker_parts_total", "counter", &["consumer", "verdict"]),
     ("passbook_worker_fetch_errors_total", "counter", &["consumer"]),
     ("passbook_redeliveries_total", "counter", &["consumer"]),
+    ("passbook_worker_kept_messages", "gauge", &["consumer"]),
+    ("passbook_messages_refused_total", "counter", &["kind"]),
     ("passbook_dead_letters_total", "counter", &["consumer"]),
     ("passbook_consumer_pending_messages", "gauge", &["consumer", "stream"]),
     ("passbook_consumer_unacked_messages", "gauge", &["consumer", "stream"]),

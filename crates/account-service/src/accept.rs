@@ -2,7 +2,10 @@
 //! records that arrived while the previous batch was written. A committed record is
 //! accepted. Its command is sent after the commit.
 
-use std::slice;
+use std::{
+    slice,
+    time::{Duration, Instant},
+};
 
 use runtime::{
     failpoint,
@@ -23,6 +26,9 @@ const MIN_ALL_OR_NOTHING: usize = 8;
 /// Number of batches that use the insert that skips taken keys, after an
 /// all-or-nothing insert failed on a taken key: clients rarely retry only once.
 const SKIPPING_BATCHES: u32 = 100;
+/// After a transaction held a key, later batches do not wait long for such keys for this time:
+/// the client of that key repeats its request.
+const SHORT_WAITS: Duration = Duration::from_secs(60);
 
 type Request = (NewRecord, Trace);
 /// The outcome of storing a record. After an error, it is unknown whether the record
@@ -41,13 +47,16 @@ pub struct Writer {
     dispatch: Dispatch,
     /// Number of next batches that use the insert that skips taken keys.
     skipping: u32,
+    /// Until then, a batch does not wait long for keys that other transactions insert.
+    short_waits_until: Instant,
 }
 
 /// Creates both ends of the queue.
 #[must_use]
 pub fn channel(pool: PgPool, dispatch: Dispatch) -> (Acceptor, Writer) {
     let (batcher, batches) = batcher::channel();
-    (Acceptor(batcher), Writer { batches, pool, dispatch, skipping: 0 })
+    let writer = Writer { batches, pool, dispatch, skipping: 0, short_waits_until: Instant::now() };
+    (Acceptor(batcher), writer)
 }
 
 impl Acceptor {
@@ -85,7 +94,11 @@ impl Writer {
     pub async fn run(mut self) {
         while let Some((requests, responders)) = self.batches.next().await {
             let (records, traces): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
-            match self.store(&records, &traces).await {
+            let stored = self.store(&records, &traces).await;
+            if stored.as_ref().is_err_and(StoreError::is_locked) {
+                self.short_waits_until = Instant::now() + SHORT_WAITS;
+            }
+            match stored {
                 Err(error) if records.len() > 1 && !error.is_transient() => {
                     tracing::warn!(%error, records = records.len(), "a batch failed; storing its records one by one");
                     for ((record, trace), responder) in records.iter().zip(traces).zip(responders) {
@@ -93,9 +106,41 @@ impl Writer {
                         self.respond(stored, &[trace], vec![responder]);
                     }
                 }
+                Err(error) if records.len() > 1 && error.is_locked() => {
+                    tracing::warn!(%error, records = records.len(), "another transaction holds a key; storing each half of the batch alone");
+                    self.store_apart(&records, &traces, responders).await;
+                }
                 stored => self.respond(stored, &traces, responders),
             }
             self.dispatch.wait_for_room(batcher::MAX_BATCH).await;
+        }
+    }
+
+    /// Stores half of the records at a time, down to single ones, after another transaction
+    /// held a key of one of them. Such a record is answered with the error.
+    async fn store_apart(
+        &self,
+        records: &[NewRecord],
+        traces: &[Trace],
+        mut responders: Vec<Responder<AcceptResult>>,
+    ) {
+        let mut open = vec![(records, traces)];
+        while let Some((records, traces)) = open.pop() {
+            let commit = Commit::begin("INSERT", "transaction_records");
+            let stored = limited(store::insert_unlocked(&self.pool, records, traces));
+            let stored = stored.await.unwrap_or_else(|no_answer| Err(no_answer.into()));
+            commit.end(records.len(), traces.iter(), stored.as_ref().err());
+            if let Err(error) = &stored
+                && error.is_locked()
+                && records.len() > 1
+            {
+                let (first, second) = records.split_at(records.len() / 2);
+                let (first_traces, second_traces) = traces.split_at(traces.len() / 2);
+                open.extend([(second, second_traces), (first, first_traces)]);
+                continue;
+            }
+            let rest = responders.split_off(records.len().min(responders.len()));
+            self.respond(stored, traces, std::mem::replace(&mut responders, rest));
         }
     }
 
@@ -106,6 +151,9 @@ impl Writer {
     ) -> Result<Vec<AcceptResult>, StoreError> {
         let commit = Commit::begin("INSERT", "transaction_records");
         let stored = limited(async {
+            if Instant::now() < self.short_waits_until {
+                return store::insert_unlocked(&self.pool, records, traces).await;
+            }
             if records.len() >= MIN_ALL_OR_NOTHING && self.skipping == 0 {
                 if let Some(accepted) = store::insert_all(&self.pool, records, traces).await? {
                     return Ok(accepted.into_iter().map(Ok).collect());

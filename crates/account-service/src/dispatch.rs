@@ -132,7 +132,8 @@ impl Publisher {
     }
 }
 
-/// Publishes the messages, and keeps those without a PubAck.
+/// Publishes the messages, and keeps those to be published again. Refused ones are left to the
+/// redrive: an operator may have removed the cause by then.
 async fn send(
     client: &Client,
     jetstream: &jetstream::Context,
@@ -142,9 +143,12 @@ async fn send(
         return Err("not connected to NATS".to_owned());
     }
     let Err(missing) = publish_all(jetstream, messages).await else { return Ok(()) };
+    if !missing.refused.is_empty() {
+        report_unsent(missing.refused.len(), &missing.reason);
+    }
     let mut at = 0..;
-    messages.retain(|_| at.next().is_some_and(|at| missing.positions.binary_search(&at).is_ok()));
-    Err(missing.reason)
+    messages.retain(|_| at.next().is_some_and(|at| missing.is_retryable(at)));
+    if messages.is_empty() { Ok(()) } else { Err(missing.reason) }
 }
 
 fn report_unsent(commands: usize, reason: &str) {

@@ -34,6 +34,7 @@ use runtime::{
     },
     service::{Identity, Service},
     setting::parse_duration,
+    worker::LockedKeys,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -111,7 +112,8 @@ pub async fn run(
     let (broker, after) = ((client.clone(), jetstream.clone()), config.redrive_after);
     let redrive = Redrive::new(pool.clone(), broker, after, message_parts);
     service.tasks.spawn("redrive", redrive.run(finished.clone()));
-    let handler = Arc::new(SettleRecords { pool: pool.clone(), waiters: waiters.clone() });
+    let (locked, waiting) = (LockedKeys::new(), waiters.clone());
+    let handler = Arc::new(SettleRecords { pool: pool.clone(), waiters: waiting, locked });
     let workers =
         service.workers(consumers::ACCOUNT_RESULT, Need::Degraded, &handler, &finished)?;
     for worker in workers {

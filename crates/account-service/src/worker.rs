@@ -3,9 +3,9 @@
 use contract::{InvalidMessage, Kind, Outcome, TransactionResult};
 use runtime::{
     telemetry::trace::Commit,
-    worker::{Delivery, Failure, Handler, Verdict},
+    worker::{Delivery, Failure, Handler, LockedKeys, Verdict},
 };
-use sqlx::PgPool;
+use sqlx::{PgPool, types::Uuid};
 
 use crate::{
     store::{self, SettleOutcome},
@@ -19,6 +19,8 @@ pub struct SettleRecords {
     pub pool: PgPool,
     /// The waiting clients of the records.
     pub waiters: Waiters,
+    /// Records and accounts that other transactions held when they were last asked for.
+    pub locked: LockedKeys<Uuid>,
 }
 
 impl Handler for SettleRecords {
@@ -28,7 +30,7 @@ impl Handler for SettleRecords {
         let parsed: Vec<_> = batch.iter().map(parse).collect();
         let results: Vec<TransactionResult> = parsed.iter().flatten().cloned().collect();
         let commit = Commit::begin("UPDATE", "transaction_records");
-        let outcomes = store::settle(&self.pool, &results).await;
+        let outcomes = store::settle_unlocked(&self.pool, &results, &self.locked).await;
         let valid = batch.iter().zip(&parsed).filter(|(_, parsed)| parsed.is_ok());
         commit.end(
             results.len(),
@@ -90,6 +92,7 @@ fn verdict(
         Some(SettleOutcome::Contradicts(contradiction)) => {
             Verdict::DeadLetter(format!("record {}: {contradiction}", result.record_id))
         }
+        Some(SettleOutcome::Locked) => Verdict::Locked,
         Some(SettleOutcome::NoRecord) | None => {
             Verdict::DeadLetter(format!("there is no record {}", result.record_id))
         }

@@ -32,6 +32,10 @@ pub const CLOSED_BY: &str = "Passbook-Closed-By";
 /// Header of a closed dead letter: the operator's reason.
 pub const CLOSED_BECAUSE: &str = "Passbook-Closed-Because";
 
+/// Maximum length of a message id that is repeated in a header, in bytes. The server limits
+/// the headers of a message to 64 KiB. A longer id is replaced by a shorter name of its message.
+pub const MAX_MESSAGE_ID: usize = 256;
+
 /// The token before the stream's name once a dead letter is closed.
 const CLOSED_TOKEN: &str = "closed";
 

@@ -166,6 +166,13 @@ pub fn stored_nothing(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether a row or key stayed locked by another transaction for longer than the limit
+/// (`lock_timeout`). Nothing was written.
+#[must_use]
+pub fn is_locked(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
+}
+
 /// The classes of errors that end a statement before it commits: invalid or conflicting
 /// data, a read-only or aborted transaction, missing rights or objects, a lack of
 /// resources, locks.

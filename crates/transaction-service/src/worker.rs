@@ -8,7 +8,7 @@ use runtime::{
     worker::{Delivery, Failure, Handler, Verdict},
 };
 
-use crate::store::Ledger;
+use crate::store::{Applied, Ledger};
 
 /// Handles commands.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Handler for ApplyCommands {
         let parsed: Vec<_> = batch.iter().map(parse).collect();
         let commands: Vec<Command> = parsed.iter().flatten().cloned().collect();
         let commit = Commit::begin("INSERT", "transactions");
-        let applied = self.ledger.apply(&commands).await;
+        let applied = self.ledger.apply_unlocked(&commands).await;
         let valid = batch.iter().zip(&parsed).filter(|(_, parsed)| parsed.is_ok());
         commit.end(
             commands.len(),
@@ -36,12 +36,15 @@ impl Handler for ApplyCommands {
         for (delivery, parsed) in batch.iter().zip(parsed) {
             verdicts.push(match parsed {
                 Err(invalid) => Verdict::DeadLetter(invalid.to_string()),
-                Ok(command) => match results.next().flatten() {
-                    Some(result) => Verdict::Done(Some(self.outgoing(delivery, &result)?)),
-                    None => Verdict::DeadLetter(format!(
+                Ok(command) => match results.next() {
+                    Some(Applied::Decided(result)) => {
+                        Verdict::Done(Some(self.outgoing(delivery, &result)?))
+                    }
+                    Some(Applied::Contradiction) | None => Verdict::DeadLetter(format!(
                         "record {} was decided for another movement",
                         command.record_id
                     )),
+                    Some(Applied::Locked) => Verdict::Locked,
                 },
             });
         }

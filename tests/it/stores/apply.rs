@@ -332,7 +332,7 @@ async fn overlapping_batches_decide_each_record_once() {
             let (batch, rest) = remaining.split_at(size);
             match ledger.apply(batch).await {
                 Ok(results) => decided.extend(results.into_iter().map(Option::unwrap)),
-                Err(Failure::Transient(error)) => {
+                Err(Failure::Transient(error) | Failure::Locked(error)) => {
                     assert!(!format!("{error:#}").contains("deadlock"), "{error:#}");
                     continue;
                 }

@@ -11,7 +11,7 @@ use report_service::{
     store::{self, Accepted, Beat, Claim, Success},
 };
 use runtime::{http::idempotency_key::IdempotencyKey, telemetry::trace::Trace};
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgConnectOptions};
 use tests::{Stack, client::new_key, eventually};
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -114,4 +114,27 @@ async fn one_report_has_a_lease_and_only_its_attempt_can_end_it() {
     assert_eq!(success, Success::Cancelled);
     store::end(&pool, running, &failed, TRIES).await.unwrap().unwrap();
     assert_eq!(state(&pool, third).await, State::Cancelled);
+}
+
+#[tokio::test]
+async fn a_report_whose_row_another_transaction_holds_delays_no_other() {
+    let stack = Stack::start_servers("report-row-lock").await;
+    let options: PgConnectOptions = stack.file().databases.report.parse().unwrap();
+    let pool = PgPool::connect_with(options.options([("lock_timeout", "200ms")])).await.unwrap();
+    let (first, second) = (ask(&pool).await, ask(&pool).await);
+    let claim = || store::claim(&pool, "test", LEASE, 2);
+    let mut holder = stack.reports().await.begin().await.unwrap();
+    let lock = sqlx::query("SELECT id FROM reports WHERE id = $1 FOR UPDATE");
+    lock.bind(first.as_uuid()).fetch_all(&mut *holder).await.unwrap();
+    match claim().await.unwrap() {
+        Claim::Claimed(claimed) => assert_eq!(claimed.report.id, second),
+        other => panic!("{other:?}"),
+    }
+    // Only the locked report is due: its message must not be acked.
+    assert!(claim().await.unwrap_err().is_locked());
+    holder.rollback().await.unwrap();
+    match claim().await.unwrap() {
+        Claim::Claimed(claimed) => assert_eq!(claimed.report.id, first),
+        other => panic!("{other:?}"),
+    }
 }

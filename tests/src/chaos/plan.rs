@@ -38,6 +38,9 @@ pub enum Action {
     StepDown(&'static str),
     /// All free connections of PostgreSQL are taken, then those of the services are cut.
     ExhaustConnections,
+    /// Another transaction holds the rows of this many accounts, in the account database and in
+    /// the ledger.
+    HoldRows(u8),
     /// This many invalid messages are published.
     PublishPoison(u16),
     /// This many results are published without a decision of the ledger, one or several a message.
@@ -82,6 +85,7 @@ impl fmt::Display for Disruption {
             Action::DeleteConsumer(_, consumer) => write!(f, "delete consumer {consumer}")?,
             Action::StepDown(stream) => write!(f, "step down leader of {stream}")?,
             Action::ExhaustConnections => write!(f, "exhaust the connections of postgres")?,
+            Action::HoldRows(count) => write!(f, "hold the rows of {count} accounts")?,
             Action::PublishPoison(count) => write!(f, "publish {count} poison messages")?,
             Action::PublishForgedResults(count) => write!(f, "publish {count} forged results")?,
             Action::RepeatCommands(count) => write!(f, "publish {count} commands again")?,
@@ -148,7 +152,7 @@ impl Draw {
         let fault = |target: String, fault, undo: Option<Fault>| {
             (Action::Fault { target, fault, undo }, undo.is_some())
         };
-        match self.0.random_range(0..24_u8) {
+        match self.0.random_range(0..25_u8) {
             0..=2 => fault(self.service(), Fault::Kill, None),
             3 => fault(self.service(), Fault::Terminate, None),
             4..=5 => fault(self.service(), Fault::Freeze, Some(Fault::Thaw)),
@@ -193,6 +197,7 @@ impl Draw {
                 0 => (Action::PublishPoison(self.0.random_range(1..200)), false),
                 _ => (Action::PublishForgedResults(self.0.random_range(1..50)), false),
             },
+            23 => (Action::HoldRows(self.0.random_range(1..4)), true),
             _ => (Action::RepeatCommands(self.0.random_range(1..200)), false),
         }
     }

@@ -33,6 +33,17 @@ const RECOVERED_WITHIN: Duration = Duration::from_secs(120);
 /// Limit for one request to NATS or PostgreSQL, which may be down.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
+/// Locks some of the newest accounts until the connection is dropped.
+async fn hold_rows(url: &str, accounts: u8) -> Result<PgConnection> {
+    let mut connection = PgConnection::connect(url).await?;
+    sqlx::query("BEGIN").execute(&mut connection).await?;
+    sqlx::query("SELECT account_id FROM accounts ORDER BY account_id DESC LIMIT $1 FOR UPDATE")
+        .bind(i32::from(accounts))
+        .fetch_all(&mut connection)
+        .await?;
+    Ok(connection)
+}
+
 /// Prints each event with the time since the start.
 #[derive(Clone)]
 struct Timeline(Instant);
@@ -161,6 +172,16 @@ impl Runner {
                 self.faults.inject("*/postgres", Fault::Cut).await?;
                 sleep(duration).await;
                 drop(connections);
+                Ok(())
+            }
+            Action::HoldRows(count) => {
+                let databases = self.stack.file().databases;
+                let mut holders = Vec::new();
+                for url in [databases.account, databases.transaction] {
+                    holders.push(timeout(REQUEST_LIMIT, hold_rows(&url, *count)).await??);
+                }
+                sleep(duration).await;
+                drop(holders);
                 Ok(())
             }
             Action::RepeatCommands(count) => {

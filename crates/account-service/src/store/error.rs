@@ -16,6 +16,9 @@ pub enum StoreError {
     /// The database did not answer in time.
     #[error(transparent)]
     NoAnswer(#[from] NoAnswer),
+    /// Another transaction holds a whole table.
+    #[error("a table is locked")]
+    TableLocked,
     /// The database was not asked: the process stops, or its queue stayed full.
     #[error("the request was not queued")]
     NotQueued,
@@ -41,9 +44,15 @@ impl StoreError {
         match self {
             Self::Database(error) => postgres::is_transient(error),
             Self::AfterCommit(error) => error.is_transient(),
-            Self::NoAnswer(_) | Self::NotQueued | Self::Stopped => true,
+            Self::NoAnswer(_) | Self::TableLocked | Self::NotQueued | Self::Stopped => true,
             Self::InvalidRow(_) | Self::MissingRecord => false,
         }
+    }
+
+    /// Whether a row or key stayed locked; see [`postgres::is_locked`].
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Database(error) if postgres::is_locked(error))
     }
 
     /// Whether a write with this error has certainly stored nothing; see
@@ -52,7 +61,7 @@ impl StoreError {
     pub fn stored_nothing(&self) -> bool {
         match self {
             Self::Database(error) => postgres::stored_nothing(error),
-            Self::NotQueued => true,
+            Self::NotQueued | Self::TableLocked => true,
             Self::NoAnswer(_) | Self::Stopped | Self::AfterCommit(_) => false,
             Self::InvalidRow(_) | Self::MissingRecord => false,
         }
@@ -68,6 +77,12 @@ impl From<sqlx::Error> for StoreError {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        if error.is_transient() { Self::Transient(error.into()) } else { Self::Other(error.into()) }
+        if error.is_locked() {
+            Self::Locked(error.into())
+        } else if error.is_transient() {
+            Self::Transient(error.into())
+        } else {
+            Self::Other(error.into())
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use contract::{AccountId, RecordId};
 use runtime::telemetry::trace::Trace;
 use rust_decimal::Decimal;
-use sqlx::{PgPool, types::Uuid};
+use sqlx::{PgExecutor, PgPool, types::Uuid};
 use time::OffsetDateTime;
 
 use super::{StoreError, records::RecordRow};
@@ -68,6 +68,16 @@ pub async fn insert_free(
 ) -> Result<Vec<Result<Accepted, StoreError>>, StoreError> {
     let now = now();
     let stored = insert_or_skip(pool, &Columns::new(new, traces), now).await?;
+    accepted(pool, new, stored, now).await
+}
+
+/// The outcome for each record, after those with the ids `stored` were inserted.
+async fn accepted(
+    pool: &PgPool,
+    new: &[NewRecord],
+    stored: Vec<Uuid>,
+    now: OffsetDateTime,
+) -> Result<Vec<Result<Accepted, StoreError>>, StoreError> {
     let stored: HashSet<_> = stored.into_iter().map(RecordId::from_uuid).collect();
     let mut taken = HashMap::new();
     if stored.len() < new.len() {
@@ -88,6 +98,25 @@ pub async fn insert_free(
         }
     };
     Ok(new.iter().map(fate).collect())
+}
+
+/// As [`insert_free`], but gives up soon if another transaction is inserting one of the keys:
+/// see [`StoreError::is_locked`].
+///
+/// # Errors
+/// As [`insert_free`].
+pub async fn insert_unlocked(
+    pool: &PgPool,
+    new: &[NewRecord],
+    traces: &[Trace],
+) -> Result<Vec<Result<Accepted, StoreError>>, StoreError> {
+    let now = now();
+    let mut transaction = pool.begin().await?;
+    // Short: this batch is taken apart because of a lock.
+    sqlx::query!("SET LOCAL lock_timeout = '100ms'").execute(&mut *transaction).await?;
+    let stored = insert_or_skip(&mut *transaction, &Columns::new(new, traces), now).await?;
+    transaction.commit().await?;
+    accepted(pool, new, stored, now).await
 }
 
 /// Fails if a key is taken.
@@ -119,7 +148,7 @@ async fn insert_or_fail(pool: &PgPool, new: &Columns<'_>, now: OffsetDateTime) -
 /// inserted records.
 #[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
 async fn insert_or_skip(
-    pool: &PgPool,
+    database: impl PgExecutor<'_>,
     new: &Columns<'_>,
     now: OffsetDateTime,
 ) -> sqlx::Result<Vec<Uuid>> {
@@ -142,7 +171,7 @@ async fn insert_or_skip(
         &new.traceparents as &[Option<String>],
         now,
     )
-    .fetch_all(pool)
+    .fetch_all(database)
     .await
 }
 

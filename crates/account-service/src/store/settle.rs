@@ -29,6 +29,8 @@ pub enum SettleOutcome {
     Contradicts(Contradiction),
     /// The record does not exist.
     NoRecord,
+    /// Another transaction holds the row of the record or of its account. Nothing changed.
+    Locked,
 }
 
 /// The times of a settled record.

@@ -8,10 +8,12 @@
 
 use anyhow::{Context, Result, ensure};
 use async_nats::{
-    HeaderMap,
+    HeaderMap, HeaderValue,
+    header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
     jetstream::{context::PublishErrorKind, message::PublishMessage},
 };
 use contract::dead_letter::{self, header_text};
+use runtime::nats::publish::{note_truncation, wire_size};
 
 use super::{
     dead_letter::{Action, ClosingNote, DeadLetter},
@@ -20,8 +22,15 @@ use super::{
 };
 use crate::broker;
 
-/// Room for the broker's additions to the headers, in bytes.
-const HEADER_OVERHEAD: usize = 64;
+/// Maximum length of a copied header's value, in bytes. Earlier releases copied values of any
+/// length, and the broker limits the headers of a message to 64 KiB.
+const MAX_VALUE: usize = 4096;
+
+/// The value, or its beginning.
+fn shortened(value: &HeaderValue) -> HeaderValue {
+    let text = value.as_str();
+    HeaderValue::from(&text[..text.floor_char_boundary(MAX_VALUE)])
+}
 
 /// Closes letters on behalf of an operator.
 pub(super) struct Closer<'a> {
@@ -100,7 +109,7 @@ impl Closer<'_> {
         for (name, values) in letter.headers.iter() {
             // These headers are instructions to the broker.
             if !name.to_string().starts_with("Nats-") {
-                values.iter().for_each(|value| headers.append(name.clone(), value.clone()));
+                values.iter().for_each(|value| headers.append(name.clone(), shortened(value)));
             }
         }
         headers.insert(dead_letter::CLOSED, self.action.as_str());
@@ -108,18 +117,16 @@ impl Closer<'_> {
         if let Some(because) = self.because {
             headers.insert(dead_letter::CLOSED_BECAUSE, header_text(because));
         }
-        let size: usize = headers
-            .iter()
-            .flat_map(|(name, values)| {
-                let name = name.to_string().len();
-                values.iter().map(move |value| name + value.as_str().len() + 4)
-            })
-            .sum();
-        let max_payload = self.stream.broker.client.server_info().max_payload;
-        let max_body = max_payload.saturating_sub(size + HEADER_OVERHEAD);
-        let payload = letter.payload.slice(..letter.payload.len().min(max_body));
-        if payload.len() < letter.payload.len() && letter.truncated_from().is_none() {
-            headers.insert(dead_letter::TRUNCATED_FROM, letter.payload.len().to_string());
+        let max_payload = self.stream.broker.client.max_payload();
+        let mut payload = letter.payload.clone();
+        // The broker's condition on the last sequence becomes a header as well.
+        let mut sent = headers.clone();
+        sent.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+        if wire_size(&sent) + payload.len() > max_payload {
+            for headers in [&mut headers, &mut sent] {
+                note_truncation(headers, letter.payload.len());
+            }
+            payload.truncate(max_payload.saturating_sub(wire_size(&sent)));
         }
         PublishMessage::build().headers(headers).payload(payload)
     }

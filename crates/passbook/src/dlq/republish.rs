@@ -6,8 +6,14 @@ use async_nats::{
     jetstream::{context::PublishErrorKind, message::PublishMessage},
 };
 
+use contract::dead_letter::MAX_MESSAGE_ID;
+
 use super::{dead_letter::DeadLetter, stream::DeadLetterStream};
 use crate::error_chain;
+
+/// Maximum length of a trace header, in bytes: the length of `tracestate` that W3C Trace Context
+/// asks every system to pass on.
+const MAX_TRACE_CONTEXT: usize = 512;
 
 /// Why a message was not published.
 pub(super) enum RepublishError {
@@ -32,10 +38,14 @@ pub(super) async fn republish(
     let mut headers = HeaderMap::new();
     for (name, values) in letter.headers.iter() {
         if matches!(name.to_string().as_str(), "traceparent" | "tracestate") {
-            values.iter().for_each(|value| headers.append(name.clone(), value.clone()));
+            let usable = values.iter().find(|value| value.as_str().len() <= MAX_TRACE_CONTEXT);
+            usable.into_iter().for_each(|value| headers.insert(name.clone(), value.clone()));
         }
     }
-    let original_id = letter.message_id().or(letter.place()).unwrap_or("none");
+    // Earlier releases kept ids of any length. The result repeats the id.
+    let short = |id: &&str| id.len() <= MAX_MESSAGE_ID / 2;
+    let original_id = letter.message_id().filter(short).or(letter.place().filter(short));
+    let original_id = original_id.unwrap_or("none");
     headers.insert(NATS_MESSAGE_ID, format!("{original_id}.letter-{}", letter.key()));
     let message = PublishMessage::build()
         .headers(headers)

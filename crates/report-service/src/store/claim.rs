@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use runtime::failpoint;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, types::Uuid};
 
 use super::{StoreError, reports::ReportRow};
 use crate::report::{Claimed, Report};
@@ -34,6 +34,26 @@ pub async fn claim(
     lease: Duration,
     max_running: i64,
 ) -> Result<Claim, StoreError> {
+    match attempt(pool, worker, lease, max_running, false).await {
+        // Another transaction holds the row of the oldest due report. The next one goes on.
+        Err(error) if error.is_locked() => {
+            match attempt(pool, worker, lease, max_running, true).await? {
+                Claim::NothingDue => Err(error),
+                claim => Ok(claim),
+            }
+        }
+        claim => claim,
+    }
+}
+
+/// Rows are not skipped at first: a row that the redrive locks for a moment keeps its place.
+async fn attempt(
+    pool: &PgPool,
+    worker: &str,
+    lease: Duration,
+    max_running: i64,
+    skip_locked: bool,
+) -> Result<Claim, StoreError> {
     let mut transaction = pool.begin().await?;
     sqlx::query!("SELECT pg_advisory_xact_lock($1)", CLAIM_LOCK).execute(&mut *transaction).await?;
     let running = sqlx::query_scalar!(
@@ -44,7 +64,7 @@ pub async fn claim(
     if running.fetch_one(&mut *transaction).await? >= max_running {
         return Ok(Claim::Busy);
     }
-    let Some(claimed) = start_attempt(&mut transaction, worker, lease).await? else {
+    let Some(claimed) = start_attempt(&mut transaction, worker, lease, skip_locked).await? else {
         return Ok(Claim::NothingDue);
     };
     failpoint::point("report.claiming", &claimed.report.id);
@@ -57,22 +77,29 @@ async fn start_attempt(
     connection: &mut PgConnection,
     worker: &str,
     lease: Duration,
+    skip_locked: bool,
 ) -> Result<Option<Claimed>, StoreError> {
+    let oldest = if skip_locked { oldest_unlocked(&mut *connection).await? } else { None };
+    if skip_locked && oldest.is_none() {
+        return Ok(None);
+    }
     let row = sqlx::query!(
         "UPDATE reports
          SET state = 'RUNNING', attempt = attempt + 1, worker = $1,
              lease_until = clock_timestamp() + make_interval(secs => $2),
              step = NULL, done = NULL, total = NULL, updated_at = clock_timestamp()
-         WHERE id = (SELECT id FROM reports
+         WHERE id = coalesce($3,
+                    (SELECT id FROM reports
                      WHERE lane = 'default' AND state IN ('QUEUED', 'RUNNING')
                          AND state = 'QUEUED' AND not_before <= clock_timestamp()
-                     ORDER BY position LIMIT 1)
+                     ORDER BY position LIMIT 1))
              AND state = 'QUEUED'
          RETURNING id, parameters, formats, requested_by, account_owner, state, attempt,
                 cancel_requested, step, done, total, error, retry_of, created_at, updated_at,
                 checkpoint, traceparent",
         worker,
         lease.as_secs_f64(),
+        oldest,
     )
     .fetch_optional(&mut *connection)
     .await?;
@@ -106,4 +133,15 @@ async fn start_attempt(
     };
     let (checkpoint, traceparent) = (row.checkpoint, row.traceparent);
     Ok(Some(Claimed { report: Report::try_from(report)?, checkpoint, traceparent }))
+}
+
+/// The oldest due report whose row no other transaction holds. Locks it.
+async fn oldest_unlocked(connection: &mut PgConnection) -> sqlx::Result<Option<Uuid>> {
+    let oldest = sqlx::query_scalar!(
+        "SELECT id FROM reports
+         WHERE lane = 'default' AND state IN ('QUEUED', 'RUNNING')
+             AND state = 'QUEUED' AND not_before <= clock_timestamp()
+         ORDER BY position LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
+    );
+    oldest.fetch_optional(connection).await
 }

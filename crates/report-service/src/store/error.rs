@@ -30,6 +30,12 @@ impl StoreError {
         }
     }
 
+    /// Whether a row stayed locked; see [`postgres::is_locked`].
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Database(error) if postgres::is_locked(error))
+    }
+
     /// Whether a write with this error has certainly stored nothing; see
     /// [`postgres::stored_nothing`].
     #[must_use]

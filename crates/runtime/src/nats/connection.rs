@@ -12,6 +12,7 @@ use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
 use clap::Args;
 use contract::{StreamStorage, permissions};
 
+use super::refusal;
 use crate::setting::{Secret, parse_duration};
 
 /// The connection to the broker.
@@ -81,6 +82,7 @@ pub fn servers(config: &NatsConfig) -> anyhow::Result<Vec<ServerAddr>> {
 /// # Errors
 /// If the address is malformed.
 pub async fn connect(config: &NatsConfig, name: &str) -> anyhow::Result<Client> {
+    refusal::start_counters_at_zero();
     let wait = config.nats_reconnect_wait;
     let mut options = ConnectOptions::new()
         .name(name)
@@ -96,6 +98,10 @@ pub async fn connect(config: &NatsConfig, name: &str) -> anyhow::Result<Client> 
             match event {
                 Event::Connected => tracing::info!("connected to NATS"),
                 Event::Disconnected => tracing::warn!("lost the connection to NATS"),
+                Event::ServerError(error) => {
+                    refusal::server_error(&error.to_string());
+                    tracing::warn!(%error, "the NATS server reports an error");
+                }
                 other => tracing::warn!(event = %other, "an event of the NATS client"),
             }
         });

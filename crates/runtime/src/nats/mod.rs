@@ -4,4 +4,5 @@
 pub mod broker_metrics;
 pub mod connection;
 pub mod publish;
+pub mod refusal;
 pub mod streams;

@@ -78,6 +78,16 @@ pub(crate) fn describe() {
         Unit::Count,
         "Deliveries after the first one of a message."
     );
+    describe_gauge!(
+        "passbook_worker_kept_messages",
+        Unit::Count,
+        "Messages kept in hand because another transaction holds a row of theirs."
+    );
+    describe_counter!(
+        "passbook_messages_refused_total",
+        Unit::Count,
+        "Messages that the broker refused for good: for their size, for a missing permission, or other."
+    );
     describe_counter!(
         "passbook_dead_letters_total",
         Unit::Count,

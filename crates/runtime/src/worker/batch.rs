@@ -1,7 +1,12 @@
 //! Decides a batch of messages: unpacks them into deliveries, and asks the handler for
 //! a verdict about each. `settlement` carries the verdicts out.
 
-use std::{ops::Range, sync::Arc, time::SystemTime};
+use std::{
+    future::Future,
+    ops::Range,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use async_nats::{
     Client,
@@ -13,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Delivery, Failure, Handler, Verdict,
     delivery::Received,
+    kept::{Kept, KeptMessages},
     pull_loop::{Pause, ProcessMessages},
     unstored::UnstoredLetters,
 };
@@ -28,6 +34,7 @@ pub struct BatchProcessor<H> {
     pub(super) client: Client,
     pub(super) jetstream: jetstream::Context,
     pub(super) consumer: &'static ConsumerSpec,
+    pub(super) kept: KeptMessages,
     handler: Arc<H>,
     pub(super) unstored: Arc<UnstoredLetters>,
 }
@@ -37,6 +44,8 @@ pub struct BatchProcessor<H> {
 pub(super) struct Fetched<'a> {
     pub(super) message: &'a Message,
     pub(super) content: Content,
+    /// Whether parts of it were done before, while others were kept.
+    pub(super) is_part_done: bool,
 }
 
 #[derive(Debug)]
@@ -54,6 +63,8 @@ pub(super) enum Fate {
     Verdict(Verdict),
     /// The handler failed with this delivery alone.
     Failed(anyhow::Error),
+    /// A row or key of this delivery is locked by another transaction.
+    Locked,
     /// The process stops.
     Undecided,
 }
@@ -61,23 +72,32 @@ pub(super) enum Fate {
 enum Decided {
     Verdicts(Vec<Verdict>),
     Failed(anyhow::Error),
+    Locked(anyhow::Error),
     Stopped,
 }
 
 impl<H: Handler> ProcessMessages for BatchProcessor<H> {
     /// `Progress` extends the `ack_wait` of the messages during processing.
     async fn process(&self, batch: Vec<Message>, stop: &CancellationToken) -> usize {
-        // Concurrent with the work, because sending can block for as long as a reconnect.
-        let keep_alive = async {
-            loop {
-                tokio::time::sleep(self.consumer.ack_wait / 3).await;
-                self.ack_all(batch.iter(), AckKind::Progress).await;
-            }
-        };
-        tokio::select! {
-            parts = self.settle_all(&batch, stop) => parts,
-            () = keep_alive => 0,
+        let messages: Vec<_> = batch.iter().collect();
+        self.in_progress(&messages, self.settle_all(&batch, stop)).await.unwrap_or(0)
+    }
+
+    /// Tries the kept messages again, or hands them back after a stop.
+    async fn idle(&self, stop: &CancellationToken) {
+        if stop.is_cancelled() {
+            return self.hand_back_kept().await;
         }
+        let due = self.kept.due_for_progress(self.consumer.ack_wait / 3);
+        self.ack_all(due.iter(), AckKind::Progress).await;
+        let kept = self.kept.take_due();
+        if kept.is_empty() {
+            return;
+        }
+        let begun = Instant::now();
+        let messages: Vec<_> = kept.iter().map(|kept| &kept.message).collect();
+        self.in_progress(&messages, self.settle_kept(&kept, stop)).await;
+        self.kept.attempted(kept.len(), begun.elapsed());
     }
 }
 
@@ -91,7 +111,8 @@ impl<H: Handler> BatchProcessor<H> {
         handler: Arc<H>,
         unstored: Arc<UnstoredLetters>,
     ) -> Self {
-        let processor = Self { client, jetstream, consumer, handler, unstored };
+        let kept = KeptMessages::new(consumer.name);
+        let processor = Self { client, jetstream, consumer, kept, handler, unstored };
         processor.start_counters_at_zero();
         processor
     }
@@ -109,6 +130,45 @@ impl<H: Handler> BatchProcessor<H> {
         for verdict in ["done", "dead_letter", "handed_back"] {
             self.count(verdict, 0, 0);
         }
+    }
+
+    /// Does the work, and keeps these messages and the kept ones in progress meanwhile. The
+    /// two are concurrent, because sending can block for as long as a reconnect.
+    async fn in_progress<T>(
+        &self,
+        messages: &[&Message],
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let every = self.consumer.ack_wait / 3;
+        let keep_alive = async {
+            loop {
+                tokio::time::sleep(every).await;
+                self.ack_all(messages.iter().copied(), AckKind::Progress).await;
+                let kept = self.kept.due_for_progress(every);
+                self.ack_all(kept.iter(), AckKind::Progress).await;
+            }
+        };
+        tokio::select! {
+            done = work => Some(done),
+            () = keep_alive => None,
+        }
+    }
+
+    /// Settles kept messages, at most [`MAX_DECIDED`] deliveries at once.
+    async fn settle_kept(&self, kept: &[Kept], stop: &CancellationToken) {
+        let (mut batch, mut deliveries) = (Vec::new(), Vec::new());
+        for Kept { message, undecided, is_part_done } in kept {
+            if !deliveries.is_empty() && deliveries.len() + undecided.len() > MAX_DECIDED {
+                self.settle(&batch, &deliveries, stop).await;
+                batch.clear();
+                deliveries.clear();
+            }
+            let first = deliveries.len();
+            deliveries.extend(undecided.iter().cloned());
+            let content = Content::Parts(first..deliveries.len());
+            batch.push(Fetched { message, content, is_part_done: *is_part_done });
+        }
+        self.settle(&batch, &deliveries, stop).await;
     }
 
     /// Settles the messages, at most [`MAX_DECIDED`] deliveries at once. Returns their
@@ -137,7 +197,7 @@ impl<H: Handler> BatchProcessor<H> {
                 }
                 Err(invalid) => Content::Invalid(Box::new(received.whole()), invalid.to_string()),
             };
-            batch.push(Fetched { message, content });
+            batch.push(Fetched { message, content, is_part_done: false });
         }
         self.settle(&batch, &deliveries, stop).await;
         total
@@ -150,7 +210,8 @@ impl<H: Handler> BatchProcessor<H> {
         stop: &CancellationToken,
     ) {
         let fates = self.decide_all(deliveries, stop).await;
-        self.carry_out(batch, deliveries, fates, stop).await;
+        let kept = self.carry_out(batch, deliveries, fates, stop).await;
+        self.kept.add(kept);
     }
 
     /// Decides the deliveries together. If that fails, half of them at a time: one bad
@@ -165,7 +226,8 @@ impl<H: Handler> BatchProcessor<H> {
                 }
                 Decided::Stopped => fates.extend(part.iter().map(|_| Fate::Undecided)),
                 Decided::Failed(error) if part.len() == 1 => fates.push(Fate::Failed(error)),
-                Decided::Failed(error) => {
+                Decided::Locked(_) if part.len() == 1 => fates.push(Fate::Locked),
+                Decided::Failed(error) | Decided::Locked(error) => {
                     tracing::warn!(
                         consumer = self.consumer.name,
                         deliveries = part.len(),
@@ -203,6 +265,7 @@ impl<H: Handler> BatchProcessor<H> {
                     return Decided::Failed(error);
                 }
                 Err(Failure::Other(error)) => return Decided::Failed(error),
+                Err(Failure::Locked(error)) => return Decided::Locked(error),
                 Err(Failure::Transient(error)) => {
                     let wait = pause.next();
                     tracing::warn!(

@@ -31,7 +31,7 @@ pub(super) fn dead_letter(
     metrics::counter!("passbook_dead_letters_total", "consumer" => consumer.name).increment(1);
     let mut headers = HeaderMap::new();
     headers.insert(dead_letter::REASON, dead_letter::header_text(reason));
-    headers.insert(dead_letter::SUBJECT, delivery.subject.as_str());
+    headers.insert(dead_letter::SUBJECT, dead_letter::header_text(&delivery.subject));
     headers.insert(dead_letter::PLACE, place.as_str());
     if delivery.message_id != *place {
         headers.insert(dead_letter::MESSAGE_ID, delivery.message_id.as_str());

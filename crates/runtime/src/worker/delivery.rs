@@ -7,16 +7,11 @@ use async_nats::{HeaderMap, Subject, header::NATS_MESSAGE_ID, jetstream};
 use contract::{
     ConsumerSpec,
     bundle::{Bundle, InvalidBundle},
-    dead_letter::{message_place, part_place},
+    dead_letter::{MAX_MESSAGE_ID, message_place, part_place},
 };
 use tokio_util::bytes::Bytes;
 
 use crate::telemetry::trace::{Processed, Trace};
-
-/// Maximum length of a message id, in bytes. Results and dead letters repeat the id in
-/// their headers, and the server limits these. A longer id is replaced by the place of
-/// its message.
-const MAX_ID: usize = 256;
 
 /// One delivery of a command, a result or another message.
 #[derive(Debug, Clone)]
@@ -114,7 +109,7 @@ impl<'a> Received<'a> {
         place: String,
     ) -> Delivery {
         let usable = message_id.filter(|id| {
-            (1..=MAX_ID).contains(&id.len()) && !id.contains(|c: char| c.is_control())
+            (1..=MAX_MESSAGE_ID).contains(&id.len()) && !id.contains(|c: char| c.is_control())
         });
         Delivery {
             subject: self.subject.clone(),

@@ -6,7 +6,7 @@
 
 use std::{future::Future, sync::Arc, time::SystemTime};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use async_nats::{
     Client,
     jetstream::{self, message::StreamMessage, stream::LastRawMessageErrorKind},
@@ -16,7 +16,10 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use super::{Delivery, Failure, Handler, Verdict, dead_letter::dead_letter, delivery::Received};
-use crate::{failpoint, nats::publish::publish_all};
+use crate::{
+    failpoint,
+    nats::publish::{Unacknowledged, publish_all},
+};
 
 /// Decides the end of a message that is not redelivered any more.
 pub trait Exhausted: Send + Sync + 'static {
@@ -71,11 +74,21 @@ impl<E: Exhausted> Handler for MaxDeliveries<E> {
         let mut verdicts = Vec::with_capacity(batch.len());
         for delivery in batch {
             verdicts.push(match serde_json::from_slice(&delivery.payload) {
-                Ok(advisory) => self.handle(&advisory).await.map_err(Failure::Transient)?,
+                Ok(advisory) => self.handle(&advisory).await.map_err(failure)?,
                 Err(error) => Verdict::DeadLetter(format!("not an advisory: {error}")),
             });
         }
         Ok(verdicts)
+    }
+}
+
+/// An advisory whose dead letter is refused for good must not hold up the others.
+fn failure(error: anyhow::Error) -> Failure {
+    let missing = error.downcast_ref::<Unacknowledged>();
+    if missing.is_some_and(|missing| !missing.refused.is_empty()) {
+        Failure::Other(error)
+    } else {
+        Failure::Transient(error)
     }
 }
 
@@ -160,7 +173,7 @@ async fn dead_letter_stored(
     let max_payload = client.server_info().max_payload;
     let letters: Vec<_> =
         parts.iter().map(|part| dead_letter(consumer, part, &reason, max_payload)).collect();
-    publish_all(jetstream, &letters).await.map_err(|missing| anyhow!(missing.reason))?;
+    publish_all(jetstream, &letters).await?;
     for part in &parts {
         part.ended(consumer, Some(reason.clone()));
     }

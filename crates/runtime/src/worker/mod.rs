@@ -13,6 +13,8 @@ mod batch;
 mod dead_letter;
 mod delivery;
 mod job;
+mod kept;
+mod locked;
 mod max_deliveries;
 mod pull_loop;
 mod settlement;
@@ -26,12 +28,13 @@ use clap::Args;
 pub use batch::BatchProcessor;
 pub use delivery::Delivery;
 pub use job::{JobHandler, JobProcessor, JobVerdict};
+pub use locked::LockedKeys;
 pub use max_deliveries::{DeadLetterAll, Exhausted, MaxDeliveries};
 pub use pull_loop::{Fetch, ProcessMessages, PullLoop};
 pub(crate) use sweep::sweep;
 pub use unstored::UnstoredLetters;
 
-use crate::nats::publish::Outgoing;
+use crate::{nats::publish::Outgoing, postgres};
 
 /// The worker loops.
 #[derive(Debug, Clone, Args)]
@@ -60,6 +63,9 @@ pub enum Verdict {
     Done(Option<Outgoing>),
     /// It can never succeed: dead-letter it with this reason.
     DeadLetter(String),
+    /// Its account is locked by another transaction. The worker keeps it and tries again
+    /// soon, which uses up no delivery. The others go on.
+    Locked,
 }
 
 /// Why a batch has no verdicts. Parts of the batch may be committed. When it is
@@ -68,21 +74,26 @@ pub enum Verdict {
 pub enum Failure {
     /// A store is unreachable or busy. The same batch can succeed later.
     Transient(anyhow::Error),
+    /// A row or key stayed locked by another transaction. The worker takes the batch
+    /// apart: the others go on.
+    Locked(anyhow::Error),
     /// A delivery can't be processed, or there is a bug.
     Other(anyhow::Error),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Transient(error) | Self::Other(error)) = self;
+        let (Self::Transient(error) | Self::Locked(error) | Self::Other(error)) = self;
         write!(f, "{error:#}")
     }
 }
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        crate::postgres::note(&error);
-        if crate::postgres::is_transient(&error) {
+        postgres::note(&error);
+        if postgres::is_locked(&error) {
+            Self::Locked(error.into())
+        } else if postgres::is_transient(&error) {
             Self::Transient(error.into())
         } else {
             Self::Other(error.into())

@@ -65,6 +65,24 @@ pub trait ProcessMessages: Send + Sync {
         messages: Vec<Message>,
         stop: &CancellationToken,
     ) -> impl Future<Output = usize> + Send;
+
+    /// Work between two fetches, once a second or more often. The last call is after `stop`.
+    fn idle(&self, _stop: &CancellationToken) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+}
+
+/// Maximum bytes of a fetch, so that memory does not depend on the size of messages. Usual
+/// messages reach the maximum number first. A larger message is fetched alone.
+const MAX_FETCH_BYTES: usize = 4 * 1024 * 1024;
+/// Part of the server's status if the next message does not fit into a fetch.
+const TOO_LARGE: &str = "Exceeds MaxBytes";
+
+/// The size of the next fetch.
+struct FetchSize {
+    messages: u16,
+    /// The next message is larger than a fetch: it is fetched alone, whatever its size.
+    is_alone: bool,
 }
 
 /// The bounds of a fetch.
@@ -109,7 +127,8 @@ impl PullLoop {
         let mut consumer = None;
         let mut pause = Pause::default();
         let mut unanswered = None;
-        let mut size = self.fetch.max_messages.min(FIRST_FETCH);
+        let messages = self.fetch.max_messages.min(FIRST_FETCH);
+        let mut size = FetchSize { messages, is_alone: false };
         while !stop.is_cancelled() {
             if self.client.connection_state() != State::Connected {
                 self.health.set(self.consumer.name, Some("not connected to NATS".to_owned()));
@@ -123,6 +142,7 @@ impl PullLoop {
                 }
                 continue;
             };
+            processor.idle(&stop).await;
             let connects = self.connects();
             match self.run_once(source, connects, &mut size, &processor, &stop).await {
                 Ok(()) => {
@@ -149,6 +169,7 @@ impl PullLoop {
                 }
             }
         }
+        processor.idle(&stop).await;
         Ok(())
     }
 
@@ -193,18 +214,19 @@ impl PullLoop {
         &self,
         consumer: &Consumer<pull::Config>,
         connects: u64,
-        size: &mut u16,
+        size: &mut FetchSize,
         processor: &impl ProcessMessages,
         stop: &CancellationToken,
     ) -> Result<(), String> {
         let begun = Instant::now();
-        let mut fetched = consumer
-            .fetch()
-            .max_messages(usize::from(*size))
-            .expires(self.fetch.wait)
-            .messages()
-            .await
-            .map_err(|error| error.to_string())?;
+        let fetch = consumer.fetch().expires(self.fetch.wait);
+        let fetch = match size {
+            FetchSize { is_alone: true, .. } => fetch.max_messages(1),
+            FetchSize { messages, .. } => {
+                fetch.max_messages(usize::from(*messages)).max_bytes(MAX_FETCH_BYTES)
+            }
+        };
+        let mut fetched = fetch.messages().await.map_err(|error| error.to_string())?;
         let mut batch = Vec::new();
         let mut failed = None;
         loop {
@@ -220,16 +242,24 @@ impl PullLoop {
                 }
             }
         }
-        if batch.is_empty() && begun.elapsed() > self.fetch.wait + UNANSWERED_AFTER {
+        let is_too_large = failed.as_deref().is_some_and(|error| error.contains(TOO_LARGE));
+        if is_too_large {
+            failed = None;
+        }
+        let was_alone = std::mem::replace(&mut size.is_alone, is_too_large && batch.is_empty());
+        if !size.is_alone
+            && batch.is_empty()
+            && begun.elapsed() > self.fetch.wait + UNANSWERED_AFTER
+        {
             failed = failed.or_else(|| Some("a pull was not answered".to_owned()));
         }
         if !batch.is_empty() {
             metrics::histogram!("passbook_worker_batch_messages", "consumer" => self.consumer.name)
                 .record(float(count(batch.len())));
             let (fetched, messages) = (Instant::now(), batch.len());
-            let is_full = messages >= usize::from(*size);
+            let is_full = is_too_large || was_alone || messages >= usize::from(size.messages);
             let parts = processor.process(batch, stop).await;
-            *size = fetch_size(messages, parts, self.fetch.max_messages);
+            size.messages = fetch_size(messages, parts, self.fetch.max_messages);
             // A full fetch leaves more behind: the next one follows at once.
             let delay =
                 if is_full { Duration::ZERO } else { fetch_delay(parts, self.fetch.max_messages) };

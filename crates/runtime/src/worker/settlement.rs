@@ -1,7 +1,10 @@
-//! Settles the messages of a batch: each is acked, terminated or handed back, once what
-//! its parts ask for is published.
+//! Settles the messages of a batch: each is acked, terminated, handed back or kept, once
+//! what its parts ask for is published. A message whose publication fails holds up no other.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use async_nats::jetstream::{AckKind, Message};
 use futures::future::join_all;
@@ -11,13 +14,14 @@ use super::{
     BatchProcessor, Delivery, Handler, Verdict,
     batch::{Content, Fate, Fetched},
     dead_letter::dead_letter,
+    kept::Kept,
     pull_loop::Pause,
 };
 use crate::{
     failpoint,
     nats::{
         connection,
-        publish::{Outgoing, publish_all},
+        publish::{Outgoing, Unacknowledged, publish_all},
     },
     tasks::sleep_unless_stopped,
     telemetry::metrics::count,
@@ -26,118 +30,228 @@ use crate::{
 /// A message that is handed back is redelivered after this delay. Without a delay, a
 /// short fault would use up all deliveries within milliseconds.
 pub(super) const HAND_BACK_DELAY: Duration = Duration::from_secs(1);
+/// The delay of a message whose results are refused, or that would be kept without room for
+/// it: only an operator can help.
+const LONG_DELAY: Duration = Duration::from_secs(10);
 
-/// What the messages of a batch come to.
-#[derive(Default)]
-struct Settlement<'a> {
-    /// Messages to ack, dead-letter and hand back.
-    done: Vec<&'a Message>,
-    dead: Vec<&'a Message>,
-    handed_back: Vec<&'a Message>,
-    /// The numbers of their parts.
-    parts: Parts,
-    outgoing: Vec<Outgoing>,
-    /// For each of `outgoing`: the message whose dead letter it is; `None` for a result.
-    letter_of: Vec<Option<&'a Message>>,
-    /// The spans to record, with the error of each.
-    ended: Vec<(&'a Delivery, Option<String>)>,
+/// What a message comes to.
+#[derive(Debug)]
+enum End {
+    /// Some of its parts are done: ack.
+    Done,
+    /// All of its parts are dead-lettered: terminate.
+    Dead,
+    HandedBack(Duration),
+    Kept(Box<Kept>),
+    /// Kept by [`super::UnstoredLetters`], which settles it.
+    Unstored,
 }
 
-#[derive(Default)]
-struct Parts {
+/// A message and what it comes to, once everything of it is published.
+#[derive(Debug)]
+struct Ending<'a> {
+    message: &'a Message,
+    end: End,
+    /// The numbers of its parts.
     done: usize,
     dead: usize,
     handed_back: usize,
+    /// The spans to record, with the error of each.
+    spans: Vec<(&'a Delivery, Option<String>)>,
+}
+
+/// Which delivery a message to publish belongs to.
+#[derive(Debug, Clone, Copy)]
+struct Origin<'a> {
+    /// The position of its ending.
+    ending: usize,
+    delivery: &'a Delivery,
+    is_dead_letter: bool,
+}
+
+/// What a batch comes to.
+#[derive(Default)]
+struct Settlement<'a> {
+    /// `None` once it is settled.
+    endings: Vec<Option<Ending<'a>>>,
+    outgoing: Vec<Outgoing>,
+    origins: Vec<Origin<'a>>,
+    /// How many more undecided parts can be kept.
+    room: usize,
 }
 
 impl<'a> Settlement<'a> {
-    fn end(&mut self, delivery: &'a Delivery, error: Option<String>) {
+    fn publish(&mut self, delivery: &'a Delivery, outgoing: Outgoing, is_dead_letter: bool) {
+        self.outgoing.push(outgoing);
+        self.origins.push(Origin { ending: self.endings.len(), delivery, is_dead_letter });
+    }
+
+    /// The endings without anything left to publish.
+    fn take_published(&mut self) -> Vec<Ending<'a>> {
+        let open: BTreeSet<_> = self.origins.iter().map(|origin| origin.ending).collect();
+        let endings = self.endings.iter_mut().enumerate();
+        endings.filter(|(at, _)| !open.contains(at)).filter_map(|(_, end)| end.take()).collect()
+    }
+}
+
+impl<'a> Ending<'a> {
+    fn new(message: &'a Message) -> Self {
+        Self { message, end: End::Done, done: 0, dead: 0, handed_back: 0, spans: Vec::new() }
+    }
+
+    fn span(&mut self, delivery: &'a Delivery, error: Option<String>) {
         if delivery.trace.is_recorded() {
-            self.ended.push((delivery, error));
+            self.spans.push((delivery, error));
         }
     }
 
-    fn publish_result(&mut self, result: Option<Outgoing>) {
-        self.letter_of.extend(result.as_ref().map(|_| None));
-        self.outgoing.extend(result);
-    }
-
-    fn publish_letter(&mut self, of: &'a Message, letter: Option<Outgoing>) {
-        self.letter_of.extend(letter.as_ref().map(|_| Some(of)));
-        self.outgoing.extend(letter);
-    }
-}
-
-/// A message whose dead letters have no PubAck.
-struct Unstored<'a> {
-    message: &'a Message,
-    letters: Vec<Outgoing>,
-    reason: String,
-}
-
-/// Groups letters by their messages. The letters of a message follow each other.
-fn by_message<'a>(
-    messages: Vec<&'a Message>,
-    letters: Vec<Outgoing>,
-    reason: &str,
-) -> Vec<Unstored<'a>> {
-    let mut all: Vec<Unstored<'a>> = Vec::new();
-    for (message, letter) in messages.into_iter().zip(letters) {
-        match all.last_mut() {
-            Some(last) if std::ptr::eq(last.message, message) => last.letters.push(letter),
-            _ => {
-                all.push(Unstored { message, letters: vec![letter], reason: reason.to_owned() });
-            }
+    /// Hands the message back as a whole: its other parts are answered from the store again.
+    fn hand_back(&mut self, delay: Duration, why: &str) {
+        self.end = End::HandedBack(delay);
+        self.handed_back += self.done + self.dead;
+        (self.done, self.dead) = (0, 0);
+        for (_, error) in &mut self.spans {
+            *error = Some(format!("handed back: {why}"));
         }
     }
-    all
 }
 
 impl<H: Handler> BatchProcessor<H> {
-    /// Publishes the messages of the verdicts, awaits their PubAcks, then acks.
+    /// Publishes the messages of the verdicts, awaits their PubAcks, then acks. Returns the
+    /// messages to keep.
     ///
     /// A message is acked once all its parts are settled. If one of them can't be settled
     /// now, the message is handed back as a whole. The results of its other parts are
     /// published all the same. At the redelivery, the store answers them again.
     ///
-    /// A message whose dead letters are not stored now is kept by [`UnstoredLetters`]. It holds up
-    /// no other message.
-    ///
-    /// [`UnstoredLetters`]: super::UnstoredLetters
+    /// A message whose dead letters are not stored now is kept by [`super::UnstoredLetters`].
     pub(super) async fn carry_out(
         &self,
         batch: &[Fetched<'_>],
         deliveries: &[Delivery],
         fates: Vec<Fate>,
         stop: &CancellationToken,
-    ) {
+    ) -> Vec<Kept> {
         let messages: Vec<_> = batch.iter().map(|fetched| fetched.message).collect();
-        let data = (self.consumer.name, &messages);
-        failpoint::point("worker.decided", &data);
-        let Settlement { mut done, mut dead, mut handed_back, parts, outgoing, letter_of, ended } =
-            self.settlement(batch, deliveries, fates);
-        let hand_back = AckKind::Nak(Some(HAND_BACK_DELAY));
-        let Some(unstored) = self.publish(outgoing, letter_of, stop).await else {
-            self.ack_all(messages.iter().copied(), hand_back).await;
-            for delivery in deliveries {
-                delivery.ended(self.consumer, Some("handed back: the process stops".to_owned()));
+        failpoint::point("worker.decided", &(self.consumer.name, &messages));
+        let mut settlement = self.settlement(batch, deliveries, fates);
+        let mut kept = Vec::new();
+        let mut pause = Pause::default();
+        while let Err(missing) = publish_all(&self.jetstream, &settlement.outgoing).await {
+            self.retain_unpublished(&mut settlement, &missing);
+            // What can be published is not delayed by the rest.
+            let published = settlement.take_published();
+            kept.extend(self.settle_endings(published, &messages).await);
+            if settlement.outgoing.is_empty() {
+                break;
             }
-            return self.count("handed_back", messages.len(), deliveries.len());
-        };
-        let (done_before, dead_before) = (done.len(), dead.len());
-        for Unstored { message, letters, reason } in unstored {
-            let position = |of: &Message| std::ptr::eq(of, message);
-            let kind = match done.iter().position(|of| position(of)) {
-                Some(at) => {
-                    done.remove(at);
-                    AckKind::Ack
+            let wait = pause.next();
+            tracing::warn!(
+                consumer = self.consumer.name,
+                messages = settlement.outgoing.len(),
+                ?wait,
+                reason = missing.reason,
+                "messages got no PubAck; publishing them again"
+            );
+            if !sleep_unless_stopped(wait, stop).await {
+                for ending in settlement.endings.iter_mut().flatten() {
+                    ending.hand_back(HAND_BACK_DELAY, "the process stops");
                 }
-                None => AckKind::Term,
-            };
-            dead.retain(|of| !position(of));
-            if !self.unstored.keep(self.consumer, message, kind, letters, reason) {
-                handed_back.push(message);
+                break;
             }
+        }
+        settlement.origins.clear();
+        let published = settlement.take_published();
+        kept.extend(self.settle_endings(published, &messages).await);
+        kept
+    }
+
+    /// Keeps what is to be published again. A refused result is never published again: its
+    /// message is handed back, or dead-lettered at the last delivery.
+    fn retain_unpublished(&self, settlement: &mut Settlement<'_>, missing: &Unacknowledged) {
+        let outgoing = std::mem::take(&mut settlement.outgoing);
+        let origins = std::mem::take(&mut settlement.origins);
+        let mut letters: BTreeMap<usize, Vec<(Outgoing, Origin<'_>)>> = BTreeMap::new();
+        for (at, (message, origin)) in outgoing.into_iter().zip(origins).enumerate() {
+            if missing.positions.binary_search(&at).is_ok() && origin.is_dead_letter {
+                letters.entry(origin.ending).or_default().push((message, origin));
+                continue;
+            }
+            if missing.is_retryable(at) {
+                settlement.outgoing.push(message);
+                settlement.origins.push(origin);
+            }
+            let Some(refusal) = missing.refused.get(&at) else { continue };
+            let Some(Some(ending)) = settlement.endings.get_mut(origin.ending) else { continue };
+            if self.is_last(origin.delivery) {
+                let reason = format!("the broker refuses its result: {refusal}");
+                settlement.outgoing.push(self.dead_letter(origin.delivery, &reason));
+                settlement.origins.push(Origin { is_dead_letter: true, ..origin });
+                ending.done = ending.done.saturating_sub(1);
+                ending.dead += 1;
+                if ending.done == 0 && matches!(ending.end, End::Done) {
+                    ending.end = End::Dead;
+                }
+            } else {
+                ending.hand_back(LONG_DELAY, &refusal.reason);
+            }
+        }
+        for (at, letters) in letters {
+            if settlement.origins.iter().any(|origin| origin.ending == at) {
+                let (letters, origins): (Vec<_>, Vec<_>) = letters.into_iter().unzip();
+                settlement.outgoing.extend(letters);
+                settlement.origins.extend(origins);
+            } else if let Some(Some(ending)) = settlement.endings.get_mut(at) {
+                self.keep_unstored(ending, letters, &missing.reason);
+            }
+        }
+    }
+
+    /// Keeps a message of which only dead letters are not stored.
+    fn keep_unstored(
+        &self,
+        ending: &mut Ending<'_>,
+        letters: Vec<(Outgoing, Origin<'_>)>,
+        reason: &str,
+    ) {
+        let kind = match &mut ending.end {
+            End::Done => AckKind::Ack,
+            End::Dead => AckKind::Term,
+            End::Kept(kept) => {
+                // It is kept anyway: these parts are decided again with the others.
+                ending.dead -= letters.len();
+                return kept.add(letters.iter().map(|(_, origin)| origin.delivery));
+            }
+            End::HandedBack(_) | End::Unstored => return,
+        };
+        let letters = letters.into_iter().map(|(letter, _)| letter).collect();
+        let unstored = &self.unstored;
+        if unstored.keep(self.consumer, ending.message, kind, letters, reason.to_owned()) {
+            ending.end = End::Unstored;
+        } else {
+            ending.hand_back(LONG_DELAY, reason);
+        }
+    }
+
+    async fn settle_endings(&self, endings: Vec<Ending<'_>>, messages: &[&Message]) -> Vec<Kept> {
+        let data = (self.consumer.name, messages);
+        let (mut done, mut dead, mut handed_back) = (Vec::new(), Vec::new(), Vec::new());
+        let mut kept = Vec::new();
+        let mut parts = [0, 0, 0];
+        let mut spans = Vec::new();
+        for ending in endings {
+            match ending.end {
+                End::Done => done.push(ending.message),
+                End::Dead => dead.push(ending.message),
+                End::HandedBack(delay) => handed_back.push((ending.message, delay)),
+                End::Kept(message) => kept.push(*message),
+                End::Unstored => {}
+            }
+            let [all_done, all_dead, all_back] = &mut parts;
+            *all_done += ending.done;
+            *all_dead += ending.dead;
+            *all_back += ending.handed_back;
+            spans.extend(ending.spans);
         }
         if let (half @ [_, ..], _) = done.split_at(done.len() / 2)
             && let Some(armed) = failpoint::armed("worker.half-acked", &data)
@@ -149,13 +263,26 @@ impl<H: Handler> BatchProcessor<H> {
         self.ack_all(done.iter().copied(), AckKind::Ack).await;
         failpoint::point("worker.acked", &data);
         join_all(dead.iter().map(|message| message.double_ack_with(AckKind::Term))).await;
-        self.ack_all(handed_back.iter().copied(), hand_back).await;
-        self.count("done", done_before, parts.done);
-        self.count("dead_letter", dead_before, parts.dead);
-        self.count("handed_back", handed_back.len(), parts.handed_back);
-        for (delivery, error) in ended {
+        for (message, delay) in &handed_back {
+            self.ack_all([*message].into_iter(), AckKind::Nak(Some(*delay))).await;
+        }
+        let [all_done, all_dead, all_back] = parts;
+        self.count("done", done.len(), all_done);
+        self.count("dead_letter", dead.len(), all_dead);
+        self.count("handed_back", handed_back.len(), all_back);
+        for (delivery, error) in spans {
             delivery.ended(self.consumer, error);
         }
+        kept
+    }
+
+    /// Hands back all kept messages, because the process stops.
+    pub(super) async fn hand_back_kept(&self) {
+        let kept = self.kept.take_all();
+        let messages = kept.iter().map(|kept| &kept.message);
+        self.ack_all(messages, AckKind::Nak(Some(HAND_BACK_DELAY))).await;
+        let parts = kept.iter().map(|kept| kept.undecided.len()).sum();
+        self.count("handed_back", kept.len(), parts);
     }
 
     fn settlement<'a>(
@@ -164,77 +291,86 @@ impl<H: Handler> BatchProcessor<H> {
         deliveries: &'a [Delivery],
         fates: Vec<Fate>,
     ) -> Settlement<'a> {
-        let mut settlement = Settlement::default();
+        let mut settlement = Settlement { room: self.kept.room(), ..Settlement::default() };
         let mut fates = fates.into_iter();
         for fetched in batch {
-            match &fetched.content {
+            let ending = match &fetched.content {
                 Content::Parts(range) => {
                     let parts = deliveries.get(range.clone()).unwrap_or_default();
                     let fates = fates.by_ref().take(parts.len());
-                    self.settle_parts(fetched.message, parts, fates, &mut settlement);
+                    self.settle_parts(fetched, parts, fates, &mut settlement)
                 }
                 Content::Invalid(delivery, reason) => {
                     let letter = self.dead_letter(delivery, reason);
-                    settlement.publish_letter(fetched.message, Some(letter));
-                    settlement.end(delivery, Some(reason.clone()));
-                    settlement.dead.push(fetched.message);
-                    settlement.parts.dead += 1;
+                    settlement.publish(delivery, letter, true);
+                    let mut ending = Ending::new(fetched.message);
+                    ending.span(delivery, Some(reason.clone()));
+                    Ending { end: End::Dead, dead: 1, ..ending }
                 }
-            }
+            };
+            settlement.endings.push(Some(ending));
         }
         settlement
     }
 
-    /// Adds one message and its parts.
+    /// What one message and its parts come to. Adds what is to be published for it.
     fn settle_parts<'a>(
         &self,
-        message: &'a Message,
+        fetched: &Fetched<'a>,
         parts: &'a [Delivery],
         fates: impl Iterator<Item = Fate>,
         settlement: &mut Settlement<'a>,
-    ) {
-        let (mut dead, mut handed_back) = (Vec::new(), None);
+    ) -> Ending<'a> {
+        let mut ending = Ending::new(fetched.message);
+        let (mut locked, mut dead, mut handed_back) = (Vec::new(), Vec::new(), None);
         for (delivery, fate) in parts.iter().zip(fates) {
             match fate {
                 Fate::Verdict(Verdict::Done(publish)) => {
-                    settlement.publish_result(publish);
-                    dead.push(None);
-                }
-                Fate::Verdict(Verdict::DeadLetter(reason)) => dead.push(Some(reason)),
-                Fate::Failed(error) => {
-                    let reason = self.failed(delivery, &error);
-                    if reason.is_none() {
-                        handed_back = Some(format!("{error:#}"));
+                    if let Some(outgoing) = publish {
+                        settlement.publish(delivery, outgoing, false);
                     }
-                    dead.push(reason);
+                    ending.done += 1;
+                    ending.span(delivery, None);
                 }
+                Fate::Verdict(Verdict::DeadLetter(reason)) => dead.push((delivery, reason)),
+                Fate::Verdict(Verdict::Locked) | Fate::Locked => locked.push(delivery),
+                Fate::Failed(error) => match self.failed(delivery, &error) {
+                    Some(reason) => dead.push((delivery, reason)),
+                    None => handed_back = Some((HAND_BACK_DELAY, format!("{error:#}"))),
+                },
                 Fate::Undecided => {
-                    handed_back = Some("the process stops".to_owned());
-                    dead.push(None);
+                    handed_back = Some((HAND_BACK_DELAY, "the process stops".to_owned()));
                 }
             }
         }
-        if let Some(why) = handed_back {
-            settlement.handed_back.push(message);
-            settlement.parts.handed_back += parts.len();
-            for delivery in parts {
-                settlement.end(delivery, Some(format!("handed back: {why}")));
+        let keeps = !locked.is_empty() && locked.len() <= settlement.room;
+        if !locked.is_empty() && !keeps && handed_back.is_none() {
+            let why = "its account is locked, and too many messages are kept for that";
+            if locked.iter().all(|delivery| self.is_last(delivery)) {
+                dead.extend(locked.drain(..).map(|delivery| (delivery, why.to_owned())));
+            } else {
+                handed_back = Some((LONG_DELAY, why.to_owned()));
             }
-            return;
         }
-        let dead_parts = dead.iter().flatten().count();
-        settlement.parts.dead += dead_parts;
-        settlement.parts.done += parts.len() - dead_parts;
-        if dead_parts == parts.len() {
-            settlement.dead.push(message);
-        } else {
-            settlement.done.push(message);
+        if let Some((delay, why)) = handed_back {
+            ending.hand_back(delay, &why);
+            ending.handed_back = parts.len();
+            return ending;
         }
-        for (delivery, reason) in parts.iter().zip(dead) {
-            let letter = reason.as_ref().map(|reason| self.dead_letter(delivery, reason));
-            settlement.publish_letter(message, letter);
-            settlement.end(delivery, reason);
+        for (delivery, reason) in dead {
+            settlement.publish(delivery, self.dead_letter(delivery, &reason), true);
+            ending.dead += 1;
+            ending.span(delivery, Some(reason));
         }
+        let is_part_done = fetched.is_part_done || ending.done > 0;
+        if keeps {
+            settlement.room -= locked.len();
+            let kept = Kept::new(fetched.message, &locked, is_part_done);
+            ending.end = End::Kept(Box::new(kept));
+        } else if !is_part_done {
+            ending.end = End::Dead;
+        }
+        ending
     }
 
     /// After the handler failed with this delivery alone: the reason of its dead letter, if
@@ -249,45 +385,15 @@ impl<H: Handler> BatchProcessor<H> {
                 "processing a message failed"
             );
         });
-        let is_last = self.consumer.max_deliver > 0 && delivered >= self.consumer.max_deliver;
-        is_last.then(|| format!("failed {delivered} times: {error:#}"))
+        self.is_last(delivery).then(|| format!("failed {delivered} times: {error:#}"))
+    }
+
+    fn is_last(&self, delivery: &Delivery) -> bool {
+        self.consumer.max_deliver > 0 && delivery.number >= self.consumer.max_deliver
     }
 
     fn dead_letter(&self, delivery: &Delivery, reason: &str) -> Outgoing {
         dead_letter(self.consumer, delivery, reason, self.client.server_info().max_payload)
-    }
-
-    /// Publishes until every result has its PubAck; `None` if stopped before. Returns the dead
-    /// letters without one, by message.
-    async fn publish<'a>(
-        &self,
-        mut outgoing: Vec<Outgoing>,
-        mut letter_of: Vec<Option<&'a Message>>,
-        stop: &CancellationToken,
-    ) -> Option<Vec<Unstored<'a>>> {
-        let mut pause = Pause::default();
-        while let Err(missing) = publish_all(&self.jetstream, &outgoing).await {
-            let positions: BTreeSet<_> = missing.positions.iter().copied().collect();
-            let mut at = 0..;
-            outgoing.retain(|_| at.next().is_some_and(|at| positions.contains(&at)));
-            let mut at = 0..;
-            letter_of.retain(|_| at.next().is_some_and(|at| positions.contains(&at)));
-            if let Some(of) = letter_of.iter().copied().collect::<Option<Vec<_>>>() {
-                return Some(by_message(of, outgoing, &missing.reason));
-            }
-            let wait = pause.next();
-            tracing::warn!(
-                consumer = self.consumer.name,
-                messages = missing.positions.len(),
-                ?wait,
-                reason = missing.reason,
-                "messages got no PubAck; publishing them again"
-            );
-            if !sleep_unless_stopped(wait, stop).await {
-                return None;
-            }
-        }
-        Some(Vec::new())
     }
 
     /// Sends acks without awaiting a reply: a lost ack costs a redelivery.

@@ -13,6 +13,7 @@
 mod accounts;
 mod entries;
 mod fast_path;
+mod locked;
 mod slow_path;
 
 use std::collections::HashMap;
@@ -20,10 +21,14 @@ use std::collections::HashMap;
 use contract::{AccountId, Command, RecordId, TransactionResult};
 use ledger::forecast;
 use quick_cache::sync::Cache;
-use runtime::{failpoint, worker::Failure};
+use runtime::{
+    failpoint,
+    worker::{Failure, LockedKeys},
+};
 use sqlx::PgPool;
 
 use entries::StoredEntry;
+pub use locked::Applied;
 
 /// Maximum accounts in the cache, some 60 bytes each.
 const CACHE_SIZE: usize = 50_000;
@@ -34,13 +39,16 @@ pub struct Ledger {
     pool: PgPool,
     /// Accounts known to exist. An account is never deleted.
     known_accounts: Cache<AccountId, ()>,
+    /// Accounts that other transactions held when they were last asked for.
+    locked_accounts: LockedKeys<AccountId>,
 }
 
 impl Ledger {
     /// The ledger in this database.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, known_accounts: Cache::new(CACHE_SIZE) }
+        let known_accounts = Cache::new(CACHE_SIZE);
+        Self { pool, known_accounts, locked_accounts: LockedKeys::new() }
     }
 
     /// Applies a batch of commands and commits. Returns one result per command, in
