@@ -4,12 +4,12 @@
 
 use std::slice;
 
+use runtime::postgres::PgPool;
 use runtime::{
     failpoint,
     postgres::limited,
     telemetry::trace::{Commit, Trace},
 };
-use sqlx::PgPool;
 
 use crate::{
     batcher::{self, Batcher, Batches, PendingResponse, Responder},

@@ -1,11 +1,11 @@
 //! Settles records: handles batches of results.
 
 use contract::{InvalidMessage, Kind, Outcome, TransactionResult};
+use runtime::postgres::PgPool;
 use runtime::{
     telemetry::trace::Commit,
     worker::{Delivery, Failure, Handler, Verdict},
 };
-use sqlx::PgPool;
 
 use crate::{
     store::{self, SettleOutcome},

@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::tasks::sleep_unless_stopped;
+use crate::{postgres::PgPool, tasks::sleep_unless_stopped};
 
 /// Whether the process is ready while a condition is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Health {
 }
 
 /// Checks every second whether the database answers, until `stop`.
-pub async fn watch_postgres(health: Health, pool: sqlx::PgPool, stop: CancellationToken) {
+pub async fn watch_postgres(health: Health, pool: PgPool, stop: CancellationToken) {
     const EVERY: Duration = Duration::from_secs(1);
     while !stop.is_cancelled() {
         let answer = tokio::time::timeout(EVERY * 2, sqlx::query("SELECT 1").execute(&pool)).await;

@@ -1,13 +1,13 @@
 //! The connection pool, its limits, and the meaning of its errors.
 
+mod pool;
+
 use std::{future::Future, time::Duration};
 
 use clap::Args;
-use sqlx::{
-    Connection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
+pub use self::pool::{PgPool, PgTransaction, PooledConnection, check_idle};
 use crate::setting::{Secret, parse_duration};
 
 /// The connection pool of the service's own database.
@@ -25,9 +25,6 @@ pub struct DatabaseConfig {
     #[arg(long, env = "PASSBOOK_DATABASE_TIMEOUT", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
     pub database_timeout: Duration,
 }
-
-/// A connection is pinged before use if it was idle for longer than this.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// Time limit for one call to the database, above the limit of any statement
 /// (`statement_timeout`). Without it, a call to a host that vanished would wait
@@ -88,20 +85,11 @@ pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool
         ("enable_seqscan", "off"),
         ("jit", "off"),
     ]);
-    Ok(PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(config.database_timeout)
-        // A connection that was just in use needs no ping.
-        .test_before_acquire(false)
-        .before_acquire(|connection, about| {
-            Box::pin(async move {
-                if about.idle_for > TRUSTED_FOR {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_lazy_with(options))
+        .before_acquire(|connection, about| Box::pin(check_idle(connection, about)));
+    Ok(PgPool::connect_lazy(pool, options, CALL_LIMIT))
 }
 
 /// Sets the gauges of the pool.
@@ -111,7 +99,7 @@ pub fn record_metrics(pool: &PgPool) {
     let state = |state| metrics::gauge!("passbook_database_connections", "state" => state);
     state("idle").set(idle);
     state("used").set(open - idle);
-    let limit = pool.options().get_max_connections();
+    let limit = pool.max_connections();
     metrics::gauge!("passbook_database_connections_limit").set(limit);
 }
 

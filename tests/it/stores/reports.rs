@@ -10,8 +10,8 @@ use report_service::{
     report::{NewReport, Parameters},
     store::{self, Accepted, Beat, Claim, Success},
 };
+use runtime::postgres::PgPool;
 use runtime::{http::idempotency_key::IdempotencyKey, telemetry::trace::Trace};
-use sqlx::PgPool;
 use tests::{Stack, client::new_key, eventually};
 
 const LEASE: Duration = Duration::from_secs(60);

@@ -7,8 +7,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use futures::TryStreamExt;
-use reconciliation::{Check, Finding};
+use reconciliation::{Check, Finding, rows};
 use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -72,11 +71,12 @@ struct Query {
 impl Query {
     async fn run(&self, database: &mut PgConnection, limit: f64) -> Result<Check> {
         let mut check = Check::new(self.invariant, self.meaning, self.of, LISTED);
-        let compared: i64 = sqlx::query_scalar(self.count).fetch_one(&mut *database).await?;
+        let compared: i64 =
+            rows::answered(sqlx::query_scalar(self.count).fetch_one(&mut *database)).await?;
         let violations = sqlx::query_as::<_, (Uuid, String)>(self.violations);
         let mut violations = violations.bind(limit).fetch(database);
         let mut found = 0;
-        while let Some((id, detail)) = violations.try_next().await? {
+        while let Some((id, detail)) = rows::next(&mut violations).await? {
             check.count(Some(Finding::new(format!("report {id}"), detail)));
             found += 1;
         }

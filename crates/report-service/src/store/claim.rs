@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use runtime::failpoint;
-use sqlx::{PgConnection, PgPool};
+use runtime::postgres::PgPool;
+use sqlx::PgConnection;
 
 use super::{StoreError, reports::ReportRow};
 use crate::report::{Claimed, Report};

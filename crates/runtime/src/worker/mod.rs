@@ -87,6 +87,12 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
+impl From<crate::postgres::NoAnswer> for Failure {
+    fn from(error: crate::postgres::NoAnswer) -> Self {
+        Self::Transient(error.into())
+    }
+}
+
 /// Decides deliveries.
 pub trait Handler: Send + Sync + 'static {
     /// Time limit for one batch. After it, the store counts as unreachable, because

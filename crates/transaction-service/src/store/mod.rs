@@ -20,8 +20,8 @@ use std::collections::HashMap;
 use contract::{AccountId, Command, RecordId, TransactionResult};
 use ledger::forecast;
 use quick_cache::sync::Cache;
+use runtime::postgres::PgPool;
 use runtime::{failpoint, worker::Failure};
-use sqlx::PgPool;
 
 use entries::StoredEntry;
 
