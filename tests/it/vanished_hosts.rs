@@ -115,3 +115,26 @@ async fn after_a_servers_host_vanished_every_service_is_back_within_30_seconds()
     all_serve(&stack, &client, &account).await;
     invariants::assert_verified(&stack).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_loses_one_direction_costs_no_money() {
+    let stack = single_replicas("one-direction").await;
+    let client = Client::teller(&stack);
+    let account = client.open_account("KRW").await;
+    let done = AtomicBool::new(false);
+    let lose = async {
+        for server in ["postgres", "nats"] {
+            for fault in [Fault::SilenceRequests, Fault::SilenceResponses] {
+                let link = format!("*/{server}");
+                stack.fault(&link, fault).await;
+                tokio::time::sleep(seconds(size(60, 2))).await;
+                stack.fault(&link, Fault::Pass).await;
+                println!("{fault:?} of {server} ended");
+                all_serve(&stack, &client, &account).await;
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(load(&client, &account, &done), lose);
+    invariants::assert_verified(&stack).await;
+}

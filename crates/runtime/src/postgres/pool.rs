@@ -82,6 +82,8 @@ impl PgPool {
         let mut transaction = PgTransaction { connection: self.acquire().await?, open: true };
         let begun = PgTransactionManager::begin(&mut transaction.connection, statement);
         let begun = timeout(self.limit, begun).await;
+        // After the limit there is no connection left to roll back.
+        transaction.open = begun.is_ok();
         transaction.connection.answered(begun, self.limit)?;
         Ok(transaction)
     }
@@ -137,6 +139,8 @@ impl fmt::Debug for PgPool {
 }
 
 /// A connection of the pool. On drop it returns to the pool, if it answers.
+///
+/// It must not be used after [`PooledConnection::answered`] gave an error for the limit.
 #[derive(Debug)]
 pub struct PooledConnection(PoolConnection<Postgres>);
 
