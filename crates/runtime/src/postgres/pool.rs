@@ -27,7 +27,10 @@ use futures::{
 use sqlx::{
     Connection, Describe, Either, Execute, Executor, PgConnection, Postgres, SqlSafeStr, SqlStr,
     pool::{PoolConnection, PoolConnectionMetadata},
-    postgres::{PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+    postgres::{
+        PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTransactionManager,
+        PgTypeInfo,
+    },
 };
 use sqlx_core::transaction::TransactionManager;
 use tokio::time::{error::Elapsed, timeout};
@@ -294,7 +297,7 @@ impl<'p> Executor<'p> for &PgPool {
             let answer = connection.fetch_many(query).try_collect::<Vec<_>>();
             let answer = timeout(pool.limit, answer).await;
             let all = connection.answered(answer, pool.limit)?;
-            sqlx::Result::Ok(stream::iter(all).map(Ok))
+            Ok::<_, sqlx::Error>(stream::iter(all).map(Ok::<_, sqlx::Error>))
         };
         Box::pin(stream::once(all).try_flatten())
     }
