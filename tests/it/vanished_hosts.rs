@@ -8,10 +8,7 @@ use std::{
 
 use devstack::Fault;
 use futures::{StreamExt, stream};
-use tests::{
-    Client, Stack, client::new_key, eventually, invariants, metrics::Scrape, scale::size,
-    stack::folder,
-};
+use tests::{Client, Stack, client::new_key, eventually, invariants, scale::size, stack::folder};
 
 use crate::reports::statement;
 
@@ -78,11 +75,6 @@ async fn ready(stack: &Stack, service: &str) -> bool {
     reqwest::get(url).await.is_ok_and(|response| response.status().is_success())
 }
 
-async fn used(stack: &Stack, service: &str) -> f64 {
-    let scrape = Scrape::of(stack, service).await;
-    scrape.sum("passbook_database_connections", &[("state", "used")]).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_servers_host_vanished_every_service_is_back_within_30_seconds() {
     let stack = single_replicas("vanished").await;
@@ -97,22 +89,9 @@ async fn after_a_servers_host_vanished_every_service_is_back_within_30_seconds()
             println!("round {round}: the host of {server} vanished");
             all_serve(&stack, &client, &account).await;
         }
-        // Without load, a connection in use would be one that never returns.
-        stack.fault("*/postgres", Fault::Vanish).await;
         done.store(true, Ordering::Relaxed);
-        let begun = Instant::now();
-        for service in SERVICES {
-            let rest = back_within().saturating_sub(begun.elapsed());
-            eventually("no connection stays taken", rest, || async {
-                // A probe may be using one.
-                (used(&stack, service).await <= 1.0).then_some(())
-            })
-            .await;
-        }
-        println!("no connection stayed taken for longer than {:.1?}", begun.elapsed());
     };
     tokio::join!(load(&client, &account, &done), vanish);
-    all_serve(&stack, &client, &account).await;
     invariants::assert_verified(&stack).await;
 }
 
