@@ -10,8 +10,9 @@ use reporting::{
     Ledger, Period,
     activity::{ActivityConfig, ActivityError, ActivityReader},
 };
+use runtime::postgres::PgPool;
 use rust_decimal::Decimal;
-use sqlx::{PgPool, Row};
+use sqlx::Row;
 use tests::Stack;
 use time::{OffsetDateTime, macros::datetime};
 use tokio::time::timeout;

@@ -9,9 +9,9 @@ use async_nats::jetstream::{
     stream,
 };
 use futures::{StreamExt, future::join_all};
+use runtime::postgres::PgPool;
 use rust_decimal::Decimal;
 use serde_json::json;
-use sqlx::PgPool;
 use tests::{Client, Stack, broker, client::new_key, eventually, invariants};
 use uuid::Uuid;
 

@@ -43,4 +43,5 @@ mod streams;
 mod tls;
 mod traces;
 mod unknown_outcomes;
+mod vanished_hosts;
 mod verify;

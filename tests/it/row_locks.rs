@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use runtime::postgres::{PgPool, PgTransaction};
 use serde_json::{Value, json};
-use sqlx::{PgPool, Postgres, Transaction};
 use tests::{Client, Stack, broker, client::new_key, eventually, invariants, scale::size};
 use uuid::Uuid;
 
@@ -21,11 +21,7 @@ fn held() -> Duration {
 }
 
 /// Locks the rows of an account, until the end of the transaction.
-async fn locked(
-    database: &PgPool,
-    tables: &[&'static str],
-    account: &str,
-) -> Transaction<'static, Postgres> {
+async fn locked(database: &PgPool, tables: &[&'static str], account: &str) -> PgTransaction {
     let mut transaction = database.begin().await.unwrap();
     for table in tables {
         let account = Uuid::parse_str(account).unwrap();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use devstack::Fault;
+use runtime::postgres::PgPool;
 use serde_json::json;
-use sqlx::PgPool;
 use tests::{Client, Stack, client::new_key, eventually, invariants};
 
 const SOON: Duration = Duration::from_secs(20);

@@ -1,9 +1,10 @@
 //! Checks of the invariants, shared by the tests. They read the databases,
 //! because a response alone could be wrong.
 
+use runtime::postgres::PgPool;
 use rust_decimal::Decimal;
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::{Stack, process};

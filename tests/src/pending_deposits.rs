@@ -1,7 +1,7 @@
 //! PENDING deposits or withdrawals, stored as a crash of the account-service between commit and
 //! dispatch leaves them.
 
-use sqlx::PgPool;
+use runtime::postgres::PgPool;
 use uuid::Uuid;
 
 /// What the deposits have in common.

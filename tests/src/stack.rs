@@ -14,7 +14,8 @@ use std::{
 use devstack::{Fault, FaultClient, StackFile};
 use nix::sys::signal::Signal;
 use reqwest::StatusCode;
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use runtime::postgres::{CALL_LIMIT, PgPool};
+use sqlx::postgres::PgPoolOptions;
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -259,5 +260,6 @@ impl Display for Log<'_> {
 }
 
 async fn pool(url: &str) -> PgPool {
-    PgPoolOptions::new().max_connections(3).connect(url).await.unwrap()
+    let pool = PgPoolOptions::new().max_connections(3);
+    PgPool::connect_lazy(pool, url.parse().unwrap(), CALL_LIMIT)
 }

@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use runtime::postgres::PgPool;
 use runtime::{
     failpoint,
     postgres::limited,
     telemetry::trace::{Commit, Trace},
 };
-use sqlx::PgPool;
 
 use crate::{
     batcher::{self, Batcher, Batches, PendingResponse, Responder},

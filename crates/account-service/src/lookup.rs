@@ -5,8 +5,8 @@ use std::{collections::HashMap, hash::Hash};
 
 use contract::{AccountId, Currency, RecordId, UserId};
 use quick_cache::sync::Cache;
+use runtime::postgres::PgPool;
 use runtime::postgres::{NoAnswer, limited};
-use sqlx::PgPool;
 
 use crate::{
     batcher::{self, Batcher, Batches, Responder},

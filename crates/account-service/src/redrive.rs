@@ -17,6 +17,7 @@ use async_nats::{
     jetstream::{self, consumer::pull},
 };
 use contract::{RecordId, STANDARD, TRANSACTION, consumers};
+use runtime::postgres::PgPool;
 use runtime::{
     failpoint,
     nats::publish::publish_all,
@@ -26,7 +27,6 @@ use runtime::{
         trace::Trace,
     },
 };
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{dispatch, store};

@@ -1,11 +1,12 @@
 //! Settles records: handles batches of results.
 
 use contract::{InvalidMessage, Kind, Outcome, TransactionResult};
+use runtime::postgres::PgPool;
 use runtime::{
     telemetry::trace::Commit,
     worker::{Delivery, Failure, Handler, LockedKeys, Verdict},
 };
-use sqlx::{PgPool, types::Uuid};
+use sqlx::types::Uuid;
 
 use crate::{
     store::{self, SettleOutcome},

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use contract::{MOVEMENT_STREAMS, StreamStorage};
+use runtime::postgres::limited;
 use sqlx::{Connection, migrate::Migrator};
 
 use crate::{
@@ -62,7 +63,10 @@ impl Wait {
         for (name, url, migrations) in databases {
             let Some(url) = url else { continue };
             database::options(&url).context(name)?;
-            self.retry.until_ok(name, || check_migrated(&url, migrations)).await.context(name)?;
+            self.retry
+                .until_ok(name, || async { limited(check_migrated(&url, migrations)).await? })
+                .await
+                .context(name)?;
             output::line(&format!("{name} is migrated"))?;
         }
         if let Some(address) = nats {

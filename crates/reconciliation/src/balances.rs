@@ -3,12 +3,11 @@
 
 use std::fmt;
 
-use futures::TryStreamExt;
 use rust_decimal::Decimal;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::{Error, Progress, check::Finding, findings::Findings, sources::Connections};
+use crate::{Error, Progress, check::Finding, findings::Findings, rows, sources::Connections};
 
 /// A balance projected by the account-service from results.
 #[derive(Debug, FromRow)]
@@ -83,27 +82,27 @@ pub(crate) async fn compare(
          ORDER BY a.account_id, t.account_seq",
     )
     .fetch(ledger);
-    let mut projection = projections.try_next().await.map_err(Error::Accounts)?;
-    let mut row = rows.try_next().await.map_err(Error::Ledger)?;
+    let mut projection = rows::next(&mut projections).await.map_err(Error::Accounts)?;
+    let mut row = rows::next(&mut rows).await.map_err(Error::Ledger)?;
     let mut done = 0;
     while let Some(first) = row.take() {
         let id = first.account_id;
         // The ledger does not know these accounts yet, so no money may have moved.
         while let Some(unknown) = projection.take_if(|projected| projected.account_id < id) {
             findings.projected.count(moved_without_ledger(&unknown));
-            projection = projections.try_next().await.map_err(Error::Accounts)?;
+            projection = rows::next(&mut projections).await.map_err(Error::Accounts)?;
         }
         let projected = projection.take_if(|projected| projected.account_id == id);
         let has_projection = projected.is_some();
         if has_projection {
-            projection = projections.try_next().await.map_err(Error::Accounts)?;
+            projection = rows::next(&mut projections).await.map_err(Error::Accounts)?;
         }
         let mut balance = RunningBalance::new(id, projected);
         balance.compare_start(&first, findings);
         let mut last = first;
         loop {
             balance.add(&last, findings);
-            row = rows.try_next().await.map_err(Error::Ledger)?;
+            row = rows::next(&mut rows).await.map_err(Error::Ledger)?;
             match row.take_if(|row| row.account_id == id) {
                 Some(next) => last = next,
                 None => break,
@@ -117,17 +116,14 @@ pub(crate) async fn compare(
     }
     while let Some(unknown) = projection {
         findings.projected.count(moved_without_ledger(&unknown));
-        projection = projections.try_next().await.map_err(Error::Accounts)?;
+        projection = rows::next(&mut projections).await.map_err(Error::Accounts)?;
     }
     Ok(())
 }
 
 async fn account_exists(latest: &mut PgConnection, id: Uuid) -> Result<bool, Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM accounts WHERE account_id = $1)")
-        .bind(id)
-        .fetch_one(latest)
-        .await
-        .map_err(Error::Accounts)
+    let exists = sqlx::query_scalar("SELECT EXISTS (SELECT FROM accounts WHERE account_id = $1)");
+    rows::answered(exists.bind(id).fetch_one(latest)).await.map_err(Error::Accounts)
 }
 
 /// The subject of a finding.

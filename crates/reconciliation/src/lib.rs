@@ -20,6 +20,7 @@ mod findings;
 pub mod movement_row;
 mod ownership;
 mod records;
+pub mod rows;
 mod sources;
 
 use std::time::Duration;

@@ -8,6 +8,8 @@ use rust_decimal::Decimal;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
+use crate::rows;
+
 /// A record of the account-service, or a transaction of the ledger.
 #[derive(Debug, PartialEq, FromRow)]
 pub struct MovementRow {
@@ -89,7 +91,7 @@ pub async fn records(
                 balance_after
          FROM transaction_records WHERE id = ANY($1)",
     );
-    Ok(by_record_id(records.bind(ids).fetch_all(accounts).await?))
+    Ok(by_record_id(rows::answered(records.bind(ids).fetch_all(accounts)).await?))
 }
 
 /// The ledger's transactions of these records, by record id.
@@ -105,7 +107,7 @@ pub async fn transactions(
                 balance_after
          FROM transactions WHERE record_id = ANY($1)",
     );
-    Ok(by_record_id(transactions.bind(ids).fetch_all(ledger).await?))
+    Ok(by_record_id(rows::answered(transactions.bind(ids).fetch_all(ledger)).await?))
 }
 
 fn by_record_id(rows: Vec<MovementRow>) -> HashMap<Uuid, MovementRow> {

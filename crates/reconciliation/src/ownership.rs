@@ -1,9 +1,10 @@
 //! Rows without an account. No foreign key prevents them.
 
-use futures::TryStreamExt;
 use uuid::Uuid;
 
-use crate::{Error, balances::account, check::Finding, findings::Findings, sources::Connections};
+use crate::{
+    Error, balances::account, check::Finding, findings::Findings, rows, sources::Connections,
+};
 
 /// Finds records of unopened accounts, and transactions of accounts unknown to the ledger.
 ///
@@ -17,7 +18,7 @@ pub(crate) async fn compare(
          WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.account_id = r.account_id) GROUP BY 1",
     )
     .fetch(&mut connections.accounts);
-    while let Some((id, count)) = records.try_next().await.map_err(Error::Accounts)? {
+    while let Some((id, count)) = rows::next(&mut records).await.map_err(Error::Accounts)? {
         let detail = format!("has {count} records, but does not exist");
         findings.projected.count(Some(Finding::new(account(id), detail)));
     }
@@ -26,7 +27,7 @@ pub(crate) async fn compare(
          WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.account_id = t.account_id) GROUP BY 1",
     )
     .fetch(&mut connections.ledger);
-    while let Some((id, count)) = transactions.try_next().await.map_err(Error::Ledger)? {
+    while let Some((id, count)) = rows::next(&mut transactions).await.map_err(Error::Ledger)? {
         let detail = format!("has {count} transactions, but no balance");
         findings.conserved.count(Some(Finding::new(account(id), detail)));
     }

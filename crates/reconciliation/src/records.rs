@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::{
-    Error, Progress, check::Finding, findings::Findings, movement_row::MovementRow,
+    Error, Progress, check::Finding, findings::Findings, movement_row::MovementRow, rows,
     sources::Connections,
 };
 
@@ -44,8 +43,8 @@ pub(crate) async fn compare(
          FROM transactions ORDER BY record_id, id",
     )
     .fetch(ledger);
-    let mut record = records.try_next().await.map_err(Error::Accounts)?;
-    let mut transaction = transactions.try_next().await.map_err(Error::Ledger)?;
+    let mut record = rows::next(&mut records).await.map_err(Error::Accounts)?;
+    let mut transaction = rows::next(&mut transactions).await.map_err(Error::Ledger)?;
     let mut last_decided = None;
     let mut done = 0;
     loop {
@@ -106,10 +105,10 @@ pub(crate) async fn compare(
             }
         }
         if take_record {
-            record = records.try_next().await.map_err(Error::Accounts)?;
+            record = rows::next(&mut records).await.map_err(Error::Accounts)?;
         }
         if take_transaction {
-            transaction = transactions.try_next().await.map_err(Error::Ledger)?;
+            transaction = rows::next(&mut transactions).await.map_err(Error::Ledger)?;
         }
     }
     Ok(())
@@ -154,9 +153,7 @@ fn difference(accepted: &MovementRow, decided: &MovementRow) -> Option<Finding> 
 
 /// Whether a record exists now. A record missing from the snapshot may have been accepted since.
 async fn record_exists(latest: &mut PgConnection, id: Uuid) -> Result<bool, Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM transaction_records WHERE id = $1)")
-        .bind(id)
-        .fetch_one(latest)
-        .await
-        .map_err(Error::Accounts)
+    let exists =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM transaction_records WHERE id = $1)");
+    rows::answered(exists.bind(id).fetch_one(latest)).await.map_err(Error::Accounts)
 }

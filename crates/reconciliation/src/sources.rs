@@ -7,7 +7,7 @@ use std::{
 
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 
-use crate::Error;
+use crate::{Error, rows};
 
 /// How long a replica may take to replay what its primary has written.
 const REPLAY_LIMIT: Duration = Duration::from_secs(60);
@@ -88,9 +88,8 @@ impl Sources {
         if replica.is_some() {
             wait_for_replay(&mut self.open(primary).await?, &mut connection).await?;
         }
-        sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1")
-            .execute(&mut connection)
-            .await?;
+        let begin = sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1");
+        rows::answered(begin.execute(&mut connection)).await?;
         Ok(connection)
     }
 
@@ -114,16 +113,16 @@ async fn wait_for_replay(
     replica: &mut PgConnection,
 ) -> Result<(), SnapshotError> {
     // A commit is flushed before it is visible.
-    let flushed: String =
-        sqlx::query_scalar("SELECT pg_current_wal_flush_lsn()::text").fetch_one(primary).await?;
+    let flushed = sqlx::query_scalar("SELECT pg_current_wal_flush_lsn()::text");
+    let flushed: String = rows::answered(flushed.fetch_one(primary)).await?;
     let begun = Instant::now();
     while begun.elapsed() < REPLAY_LIMIT {
-        let replayed: Option<bool> = sqlx::query_scalar(
+        let replayed = sqlx::query_scalar(
             "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() >= $1::text::pg_lsn END",
         )
         .bind(&flushed)
-        .fetch_one(&mut *replica)
-        .await?;
+        .fetch_one(&mut *replica);
+        let replayed: Option<bool> = rows::answered(replayed).await?;
         if replayed.ok_or(SnapshotError::NotAReplica)? {
             return Ok(());
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_nats::{HeaderMap, jetstream};
 use contract::{DEAD_LETTER, Job, ReportId, ReportQueue, dead_letter};
+use runtime::postgres::PgPool;
 use runtime::{
     http::client::HttpClient,
     nats::publish::{Outgoing, publish_all},
@@ -15,7 +16,6 @@ use runtime::{
     telemetry::trace::Trace,
 };
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use tokio_util::{bytes::Bytes, sync::CancellationToken};
 
 use crate::store::{self, DueAlert};

@@ -8,8 +8,8 @@ use anyhow::Context;
 use artifacts::{ArtifactPath, ArtifactStore, ListedFile, Prefix};
 use contract::ReportId;
 use futures::{StreamExt, pin_mut};
+use runtime::postgres::PgPool;
 use runtime::{postgres::limited, tasks::sleep_unless_stopped};
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 

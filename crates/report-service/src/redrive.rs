@@ -19,11 +19,11 @@ use async_nats::{
     },
 };
 use contract::ReportQueue;
+use runtime::postgres::PgPool;
 use runtime::{
     failpoint, nats::publish::publish_all, postgres::limited, tasks::sleep_unless_stopped,
     telemetry::trace::Trace,
 };
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{job::Tries, store, telemetry, wake};

@@ -9,8 +9,8 @@ use std::{
 };
 
 use contract::ReportId;
+use runtime::postgres::PgPool;
 use runtime::{postgres::limited, tasks::sleep_unless_stopped};
-use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -4,7 +4,8 @@
 //! here. So the one statement of this module is checked when it runs, by a test.
 
 use contract::{AccountId, Currency};
-use sqlx::{FromRow, PgPool};
+use runtime::postgres::PgPool;
+use sqlx::FromRow;
 use time::OffsetDateTime;
 
 use crate::ledger::{self, InvalidUrl};

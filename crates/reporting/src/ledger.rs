@@ -19,14 +19,12 @@
 //! The snapshot's `xmax` would be no limit for this: it is the last *ended* transaction
 //! id plus one, and running writers can be above it.
 
-use std::{collections::HashSet, str::FromStr, time::Duration};
+use std::{collections::HashSet, future::Future, str::FromStr, time::Duration};
 
-use sqlx::{
-    PgPool, Postgres, Transaction,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use runtime::postgres::{CALL_LIMIT, PgPool, PgTransaction, check_idle};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use time::OffsetDateTime;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Longest time between a writer's clock and its commit. The ledger's statements and
 /// idle transactions are limited to 10 s each; after its clock, a writer has at most two
@@ -40,7 +38,7 @@ const LIFETIME: Duration = Duration::from_secs(120);
 const CONNECTIONS: u32 = 4;
 
 /// A read-only transaction with one snapshot of the ledger.
-pub type Snapshot = Transaction<'static, Postgres>;
+pub type Snapshot = PgTransaction;
 
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +57,23 @@ pub enum LedgerError {
     /// The database's error.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+    /// The database did not answer in time: its host may have vanished.
+    #[error("no answer from the ledger within {0:?}")]
+    NoAnswer(Duration),
+}
+
+/// Time limit for a short read: a page of entries, or a slice of an activity.
+pub(crate) const READ_LIMIT: Duration = Duration::from_secs(25);
+
+/// Runs a read within the limit.
+///
+/// # Errors
+/// The read's error, or [`LedgerError::NoAnswer`].
+pub(crate) async fn limited<T, E: From<LedgerError>>(
+    limit: Duration,
+    read: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    timeout(limit, read).await.unwrap_or_else(|_| Err(LedgerError::NoAnswer(limit).into()))
 }
 
 /// The URL of a database is malformed. The error does not show the URL, because it
@@ -90,11 +105,12 @@ pub(crate) fn pool(url: &str) -> Result<PgPool, InvalidUrl> {
         ("tcp_user_timeout", "25000"),
         ("jit", "off"),
     ]);
-    Ok(PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(Duration::from_secs(10))
         .max_lifetime(LIFETIME)
-        .connect_lazy_with(options))
+        .before_acquire(|connection, about| Box::pin(check_idle(connection, about)));
+    Ok(PgPool::connect_lazy(pool, options, CALL_LIMIT))
 }
 
 /// The transaction database, as reports see it.

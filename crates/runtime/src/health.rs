@@ -11,7 +11,10 @@ use std::{
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::{postgres, tasks::sleep_unless_stopped};
+use crate::{
+    postgres::{self, PgPool},
+    tasks::sleep_unless_stopped,
+};
 
 /// Whether the process is ready while a condition is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +123,7 @@ impl Health {
 }
 
 /// Checks every second whether the database takes writes, until `stop`.
-pub async fn watch_postgres(health: Health, pool: sqlx::PgPool, stop: CancellationToken) {
+pub async fn watch_postgres(health: Health, pool: PgPool, stop: CancellationToken) {
     const EVERY: Duration = Duration::from_secs(1);
     while !stop.is_cancelled() {
         health.set("postgres", postgres::not_writable(&pool, EVERY * 2).await);

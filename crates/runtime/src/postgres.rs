@@ -1,16 +1,15 @@
 //! The connection pool, its limits, and the meaning of its errors.
 
+mod pool;
 mod renewal;
 mod session;
 
 use std::{future::Future, time::Duration};
 
 use clap::Args;
-use sqlx::{
-    Connection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
+pub use self::pool::{PgPool, PgTransaction, PooledConnection, check_idle};
 use crate::setting::{Secret, parse_duration};
 pub use renewal::note;
 
@@ -33,9 +32,6 @@ pub struct DatabaseConfig {
     #[arg(long, env = "PASSBOOK_DATABASE_LIFETIME", value_parser = parse_duration, value_name = "DURATION", default_value = "2m")]
     pub database_lifetime: Duration,
 }
-
-/// A connection is pinged before use if it was idle for longer than this.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// Time limit for one call to the database, above the limit of any statement
 /// (`statement_timeout`). Without it, a call to a host that vanished would wait
@@ -77,26 +73,18 @@ pub fn options(config: &DatabaseConfig) -> anyhow::Result<PgConnectOptions> {
 pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool> {
     let options = options(config)?;
     let options = options.application_name(application).options(session::sent());
-    Ok(PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(config.database_timeout)
         .max_lifetime(config.database_lifetime)
         .after_connect(|connection, _| Box::pin(session::check(connection)))
-        // A connection that was just in use needs no ping.
-        .test_before_acquire(false)
         .before_acquire(|connection, about| {
             Box::pin(async move {
-                if renewal::is_outdated(about.age) {
-                    return Ok(false);
-                }
-                if about.idle_for > TRUSTED_FOR {
-                    connection.ping().await?;
-                }
-                Ok(true)
+                Ok(!renewal::is_outdated(about.age) && check_idle(connection, about).await?)
             })
         })
-        .after_release(|_, about| Box::pin(async move { Ok(!renewal::is_outdated(about.age)) }))
-        .connect_lazy_with(options))
+        .after_release(|_, about| Box::pin(async move { Ok(!renewal::is_outdated(about.age)) }));
+    Ok(PgPool::connect_lazy(pool, options, CALL_LIMIT))
 }
 
 /// Why the database takes no writes; `None` if it does. If it is read-only, the pool's
@@ -135,7 +123,7 @@ pub fn record_metrics(pool: &PgPool) {
     let state = |state| metrics::gauge!("passbook_database_connections", "state" => state);
     state("idle").set(idle);
     state("used").set(open - idle);
-    let limit = pool.options().get_max_connections();
+    let limit = pool.max_connections();
     metrics::gauge!("passbook_database_connections_limit").set(limit);
 }
 

@@ -3,11 +3,11 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use crate::postgres::PgPool;
 use anyhow::Context;
 use async_nats::{Client, jetstream};
 use contract::{ConsumerSpec, StreamSpec, Topology};
 use metrics_exporter_prometheus::PrometheusHandle;
-use sqlx::PgPool;
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 

@@ -12,8 +12,8 @@ use std::{
 use async_nats::jetstream::{self, message::StreamMessage};
 use futures::{StreamExt, future::join_all};
 use reqwest::Method;
+use runtime::postgres::PgPool;
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use tests::{
     Client, PendingDeposits, Response, Stack, broker, client::new_key, eventually, process, stack,
     wait,

@@ -5,8 +5,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use runtime::postgres::PgPool;
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::AssertSqlSafe;
 use tests::{Client, Stack, broker, client::new_key, process, process::Paused};
 
 use super::{statement, used_account};

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use runtime::postgres::PgPool;
 use serde_json::Value;
-use sqlx::PgPool;
 use tests::{Client, Stack, process::Paused};
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 

@@ -2,8 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
+use runtime::postgres::PgPool;
 use serde_json::Value;
-use sqlx::PgPool;
 use tests::{
     Client, Response, Stack, eventually, scale, small_disk::start_with_small_storage, stack::folder,
 };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contract::AccountId;
 use reporting::{Ledger, LedgerError, Period};
-use sqlx::{PgPool, Postgres, Transaction};
+use runtime::postgres::{PgPool, PgTransaction};
 use tests::{Stack, eventually};
 use time::OffsetDateTime;
 
@@ -12,10 +12,7 @@ use super::fixture::{Books, period, unopened};
 
 /// A writer that has applied one deposit of 10, and not committed it. It also gives the
 /// time of the deposit.
-async fn uncommitted_deposit(
-    pool: &PgPool,
-    account: AccountId,
-) -> (Transaction<'static, Postgres>, OffsetDateTime) {
+async fn uncommitted_deposit(pool: &PgPool, account: AccountId) -> (PgTransaction, OffsetDateTime) {
     let mut writer = pool.begin().await.unwrap();
     let at = sqlx::query_scalar(
         "WITH account AS (

@@ -8,9 +8,9 @@ use contract::{
 };
 use futures::future::join_all;
 use rand::{RngExt, seq::SliceRandom};
+use runtime::postgres::PgPool;
 use runtime::{postgres::DatabaseConfig, worker::Failure};
 use rust_decimal::Decimal;
-use sqlx::PgPool;
 use tests::{Stack, eventually};
 use time::OffsetDateTime;
 use transaction_service::store::Ledger;

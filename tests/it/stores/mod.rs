@@ -8,8 +8,8 @@ mod settle;
 mod times;
 
 use contract::{AccountId, Balance, Currency};
+use runtime::postgres::PgPool;
 use rust_decimal::Decimal;
-use sqlx::PgPool;
 
 fn krw() -> Currency {
     Currency::parse("KRW").unwrap()

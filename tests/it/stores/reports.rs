@@ -10,8 +10,12 @@ use report_service::{
     report::{NewReport, Parameters},
     store::{self, Accepted, Beat, Claim, Success},
 };
-use runtime::{http::idempotency_key::IdempotencyKey, telemetry::trace::Trace};
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use runtime::{
+    http::idempotency_key::IdempotencyKey,
+    postgres::{CALL_LIMIT, PgPool},
+    telemetry::trace::Trace,
+};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tests::{Stack, client::new_key, eventually};
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -120,7 +124,8 @@ async fn one_report_has_a_lease_and_only_its_attempt_can_end_it() {
 async fn a_report_whose_row_another_transaction_holds_delays_no_other() {
     let stack = Stack::start_servers("report-row-lock").await;
     let options: PgConnectOptions = stack.file().databases.report.parse().unwrap();
-    let pool = PgPool::connect_with(options.options([("lock_timeout", "200ms")])).await.unwrap();
+    let options = options.options([("lock_timeout", "200ms")]);
+    let pool = PgPool::connect_lazy(PgPoolOptions::new(), options, CALL_LIMIT);
     let (first, second) = (ask(&pool).await, ask(&pool).await);
     let claim = || store::claim(&pool, "test", LEASE, 2);
     let mut holder = stack.reports().await.begin().await.unwrap();

@@ -4,8 +4,8 @@
 use account_service::store::{SettleOutcome, Times, settle};
 use contract::{AccountId, Amount, Currency, Kind, Outcome, Reason, RecordId, TransactionResult};
 use ledger::Contradiction;
+use runtime::postgres::PgPool;
 use rust_decimal::Decimal;
-use sqlx::PgPool;
 use tests::Stack;
 use time::OffsetDateTime;
 use uuid::Uuid;

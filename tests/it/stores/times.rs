@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use contract::{AccountId, Command, Kind, RecordId};
-use sqlx::PgPool;
+use runtime::postgres::PgPool;
 use tests::{Stack, eventually};
 use time::OffsetDateTime;
 use transaction_service::store::Ledger;

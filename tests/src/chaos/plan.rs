@@ -8,6 +8,8 @@ use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::IndexedRandom};
 
 /// Between the beginnings of two disruptions.
 const PAUSE_MILLISECONDS: std::ops::Range<u64> = 300..3000;
+/// Between the beginnings of two losses of connections or directions.
+const LOSS_PAUSE_MILLISECONDS: std::ops::Range<u64> = 2000..15_000;
 /// Duration of a disruption with an end of its own.
 const DURATION_MILLISECONDS: std::ops::Range<u64> = 500..8000;
 
@@ -107,6 +109,34 @@ fn plan(seed: u64, length: Duration, cluster: bool) -> Vec<Disruption> {
         let duration = lasts.then(|| draw.milliseconds(DURATION_MILLISECONDS));
         disruptions.push(Disruption { at, action, duration });
         at += draw.milliseconds(PAUSE_MILLISECONDS);
+    }
+    disruptions.extend(partial_losses(seed, length));
+    disruptions.sort_by_key(|disruption| disruption.at);
+    disruptions
+}
+
+/// Links that lose their connections without a packet, or one direction. They have draws of
+/// their own, so that they change no other disruption of a seed.
+fn partial_losses(seed: u64, length: Duration) -> Vec<Disruption> {
+    let mut draw = Draw(Xoshiro256PlusPlus::seed_from_u64(!seed));
+    let mut disruptions = Vec::new();
+    let mut at = draw.milliseconds(LOSS_PAUSE_MILLISECONDS);
+    while at < length {
+        let target = format!("{}/{}", draw.service(), draw.one(&["postgres", "nats*", "*"]));
+        let fault = draw.one(&[
+            Fault::Vanish,
+            Fault::Vanish,
+            Fault::SilenceRequests,
+            Fault::SilenceResponses,
+        ]);
+        let undo = (fault != Fault::Vanish).then_some(Fault::Pass);
+        let duration = undo.map(|_| draw.milliseconds(DURATION_MILLISECONDS));
+        disruptions.push(Disruption {
+            at,
+            action: Action::Fault { target, fault, undo },
+            duration,
+        });
+        at += draw.milliseconds(LOSS_PAUSE_MILLISECONDS);
     }
     disruptions
 }

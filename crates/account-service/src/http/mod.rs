@@ -21,7 +21,7 @@ use runtime::http::{
     request_layer::{RequestLimits, request_layer},
     server,
 };
-use sqlx::PgPool;
+use runtime::postgres::PgPool;
 use tokio::sync::Semaphore;
 
 use crate::{accept::Acceptor, lookup::Lookup, waiters::Waiters};

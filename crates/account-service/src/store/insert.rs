@@ -7,9 +7,10 @@ use std::{
 };
 
 use contract::{AccountId, RecordId};
+use runtime::postgres::PgPool;
 use runtime::telemetry::trace::Trace;
 use rust_decimal::Decimal;
-use sqlx::{PgExecutor, PgPool, types::Uuid};
+use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
 use super::{StoreError, records::RecordRow};

@@ -4,8 +4,11 @@
 use std::collections::BTreeSet;
 
 use contract::TransactionResult;
-use runtime::{postgres, worker::LockedKeys};
-use sqlx::{PgPool, types::Uuid};
+use runtime::{
+    postgres::{self, PgPool},
+    worker::LockedKeys,
+};
+use sqlx::types::Uuid;
 
 use super::{SettleOutcome, StoreError, settle};
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use contract::RecordId;
+use runtime::postgres::PgPool;
 use runtime::telemetry::trace::Trace;
-use sqlx::PgPool;
 
 use super::{StoreError, records::RecordRow};
 use crate::record::Record;

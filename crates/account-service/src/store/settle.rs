@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use contract::{Balance, Outcome, Reason, RecordId, TransactionResult};
 use ledger::{Contradiction, Effect, Settlement, effect_of};
 use runtime::failpoint;
+use runtime::postgres::{PgPool, limited};
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, PgExecutor, PgPool, types::Uuid};
+use sqlx::{PgConnection, PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
 use super::{StoreError, records::RecordRow};
@@ -70,10 +71,13 @@ pub async fn settle(
     }
     if outcomes.contains(&None) {
         failpoint::point("settle.unseen", &results);
-        let mut transaction = pool.begin().await?;
-        settle_remaining(&mut transaction, results, &mut outcomes).await?;
-        failpoint::point("settle.judged", &results);
-        transaction.commit().await?;
+        limited(async {
+            let mut transaction = pool.begin().await?;
+            settle_remaining(&mut transaction, results, &mut outcomes).await?;
+            failpoint::point("settle.judged", &results);
+            transaction.commit().await.map_err(StoreError::from)
+        })
+        .await??;
     }
     failpoint::point("settle.committed", &results);
     let outcomes = outcomes.into_iter();

@@ -32,6 +32,13 @@ pub enum Fault {
     /// Link: connections stay open and new ones are accepted, but no data
     /// arrives.
     Silence,
+    /// Link: present connections stay open and silent for ever, also after `pass`. New ones
+    /// pass. It stands for a host that vanished and came back, or for a lost NAT entry.
+    Vanish,
+    /// Link: data from the server waits until `pass`. Data from the client arrives.
+    SilenceResponses,
+    /// Link: data from the client waits until `pass`. Data from the server arrives.
+    SilenceRequests,
     /// Link: data arrives later, by this number of milliseconds in each
     /// direction.
     Delay(u32),
@@ -47,6 +54,9 @@ impl Fault {
                 | Self::Cut
                 | Self::Refuse
                 | Self::Silence
+                | Self::Vanish
+                | Self::SilenceResponses
+                | Self::SilenceRequests
                 | Self::Delay(_)
                 | Self::Throttle(_)
         )

@@ -6,7 +6,12 @@ use super::fault::Fault;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Impairment {
     pub(super) refused: bool,
-    pub(super) silent: bool,
+    /// No data from the client arrives.
+    pub(super) requests_silent: bool,
+    /// No data from the server arrives.
+    pub(super) responses_silent: bool,
+    /// How often the present connections became silent for ever.
+    pub(super) vanished: u32,
     /// How often the connections were reset.
     pub(super) cuts: u32,
     /// Delay in each direction.
@@ -21,10 +26,15 @@ impl Impairment {
         match fault {
             Fault::Cut => self.cuts = self.cuts.wrapping_add(1),
             Fault::Refuse => self.refused = true,
-            Fault::Silence => self.silent = true,
+            Fault::Silence => (self.requests_silent, self.responses_silent) = (true, true),
+            Fault::SilenceRequests => self.requests_silent = true,
+            Fault::SilenceResponses => self.responses_silent = true,
+            Fault::Vanish => self.vanished = self.vanished.wrapping_add(1),
             Fault::Delay(milliseconds) => self.delay_milliseconds = milliseconds,
             Fault::Throttle(bytes) => self.bytes_per_second = Some(bytes),
-            _ => *self = Self { cuts: self.cuts, ..Self::default() },
+            _ => {
+                *self = Self { cuts: self.cuts, vanished: self.vanished, ..Self::default() };
+            }
         }
     }
 
@@ -34,8 +44,11 @@ impl Impairment {
         if self.refused {
             faults.push("refused".to_owned());
         }
-        if self.silent {
-            faults.push("silent".to_owned());
+        match (self.requests_silent, self.responses_silent) {
+            (true, true) => faults.push("silent".to_owned()),
+            (true, false) => faults.push("requests silent".to_owned()),
+            (false, true) => faults.push("responses silent".to_owned()),
+            (false, false) => {}
         }
         if self.delay_milliseconds > 0 {
             faults.push(format!("{} ms late", self.delay_milliseconds));

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::JoinSet,
@@ -27,6 +27,9 @@ const CHUNKS_IN_FLIGHT: usize = 64;
 /// How late the runtime's timer can be.
 const TIMER_SLACK: Duration = Duration::from_millis(2);
 const RETRY_DELAY: Duration = Duration::from_millis(50);
+/// Time until a server ends a connection whose client vanished, as its keepalives do:
+/// those of the services' database connections take 25 s.
+const SERVER_KEEPALIVE: Duration = Duration::from_secs(25);
 
 /// An open link. Closed on drop.
 #[derive(Debug)]
@@ -131,21 +134,47 @@ async fn relay(
     server_port: u16,
     mut impairment: watch::Receiver<Impairment>,
 ) -> io::Result<()> {
-    // On a silent link, the system accepts the connection, and the server does not see it.
-    until(&mut impairment, |impairment| !impairment.silent).await;
+    let vanished = impairment.borrow_and_update().vanished;
+    let mut vanish = impairment.clone();
+    let vanish = until(&mut vanish, |now| now.vanished != vanished);
+    tokio::pin!(vanish);
+    // Of a silent client, the system accepts the connection, and the server does not see it.
+    tokio::select! {
+        () = until(&mut impairment, |impairment| !impairment.requests_silent) => {}
+        () = &mut vanish => return closed(client).await,
+    }
     let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, server_port)).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let both = tokio::try_join!(
-        copy(from_client, to_server, impairment.clone()),
-        copy(from_server, to_client, impairment),
-    );
+    let both = async {
+        tokio::try_join!(
+            copy(from_client, to_server, impairment.clone(), |now| now.requests_silent),
+            copy(from_server, to_client, impairment, |now| now.responses_silent),
+        )
+    };
+    let both = tokio::select! {
+        both = both => both,
+        () = vanish => {
+            sleep(SERVER_KEEPALIVE).await;
+            let _ = server.set_zero_linger();
+            drop(server);
+            return closed(client).await;
+        }
+    };
     if both.is_err() {
         let _ = server.set_zero_linger();
     }
     both.map(|_| ())
+}
+
+/// Waits until the client closes the connection, and reads nothing.
+async fn closed(client: &TcpStream) -> io::Result<()> {
+    while !client.ready(Interest::READABLE).await?.is_read_closed() {
+        sleep(SERVER_KEEPALIVE).await;
+    }
+    Ok(())
 }
 
 /// Copies one direction of a connection until its end.
@@ -153,6 +182,7 @@ async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     impairment: watch::Receiver<Impairment>,
+    silent: impl Fn(&Impairment) -> bool,
 ) -> io::Result<()> {
     let (sender, mut queue) = mpsc::channel::<(Instant, Bytes)>(CHUNKS_IN_FLIGHT);
     let mut for_write = impairment.clone();
@@ -173,7 +203,7 @@ async fn copy(
     let write = async move {
         while let Some((due, bytes)) = queue.recv().await {
             sleep_exactly_until(due).await;
-            until(&mut for_write, |impairment| !impairment.silent).await;
+            until(&mut for_write, |now| !silent(now)).await;
             to.write_all(&bytes).await?;
             let rate = for_write.borrow().bytes_per_second;
             if let Some(rate) = rate {
@@ -289,6 +319,42 @@ mod tests {
         timeout(LONG, old.read_exact(&mut from_old)).await.unwrap().unwrap();
         timeout(LONG, new.read_exact(&mut from_new)).await.unwrap().unwrap();
         assert_eq!((&from_old, &from_new), (b"ping", b"ping"));
+    }
+
+    #[tokio::test]
+    async fn vanished_connections_stay_silent_for_ever_and_new_ones_pass() {
+        let link = echo().await;
+        let mut old = connect(&link).await.unwrap();
+        assert_eq!(&ask(&mut old).await.unwrap(), b"ping");
+        link.apply(Fault::Vanish);
+        let mut new = connect(&link).await.unwrap();
+        assert_eq!(&timeout(LONG, ask(&mut new)).await.unwrap().unwrap(), b"ping");
+        link.apply(Fault::Pass);
+        timeout(SHORT, ask(&mut old)).await.unwrap_err();
+        assert_eq!(&ask(&mut new).await.unwrap(), b"ping");
+    }
+
+    #[tokio::test]
+    async fn a_link_can_be_silent_in_one_direction() {
+        for fault in [Fault::SilenceRequests, Fault::SilenceResponses] {
+            let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let port = server.local_addr().unwrap().port();
+            let link = Link::open("test".into(), listener, port).unwrap();
+            let mut client = connect(&link).await.unwrap();
+            let mut server = server.accept().await.unwrap().0;
+            link.apply(fault);
+            client.write_all(b"q").await.unwrap();
+            server.write_all(b"a").await.unwrap();
+            let (mut silent, mut passing) = match fault {
+                Fault::SilenceRequests => (server, client),
+                _ => (client, server),
+            };
+            timeout(LONG, passing.read_u8()).await.unwrap().unwrap();
+            timeout(SHORT, silent.read_u8()).await.unwrap_err();
+            link.apply(Fault::Pass);
+            timeout(LONG, silent.read_u8()).await.unwrap().unwrap();
+        }
     }
 
     #[tokio::test]

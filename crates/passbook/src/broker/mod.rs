@@ -39,8 +39,9 @@ impl Broker {
     /// When a URL is malformed or no server can be reached.
     pub(crate) async fn connect(address: &Address) -> Result<Self> {
         let servers = address.servers()?;
-        let mut options =
-            ConnectOptions::new().name("passbook").connection_timeout(CONNECT_TIMEOUT);
+        let mut options = connection::pinged(ConnectOptions::new())
+            .name("passbook")
+            .connection_timeout(CONNECT_TIMEOUT);
         // The client does not take the user and password out of the URL by itself.
         let user = servers.iter().find_map(|server| Some((server.username()?, server.password()?)));
         if let Some((user, password)) = user {

@@ -40,6 +40,12 @@ pub(crate) enum Command {
     Refuse(On),
     /// Link: keep its connections open, but forward nothing until `pass`.
     Silence(On),
+    /// Link: keep its present connections open and silent for ever. New ones pass.
+    Vanish(On),
+    /// Link: forward data from the client, but none from the server until `pass`.
+    SilenceResponses(On),
+    /// Link: forward data from the server, but none from the client until `pass`.
+    SilenceRequests(On),
     /// Link: delay all data until `pass`.
     Delay {
         /// Delay in each direction.
@@ -92,6 +98,9 @@ impl Command {
             Self::Cut(on) => (on, Fault::Cut),
             Self::Refuse(on) => (on, Fault::Refuse),
             Self::Silence(on) => (on, Fault::Silence),
+            Self::Vanish(on) => (on, Fault::Vanish),
+            Self::SilenceResponses(on) => (on, Fault::SilenceResponses),
+            Self::SilenceRequests(on) => (on, Fault::SilenceRequests),
             Self::Delay { milliseconds, on } => (on, Fault::Delay(milliseconds)),
             Self::Throttle { bytes_per_second, on } => (on, Fault::Throttle(bytes_per_second)),
             Self::Pass(on) => (on, Fault::Pass),

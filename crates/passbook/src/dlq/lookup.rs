@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use contract::{AccountId, Balance, Currency, Movement, Outcome, RecordId};
 use ledger::{Account, Entry, SettledAs, Settlement};
 use reconciliation::movement_row::{self, MovementRow};
+use runtime::postgres::limited;
 use rust_decimal::Decimal;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
@@ -78,6 +79,10 @@ impl RecordLookup {
     /// # Errors
     /// A database's.
     pub(super) async fn look_up(&mut self, letters: &[&DeadLetter]) -> Result<KnownRecords> {
+        limited(self.read(letters)).await?
+    }
+
+    async fn read(&mut self, letters: &[&DeadLetter]) -> Result<KnownRecords> {
         let ids: Vec<Uuid> =
             letters.iter().flat_map(|letter| &letter.records).map(|id| id.as_uuid()).collect();
         if ids.is_empty() {

@@ -7,8 +7,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use futures::TryStreamExt;
-use reconciliation::{Check, Finding};
+use reconciliation::{Check, Finding, rows};
 use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -43,9 +42,8 @@ pub(super) async fn verify(
     limit: Duration,
 ) -> Result<ReportFindings> {
     let mut database = database::connect(url).await?;
-    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1")
-        .execute(&mut database)
-        .await?;
+    let begin = sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1");
+    rows::answered(begin.execute(&mut database)).await?;
     let limit = limit.as_secs_f64();
     let running = f64::from(limits.max_running);
     let failures = f64::from(limits.max_failures);
@@ -72,11 +70,12 @@ struct Query {
 impl Query {
     async fn run(&self, database: &mut PgConnection, limit: f64) -> Result<Check> {
         let mut check = Check::new(self.invariant, self.meaning, self.of, LISTED);
-        let compared: i64 = sqlx::query_scalar(self.count).fetch_one(&mut *database).await?;
+        let compared: i64 =
+            rows::answered(sqlx::query_scalar(self.count).fetch_one(&mut *database)).await?;
         let violations = sqlx::query_as::<_, (Uuid, String)>(self.violations);
         let mut violations = violations.bind(limit).fetch(database);
         let mut found = 0;
-        while let Some((id, detail)) = violations.try_next().await? {
+        while let Some((id, detail)) = rows::next(&mut violations).await? {
             check.count(Some(Finding::new(format!("report {id}"), detail)));
             found += 1;
         }

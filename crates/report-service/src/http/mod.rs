@@ -23,7 +23,7 @@ use runtime::http::{
     request_layer::{RequestLimits, request_layer},
     server,
 };
-use sqlx::PgPool;
+use runtime::postgres::PgPool;
 
 use crate::{signer::Signer, wake::Waker, watch::Watch};
 

@@ -1,7 +1,7 @@
 //! Alerts about reports that failed for good: each is sent until it was taken.
 
 use contract::ReportId;
-use sqlx::PgPool;
+use runtime::postgres::PgPool;
 
 use super::StoreError;
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use contract::ReportId;
 use report_document::Format;
-use sqlx::{PgPool, types::Uuid};
+use runtime::postgres::PgPool;
+use sqlx::types::Uuid;
 use time::OffsetDateTime;
 
 use super::StoreError;

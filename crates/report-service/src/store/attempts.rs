@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use contract::ReportId;
 use runtime::failpoint;
-use sqlx::{PgConnection, PgPool, types::Uuid};
+use runtime::postgres::PgPool;
+use sqlx::{PgConnection, types::Uuid};
 
 use super::StoreError;
 use crate::{

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use runtime::failpoint;
-use sqlx::{PgConnection, PgPool, types::Uuid};
+use runtime::postgres::PgPool;
+use sqlx::{PgConnection, types::Uuid};
 
 use super::{StoreError, reports::ReportRow};
 use crate::report::{Claimed, Report};

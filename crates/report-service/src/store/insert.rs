@@ -2,8 +2,9 @@
 //! answered.
 
 use contract::ReportId;
+use runtime::postgres::PgPool;
 use runtime::telemetry::trace::Trace;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::{StoreError, reports::ReportRow};
 use crate::report::{NewReport, Parameters, Report};

@@ -2,7 +2,7 @@
 //! report, so the stream must hold as many messages as there are due reports.
 
 use contract::ReportId;
-use sqlx::PgPool;
+use runtime::postgres::PgPool;
 
 use super::StoreError;
 

@@ -2,7 +2,8 @@
 
 use contract::ReportId;
 use report_document::{Format, Kind};
-use sqlx::{PgExecutor, PgPool, types::Uuid};
+use runtime::postgres::PgPool;
+use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
 use super::StoreError;

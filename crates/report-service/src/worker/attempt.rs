@@ -9,12 +9,12 @@ use std::{
 use anyhow::Context;
 use artifacts::{ArtifactPath, ArtifactStore};
 use report_document::{Format, OwnedDocument};
+use runtime::postgres::PgPool;
 use runtime::{
     failpoint,
     postgres::limited,
     telemetry::trace::{Stepped, Trace},
 };
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 

@@ -6,8 +6,8 @@ use std::{
 };
 
 use contract::ReportId;
+use runtime::postgres::PgPool;
 use runtime::{postgres::limited, telemetry::trace::Trace};
-use sqlx::PgPool;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

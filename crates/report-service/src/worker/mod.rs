@@ -12,13 +12,13 @@ mod render;
 use std::time::Duration;
 
 use contract::{Job, ReportId};
+use runtime::postgres::PgPool;
 use runtime::{
     postgres::limited,
     tasks::sleep_unless_stopped,
     telemetry::trace::Trace,
     worker::{Delivery, Exhausted, JobHandler, JobVerdict},
 };
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 

@@ -43,8 +43,8 @@ pub use state::ActivityState;
 use std::time::Duration;
 
 use report_document::Activity;
+use runtime::postgres::PgPool;
 use rust_decimal::prelude::ToPrimitive;
-use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 
 use self::{
@@ -54,10 +54,15 @@ use self::{
     store::Slice,
     volumes::Days,
 };
-use crate::{Ledger, LedgerError, Period};
+use crate::{
+    Ledger, LedgerError, Period,
+    ledger::{READ_LIMIT, limited},
+};
 
 /// Time limit for the period to be final.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit for counting a part, above the statement's own limit.
+const FIND_LIMIT: Duration = Duration::from_secs(65);
 /// The period is counted in at most this many parts.
 const MAX_PARTS: u32 = 32;
 /// The shortest part that is counted.
@@ -182,8 +187,8 @@ impl ActivityReader {
         sleep(self.rest).await;
         let begun = Instant::now();
         match self.state.phase {
-            Phase::Find { part } => self.find(part).await?,
-            Phase::Read { pass, next_id } => self.read(pass, next_id).await?,
+            Phase::Find { part } => limited(FIND_LIMIT, self.find(part)).await?,
+            Phase::Read { pass, next_id } => limited(READ_LIMIT, self.read(pass, next_id)).await?,
             Phase::Done => return Ok(()),
         }
         self.rest = self.config.rest_after(begun.elapsed());

@@ -3,8 +3,8 @@
 
 use anyhow::{Context, anyhow};
 use contract::Kind;
+use runtime::postgres::{PgPool, PgTransaction};
 use rust_decimal::Decimal;
-use sqlx::{PgPool, PgTransaction};
 use time::OffsetDateTime;
 
 use super::{
@@ -38,7 +38,7 @@ pub(super) struct Limit {
 }
 
 /// One processor of the database at most, and no statement that is stuck.
-async fn begin(pool: &PgPool) -> sqlx::Result<PgTransaction<'static>> {
+async fn begin(pool: &PgPool) -> sqlx::Result<PgTransaction> {
     let mut transaction = pool.begin_with("BEGIN READ ONLY").await?;
     sqlx::raw_sql(
         "SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL work_mem = '4MB'; \

@@ -15,7 +15,10 @@ use contract::AccountId;
 use report_document::{EntryWriter, Position, Statement, TEMPLATE};
 use time::OffsetDateTime;
 
-use crate::{AccountInfo, Ledger, LedgerError, Period};
+use crate::{
+    AccountInfo, Ledger, LedgerError, Period,
+    ledger::{READ_LIMIT, limited},
+};
 use history::History;
 use running::Running;
 
@@ -92,7 +95,7 @@ pub async fn position(
     at: OffsetDateTime,
 ) -> Result<Position, StatementError> {
     let mut snapshot = ledger.current().await?;
-    History::new(&mut snapshot, info).await?.position(at).await
+    limited(READ_LIMIT, async { History::new(&mut snapshot, info).await?.position(at).await }).await
 }
 
 /// Computes the statement of a period, and writes its entries. Waits until the period is
@@ -110,13 +113,14 @@ pub async fn statement(
     mut progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Statement, StatementError> {
     let mut snapshot = ledger.snapshot(period.to(), patience).await?;
-    let mut history = History::new(&mut snapshot, info).await?;
-    let opening = history.position(period.from()).await?;
-    let closing = history.position(period.to()).await?;
+    let mut history = limited(READ_LIMIT, History::new(&mut snapshot, info)).await?;
+    let opening = limited(READ_LIMIT, history.position(period.from())).await?;
+    let closing = limited(READ_LIMIT, history.position(period.to())).await?;
     let mut running = Running::new(info, period, opening);
     let total = u64::try_from(closing.account_seq - opening.account_seq).unwrap_or_default();
     loop {
-        let page = history.page(running.position().account_seq, closing.account_seq).await?;
+        let page = history.page(running.position().account_seq, closing.account_seq);
+        let page = limited(READ_LIMIT, page).await?;
         if page.is_empty() {
             break;
         }

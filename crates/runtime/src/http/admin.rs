@@ -1,9 +1,9 @@
 //! The admin port: `/livez` (the process runs), `/readyz` (the process takes
 //! requests), `/metrics` (Prometheus text format).
 
+use crate::postgres::PgPool;
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

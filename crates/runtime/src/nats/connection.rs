@@ -84,13 +84,11 @@ pub fn servers(config: &NatsConfig) -> anyhow::Result<Vec<ServerAddr>> {
 pub async fn connect(config: &NatsConfig, name: &str) -> anyhow::Result<Client> {
     refusal::start_counters_at_zero();
     let wait = config.nats_reconnect_wait;
-    let mut options = ConnectOptions::new()
+    let mut options = pinged(ConnectOptions::new())
         .name(name)
         // The permissions of the user allow no other inbox.
         .custom_inbox_prefix(permissions::inbox(name))
         .connection_timeout(config.nats_connect_timeout)
-        // A silent connection is closed after three pings.
-        .ping_interval(PING_EVERY)
         .reconnect_delay_callback(move |attempt| if attempt <= 1 { Duration::ZERO } else { wait })
         .retry_on_initial_connect()
         .max_reconnects(config.nats_max_reconnects)
@@ -114,6 +112,13 @@ pub async fn connect(config: &NatsConfig, name: &str) -> anyhow::Result<Client> 
         options = options.user_and_password(user.to_owned(), password.to_owned());
     }
     with_ca(options, config.nats_ca.as_deref()).connect(servers).await.context("connecting to NATS")
+}
+
+/// Closes a silent connection after three pings, that is within 20 seconds. By default,
+/// the client would wait for minutes.
+#[must_use]
+pub fn pinged(options: ConnectOptions) -> ConnectOptions {
+    options.ping_interval(PING_EVERY)
 }
 
 /// Requires TLS with certificates of this CA, if one is given.

@@ -101,6 +101,12 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
+impl From<postgres::NoAnswer> for Failure {
+    fn from(error: postgres::NoAnswer) -> Self {
+        Self::Transient(error.into())
+    }
+}
+
 /// Decides deliveries.
 pub trait Handler: Send + Sync + 'static {
     /// Time limit for one batch. After it, the store counts as unreachable, because

@@ -14,9 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Context;
 use contract::{AccountId, Balance, Command, Currency};
 use ledger::Account;
+use runtime::postgres::PgPool;
 use runtime::worker::Failure;
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, PgPool, types::Uuid};
+use sqlx::{PgConnection, types::Uuid};
 
 /// Locks and reads the existing accounts among these.
 pub(super) async fn lock(

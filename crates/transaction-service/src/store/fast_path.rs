@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use anyhow::Context;
 use contract::{AccountId, Balance, Command, MONEY_LIMIT, Outcome, RecordId};
 use ledger::{Entry, Forecast};
+use runtime::postgres::PgPool;
 use runtime::worker::Failure;
-use sqlx::PgPool;
 
 use super::entries::{Conflict, StoredEntry};
 

@@ -4,8 +4,11 @@
 use std::collections::BTreeSet;
 
 use contract::{AccountId, Command, TransactionResult};
-use runtime::{postgres, worker::Failure};
-use sqlx::{PgPool, types::Uuid};
+use runtime::{
+    postgres::{self, PgPool},
+    worker::Failure,
+};
+use sqlx::types::Uuid;
 
 use super::Ledger;
 

@@ -23,9 +23,9 @@ use ledger::forecast;
 use quick_cache::sync::Cache;
 use runtime::{
     failpoint,
+    postgres::PgPool,
     worker::{Failure, LockedKeys},
 };
-use sqlx::PgPool;
 
 use entries::StoredEntry;
 pub use locked::Applied;

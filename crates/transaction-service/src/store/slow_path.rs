@@ -6,8 +6,11 @@ use std::collections::{BTreeSet, HashMap};
 use anyhow::anyhow;
 use contract::{Command, RecordId, TransactionResult};
 use ledger::{Decision, decide};
-use runtime::{failpoint, worker::Failure};
-use sqlx::{PgPool, Postgres, Transaction};
+use runtime::{
+    failpoint,
+    postgres::{PgPool, PgTransaction, limited},
+    worker::Failure,
+};
 
 use super::{
     accounts,
@@ -27,7 +30,7 @@ type Results = Vec<Option<TransactionResult>>;
 /// [`Failure`]
 pub(super) async fn apply(pool: &PgPool, commands: &[Command]) -> Result<Results, Failure> {
     for _ in 0..MAX_ATTEMPTS {
-        if let Some(results) = attempt(pool, commands).await? {
+        if let Some(results) = limited(attempt(pool, commands)).await?? {
             return Ok(results);
         }
     }
@@ -65,10 +68,7 @@ enum Written {
     MissingAccounts,
 }
 
-async fn write(
-    transaction: &mut Transaction<'_, Postgres>,
-    commands: &[Command],
-) -> Result<Written, Failure> {
+async fn write(transaction: &mut PgTransaction, commands: &[Command]) -> Result<Written, Failure> {
     let ids: BTreeSet<_> = commands.iter().map(|command| command.account_id).collect();
     let accounts = accounts::lock(transaction, &ids).await?;
     if accounts.len() < ids.len() {

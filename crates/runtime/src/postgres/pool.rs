@@ -1,0 +1,328 @@
+//! The pool, with a time limit for each use of a connection.
+//!
+//! A host can vanish without a packet: a power cut, a failover, a lost NAT entry. Its
+//! connections then stay silent, and the kernel reports this after 15 minutes. sqlx
+//! sets no keepalive, gives no access to the socket, and pings a connection without a
+//! limit before it returns to the pool. Its slot stays taken for as long. So these types
+//! stand between the services and sqlx's pool:
+//!
+//! - A statement without an answer within the limit ends with an error, and its
+//!   connection is dropped.
+//! - A connection that does not answer the ping of its return is dropped.
+//!
+//! A dropped connection frees its slot at once. A keepalive alone would not do: the
+//! kernel of a frozen host, or a proxy, still answers it.
+
+use std::{
+    fmt, io,
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
+
+use futures::{
+    TryStreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream, StreamExt},
+};
+use sqlx::{
+    Connection, Describe, Either, Execute, Executor, PgConnection, Postgres, SqlSafeStr, SqlStr,
+    pool::{PoolConnection, PoolConnectionMetadata},
+    postgres::{
+        PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTransactionManager,
+        PgTypeInfo,
+    },
+};
+use sqlx_core::transaction::TransactionManager;
+use tokio::time::{error::Elapsed, timeout};
+
+/// A connection is pinged before use if it was idle for longer than this.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+/// Time limit for that ping. The pool then opens another connection, within the same time
+/// limit for getting one.
+const PING_LIMIT: Duration = Duration::from_secs(1);
+/// Time limit for the ping before a connection returns to the pool. A statement that was
+/// abandoned may still run for some time.
+const RETURN_LIMIT: Duration = Duration::from_secs(5);
+
+/// A pool of connections to PostgreSQL. Clones share it.
+#[derive(Clone)]
+pub struct PgPool {
+    inner: sqlx::Pool<Postgres>,
+    /// Time limit for one statement, above `statement_timeout`.
+    limit: Duration,
+}
+
+impl PgPool {
+    /// A pool that connects on first use.
+    #[must_use]
+    pub fn connect_lazy(pool: PgPoolOptions, to: PgConnectOptions, limit: Duration) -> Self {
+        Self { inner: pool.test_before_acquire(false).connect_lazy_with(to), limit }
+    }
+
+    /// Waits for a connection.
+    ///
+    /// # Errors
+    /// If there is none within the pool's time limit, or PostgreSQL rejects it.
+    pub async fn acquire(&self) -> sqlx::Result<PooledConnection> {
+        Ok(PooledConnection(self.inner.acquire().await?))
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// As [`PgPool::acquire`], or the database's error.
+    pub async fn begin(&self) -> sqlx::Result<PgTransaction> {
+        self.begin_with("BEGIN").await
+    }
+
+    /// Begins a transaction with this statement.
+    ///
+    /// # Errors
+    /// As [`PgPool::begin`].
+    pub async fn begin_with(&self, statement: impl SqlSafeStr) -> sqlx::Result<PgTransaction> {
+        let statement = Some(statement.into_sql_str());
+        // Open already: a BEGIN that was sent and not answered is rolled back.
+        let mut transaction = PgTransaction { connection: self.acquire().await?, open: true };
+        let begun = PgTransactionManager::begin(&mut transaction.connection, statement);
+        let begun = timeout(self.limit, begun).await;
+        // After the limit there is no connection left to roll back.
+        transaction.open = begun.is_ok();
+        transaction.connection.answered(begun, self.limit)?;
+        Ok(transaction)
+    }
+
+    /// The number of open connections.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        self.inner.size()
+    }
+
+    /// The number of idle connections.
+    #[must_use]
+    pub fn num_idle(&self) -> usize {
+        self.inner.num_idle()
+    }
+
+    /// The maximum number of connections.
+    #[must_use]
+    pub fn max_connections(&self) -> u32 {
+        self.inner.options().get_max_connections()
+    }
+
+    /// Closes all connections, and waits for those in use.
+    pub async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+/// Pings a connection before its use, unless it was in use just now.
+///
+/// # Errors
+/// If it is lost. The pool then opens another one.
+pub async fn check_idle(
+    connection: &mut PgConnection,
+    about: PoolConnectionMetadata,
+) -> sqlx::Result<bool> {
+    if about.idle_for > TRUSTED_FOR {
+        let answer = timeout(PING_LIMIT, connection.ping()).await;
+        answer.unwrap_or_else(|_| Err(no_answer(PING_LIMIT)))?;
+    }
+    Ok(true)
+}
+
+fn no_answer(limit: Duration) -> sqlx::Error {
+    let text = format!("no answer from the database within {limit:?}");
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text))
+}
+
+impl fmt::Debug for PgPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// A connection of the pool. On drop it returns to the pool, if it answers.
+///
+/// It must not be used after [`PooledConnection::answered`] gave an error for the limit.
+#[derive(Debug)]
+pub struct PooledConnection(PoolConnection<Postgres>);
+
+impl PooledConnection {
+    /// Drops the connection if there was no answer in time.
+    fn answered<T>(
+        &mut self,
+        answer: Result<sqlx::Result<T>, Elapsed>,
+        limit: Duration,
+    ) -> sqlx::Result<T> {
+        answer.unwrap_or_else(|_| {
+            // The future owns the connection, and drops it.
+            drop(self.0.return_to_pool());
+            Err(no_answer(limit))
+        })
+    }
+}
+
+impl Drop for PooledConnection {
+    fn drop(&mut self) {
+        // At the limit the future is dropped, and the connection with it.
+        let returned = timeout(RETURN_LIMIT, self.0.return_to_pool());
+        tokio::spawn(async {
+            if returned.await.is_err() {
+                tracing::warn!("a database connection gave no answer and was dropped");
+            }
+        });
+    }
+}
+
+impl Deref for PooledConnection {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for PooledConnection {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
+
+/// A transaction. On drop it is rolled back. Its statements have no limit of their own:
+/// see [`super::limited`].
+#[derive(Debug)]
+pub struct PgTransaction {
+    connection: PooledConnection,
+    open: bool,
+}
+
+impl PgTransaction {
+    /// Commits.
+    ///
+    /// # Errors
+    /// The database's error. Unless the database rejected the commit, its outcome is unknown.
+    pub async fn commit(mut self) -> sqlx::Result<()> {
+        PgTransactionManager::commit(&mut self.connection).await?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// Rolls back.
+    ///
+    /// # Errors
+    /// The database's error.
+    pub async fn rollback(mut self) -> sqlx::Result<()> {
+        PgTransactionManager::rollback(&mut self.connection).await?;
+        self.open = false;
+        Ok(())
+    }
+}
+
+impl Drop for PgTransaction {
+    fn drop(&mut self) {
+        if self.open {
+            // Sent with the ping of the return.
+            PgTransactionManager::start_rollback(&mut self.connection);
+        }
+    }
+}
+
+impl Deref for PgTransaction {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for PgTransaction {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
+
+/// Each statement takes a connection for itself.
+impl<'p> Executor<'p> for &PgPool {
+    type Database = Postgres;
+
+    fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<PgQueryResult>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        Box::pin(async move {
+            let mut connection = pool.acquire().await?;
+            let answer = timeout(pool.limit, connection.execute(query)).await;
+            connection.answered(answer, pool.limit)
+        })
+    }
+
+    fn fetch_all<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Vec<PgRow>>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        Box::pin(async move {
+            let mut connection = pool.acquire().await?;
+            let answer = timeout(pool.limit, connection.fetch_all(query)).await;
+            connection.answered(answer, pool.limit)
+        })
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<PgRow>>>
+    where
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        Box::pin(async move {
+            let mut connection = pool.acquire().await?;
+            let answer = timeout(pool.limit, connection.fetch_optional(query)).await;
+            connection.answered(answer, pool.limit)
+        })
+    }
+
+    /// Reads all rows first: a stream of many rows is read from a connection instead.
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, sqlx::Result<Either<PgQueryResult, PgRow>>>
+    where
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        let all = async move {
+            let mut connection = pool.acquire().await?;
+            let answer = connection.fetch_many(query).try_collect::<Vec<_>>();
+            let answer = timeout(pool.limit, answer).await;
+            let all = connection.answered(answer, pool.limit)?;
+            Ok::<_, sqlx::Error>(stream::iter(all).map(Ok::<_, sqlx::Error>))
+        };
+        Box::pin(stream::once(all).try_flatten())
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, sqlx::Result<PgStatement>>
+    where
+        'p: 'e,
+    {
+        let pool = self.clone();
+        Box::pin(async move {
+            let mut connection = pool.acquire().await?;
+            let answer = timeout(pool.limit, connection.prepare_with(sql, parameters)).await;
+            connection.answered(answer, pool.limit)
+        })
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, sqlx::Result<Describe<Postgres>>>
+    where
+        'p: 'e,
+    {
+        let pool = self.clone();
+        Box::pin(async move { (*pool.acquire().await?).describe(sql).await })
+    }
+}
