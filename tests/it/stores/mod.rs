@@ -5,6 +5,7 @@ mod apply;
 mod reports;
 mod settle;
 mod times;
+mod window;
 
 use contract::{AccountId, Balance, Currency};
 use rust_decimal::Decimal;
