@@ -191,6 +191,7 @@ async fn each_alert_fires_on_its_condition_and_none_fires_in_a_healthy_system() 
     nothing_fires_in_a_healthy_run(&monitored, &client, &account).await;
 
     findings_and_dead_letters(&mut monitored, &account).await;
+    times_in_the_future(&mut monitored, &account).await;
     old_runs_old_versions_and_memory(&mut monitored).await;
     replicas_down(&mut monitored).await;
     broken_links(&mut monitored, &account).await;
@@ -282,6 +283,25 @@ async fn full_dead_letters(monitored: &mut Monitored, jetstream: &jetstream::Con
     broker::publish(jetstream, "transaction.deposit", &new_key(), "garbage").await;
     monitored.fire(&ALERTS).await;
     jetstream.update_stream(&letters.config).await.unwrap();
+}
+
+async fn times_in_the_future(monitored: &mut Monitored, account: &str) {
+    const ALERTS: [&str; 1] = ["PassbookClockSkew"];
+    monitored.resolved(&ALERTS).await;
+    let accounts = monitored.stack.accounts().await;
+    let move_by = |days: i32| {
+        let change = format!(
+            "UPDATE transaction_records SET created_at = created_at + {days} * interval '1 day',
+                 updated_at = updated_at + {days} * interval '1 day'
+             WHERE account_id = '{account}'"
+        );
+        sqlx::raw_sql(AssertSqlSafe(change)).execute(&accounts)
+    };
+    move_by(1).await.unwrap();
+    monitored.push("verify").await;
+    monitored.fire(&ALERTS).await;
+    move_by(-1).await.unwrap();
+    monitored.verify_and_doctor().await;
 }
 
 async fn old_runs_old_versions_and_memory(monitored: &mut Monitored) {

@@ -9,6 +9,7 @@ mod authentication;
 mod batches;
 mod bundles;
 mod chaos;
+mod clocks;
 mod concurrency;
 mod crash_points;
 mod database_modes;

@@ -9,6 +9,7 @@
 pub mod broker;
 pub mod chaos;
 pub mod client;
+pub mod faketime;
 pub mod invariants;
 pub mod memory;
 pub mod metrics;

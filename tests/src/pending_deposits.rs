@@ -11,7 +11,7 @@ pub struct PendingDeposits<'a> {
     pub currency: &'a str,
     /// `DEPOSIT`, or `WITHDRAWAL` for withdrawals instead.
     pub kind: &'a str,
-    /// Whether the redrive may claim them at once, or only in an hour.
+    /// Whether the redrive may claim them at once, or only in twelve minutes.
     pub due: bool,
 }
 
@@ -22,7 +22,7 @@ impl<'a> PendingDeposits<'a> {
         Self { account, currency: "KRW", kind: "DEPOSIT", due: true }
     }
 
-    /// The same, due in an hour.
+    /// The same, due in twelve minutes. Only a record that was redriven often can be due so late.
     #[must_use]
     pub const fn not_due(self) -> Self {
         Self { due: false, ..self }
@@ -40,9 +40,10 @@ impl<'a> PendingDeposits<'a> {
         sqlx::query(
             "INSERT INTO transaction_records
                  (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
-                  redrive_at)
+                  redrive_at, redrives)
              SELECT id, $1, id::text, '', 'teller', $6, amount, $2,
-                 CASE WHEN $3 THEN NULL ELSE now() + interval '1 hour' END
+                 CASE WHEN $3 THEN NULL ELSE now() + interval '12 minutes' END,
+                 CASE WHEN $3 THEN 0 ELSE 11 END
              FROM unnest($4::uuid[], $5::bigint[]) AS pending (id, amount)",
         )
         .bind(Uuid::parse_str(self.account).unwrap())

@@ -1,14 +1,15 @@
 //! Redrives PENDING records: sends their commands again after a crash between commit
 //! and publish, an outage of the broker, or a loss of its messages.
 //!
-//! The primary key finds old PENDING records, because record ids are ordered by
-//! time. Two scans share the work. The young scan covers the records above a
-//! low-water mark, repeatedly, and raises the mark. The mark is a guess: a commit
-//! can become visible late, and clocks differ. The old scan therefore covers all
-//! records below the mark, slowly and over and over. Each round reads a bounded number of
-//! records, whatever the size of the history.
+//! The records come from a list (`store::window`). One replica at a time moves the window
+//! of ids with the time, and lists what is still PENDING in the range that it leaves. Each
+//! record is read once, soon after it was accepted; the history is never read again.
+//! All replicas work through the list.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    ops::Range,
+    time::{Duration, Instant, SystemTime},
+};
 
 use anyhow::Context;
 use async_nats::{
@@ -21,6 +22,7 @@ use runtime::postgres::PgPool;
 use runtime::{
     failpoint,
     nats::publish::publish_all,
+    postgres::limited,
     tasks::sleep_unless_stopped,
     telemetry::{
         metrics::{count, float},
@@ -29,7 +31,10 @@ use runtime::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{dispatch, store};
+use crate::{
+    dispatch,
+    store::{self, Leave, Listed},
+};
 
 /// The pause between rounds, unless there is more to send.
 const EVERY: Duration = Duration::from_secs(2);
@@ -37,21 +42,22 @@ const EVERY: Duration = Duration::from_secs(2);
 const ROUND_LIMIT: Duration = Duration::from_secs(60);
 /// Maximum commands sent in a round.
 const MAX_COMMANDS: u16 = 2000;
-/// Maximum records that the young scan reads in a round.
-const YOUNG_ROWS: u32 = 100_000;
-/// Maximum records that the old scan reads in a round: five million records take
-/// 17 minutes.
-const OLD_ROWS: u32 = 10_000;
-/// Maximum records in a round that only counts, because nothing can be sent. More
-/// than the number of records accepted between two rounds.
-const COUNTED_ROWS: u32 = 30_000;
-/// Maximum lag from a record's id to the moment when its commit becomes visible: the
-/// wait for a connection, the statement, and clock skew. Records with a longer lag
-/// are left to the old scan.
-const COMMIT_LAG: Duration = Duration::from_secs(30);
-/// The young scan restarts at the mark after this time, or at once if it found
-/// PENDING records. A restart finds records that became visible behind its position.
-const RESTART_EVERY: Duration = Duration::from_secs(10);
+/// Maximum listed records that a round reads.
+const LISTED_ROWS: u32 = 20_000;
+/// Maximum records that a round reads because the window leaves them.
+const LEFT_ROWS: u32 = 100_000;
+/// How far the window reaches ahead of the database's clock. An id further ahead is listed
+/// when it is inserted, which costs two more writes. An id inside is listed once the window
+/// leaves it: a minute late at most, if its clock was ahead.
+const AHEAD: Duration = Duration::from_secs(60);
+/// The window of an idle service moves when it reaches less far ahead than this.
+const LEAST_AHEAD: Duration = Duration::from_secs(30);
+/// If the window can't move for this long, its records are listed all the same: a
+/// transaction does not end, or the history takes long.
+const STALLED_AFTER: Duration = Duration::from_secs(10);
+/// After this time, the window's transactions are waited for anew. A database restored from
+/// a backup counts its transactions from a lower number.
+const FENCE_AGAIN: Duration = Duration::from_secs(60);
 /// No redrive while one of the backlogs has more messages than this. A larger backlog of
 /// commands means that the ledger is behind or down, so more commands would not help.
 /// A larger backlog of results means the same of this service.
@@ -67,22 +73,18 @@ pub struct Redrive {
     after: Duration,
     /// Maximum commands of a message.
     most: u8,
-    /// The low-water mark: the old scan covers lower ids.
-    mark: RecordId,
-    /// The position of the young scan.
-    young: RecordId,
-    /// When the young scan last started at the mark.
-    began: Instant,
-    /// PENDING records seen by the current young scan.
-    seen: PendingSeen,
-    /// PENDING records seen by the last complete young scan.
-    last_seen: PendingSeen,
-    /// The position of the old scan.
-    old: RecordId,
+    /// The window that this replica saw last.
+    seen: Option<SeenWindow>,
+    /// Where the next round reads the list.
+    position: RecordId,
+    /// PENDING records in the part of the list that was read.
+    pending: PendingSeen,
+    /// PENDING records of the last complete list.
+    last_pending: PendingSeen,
 }
 
 impl Redrive {
-    /// Starts with the mark at the first record: all records are young.
+    /// Nothing is known about the window or the list.
     #[must_use]
     pub fn new(
         pool: PgPool,
@@ -90,11 +92,9 @@ impl Redrive {
         after: Duration,
         most: u8,
     ) -> Self {
-        let first = RecordId::FIRST;
-        let began = Instant::now();
-        let (mark, young, old) = (first, first, first);
-        let (seen, last_seen) = (PendingSeen::default(), PendingSeen::default());
-        Self { pool, client, jetstream, after, most, mark, young, began, seen, last_seen, old }
+        let (pending, last_pending) = (PendingSeen::default(), PendingSeen::default());
+        let (seen, position) = (None, RecordId::FIRST);
+        Self { pool, client, jetstream, after, most, seen, position, pending, last_pending }
     }
 
     /// Runs rounds until `stop`. Errors of the database and the broker are logged
@@ -129,20 +129,18 @@ impl Redrive {
         }
     }
 
-    /// One round of both scans. While nothing can be sent, only the young scan runs,
-    /// and only counts: the number of PENDING records matters most then.
+    /// One round: moves the window, and redrives what is listed. While nothing can be sent,
+    /// the list is only counted. An error about the window does not delay the list.
     ///
     /// # Errors
     /// An error of the database or the broker. Claimed records become due again.
     async fn run_once(&mut self) -> anyhow::Result<Round> {
+        let moved = limited(self.move_window()).await;
         let room = self.has_room().await;
-        if !matches!(room, Ok(true)) {
-            self.scan_young(COUNTED_ROWS, None).await?;
-            return room.map(|_| Round { sent: 0, more: false });
-        }
-        let (mut sent, more) = self.scan_young(YOUNG_ROWS, Some(MAX_COMMANDS)).await?;
-        sent += self.scan_old().await?;
-        Ok(Round { sent, more })
+        let limit = if matches!(room, Ok(true)) { MAX_COMMANDS } else { 0 };
+        let sent = self.redrive_listed(limit).await?;
+        let more = moved.context("moving the window")?.context("moving the window")?;
+        room.map(|_| Round { sent, more: more || sent >= usize::from(MAX_COMMANDS) })
     }
 
     /// Whether the broker is connected and the backlogs are small.
@@ -165,55 +163,62 @@ impl Redrive {
         consumer.map_or(0, |consumer| consumer.cached_info().num_pending)
     }
 
-    async fn scan_young(&mut self, most: u32, limit: Option<u16>) -> anyhow::Result<(usize, bool)> {
-        let now = SystemTime::now();
-        let before = |age| RecordId::lowest_at(now.checked_sub(age).unwrap_or(now));
-        let due = before(self.after);
-        let found = store::find_pending(&self.pool, self.young, due, most, limit).await?;
-        let sent = self.send(&found.records).await?;
-        self.seen.count += found.count;
-        self.seen.oldest = self.seen.oldest.or(found.oldest);
-        match found.next {
-            Some(next) => self.young = next,
-            // Continuing at the end reads each record once. A restart reads all of them again.
-            None if self.seen.oldest.is_none() && self.began.elapsed() < RESTART_EVERY => {
-                self.young = due;
-                self.last_seen = self.seen;
-            }
-            None => {
-                self.last_seen = std::mem::take(&mut self.seen);
-                // The mark may also move back: a clock that was set back must not hide records.
-                let safe = before(COMMIT_LAG.max(self.after) + RESTART_EVERY);
-                self.mark = self.last_seen.oldest.map_or(safe, |oldest| oldest.min(safe));
-                self.young = self.mark;
-                self.began = Instant::now();
+    /// Moves the window, unless another replica does, or the service is idle. Returns
+    /// whether it has left more records than a round reads.
+    async fn move_window(&mut self) -> anyhow::Result<bool> {
+        let view = store::find_window(&self.pool).await?;
+        let inside = &view.window.inside;
+        let seen = match self.seen.take() {
+            Some(seen) if seen.inside == *inside => seen,
+            _ => SeenWindow::new(&self.pool, inside).await?,
+        };
+        let seen = self.seen.insert(seen);
+        let next = next_window(view.now, self.after);
+        let is_idle = view.window.unread().is_none() && !view.has_records;
+        if is_recent(inside, &next) || is_idle && is_wide_enough(inside, view.now) {
+            return Ok(false);
+        }
+        if seen.fenced_at.elapsed() > FENCE_AGAIN {
+            seen.fence = store::fence(&self.pool).await?;
+            seen.fenced_at = Instant::now();
+        }
+        let mut outcome = Leave::Busy;
+        if view.ended_below >= seen.fence {
+            outcome = store::leave(&self.pool, inside, &next, self.after, LEFT_ROWS).await?;
+        }
+        if outcome == Leave::Moved {
+            self.seen = Some(SeenWindow::new(&self.pool, &next).await?);
+        } else if seen.since.elapsed() > STALLED_AFTER {
+            let ranges = view.window.unread().into_iter().chain([inside.clone()]);
+            for range in ranges {
+                store::list_early(&self.pool, &range, LEFT_ROWS).await?;
             }
         }
-        Ok((sent, found.next.is_some()))
+        Ok(outcome == Leave::More)
     }
 
-    async fn scan_old(&mut self) -> anyhow::Result<usize> {
-        let found =
-            store::find_pending(&self.pool, self.old, self.mark, OLD_ROWS, Some(MAX_COMMANDS))
-                .await?;
-        let sent = self.send(&found.records).await?;
-        self.old = found.next.unwrap_or(RecordId::FIRST);
-        Ok(sent)
+    /// Reads a part of the list, and redrives up to `limit` of its records.
+    async fn redrive_listed(&mut self, limit: u16) -> anyhow::Result<usize> {
+        let most = (LISTED_ROWS, limit);
+        let listed = store::read_list(&self.pool, self.position, self.after, most).await?;
+        self.pending.add(&listed);
+        self.position = listed.next.unwrap_or(RecordId::FIRST);
+        if listed.next.is_none() {
+            self.last_pending = std::mem::take(&mut self.pending);
+        }
+        self.send(&listed.due).await
     }
 
-    /// Sets the gauges: PENDING records older than `after`, as seen by the last
-    /// complete young scan, or by the current one if it has seen more. A record
-    /// that appears below the mark is not counted until the process restarts;
-    /// `passbook verify` finds it.
+    /// Sets the gauges: PENDING records older than `after`, as counted in the last complete
+    /// list, or in the current one if it has more.
     ///
     /// The age keeps growing while the database is unreachable.
     fn record_metrics(&self) {
-        let count = self.seen.count.max(self.last_seen.count);
-        let oldest = self.last_seen.oldest.into_iter().chain(self.seen.oldest).min();
-        let age = oldest.and_then(|id| SystemTime::now().duration_since(id.made_at()).ok());
+        let count = self.pending.count.max(self.last_pending.count);
+        let oldest = self.last_pending.oldest.into_iter().chain(self.pending.oldest).min();
+        let age = oldest.map(|since| since.elapsed()).unwrap_or_default();
         metrics::gauge!("passbook_records_pending").set(float(count));
-        metrics::gauge!("passbook_records_pending_oldest_seconds")
-            .set(age.unwrap_or_default().as_secs_f64());
+        metrics::gauge!("passbook_records_pending_oldest_seconds").set(age.as_secs_f64());
     }
 
     async fn send(&self, records: &[RecordId]) -> anyhow::Result<usize> {
@@ -251,11 +256,59 @@ impl Redrive {
     }
 }
 
-/// PENDING records that a scan has seen.
+/// A window as this replica saw it.
+#[derive(Debug)]
+struct SeenWindow {
+    inside: Range<RecordId>,
+    since: Instant,
+    /// Transactions that know an earlier window only have lower ids.
+    fence: i64,
+    fenced_at: Instant,
+}
+
+impl SeenWindow {
+    /// The fence is taken after the window was seen, so after its commit.
+    async fn new(pool: &PgPool, inside: &Range<RecordId>) -> anyhow::Result<Self> {
+        let (inside, fence) = (inside.clone(), store::fence(pool).await?);
+        Ok(Self { inside, since: Instant::now(), fence, fenced_at: Instant::now() })
+    }
+}
+
+/// The window at a time. A record that leaves it is read in the next round, when it has the
+/// age for its first redrive.
+fn next_window(now: SystemTime, after: Duration) -> Range<RecordId> {
+    let behind = after.saturating_sub(EVERY);
+    let floor = now.checked_sub(behind).unwrap_or(now);
+    RecordId::lowest_at(floor)..RecordId::lowest_at(now + AHEAD)
+}
+
+/// Whether another replica has just moved the window.
+fn is_recent(inside: &Range<RecordId>, next: &Range<RecordId>) -> bool {
+    let moved = next.start.made_at().duration_since(inside.start.made_at());
+    moved.is_ok_and(|moved| moved < EVERY * 3 / 4)
+}
+
+/// Whether new records are inside for some time to come. Not so after a jump of the
+/// database's clock.
+fn is_wide_enough(inside: &Range<RecordId>, now: SystemTime) -> bool {
+    let [floor, ceiling] = [inside.start, inside.end].map(RecordId::made_at);
+    floor <= now && now + LEAST_AHEAD <= ceiling && ceiling <= now + AHEAD + LEAST_AHEAD
+}
+
+/// PENDING records in a part of the list.
 #[derive(Debug, Clone, Copy, Default)]
 struct PendingSeen {
     count: u64,
-    oldest: Option<RecordId>,
+    /// When the oldest was accepted, on this process's monotonic clock.
+    oldest: Option<Instant>,
+}
+
+impl PendingSeen {
+    fn add(&mut self, listed: &Listed) {
+        self.count += listed.count;
+        let since = listed.oldest.and_then(|age| Instant::now().checked_sub(age));
+        self.oldest = self.oldest.into_iter().chain(since).min();
+    }
 }
 
 /// The work of a round.
@@ -263,6 +316,25 @@ struct PendingSeen {
 struct Round {
     /// Commands sent.
     sent: usize,
-    /// Whether the young scan has records left to read.
+    /// Whether there is more to read or to send.
     more: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_stays_while_it_is_recent_or_wide_enough_and_moves_after_a_jump_of_the_clock() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let window = |seconds| next_window(at(seconds), Duration::from_secs(5));
+        assert_eq!(window(1_000).start.made_at(), at(997));
+        assert_eq!(window(1_000).end.made_at(), at(1_060));
+        assert!(is_recent(&window(1_000), &window(1_001)));
+        assert!(!is_recent(&window(1_000), &window(1_002)));
+        assert!(!is_recent(&window(1_002), &window(1_000)));
+        assert!(is_wide_enough(&window(1_000), at(1_030)));
+        assert!(!is_wide_enough(&window(1_000), at(1_031)));
+        assert!(!is_wide_enough(&window(90_000), at(1_000)));
+    }
 }

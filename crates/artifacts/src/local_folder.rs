@@ -16,6 +16,8 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{ArtifactPath, ListedFile, Prefix, StorageError};
 
+/// Its time tells the clock of the file system. No artifact has such a path.
+const CLOCK_FILE: &str = ".clock";
 /// Files ahead of the reader of a listing.
 const LISTED_AHEAD: usize = 256;
 
@@ -114,10 +116,19 @@ impl LocalFolder {
         }
     }
 
+    /// The time by the clock of the file system, which also dates the files. It may differ
+    /// from this process's clock, and a full file system may not tell it.
+    fn time(&self) -> io::Result<SystemTime> {
+        let probe = self.root.join(CLOCK_FILE);
+        fs::write(&probe, "0")?;
+        fs::metadata(&probe)?.modified()
+    }
+
     /// Removes unfinished files that are older than `age`. Returns their number.
     pub(crate) fn remove_unfinished(&self, age: Duration) -> Result<u64, StorageError> {
         self.check_root()?;
-        let Some(limit) = SystemTime::now().checked_sub(age) else { return Ok(0) };
+        let now = self.time().unwrap_or_else(|_| SystemTime::now());
+        let Some(limit) = now.checked_sub(age) else { return Ok(0) };
         let mut removed = 0;
         self.walk(Prefix::All, &mut |file| {
             let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();

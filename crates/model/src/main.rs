@@ -14,6 +14,7 @@ use model::{
         rules::Rule,
         scenario::{ClientRequest, Faults, Poison, Scenario},
     },
+    redrive,
 };
 
 /// Explore every state of the money protocol, or of the job protocol, within bounds.
@@ -186,9 +187,13 @@ fn main() -> ExitCode {
         let jobs =
             [job::cases::single_rules(), job::cases::rule_pairs(), job::cases::known_limits()]
                 .concat();
-        explore_cases("money", &money, threads) & explore_cases("jobs", &jobs, threads)
+        explore_cases("money", &money, threads)
+            & explore_cases("jobs", &jobs, threads)
+            & explore_cases("redrive", &redrive::single_rules(), threads)
     } else if options.worlds {
-        explore_worlds(cases::worlds(), threads) & explore_worlds(job::cases::worlds(), threads)
+        explore_worlds(cases::worlds(), threads)
+            & explore_worlds(job::cases::worlds(), threads)
+            & explore_worlds(redrive::worlds(), threads)
     } else if let Some(Jobs::Jobs(world)) = &options.model {
         explore_world(&world.protocol(), threads, job::counterexample::describe)
     } else {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use model::{
     exploration::{Case, Explorable, World, explore},
-    job, money,
+    job, money, redrive,
 };
 
 #[test]
@@ -31,6 +31,19 @@ fn without_a_rule_of_jobs_exactly_its_invariants_break() {
     let cases = job::cases::single_rules();
     let rules: Vec<_> = cases.iter().flat_map(|case| case.off.clone()).collect();
     assert_eq!(rules, job::rules::Rule::ALL);
+    cases.iter().for_each(breaks_as_documented);
+}
+
+#[test]
+fn with_every_rule_of_the_redrive_each_pending_record_is_found() {
+    keeps_every_invariant(redrive::worlds());
+}
+
+#[test]
+fn without_a_rule_of_the_redrive_exactly_its_invariants_break() {
+    let cases = redrive::single_rules();
+    let rules: Vec<_> = cases.iter().flat_map(|case| case.off.clone()).collect();
+    assert_eq!(rules, redrive::Rule::ALL);
     cases.iter().for_each(breaks_as_documented);
 }
 

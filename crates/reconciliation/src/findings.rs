@@ -28,6 +28,7 @@ pub struct Findings {
     pub settled: Check,
     pub agreed: Check,
     pub projected: Check,
+    pub dated: Check,
     pub counts: Counts,
     /// PENDING records; a finding only after the time limit.
     pub pending: u64,
@@ -58,6 +59,7 @@ impl Findings {
                 "a projected balance equals the ledger's at the same accountSeq",
                 "accounts",
             ),
+            dated: check("dated", "a record or transaction was not made in the future", "rows"),
             counts: Counts::default(),
             pending: 0,
             behind: 0,
@@ -66,7 +68,8 @@ impl Findings {
 
     /// All checks, in their order.
     #[must_use]
-    pub const fn checks(&self) -> [&Check; 6] {
-        [&self.once, &self.pinned, &self.conserved, &self.settled, &self.agreed, &self.projected]
+    pub const fn checks(&self) -> [&Check; 7] {
+        let Self { once, pinned, conserved, settled, agreed, projected, dated, .. } = self;
+        [once, pinned, conserved, settled, agreed, projected, dated]
     }
 }

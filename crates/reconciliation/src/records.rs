@@ -20,6 +20,18 @@ struct RecordRow {
     redrives: i32,
 }
 
+/// A transaction of the ledger.
+#[derive(Debug, FromRow)]
+struct TransactionRow {
+    #[sqlx(flatten)]
+    movement: MovementRow,
+    /// In seconds.
+    age: i64,
+}
+
+/// A row may be this much in the future: clocks of two machines differ a little.
+const CLOCK_TOLERANCE_SECONDS: i64 = 60;
+
 /// Reads records and transactions in the order of their record ids, and compares each pair.
 ///
 /// # Errors
@@ -37,9 +49,9 @@ pub(crate) async fn compare(
          FROM transaction_records ORDER BY id",
     )
     .fetch(accounts);
-    let mut transactions = sqlx::query_as::<_, MovementRow>(
+    let mut transactions = sqlx::query_as::<_, TransactionRow>(
         "SELECT record_id, id AS transaction_id, account_id, type, amount, currency, status, reason,
-                balance_after
+                balance_after, extract(epoch FROM now() - created_at)::bigint AS age
          FROM transactions ORDER BY record_id, id",
     )
     .fetch(ledger);
@@ -52,7 +64,7 @@ pub(crate) async fn compare(
         // with the same id are taken together.
         let ids = (
             record.as_ref().map(|record| record.movement.record_id),
-            transaction.as_ref().map(|transaction| transaction.record_id),
+            transaction.as_ref().map(|transaction| transaction.movement.record_id),
         );
         let (take_record, take_transaction) = match ids {
             (None, None) => break,
@@ -64,7 +76,9 @@ pub(crate) async fn compare(
         let this_transaction = transaction.take_if(|_| take_transaction);
         done += 1;
         progress(Progress::Records(done));
-        if let Some(decided) = &this_transaction {
+        if let Some(TransactionRow { movement: decided, age }) = &this_transaction {
+            let subject = || format!("the transaction of record {}", decided.record_id);
+            findings.dated.count(in_the_future(*age, subject));
             findings.counts.ledgered += 1;
             let id = decided.record_id;
             let is_duplicate = last_decided.replace(id) == Some(id);
@@ -80,15 +94,21 @@ pub(crate) async fn compare(
         }
         if let Some(accepted) = &this_record {
             findings.counts.accepted += 1;
-            findings.settled.count(overdue(accepted, limit));
+            let mut overdue = overdue(accepted, limit);
+            if overdue.is_some() && !is_pending(latest, accepted.movement.record_id).await? {
+                overdue = None;
+            }
+            findings.settled.count(overdue);
             let RecordRow { movement: accepted, age, .. } = accepted;
+            findings.dated.count(in_the_future(*age, || record_subject(accepted.record_id)));
+            let this_transaction = this_transaction.as_ref().map(|row| &row.movement);
             if accepted.status == "PENDING" {
                 let oldest = &mut findings.counts.oldest_pending_seconds;
                 *oldest = (*oldest).max(Some(*age));
             } else {
                 findings.counts.settled += 1;
             }
-            match (accepted.status.as_str(), &this_transaction) {
+            match (accepted.status.as_str(), this_transaction) {
                 ("PENDING", decided) => {
                     findings.pending += 1;
                     // The result is in flight. The record must be able to take it.
@@ -132,6 +152,16 @@ fn overdue(record: &RecordRow, limit: Duration) -> Option<Finding> {
     })
 }
 
+/// A finding for a row made later than now: by a clock that was ahead.
+fn in_the_future(age: i64, subject: impl FnOnce() -> String) -> Option<Finding> {
+    (age < -CLOCK_TOLERANCE_SECONDS).then(|| {
+        let ahead = Duration::from_secs(age.unsigned_abs());
+        let ahead = humantime::format_duration(ahead);
+        let detail = format!("has a time {ahead} in the future: a clock was ahead");
+        Finding::new(subject(), detail)
+    })
+}
+
 fn invalid_refusal(refusal: &MovementRow) -> Option<Finding> {
     let sound = refusal.reason.is_some() && refusal.balance_after.is_none();
     (!sound).then(|| Finding::new(record_subject(refusal.record_id), format!("is {refusal}")))
@@ -149,6 +179,15 @@ fn difference(accepted: &MovementRow, decided: &MovementRow) -> Option<Finding> 
         let detail = format!("is {accepted}, the ledger has {decided}");
         Finding::new(record_subject(accepted.record_id), detail)
     })
+}
+
+/// Whether a record is PENDING now. One that settles meanwhile only seems old: the clock of its
+/// service is behind.
+async fn is_pending(latest: &mut PgConnection, id: Uuid) -> Result<bool, Error> {
+    let pending =
+        "SELECT EXISTS (SELECT FROM transaction_records WHERE id = $1 AND status = 'PENDING')";
+    let pending = sqlx::query_scalar(pending).bind(id).fetch_one(latest);
+    rows::answered(pending).await.map_err(Error::Accounts)
 }
 
 /// Whether a record exists now. A record missing from the snapshot may have been accepted since.

@@ -110,7 +110,7 @@ pub struct Tries {
 }
 
 /// The longest delay between two attempts.
-const LONGEST_DELAY: Duration = Duration::from_secs(10 * 60);
+pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(10 * 60);
 
 /// A report after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

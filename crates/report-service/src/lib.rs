@@ -90,8 +90,14 @@ pub async fn run(
     service.keep_streams(&topology.report_streams());
     let exhausted = Arc::new(ExhaustedJobs { pool: pool.clone() });
     service.settle_exhausted(consumers::JOBS_MAX_DELIVERIES, &[queue.consumer], &exhausted)?;
-    let redrive =
-        Redrive { pool: pool.clone(), client, jetstream: jetstream.clone(), queue, tries };
+    let redrive = Redrive {
+        pool: pool.clone(),
+        client,
+        jetstream: jetstream.clone(),
+        queue,
+        tries,
+        lease: config.report.lease(),
+    };
     service.tasks.spawn("redrive", redrive.run(finished.clone()));
     let alerts =
         Alerts { pool: pool.clone(), jetstream: jetstream.clone(), queue, webhook: parts.webhook };

@@ -1,6 +1,7 @@
 //! Keeps the queue in agreement with the rows, in every replica, once a second.
 //!
 //! - A RUNNING report whose lease is over is lost. It is QUEUED again, or FAILED.
+//! - Times that the database's clock wrote while it was ahead are shortened.
 //! - The stream must hold a message for each due report. Missing ones are sent
 //!   again: after a wipe of the broker, after a failed attempt, after a lost PubAck.
 //!
@@ -46,6 +47,8 @@ pub struct Redrive {
     pub queue: ReportQueue,
     /// The limits of attempts.
     pub tries: Tries,
+    /// The duration of a lease.
+    pub lease: Duration,
 }
 
 impl Redrive {
@@ -64,6 +67,13 @@ impl Redrive {
     /// # Errors
     /// If the database or the broker is unavailable.
     pub async fn run_once(&self) -> anyhow::Result<()> {
+        let capped = limited(store::cap_times(&self.pool, self.lease)).await??;
+        if capped > 0 {
+            tracing::warn!(
+                rows = capped,
+                "shortened times in the future: the database's clock was ahead when they were written"
+            );
+        }
         let lost = limited(store::expire_lost(&self.pool, self.tries)).await??;
         for (id, kind, next) in lost {
             tracing::warn!(report.id = %id, state = %next.state, failures = next.failures,

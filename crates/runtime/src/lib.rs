@@ -2,6 +2,7 @@
 //! stop, HTTP, the connections to PostgreSQL and NATS, and the worker loop. This
 //! crate handles messages without reading their content.
 
+mod clock;
 pub mod config;
 pub mod failpoint;
 pub mod health;

@@ -12,6 +12,7 @@ use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock,
     config::ServiceConfig,
     failpoint,
     health::{self, Health, Need},
@@ -82,6 +83,7 @@ impl Service {
         failpoint::warn();
         describe();
         broker_metrics::describe();
+        clock::describe();
         metrics::gauge!("passbook_build_info",
             "service" => identity.name, "version" => env!("CARGO_PKG_VERSION"))
         .set(1);
@@ -90,6 +92,7 @@ impl Service {
         let exporter = exporter.map(|exporter| tokio::spawn(exporter.run(ended.clone())));
         let health = Health::default();
         health.expect("postgres", Need::Required);
+        health.expect(clock::CONDITION, Need::Degraded);
         health.expect("nats", identity.broker);
         health.expect(broker_metrics::CONDITION, Need::Degraded);
         let pool = postgres::pool(&config.database, identity.name)?;
@@ -108,6 +111,8 @@ impl Service {
         tasks.spawn("metrics upkeep", upkeep(metrics, finished.clone()));
         let watch = health::watch_postgres(health.clone(), pool.clone(), finished.clone());
         tasks.spawn("postgres watch", watch);
+        let watch = clock::watch(health.clone(), pool.clone(), finished.clone());
+        tasks.spawn("clock watch", watch);
         let watch = health::watch_nats(health.clone(), client.clone(), finished.clone());
         tasks.spawn_fallible("nats watch", watch);
         let jetstream = connection::jetstream(&client);

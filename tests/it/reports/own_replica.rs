@@ -3,12 +3,11 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use tests::{Client, Stack, eventually, process::passbook};
+use tests::{Client, Stack, eventually, faketime, process::passbook};
 
 /// A process with the settings of `report-service-0`, and others. Ends when it is dropped.
 pub(super) struct OwnReplica {
@@ -43,10 +42,8 @@ impl OwnReplica {
     /// Starts it with a clock that is a day ahead, by Debian's libfaketime, and waits until it
     /// is ready.
     pub(super) async fn start_a_day_ahead(stack: &Stack) -> Self {
-        let library = libfaketime();
+        let library = faketime::library();
         let more = [
-            // By this clock, the unfinished files of other replicas are old.
-            ("PASSBOOK_REPORT_CLEANUP_EVERY", "60m"),
             ("LD_PRELOAD", library.to_str().unwrap()),
             ("FAKETIME", "+1d"),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
@@ -76,12 +73,4 @@ impl Drop for OwnReplica {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The library, wherever Debian's architecture has it.
-fn libfaketime() -> PathBuf {
-    let folders = fs::read_dir("/usr/lib").unwrap().map(|folder| folder.unwrap().path());
-    let library = |folder: &Path| folder.join("faketime/libfaketimeMT.so.1");
-    let found = folders.map(|folder| library(&folder)).find(|library| library.is_file());
-    found.expect("libfaketime is missing: install Debian's package libfaketime")
 }

@@ -6,6 +6,7 @@ mod insert;
 mod reports;
 mod settle;
 mod times;
+mod window;
 
 use contract::{AccountId, Balance, Currency};
 use runtime::postgres::PgPool;

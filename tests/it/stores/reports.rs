@@ -110,6 +110,30 @@ async fn one_report_has_a_lease_and_only_its_attempt_can_end_it() {
         assert_eq!((success, state(&pool, second).await), (Success::Committed, State::Succeeded));
     }
 
+    // Times of a clock that was a day ahead hold up nothing: the lease, the next attempt and
+    // its message.
+    let ahead = ask(&pool).await;
+    let attempt = claimed(&pool, ahead, LEASE).await;
+    let set = "UPDATE reports SET lease_until = lease_until + interval '1 day',
+                   sent_at = now() + interval '1 day' WHERE id = $1";
+    sqlx::query(set).bind(ahead.as_uuid()).execute(&pool).await.unwrap();
+    let short = Duration::from_millis(1);
+    assert_eq!(store::cap_times(&pool, short).await.unwrap(), 1);
+    lease_is_over(&pool, ahead).await;
+    store::expire_lost(&pool, Tries { max_failures: 9, ..TRIES }).await.unwrap();
+    assert_eq!(state(&pool, ahead).await, State::Queued);
+    let set = "UPDATE reports SET not_before = now() + interval '1 day',
+                   sent_at = now() + interval '1 day' WHERE id = $1";
+    sqlx::query(set).bind(ahead.as_uuid()).execute(&pool).await.unwrap();
+    assert_eq!(store::cap_times(&pool, LEASE).await.unwrap(), 1);
+    assert_eq!(store::cap_times(&pool, LEASE).await.unwrap(), 0);
+    let soon = "SELECT not_before <= now() + interval '10 minutes' AND sent_at IS NULL
+                FROM reports WHERE id = $1";
+    let soon: bool = sqlx::query_scalar(soon).bind(ahead.as_uuid()).fetch_one(&pool).await.unwrap();
+    assert!(soon);
+    assert_eq!(attempt.0, ahead);
+    store::cancel(&pool, ahead).await.unwrap();
+
     // Cancelled while it runs: it never succeeds.
     let third = ask(&pool).await;
     let running = claimed(&pool, third, LEASE).await;

@@ -7,11 +7,13 @@ mod locked;
 mod pending;
 mod records;
 mod settle;
+mod window;
 
 pub use accounts::{Account, find_account, find_owners, open_account};
 pub use error::StoreError;
 pub use insert::{Accepted, insert_all, insert_free, insert_unlocked};
 pub use locked::settle_unlocked;
-pub use pending::{Claimed, Pending, claim_for_redrive, find_pending};
+pub use pending::{Claimed, Listed, claim_for_redrive, read_list};
 pub use records::{find_records, list_records};
 pub use settle::{SettleOutcome, Times, settle, settled_among};
+pub use window::{Leave, Window, WindowView, fence, find_window, leave, list_early};

@@ -1,4 +1,4 @@
-//! PENDING records: finds them, and claims them for a redrive.
+//! The list of PENDING records: reads it, and claims records for a redrive.
 
 use std::time::Duration;
 
@@ -9,62 +9,76 @@ use runtime::telemetry::trace::Trace;
 use super::{StoreError, records::RecordRow};
 use crate::record::Record;
 
-/// The PENDING records in a range of ids.
+/// The part of the list that was read.
 #[derive(Debug)]
-pub struct Pending {
-    /// The ids of the records, oldest first, at most `limit`.
-    pub records: Vec<RecordId>,
-    /// The number of PENDING records, also without a limit.
+pub struct Listed {
+    /// The records that are due for a redrive, in the order of their ids.
+    pub due: Vec<RecordId>,
+    /// The number of records that are PENDING for long enough to be redriven.
     pub count: u64,
-    /// The oldest PENDING record.
-    pub oldest: Option<RecordId>,
-    /// Where the next range starts; `None` at the end.
+    /// The age of the oldest of them, by the database's clock.
+    pub oldest: Option<Duration>,
+    /// Where the next part starts; `None` at the end.
     pub next: Option<RecordId>,
 }
 
-/// Reads the first `most` records with ids in `from..until`, whatever their
-/// status, so that the cost does not depend on the history. Finds up to `limit`
-/// PENDING records and ends at the last of them. Without a limit it only counts.
+/// Reads up to `most` listed records from this id on, and removes the settled ones from the
+/// list. Finds up to `limit` records that are PENDING for `after` or longer and due for a
+/// redrive, and ends at the last of them.
+///
+/// The times are by the database's clock. A time in the future is the work of a clock that
+/// was ahead, and does not count.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn find_pending(
+pub async fn read_list(
     pool: &PgPool,
     from: RecordId,
-    until: RecordId,
-    most: u32,
-    limit: Option<u16>,
-) -> Result<Pending, StoreError> {
-    let looked = sqlx::query!(
+    after: Duration,
+    (most, limit): (u32, u16),
+) -> Result<Listed, StoreError> {
+    let row = sqlx::query!(
         r#"WITH part AS MATERIALIZED (
-               SELECT id, status FROM transaction_records WHERE id >= $1 AND id < $2
-               ORDER BY id LIMIT $3
+               SELECT record_id, status, now() - listed_at AS age,
+                   redrive_at IS NULL OR redrive_at <= now()
+                       OR redrive_at > now() + longest_redrive_delay(redrives, $2) AS is_due
+               FROM pending_records LEFT JOIN transaction_records ON id = record_id
+               WHERE record_id >= $1 ORDER BY record_id LIMIT $3
+           ), aged AS MATERIALIZED (
+               SELECT record_id, is_due, greatest(age, interval '0') AS age FROM part
+               WHERE status = 'PENDING'
+                   AND (age >= make_interval(secs => $2) OR age < interval '-1 minute')
+           ), due AS MATERIALIZED (
+               SELECT record_id FROM aged WHERE is_due ORDER BY record_id LIMIT $4
+           ), part_end AS MATERIALIZED (
+               SELECT CASE WHEN (SELECT count(*) FROM due) = $4 AND $4 > 0
+                   THEN (SELECT record_id FROM due ORDER BY record_id DESC LIMIT 1)
+                   WHEN (SELECT count(*) FROM part) = $3
+                   THEN (SELECT record_id FROM part ORDER BY record_id DESC LIMIT 1)
+               END AS last
+           ), removed AS (
+               DELETE FROM pending_records WHERE record_id = ANY (ARRAY(
+                   SELECT record_id FROM part WHERE status IS DISTINCT FROM 'PENDING'
+                   ORDER BY record_id))
            )
-           SELECT
-               (SELECT id FROM part ORDER BY id DESC LIMIT 1) AS last,
-               (SELECT count(*) FROM part) AS "looked!",
-               (SELECT count(*) FROM part WHERE status = 'PENDING') AS "count!",
-               (SELECT id FROM part WHERE status = 'PENDING' ORDER BY id LIMIT 1) AS oldest,
-               ARRAY(SELECT id FROM part WHERE status = 'PENDING' ORDER BY id LIMIT $4)
-                   AS "pending!""#,
+           SELECT last,
+               ARRAY(SELECT record_id FROM due) AS "due!",
+               (SELECT count(*) FROM aged WHERE last IS NULL OR record_id <= last) AS "count!",
+               (SELECT extract(epoch FROM max(age))::float8 FROM aged
+                WHERE last IS NULL OR record_id <= last) AS oldest
+           FROM part_end"#,
         from.as_uuid(),
-        until.as_uuid(),
+        after.as_secs_f64(),
         i64::from(most),
-        i64::from(limit.unwrap_or(0)),
-    )
-    .fetch_one(pool)
-    .await?;
-    let records: Vec<_> = looked.pending.into_iter().map(RecordId::from_uuid).collect();
-    let oldest = looked.oldest.map(RecordId::from_uuid);
-    let mut count = u64::try_from(looked.count).unwrap_or(0);
-    let mut end = looked.last.map(RecordId::from_uuid);
-    let mut more = looked.looked >= i64::from(most);
-    // If `limit` ended the range, the next range starts after the last record found.
-    if limit.is_some_and(|limit| records.len() >= usize::from(limit)) {
-        (count, end, more) =
-            (u64::try_from(records.len()).unwrap_or(0), records.last().copied(), true);
-    }
-    Ok(Pending { records, count, oldest, next: end.filter(|_| more).map(RecordId::next) })
+        i64::from(limit),
+    );
+    let row = row.fetch_one(pool).await?;
+    Ok(Listed {
+        due: row.due.into_iter().map(RecordId::from_uuid).collect(),
+        count: u64::try_from(row.count).unwrap_or(0),
+        oldest: row.oldest.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+        next: row.last.map(|last| RecordId::from_uuid(last).next()),
+    })
 }
 
 /// A record that is claimed for a redrive.
@@ -81,6 +95,9 @@ pub struct Claimed {
 /// after `first`, then after twice as long each time, up to ten minutes, with a
 /// jitter of 25 %. Concurrent replicas claim different records.
 ///
+/// A record that would be due later than after its longest delay was claimed while the
+/// database's clock was ahead. It is due now.
+///
 /// # Errors
 /// [`StoreError`]
 pub async fn claim_for_redrive(
@@ -92,12 +109,13 @@ pub async fn claim_for_redrive(
     let rows = sqlx::query!(
         "UPDATE transaction_records AS r
          SET redrives = r.redrives + 1,
-             redrive_at = now() + least(600, $2 * 2 ^ least(r.redrives, 10))
-                          * (0.75 + random() / 2) * interval '1 second'
+             redrive_at = now() + longest_redrive_delay(r.redrives + 1, $2)
+                          * (0.6 + random() * 0.4)
          FROM (
              SELECT id FROM transaction_records
              WHERE id = ANY($1) AND status = 'PENDING'
-                   AND (redrive_at IS NULL OR redrive_at <= now())
+                   AND (redrive_at IS NULL OR redrive_at <= now()
+                        OR redrive_at > now() + longest_redrive_delay(redrives, $2))
              ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
          ) AS due
          WHERE r.id = ANY (ARRAY[due.id]) -- found by its key, whatever the statistics say

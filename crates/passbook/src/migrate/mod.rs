@@ -129,8 +129,8 @@ impl Migrate {
             self.lock_waits.migrate(&mut connection, &mut observer, migrations, is_applied);
         migrated.await?;
         let after = applied_versions(&mut connection, migrations).await?;
-        let revoked = sqlx::raw_sql(REVOKE_UPDATE).execute(&mut connection).await;
-        revoked.context("revoking UPDATE on transactions")?;
+        let exceptions = sqlx::raw_sql(EXCEPTIONS).execute(&mut connection).await;
+        exceptions.context("granting and revoking the exceptions")?;
         connection.close().await?;
         let newer = after.iter().filter(|&&version| !migrations.version_exists(version)).count();
         if newer > 0 {
@@ -164,8 +164,8 @@ async fn lock(connection: &mut PgConnection) -> Result<()> {
 }
 
 /// Grants the roles their privileges. A service may read, insert and update rows; it may neither
-/// delete rows nor change tables. An auditor may read. A report reader may read the views of the
-/// schema `reporting`, which the services' roles can't see.
+/// change tables nor delete rows, except from the redrive's list. An auditor may read. A report
+/// reader may read the views of the schema `reporting`, which the services' roles can't see.
 ///
 /// The grants cover existing tables and, as default privileges, the tables of later migrations. So
 /// a new table always has its grants, even if this process is killed.
@@ -197,7 +197,7 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
              GRANT {rows} ON ALL TABLES IN SCHEMA public TO {role};
              GRANT {numbers} ON ALL SEQUENCES IN SCHEMA public TO {role};
              REVOKE INSERT, UPDATE ON _sqlx_migrations FROM {role};
-             {REVOKE_UPDATE}
+             {EXCEPTIONS}
              ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {rows} ON TABLES TO {role};
              ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {numbers} ON SEQUENCES TO {role};
              COMMIT"
@@ -220,11 +220,15 @@ async fn grant_views(connection: &mut PgConnection, role: &str) -> Result<()> {
     Ok(())
 }
 
-/// The ledger's decisions are final: its service may insert a transaction, but not update one.
-const REVOKE_UPDATE: &str = "
+/// The ledger's decisions are final: its service may insert a transaction, but not update one. The
+/// redrive removes settled records from its list.
+const EXCEPTIONS: &str = "
     DO $$ BEGIN
         IF to_regclass('transactions') IS NOT NULL AND to_regrole('transaction_service') IS NOT NULL THEN
             REVOKE UPDATE ON transactions FROM transaction_service;
+        END IF;
+        IF to_regclass('pending_records') IS NOT NULL AND to_regrole('account_service') IS NOT NULL THEN
+            GRANT DELETE ON pending_records TO account_service;
         END IF;
     END $$;";
 

@@ -9,6 +9,7 @@ mod error;
 mod insert;
 mod queue;
 mod reports;
+mod times;
 
 pub use alerts::{
     DueAlert, claim_alerts, open_alerts, set_alert_failed, set_alert_taken, set_dead_lettered,
@@ -24,3 +25,4 @@ pub use error::StoreError;
 pub use insert::{Accepted, insert};
 pub use queue::{Due, claim_unsent, due, exists, set_unsent};
 pub use reports::{Filter, Glance, attempts_of, find, glance, list};
+pub use times::cap_times;

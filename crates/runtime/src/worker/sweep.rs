@@ -9,6 +9,9 @@
 //! still exists is neither settled nor in process. While there is always some unacked
 //! message, the floor may not move. The sweep then finds the message in the first
 //! moment without unacked messages.
+//!
+//! The floor of a round is compared with sequences only, never with a time: the clocks of
+//! the broker and of this process may differ.
 
 use std::{sync::Arc, time::Duration};
 
@@ -63,11 +66,20 @@ pub(crate) async fn sweep<E: Exhausted>(
     }
 }
 
-/// The floor at the time of a round.
-#[derive(Debug, Clone, Copy)]
-struct FloorAt {
-    at: OffsetDateTime,
+/// The floor at the time of a round, and the stream that its sequences belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FloorOf {
+    /// Names the stream: a recreated one has another time, and sequences from 1.
+    created: OffsetDateTime,
     floor: u64,
+}
+
+impl FloorOf {
+    /// The highest sequence below the floors of both rounds. `None` if the stream was
+    /// recreated meanwhile. The floor falls if the broker's store was restored from a copy.
+    fn settled_since(self, before: Self) -> Option<u64> {
+        (self.created == before.created).then_some(self.floor.min(before.floor))
+    }
 }
 
 async fn round(
@@ -75,16 +87,18 @@ async fn round(
     jetstream: &jetstream::Context,
     (stream_spec, spec): (&StreamSpec, &ConsumerSpec),
     exhausted: &impl Exhausted,
-    last: &mut Option<FloorAt>,
+    last: &mut Option<FloorOf>,
 ) -> anyhow::Result<()> {
+    let stream = jetstream.get_stream(spec.stream).await?;
+    let created = stream.cached_info().created;
     let consumer: Consumer<pull::Config> =
         jetstream.get_consumer_from_stream(spec.name, spec.stream).await?;
     let info = consumer.cached_info();
     let unacked = info.num_ack_pending > 0;
     let floor = if unacked { info.ack_floor } else { info.delivered }.stream_sequence;
-    let now = FloorAt { at: OffsetDateTime::now_utc(), floor };
+    let now = FloorOf { created, floor };
     let Some(before) = last.replace(now) else { return Ok(()) };
-    let stream = jetstream.get_stream_no_info(spec.stream).await?;
+    let Some(floor) = now.settled_since(before) else { return Ok(()) };
     let mut from = 1;
     for _ in 0..MAX_MESSAGES {
         let message = match stream.get_first_raw_message_by_subject(spec.filter, from).await {
@@ -92,8 +106,7 @@ async fn round(
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        // A message stored since that round belongs to a recreated stream, with sequences from 1.
-        if message.sequence > before.floor || message.time > before.at {
+        if message.sequence > floor {
             return Ok(());
         }
         from = message.sequence + 1;
@@ -102,4 +115,22 @@ async fn round(
         settle_stored(client, jetstream, (stream_spec, spec), &message, reason).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recreated_stream_or_a_lower_floor_protects_new_messages_under_old_sequences() {
+        let of = |created: i64, floor| FloorOf {
+            created: OffsetDateTime::from_unix_timestamp(created).unwrap(),
+            floor,
+        };
+        assert_eq!(of(1, 20).settled_since(of(1, 10)), Some(10));
+        assert_eq!(of(1, 5).settled_since(of(1, 10)), Some(5));
+        // Recreated, by a clock that is ahead or behind.
+        assert_eq!(of(2, 20).settled_since(of(1, 10)), None);
+        assert_eq!(of(1, 20).settled_since(of(2, 10)), None);
+    }
 }

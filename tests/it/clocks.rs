@@ -1,0 +1,147 @@
+//! Wrong clocks: everything settles, by whatever time a clock is wrong, and whichever way it
+//! jumps while records are PENDING.
+
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use runtime::postgres::PgPool;
+use serde_json::Value;
+use tests::{
+    Client, Stack, broker, client::new_key, eventually, faketime::Clock, invariants, stack::folder,
+};
+use uuid::Uuid;
+
+/// A clock is read once a second, and compared every five.
+const NOTICED: Duration = Duration::from_secs(20);
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// A stack in which the clock of these programs can jump.
+async fn start(name: &str, programs: &'static str) -> (Stack, Clock) {
+    let folder = folder(name);
+    let clock = Clock::right(folder.with_extension("clock"), programs);
+    let stack = Stack::start_under(&folder, &clock.settings(), &["--port", "0"]).await;
+    (stack, clock)
+}
+
+/// Waits until a replica reports the difference of its clock and the database's. `None`: there is
+/// none.
+async fn reported(stack: &Stack, direction: Option<&str>) {
+    let file = stack.file();
+    let replica = file.processes.iter().find(|process| process.name == "account-service-0");
+    let address = format!("{}/readyz", replica.unwrap().admin.as_deref().unwrap());
+    eventually(&format!("the clock is {direction:?}"), NOTICED, || async {
+        let report: Value = reqwest::get(&address).await.ok()?.json().await.ok()?;
+        let mut conditions = report["conditions"].as_array()?.iter();
+        let clock = conditions.find(|condition| condition["name"] == "clock")?;
+        let is_reported = match direction {
+            Some(direction) => clock["reason"].as_str()?.contains(direction),
+            None => clock["up"] == true,
+        };
+        // A wrong clock takes no replica out of service.
+        (is_reported && report["ready"] == true).then_some(())
+    })
+    .await;
+}
+
+/// Accepts a deposit of 10, while the workers are paused, and loses its command: only the redrive
+/// can settle it. Gives its record.
+async fn lose_deposit(
+    stack: &Stack,
+    client: &Client,
+    jetstream: &Context,
+    account: &str,
+) -> String {
+    let accepted = client.movement("deposits", account, "10", &new_key(), None).await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    lose_commands(stack, jetstream, accepted.text("recordId"), 0).await;
+    accepted.text("recordId").to_owned()
+}
+
+/// Waits until the record was redriven this often and its command is in the stream, and empties
+/// the stream.
+async fn lose_commands(stack: &Stack, jetstream: &Context, record: &str, redrives: i32) {
+    let accounts = stack.accounts().await;
+    eventually("the command is sent", SETTLED, || async {
+        let sent = broker::stream(jetstream, "TRANSACTION").await.state.messages > 0;
+        (sent && count_redrives(&accounts, record).await >= redrives).then_some(())
+    })
+    .await;
+    jetstream.get_stream("TRANSACTION").await.unwrap().purge().await.unwrap();
+}
+
+async fn count_redrives(accounts: &PgPool, record: &str) -> i32 {
+    sqlx::query_scalar("SELECT redrives FROM transaction_records WHERE id = $1")
+        .bind(Uuid::parse_str(record).unwrap())
+        .fetch_one(accounts)
+        .await
+        .unwrap()
+}
+
+async fn all_settled(client: &Client, records: &[String]) {
+    for record in records {
+        eventually(&format!("record {record} is settled"), SETTLED, || async {
+            (client.record(record).await.text("status") == "SUCCESS").then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn records_settle_though_the_clock_of_their_service_jumps_by_a_day_either_way() {
+    let (stack, clock) = start("clock-of-the-service", "account-service").await;
+    let client = Client::teller(&stack);
+    let account = client.open_account("KRW").await;
+    let jetstream = broker::connect(&stack).await;
+    reported(&stack, None).await;
+    let paused = stack.pause_workers();
+    broker::no_open_pulls(&jetstream, "TRANSACTION", "deposit-consumer").await;
+    let mut records = Vec::new();
+    for (offset, direction) in [
+        ("+1d", Some("behind")),
+        ("+0", None),
+        ("-1d", Some("ahead of")),
+        ("+600", Some("behind")),
+        ("+0", None),
+    ] {
+        clock.jump(offset);
+        reported(&stack, direction).await;
+        records.push(lose_deposit(&stack, &client, &jetstream, &account).await);
+    }
+    drop(paused);
+    all_settled(&client, &records).await;
+    assert_eq!(client.account(&account).await.text("balance"), "50");
+    // Only the time of the first is still in the future, or also that of the fourth.
+    let (code, report) = invariants::verify(&stack).await;
+    assert_eq!(code, 1, "{report:#}");
+    let ahead = report["dated"]["first"].as_array().unwrap();
+    let names = |record: &String| {
+        ahead.iter().any(|finding| finding.as_str().unwrap().contains(record.as_str()))
+    };
+    assert!(names(&records[0]) && !names(&records[2]), "{report:#}");
+    for check in ["once", "pinned", "conserved", "settled", "agreed", "projected"] {
+        assert_eq!(report[check]["findings"], 0, "{report:#}");
+    }
+}
+
+#[tokio::test]
+async fn records_settle_though_the_clock_of_the_database_jumps_by_a_day_either_way() {
+    let (stack, clock) = start("clock-of-the-database", "postgres").await;
+    let client = Client::teller(&stack);
+    let account = client.open_account("KRW").await;
+    let jetstream = broker::connect(&stack).await;
+    reported(&stack, None).await;
+    let paused = stack.pause_workers();
+    broker::no_open_pulls(&jetstream, "TRANSACTION", "deposit-consumer").await;
+    let mut records = Vec::new();
+    for (offset, direction) in [("+1d", Some("ahead of")), ("-1d", Some("behind")), ("+0", None)] {
+        clock.jump(offset);
+        reported(&stack, direction).await;
+        let record = lose_deposit(&stack, &client, &jetstream, &account).await;
+        // The next redrive is due by this clock, which is about to jump.
+        lose_commands(&stack, &jetstream, &record, 1).await;
+        records.push(record);
+    }
+    drop(paused);
+    all_settled(&client, &records).await;
+    assert_eq!(client.account(&account).await.text("balance"), "30");
+}
