@@ -16,6 +16,7 @@ mod job;
 mod kept;
 mod locked;
 mod max_deliveries;
+mod pull;
 mod pull_loop;
 mod settlement;
 mod sweep;

@@ -12,16 +12,13 @@ use std::{
 use async_nats::{
     Client,
     connection::State,
-    jetstream::{
-        self, Message,
-        consumer::{Consumer, pull},
-    },
+    jetstream::{self, Message},
 };
 use backon::BackoffBuilder;
 use contract::{ConsumerSpec, StreamSpec};
-use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
+use super::pull::{PullError, Pulled, Puller, Request};
 use crate::{
     health::Health,
     nats::streams::{self, StreamsError},
@@ -29,9 +26,6 @@ use crate::{
     telemetry::metrics::{count, float},
 };
 
-/// A fetch without messages counts as unanswered if it took this much longer than its
-/// wait. The client itself ends such a fetch five seconds after its wait.
-const UNANSWERED_AFTER: Duration = Duration::from_secs(3);
 /// How often the loop checks the connection.
 const CHECK_CONNECTION_EVERY: Duration = Duration::from_millis(100);
 
@@ -75,8 +69,6 @@ pub trait ProcessMessages: Send + Sync {
 /// Maximum bytes of a fetch, so that memory does not depend on the size of messages. Usual
 /// messages reach the maximum number first. A larger message is fetched alone.
 const MAX_FETCH_BYTES: usize = 4 * 1024 * 1024;
-/// Part of the server's status if the next message does not fit into a fetch.
-const TOO_LARGE: &str = "Exceeds MaxBytes";
 
 /// The size of the next fetch.
 struct FetchSize {
@@ -124,7 +116,9 @@ impl PullLoop {
         processor: impl ProcessMessages,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        let mut consumer = None;
+        let mut puller =
+            Puller::new(self.client.clone(), self.jetstream.clone(), self.consumer).await?;
+        let mut is_open = false;
         let mut pause = Pause::default();
         let mut unanswered = None;
         let messages = self.fetch.max_messages.min(FIRST_FETCH);
@@ -135,16 +129,15 @@ impl PullLoop {
                 sleep_unless_stopped(CHECK_CONNECTION_EVERY * 2, &stop).await;
                 continue;
             }
-            let Some(source) = &consumer else {
-                consumer = self.open(&stop).await?;
-                if consumer.is_some() {
-                    self.health.set(self.consumer.name, None);
-                }
+            if !is_open {
+                self.open(&stop).await?;
+                is_open = true;
+                self.health.set(self.consumer.name, None);
                 continue;
-            };
+            }
             processor.idle(&stop).await;
             let connects = self.connects();
-            match self.run_once(source, connects, &mut size, &processor, &stop).await {
+            match self.run_once(&mut puller, connects, &mut size, &processor, &stop).await {
                 Ok(()) => {
                     pause.reset();
                     unanswered = None;
@@ -158,13 +151,14 @@ impl PullLoop {
                     // nothing answers, including the lookup.
                     let lost = self.connects() != connects
                         || self.client.connection_state() != State::Connected;
-                    let may_be_election = is_unanswered(&error) && since.elapsed() < GONE_AFTER;
+                    let may_be_election =
+                        matches!(error, PullError::NoConsumer) && since.elapsed() < GONE_AFTER;
                     if !lost && !may_be_election {
-                        (consumer, unanswered) = (None, None);
+                        (is_open, unanswered) = (false, None);
                     }
                     metrics::counter!("passbook_worker_fetch_errors_total", "consumer" => self.consumer.name)
                         .increment(1);
-                    self.health.set(self.consumer.name, Some(error));
+                    self.health.set(self.consumer.name, Some(error.to_string()));
                     sleep_unless_stopped(pause.next(), &stop).await;
                 }
             }
@@ -173,10 +167,8 @@ impl PullLoop {
         Ok(())
     }
 
-    async fn open(
-        &self,
-        stop: &CancellationToken,
-    ) -> Result<Option<Consumer<pull::Config>>, StreamsError> {
+    /// Ensures that the consumer exists.
+    async fn open(&self, stop: &CancellationToken) -> Result<(), StreamsError> {
         streams::ensure_eventually(
             &self.jetstream,
             &[self.stream],
@@ -184,12 +176,7 @@ impl PullLoop {
             self.stream_replicas,
             stop,
         )
-        .await?;
-        let ConsumerSpec { name, stream, .. } = self.consumer;
-        let consumer = self.jetstream.get_consumer_from_stream(*name, *stream).await;
-        let log =
-            |error: &_| tracing::warn!(consumer = name, %error, "looking up the consumer failed");
-        Ok(consumer.inspect_err(log).ok())
+        .await
     }
 
     /// How often the client has connected.
@@ -206,53 +193,33 @@ impl PullLoop {
         tokio::time::sleep(CHECK_CONNECTION_EVERY).await;
     }
 
-    /// Fetches and processes one batch. A fetch is never cancelled, because messages
-    /// that arrive afterwards would not be redelivered until their `ack_wait` ends.
-    /// Only a pull on a lost connection is abandoned: the client would wait another
-    /// five seconds for messages that can't arrive any more.
+    /// Fetches and processes one batch. A pull is not cancelled: its messages would have to
+    /// wait for the next pull. Only a pull on a lost connection is abandoned.
     async fn run_once(
         &self,
-        consumer: &Consumer<pull::Config>,
+        puller: &mut Puller,
         connects: u64,
         size: &mut FetchSize,
         processor: &impl ProcessMessages,
         stop: &CancellationToken,
-    ) -> Result<(), String> {
-        let begun = Instant::now();
-        let fetch = consumer.fetch().expires(self.fetch.wait);
-        let fetch = match size {
-            FetchSize { is_alone: true, .. } => fetch.max_messages(1),
+    ) -> Result<(), PullError> {
+        let request = match size {
+            FetchSize { is_alone: true, .. } => {
+                Request { messages: 1, bytes: None, wait: self.fetch.wait }
+            }
             FetchSize { messages, .. } => {
-                fetch.max_messages(usize::from(*messages)).max_bytes(MAX_FETCH_BYTES)
+                Request { messages: *messages, bytes: Some(MAX_FETCH_BYTES), wait: self.fetch.wait }
             }
         };
-        let mut fetched = fetch.messages().await.map_err(|error| error.to_string())?;
-        let mut batch = Vec::new();
-        let mut failed = None;
-        loop {
-            tokio::select! {
-                message = fetched.next() => match message {
-                    Some(Ok(message)) => batch.push(message),
-                    Some(Err(error)) => failed = Some(error.to_string()),
-                    None => break,
-                },
-                () = self.disconnected(connects) => {
-                    failed = Some("the connection was lost during a pull".to_owned());
-                    break;
-                }
+        let mut pulled = Pulled::default();
+        tokio::select! {
+            () = puller.pull(request, &mut pulled) => {}
+            () = self.disconnected(connects) => {
+                pulled.error = Some(PullError::Disconnected);
             }
         }
-        let is_too_large = failed.as_deref().is_some_and(|error| error.contains(TOO_LARGE));
-        if is_too_large {
-            failed = None;
-        }
+        let Pulled { messages: batch, is_too_large, error: failed } = pulled;
         let was_alone = std::mem::replace(&mut size.is_alone, is_too_large && batch.is_empty());
-        if !size.is_alone
-            && batch.is_empty()
-            && begun.elapsed() > self.fetch.wait + UNANSWERED_AFTER
-        {
-            failed = failed.or_else(|| Some("a pull was not answered".to_owned()));
-        }
         if !batch.is_empty() {
             metrics::histogram!("passbook_worker_batch_messages", "consumer" => self.consumer.name)
                 .record(float(count(batch.len())));
@@ -288,12 +255,6 @@ fn fetch_delay(parts: usize, most: u16) -> Duration {
     }
     let parts = u32::try_from(parts).unwrap_or(u32::MAX);
     DELAY_PER_PART.saturating_mul(parts).clamp(SHORTEST_DELAY, LONGEST_DELAY)
-}
-
-/// Whether the pull had no responders. The client gives the server's status only
-/// as text.
-fn is_unanswered(error: &str) -> bool {
-    error.contains(": 503")
 }
 
 /// The pause between failed attempts: backoff from 100 ms to [`LONGEST_PAUSE`], with
