@@ -40,6 +40,8 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(2);
 /// Time limit for a round: the database host may have vanished.
 const ROUND_LIMIT: Duration = Duration::from_secs(60);
+/// Time limit for the rest of a round after a request to stop: the database may be gone.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// Maximum commands sent in a round.
 const MAX_COMMANDS: u16 = 2000;
 /// Maximum listed records that a round reads.
@@ -62,6 +64,15 @@ const FENCE_AGAIN: Duration = Duration::from_secs(60);
 /// commands means that the ledger is behind or down, so more commands would not help.
 /// A larger backlog of results means the same of this service.
 const MAX_BACKLOG: u64 = 2_000;
+
+/// Returns once a round has to end, with the time that it had.
+async fn round_limit(stop: &CancellationToken) -> Duration {
+    if stop.run_until_cancelled(tokio::time::sleep(ROUND_LIMIT)).await.is_some() {
+        return ROUND_LIMIT;
+    }
+    tokio::time::sleep(STOP_LIMIT).await;
+    STOP_LIMIT
+}
 
 /// The redrive of one replica.
 #[derive(Debug)]
@@ -104,10 +115,12 @@ impl Redrive {
         while sleep_unless_stopped(pause, &stop).await {
             pause = EVERY;
             let begun = Instant::now();
-            let round = tokio::time::timeout(ROUND_LIMIT, self.run_once());
-            let round = round
-                .await
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("no end within {ROUND_LIMIT:?}")));
+            let round = tokio::select! {
+                round = self.run_once() => round,
+                limit = round_limit(&stop) => {
+                    Err(anyhow::anyhow!("no end within {limit:?}"))
+                }
+            };
             metrics::histogram!("passbook_redrive_round_seconds")
                 .record(begun.elapsed().as_secs_f64());
             match round {
