@@ -294,6 +294,23 @@ async fn a_cluster_goes_on_without_its_leader_and_without_a_node_that_is_gone_fo
     assert_recovered_within(&report, seconds(10));
 }
 
+const BACKLOG: u32 = 500;
+
+/// The server ends a full fetch by a status. In a cluster the status arrives before the
+/// messages. A message that reached nobody would be delivered again after `ack_wait`.
+async fn full_fetches_lose_no_message(stack: &Stack, jetstream: &Context, account: &str) {
+    let (stream, name) = ("TRANSACTION", "deposit-consumer");
+    let deliveries = async || {
+        broker::consumer(jetstream, stream, name).await.cached_info().delivered.consumer_sequence
+    };
+    let before = deliveries().await;
+    stack.fault("transaction-service-*", Fault::Freeze).await;
+    add_backlog(stack, jetstream, account, usize::try_from(BACKLOG).unwrap()).await;
+    stack.fault("transaction-service-*", Fault::Thaw).await;
+    none_pending(stack, seconds(60)).await;
+    assert_eq!(deliveries().await - before, u64::from(BACKLOG));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_pause_is_longer_than_ten_seconds_when_the_node_that_leads_is_gone_for_ever() {
     let dir = folder("leader-gone");
@@ -303,10 +320,11 @@ async fn no_pause_is_longer_than_ten_seconds_when_the_node_that_leads_is_gone_fo
     let account = client.open_account("KRW").await;
     assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
     let jetstream = broker::connect(&stack).await;
+    full_fetches_lose_no_message(&stack, &jetstream, &account).await;
     let info = broker::stream(&jetstream, "TRANSACTION").await;
     let leader = info.cluster.unwrap().leader.unwrap();
     stack.fault(&leader, Fault::Hold).await;
-    let (outage, mut longest, mut deposited) = (Instant::now(), Duration::ZERO, 1_u32);
+    let (outage, mut longest, mut deposited) = (Instant::now(), Duration::ZERO, 1 + BACKLOG);
     while outage.elapsed() < seconds(size(60, 15)) {
         let begun = Instant::now();
         let response = client.deposit(&account, "1").await;
