@@ -193,8 +193,8 @@ impl Draw {
             ("TRANSACTION_RESULT", 20_000),
             ("DEAD_LETTER", 1),
         ];
-        const SMALL: [(&str, i32); 3] =
-            [("TRANSACTION", 1000), ("TRANSACTION_RESULT", 1000), ("TRANSACTION_RESULT", 100)];
+        // Enough for one command or result.
+        const SMALL: [(&str, i32); 2] = [("TRANSACTION", 1000), ("TRANSACTION_RESULT", 1000)];
         const OFFSETS: [&str; 5] = ["-1d", "-600", "-3", "+600", "+1d"];
         match self.0.random_range(0..13_u8) {
             0..=1 => (Action::ReadOnly(self.one(&DATABASES)), Some(8000)),
