@@ -10,10 +10,15 @@ use std::{
 /// The library, wherever Debian's architecture has it.
 #[must_use]
 pub fn library() -> PathBuf {
+    find().expect("libfaketime is missing: install Debian's package libfaketime")
+}
+
+/// As [`library`], if it is installed.
+#[must_use]
+pub fn find() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").unwrap().map(|folder| folder.unwrap().path());
     let library = |folder: &Path| folder.join("faketime/libfaketimeMT.so.1");
-    let found = folders.map(|folder| library(&folder)).find(|library| library.is_file());
-    found.expect("libfaketime is missing: install Debian's package libfaketime")
+    folders.map(|folder| library(&folder)).find(|library| library.is_file())
 }
 
 /// The clock of some processes of a stack. It can jump while they run.

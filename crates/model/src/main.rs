@@ -54,6 +54,15 @@ struct Options {
     /// Number of redrives without need
     #[arg(long, default_value_t = 1)]
     redrives: u8,
+    /// Let the broker refuse messages with several parts from some moment on (1)
+    #[arg(long, default_value_t = 0)]
+    limits: u8,
+    /// Number of commits that find an account held by another transaction
+    #[arg(long, default_value_t = 0)]
+    held_rows: u8,
+    /// Number of results that their stream discards
+    #[arg(long, default_value_t = 0)]
+    discards: u8,
     /// Replicas of the account-service
     #[arg(long, default_value_t = 2)]
     account_services: u8,
@@ -132,6 +141,9 @@ struct JobOptions {
     /// Number of alerts that the receiver does not take
     #[arg(long, default_value_t = 0)]
     refusals: u8,
+    /// Number of dead letters that the broker refuses
+    #[arg(long, default_value_t = 0)]
+    refused_letters: u8,
     /// Replicas of the report-service
     #[arg(long, default_value_t = 2)]
     replicas: u8,
@@ -165,6 +177,7 @@ impl JobOptions {
             slow_workers: self.slow,
             redrives: self.redrives,
             refusals: self.refusals,
+            refused_letters: self.refused_letters,
         };
         let scenario = job::scenario::Scenario {
             reports: self.reports,
@@ -282,6 +295,9 @@ impl Options {
                 expired_windows: self.windows,
                 lost_advisories: self.advisories,
                 redrives: self.redrives,
+                lowered_limits: self.limits,
+                held_rows: self.held_rows,
+                discards: self.discards,
             },
             account_services: self.account_services,
             transaction_services: self.transaction_services,

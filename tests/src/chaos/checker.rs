@@ -1,19 +1,33 @@
 //! Compares the system's final state with the history of the clients.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use anyhow::{Result, anyhow};
+use async_nats::jetstream::consumer::{Consumer, pull};
+use contract::{TRANSACTION, TRANSACTION_RESULT, consumers};
 use rust_decimal::Decimal;
 use sqlx::FromRow;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::{load::Accepted, messages::is_expected_dead_letter};
-use crate::{Stack, broker};
+use super::{
+    load::{Accepted, send_batch},
+    messages::is_expected_dead_letter,
+};
+use crate::{Client, Stack, broker};
 
 /// How long records may stay PENDING after the last disruption. The pause between two redrives
 /// doubles each time.
 pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(150);
+
+/// Movements of a request that repeats them.
+const REPLAYED_AT_ONCE: usize = 100;
+
+/// All records by their ids.
+pub(super) type Records = HashMap<String, Record>;
 
 /// A row of the account database.
 #[derive(Debug, FromRow)]
@@ -26,7 +40,7 @@ pub(super) struct Record {
 }
 
 /// Waits until no record is PENDING. Gives all records by their ids.
-pub(super) async fn settled(stack: &Stack) -> Result<HashMap<String, Record>> {
+pub(super) async fn settled(stack: &Stack) -> Result<Records> {
     let pool = stack.accounts().await;
     let deadline = Instant::now() + SETTLED_WITHIN;
     loop {
@@ -64,6 +78,75 @@ pub(super) fn contradiction(accepted: &Accepted, record: Option<&Record>) -> Opt
         && record.idempotency_key == accepted.key
         && accepted.status.as_ref().is_none_or(|status| *status == record.status);
     (!same).then(|| format!("the client observed {accepted:?}, the database has {record:?}"))
+}
+
+/// Describes each of these keys that was answered "not stored" and is stored all the same.
+pub(super) fn stored(not_stored: &[String], records: &Records) -> Vec<String> {
+    let keys: HashSet<_> = records.values().map(|record| &*record.idempotency_key).collect();
+    let stored = not_stored.iter().filter(|key| keys.contains(key.as_str()));
+    stored.map(|key| format!("answered \"not stored\": {key}")).collect()
+}
+
+/// Repeats requests with an unknown outcome. Describes each answer that differs from what is
+/// stored.
+pub(super) async fn replayed(
+    stack: &Stack,
+    unknown: &[Accepted],
+    records: &Records,
+) -> Vec<String> {
+    let client = Client::teller(stack);
+    let by_key: HashMap<_, _> =
+        records.iter().map(|(id, record)| (&*record.idempotency_key, id)).collect();
+    let mut findings = Vec::new();
+    for movements in unknown.chunks(REPLAYED_AT_ONCE) {
+        let (status, answer) = send_batch(&client, movements).await;
+        let items = answer["items"].as_array().cloned().unwrap_or_default();
+        if status != 200 || items.len() != movements.len() {
+            findings.push(format!("the repeated requests were answered {status} {answer}"));
+            continue;
+        }
+        for (movement, item) in movements.iter().zip(items) {
+            let (id, status) = (&item["record"]["recordId"], &item["record"]["status"]);
+            let is_truth = match by_key.get(&*movement.key) {
+                Some(stored) => {
+                    *id == **stored
+                        && *status == records[*stored].status
+                        && item["replayed"] == true
+                }
+                // Not stored so far.
+                None => id.is_string() && item["replayed"] != true && movement.record.is_empty(),
+            };
+            if !is_truth {
+                findings.push(format!("a repeat of {movement:?} was answered {item}"));
+            }
+        }
+    }
+    findings
+}
+
+/// Waits until the queue of commands is empty and each result is acked.
+pub(super) async fn drained(stack: &Stack) -> Result<()> {
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    loop {
+        let left = match left_over(stack).await {
+            Ok((0, 0)) => return Ok(()),
+            left => left,
+        };
+        if Instant::now() > deadline {
+            return Err(anyhow!("messages in TRANSACTION, unacked results: {left:?}"));
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The number of commands in their stream, and that of results not acked yet.
+async fn left_over(stack: &Stack) -> Result<(u64, u64)> {
+    let jetstream = broker::try_connect(stack).await?;
+    let commands = jetstream.get_stream(TRANSACTION).await?.cached_info().state.messages;
+    let results: Consumer<pull::Config> =
+        jetstream.get_consumer_from_stream(consumers::ACCOUNT_RESULT, TRANSACTION_RESULT).await?;
+    let info = results.cached_info();
+    Ok((commands, info.num_pending + u64::try_from(info.num_ack_pending)?))
 }
 
 /// Describes each dead letter of a message that the services published.

@@ -53,6 +53,8 @@ pub(super) struct History {
     pub(super) unexpected: Vec<String>,
     /// Keys whose clients gave up, after every answer said that nothing was stored.
     pub(super) not_stored: Vec<String>,
+    /// Movements whose clients gave up without knowing the outcome.
+    abandoned: Vec<Accepted>,
     /// Keys with an attempt whose outcome is unknown.
     unknown: HashSet<String>,
 }
@@ -65,15 +67,17 @@ impl History {
         match status {
             503 if says_nothing_stored(answer) => {
                 // Half of the clients give up, so that their keys stay unused.
-                let gives_up = requested.key.bytes().last().is_some_and(|last| last % 2 == 0);
-                if !gives_up || self.unknown.contains(&requested.key) {
+                if !one_in(2, &requested.key) || self.unknown.contains(&requested.key) {
                     return false;
                 }
                 self.not_stored.push(requested.key.clone());
             }
             0 | 502..=504 => {
                 self.unknown.insert(requested.key.clone());
-                return false;
+                if !one_in(4, &requested.key) {
+                    return false;
+                }
+                self.abandoned.push(requested.clone());
             }
             200 | 202 => {
                 let text = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
@@ -84,6 +88,13 @@ impl History {
             _ => self.unexpected.push(format!("{status} {answer} for {requested:?}")),
         }
         true
+    }
+
+    /// The movements with an attempt whose outcome is unknown, with their record if a later
+    /// attempt gave it.
+    pub(super) fn unknown(&self) -> Vec<Accepted> {
+        let later = self.accepted.iter().filter(|accepted| self.unknown.contains(&accepted.key));
+        later.chain(&self.abandoned).cloned().collect()
     }
 
     /// Adds the outcome of one attempt of a batch, and keeps the movements to try again.
@@ -101,6 +112,11 @@ impl History {
             !self.add(requested, status.unwrap_or(u16::MAX), answer)
         });
     }
+}
+
+/// Whether a key is among one of `count` keys.
+fn one_in(count: u8, key: &str) -> bool {
+    key.bytes().last().is_some_and(|last| last % count == 0)
 }
 
 /// Whether a problem, or the item of a batch with one, says that nothing was stored.
@@ -201,18 +217,7 @@ impl Worker {
             let items = rand::rng().random_range(BATCH_ITEMS);
             let mut open: Vec<_> = (0..items).map(|_| self.movement()).collect();
             while !open.is_empty() {
-                let item = |requested: &Accepted| {
-                    json!({
-                        "accountId": requested.account, "type": requested.kind,
-                        "amount": requested.amount.to_string(), "idempotencyKey": requested.key,
-                    })
-                };
-                let body = json!({ "items": open.iter().map(item).collect::<Vec<_>>() });
-                let json = [("content-type", "application/json")];
-                let body = Some(body.to_string().into());
-                let sent = self.client.send(Method::POST, "/v1/batches", &json, body).await;
-                let response = sent.map(|response| (response.status, response.body));
-                let (status, answer) = response.unwrap_or_default();
+                let (status, answer) = send_batch(&self.client, &open).await;
                 self.history.lock().unwrap().add_batch(&mut open, status, &answer);
                 pause(RETRY_MILLISECONDS).await;
             }
@@ -232,6 +237,20 @@ impl Worker {
         let amount = rand::rng().random_range(1..=largest);
         Accepted { record: String::new(), account, kind, amount, key: new_key(), status: None }
     }
+}
+
+/// Requests movements in one batch. Gives the status, 0 without a response, and the body.
+pub(super) async fn send_batch(client: &Client, movements: &[Accepted]) -> (u16, Value) {
+    let item = |requested: &Accepted| {
+        json!({
+            "accountId": requested.account, "type": requested.kind,
+            "amount": requested.amount.to_string(), "idempotencyKey": requested.key,
+        })
+    };
+    let body = json!({ "items": movements.iter().map(item).collect::<Vec<_>>() });
+    let json = [("content-type", "application/json")];
+    let sent = client.send(Method::POST, "/v1/batches", &json, Some(body.to_string().into())).await;
+    sent.map(|response| (response.status, response.body)).unwrap_or_default()
 }
 
 async fn pause(milliseconds: std::ops::Range<u64>) {

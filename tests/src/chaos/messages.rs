@@ -2,6 +2,7 @@
 //! several. A field marks each of them, so that their dead letters can be told
 //! from those of the system's own messages.
 
+use contract::subjects::{DEPOSIT, RESULT_DEPOSIT as RESULT, WITHDRAWAL};
 use serde_json::{Value, json};
 
 use super::load::Accepted;
@@ -21,9 +22,7 @@ const MAX_PARTS: usize = 100;
 /// command twice, or one poison part.
 pub(super) fn repeated_commands(of: &[Accepted]) -> Vec<Message> {
     let mut messages = Vec::new();
-    for (kind, subject) in
-        [("DEPOSIT", "transaction.deposit"), ("WITHDRAWAL", "transaction.withdrawal")]
-    {
+    for (kind, subject) in [("DEPOSIT", DEPOSIT), ("WITHDRAWAL", WITHDRAWAL)] {
         let of: Vec<_> = of.iter().filter(|accepted| accepted.kind == kind).collect();
         let commands: Vec<_> = of.iter().map(|accepted| repeated_command(accepted)).collect();
         let decided = of.iter().find(|accepted| accepted.status.is_some());
@@ -47,14 +46,12 @@ pub(super) fn repeated_commands(of: &[Accepted]) -> Vec<Message> {
 pub(super) fn forged_results(of: &[Accepted]) -> Vec<Message> {
     let results = of.iter().map(forged_result).collect();
     let messages = in_sizes(results).into_iter().enumerate();
-    messages
-        .map(|(number, parts)| ("transaction.result.deposit", message("results", parts, number)))
-        .collect()
+    messages.map(|(number, parts)| (RESULT, message("results", parts, number))).collect()
 }
 
 /// The poison message with this number: truncated JSON, or an invalid array of parts.
 pub(super) fn poison(number: u16) -> Message {
-    let subjects = ["transaction.deposit", "transaction.withdrawal", "transaction.result.deposit"];
+    let subjects = [DEPOSIT, WITHDRAWAL, RESULT];
     let subject = subjects[usize::from(number) % subjects.len()];
     let field = if subject.contains("result") { "results" } else { "commands" };
     let parts = |count: usize| (0..count).map(poison_part).collect::<Vec<_>>();
@@ -66,6 +63,24 @@ pub(super) fn poison(number: u16) -> Message {
         _ => return (subject, format!("{{\"recordId\": {number}, \"{MARK}\": null")),
     };
     (subject, json!({ field: array, MARK: null }).to_string())
+}
+
+/// A poison message of nearly the maximum size. Its mark survives that the dead letter is truncated.
+pub(super) fn large_poison(number: u16, largest: usize) -> Message {
+    let (subject, mut body) = poison(1);
+    body.insert_str(0, &format!("{{\"{MARK}\": null, \"number\": {number}, "));
+    body.push_str(&"x".repeat(largest.saturating_sub(body.len() + 200)));
+    (subject, body)
+}
+
+/// Second commands for accepted movements, and as many poison messages, with long message ids.
+pub(super) fn with_long_ids(of: &[Accepted]) -> Vec<(String, Message)> {
+    let commands = of.iter().map(|accepted| {
+        let subject = if accepted.kind == "DEPOSIT" { DEPOSIT } else { WITHDRAWAL };
+        (subject, repeated_command(accepted).to_string())
+    });
+    let messages = (0..).zip(of).map(|(number, _)| poison(number)).chain(commands);
+    messages.map(|message| (format!("{}{}", new_key(), "x".repeat(65_000)), message)).collect()
 }
 
 fn repeated_command(of: &Accepted) -> Value {
@@ -182,7 +197,9 @@ mod tests {
     #[test]
     fn each_forged_result_and_poison_message_is_expected_as_dead_letters() {
         let forged = forged_results(&accepted("DEPOSIT", 60));
-        let poison: Vec<_> = (0..40).map(poison).collect();
+        let large = large_poison(7, 100_000);
+        assert!((90_000..100_000).contains(&large.1.len()), "{}", large.1.len());
+        let poison: Vec<_> = (0..40).map(poison).chain([large]).collect();
         let mut invalid = 0;
         for (subject, body) in forged.iter().chain(&poison) {
             let content =

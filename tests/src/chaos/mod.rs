@@ -6,11 +6,14 @@
 //! interleaving. A seed that failed once is therefore worth running many times.
 
 mod checker;
+mod databases;
+mod draw;
 mod load;
 mod messages;
 mod plan;
 mod report;
 mod runner;
+mod streams;
 
 pub use plan::{Action, Disruption, Experiment};
 pub use report::{Recovery, Report};

@@ -2,7 +2,6 @@
 //! checks the system against the history of its clients.
 
 use std::{
-    collections::HashSet,
     io::Write,
     path::Path,
     sync::{Arc, Mutex},
@@ -13,36 +12,36 @@ use anyhow::{Context, Result, anyhow};
 use async_nats::{HeaderMap, jetstream};
 use devstack::{Fault, FaultClient};
 use futures::future::try_join_all;
-use sqlx::{Connection, PgConnection};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
-    checker::{SETTLED_WITHIN, contradiction, settled, unexpected_dead_letters},
+    checker::{
+        Records, SETTLED_WITHIN, contradiction, drained, replayed, settled, stored,
+        unexpected_dead_letters,
+    },
+    databases,
     load::{History, Load},
-    messages::{Message, forged_results, poison, repeated_commands},
+    messages::{Message, forged_results, large_poison, poison, repeated_commands, with_long_ids},
     plan::{Action, Disruption, Experiment},
     report::{Recovery, Report},
+    streams,
 };
-use crate::{Client, Stack, broker, client::new_key, invariants, memory::MemorySampler, scale};
+use crate::{
+    Client, Stack, broker,
+    client::new_key,
+    faketime::{self, Clock},
+    invariants,
+    memory::MemorySampler,
+    scale,
+};
 
 /// How long a deposit may take to settle after the end of a disruption.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(120);
 /// Limit for one request to NATS or PostgreSQL, which may be down.
-const REQUEST_LIMIT: Duration = Duration::from_secs(5);
-
-/// Locks some of the newest accounts until the connection is dropped.
-async fn hold_rows(url: &str, accounts: u8) -> Result<PgConnection> {
-    let mut connection = PgConnection::connect(url).await?;
-    sqlx::query("BEGIN").execute(&mut connection).await?;
-    sqlx::query("SELECT account_id FROM accounts ORDER BY account_id DESC LIMIT $1 FOR UPDATE")
-        .bind(i32::from(accounts))
-        .fetch_all(&mut connection)
-        .await?;
-    Ok(connection)
-}
+pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
 /// Prints each event with the time since the start.
 #[derive(Clone)]
@@ -59,9 +58,11 @@ impl Timeline {
 ///
 /// With `keep`, the data and logs stay if there is a finding.
 pub async fn run(experiment: &Experiment, dir: &Path, keep: bool) -> Report {
-    let Experiment { name, disruptions, clients, cluster, message_parts } = experiment;
+    let Experiment { name, disruptions, clients, cluster, message_parts, clock_of } = experiment;
     let nodes = if *cluster { "3" } else { "1" };
-    let settings = [format!("PASSBOOK_MESSAGE_PARTS={message_parts}")];
+    let clock = faketime::find().map(|_| Clock::right(dir.with_extension("clock"), clock_of));
+    let mut settings = clock.as_ref().map(Clock::settings).unwrap_or_default();
+    settings.push(format!("PASSBOOK_MESSAGE_PARTS={message_parts}"));
     let release: &[&str] = if scale::full() { &["--release"] } else { &[] };
     let arguments = [&["--port", "0", "--faults", "--nats-nodes", nodes], release].concat();
     let stack = Stack::start_under(dir, &settings, &arguments).await;
@@ -77,6 +78,7 @@ pub async fn run(experiment: &Experiment, dir: &Path, keep: bool) -> Report {
         faults: FaultClient::of(&stack.file()).unwrap(),
         stack,
         load,
+        clock,
         timeline,
         start: Instant::now(),
         active: Mutex::default(),
@@ -91,7 +93,7 @@ pub async fn run(experiment: &Experiment, dir: &Path, keep: bool) -> Report {
     while let Some(task) = tasks.join_next().await {
         task.unwrap();
     }
-    let (mut report, stack) = Arc::into_inner(runner).unwrap().check().await;
+    let (mut report, stack) = Arc::into_inner(runner).unwrap().check(experiment).await;
     report.memory = memory.finish().await;
     if keep && !report.findings.is_empty() {
         println!("the data and logs stay in {}", stack.keep().display());
@@ -111,6 +113,8 @@ struct Runner {
     stack: Stack,
     faults: FaultClient,
     load: Load,
+    /// None without libfaketime.
+    clock: Option<Clock>,
     timeline: Timeline,
     start: Instant,
     active: Mutex<Active>,
@@ -162,27 +166,50 @@ impl Runner {
                 injected.map(drop)
             }
             Action::ExhaustConnections => {
-                let url = self.stack.file().databases.report;
-                let mut connections = Vec::new();
-                while let Ok(Ok(connection)) =
-                    timeout(REQUEST_LIMIT, PgConnection::connect(&url)).await
-                {
-                    connections.push(connection);
-                }
+                let connections = databases::take_connections(&self.stack).await;
                 self.faults.inject("*/postgres", Fault::Cut).await?;
                 sleep(duration).await;
                 drop(connections);
                 Ok(())
             }
-            Action::HoldRows(count) => {
-                let databases = self.stack.file().databases;
-                let mut holders = Vec::new();
-                for url in [databases.account, databases.transaction] {
-                    holders.push(timeout(REQUEST_LIMIT, hold_rows(&url, *count)).await??);
-                }
+            Action::HoldRows(databases, count) => {
+                let hold = |name| databases::hold_rows(&self.stack, name, *count);
+                let holders = try_join_all(databases.iter().copied().map(hold));
+                let holders = timeout(REQUEST_LIMIT, holders).await??;
                 sleep(duration).await;
                 drop(holders);
                 Ok(())
+            }
+            Action::ReadOnly(databases) => {
+                databases::set_read_only(&self.stack, databases, true).await?;
+                let cut = self.faults.inject("*/postgres", Fault::Cut).await;
+                sleep(duration).await;
+                databases::undone(|| databases::set_read_only(&self.stack, databases, false))
+                    .await?;
+                cut.map(drop)
+            }
+            Action::AwaitStandby => {
+                databases::set_absent_standby(&self.stack, true).await?;
+                sleep(duration).await;
+                databases::undone(|| databases::set_absent_standby(&self.stack, false)).await
+            }
+            Action::SetClock(offset) => {
+                let clock = self.clock.as_ref().context("libfaketime is not installed")?;
+                clock.jump(offset);
+                sleep(duration).await;
+                clock.jump("+0");
+                Ok(())
+            }
+            Action::LimitStream(stream, bytes) => {
+                self.limit(stream, duration, |config| config.max_bytes = *bytes).await
+            }
+            Action::LimitMessages(stream, bytes) => {
+                self.limit(stream, duration, |config| config.max_message_size = *bytes).await
+            }
+            Action::RestoreStore => {
+                streams::copy_store(&self.stack, &self.faults).await?;
+                sleep(duration).await;
+                streams::restore_copy(&self.stack, &self.faults).await
             }
             Action::RepeatCommands(count) => {
                 let recent = self.load.recent((*count).into());
@@ -190,6 +217,16 @@ impl Runner {
             }
             Action::PublishPoison(count) => {
                 publish_all(&self.broker().await?, (0..*count).map(poison).collect()).await
+            }
+            Action::PublishLargePoison(count) => {
+                let jetstream = self.broker().await?;
+                let largest = jetstream.client().max_payload();
+                let messages = (0..*count).map(|number| large_poison(number, largest));
+                publish_all(&jetstream, messages.collect()).await
+            }
+            Action::PublishLongIds(count) => {
+                let messages = with_long_ids(&self.load.recent(usize::from(*count).div_ceil(2)));
+                publish_with_ids(&self.broker().await?, messages).await
             }
             Action::PublishForgedResults(count) => {
                 let recent = self.load.recent((*count).into());
@@ -223,6 +260,18 @@ impl Runner {
         }
     }
 
+    /// Changes a stream, and sets its limits as before after this time.
+    async fn limit(
+        &self,
+        stream: &str,
+        duration: Duration,
+        change: impl FnOnce(&mut jetstream::stream::Config),
+    ) -> Result<()> {
+        streams::reconfigure(&self.broker().await?, stream, change).await?;
+        sleep(duration).await;
+        streams::reset_limits(&self.broker().await?, stream).await
+    }
+
     async fn broker(&self) -> Result<jetstream::Context> {
         let connected = timeout(REQUEST_LIMIT, broker::try_connect(&self.stack)).await;
         connected.context("NATS is down")?
@@ -241,43 +290,37 @@ impl Runner {
         }
     }
 
-    /// Undoes all faults, lets the clients finish, and checks every invariant.
-    async fn check(self) -> (Report, Stack) {
+    /// Undoes all faults, in the databases and streams too.
+    async fn undo_all(&self) -> Result<()> {
         for (target, undo) in [("*", Fault::Release), ("*", Fault::Thaw), ("*", Fault::Pass)] {
             let _ = self.faults.inject(target, undo).await;
         }
+        if let Some(clock) = &self.clock {
+            clock.jump("+0");
+        }
+        let databases = ["account", "transaction"];
+        databases::undone(|| databases::set_read_only(&self.stack, &databases, false)).await?;
+        databases::undone(|| databases::set_absent_standby(&self.stack, false)).await?;
+        databases::undone(|| async { streams::reset_all_limits(&self.broker().await?).await }).await
+    }
+
+    /// Undoes all faults, lets the clients finish, and checks every invariant.
+    async fn check(self, experiment: &Experiment) -> (Report, Stack) {
+        let undone = self.undo_all().await;
         let mut report =
             Report { recoveries: self.recoveries.into_inner().unwrap(), ..Report::default() };
+        if let Err(error) = undone {
+            report.findings.push(format!("a fault can't be undone: {error:#}"));
+        }
         let end = Instant::now();
         self.timeline.log("all disruptions have ended; the clients finish");
-        let History { accepted, responses, unexpected, not_stored, .. } = self.load.finish().await;
-        let unexpected = unexpected.into_iter();
-        report.findings.extend(unexpected.map(|response| format!("unexpected: {response}")));
-        report.accepted = accepted.len();
-        report.responses = responses;
-        let records = match settled(&self.stack).await {
-            Ok(records) => Some(records),
-            Err(error) => {
-                report.findings.push(format!("{error:#}"));
-                None
-            }
-        };
+        let history = self.load.finish().await;
+        let (stack, timeline) = (self.stack, self.timeline);
+        let settled = settled(&stack).await;
         report.settled_after = end.elapsed();
         let seconds = report.settled_after.as_secs_f64();
-        self.timeline.log(&format!("no record is PENDING any more, {seconds:.1} s later"));
-        if let Some(records) = records {
-            let contradictions = accepted
-                .iter()
-                .filter_map(|accepted| contradiction(accepted, records.get(&accepted.record)));
-            report.findings.extend(contradictions);
-            let keys: HashSet<_> =
-                records.values().map(|record| &*record.idempotency_key).collect();
-            let stored = not_stored.iter().filter(|key| keys.contains(key.as_str()));
-            report.findings.extend(stored.map(|key| format!("answered \"not stored\": {key}")));
-            self.timeline.log(&format!("{} keys were answered \"not stored\"", not_stored.len()));
-            let refused = records.values().filter(|record| record.status == "FAILED");
-            report.refused = refused.count();
-        }
+        timeline.log(&format!("no record is PENDING any more, {seconds:.1} s later"));
+        check_records(&mut report, &timeline, &stack, history, settled).await;
         for Recovery { disruption, .. } in
             report.recoveries.iter().filter(|recovery| recovery.took >= RECOVERED_WITHIN)
         {
@@ -285,28 +328,74 @@ impl Runner {
                 .findings
                 .push(format!("after {disruption}: no deposit settled for {RECOVERED_WITHIN:?}"));
         }
-        match timeout(Duration::from_secs(60), unexpected_dead_letters(&self.stack)).await {
+        report.findings.extend(drained(&stack).await.err().map(|error| format!("{error:#}")));
+        timeline.log("no message is left in the queues");
+        match timeout(Duration::from_secs(60), unexpected_dead_letters(&stack)).await {
             Ok(unexpected) => report.findings.extend(unexpected),
             Err(_) => report.findings.push("the dead letters can't be read".to_owned()),
         }
         // A cluster may still be electing the leader of a stream.
-        let (mut code, mut verified) = invariants::verify(&self.stack).await;
+        let (mut code, mut verified) = invariants::verify(&stack).await;
         while code == 2 && end.elapsed() < SETTLED_WITHIN {
-            (code, verified) = invariants::verify(&self.stack).await;
+            (code, verified) = invariants::verify(&stack).await;
         }
-        if code != 0 {
+        let is_dated = experiment.dates_in_the_future() && invariants::only_dated(&verified);
+        if code != 0 && !is_dated {
             report.findings.push(format!("passbook verify: {verified:#}"));
         }
-        self.timeline.log("passbook verify has run");
-        (report, self.stack)
+        timeline.log("passbook verify has run");
+        (report, stack)
     }
+}
+
+/// Compares the records with all that the clients observed, and repeats the requests with an
+/// unknown outcome.
+async fn check_records(
+    report: &mut Report,
+    timeline: &Timeline,
+    stack: &Stack,
+    history: History,
+    settled: Result<Records>,
+) {
+    let unknown = history.unknown();
+    let History { accepted, responses, unexpected, not_stored, .. } = history;
+    let unexpected = unexpected.into_iter();
+    report.findings.extend(unexpected.map(|response| format!("unexpected: {response}")));
+    (report.accepted, report.responses) = (accepted.len(), responses);
+    let records = match settled {
+        Ok(records) => records,
+        Err(error) => {
+            report.findings.push(format!("{error:#}"));
+            return;
+        }
+    };
+    let contradictions = accepted
+        .iter()
+        .filter_map(|accepted| contradiction(accepted, records.get(&accepted.record)));
+    report.findings.extend(contradictions);
+    report.findings.extend(stored(&not_stored, &records));
+    report.refused = records.values().filter(|record| record.status == "FAILED").count();
+    report.findings.extend(replayed(stack, &unknown, &records).await);
+    timeline.log(&format!(
+        "{} keys were answered \"not stored\"; {} with an unknown outcome were repeated",
+        not_stored.len(),
+        unknown.len()
+    ));
 }
 
 /// Publishes all messages, many at a time, and awaits their PubAcks.
 async fn publish_all(jetstream: &jetstream::Context, messages: Vec<Message>) -> Result<()> {
-    let publish = messages.into_iter().map(|(subject, payload)| async move {
+    publish_with_ids(jetstream, messages.into_iter().map(|message| (new_key(), message))).await
+}
+
+/// As [`publish_all`], with these message ids.
+async fn publish_with_ids(
+    jetstream: &jetstream::Context,
+    messages: impl IntoIterator<Item = (String, Message)>,
+) -> Result<()> {
+    let publish = messages.into_iter().map(|(id, (subject, payload))| async move {
         let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", new_key().as_str());
+        headers.insert("Nats-Msg-Id", id.as_str());
         let sent = jetstream.publish_with_headers(subject.to_owned(), headers, payload.into());
         sent.await?.await.map_err(|error| anyhow!(error))
     });

@@ -45,6 +45,8 @@ pub enum Action {
     Stop(usize),
     /// A worker publishes the dead letter of its message.
     DeadLetter(usize),
+    /// The broker refuses the dead letter: the worker publishes a copy of its message.
+    Requeue(usize),
     /// A worker acks or terms its message.
     Acknowledge(usize),
     /// The ack of a lost message removes this other one.

@@ -26,6 +26,7 @@ const NONE: Faults = Faults {
     slow_workers: 0,
     redrives: 0,
     refusals: 0,
+    refused_letters: 0,
 };
 
 fn one() -> Scenario {
@@ -100,6 +101,9 @@ fn world_without(rule: Rule) -> (Scenario, Vec<(Invariant, usize)>) {
         Rule::SpareRunning => (one(), vec![(OneSet, 7)]),
         Rule::DeadLetter => (stray(), vec![(NothingDropped, 1)]),
         Rule::DeadLetterBeforeTerm => (stray().with(crash), vec![(NothingDropped, 4)]),
+        Rule::RequeueUnlettered => {
+            (stray().with(Faults { refused_letters: 1, ..NONE }), vec![(NothingDropped, 4)])
+        }
         Rule::WorkOffUsedUp => {
             (Scenario { max_deliver: 1, ..stray() }.with(crash), vec![(NothingDropped, 3)])
         }
@@ -195,7 +199,12 @@ pub fn worlds() -> Vec<World<Protocol>> {
         ),
         (
             "a stray message; crashes until max_deliver is reached, and a wipe",
-            Scenario { max_deliver: 2, ..stray() }.with(Faults { crashes: 2, wipes: 1, ..NONE }),
+            Scenario { max_deliver: 2, ..stray() }.with(Faults {
+                crashes: 2,
+                wipes: 1,
+                refused_letters: 1,
+                ..NONE
+            }),
             &["a stray message is dead-lettered"],
         ),
     ];

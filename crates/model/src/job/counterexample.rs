@@ -112,6 +112,9 @@ fn action_text(before: &State, after: &State, letters: &[char], action: &Action)
         Action::DeadLetter(replica) => {
             format!("{} dead-letters {}", name(replica), message(replica))
         }
+        Action::Requeue(replica) => {
+            format!("{} puts a copy of {} into the queue", name(replica), message(replica))
+        }
         Action::Acknowledge(replica) => {
             format!("{} acknowledges {}", name(replica), message(replica))
         }

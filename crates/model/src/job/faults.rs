@@ -65,6 +65,9 @@ impl Protocol {
         if remaining.stops > 0 && (is_working || phase == Some(Phase::Delivered)) {
             actions.push(Action::Stop(index));
         }
+        if remaining.refused_letters > 0 && phase == Some(Phase::Publish) {
+            actions.push(Action::Requeue(index));
+        }
         if remaining.delayed_publications > 0 {
             let sends = replica.outgoing.iter();
             actions.extend(sends.map(|message| Action::DelaySend(index, *message)));

@@ -51,6 +51,7 @@
 //! | `spare-running` | one-set (7) |
 //! | `dead-letter` | nothing-dropped (1) |
 //! | `dead-letter-before-term` | nothing-dropped (4) |
+//! | `requeue-unlettered` | nothing-dropped (4) |
 //! | `work-off-used-up` | nothing-dropped (3) |
 //!
 //! Some rules are covered by others, wholly or in part:

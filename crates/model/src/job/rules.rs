@@ -55,6 +55,9 @@ pub enum Rule {
     DeadLetter,
     /// The PubAck of the dead letter is awaited before the message is termed.
     DeadLetterBeforeTerm,
+    /// A message whose dead letter the broker refuses goes to the end of its queue, before
+    /// its ack.
+    RequeueUnlettered,
     /// A message at `max_deliver` is settled by its advisory or by the sweep.
     WorkOffUsedUp,
     /// The consumer delivers one message at a time.
@@ -65,7 +68,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::RowBeforeMessage,
         Self::CommitBeforeAck,
         Self::Redrive,
@@ -90,6 +93,7 @@ impl Rule {
         Self::SpareRunning,
         Self::DeadLetter,
         Self::DeadLetterBeforeTerm,
+        Self::RequeueUnlettered,
         Self::WorkOffUsedUp,
         Self::OneDelivery,
         Self::KeepInProgress,
@@ -123,6 +127,7 @@ impl Rule {
             Self::SpareRunning => "spare-running",
             Self::DeadLetter => "dead-letter",
             Self::DeadLetterBeforeTerm => "dead-letter-before-term",
+            Self::RequeueUnlettered => "requeue-unlettered",
             Self::WorkOffUsedUp => "work-off-used-up",
             Self::OneDelivery => "one-delivery",
             Self::KeepInProgress => "keep-in-progress",

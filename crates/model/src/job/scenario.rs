@@ -26,6 +26,8 @@ pub struct Faults {
     pub redrives: u8,
     /// Alerts that the receiver does not take.
     pub refusals: u8,
+    /// Dead letters that the broker refuses for so long that their message is requeued.
+    pub refused_letters: u8,
 }
 
 /// A bounded world.

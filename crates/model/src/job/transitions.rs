@@ -57,6 +57,13 @@ impl Protocol {
                 state.store_dead_letter(state.delivery(replica)?.id);
                 set_phase(state, replica, Phase::Acknowledge)
             }
+            Action::Requeue(replica) => {
+                state.remaining.refused_letters = state.remaining.refused_letters.checked_sub(1)?;
+                if self.keeps(Rule::RequeueUnlettered) {
+                    state.store_message(state.delivery(replica)?.id.message);
+                }
+                set_phase(state, replica, Phase::Acknowledge)
+            }
             Action::Acknowledge(replica) => self.acknowledge(state, replica, None),
             Action::AcknowledgeOther(replica, other) => {
                 self.acknowledge(state, replica, Some(other))

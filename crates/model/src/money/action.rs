@@ -49,6 +49,12 @@ pub enum Action {
     ExpireWindow(StreamName),
     /// The advisory about a message at `max_deliver` is lost.
     LoseAdvisory(StoredId),
+    /// From now on, the broker refuses messages with several parts.
+    LowerLimit,
+    /// Another transaction holds the account of a part.
+    FindLocked(ReplicaId, usize),
+    /// The stream of results discards this message.
+    Discard(StoredId),
     /// A stray message is stored.
     SendStray(Message),
 }

@@ -27,8 +27,14 @@ impl Protocol {
         Some(())
     }
 
+    /// Whether the broker refuses a message for its size.
+    pub(crate) fn is_refused(&self, state: &State, message: &Message) -> bool {
+        // A stray publisher's message is of any size.
+        state.refuses_bundles && message.is_bundle() && !message.is_stray()
+    }
+
     /// A publication reaches the broker. The broker discards it if its header is
-    /// in the duplicate window.
+    /// in the duplicate window, and refuses it if it is too large.
     pub(crate) fn store(&self, state: &mut State, publication: Publication) {
         let message = match publication {
             Publication::DeadLetter(dead_letter) => {
@@ -39,6 +45,9 @@ impl Protocol {
             }
             Publication::Message(message) => message,
         };
+        if self.is_refused(state, &message) {
+            return;
+        }
         let results = message.parts.any(|part| matches!(part.body, Body::Result(_)));
         let name = if results { StreamName::Results } else { StreamName::Commands };
         let header = self.header(&message);
@@ -101,6 +110,13 @@ impl State {
                 }
             }
         }
+    }
+
+    /// The stream of results removes its oldest message. It has no order here: any message
+    /// may be the oldest.
+    pub fn discard(&mut self, id: &StoredId) {
+        self.note_lost_stray(id);
+        self.results.remove(id);
     }
 
     fn note_lost_stray(&mut self, id: &StoredId) {

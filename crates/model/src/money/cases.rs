@@ -28,6 +28,9 @@ const NONE: Faults = Faults {
     expired_windows: 0,
     lost_advisories: 0,
     redrives: 0,
+    lowered_limits: 0,
+    held_rows: 0,
+    discards: 0,
 };
 const CRASH: Faults = Faults { crashes: 1, ..NONE };
 const CRASH_AND_REDRIVE: Faults = Faults { crashes: 1, redrives: 1, ..NONE };
@@ -131,6 +134,14 @@ fn world_without(rule: Rule) -> (Scenario, Vec<(Invariant, usize)>) {
         }
         Rule::HandBackWhole => (poisoned(Poison::Fails), vec![(NoRedriveNeeded, 2)]),
         Rule::UsedUpEachPart => (delivered_once(bundle()).with(CRASH), vec![(NoRedriveNeeded, 5)]),
+        Rule::TakeApart => (
+            delivered_once(bundle()).with(Faults { lowered_limits: 1, ..NONE }),
+            vec![(NeighboursSpared, 9)],
+        ),
+        Rule::KeepLocked => (
+            delivered_once(deposit()).with(Faults { held_rows: 1, ..NONE }),
+            vec![(NeighboursSpared, 5)],
+        ),
         Rule::RedriveAlone => (delivered_once(poisoned(Poison::Kills)), vec![(Settled, 2)]),
     }
 }
@@ -312,6 +323,19 @@ pub fn worlds() -> Vec<World<Protocol>> {
             }
             .with(CRASH),
             &["every record is settled"],
+        ),
+        (
+            "two deposits in shared messages; a lowered limit, a held row and a crash",
+            bundle().with(Faults { crashes: 1, lowered_limits: 1, held_rows: 1, ..NONE }),
+            &[
+                "every record is settled",
+                "a message with several commands is settled though the broker refuses such ones",
+            ],
+        ),
+        (
+            "a deposit and a withdrawal; their results are discarded",
+            deposit_and_withdrawal().with(Faults { discards: 2, redrives: 1, ..NONE }),
+            &["every record is settled", "a record settles after a result was discarded"],
         ),
         (
             "poison kills the worker of a shared message",

@@ -163,6 +163,13 @@ fn action_text(protocol: &Protocol, state: &State, letters: &Letters, action: &A
         Action::LoseAdvisory(id) => {
             format!("the max-deliveries advisory about {} is lost", message_text(&id.message))
         }
+        Action::LowerLimit => {
+            "from now on, the broker refuses messages with several parts".to_owned()
+        }
+        Action::FindLocked(replica, _) => {
+            format!("{} finds an account of {} locked", name(replica), processed(replica))
+        }
+        Action::Discard(id) => format!("the stream discards {}", message_text(&id.message)),
         Action::SendStray(message) => {
             format!("a stray publisher sends {}", message_text(message))
         }

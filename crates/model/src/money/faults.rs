@@ -4,7 +4,7 @@ use crate::money::{
     action::Action,
     databases::{Outcome, Record, RecordId, Transaction},
     protocol::Protocol,
-    replica::{Replica, ReplicaId, Service},
+    replica::{Delivery, Phase, Replica, ReplicaId, Service},
     state::{State, Stray},
     streams::{Body, Message, MessageId, Part, StoredMessage, StreamName, Wipe},
 };
@@ -26,11 +26,17 @@ impl Protocol {
                     actions.push(Action::Crash(id));
                 }
                 if remaining.delayed_publications > 0 {
-                    let sends = self.messages(&replica.outgoing).into_iter();
+                    let sends = self.sendable(state, &replica.outgoing).into_iter();
                     actions.extend(sends.map(|message| Action::DelaySend(id, message)));
                     let delivery = replica.delivery.iter();
-                    let publications = delivery.flat_map(|delivery| self.publications(delivery));
+                    let publications =
+                        delivery.flat_map(|delivery| self.publications(state, delivery));
                     actions.extend(publications.map(|next| Action::DelayPublish(id, next)));
+                }
+                if remaining.held_rows > 0 {
+                    let parts = replica.delivery.iter().flat_map(Delivery::parts).enumerate();
+                    let locked = parts.filter(|(_, (part, phase))| needs_lock(*part, *phase));
+                    actions.extend(locked.map(|(index, _)| Action::FindLocked(id, index)));
                 }
                 if remaining.slow_workers > 0 && replica.delivery.is_none() {
                     self.deliveries(state, id, true, actions);
@@ -52,6 +58,13 @@ impl Protocol {
                 .filter(advised)
                 .filter(|message| remaining.slow_workers > 0 || !state.awaits_ack(message));
             actions.extend(messages.map(|message| Action::LoseAdvisory(message.id)));
+        }
+        if remaining.lowered_limits > 0 && !state.refuses_bundles {
+            actions.push(Action::LowerLimit);
+        }
+        if remaining.discards > 0 {
+            let results = state.results.messages.iter();
+            actions.extend(results.map(|message| Action::Discard(message.id)));
         }
         self.strays(state, actions);
     }
@@ -90,6 +103,11 @@ impl Protocol {
         let stray = Part { id: MessageId::None, body };
         Some(Action::SendStray(Message::of(neighbours.into_iter().chain([stray]))))
     }
+}
+
+/// Whether the next step of a part locks an account.
+fn needs_lock(part: Part, phase: Phase) -> bool {
+    part.body != Body::Unreadable && matches!(phase, Phase::Delivered | Phase::Read { .. })
 }
 
 /// Another transaction of the same record, with the opposite outcome.

@@ -5,12 +5,23 @@ use crate::money::{
     databases::RecordId,
     protocol::Protocol,
     rules::Rule,
+    state::State,
     streams::{Body, Message, MessageId, Part},
 };
 
 impl Protocol {
+    /// The messages that can be published next from these parts. Those that the broker
+    /// refuses are taken apart.
+    pub(crate) fn sendable(&self, state: &State, parts: &[Part]) -> Vec<Message> {
+        let mut messages = self.messages(parts);
+        if self.keeps(Rule::TakeApart) {
+            messages.retain(|message| !self.is_refused(state, message));
+        }
+        messages
+    }
+
     /// Every message that can be published next from these parts, the largest first.
-    pub(crate) fn messages(&self, parts: &[Part]) -> Vec<Message> {
+    fn messages(&self, parts: &[Part]) -> Vec<Message> {
         if let [part] = parts {
             return vec![Message::of([*part])];
         }

@@ -171,6 +171,7 @@ fn settled(protocol: &Protocol, state: &State) -> bool {
 
 fn no_redrive_needed(protocol: &Protocol, state: &State) -> bool {
     let lost = state.remaining.wipes < protocol.scenario.faults.wipes
+        || state.remaining.discards < protocol.scenario.faults.discards
         || state.results.messages.iter().any(|message| message.advisory_lost);
     if lost || !state.records.iter().any(Record::is_pending) {
         return true;

@@ -7,7 +7,8 @@
 //! it crashes its worker or fails.
 //! Publications are lost, or arrive late and twice. Messages are redelivered to
 //! any replica while the first worker is still processing them. The broker loses
-//! acknowledged messages, with or without their message ids.
+//! acknowledged messages, with or without their message ids. It discards results to make
+//! room, and refuses messages for their size. Other transactions hold accounts.
 //!
 //! # Invariants
 //!
@@ -56,6 +57,8 @@
 //! | `hand-back-whole` | no-redrive-needed (2) |
 //! | `dead-letter-each-part` | no-redrive-needed (5) |
 //! | `redrive-alone` | settled (2) |
+//! | `take-apart` | neighbours-spared (9) |
+//! | `keep-locked` | neighbours-spared (5) |
 //!
 //! Some rules are covered by another one, wholly or in part:
 //!
@@ -84,6 +87,8 @@
 //!   publication without a PubAck would be stored twice.
 //! - `redrive-alone` is needed only for poison that crashes its worker. Poison that
 //!   fails is dead-lettered at its last delivery, and its neighbours are processed.
+//! - `keep-locked` keeps the locked part in hand, and its message in progress. Its
+//!   neighbours are decided and published, which `ack-all-parts` allows.
 //! - `republish-on-duplicate` answers for the decided parts of a message that is
 //!   handed back as a whole.
 //!
@@ -123,6 +128,9 @@
 //! | `Publish`, `DelayPublish`, `Acknowledge`; `hand-back-whole` | `runtime/src/worker/settlement.rs` |
 //! | `MessageId` | `dispatch.rs` and `redrive.rs` of the account-service; `transaction-service/src/worker.rs` |
 //! | `StoredId` | the id of a dead letter, `contract/src/dead_letter.rs` |
+//! | `LowerLimit`, `take-apart` | `smaller` in `runtime/src/nats/publish.rs` |
+//! | `FindLocked`, `keep-locked` | `runtime/src/worker/locked.rs` and `kept.rs` |
+//! | `Discard` | the size limit of `TRANSACTION_RESULT`, `contract/src/topology.rs` |
 //! | `ReceiveAdvisory`, `Acknowledgement::Delete` | `runtime/src/worker/max_deliveries.rs` |
 //! | `Sweep` | `runtime/src/worker/sweep.rs` |
 //! | `backlog` | `BACKLOG` in `account-service/src/redrive.rs` |
@@ -149,6 +157,10 @@
 //! - **Outages.** An unavailable database only delays a step. A `Nak`, a lost
 //!   ack and a commit with a lost answer lead to a redelivery. They equal a crash
 //!   at that point, but lose less.
+//! - **Full streams.** A stream that rejects commands or dead letters delays their
+//!   publications. A worker keeps a message without its dead letter in hand, and goes on
+//!   with others (`runtime/src/worker/unstored.rs`). Enough replicas stand for that.
+//! - **Discarded results.** Any result may be the oldest one.
 //! - **Lost dead letters.** Nothing could restore a dead letter, so the broker
 //!   does not lose them here.
 //! - **Other refusals, currencies, idempotency keys, waiting clients.** These

@@ -59,11 +59,17 @@ pub enum Rule {
     UsedUpEachPart,
     /// From its second redrive on, a command travels alone.
     RedriveAlone,
+    /// The parts of a message that the broker refuses for its size are published alone.
+    /// Without the rule, the worker hands its message back.
+    TakeApart,
+    /// A part whose account another transaction holds stays in hand.
+    /// Without the rule, the message is handed back, like one with a part that failed.
+    KeepLocked,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::RecordBeforeCommand,
         Self::OutcomeBeforeResult,
         Self::CommitBeforeAck,
@@ -90,6 +96,8 @@ impl Rule {
         Self::HandBackWhole,
         Self::UsedUpEachPart,
         Self::RedriveAlone,
+        Self::TakeApart,
+        Self::KeepLocked,
     ];
 
     /// The name on the command line.
@@ -122,6 +130,8 @@ impl Rule {
             Self::HandBackWhole => "hand-back-whole",
             Self::UsedUpEachPart => "dead-letter-each-part",
             Self::RedriveAlone => "redrive-alone",
+            Self::TakeApart => "take-apart",
+            Self::KeepLocked => "keep-locked",
         }
     }
 }

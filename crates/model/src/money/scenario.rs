@@ -46,6 +46,12 @@ pub struct Faults {
     pub lost_advisories: u8,
     /// Redrives of a record.
     pub redrives: u8,
+    /// Changes of the broker's limit. From then on, it refuses messages with several parts.
+    pub lowered_limits: u8,
+    /// Attempts to commit a part while another transaction holds its account.
+    pub held_rows: u8,
+    /// Results that their stream discards, to make room for new ones.
+    pub discards: u8,
 }
 
 /// A bounded world.

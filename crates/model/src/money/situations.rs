@@ -15,7 +15,7 @@ use crate::money::{
 type Situation = (&'static str, fn(&Protocol, &State) -> bool);
 
 /// Every situation.
-pub const SITUATIONS: [Situation; 21] = [
+pub const SITUATIONS: [Situation; 23] = [
     ("every record is settled", all_settled),
     ("a record settles after the broker lost data", settled_after_a_wipe),
     ("the command of a refused withdrawal returns after money arrived", refused_again),
@@ -40,6 +40,8 @@ pub const SITUATIONS: [Situation; 21] = [
     ("a result is stored in two messages with different neighbours", other_composition),
     ("a command settles after its neighbour was dead-lettered", neighbour_goes_on),
     ("each command of a bundle at max_deliver is dead-lettered", bundle_at_max_deliver),
+    ("a message with several commands is settled though the broker refuses such ones", taken_apart),
+    ("a record settles after a result was discarded", settled_after_a_discard),
     ("a command settles on its own, while its poison neighbour is PENDING", settled_alone),
 ];
 
@@ -64,6 +66,19 @@ fn settled_after_a_wipe(protocol: &Protocol, state: &State) -> bool {
         && state.records.iter().any(is_settled)
         && state.results.remembered_ids.iter().all(|digest| digest.0.all(redriven))
         && !state.results.remembered_ids.is_empty()
+}
+
+/// The results of a message with several commands were stored after the limit was lowered.
+fn taken_apart(_: &Protocol, state: &State) -> bool {
+    let is_done = |delivery: &Delivery| delivery.id.message.is_bundle() && delivery.is_done();
+    let alone = || state.results.remembered_ids.iter().all(|digest| digest.0.len() == 1);
+    state.refuses_bundles && alone() && state.deliveries(StreamName::Commands).any(is_done)
+}
+
+fn settled_after_a_discard(protocol: &Protocol, state: &State) -> bool {
+    state.remaining.discards == 0
+        && protocol.scenario.faults.discards > 0
+        && all_settled(protocol, state)
 }
 
 /// The results about to be published again.

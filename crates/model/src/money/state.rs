@@ -50,6 +50,8 @@ pub struct State {
     pub first_decisions: Vec<Option<bool>>,
     /// Whether a decision has changed.
     pub decision_changed: bool,
+    /// Whether the broker refuses messages with several parts.
+    pub refuses_bundles: bool,
     /// The stray command and the stray result, in this order.
     pub strays: Vec<Stray>,
 }

@@ -42,6 +42,7 @@ impl Model for Protocol {
             remaining: self.scenario.faults,
             first_decisions: vec![None; records],
             decision_changed: false,
+            refuses_bundles: false,
             strays: vec![Stray::Unsent; 2],
         }]
     }

@@ -25,7 +25,7 @@ impl Protocol {
                 let id = ReplicaId { service, index };
                 let uncommitted = replica.uncommitted.iter();
                 actions.extend(uncommitted.map(|record| Action::Accept(id, *record)));
-                let messages = self.messages(&replica.outgoing).into_iter();
+                let messages = self.sendable(state, &replica.outgoing).into_iter();
                 actions.extend(messages.map(|message| Action::Send(id, message)));
                 match &replica.delivery {
                     Some(delivery) => self.worker_steps(state, id, delivery, actions),
@@ -48,7 +48,7 @@ impl Protocol {
         for (index, (part, phase)) in delivery.parts().enumerate() {
             self.part_steps(state, replica, (index, part, phase), actions);
         }
-        let publications = self.publications(delivery).into_iter();
+        let publications = self.publications(state, delivery).into_iter();
         actions.extend(publications.map(|publication| Action::Publish(replica, publication)));
         if delivery.is_done() || self.acknowledges_too_soon(delivery) {
             self.acknowledgements(state, replica, delivery, actions);

@@ -4,6 +4,7 @@ use crate::money::{
     action::Action,
     protocol::Protocol,
     replica::Replica,
+    rules::Rule,
     state::{State, Stray},
     streams::{Body, Publication},
 };
@@ -58,6 +59,24 @@ impl Protocol {
                 Some(())
             }
             Action::LoseAdvisory(id) => self.lose_advisory(state, id),
+            Action::LowerLimit => {
+                state.remaining.lowered_limits = state.remaining.lowered_limits.checked_sub(1)?;
+                state.refuses_bundles = true;
+                Some(())
+            }
+            Action::FindLocked(replica, part) => {
+                state.remaining.held_rows = state.remaining.held_rows.checked_sub(1)?;
+                if self.keeps(Rule::KeepLocked) {
+                    Some(())
+                } else {
+                    self.fail(state, replica, part)
+                }
+            }
+            Action::Discard(id) => {
+                state.remaining.discards = state.remaining.discards.checked_sub(1)?;
+                state.discard(&id);
+                Some(())
+            }
             Action::SendStray(message) => {
                 let readable = message.parts.all(|part| part.body != Body::Unreadable);
                 *state.strays.get_mut(usize::from(readable))? = Stray::Sent;

@@ -122,7 +122,7 @@ impl Protocol {
     }
 
     /// What a worker can publish next: results in any grouping, and dead letters.
-    pub(crate) fn publications(&self, delivery: &Delivery) -> Vec<Publication> {
+    pub(crate) fn publications(&self, state: &State, delivery: &Delivery) -> Vec<Publication> {
         let mut results: Vec<Part> = Vec::new();
         let mut dead_letters = Vec::new();
         for (part, phase) in delivery.parts() {
@@ -133,7 +133,7 @@ impl Protocol {
                 _ => {}
             }
         }
-        let results = self.messages(&results).into_iter().map(Publication::Message);
+        let results = self.sendable(state, &results).into_iter().map(Publication::Message);
         results.chain(dead_letters).collect()
     }
 
@@ -146,6 +146,10 @@ impl Protocol {
         publication: Publication,
         delayed: bool,
     ) -> Option<()> {
+        if matches!(publication, Publication::Message(message) if self.is_refused(state, &message))
+        {
+            return self.hand_back_refused(state, replica);
+        }
         self.send_to_broker(state, publication, delayed)?;
         if !delayed || !self.keeps(Rule::AwaitPubAck) {
             let delivery = state.delivery_mut(replica)?;
@@ -155,6 +159,23 @@ impl Protocol {
             }
         }
         self.end_if_acknowledged(state, replica)
+    }
+
+    /// The broker refused results. The message is handed back; at its last delivery,
+    /// these parts are dead-lettered.
+    fn hand_back_refused(&self, state: &mut State, replica: ReplicaId) -> Option<()> {
+        let id = state.delivery(replica)?.id;
+        let stored = state.stream(id.stream).get(&id);
+        if stored.is_some_and(|message| !self.is_exhausted(message)) {
+            state.replica_mut(replica)?.delivery = None;
+            return Some(());
+        }
+        for phase in state.delivery_mut(replica)?.phases.iter_mut() {
+            if matches!(phase, Phase::PublishResult { .. }) {
+                *phase = Phase::PublishDeadLetter;
+            }
+        }
+        Some(())
     }
 
     /// Ends the work on a message with an early acknowledgement.

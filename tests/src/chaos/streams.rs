@@ -1,0 +1,75 @@
+//! Disruptions of the broker's storage: streams with small limits, and a store that
+//! goes back to an older state.
+
+use anyhow::{Context, Result, ensure};
+use async_nats::jetstream::{self, stream::Config};
+use devstack::{Fault, FaultClient};
+use tokio::{fs, process::Command, time::timeout};
+
+use super::runner::REQUEST_LIMIT;
+use crate::Stack;
+
+const BROKER: &str = "nats";
+/// The streams of which a disruption changes limits.
+const LIMITED: [&str; 3] =
+    [contract::TRANSACTION, contract::TRANSACTION_RESULT, contract::DEAD_LETTER];
+
+/// Changes the configuration of a stream.
+pub(super) async fn reconfigure(
+    jetstream: &jetstream::Context,
+    stream: &str,
+    change: impl FnOnce(&mut Config),
+) -> Result<()> {
+    let changed = async {
+        let mut config = jetstream.get_stream(stream).await?.cached_info().config.clone();
+        change(&mut config);
+        jetstream.update_stream(config).await?;
+        Ok(())
+    };
+    timeout(REQUEST_LIMIT, changed).await?
+}
+
+/// Sets the limits of a stream as the services create it.
+pub(super) async fn reset_limits(jetstream: &jetstream::Context, stream: &str) -> Result<()> {
+    let spec = contract::STANDARD.stream(stream).context("the stream is not in the contract")?;
+    let max_bytes = i64::try_from(spec.max_bytes)?;
+    reconfigure(jetstream, stream, |config| {
+        config.max_bytes = max_bytes;
+        config.max_message_size = -1;
+    })
+    .await
+}
+
+/// Sets all limits as the services do.
+pub(super) async fn reset_all_limits(jetstream: &jetstream::Context) -> Result<()> {
+    for stream in LIMITED {
+        reset_limits(jetstream, stream).await?;
+    }
+    Ok(())
+}
+
+/// Copies the broker's store, without the broker running.
+pub(super) async fn copy_store(stack: &Stack, faults: &FaultClient) -> Result<()> {
+    let (store, copy) = (stack.dir.join(BROKER), stack.dir.join("nats-copy"));
+    let _ = fs::remove_dir_all(&copy).await;
+    faults.inject(BROKER, Fault::Hold).await?;
+    let copied = Command::new("cp").arg("-a").args([&store, &copy]).status().await;
+    faults.inject(BROKER, Fault::Release).await?;
+    ensure!(copied?.success(), "the store was not copied");
+    Ok(())
+}
+
+/// Puts the copy into the place of the store.
+pub(super) async fn restore_copy(stack: &Stack, faults: &FaultClient) -> Result<()> {
+    let (store, copy) = (stack.dir.join(BROKER), stack.dir.join("nats-copy"));
+    faults.inject(BROKER, Fault::Hold).await?;
+    let restored = async {
+        fs::remove_dir_all(&store).await?;
+        fs::rename(&copy, &store).await
+    };
+    let restored = restored.await;
+    // Another disruption may have started it meanwhile, with the store that is gone.
+    let _ = faults.inject(BROKER, Fault::Kill).await;
+    faults.inject(BROKER, Fault::Release).await?;
+    Ok(restored?)
+}
