@@ -33,8 +33,12 @@ check: check-format check-migrations check-metadata check-lints check-reports ch
 chaos: build-all ## inject faults in a random order: make chaos ARGS="--seed 7 --seconds 120"
 	@exec $(CHAOS) $(ARGS)
 
-reliability: crash-points release ## the fault tests at the sizes of docs/reliability.md, with figures (over 30 minutes)
-	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 faults:: chaos:: graceful_stop:: reports::
+# Every module of tests/it with a size for `make reliability`, or with a promise of docs/reliability.md.
+RELIABILITY = faults:: chaos:: graceful_stop:: reports:: row_locks:: poison:: vanished_hosts:: redrive:: clocks:: \
+              storage:: database_modes:: unknown_outcomes::
+
+reliability: crash-points release ## the fault tests at the sizes of docs/reliability.md, with figures (over an hour)
+	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 $(RELIABILITY)
 
 bench: release ## measure the system beside pgbench and wrk, write a report (over 20 minutes): make bench ARGS="--only drain"
 	@exec $(BENCH) $(ARGS)

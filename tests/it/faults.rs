@@ -51,6 +51,7 @@ async fn under_load(name: &str, cluster: bool, disruptions: Vec<Disruption>) -> 
         clients: CLIENTS,
         cluster,
         message_parts: 100,
+        clock_of: "",
     };
     let report = chaos::run(&experiment, &folder(&name.replace(' ', "-")), false).await;
     report.print(&experiment);

@@ -90,11 +90,21 @@ impl Experiment {
         Self { name, disruptions, clients, cluster, message_parts, clock_of }
     }
 
+    /// The offsets of clocks.
+    fn offsets(&self) -> impl Iterator<Item = &str> {
+        self.disruptions.iter().filter_map(|disruption| match disruption.action {
+            Action::SetClock(offset) => Some(offset),
+            _ => None,
+        })
+    }
+
+    pub(super) fn sets_clock(&self) -> bool {
+        self.offsets().next().is_some()
+    }
+
     /// Whether a clock is ahead for a while, so that rows are dated in the future.
     pub(super) fn dates_in_the_future(&self) -> bool {
-        let is_ahead =
-            |action: &Action| matches!(action, Action::SetClock(offset) if offset.starts_with('+'));
-        self.disruptions.iter().any(|disruption| is_ahead(&disruption.action))
+        self.offsets().any(|offset| offset.starts_with('+'))
     }
 }
 

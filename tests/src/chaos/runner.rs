@@ -60,7 +60,8 @@ impl Timeline {
 pub async fn run(experiment: &Experiment, dir: &Path, keep: bool) -> Report {
     let Experiment { name, disruptions, clients, cluster, message_parts, clock_of } = experiment;
     let nodes = if *cluster { "3" } else { "1" };
-    let clock = faketime::find().map(|_| Clock::right(dir.with_extension("clock"), clock_of));
+    let library = experiment.sets_clock().then(faketime::find).flatten();
+    let clock = library.map(|_| Clock::right(dir.with_extension("clock"), clock_of));
     let mut settings = clock.as_ref().map(Clock::settings).unwrap_or_default();
     settings.push(format!("PASSBOOK_MESSAGE_PARTS={message_parts}"));
     let release: &[&str] = if scale::full() { &["--release"] } else { &[] };
@@ -113,7 +114,7 @@ struct Runner {
     stack: Stack,
     faults: FaultClient,
     load: Load,
-    /// None without libfaketime.
+    /// None without libfaketime, or if no disruption needs it.
     clock: Option<Clock>,
     timeline: Timeline,
     start: Instant,
