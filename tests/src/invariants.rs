@@ -13,7 +13,7 @@ use crate::{Stack, process};
 /// and `balance`.
 ///
 /// # Errors
-/// The balance found instead.
+/// The balance found instead: 0 if there is no account yet.
 pub async fn holds(
     database: &PgPool,
     table: &'static str,
@@ -23,9 +23,10 @@ pub async fn holds(
     let query = format!("SELECT balance FROM {table} WHERE account_id = $1");
     let balance: Decimal = sqlx::query_scalar(AssertSqlSafe(query))
         .bind(Uuid::parse_str(account).unwrap())
-        .fetch_one(database)
+        .fetch_optional(database)
         .await
-        .unwrap();
+        .unwrap()
+        .unwrap_or_default();
     if balance == Decimal::from(deposited) { Ok(()) } else { Err(balance) }
 }
 
