@@ -29,6 +29,7 @@ const BOTH: &[Metric] = &[
     ("passbook_dead_letters_total", "counter", &["consumer"]),
     ("passbook_consumer_pending_messages", "gauge", &["consumer", "stream"]),
     ("passbook_consumer_unacked_messages", "gauge", &["consumer", "stream"]),
+    ("passbook_consumer_unacked_limit", "gauge", &["consumer", "stream"]),
     ("passbook_consumer_waiting_pulls", "gauge", &["consumer", "stream"]),
     ("passbook_stream_messages", "gauge", &["stream"]),
     ("passbook_stream_bytes", "gauge", &["stream"]),

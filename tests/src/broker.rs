@@ -8,7 +8,7 @@ use async_nats::{
     HeaderMap, Subscriber,
     jetstream::{
         self, AckKind,
-        consumer::{Consumer, pull},
+        consumer::{Config, Consumer, pull},
         message::StreamMessage,
         stream::Info,
     },
@@ -119,6 +119,30 @@ pub async fn consumer(
     name: &str,
 ) -> Consumer<pull::Config> {
     jetstream.get_consumer_from_stream(name, stream).await.unwrap()
+}
+
+/// Changes the settings of a consumer. Its workers keep them until they look the consumer up again.
+pub async fn change_consumer(
+    jetstream: &jetstream::Context,
+    stream: &str,
+    name: &str,
+    change: impl FnOnce(&mut Config),
+) {
+    let stream = jetstream.get_stream(stream).await.unwrap();
+    let mut config = stream.consumer_info(name).await.unwrap().config;
+    change(&mut config);
+    stream.update_consumer(config).await.unwrap();
+}
+
+/// How many deliveries of this consumer were repeated ones.
+pub async fn redeliveries(
+    jetstream: &jetstream::Context,
+    stream: &str,
+    consumer_name: &str,
+) -> u64 {
+    let consumer = consumer(jetstream, stream, consumer_name).await;
+    let delivered = &consumer.cached_info().delivered;
+    delivered.consumer_sequence.saturating_sub(delivered.stream_sequence)
 }
 
 /// The messages delivered and not acked yet, and how many of them were delivered more than once.

@@ -9,9 +9,11 @@
 pub mod broker;
 pub mod chaos;
 pub mod client;
+pub mod depositors;
 pub mod faketime;
 pub mod invariants;
 pub mod memory;
+pub mod memory_limit;
 pub mod metrics;
 pub mod pending_deposits;
 pub mod process;
@@ -24,6 +26,7 @@ pub mod standby;
 pub mod wait;
 
 pub use client::{Client, Response};
+pub use depositors::Depositors;
 pub use pending_deposits::PendingDeposits;
 pub use stack::Stack;
 pub use standby::Standby;

@@ -42,6 +42,24 @@ pub fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
 }
 
+/// Sets the limit of file descriptors of a running process. `limit` is that of prlimit(1):
+/// `3:` sets the soft limit alone.
+pub fn limit_descriptors(pid: u32, limit: &str) {
+    let arguments = ["--pid", &pid.to_string(), &format!("--nofile={limit}")];
+    let status = Command::new("prlimit").args(arguments).status().unwrap();
+    assert!(status.success(), "prlimit {arguments:?}: {status}");
+}
+
+/// The processor time that a process has used.
+#[must_use]
+pub fn processor_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    // utime and stime, in hundredths of a second.
+    let ticks: u64 = fields[11..=12].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
 /// Processes stopped by SIGSTOP. Dropping this resumes them, also when a test fails, because a
 /// stopped process can't exit in time.
 #[must_use]

@@ -6,6 +6,7 @@ mod crashes;
 mod defects;
 mod early_ends;
 mod files;
+mod frozen;
 mod function;
 mod one_at_a_time;
 mod outages;

@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::listener::Listener;
 use crate::{health::Health, postgres, telemetry::process_metrics};
 
 #[derive(Clone)]
@@ -35,6 +36,7 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
         .with_state(Admin { health, metrics, pool, draining });
+    let listener = Listener::new(listener, "admin port");
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
     Ok(())
 }

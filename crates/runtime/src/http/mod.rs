@@ -7,6 +7,7 @@ pub mod bearer;
 pub mod client;
 pub mod idempotency_key;
 pub mod json_body;
+mod listener;
 pub mod page;
 pub mod path_id;
 pub mod prefer;

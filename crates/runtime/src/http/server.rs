@@ -20,12 +20,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::problem::{INTERNAL, METHOD_NOT_ALLOWED, NO_SUCH_PATH};
+use super::{
+    listener::{Listener, raise_and_limit},
+    problem::{INTERNAL, METHOD_NOT_ALLOWED, NO_SUCH_PATH},
+};
 
 /// Time limit for the head of the next request on a connection, idle time included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-/// Maximum open connections. More connections wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 20_000;
 
 /// Adds problem+json for unknown paths, unknown methods and panics.
 pub fn with_defaults<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
@@ -58,7 +59,9 @@ pub async fn serve(
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     server.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEAD_TIMEOUT));
     let connections = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // More connections wait in the kernel's queue.
+    let slots = Arc::new(Semaphore::new(raise_and_limit()));
+    let mut listener = Listener::new(listener, "API");
     let drained = async {
         draining.cancelled().await;
         tokio::time::sleep(drain_delay).await;
@@ -67,7 +70,7 @@ pub async fn serve(
     loop {
         let (socket, slot) = tokio::select! {
             () = &mut drained => break,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = accept(&mut listener, &slots) => accepted,
         };
         let service = TowerToHyperService::new(router.clone());
         let connection = server.serve_connection(TokioIo::new(socket), service).into_owned();
@@ -90,23 +93,12 @@ pub async fn serve(
 
 /// Waits for a free slot, then for the next connection.
 async fn accept(
-    listener: &TcpListener,
+    listener: &mut Listener,
     slots: &Arc<Semaphore>,
 ) -> (TcpStream, OwnedSemaphorePermit) {
     loop {
         let Ok(slot) = Arc::clone(slots).acquire_owned().await else { continue };
-        match listener.accept().await {
-            Ok((socket, _)) => {
-                if let Err(error) = socket.set_nodelay(true) {
-                    tracing::debug!(%error, "setting TCP_NODELAY failed");
-                }
-                return (socket, slot);
-            }
-            Err(error) => {
-                // Transient: no file descriptors, or a client that disconnected.
-                tracing::warn!(%error, "accepting a connection failed; retrying");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
+        let (socket, _) = listener.next().await;
+        return (socket, slot);
     }
 }

@@ -46,6 +46,12 @@ pub(crate) fn describe() {
         "Messages that are delivered and not acked yet."
     );
     describe_gauge!(
+        "passbook_consumer_unacked_limit",
+        Unit::Count,
+        "Maximum unacked messages (max_ack_pending). At it, the broker delivers no further message \
+         until one is acked or its ack wait has ended."
+    );
+    describe_gauge!(
         "passbook_consumer_waiting_pulls",
         Unit::Count,
         "Pull requests waiting for messages. If it stays 0, no worker runs, or all are busy."
@@ -105,6 +111,11 @@ async fn update(
         let found = found.inspect_err(|error| tracing::debug!(consumer = name, %error, "asking"));
         let Ok::<Consumer<pull::Config>, _>(found) = found else { continue };
         let info = found.cached_info();
+        // Negative: without a limit.
+        if let Ok(limit @ 1..) = u64::try_from(info.config.max_ack_pending) {
+            gauge!("passbook_consumer_unacked_limit", "stream" => *stream, "consumer" => *name)
+                .set(float(limit));
+        }
         let counts = [
             ("passbook_consumer_pending_messages", info.num_pending),
             ("passbook_consumer_unacked_messages", count(info.num_ack_pending)),

@@ -65,6 +65,7 @@ async fn check_progress(
     last: &Info,
 ) {
     check_backlog(area, stream, spec, first, last).await;
+    check_unacked_limit(area, spec, first, last);
     let redelivered = first.num_redelivered.min(last.num_redelivered);
     if redelivered > 0 && last.num_ack_pending > 0 {
         let detail =
@@ -116,6 +117,28 @@ async fn check_backlog(
                       replicas";
         area.lasting(spec.name, detail, oldest, advice);
     }
+}
+
+/// Checks that the consumer is not at its limit of unacked messages: then it delivers nothing,
+/// whatever the number of its workers.
+fn check_unacked_limit(area: &mut Area, spec: &ConsumerSpec, first: &Info, last: &Info) {
+    let limit = usize::try_from(last.config.max_ack_pending).unwrap_or_default();
+    if limit == 0
+        || last.num_pending == 0
+        || first.num_ack_pending.min(last.num_ack_pending) < limit
+    {
+        return;
+    }
+    let detail = format!(
+        "{limit} messages are unacked, which is its max_ack_pending: {} others wait",
+        last.num_pending
+    );
+    let wait = spec.ack_wait.as_secs();
+    let advice = format!(
+        "its workers are frozen, or wait for their database: see their log. Messages of a frozen \
+         worker are delivered to another one after {wait} s"
+    );
+    area.finding(spec.name, detail, &advice);
 }
 
 /// The age of the first undelivered message.

@@ -1,0 +1,120 @@
+//! Accepts connections for the API and the admin port, and limits them by the file
+//! descriptors of the process.
+//!
+//! Clients must not use up the descriptors: the process would lose its probes and could not
+//! connect again to the database and the broker. So a part is reserved for these.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+
+/// Maximum open connections of clients, if there are enough descriptors.
+const MAX_CONNECTIONS: u64 = 20_000;
+/// Minimum of it, however few descriptors there are.
+const MIN_CONNECTIONS: u64 = 16;
+/// Descriptors reserved for the database, the broker, the admin port and files: a quarter,
+/// within these bounds.
+const RESERVED: (u64, u64) = (128, 1024);
+/// Pause after a failure. Without it, the loop would use a whole processor: a connection
+/// that can't be accepted stays in the kernel's queue.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// Failures are logged this often at most.
+const LOG_EVERY: Duration = Duration::from_secs(5);
+
+/// Accepts connections, and retries after a failure.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: TcpListener,
+    /// What listens, for the log.
+    name: &'static str,
+    logged: Option<Instant>,
+}
+
+impl Listener {
+    pub(super) const fn new(socket: TcpListener, name: &'static str) -> Self {
+        Self { socket, name, logged: None }
+    }
+
+    /// Waits for the next connection.
+    pub(super) async fn next(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.socket.accept().await {
+                Ok((socket, address)) => {
+                    if let Err(error) = socket.set_nodelay(true) {
+                        tracing::debug!(%error, "setting TCP_NODELAY failed");
+                    }
+                    return (socket, address);
+                }
+                Err(error) => self.failed(&error).await,
+            }
+        }
+    }
+
+    /// Transient: no descriptors, or a client that disconnected.
+    async fn failed(&mut self, error: &io::Error) {
+        if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY) {
+            self.logged = Some(Instant::now());
+            tracing::warn!(listener = self.name, %error, "accepting a connection failed; retrying");
+        }
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
+}
+
+impl axum::serve::Listener for Listener {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        self.next().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+/// Raises the limit of descriptors as far as the system permits, and returns the maximum of
+/// connections that leaves the reserved ones.
+pub(super) fn raise_and_limit() -> usize {
+    let descriptors = raised().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the limit of file descriptors can't be read");
+        MAX_CONNECTIONS
+    });
+    let connections = connections(descriptors);
+    if connections < MAX_CONNECTIONS {
+        tracing::info!(descriptors, connections, "file descriptors limit the open connections");
+    }
+    usize::try_from(connections).unwrap_or(usize::MAX)
+}
+
+/// Sets the soft limit to the hard one. Many systems start processes with a soft limit of
+/// 1,024, for the sake of programs that use `select`.
+fn raised() -> nix::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        tracing::warn!(%error, soft, hard, "the limit of file descriptors can't be raised");
+        return Ok(soft);
+    }
+    Ok(hard)
+}
+
+fn connections(descriptors: u64) -> u64 {
+    let (least, most) = RESERVED;
+    let reserved = (descriptors / 4).clamp(least, most);
+    descriptors.saturating_sub(reserved).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_the_rest_of_the_process() {
+        let limits = [64, 256, 1024, 20_000, 1_048_576, u64::MAX].map(connections);
+        assert_eq!(limits, [16, 128, 768, 18_976, 20_000, 20_000]);
+    }
+}
