@@ -4,6 +4,7 @@
 
 mod accounts;
 mod activity;
+mod addresses;
 mod alerts;
 mod authentication;
 mod batches;
@@ -26,6 +27,7 @@ mod load;
 mod long_reads;
 mod max_deliveries;
 mod metrics;
+mod older_store;
 mod poison;
 mod prefer_wait;
 mod provisioning;
