@@ -13,7 +13,7 @@ use tests::{
     Client, Stack,
     client::new_key,
     eventually, invariants,
-    process::{passbook, run},
+    process::{passbook, run, run_with},
     scale::size,
     stack::folder,
 };
@@ -60,6 +60,11 @@ async fn everything_works_in_a_network_with_ipv6_only() {
         let output = run(&[command, &["--dir", dir]].concat()).await;
         assert!(output.status.success(), "{command:?}: {output:?}");
     }
+    // An operator's own URL, with brackets.
+    let url = stack.file().databases.account.replace("&host=::1", "");
+    assert!(url.contains("@[::1]:"), "{url}");
+    let output = run_with(&["migrate"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", &url)]).await;
+    assert!(output.status.success(), "{output:?}");
     invariants::assert_verified(&stack).await;
 }
 

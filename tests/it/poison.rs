@@ -20,10 +20,7 @@ use tests::{
     stack::folder,
 };
 
-use crate::{
-    reports::statement,
-    storage::{doctor_finds, reason},
-};
+use crate::{reports::statement, storage::doctor_finds};
 
 const DEPOSIT: &str = "transaction.deposit";
 const SOON: Duration = Duration::from_secs(30);
@@ -224,10 +221,9 @@ async fn a_limit_below_a_single_message_is_named_and_once_it_is_raised_everythin
     let poison = new_key();
     broker::publish(&jetstream, DEPOSIT, &new_key(), poison.clone()).await;
     for service in ["account-service-0", "transaction-service-0"] {
-        let reason = eventually("the condition is down", SOON, || async {
-            reason(&stack, service, "max-payload").await
-        })
-        .await;
+        let reason =
+            eventually("the condition is down", SOON, || async { down(&stack, service).await })
+                .await;
         assert!(reason.contains("256") && reason.contains("raise"), "{reason}");
     }
     assert!(doctor_finds(&stack, "max_payload", "256").await);
@@ -258,12 +254,23 @@ async fn a_limit_below_a_single_message_is_named_and_once_it_is_raised_everythin
     assert_eq!(dead_letter_of(&jetstream, &poison).await, poison.len());
     for service in ["account-service-0", "transaction-service-0"] {
         eventually("the condition is up", SOON, || async {
-            reason(&stack, service, "max-payload").await.is_none().then_some(())
+            down(&stack, service).await.is_none().then_some(())
         })
         .await;
     }
     broker::stream_holds(&jetstream, "TRANSACTION", 0, SOON).await;
     invariants::assert_verified(&stack).await;
+}
+
+/// The reason of the condition `max-payload`, if it is down.
+async fn down(stack: &Stack, service: &str) -> Option<String> {
+    let file = stack.file();
+    let process = file.processes.into_iter().find(|process| process.name == service)?;
+    let response = reqwest::get(format!("{}/readyz", process.admin?)).await.ok()?;
+    let readiness: Value = serde_json::from_slice(&response.bytes().await.ok()?).ok()?;
+    let mut conditions = readiness["conditions"].as_array()?.iter();
+    let found = conditions.find(|found| found["name"] == "max-payload" && found["up"] == false)?;
+    Some(found["reason"].as_str()?.to_owned())
 }
 
 /// The refused messages of both services.

@@ -101,7 +101,7 @@ async fn results_are_discarded_at_their_limit_and_asked_for_again() {
 }
 
 /// The reason of a condition that is down, at one replica.
-pub(crate) async fn reason(stack: &Stack, replica: &str, condition: &str) -> Option<String> {
+async fn reason(stack: &Stack, replica: &str, condition: &str) -> Option<String> {
     let file = stack.file();
     let process = file.processes.into_iter().find(|process| process.name == replica)?;
     let response = reqwest::get(format!("{}/readyz", process.admin?)).await.ok()?;

@@ -173,7 +173,12 @@ impl Postgres {
     }
 
     fn superuser_url(&self, database: &str, secrets: &Secrets) -> Result<String> {
-        Ok(self.url(SUPERUSER, secrets.superuser_password()?, database))
+        let url = self.url(SUPERUSER, secrets.superuser_password()?, database);
+        // The tools of the stack give the URL to sqlx, which takes no brackets.
+        Ok(match self.host {
+            Loopback::V4 => url,
+            Loopback::V6 => format!("{url}&host={}", self.host.ip()),
+        })
     }
 
     fn url(&self, role: &str, password: &str, database: &str) -> String {

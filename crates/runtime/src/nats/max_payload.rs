@@ -15,7 +15,7 @@ use crate::{health::Health, tasks::sleep_unless_stopped};
 pub(crate) const CONDITION: &str = "max-payload";
 const EVERY: Duration = Duration::from_secs(1);
 /// The pause between connections while the limit is too low.
-const RECONNECT_EVERY: Duration = Duration::from_secs(5);
+const RECONNECT_EVERY: Duration = Duration::from_secs(15);
 
 /// Sets the condition, and connects again while the limit is too low, until `stop`.
 pub(crate) async fn watch(health: Health, client: Client, stop: CancellationToken) {
@@ -24,7 +24,7 @@ pub(crate) async fn watch(health: Health, client: Client, stop: CancellationToke
         if client.connection_state() != State::Connected {
             continue;
         }
-        let finding = finding(client.server_info().max_payload);
+        let finding = finding(client.max_payload());
         let is_too_low = finding.is_some();
         health.set(CONDITION, finding);
         if is_too_low && last_reconnect.elapsed() >= RECONNECT_EVERY {
