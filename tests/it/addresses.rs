@@ -14,7 +14,7 @@ use tests::{
     client::new_key,
     eventually, invariants,
     process::{passbook, run, run_with},
-    scale::size,
+    scale::{self, size},
     stack::folder,
 };
 use tokio::{
@@ -231,7 +231,11 @@ async fn services_follow_the_name_of_a_server_to_its_new_address_within_30_secon
     hosts.set("127.0.0.1");
     serve_again(&account, &replicas, [&teller, &reporter]).await;
 
-    // The old address is silent.
+    if !scale::full() {
+        invariants::assert_verified(&stack).await;
+        return;
+    }
+    // The old address is silent: a connection to it is given up after 15 to 20 s.
     stack.fault("*", Fault::Silence).await;
     let _second = other_address("127.0.0.3", &ports).await;
     hosts.set("127.0.0.3");

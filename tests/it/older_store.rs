@@ -79,7 +79,7 @@ async fn an_older_copy_of_the_brokers_store_loses_nothing_and_doubles_nothing() 
     drop(paused);
     let jetstream = reconnected(&stack).await;
     settled(&client, &records).await;
-    for _ in 0..5 {
+    for _ in 0..size(5, 2) {
         let more = accept(&client, &account, 20).await;
         settled(&client, &more).await;
         records.extend(more);
