@@ -44,7 +44,7 @@ async fn everything_works_in_a_network_with_ipv6_only() {
     assert_eq!(client.deposit(&account, "5").await.text("status"), "SUCCESS");
     let report = client.report(&statement(&account, &["csv"]), 30).await;
     assert_eq!(report.text("state"), "SUCCEEDED", "{report:?}");
-    // A link that was refused listens on the same address again.
+    // A refused link listens on the same address again.
     stack.fault("*/nats", Fault::Refuse).await;
     stack.fault("*/nats", Fault::Pass).await;
     assert_eq!(client.deposit(&account, "5").await.text("status"), "SUCCESS");
@@ -71,7 +71,7 @@ async fn everything_works_in_a_network_with_ipv6_only() {
 /// The name of the hosts of PostgreSQL and NATS.
 const NAME: &str = "servers.passbook.test";
 
-/// A file that replaces `/etc/hosts` for some processes.
+/// A replacement of `/etc/hosts` for some processes.
 struct Hosts(PathBuf);
 
 impl Hosts {

@@ -1,5 +1,5 @@
-//! The store of the broker is replaced by an older copy, while the services run. Messages that were
-//! acknowledged are gone, settled ones are back, and sequences are given to other messages.
+//! The store of the broker is replaced by an older copy, while the services run. Acknowledged
+//! messages are gone, settled ones are back, and sequences are given to other messages.
 
 use std::{process::Command, time::Duration};
 

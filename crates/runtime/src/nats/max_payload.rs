@@ -1,7 +1,7 @@
 //! Watches the broker's `max_payload`. An operator can lower it below the size of a single message,
 //! and raise it again. A client learns of either at its next connection only: the server announces
-//! no change. After a lowering, the server closes the connection of the first message that is too
-//! large. After a raise nothing would happen, so the watch connects again from time to time.
+//! no change. After a lowering, the server closes the connection of the first message above the
+//! limit. After a raise nothing would happen, so the watch connects again from time to time.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ pub(crate) async fn watch(health: Health, client: Client, stop: CancellationToke
     }
 }
 
-/// What to do about a limit that is too low.
+/// Advice about a limit below the least.
 fn finding(max_payload: usize) -> Option<String> {
     (max_payload < LEAST_MAX_PAYLOAD).then(|| {
         format!(
