@@ -4,6 +4,7 @@
 
 mod accounts;
 mod activity;
+mod addresses;
 mod alerts;
 mod authentication;
 mod batches;
@@ -29,6 +30,7 @@ mod long_reads;
 mod max_deliveries;
 mod memory_limit;
 mod metrics;
+mod older_store;
 mod poison;
 mod prefer_wait;
 mod provisioning;

@@ -1,7 +1,10 @@
 //! Messages that the broker or a service can't take as they are: too large, or refused. They
 //! hold up no other message.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use async_nats::jetstream::Context;
 use nix::sys::signal::Signal;
@@ -16,6 +19,8 @@ use tests::{
     scale::size,
     stack::folder,
 };
+
+use crate::{reports::statement, storage::doctor_finds};
 
 const DEPOSIT: &str = "transaction.deposit";
 const SOON: Duration = Duration::from_secs(30);
@@ -191,4 +196,89 @@ async fn poison_of_the_largest_size_fits_the_memory_limit_and_uses_up_no_good_de
     let redelivered = Scrape::of(&stack, worker).await.sum("passbook_redeliveries_total", &[]);
     assert_eq!(redelivered, Some(0.0));
     invariants::assert_verified(&stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_below_a_single_message_is_named_and_once_it_is_raised_everything_settles() {
+    let replicas = ["--account-replicas", "--transaction-replicas", "--report-replicas"];
+    let replicas = replicas.into_iter().flat_map(|service| [service, "1"]);
+    let arguments: Vec<_> = ["--port", "0"].into_iter().chain(replicas).collect();
+    let stack = Stack::start_in(&folder("lowered-limit"), &arguments).await;
+    let client = Client::teller(&stack);
+    let account = client.open_account("KRW").await;
+    let jetstream = broker::connect(&stack).await;
+    client.deposit(&account, "1").await;
+    let paused = Paused::new([stack.pid("transaction-service-0")]);
+    let mut records = accept(&client, &account, 20).await;
+    eventually("its commands are published", SOON, || async {
+        broker::newest_with(&jetstream, "TRANSACTION", records.last()?).await
+    })
+    .await;
+    reconfigure(&stack, &jetstream, |config| config["max_payload"] = json!(256)).await;
+    drop(paused);
+    // Neither a command, nor a result, nor a dead letter fits.
+    records.extend(accept(&client, &account, 20).await);
+    let poison = new_key();
+    broker::publish(&jetstream, DEPOSIT, &new_key(), poison.clone()).await;
+    for service in ["account-service-0", "transaction-service-0"] {
+        let reason =
+            eventually("the condition is down", SOON, || async { down(&stack, service).await })
+                .await;
+        assert!(reason.contains("256") && reason.contains("raise"), "{reason}");
+    }
+    assert!(doctor_finds(&stack, "max_payload", "256").await);
+    let before = refusals(&stack).await;
+    // A job fits.
+    let report = client.report(&statement(&account, &["csv"]), 30).await;
+    assert_eq!(report.text("state"), "SUCCEEDED", "{report:?}");
+    tokio::time::sleep(Duration::from_secs(size(60, 5))).await;
+    let refusals = refusals(&stack).await - before;
+    println!("{refusals} refusals");
+    assert!(refusals < size(2000.0, 300.0), "{refusals} refusals");
+
+    reconfigure(&stack, &jetstream, |config| {
+        config.as_object_mut().unwrap().remove("max_payload");
+    })
+    .await;
+    let begun = Instant::now();
+    eventually("every record settles", SOON * 3, || async {
+        for record in &records {
+            if client.record(record).await.text("status") != "SUCCESS" {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    println!("all settled after {:.1?}", begun.elapsed());
+    assert_eq!(dead_letter_of(&jetstream, &poison).await, poison.len());
+    for service in ["account-service-0", "transaction-service-0"] {
+        eventually("the condition is up", SOON, || async {
+            down(&stack, service).await.is_none().then_some(())
+        })
+        .await;
+    }
+    broker::stream_holds(&jetstream, "TRANSACTION", 0, SOON).await;
+    invariants::assert_verified(&stack).await;
+}
+
+/// The reason of the condition `max-payload`, if it is down.
+async fn down(stack: &Stack, service: &str) -> Option<String> {
+    let file = stack.file();
+    let process = file.processes.into_iter().find(|process| process.name == service)?;
+    let response = reqwest::get(format!("{}/readyz", process.admin?)).await.ok()?;
+    let readiness: Value = serde_json::from_slice(&response.bytes().await.ok()?).ok()?;
+    let mut conditions = readiness["conditions"].as_array()?.iter();
+    let found = conditions.find(|found| found["name"] == "max-payload" && found["up"] == false)?;
+    Some(found["reason"].as_str()?.to_owned())
+}
+
+/// The refused messages of both services.
+async fn refusals(stack: &Stack) -> f64 {
+    let mut refused = 0.0;
+    for service in ["account-service-0", "transaction-service-0"] {
+        let scrape = Scrape::of(stack, service).await;
+        refused += scrape.sum("passbook_messages_refused_total", &[]).unwrap();
+    }
+    refused
 }

@@ -18,6 +18,8 @@ use tests::{
 };
 use time::OffsetDateTime;
 
+use crate::reports::statement;
+
 const SOON: Duration = Duration::from_secs(30);
 /// Results: 8 MiB, commands: 4, dead letters: 2. The server: 18 MiB.
 const SETTING: &str = "PASSBOOK_STREAM_STORAGE=16MiB";
@@ -112,7 +114,7 @@ async fn reason(stack: &Stack, replica: &str, condition: &str) -> Option<String>
 }
 
 /// Whether doctor has a finding with these texts in its check and its detail.
-async fn doctor_finds(stack: &Stack, check: &str, detail: &str) -> bool {
+pub(crate) async fn doctor_finds(stack: &Stack, check: &str, detail: &str) -> bool {
     let dir = stack.dir.to_str().unwrap();
     let output = run(&["doctor", "-o", "json", "--dir", dir, "--stream-storage", "16MiB"]).await;
     let checks: Vec<Value> =
@@ -128,7 +130,9 @@ const REPLICAS: [&str; 2] = ["transaction-service-0", "transaction-service-1"];
 
 #[tokio::test]
 async fn a_full_stream_of_dead_letters_holds_up_only_the_messages_that_need_one() {
-    let stack = start("full-dead-letters").await;
+    let arguments = ["--port", "0", "--report-replicas", "1"];
+    let stack =
+        Stack::start_under(&folder("full-dead-letters"), &[SETTING.to_owned()], &arguments).await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     let jetstream = broker::connect(&stack).await;
@@ -166,17 +170,70 @@ async fn a_full_stream_of_dead_letters_holds_up_only_the_messages_that_need_one(
     let (unacked, redelivered) =
         broker::unacked(&jetstream, "TRANSACTION", "deposit-consumer").await;
     assert_eq!((unacked, redelivered), (bad, 0));
+    an_exhausted_message_holds_up_no_other(&jetstream).await;
+    let job = a_bad_job_holds_up_no_report(&client, &account, &jetstream).await;
+    let bad = bad + 2;
     assert!(doctor_finds(&stack, "dead-letters", "maximum bytes").await);
 
     jetstream.get_stream("DEAD_LETTER").await.unwrap().purge().await.unwrap();
     broker::stream_holds(&jetstream, "DEAD_LETTER", u64::try_from(bad).unwrap(), SOON).await;
-    broker::stream_holds(&jetstream, "TRANSACTION", 0, SOON).await;
+    for queue in ["TRANSACTION", "USED_UP", "job"] {
+        broker::stream_holds(&jetstream, queue, 0, SOON).await;
+    }
+    let sequence = broker::newest_with(&jetstream, "DEAD_LETTER", &job).await.unwrap();
+    let letter = broker::message(&jetstream, "DEAD_LETTER", sequence).await.unwrap();
+    let id = letter.headers.get("Passbook-Message-Id").unwrap();
+    assert_eq!(id.as_str(), job, "the dead letter names the first id");
     for replica in REPLICAS {
         eventually("the condition is up", SOON, || async {
             reason(&stack, replica, "dead-letters").await.is_none().then_some(())
         })
         .await;
     }
+}
+
+/// The server's advisories name two results. The dead letter of the first is not stored.
+async fn an_exhausted_message_holds_up_no_other(jetstream: &jetstream::Context) {
+    let now = OffsetDateTime::now_utc();
+    let advise = |sequence| broker::publish_max_deliveries_advisory(jetstream, sequence, now);
+    let first = advise(1).await;
+    // Of a message that is gone: nothing is left to do.
+    let second = advise(1_000_000).await;
+    eventually("the second advisory is done", SOON, || async {
+        broker::message(jetstream, "USED_UP", second).await.is_none().then_some(())
+    })
+    .await;
+    assert!(broker::message(jetstream, "USED_UP", first).await.is_some());
+    let (unacked, redelivered) =
+        broker::unacked(jetstream, "USED_UP", "results-used-up-consumer").await;
+    assert_eq!((unacked, redelivered), (1, 0));
+}
+
+/// Gives the id of a message that is no job. A copy of it, with its headers, goes to the end of the
+/// queue.
+async fn a_bad_job_holds_up_no_report(
+    client: &Client,
+    account: &str,
+    jetstream: &jetstream::Context,
+) -> String {
+    let id = new_key();
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", id.as_str());
+    headers.insert("Origin", "a test");
+    let sent = jetstream.publish_with_headers("message.process", headers, id.clone().into()).await;
+    sent.unwrap().await.unwrap();
+    let report = client.report(&statement(account, &["csv"]), 30).await;
+    assert_eq!(report.text("state"), "SUCCEEDED", "{report:?}");
+    let copy = eventually("a copy is at the end of the queue", SOON, || async {
+        let sequence = broker::newest_with(jetstream, "job", &id).await?;
+        let message = broker::message(jetstream, "job", sequence).await?;
+        message.headers.get("Nats-Msg-Id")?.as_str().ends_with(".again").then_some(message)
+    })
+    .await;
+    let header = |name| copy.headers.get(name).map(|value| value.as_str().to_owned());
+    assert_eq!(header("Origin").as_deref(), Some("a test"));
+    assert_eq!(header("Passbook-Message-Id").as_deref(), Some(id.as_str()));
+    id
 }
 
 #[tokio::test]

@@ -19,6 +19,9 @@ use serde_json::value::RawValue;
 pub const MAX_PARTS: usize = 100;
 /// Maximum size of a bundle, in bytes.
 pub const MAX_BYTES: usize = 128 * 1024;
+/// The least `max_payload` of the broker, in bytes. Below it, a single command, result or dead letter
+/// may not fit. From it on, bundles have fewer parts where they need to.
+pub const LEAST_MAX_PAYLOAD: usize = 16 * 1024;
 
 /// The content of a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -41,6 +41,7 @@ pub use lock::supervisor_pid;
 pub use nats::Brokers;
 pub use options::{Options, ProxyPort};
 pub use pdeathsig::{PdeathsigCommand, User};
+pub use ports::Loopback;
 pub use procfs::alive;
 pub use secrets::{Passwords, Secrets};
 pub use service::Replicas;

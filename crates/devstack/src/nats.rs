@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     faults::Network,
-    ports::{HOST, Ports},
+    ports::{Loopback, Ports},
     private_file,
     secrets::Secrets,
     server_search::ServerBinary,
@@ -42,6 +42,7 @@ pub(crate) struct Nats {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) name: String,
+    host: Loopback,
     /// The folder of its streams.
     pub(crate) data: PathBuf,
     program: PathBuf,
@@ -76,6 +77,7 @@ impl Nats {
                 data: dir.join(&name),
                 configuration: dir.join(format!("{name}.conf")),
                 name,
+                host: ports.host(),
                 program: binary.program.clone(),
                 port: ports.take()?,
                 monitor_port: ports.take()?,
@@ -90,9 +92,9 @@ impl Nats {
         for node in &nodes {
             let mut text = json!({
                 "server_name": if nodes.len() > 1 { &node.name } else { "passbook" },
-                "host": HOST,
+                "host": node.host.ip(),
                 "port": node.port,
-                "http": format!("{HOST}:{}", node.monitor_port),
+                "http": format!("{}:{}", node.host, node.monitor_port),
                 "jetstream": { "store_dir": node.data, "max_file_store": max_file_store },
                 "accounts": accounts,
             });
@@ -123,7 +125,7 @@ impl Nats {
         let mut urls = Vec::new();
         for node in &self.nodes {
             let port = network.connect(client, &node.name, node.port)?;
-            urls.push(format!("nats://{HOST}:{port}"));
+            urls.push(format!("nats://{}:{port}", node.host));
         }
         Ok(urls.join(","))
     }
@@ -139,7 +141,7 @@ impl Nats {
     /// If the operator's password is missing.
     pub(crate) fn admin_url(&self, secrets: &Secrets) -> Result<String> {
         let (user, password) = (permissions::OPERATOR, secrets.nats.of(permissions::OPERATOR)?);
-        let url = |node: &Node| format!("nats://{user}:{password}@{HOST}:{}", node.port);
+        let url = |node: &Node| format!("nats://{user}:{password}@{}:{}", node.host, node.port);
         Ok(self.nodes.iter().map(url).collect::<Vec<_>>().join(","))
     }
 
@@ -174,7 +176,7 @@ impl Node {
 
     /// The URL of its monitoring port.
     pub(crate) fn monitor_url(&self) -> String {
-        format!("http://{HOST}:{}", self.monitor_port)
+        format!("http://{}:{}", self.host, self.monitor_port)
     }
 
     /// The cluster settings. A node reaches each other node over a link and in
@@ -183,18 +185,18 @@ impl Node {
         let mut routes = Vec::new();
         for other in nodes.iter().filter(|other| other.name != self.name) {
             let port = network.connect(&self.name, &other.name, other.route_port)?;
-            routes.push(format!("nats://route:{password}@{HOST}:{port}"));
+            routes.push(format!("nats://route:{password}@{}:{port}", self.host));
         }
         Ok(json!({
             "name": "passbook",
-            "host": HOST,
+            "host": self.host.ip(),
             "port": self.route_port,
             "authorization": { "user": "route", "password": password },
             "routes": routes,
             // Clients know every node already, each over its own link.
             "no_advertise": true,
             // The address advertised to other nodes leads nowhere: they use their links.
-            "advertise": format!("{HOST}:1"),
+            "advertise": format!("{}:1", self.host),
         }))
     }
 }

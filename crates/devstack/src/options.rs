@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::{nats::Brokers, service::Replicas};
+use crate::{nats::Brokers, ports::Loopback, service::Replicas};
 
-/// The port of the proxy on 127.0.0.1.
+/// The port of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyPort {
     /// This port, or any free port if it is taken.
@@ -27,6 +27,8 @@ pub struct Options {
     /// Whether faults can be injected. If so, each process reaches its servers
     /// over its own links, and a link can be broken.
     pub faults: bool,
+    /// The host on which everything listens.
+    pub host: Loopback,
     /// The port of the proxy.
     pub port: ProxyPort,
     /// The `passbook` program.

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::{
     faults::Network,
     nats::Nats,
-    ports::{HOST, Ports},
+    ports::Ports,
     postgres::Postgres,
     secrets::Secrets,
     service::{Replicas, SERVICES, Service, StackParts},
@@ -19,9 +19,9 @@ use crate::{
 pub(crate) struct Replica {
     pub(crate) service: &'static Service,
     pub(crate) process: ProcessSpec,
-    /// `127.0.0.1:<port>` of its API, if the service has one.
+    /// `<host>:<port>` of its API, if the service has one.
     pub(crate) http: Option<String>,
-    /// `127.0.0.1:<port>` of its admin port.
+    /// `<host>:<port>` of its admin port.
     pub(crate) admin: String,
 }
 
@@ -123,5 +123,5 @@ impl ReplicaBuilder<'_> {
 }
 
 fn address(ports: &mut Ports) -> Result<String> {
-    Ok(format!("{HOST}:{}", ports.take()?))
+    Ok(format!("{}:{}", ports.host(), ports.take()?))
 }

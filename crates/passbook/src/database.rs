@@ -1,8 +1,9 @@
 //! Connections to databases at URLs from the command line.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use runtime::postgres::parse_url;
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 
 const FORM: &str = "its URL must have the form postgres://user:password@host:5432/database";
@@ -24,7 +25,7 @@ pub(crate) struct DatabaseUrls {
 /// password.
 pub(crate) fn options(url: &str) -> Result<PgConnectOptions> {
     ensure!(["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)), FORM);
-    Ok(PgConnectOptions::from_str(url).context(FORM)?.application_name("passbook"))
+    Ok(parse_url(url).context(FORM)?.application_name("passbook"))
 }
 
 /// Connects to a database.

@@ -3,7 +3,6 @@
 use std::{
     ops::ControlFlow,
     path::Path,
-    str::FromStr,
     time::{Duration, Instant},
 };
 
@@ -16,7 +15,7 @@ use reporting::{
     activity::{ActivityConfig, ActivityError, ActivityReader},
     analysis::{LanguageModel, analyse},
 };
-use sqlx::postgres::PgConnectOptions;
+use runtime::postgres::parse_url;
 
 use crate::{
     report::{Claimed, Parameters},
@@ -50,7 +49,7 @@ pub struct Figures {
 /// # Errors
 /// If a URL is malformed. The error does not show it, because it contains a password.
 pub fn sources(accounts: &str, ledger: &str) -> anyhow::Result<Sources> {
-    let options = |url| PgConnectOptions::from_str(url).map_err(|_| anyhow!("a malformed URL"));
+    let options = |url| parse_url(url).map_err(|_| anyhow!("a malformed URL"));
     let options = |url| {
         let options = options(url)?.application_name("report-service");
         anyhow::Ok(options.options([("tcp_user_timeout", "25000"), ("statement_timeout", "15min")]))

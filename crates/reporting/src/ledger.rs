@@ -19,10 +19,10 @@
 //! The snapshot's `xmax` would be no limit for this: it is the last *ended* transaction
 //! id plus one, and running writers can be above it.
 
-use std::{collections::HashSet, future::Future, str::FromStr, time::Duration};
+use std::{collections::HashSet, future::Future, time::Duration};
 
-use runtime::postgres::{CALL_LIMIT, PgPool, PgTransaction, check_idle};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use runtime::postgres::{CALL_LIMIT, PgPool, PgTransaction, check_idle, parse_url};
+use sqlx::postgres::PgPoolOptions;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -90,7 +90,7 @@ pub(crate) fn pool(url: &str) -> Result<PgPool, InvalidUrl> {
     if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
         return Err(InvalidUrl);
     }
-    let options = PgConnectOptions::from_str(url).map_err(|_| InvalidUrl)?;
+    let options = parse_url(url).map_err(|_| InvalidUrl)?;
     let options = options.application_name("report-service").options([
         // The role has this setting too. It is here for another role in the URL.
         ("default_transaction_read_only", "on"),

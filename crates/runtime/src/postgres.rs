@@ -52,13 +52,27 @@ pub async fn limited<T>(call: impl Future<Output = T>) -> Result<T, NoAnswer> {
     tokio::time::timeout(CALL_LIMIT, call).await.map_err(|_| NoAnswer)
 }
 
+/// The connection options in a URL. sqlx passes the brackets of an IPv6 address on to the resolver,
+/// which knows no such name.
+///
+/// # Errors
+/// If the URL is malformed.
+pub fn parse_url(url: &str) -> sqlx::Result<PgConnectOptions> {
+    let options: PgConnectOptions = url.parse()?;
+    let bare = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    Ok(match bare.map(str::to_owned) {
+        Some(address) => options.host(&address),
+        None => options,
+    })
+}
+
 /// The connection options in the configuration.
 ///
 /// # Errors
 /// If the URL is malformed. The error does not show the URL, because it contains a
 /// password.
 pub fn options(config: &DatabaseConfig) -> anyhow::Result<PgConnectOptions> {
-    config.database_url.expose().parse().map_err(|_| {
+    parse_url(config.database_url.expose()).map_err(|_| {
         anyhow::anyhow!(
             "PASSBOOK_DATABASE_URL must be like postgres://user:password@host:5432/database"
         )
@@ -240,5 +254,12 @@ mod tests {
         let lost = io::Error::from(io::ErrorKind::ConnectionReset);
         assert!(!stored_nothing(&sqlx::Error::Io(lost)));
         assert!(!stored_nothing(&sqlx::Error::WorkerCrashed));
+    }
+
+    #[test]
+    fn an_ipv6_address_in_a_url_loses_its_brackets() {
+        let host = |url| parse_url(url).unwrap().get_host().to_owned();
+        assert_eq!(host("postgres://u:p@[::1]:5432/d"), "::1");
+        assert_eq!(host("postgres://u:p@db.example:5432/d"), "db.example");
     }
 }

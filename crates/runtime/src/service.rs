@@ -17,7 +17,7 @@ use crate::{
     failpoint,
     health::{self, Health, Need},
     http::admin,
-    nats::{broker_metrics, connection, streams},
+    nats::{broker_metrics, connection, max_payload, streams},
     postgres,
     tasks::Tasks,
     telemetry::{
@@ -95,6 +95,7 @@ impl Service {
         health.expect(clock::CONDITION, Need::Degraded);
         health.expect("nats", identity.broker);
         health.expect(broker_metrics::CONDITION, Need::Degraded);
+        health.expect(max_payload::CONDITION, Need::Degraded);
         let pool = postgres::pool(&config.database, identity.name)?;
         let client = connection::connect(&config.nats, identity.name).await?;
         let finished = CancellationToken::new();
@@ -115,6 +116,8 @@ impl Service {
         tasks.spawn("clock watch", watch);
         let watch = health::watch_nats(health.clone(), client.clone(), finished.clone());
         tasks.spawn_fallible("nats watch", watch);
+        let watch = max_payload::watch(health.clone(), client.clone(), finished.clone());
+        tasks.spawn("max payload watch", watch);
         let jetstream = connection::jetstream(&client);
         let topology = identity.topology;
         let consumers = identity.consumers.iter().map(|name| named(topology, name));

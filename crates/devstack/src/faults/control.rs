@@ -1,7 +1,7 @@
 //! The supervisor's port for faults. It listens on this machine only, and
 //! requires the token from `stack.json`.
 
-use std::{net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use axum::{
@@ -22,7 +22,7 @@ use super::{
     link::Link,
     pattern::matches,
 };
-use crate::{remove, stack_file::ControlAddress, supervisor::ProcessHandle};
+use crate::{ports::Loopback, remove, stack_file::ControlAddress, supervisor::ProcessHandle};
 
 /// The processes and links of the stack.
 #[derive(Debug)]
@@ -56,8 +56,8 @@ impl ControlServer {
     ///
     /// # Errors
     /// If there is no free port.
-    pub(crate) async fn start(targets: Targets) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    pub(crate) async fn start(host: Loopback, targets: Targets) -> Result<Self> {
+        let listener = TcpListener::bind((host.ip(), 0)).await?;
         let token = credentials::random_password()?;
         let url = format!("http://{}/faults", listener.local_addr()?);
         let shared = Arc::new(Shared { targets, token: token.clone() });

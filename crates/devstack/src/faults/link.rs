@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, TcpListener as StdListener},
+    net::{SocketAddr, TcpListener as StdListener},
     time::Duration,
 };
 
@@ -49,11 +49,12 @@ impl Link {
     /// If the listener can't be used.
     pub(crate) fn open(name: String, listener: StdListener, server_port: u16) -> Result<Self> {
         listener.set_nonblocking(true)?;
-        let port = listener.local_addr()?.port();
+        let address = listener.local_addr()?;
+        let port = address.port();
         let listener = TcpListener::from_std(listener)?;
         let (impairment, receiver) = watch::channel(Impairment::default());
         let mut task = JoinSet::new();
-        task.spawn(serve(name.clone(), listener, port, server_port, receiver));
+        task.spawn(serve(name.clone(), listener, address, server_port, receiver));
         Ok(Self { name, port, impairment, _task: task })
     }
 
@@ -71,20 +72,21 @@ impl Link {
 async fn serve(
     name: String,
     first: TcpListener,
-    port: u16,
+    address: SocketAddr,
     server_port: u16,
     mut impairment: watch::Receiver<Impairment>,
 ) {
+    let server = SocketAddr::new(address.ip(), server_port);
     let mut listener = Some(first);
     let for_connections = impairment.clone();
     let mut connections = JoinSet::new();
     loop {
         let listening = match listener.take() {
             Some(listening) => listening,
-            None => match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+            None => match TcpListener::bind(address).await {
                 Ok(listening) => listening,
                 Err(error) => {
-                    warn!("the link {name} can't listen on port {port}: {error}");
+                    warn!("the link {name} can't listen on {address}: {error}");
                     sleep(RETRY_DELAY).await;
                     continue;
                 }
@@ -96,7 +98,7 @@ async fn serve(
                 accepted = listening.accept() => match accepted {
                     Ok((client, _)) => {
                         let impairment = for_connections.clone();
-                        connections.spawn(connection(client, server_port, impairment));
+                        connections.spawn(connection(client, server, impairment));
                     }
                     Err(error) => {
                         warn!("the link {name} can't accept a connection: {error}");
@@ -114,13 +116,13 @@ async fn serve(
 
 async fn connection(
     mut client: TcpStream,
-    server_port: u16,
+    server: SocketAddr,
     mut impairment: watch::Receiver<Impairment>,
 ) {
     let cuts = impairment.borrow_and_update().cuts;
     let mut broken = impairment.clone();
     let complete = tokio::select! {
-        ended = relay(&mut client, server_port, impairment) => ended.is_ok(),
+        ended = relay(&mut client, server, impairment) => ended.is_ok(),
         () = until(&mut broken, |now| now.cuts != cuts || now.refused) => false,
     };
     if !complete {
@@ -131,7 +133,7 @@ async fn connection(
 
 async fn relay(
     client: &mut TcpStream,
-    server_port: u16,
+    server: SocketAddr,
     mut impairment: watch::Receiver<Impairment>,
 ) -> io::Result<()> {
     let vanished = impairment.borrow_and_update().vanished;
@@ -143,7 +145,7 @@ async fn relay(
         () = until(&mut impairment, |impairment| !impairment.requests_silent) => {}
         () = &mut vanish => return closed(client).await,
     }
-    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, server_port)).await?;
+    let mut server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.split();
@@ -243,6 +245,8 @@ async fn until(
 #[cfg(test)]
 mod tests {
     use tokio::time::timeout;
+
+    use std::net::Ipv4Addr;
 
     use super::*;
 

@@ -3,20 +3,21 @@
 use anyhow::Result;
 
 use super::link::Link;
-use crate::ports::listen_on_free_port;
+use crate::ports::{Loopback, listen_on_free_port};
 
 /// Connects processes to servers, directly or over links.
 #[derive(Debug)]
 pub(crate) struct Network {
+    host: Loopback,
     /// Whether each connection gets a link.
     breakable: bool,
     links: Vec<Link>,
 }
 
 impl Network {
-    /// A network with a link for each connection, or without any.
-    pub(crate) const fn new(breakable: bool) -> Self {
-        Self { breakable, links: Vec::new() }
+    /// A network of this host, with a link for each connection, or without any.
+    pub(crate) const fn new(host: Loopback, breakable: bool) -> Self {
+        Self { host, breakable, links: Vec::new() }
     }
 
     /// Returns the port over which the process `client` reaches the server
@@ -28,7 +29,7 @@ impl Network {
         if !self.breakable {
             return Ok(port);
         }
-        let link = Link::open(format!("{client}/{server}"), listen_on_free_port()?, port)?;
+        let link = Link::open(format!("{client}/{server}"), listen_on_free_port(self.host)?, port)?;
         let link_port = link.port;
         self.links.push(link);
         Ok(link_port)

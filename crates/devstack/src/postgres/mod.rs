@@ -15,7 +15,7 @@ use sqlx::{Connection, PgConnection};
 use crate::{
     database::{self, DATABASES, Database, REPORT_READER},
     faults::Network,
-    ports::HOST,
+    ports::Loopback,
     secrets::{SUPERUSER, Secrets},
     server_search::ServerBinary,
     spawn::{ProcessSpec, Spawner},
@@ -31,6 +31,7 @@ const NAME: &str = "postgres";
 #[derive(Debug, Clone)]
 pub(crate) struct Postgres {
     layout: Layout,
+    host: Loopback,
     port: u16,
 }
 
@@ -45,7 +46,7 @@ impl Postgres {
         dir: &Path,
         binary: &ServerBinary,
         secrets: &Secrets,
-        port: u16,
+        (host, port): (Loopback, u16),
     ) -> Result<Self> {
         let layout = Layout::find(dir, binary, secrets).await?;
         match fs::read_to_string(layout.data.join("PG_VERSION")) {
@@ -64,7 +65,7 @@ impl Postgres {
             }
             Err(error) => return Err(error).with_context(|| layout.data.display().to_string()),
         }
-        Ok(Self { layout, port })
+        Ok(Self { layout, host, port })
     }
 
     /// The server as the process `client` reaches it.
@@ -78,7 +79,7 @@ impl Postgres {
     pub(crate) fn process(&self) -> ProcessSpec {
         let mut arguments = vec!["-D".into(), self.layout.data.clone().into_os_string()];
         for setting in [
-            format!("listen_addresses={HOST}"),
+            format!("listen_addresses={}", self.host.ip()),
             format!("port={}", self.port),
             // No Unix socket: its path could be too long, and no process uses it.
             "unix_socket_directories=".to_owned(),
@@ -172,12 +173,20 @@ impl Postgres {
     }
 
     fn superuser_url(&self, database: &str, secrets: &Secrets) -> Result<String> {
-        Ok(self.url(SUPERUSER, secrets.superuser_password()?, database))
+        let url = self.url(SUPERUSER, secrets.superuser_password()?, database);
+        // The tools of the stack give the URL to sqlx, which takes no brackets.
+        Ok(match self.host {
+            Loopback::V4 => url,
+            Loopback::V6 => format!("{url}&host={}", self.host.ip()),
+        })
     }
 
     fn url(&self, role: &str, password: &str, database: &str) -> String {
         // The server listens on this machine only and has no certificate: asking for TLS would
         // waste a round trip.
-        format!("postgres://{role}:{password}@{HOST}:{}/{database}?sslmode=disable", self.port)
+        format!(
+            "postgres://{role}:{password}@{}:{}/{database}?sslmode=disable",
+            self.host, self.port
+        )
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use devstack::{Brokers, Options, ProxyPort, Replicas, service};
+use devstack::{Brokers, Loopback, Options, ProxyPort, Replicas, service};
 
 use crate::arguments::StackDir;
 
@@ -33,6 +33,9 @@ pub(crate) struct StackArguments {
     /// processes: see `passbook dev fault`.
     #[arg(long)]
     faults: bool,
+    /// Listen on ::1 only, not on 127.0.0.1.
+    #[arg(long)]
+    ipv6: bool,
     /// Run the services' release build instead of the programs beside this one. Build it with
     /// `cargo build --workspace --release`.
     #[arg(long)]
@@ -84,6 +87,7 @@ impl StackArguments {
                 NatsNodes::Three => Brokers::Cluster,
             },
             faults: self.faults,
+            host: if self.ipv6 { Loopback::V6 } else { Loopback::V4 },
             port,
             passbook,
             programs,

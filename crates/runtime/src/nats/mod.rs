@@ -3,6 +3,7 @@
 
 pub mod broker_metrics;
 pub mod connection;
+pub(crate) mod max_payload;
 pub mod publish;
 pub mod refusal;
 pub mod streams;

@@ -8,9 +8,10 @@ use std::{
 
 use async_nats::{
     Client, HeaderMap,
+    header::NATS_MESSAGE_ID,
     jetstream::{self, AckKind, Message},
 };
-use contract::ConsumerSpec;
+use contract::{ConsumerSpec, dead_letter as letter};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     failpoint,
-    nats::publish::{Outgoing, publish_all},
+    nats::publish::{Outgoing, publish_all, wire_size},
     tasks::sleep_unless_stopped,
 };
 
@@ -32,6 +33,8 @@ const HAND_BACK_DELAY: Duration = Duration::from_secs(1);
 const LETTER_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit for the server's answer to an ack. A lost ack costs a redelivery.
 const ACK_LIMIT: Duration = Duration::from_secs(2);
+/// Maximum bytes of headers that the copy of a message keeps.
+const MAX_HEADERS: usize = 4096;
 
 /// The end of a delivery.
 #[derive(Debug)]
@@ -110,7 +113,10 @@ impl<H: JobHandler> JobProcessor<H> {
 
     async fn settle(&self, message: &Message, stop: &CancellationToken) {
         failpoint::point("job.fetched", message);
-        let delivery = Received::fetched(message, SystemTime::now()).whole();
+        let mut delivery = Received::fetched(message, SystemTime::now()).whole();
+        if let Some(original) = requeued_id(message) {
+            delivery.message_id = original;
+        }
         if delivery.number > 1 {
             metrics::counter!("passbook_redeliveries_total", "consumer" => self.consumer.name)
                 .increment(1);
@@ -127,7 +133,7 @@ impl<H: JobHandler> JobProcessor<H> {
                 ("handed_back", Some("handed back".to_owned()))
             }
             JobVerdict::DeadLetter(reason) => {
-                let name = match self.dead_letter(&delivery, &reason, stop).await {
+                let name = match self.dead_letter(message, &delivery, &reason, stop).await {
                     Lettered::Stored => {
                         self.confirmed(message, AckKind::Term).await;
                         "dead_letter"
@@ -152,6 +158,7 @@ impl<H: JobHandler> JobProcessor<H> {
     /// its queue instead.
     async fn dead_letter(
         &self,
+        message: &Message,
         delivery: &Delivery,
         reason: &str,
         stop: &CancellationToken,
@@ -169,7 +176,7 @@ impl<H: JobHandler> JobProcessor<H> {
                 return Lettered::Stopped;
             }
             if begun.elapsed() > LETTER_LIMIT {
-                let again = [again(delivery)];
+                let again = [again(message.headers.as_ref(), delivery)];
                 if publish_all(&self.jetstream, &again).await.is_ok() {
                     return Lettered::Requeued;
                 }
@@ -203,21 +210,87 @@ enum Lettered {
     Stopped,
 }
 
-/// The copy of a message. Its id is new: the stream would ignore a known one.
-fn again(delivery: &Delivery) -> Outgoing {
+/// The copy of a message, with its headers. Its id is new: the stream would ignore a known one. A
+/// header keeps the original id for the dead letter.
+fn again(headers: Option<&HeaderMap>, delivery: &Delivery) -> Outgoing {
+    let mut copy = HeaderMap::new();
+    for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
+        let text = name.to_string();
+        // The server's own headers would be instructions to it, and the place marks a dead letter.
+        if !text.to_ascii_lowercase().starts_with("nats-") && text != letter::PLACE {
+            values.iter().for_each(|value| copy.append(name.clone(), value.clone()));
+        }
+    }
+    if wire_size(&copy) > MAX_HEADERS {
+        copy = HeaderMap::new();
+    }
+    if delivery.message_id != delivery.place {
+        copy.insert(letter::MESSAGE_ID, delivery.message_id.as_str());
+    }
     Outgoing {
         subject: delivery.subject.to_string(),
         message_id: format!("{}.again", delivery.place),
         trace: delivery.trace,
         redrive_of: None,
-        headers: HeaderMap::new(),
+        headers: copy,
         payload: delivery.payload.clone(),
         sharing: None,
     }
+}
+
+/// The original id of a message that was put at the end of its queue.
+fn requeued_id(message: &Message) -> Option<String> {
+    let headers = message.headers.as_ref()?;
+    headers.get(NATS_MESSAGE_ID).filter(|id| id.as_str().ends_with(".again"))?;
+    let original = headers.get(letter::MESSAGE_ID)?.to_string();
+    (original.len() <= letter::MAX_MESSAGE_ID).then_some(original)
 }
 
 fn count(consumer: &ConsumerSpec, verdict: &'static str, messages: u64) {
     metrics::counter!("passbook_worker_messages_total",
         "consumer" => consumer.name, "verdict" => verdict)
     .increment(messages);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        pairs.iter().for_each(|(name, value)| headers.append(*name, *value));
+        headers
+    }
+
+    fn delivery(headers: &HeaderMap, place: &str) -> Delivery {
+        let received = Received {
+            subject: &"message.process".into(),
+            headers: Some(headers),
+            payload: &"body".into(),
+            place: place.to_owned(),
+            number: 1,
+            begun: SystemTime::now(),
+        };
+        received.whole()
+    }
+
+    #[test]
+    fn a_requeued_message_keeps_its_headers_and_the_name_of_its_first_id() {
+        let given = headers(&[
+            ("Nats-Msg-Id", "first"),
+            ("Nats-Rollup", "all"),
+            (letter::PLACE, "job.1.1"),
+            ("Origin", "test"),
+            ("Origin", "other"),
+        ]);
+        let copy = again(Some(&given), &delivery(&given, "job.7.1"));
+        assert_eq!((copy.message_id.as_str(), &copy.payload[..]), ("job.7.1.again", &b"body"[..]));
+        let expected =
+            headers(&[("Origin", "test"), ("Origin", "other"), (letter::MESSAGE_ID, "first")]);
+        assert_eq!(copy.headers, expected);
+        // Headers that may not fit beside the body are left out.
+        let large = headers(&[("Nats-Msg-Id", "first"), ("Origin", &"x".repeat(5000))]);
+        let copy = again(Some(&large), &delivery(&large, "job.7.1"));
+        assert_eq!(copy.headers, headers(&[(letter::MESSAGE_ID, "first")]));
+    }
 }

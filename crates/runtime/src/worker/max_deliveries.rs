@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use super::{Delivery, Failure, Handler, Verdict, dead_letter::dead_letter, delivery::Received};
 use crate::{
     failpoint,
-    nats::publish::{Unacknowledged, publish_all},
+    nats::publish::{Outgoing, publish_all},
 };
 
 /// Decides the end of a message that is not redelivered any more.
@@ -69,12 +69,23 @@ struct Advisory {
     timestamp: OffsetDateTime,
 }
 
+/// The dead letters of a message that the broker does not store now.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+struct UnstoredError {
+    letters: Vec<Outgoing>,
+    reason: String,
+}
+
 impl<E: Exhausted> Handler for MaxDeliveries<E> {
     async fn process(&self, batch: &[Delivery]) -> Result<Vec<Verdict>, Failure> {
         let mut verdicts = Vec::with_capacity(batch.len());
         for delivery in batch {
             verdicts.push(match serde_json::from_slice(&delivery.payload) {
-                Ok(advisory) => self.handle(&advisory).await.map_err(failure)?,
+                Ok(advisory) => match self.handle(&advisory).await {
+                    Ok(verdict) => verdict,
+                    Err(error) => kept(error)?,
+                },
                 Err(error) => Verdict::DeadLetter(format!("not an advisory: {error}")),
             });
         }
@@ -82,14 +93,10 @@ impl<E: Exhausted> Handler for MaxDeliveries<E> {
     }
 }
 
-/// An advisory whose dead letter is refused for good must not hold up the others.
-fn failure(error: anyhow::Error) -> Failure {
-    let missing = error.downcast_ref::<Unacknowledged>();
-    if missing.is_some_and(|missing| !missing.refused.is_empty()) {
-        Failure::Other(error)
-    } else {
-        Failure::Transient(error)
-    }
+/// An advisory whose dead letters are not stored is kept, and holds up no other.
+fn kept(error: anyhow::Error) -> Result<Verdict, Failure> {
+    let UnstoredError { letters, reason } = error.downcast().map_err(Failure::Transient)?;
+    Ok(Verdict::Unstored { letters, reason })
 }
 
 impl<E: Exhausted> MaxDeliveries<E> {
@@ -173,7 +180,9 @@ async fn dead_letter_stored(
     let max_payload = client.server_info().max_payload;
     let letters: Vec<_> =
         parts.iter().map(|part| dead_letter(consumer, part, &reason, max_payload)).collect();
-    publish_all(jetstream, &letters).await?;
+    if let Err(missing) = publish_all(jetstream, &letters).await {
+        return Err(UnstoredError { letters, reason: missing.reason }.into());
+    }
     for part in &parts {
         part.ended(consumer, Some(reason.clone()));
     }

@@ -67,6 +67,13 @@ pub enum Verdict {
     /// Its account is locked by another transaction. The worker keeps it and tries again
     /// soon, which uses up no delivery. The others go on.
     Locked,
+    /// It asks for these dead letters of another message, and the broker does not store them
+    /// now. The worker keeps it, publishes them again, and hands it back once they are stored.
+    Unstored {
+        letters: Vec<Outgoing>,
+        /// The broker's error.
+        reason: String,
+    },
 }
 
 /// Why a batch has no verdicts. Parts of the batch may be committed. When it is

@@ -334,6 +334,20 @@ impl<H: Handler> BatchProcessor<H> {
                 }
                 Fate::Verdict(Verdict::DeadLetter(reason)) => dead.push((delivery, reason)),
                 Fate::Verdict(Verdict::Locked) | Fate::Locked => locked.push(delivery),
+                Fate::Verdict(Verdict::Unstored { letters, reason }) => {
+                    let back = AckKind::Nak(Some(HAND_BACK_DELAY));
+                    if self.unstored.keep(
+                        self.consumer,
+                        fetched.message,
+                        back,
+                        letters,
+                        reason.clone(),
+                    ) {
+                        ending.end = End::Unstored;
+                        return ending;
+                    }
+                    handed_back = Some((LONG_DELAY, reason));
+                }
                 Fate::Failed(error) => match self.failed(delivery, &error) {
                     Some(reason) => dead.push((delivery, reason)),
                     None => handed_back = Some((HAND_BACK_DELAY, format!("{error:#}"))),

@@ -4,6 +4,8 @@
 //! Such a message must neither be settled nor hold up others. It is kept in progress, so that
 //! waiting uses up no delivery, and its letters are published again until they are stored. Handing
 //! it back with a delay was rejected: it would use up the deliveries within seconds.
+//! An advisory about a message at its maximum deliveries is kept alike, with the dead letters of
+//! that message.
 
 use std::{
     collections::VecDeque,

@@ -5,7 +5,7 @@ mod contents;
 mod drift;
 mod server;
 
-use contract::{StreamSpec, Topology, consumers};
+use contract::{StreamSpec, Topology, bundle::LEAST_MAX_PAYLOAD, consumers};
 
 use super::check::{Area, Check};
 use crate::broker::{Address, Broker};
@@ -29,6 +29,7 @@ pub(super) async fn check(
         return area.into_checks();
     };
     check_version(&mut area, &broker);
+    check_max_payload(&mut area, &broker);
     if check_jetstream(&mut area, &broker).await {
         let advice = "see the broker's log; the user of the URL needs the permission to read the \
                       state of every stream";
@@ -59,6 +60,19 @@ fn check_version(area: &mut Area, broker: &Broker) {
         );
     } else {
         area.fine("reachable", format!("nats-server {version}"));
+    }
+}
+
+fn check_max_payload(area: &mut Area, broker: &Broker) {
+    const NAME: &str = "max_payload";
+    let bytes = broker.client.server_info().max_payload;
+    if bytes < LEAST_MAX_PAYLOAD {
+        let detail = format!("{bytes} bytes; a message can need {LEAST_MAX_PAYLOAD}");
+        let advice = "raise max_payload in the configuration of nats-server and reload it: the \
+                      services then send what they hold back";
+        area.finding(NAME, detail, advice);
+    } else {
+        area.fine(NAME, format!("{bytes} bytes"));
     }
 }
 
