@@ -151,22 +151,27 @@ async fn rows_read(accounts: &PgPool) -> i64 {
     .unwrap()
 }
 
-/// Settled records of the last thirty days.
+/// Settled records of the last thirty days, in transactions that a pool's limit allows.
 async fn fill_history(accounts: &PgPool, records: i64) {
-    let fill = format!(
-        "INSERT INTO transaction_records (id, account_id, idempotency_key, request_hash, user_id,
-             type, amount, currency, status, transaction_id, balance_after, created_at, updated_at)
-         SELECT id, md5((number % 10000)::text)::uuid, id::text, '', 'teller', 'DEPOSIT', 100, 'KRW',
-             'SUCCESS', number, 100, at, at
-         FROM (
-             SELECT number, at,
-                 (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7000'
-                  || 'a' || lpad(to_hex(number), 15, '0'))::uuid AS id
-             FROM (SELECT number, now() - interval '30 days' * (1 - number / ({records}.0 + 1)) AS at
-                   FROM generate_series(1, {records}) AS number) AS numbered
-         ) AS history"
-    );
-    sqlx::raw_sql(AssertSqlSafe(fill)).execute(accounts).await.unwrap();
+    const AT_ONCE: i64 = 100_000;
+    for first in (1..=records).step_by(AT_ONCE.try_into().unwrap()) {
+        let last = records.min(first + AT_ONCE - 1);
+        let fill = format!(
+            "INSERT INTO transaction_records (id, account_id, idempotency_key, request_hash, user_id,
+                 type, amount, currency, status, transaction_id, balance_after, created_at, updated_at)
+             SELECT id, md5((number % 10000)::text)::uuid, id::text, '', 'teller', 'DEPOSIT', 100,
+                 'KRW', 'SUCCESS', number, 100, at, at
+             FROM (
+                 SELECT number, at,
+                     (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7000'
+                      || 'a' || lpad(to_hex(number), 15, '0'))::uuid AS id
+                 FROM (SELECT number,
+                           now() - interval '30 days' * (1 - number / ({records}.0 + 1)) AS at
+                       FROM generate_series({first}, {last}) AS number) AS numbered
+             ) AS history"
+        );
+        sqlx::raw_sql(AssertSqlSafe(fill)).execute(accounts).await.unwrap();
+    }
 }
 
 #[tokio::test]

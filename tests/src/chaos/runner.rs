@@ -329,8 +329,10 @@ impl Runner {
                 .findings
                 .push(format!("after {disruption}: no deposit settled for {RECOVERED_WITHIN:?}"));
         }
-        report.findings.extend(drained(&stack).await.err().map(|error| format!("{error:#}")));
-        timeline.log("no message is left in the queues");
+        match drained(&stack).await {
+            Ok(()) => timeline.log("the queues are empty"),
+            Err(error) => report.findings.push(format!("{error:#}")),
+        }
         match timeout(Duration::from_secs(60), unexpected_dead_letters(&stack)).await {
             Ok(unexpected) => report.findings.extend(unexpected),
             Err(_) => report.findings.push("the dead letters can't be read".to_owned()),

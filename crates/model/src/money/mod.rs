@@ -17,7 +17,7 @@
 //! check in a single state. [`situations`] guards against a model in which
 //! nothing happens.
 //!
-//! The tests explore small worlds ([`cases::worlds`], 3.4 million states in
+//! The tests explore small worlds ([`cases::worlds`], 3.5 million states in
 //! total). `cargo run -p model -- --help` lists the options for other worlds,
 //! up to minutes and gigabytes. A deposit and a withdrawal with two crashes and
 //! two redrives have 13 million states; two lost advisories with two crashes, a
