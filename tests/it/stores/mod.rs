@@ -9,8 +9,9 @@ mod times;
 mod window;
 
 use contract::{AccountId, Balance, Currency};
-use runtime::postgres::PgPool;
+use runtime::postgres::{CALL_LIMIT, PgPool};
 use rust_decimal::Decimal;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 fn krw() -> Currency {
     Currency::parse("KRW").unwrap()
@@ -27,4 +28,11 @@ async fn account_row(database: &PgPool, account: AccountId) -> (Decimal, i64) {
         .fetch_one(database)
         .await
         .unwrap()
+}
+
+/// A pool whose statements wait for a lock for a short time only.
+fn impatient(url: &str) -> PgPool {
+    let options: PgConnectOptions = url.parse().unwrap();
+    let options = options.options([("lock_timeout", "200ms")]);
+    PgPool::connect_lazy(PgPoolOptions::new(), options, CALL_LIMIT)
 }
