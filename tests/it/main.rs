@@ -5,6 +5,7 @@
 mod accounts;
 mod activity;
 mod alerts;
+mod asynchronous_standby;
 mod authentication;
 mod batches;
 mod bundles;

@@ -143,6 +143,7 @@ async fn relay(
         () = until(&mut impairment, |impairment| !impairment.requests_silent) => {}
         () = &mut vanish => return closed(client).await,
     }
+    let server_port = impairment.borrow().redirected.unwrap_or(server_port);
     let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, server_port)).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
