@@ -38,6 +38,7 @@ mod reports;
 mod restore;
 mod results;
 mod row_locks;
+mod slow_disks;
 mod statements;
 mod storage;
 mod stores;
