@@ -8,6 +8,8 @@ mod settle;
 mod times;
 mod window;
 
+use std::time::Duration;
+
 use contract::{AccountId, Balance, Currency};
 use runtime::postgres::{CALL_LIMIT, PgPool};
 use rust_decimal::Decimal;
@@ -28,6 +30,17 @@ async fn account_row(database: &PgPool, account: AccountId) -> (Decimal, i64) {
         .fetch_one(database)
         .await
         .unwrap()
+}
+
+/// Longest wait of a statement that a test keeps waiting. A slow machine needs seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A pool whose statements wait for a lock as long as a test keeps them waiting. Those of the
+/// services give up after two seconds.
+fn patient(url: &str) -> PgPool {
+    let options: PgConnectOptions = url.parse().unwrap();
+    let options = options.options([("lock_timeout", "0"), ("statement_timeout", "0")]);
+    PgPool::connect_lazy(PgPoolOptions::new(), options, 2 * PATIENCE)
 }
 
 /// A pool whose statements wait for a lock for a short time only.
