@@ -9,7 +9,7 @@ use tests::{
     slow_disk::SlowDisk,
 };
 
-const CLIENTS: usize = 16;
+const CLIENTS: usize = 32;
 
 /// One deposit after the other by each client, for this time. Gives the responses.
 async fn load(client: &Client, account: &str, time: Duration) -> Vec<Response> {
@@ -26,11 +26,20 @@ async fn load(client: &Client, account: &str, time: Duration) -> Vec<Response> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_a_disk_that_takes_200_ms_for_each_fsync_everything_settles_and_no_limit_is_met() {
+async fn with_200_ms_for_each_fsync_of_postgresql_everything_settles_and_no_limit_is_met() {
+    everything_settles("slow-postgresql", "1").await;
+}
+
+/// Such a cluster writes each message to disk on two nodes before its PubAck.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_200_ms_for_each_fsync_of_a_cluster_too_everything_settles_and_no_limit_is_met() {
+    everything_settles("slow-cluster", "3").await;
+}
+
+async fn everything_settles(name: &str, nodes: &str) {
     let disk = SlowDisk(Duration::from_millis(200));
-    let services = ["--account-replicas", "1", "--transaction-replicas", "1"];
-    let arguments = ["--port", "0", "--nats-nodes", "3", "--report-replicas", "0"];
-    let stack = disk.start("slow-disk", &[&arguments[..], &services].concat()).await;
+    let arguments = ["--port", "0", "--nats-nodes", nodes, "--report-replicas", "0"];
+    let stack = disk.start(name, &arguments).await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     let responses =

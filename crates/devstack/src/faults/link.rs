@@ -323,6 +323,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_redirected_link_leads_to_another_server_until_it_passes() {
+        let link = echo().await;
+        let mut first = connect(&link).await.unwrap();
+        assert_eq!(&ask(&mut first).await.unwrap(), b"ping");
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        link.apply(Fault::Redirect(other.local_addr().unwrap().port()));
+        timeout(LONG, ask(&mut first)).await.unwrap().unwrap_err();
+        let mut second = connect(&link).await.unwrap();
+        let (mut accepted, _) = timeout(LONG, other.accept()).await.unwrap().unwrap();
+        accepted.write_all(b"pong").await.unwrap();
+        assert_eq!(&ask(&mut second).await.unwrap(), b"pong");
+        link.apply(Fault::Pass);
+        timeout(LONG, second.read_u8()).await.unwrap().unwrap_err();
+        let mut third = connect(&link).await.unwrap();
+        assert_eq!(&ask(&mut third).await.unwrap(), b"ping");
+    }
+
+    #[tokio::test]
     async fn vanished_connections_stay_silent_for_ever_and_new_ones_pass() {
         let link = echo().await;
         let mut old = connect(&link).await.unwrap();
