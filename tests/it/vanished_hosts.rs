@@ -1,5 +1,6 @@
 //! A server's host vanishes without a packet: open connections stay silent for ever, and
-//! new ones pass. Everything is back within 30 s, without a restart.
+//! new ones pass. Everything is back within 30 s, without a restart. A command of `passbook`
+//! ends with an error.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -7,8 +8,12 @@ use std::{
 };
 
 use devstack::Fault;
-use futures::{StreamExt, stream};
-use tests::{Client, Stack, client::new_key, eventually, invariants, scale::size, stack::folder};
+use futures::{StreamExt, future::join_all, stream};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tests::{
+    Client, Stack, client::new_key, eventually, invariants, process::run_with, scale::size,
+    stack::folder,
+};
 
 use crate::reports::statement;
 
@@ -116,4 +121,89 @@ async fn a_network_that_loses_one_direction_costs_no_money() {
     };
     tokio::join!(load(&client, &account, &done), lose);
     invariants::assert_verified(&stack).await;
+}
+
+/// The superuser's URL of a database over the link of the account-service.
+fn over_link(stack: &Stack, database: &str) -> String {
+    let environment = std::fs::read(format!("/proc/{}/environ", stack.pid(SERVICES[0]))).unwrap();
+    let environment = String::from_utf8(environment).unwrap();
+    let variables = environment.split('\0').filter_map(|variable| variable.split_once('='));
+    let port = |url: &str| url.rsplit_once(':').unwrap().1.split_once('/').unwrap().0.to_owned();
+    let (_, linked) =
+        variables.into_iter().find(|(name, _)| *name == "PASSBOOK_DATABASE_URL").unwrap();
+    let direct = stack.file().databases.account;
+    let url = direct.replace(&format!(":{}/", port(&direct)), &format!(":{}/", port(linked)));
+    url.replace("/account?", &format!("/{database}?"))
+}
+
+/// A transaction that keeps a command waiting.
+async fn hold(stack: &Stack, database: &str, lock: &str) -> PgConnection {
+    let url = stack.file().databases.account.replace("/account?", &format!("/{database}?"));
+    let mut holder = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {lock}"))).execute(&mut holder).await.unwrap();
+    holder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_ends_with_an_error_when_the_host_of_its_database_vanishes() {
+    let none = ["--account-replicas", "1", "--transaction-replicas", "0"];
+    let arguments = [&["--port", "0", "--faults"][..], &none].concat();
+    let stack = Stack::start_in(&folder("vanished-tool"), &arguments).await;
+    let _holders = [
+        // The locks of `migrate` and `provision`.
+        hold(&stack, "account", "SELECT pg_advisory_lock(x'706173736d696772'::bigint)").await,
+        hold(&stack, "postgres", "SELECT pg_advisory_lock(x'70617373626f6f6b'::bigint)").await,
+        // `repair` locks the ledger, and `verify` reads the accounts.
+        hold(&stack, "transaction", "LOCK TABLE transactions IN ROW EXCLUSIVE MODE").await,
+        hold(&stack, "account", "LOCK TABLE transaction_records IN ACCESS EXCLUSIVE MODE").await,
+    ];
+    let [account, ledger, server] =
+        ["account", "transaction", "postgres"].map(|database| over_link(&stack, database));
+    let databases = [
+        ("PASSBOOK_ACCOUNT_DATABASE_URL", account.as_str()),
+        ("PASSBOOK_TRANSACTION_DATABASE_URL", &ledger),
+    ];
+    let services = ["ACCOUNT_SERVICE", "TRANSACTION_SERVICE", "REPORT_SERVICE", "AUDITOR"];
+    let passwords: Vec<_> = services
+        .into_iter()
+        .chain(["REPORT_READER"])
+        .map(|role| format!("PASSBOOK_{role}_PASSWORD"))
+        .collect();
+    let mut provision: Vec<_> = passwords.iter().map(|name| (name.as_str(), "any")).collect();
+    provision.push(("PASSBOOK_POSTGRES_URL", &server));
+    let commands = [
+        (&["migrate"][..], &databases[..1]),
+        (&["provision"], &provision),
+        (&["repair", "--yes"], &databases),
+        (&["verify"], &databases),
+    ];
+    let vanish = async {
+        let observer = stack.accounts().await;
+        eventually("all commands wait, and ping the server", seconds(20), || async {
+            let waiting: (i64, i64) = sqlx::query_as(
+                "SELECT count(*) FILTER (WHERE wait_event_type = 'Lock'),
+                        count(*) FILTER (WHERE application_name = 'passbook ping')
+                 FROM pg_stat_activity WHERE application_name LIKE 'passbook%'",
+            )
+            .fetch_one(&observer)
+            .await
+            .unwrap();
+            (waiting == (3, 4)).then_some(())
+        })
+        .await;
+        stack.fault("account-service-0/postgres", Fault::Vanish).await;
+        Instant::now()
+    };
+    let outputs = join_all(commands.iter().map(|(arguments, settings)| async move {
+        (run_with(arguments, settings).await, Instant::now())
+    }));
+    let (outputs, vanished) = tokio::join!(outputs, vanish);
+    for ((arguments, _), (output, ended)) in commands.iter().zip(outputs) {
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains("has given no answer for 15 s"), "{arguments:?}: {text}");
+        let after = ended.duration_since(vanished);
+        println!("{arguments:?} ended {after:.1?} after the host vanished");
+        assert!(after < seconds(40), "{arguments:?}: {after:?}");
+    }
 }

@@ -20,6 +20,7 @@ pub mod process;
 pub mod prometheus;
 pub mod scale;
 pub mod seaweedfs;
+pub mod slow_disk;
 pub mod small_disk;
 pub mod stack;
 pub mod standby;

@@ -1,4 +1,5 @@
-//! A streaming replica of a stack's PostgreSQL, made from a copy of its data.
+//! An asynchronous replica of a stack's PostgreSQL, made from a copy of its data. It can be
+//! promoted without the last commits.
 
 use std::{
     fs,
@@ -10,12 +11,15 @@ use std::{
 };
 
 use nix::{sys::signal::Signal, unistd::Uid};
-use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
 use crate::{
     Stack, eventually,
     process::{signal, start_by},
 };
+
+/// Limit for a step of the replication.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A running replica. Dropping this stops it and removes its data.
 #[derive(Debug)]
@@ -89,6 +93,54 @@ impl Standby {
         })
         .await;
         standby
+    }
+
+    /// Waits until the replica has every commit of the primary.
+    pub async fn has_caught_up(&self, stack: &Stack) {
+        let primary = stack.file().databases.account;
+        let mut connection = PgConnection::connect(&primary).await.unwrap();
+        let now: String = sqlx::query_scalar("SELECT pg_current_wal_lsn()::text")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{now}'");
+        self.until(stack, "the replica has all commits", &replayed).await;
+    }
+
+    /// Ends the replication: later commits of the primary are lost.
+    pub async fn receives_no_more(&self, stack: &Stack) {
+        let mut replica = self.connect(stack).await;
+        for statement in ["ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()"] {
+            sqlx::raw_sql(statement).execute(&mut replica).await.unwrap();
+        }
+        let ended = "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)";
+        self.until(stack, "the replication has ended", ended).await;
+    }
+
+    /// Makes the replica a primary. The former one runs on: it stands for the other database.
+    pub async fn promote(&self, stack: &Stack) {
+        self.until(stack, "the replica is promoted", "SELECT pg_promote()").await;
+    }
+
+    /// Waits until a query gives true.
+    async fn until(&self, stack: &Stack, what: &str, query: &str) {
+        eventually(what, LIMIT, || async {
+            let mut replica = self.connect(stack).await;
+            let query = sqlx::query_scalar(AssertSqlSafe(query.to_owned()));
+            let is_true: bool = query.fetch_one(&mut replica).await.unwrap();
+            is_true.then_some(())
+        })
+        .await;
+    }
+
+    async fn connect(&self, stack: &Stack) -> PgConnection {
+        PgConnection::connect(&self.url_of(&stack.file().databases.account)).await.unwrap()
+    }
+
+    /// The port of this machine.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// The URL of the same database here.

@@ -59,5 +59,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
     // Everything runs on the main thread. The kernel kills the development stack's children when
     // the thread that started them ends, so this thread must live as long as the process.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(cli.run())
+    runtime.block_on(async {
+        tokio::select! {
+            code = cli.run() => code,
+            error = database::silent_server() => Err(error),
+        }
+    })
 }

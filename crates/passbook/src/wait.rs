@@ -82,7 +82,7 @@ impl Wait {
 }
 
 async fn check_migrated(url: &str, migrations: &Migrator) -> Result<()> {
-    let mut connection = database::connect(url).await?;
+    let mut connection = database::connect_limited(url).await?;
     let has_table = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
     let has_table: bool = sqlx::query_scalar(has_table).fetch_one(&mut connection).await?;
     ensure!(has_table, "it is not migrated yet: run `passbook migrate`");

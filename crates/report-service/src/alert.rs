@@ -64,21 +64,33 @@ impl Alerts {
         }
     }
 
-    /// Sends the alerts that are due now.
+    /// Sends the alerts that are due now. An error about one, such as a row that another
+    /// transaction holds, does not delay the others.
     ///
     /// # Errors
     /// If the database is unavailable.
     pub async fn run_once(&self) -> anyhow::Result<()> {
+        let mut failed = None;
         for alert in limited(store::claim_alerts(&self.pool)).await?? {
-            if !alert.is_dead_lettered {
-                self.dead_letter(&alert).await?;
+            if let Err(error) = self.deliver(&alert).await {
+                failed = Some(error.context(format!("the alert of report {}", alert.report)));
             }
-            if !alert.is_taken {
-                self.send(&alert).await?;
-            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let open = limited(store::open_alerts(&self.pool)).await??;
         metrics::gauge!("passbook_report_alerts_open").set(u32::try_from(open).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    async fn deliver(&self, alert: &DueAlert) -> anyhow::Result<()> {
+        if !alert.is_dead_lettered {
+            self.dead_letter(alert).await?;
+        }
+        if !alert.is_taken {
+            self.send(alert).await?;
+        }
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use transaction_service::store::Ledger;
 use uuid::Uuid;
 
-use super::{account_row, balance, krw};
+use super::{PATIENCE, account_row, balance, krw, patient};
 
 pub(super) fn command(record: RecordId, account: AccountId, kind: Kind, amount: i64) -> Command {
     Command {
@@ -74,7 +74,8 @@ async fn applied_commands_share_one_transaction_and_refusals_add_one() {
 #[tokio::test]
 async fn replicas_that_decide_the_same_commands_at_once_give_the_same_outcomes() {
     let stack = Stack::start_servers("batches-that-wait").await;
-    let (pool, replicas) = (stack.ledger().await, [stack.ledger().await, stack.ledger().await]);
+    let url = stack.file().databases.transaction;
+    let (pool, replicas) = (stack.ledger().await, [patient(&url), patient(&url)]);
     let account = AccountId::new();
     for (round, lock) in (1..).zip([
         "INSERT INTO accounts (account_id, currency) VALUES ($1, 'KRW')",
@@ -90,7 +91,7 @@ async fn replicas_that_decide_the_same_commands_at_once_give_the_same_outcomes()
         };
         let [first, second] = &replicas;
         let (first, second, ()) = tokio::join!(apply(first), apply(second), async {
-            eventually("both replicas wait for the lock", Duration::from_secs(10), || async {
+            eventually("both replicas wait for the lock", PATIENCE, || async {
                 let waiting: i64 = sqlx::query_scalar(
                     "SELECT count(*) FROM pg_stat_activity
                      WHERE datname = current_database() AND wait_event_type = 'Lock'",

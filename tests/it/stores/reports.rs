@@ -2,21 +2,20 @@
 
 use std::time::Duration;
 
-use contract::ReportId;
+use contract::{ReportId, ReportQueue};
 use futures::future::join_all;
 use report_document::Format;
 use report_service::{
+    alert::Alerts,
     job::{Outcome, State, Tries},
     report::{NewReport, Parameters},
     store::{self, Accepted, Beat, Claim, Success},
 };
-use runtime::{
-    http::idempotency_key::IdempotencyKey,
-    postgres::{CALL_LIMIT, PgPool},
-    telemetry::trace::Trace,
-};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use tests::{Stack, client::new_key, eventually};
+use runtime::{http::idempotency_key::IdempotencyKey, postgres::PgPool, telemetry::trace::Trace};
+use tests::{Stack, broker, client::new_key, eventually};
+use uuid::Uuid;
+
+use super::impatient;
 
 const LEASE: Duration = Duration::from_secs(60);
 const RETENTION: Duration = Duration::from_secs(60);
@@ -147,9 +146,7 @@ async fn one_report_has_a_lease_and_only_its_attempt_can_end_it() {
 #[tokio::test]
 async fn a_report_whose_row_another_transaction_holds_delays_no_other() {
     let stack = Stack::start_servers("report-row-lock").await;
-    let options: PgConnectOptions = stack.file().databases.report.parse().unwrap();
-    let options = options.options([("lock_timeout", "200ms")]);
-    let pool = PgPool::connect_lazy(PgPoolOptions::new(), options, CALL_LIMIT);
+    let pool = impatient(&stack.file().databases.report);
     let (first, second) = (ask(&pool).await, ask(&pool).await);
     let claim = || store::claim(&pool, "test", LEASE, 2);
     let mut holder = stack.reports().await.begin().await.unwrap();
@@ -166,4 +163,106 @@ async fn a_report_whose_row_another_transaction_holds_delays_no_other() {
         Claim::Claimed(claimed) => assert_eq!(claimed.report.id, first),
         other => panic!("{other:?}"),
     }
+}
+
+/// The redrive, the clean-up and the alerts go through many rows: a held one is left for later.
+#[tokio::test]
+async fn rows_that_another_transaction_holds_delay_no_round_of_the_report_service() {
+    let stack = Stack::start_servers("report-rows-held").await;
+    let (pool, holder) = (impatient(&stack.file().databases.report), stack.reports().await);
+    let [lost, held] = [ask(&pool).await, ask(&pool).await];
+    for id in [lost, held] {
+        assert!(matches!(
+            store::claim(&pool, "test", Duration::from_millis(1), 2).await.unwrap(),
+            Claim::Claimed(_)
+        ));
+        lease_is_over(&pool, id).await;
+    }
+    let mut hold = holder.begin().await.unwrap();
+    let attempt = "SELECT FROM report_attempts WHERE report_id = $1 FOR UPDATE";
+    sqlx::query(attempt).bind(held.as_uuid()).fetch_all(&mut *hold).await.unwrap();
+    let expired = async |expected: &[ReportId]| {
+        let expired = store::expire_lost(&pool, TRIES).await.unwrap();
+        let expired: Vec<_> = expired.into_iter().map(|(id, ..)| id).collect();
+        assert_eq!(expired, expected);
+    };
+    expired(&[lost]).await;
+    hold.rollback().await.unwrap();
+    expired(&[held]).await;
+
+    // Both are QUEUED, with times of a clock that was ahead, and messages without a PubAck.
+    let ahead = "UPDATE reports SET not_before = now() + interval '1 day'";
+    sqlx::query(ahead).execute(&pool).await.unwrap();
+    let mut hold = holder.begin().await.unwrap();
+    let report = "SELECT FROM reports WHERE id = $1 FOR UPDATE";
+    sqlx::query(report).bind(held.as_uuid()).fetch_all(&mut *hold).await.unwrap();
+    assert_eq!(store::cap_times(&pool, LEASE).await.unwrap(), 1);
+    let sent = "UPDATE reports SET sent_at = now() WHERE id = $1";
+    sqlx::query(sent).bind(lost.as_uuid()).execute(&pool).await.unwrap();
+    store::set_unsent(&pool, &[held, lost]).await.unwrap();
+    let unsent = "SELECT sent_at IS NULL FROM reports WHERE id = $1";
+    let unsent: bool =
+        sqlx::query_scalar(unsent).bind(lost.as_uuid()).fetch_one(&pool).await.unwrap();
+    assert!(unsent);
+    hold.rollback().await.unwrap();
+    assert_eq!(store::cap_times(&pool, LEASE).await.unwrap(), 1);
+
+    // An expired file, and alerts.
+    for statement in [
+        "INSERT INTO report_artifacts (report_id, format, attempt, path, size, sha256, file_name,
+             media_type, expires_at)
+         SELECT id, 'pdf', 1, id, 1, sha256(''), 'a', 'b', now() - interval '1 day' FROM reports",
+        "INSERT INTO report_alerts (report_id, payload, next_try_at)
+         SELECT id, '{}', now() + interval '1 day' FROM reports",
+    ] {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    let mut hold = holder.begin().await.unwrap();
+    for table in [
+        "SELECT FROM report_artifacts WHERE report_id = $1 FOR UPDATE",
+        "SELECT FROM report_alerts WHERE report_id = $1 FOR UPDATE",
+    ] {
+        sqlx::query(table).bind(held.as_uuid()).fetch_all(&mut *hold).await.unwrap();
+    }
+    for file in store::expired(&pool, 10).await.unwrap() {
+        store::set_deleted(&pool, &file).await.unwrap();
+    }
+    let left = store::expired(&pool, 10).await.unwrap();
+    assert_eq!(left.iter().map(|file| file.report_id).collect::<Vec<_>>(), [held.as_uuid()]);
+    assert_eq!(store::cap_times(&pool, LEASE).await.unwrap(), 1);
+    hold.rollback().await.unwrap();
+    assert_eq!(store::cap_times(&pool, LEASE).await.unwrap(), 1);
+    an_alert_that_fails_delays_no_other(&stack, &pool, [lost, held]).await;
+}
+
+/// The row of the first one is held after its alert was claimed. A trigger stands for it.
+async fn an_alert_that_fails_delays_no_other(
+    stack: &Stack,
+    pool: &PgPool,
+    [first, second]: [ReportId; 2],
+) {
+    let trigger = format!(
+        "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             RAISE EXCEPTION 'held' USING ERRCODE = 'lock_not_available'; END $$;
+         CREATE TRIGGER hold BEFORE UPDATE OF dead_lettered_at ON report_alerts FOR EACH ROW
+             WHEN (new.report_id = '{first}') EXECUTE FUNCTION hold();
+         UPDATE report_alerts SET next_try_at = now() - interval '1 hour';
+         UPDATE report_alerts SET next_try_at = now() - interval '2 hours'
+             WHERE report_id = '{first}'"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(trigger)).execute(pool).await.unwrap();
+    let jetstream = broker::connect(stack).await;
+    let config = async_nats::jetstream::stream::Config {
+        name: contract::DEAD_LETTER.to_owned(),
+        subjects: vec!["dead-letter.>".to_owned()],
+        ..Default::default()
+    };
+    jetstream.get_or_create_stream(config).await.unwrap();
+    let queue = ReportQueue::DEFAULT;
+    let alerts = Alerts { pool: pool.clone(), jetstream, queue, webhook: None };
+    let error = alerts.run_once().await.unwrap_err();
+    assert!(format!("{error:#}").contains(&first.to_string()), "{error:#}");
+    let taken = "SELECT report_id FROM report_alerts WHERE taken_at IS NOT NULL";
+    let taken: Vec<Uuid> = sqlx::query_scalar(taken).fetch_all(pool).await.unwrap();
+    assert_eq!(taken, [second.as_uuid()]);
 }

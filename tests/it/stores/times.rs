@@ -1,15 +1,13 @@
 //! The times of entries: an account's entries and refusals are never older than its
 //! entries before them, whatever the writers wait for.
 
-use std::time::Duration;
-
 use contract::{AccountId, Command, Kind, RecordId};
 use runtime::postgres::PgPool;
 use tests::{Stack, eventually};
 use time::OffsetDateTime;
 use transaction_service::store::Ledger;
 
-use super::{account_row, apply::command};
+use super::{PATIENCE, account_row, apply::command, patient};
 
 fn deposit(account: AccountId) -> Command {
     command(RecordId::new(), account, Kind::Deposit, 10)
@@ -52,7 +50,7 @@ async fn lock_waits(ledger: &PgPool) -> i64 {
 #[tokio::test]
 async fn a_batch_that_waits_gives_its_entries_later_times() {
     let stack = Stack::start_servers("times-of-batches-that-wait").await;
-    let (pool, other) = (stack.ledger().await, stack.ledger().await);
+    let (pool, other) = (stack.ledger().await, patient(&stack.file().databases.transaction));
     let ledger = Ledger::new(pool.clone());
     // Accounts are locked in the order of their ids.
     let mut accounts = [AccountId::new(), AccountId::new()];
@@ -74,7 +72,7 @@ async fn a_batch_that_waits_gives_its_entries_later_times() {
             .unwrap();
         let waiting = Ledger::new(other.clone());
         let (results, ()) = tokio::join!(waiting.apply(&batch), async {
-            eventually("the batch waits", Duration::from_secs(10), || async {
+            eventually("the batch waits", PATIENCE, || async {
                 (lock_waits(&pool).await == 1).then_some(())
             })
             .await;

@@ -12,6 +12,8 @@ use sqlx::PgExecutor;
 use tests::Stack;
 use uuid::Uuid;
 
+use super::impatient;
+
 const AFTER: Duration = Duration::from_secs(5);
 const ALL: (u32, u16) = (1000, 1000);
 
@@ -178,4 +180,42 @@ async fn times_of_a_clock_that_was_ahead_delay_no_redrive() {
     assert!(later, "each is due again after its own delay");
     let rest = read_list(&accounts, RecordId::FIRST, AFTER, ALL).await.unwrap();
     assert_eq!((rest.due.len(), rest.count), (0, 5));
+}
+
+/// Such as a person's transaction in `psql`.
+#[tokio::test]
+async fn a_listed_row_that_another_transaction_holds_delays_no_redrive() {
+    let stack = Stack::start_servers("held-list").await;
+    let (accounts, holder) = (impatient(&stack.file().databases.account), stack.accounts().await);
+    move_window(&accounts, 100..200).await;
+    for record in [1, 2, 3, 150] {
+        insert(&accounts, record, "PENDING").await;
+    }
+    execute(
+        &accounts,
+        "UPDATE pending_records SET listed_at = now() - interval '10 seconds';
+         UPDATE transaction_records SET status = 'SUCCESS', transaction_id = 1, balance_after = 1
+         WHERE id < '00000000-0000-0000-0000-000000000003'",
+    )
+    .await;
+    let mut hold = holder.begin().await.unwrap();
+    let row = "SELECT FROM pending_records WHERE record_id = $1 FOR UPDATE";
+    sqlx::query(row).bind(Uuid::from_u128(1)).fetch_all(&mut *hold).await.unwrap();
+    let read = async || read_list(&accounts, RecordId::FIRST, AFTER, ALL).await.unwrap().due;
+    assert_eq!(read().await, [id(3)]);
+    assert_eq!(listed(&accounts).await, [1, 3]);
+    hold.rollback().await.unwrap();
+    read().await;
+    assert_eq!(listed(&accounts).await, [3]);
+
+    // The row of a record that is listed again is being deleted.
+    list_early(&accounts, &ids(100..200), 10).await.unwrap();
+    let mut hold = holder.begin().await.unwrap();
+    sqlx::query("DELETE FROM pending_records").execute(&mut *hold).await.unwrap();
+    list_early(&accounts, &ids(100..200), 10).await.unwrap();
+    assert_eq!(move_window(&accounts, 110..210).await, Leave::Moved);
+    assert_eq!(move_window(&accounts, 300..400).await, Leave::Moved);
+    assert_eq!(move_window(&accounts, 300..400).await, Leave::Moved);
+    hold.rollback().await.unwrap();
+    assert_eq!(listed(&accounts).await, [3, 150]);
 }

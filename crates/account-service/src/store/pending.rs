@@ -57,9 +57,12 @@ pub async fn read_list(
                    THEN (SELECT record_id FROM part ORDER BY record_id DESC LIMIT 1)
                END AS last
            ), removed AS (
+               -- Another transaction may hold a row: it is removed by a later round.
                DELETE FROM pending_records WHERE record_id = ANY (ARRAY(
-                   SELECT record_id FROM part WHERE status IS DISTINCT FROM 'PENDING'
-                   ORDER BY record_id))
+                   SELECT record_id FROM pending_records
+                   WHERE record_id = ANY (ARRAY(
+                       SELECT record_id FROM part WHERE status IS DISTINCT FROM 'PENDING'))
+                   ORDER BY record_id FOR UPDATE SKIP LOCKED))
            )
            SELECT last,
                ARRAY(SELECT record_id FROM due) AS "due!",

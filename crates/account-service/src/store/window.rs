@@ -189,7 +189,11 @@ async fn list_range(
            ), listed AS (
                INSERT INTO pending_records (record_id, listed_at)
                SELECT id, least(created_at, now() - make_interval(secs => $4)) FROM part
-               WHERE status = 'PENDING' ON CONFLICT DO NOTHING
+               WHERE status = 'PENDING' AND id NOT IN (
+                   -- ON CONFLICT would wait for another transaction that deletes the row.
+                   SELECT record_id FROM pending_records WHERE record_id = ANY (ARRAY(
+                       SELECT id FROM part WHERE status = 'PENDING')))
+               ON CONFLICT DO NOTHING
            )
            SELECT count(*) AS "rows!", (SELECT id FROM part ORDER BY id DESC LIMIT 1) AS last
            FROM part"#,

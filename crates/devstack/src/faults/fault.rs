@@ -35,6 +35,9 @@ pub enum Fault {
     /// Link: present connections stay open and silent for ever, also after `pass`. New ones
     /// pass. It stands for a host that vanished and came back, or for a lost NAT entry.
     Vanish,
+    /// Link: connections are reset, and new ones go to this port of this machine, until `pass`.
+    /// It stands for a failover, or for a server whose address changes.
+    Redirect(u16),
     /// Link: data from the server waits until `pass`. Data from the client arrives.
     SilenceResponses,
     /// Link: data from the client waits until `pass`. Data from the server arrives.
@@ -55,6 +58,7 @@ impl Fault {
                 | Self::Refuse
                 | Self::Silence
                 | Self::Vanish
+                | Self::Redirect(_)
                 | Self::SilenceResponses
                 | Self::SilenceRequests
                 | Self::Delay(_)

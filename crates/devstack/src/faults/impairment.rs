@@ -12,6 +12,8 @@ pub(super) struct Impairment {
     pub(super) responses_silent: bool,
     /// How often the present connections became silent for ever.
     pub(super) vanished: u32,
+    /// The port of another server.
+    pub(super) redirected: Option<u16>,
     /// How often the connections were reset.
     pub(super) cuts: u32,
     /// Delay in each direction.
@@ -28,12 +30,18 @@ impl Impairment {
             Fault::Refuse => self.refused = true,
             Fault::Silence => (self.requests_silent, self.responses_silent) = (true, true),
             Fault::SilenceRequests => self.requests_silent = true,
+            Fault::Redirect(port) => {
+                self.redirected = Some(port);
+                self.cuts = self.cuts.wrapping_add(1);
+            }
             Fault::SilenceResponses => self.responses_silent = true,
             Fault::Vanish => self.vanished = self.vanished.wrapping_add(1),
             Fault::Delay(milliseconds) => self.delay_milliseconds = milliseconds,
             Fault::Throttle(bytes) => self.bytes_per_second = Some(bytes),
             _ => {
-                *self = Self { cuts: self.cuts, vanished: self.vanished, ..Self::default() };
+                // The connections to the other server end, too.
+                let cuts = self.cuts.wrapping_add(self.redirected.is_some().into());
+                *self = Self { cuts, vanished: self.vanished, ..Self::default() };
             }
         }
     }
@@ -44,6 +52,7 @@ impl Impairment {
         if self.refused {
             faults.push("refused".to_owned());
         }
+        faults.extend(self.redirected.map(|port| format!("to port {port}")));
         match (self.requests_silent, self.responses_silent) {
             (true, true) => faults.push("silent".to_owned()),
             (true, false) => faults.push("requests silent".to_owned()),

@@ -133,7 +133,7 @@ async fn connection(
 
 async fn relay(
     client: &mut TcpStream,
-    server: SocketAddr,
+    mut server: SocketAddr,
     mut impairment: watch::Receiver<Impairment>,
 ) -> io::Result<()> {
     let vanished = impairment.borrow_and_update().vanished;
@@ -144,6 +144,9 @@ async fn relay(
     tokio::select! {
         () = until(&mut impairment, |impairment| !impairment.requests_silent) => {}
         () = &mut vanish => return closed(client).await,
+    }
+    if let Some(port) = impairment.borrow().redirected {
+        server.set_port(port);
     }
     let mut server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
@@ -323,6 +326,24 @@ mod tests {
         timeout(LONG, old.read_exact(&mut from_old)).await.unwrap().unwrap();
         timeout(LONG, new.read_exact(&mut from_new)).await.unwrap().unwrap();
         assert_eq!((&from_old, &from_new), (b"ping", b"ping"));
+    }
+
+    #[tokio::test]
+    async fn a_redirected_link_leads_to_another_server_until_it_passes() {
+        let link = echo().await;
+        let mut first = connect(&link).await.unwrap();
+        assert_eq!(&ask(&mut first).await.unwrap(), b"ping");
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        link.apply(Fault::Redirect(other.local_addr().unwrap().port()));
+        timeout(LONG, ask(&mut first)).await.unwrap().unwrap_err();
+        let mut second = connect(&link).await.unwrap();
+        let (mut accepted, _) = timeout(LONG, other.accept()).await.unwrap().unwrap();
+        accepted.write_all(b"pong").await.unwrap();
+        assert_eq!(&ask(&mut second).await.unwrap(), b"pong");
+        link.apply(Fault::Pass);
+        timeout(LONG, second.read_u8()).await.unwrap().unwrap_err();
+        let mut third = connect(&link).await.unwrap();
+        assert_eq!(&ask(&mut third).await.unwrap(), b"ping");
     }
 
     #[tokio::test]

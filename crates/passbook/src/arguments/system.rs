@@ -167,7 +167,7 @@ impl SystemArguments {
         databases.iter().try_for_each(|url| database::options(url).map(drop))?;
         nats.iter().try_for_each(|address| address.servers().map(drop))?;
         let databases = databases.into_iter().map(async |url| {
-            self.retry.until_ok("PostgreSQL", || database::connect(url)).await.map(drop)
+            self.retry.until_ok("PostgreSQL", || database::connect_limited(url)).await.map(drop)
         });
         let nats = nats.iter().map(async |address| {
             self.retry.until_ok("NATS", || Broker::connect(address)).await.map(drop)

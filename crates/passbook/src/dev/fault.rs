@@ -42,6 +42,14 @@ pub(crate) enum Command {
     Silence(On),
     /// Link: keep its present connections open and silent for ever. New ones pass.
     Vanish(On),
+    /// Link: reset its connections, and lead new ones to another port, until `pass`: a failover.
+    Redirect {
+        /// Port of another server on this machine.
+        #[arg(value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+        port: u16,
+        #[command(flatten)]
+        on: On,
+    },
     /// Link: forward data from the client, but none from the server until `pass`.
     SilenceResponses(On),
     /// Link: forward data from the server, but none from the client until `pass`.
@@ -99,6 +107,7 @@ impl Command {
             Self::Refuse(on) => (on, Fault::Refuse),
             Self::Silence(on) => (on, Fault::Silence),
             Self::Vanish(on) => (on, Fault::Vanish),
+            Self::Redirect { port, on } => (on, Fault::Redirect(port)),
             Self::SilenceResponses(on) => (on, Fault::SilenceResponses),
             Self::SilenceRequests(on) => (on, Fault::SilenceRequests),
             Self::Delay { milliseconds, on } => (on, Fault::Delay(milliseconds)),

@@ -56,7 +56,7 @@ pub(super) async fn check_common(
         return None;
     };
     let connect = async {
-        let mut connection = database::connect(url).await?;
+        let mut connection = database::connect_limited(url).await?;
         connection.execute("SET statement_timeout = '8s'; SET lock_timeout = '2s'").await?;
         Ok(connection)
     };

@@ -1,4 +1,5 @@
-//! `passbook repair`: restores outcomes lost by a ledger that came back from a backup.
+//! `passbook repair`: restores outcomes lost by a ledger that came back from a backup, or that
+//! failed over to a standby without the last commits. Lists transactions whose records are lost.
 //!
 //! The settled records of the account-service still hold the lost outcomes. The repair books them
 //! again as they were: same transaction id, same balance, same order. A second decision could end
@@ -11,6 +12,7 @@
 
 mod rebook;
 mod report;
+mod unrecorded;
 
 use std::process::ExitCode;
 
@@ -26,12 +28,13 @@ use crate::{
     output::Format,
 };
 
-/// Book outcomes again after the ledger was restored from a backup.
+/// Book outcomes again after the ledger was restored from a backup, or lost its last commits.
 ///
 /// The account-service's database must hold everything since the backup. Without --yes, the command
 /// only shows its plan. Stop the transaction-service before, and let the account-service settle
 /// every result in its stream. PENDING records are left alone, because their commands are sent
-/// again. Exits with 1 and a list when outcomes can't be booked.
+/// again. Exits with 1 and a list when outcomes can't be booked, or when transactions have no
+/// record. Those can't be mended here: the ledger knows neither the key nor the requester.
 #[derive(Debug, Args)]
 pub(crate) struct Repair {
     /// Book the outcomes.
@@ -63,7 +66,7 @@ impl Repair {
         }
         let report = rebook(&mut accounts, &mut ledger, self.yes).await?;
         report.print(self.format.output)?;
-        Ok(ExitCode::from(u8::from(!report.left.is_empty())))
+        Ok(ExitCode::from(u8::from(report.has_findings())))
     }
 }
 

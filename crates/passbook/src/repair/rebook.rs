@@ -8,7 +8,7 @@ use sqlx::{Connection, FromRow, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::report::RepairReport;
+use super::{report::RepairReport, unrecorded::find_unrecorded};
 use crate::output;
 
 /// Records compared with the ledger at once.
@@ -51,6 +51,7 @@ pub(super) async fn rebook(
         .await?;
     sqlx::raw_sql(PREPARE).execute(&mut *ledger).await.context("locking the ledger's tables")?;
     let compared = collect_lost(accounts, &mut ledger).await?;
+    let unrecorded = find_unrecorded(accounts, &mut ledger).await?;
     sqlx::raw_sql(PLAN).execute(&mut *ledger).await?;
     let unbookable = "SELECT record_id, account_id, transaction_id, status, why FROM plan
                 WHERE NOT bookable ORDER BY account_id, transaction_id";
@@ -64,7 +65,8 @@ pub(super) async fn rebook(
     } else {
         ledger.rollback().await?;
     }
-    Ok(RepairReport { compared, booked, accounts: moved, done: commit, left: unbookable })
+    let (accounts, left) = (moved, unbookable);
+    Ok(RepairReport { compared, booked, accounts, done: commit, left, unrecorded })
 }
 
 const PREPARE: &str = "

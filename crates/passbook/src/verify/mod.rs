@@ -188,6 +188,10 @@ async fn verify_databases(
         schema: Schema::Tables,
         replicas,
     };
+    let Replicas { accounts, ledger } = &sources.replicas;
+    for server in [&sources.accounts, &sources.ledger].into_iter().chain(accounts).chain(ledger) {
+        database::watch(server);
+    }
     let bar = output::progress("records compared with the ledger", None);
     let mut progress = |progress| {
         if let Progress::Records(done) = progress {

@@ -99,14 +99,17 @@ pub async fn expired(pool: &PgPool, limit: i64) -> Result<Vec<Expired>, StoreErr
     Ok(expired.fetch_all(pool).await?)
 }
 
-/// Records that an expired file was deleted.
+/// Records that an expired file was deleted. If another transaction holds the row, nothing
+/// changes: the file is found again by [`expired`].
 ///
 /// # Errors
 /// [`StoreError`]
 pub async fn set_deleted(pool: &PgPool, file: &Expired) -> Result<(), StoreError> {
     sqlx::query!(
         "UPDATE report_artifacts SET deleted_at = clock_timestamp()
-         WHERE report_id = $1 AND format = $2",
+         WHERE (report_id, format) IN (
+             SELECT report_id, format FROM report_artifacts
+             WHERE report_id = $1 AND format = $2 FOR NO KEY UPDATE SKIP LOCKED)",
         file.report_id,
         file.format,
     )

@@ -241,7 +241,8 @@ async fn write_end(
 }
 
 /// Ends the attempts whose leases are over, as lost. Returns the reports with their
-/// kinds and next states.
+/// kinds and next states. A report is left out while another transaction holds its row, or
+/// that of its attempt.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -251,10 +252,23 @@ pub async fn expire_lost(
 ) -> Result<Vec<(ReportId, String, Next)>, StoreError> {
     let mut transaction = pool.begin().await?;
     let rows = sqlx::query!(
-        "SELECT id, kind, attempt, failures, cancel_requested FROM reports
-         WHERE lane = 'default' AND state IN ('QUEUED', 'RUNNING') AND state = 'RUNNING'
-             AND lease_until < clock_timestamp()
-         ORDER BY position LIMIT 100 FOR NO KEY UPDATE SKIP LOCKED"
+        r#"WITH lost AS MATERIALIZED (
+               SELECT id, kind, attempt, failures, cancel_requested, position FROM reports
+               WHERE lane = 'default' AND state IN ('QUEUED', 'RUNNING') AND state = 'RUNNING'
+                   AND lease_until < clock_timestamp()
+               ORDER BY position LIMIT 100 FOR NO KEY UPDATE SKIP LOCKED
+           ), free AS MATERIALIZED (
+               SELECT a.report_id FROM lost
+               JOIN report_attempts AS a ON a.report_id = lost.id AND a.number = lost.attempt
+               FOR NO KEY UPDATE OF a SKIP LOCKED
+           )
+           SELECT id AS "id!", kind AS "kind!", attempt AS "attempt!", failures AS "failures!",
+               cancel_requested AS "cancel_requested!"
+           FROM lost
+           WHERE id IN (SELECT report_id FROM free)
+               OR NOT EXISTS (SELECT FROM report_attempts
+                              WHERE report_id = lost.id AND number = lost.attempt)
+           ORDER BY position"#
     );
     let mut lost = Vec::new();
     for row in rows.fetch_all(&mut *transaction).await? {

@@ -64,15 +64,22 @@ pub async fn claim_unsent(pool: &PgPool, limit: i64) -> Result<Vec<(ReportId, i3
     Ok(claimed.into_iter().map(|row| (ReportId::from_uuid(row.id), row.sends)).collect())
 }
 
-/// The messages of these reports got no PubAck: they are due again at once.
+/// The messages of these reports got no PubAck: they are due again at once. If another
+/// transaction holds a report's row, it is due again in some seconds.
 ///
 /// # Errors
 /// [`StoreError`]
 pub async fn set_unsent(pool: &PgPool, ids: &[ReportId]) -> Result<(), StoreError> {
     let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
-    sqlx::query!("UPDATE reports SET sent_at = NULL WHERE id = ANY($1) AND state = 'QUEUED'", &ids)
-        .execute(pool)
-        .await?;
+    sqlx::query!(
+        "UPDATE reports SET sent_at = NULL
+         WHERE id = ANY (ARRAY(
+             SELECT id FROM reports WHERE id = ANY($1) AND state = 'QUEUED'
+             ORDER BY id FOR NO KEY UPDATE SKIP LOCKED))",
+        &ids
+    )
+    .execute(pool)
+    .await?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::job::LONGEST_DELAY;
 /// Shortens the times of open reports and alerts to the longest that the present time
 /// allows. A live attempt extends its lease again; a dead one is lost after `lease`. A
 /// lease of another length, during a change of the setting, is left alone up to twice
-/// the length.
+/// the length. So is a row that another transaction holds, until a later call.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -29,16 +29,22 @@ pub async fn cap_times(pool: &PgPool, lease: Duration) -> Result<u64, StoreError
                  THEN limits.now + make_interval(secs => $2) ELSE r.lease_until END,
              sent_at = CASE WHEN r.sent_at <= limits.now THEN r.sent_at END
          FROM limits
-         WHERE r.lane = 'default' AND r.state IN ('QUEUED', 'RUNNING')
-             AND (r.not_before > limits.not_before OR r.lease_until > limits.lease_until
-                  OR r.sent_at > limits.now)",
+         WHERE r.id = ANY (ARRAY(
+             SELECT late.id FROM reports AS late, limits
+             WHERE late.lane = 'default' AND late.state IN ('QUEUED', 'RUNNING')
+                 AND (late.not_before > limits.not_before
+                      OR late.lease_until > limits.lease_until OR late.sent_at > limits.now)
+             ORDER BY late.id FOR NO KEY UPDATE OF late SKIP LOCKED))",
         longest,
         lease.as_secs_f64(),
     );
     let alerts = sqlx::query!(
         "UPDATE report_alerts SET next_try_at = clock_timestamp()
-         WHERE (taken_at IS NULL OR dead_lettered_at IS NULL)
-             AND next_try_at > clock_timestamp() + make_interval(secs => $1)",
+         WHERE report_id = ANY (ARRAY(
+             SELECT report_id FROM report_alerts
+             WHERE (taken_at IS NULL OR dead_lettered_at IS NULL)
+                 AND next_try_at > clock_timestamp() + make_interval(secs => $1)
+             ORDER BY report_id FOR NO KEY UPDATE SKIP LOCKED))",
         longest,
     );
     let reports = reports.execute(pool).await?.rows_affected();
