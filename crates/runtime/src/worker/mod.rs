@@ -58,7 +58,6 @@ pub struct WorkerConfig {
 
 /// The decision about one delivery.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are results, in one allocation a batch")]
 pub enum Verdict {
     /// Decided and committed, now or before: publish this message, then ack.
     Done(Option<Outgoing>),
