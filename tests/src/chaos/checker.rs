@@ -80,15 +80,15 @@ pub(super) fn contradiction(accepted: &Accepted, record: Option<&Record>) -> Opt
     (!same).then(|| format!("the client observed {accepted:?}, the database has {record:?}"))
 }
 
-/// Describes each of these keys that was answered "not stored" and is stored all the same.
+/// Describes each stored key of these, whose clients were told "not stored".
 pub(super) fn stored(not_stored: &[String], records: &Records) -> Vec<String> {
     let keys: HashSet<_> = records.values().map(|record| &*record.idempotency_key).collect();
     let stored = not_stored.iter().filter(|key| keys.contains(key.as_str()));
     stored.map(|key| format!("answered \"not stored\": {key}")).collect()
 }
 
-/// Repeats requests with an unknown outcome. Describes each answer that differs from what is
-/// stored.
+/// Repeats requests with an unknown outcome. Describes each answer with another record than the
+/// stored one.
 pub(super) async fn replayed(
     stack: &Stack,
     unknown: &[Accepted],

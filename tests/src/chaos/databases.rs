@@ -1,5 +1,5 @@
-//! Disruptions of PostgreSQL that a superuser's session causes: rows that are held,
-//! read-only databases, commits that wait.
+//! Disruptions of PostgreSQL by a superuser's session: held rows, read-only databases,
+//! waiting commits.
 
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use crate::Stack;
 
 /// How long a change may take to be undone, while PostgreSQL may be down.
 const UNDONE_WITHIN: Duration = Duration::from_secs(60);
+const RESET_READ_ONLY: &str = "RESET default_transaction_read_only";
+const RESET_STANDBY: &str = "RESET synchronous_standby_names";
 
 /// Locks some of the newest accounts of this database until the connection is dropped.
 pub(super) async fn hold_rows(stack: &Stack, database: &str, accounts: u8) -> Result<PgConnection> {
@@ -45,16 +47,12 @@ pub(super) async fn set_read_only(
     execute(stack, changes).await
 }
 
-const RESET_READ_ONLY: &str = "RESET default_transaction_read_only";
-
-/// Lets commits wait for a standby that does not exist, or no longer.
+/// Lets commits wait for a missing standby, or no longer.
 pub(super) async fn set_absent_standby(stack: &Stack, absent: bool) -> Result<()> {
     let change = if absent { "SET synchronous_standby_names = 'absent'" } else { RESET_STANDBY };
     let changes = [format!("ALTER SYSTEM {change}"), "SELECT pg_reload_conf()".to_owned()];
     execute(stack, changes.into_iter()).await
 }
-
-const RESET_STANDBY: &str = "RESET synchronous_standby_names";
 
 /// Retries until the attempt succeeds: the server may be down, or out of connections.
 pub(super) async fn undone<F>(mut attempt: impl FnMut() -> F) -> Result<()>
@@ -71,7 +69,7 @@ where
 
 async fn execute(stack: &Stack, statements: impl Iterator<Item = String>) -> Result<()> {
     let executed = async {
-        // Not one of the databases that may be read-only.
+        // This database is never read-only.
         let mut superuser = PgConnection::connect(&url(stack, "postgres")).await?;
         // The statement itself must not wait for a standby.
         sqlx::query("SET synchronous_commit = local").execute(&mut superuser).await?;

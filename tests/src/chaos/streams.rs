@@ -1,5 +1,4 @@
-//! Disruptions of the broker's storage: streams with small limits, and a store that
-//! goes back to an older state.
+//! Disruptions of the broker's storage: streams with small limits, and an older store.
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream::{self, stream::Config};
@@ -68,7 +67,7 @@ pub(super) async fn restore_copy(stack: &Stack, faults: &FaultClient) -> Result<
         fs::rename(&copy, &store).await
     };
     let restored = restored.await;
-    // Another disruption may have started it meanwhile, with the store that is gone.
+    // Another disruption may have started it meanwhile, with the removed store.
     let _ = faults.inject(BROKER, Fault::Kill).await;
     faults.inject(BROKER, Fault::Release).await?;
     Ok(restored?)
