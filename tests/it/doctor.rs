@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use devstack::Fault;
 use serde_json::Value;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::{Client, Stack, broker, client::new_key, eventually, process, wait};
 
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -106,8 +106,12 @@ async fn every_planted_defect_is_found_with_advice() {
     let mut holder = ledger.begin().await.unwrap();
     sqlx::raw_sql("LOCK TABLE held").execute(&mut *holder).await.unwrap();
     let waiter = tokio::spawn({
-        let ledger = ledger.clone();
-        async move { sqlx::raw_sql("BEGIN; LOCK TABLE held; COMMIT").execute(&ledger).await }
+        // A connection of the pool gives up after a while.
+        let url = stack.file().databases.transaction.clone();
+        async move {
+            let mut waiter = PgConnection::connect(&url).await?;
+            sqlx::raw_sql("BEGIN; LOCK TABLE held; COMMIT").execute(&mut waiter).await
+        }
     });
 
     let newest = newest.to_string();

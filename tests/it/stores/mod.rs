@@ -14,6 +14,8 @@ use contract::{AccountId, Balance, Currency};
 use runtime::postgres::{CALL_LIMIT, PgPool};
 use rust_decimal::Decimal;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tests::Stack;
+use tokio::time::timeout;
 
 fn krw() -> Currency {
     Currency::parse("KRW").unwrap()
@@ -48,4 +50,19 @@ fn impatient(url: &str) -> PgPool {
     let options: PgConnectOptions = url.parse().unwrap();
     let options = options.options([("lock_timeout", "200ms")]);
     PgPool::connect_lazy(PgPoolOptions::new(), options, CALL_LIMIT)
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_abandoned_while_it_begins_is_open_for_no_later_user() {
+    let stack = Stack::shared().await;
+    let options: PgConnectOptions = stack.file().databases.account.parse().unwrap();
+    let one = PgPoolOptions::new().max_connections(1);
+    let pool = PgPool::connect_lazy(one, options, CALL_LIMIT);
+    for number in 0..200 {
+        // At each step of it: before BEGIN is sent, and before it is answered.
+        let _ = timeout(Duration::from_micros(number * 5), pool.begin()).await;
+        // The statement has a transaction of its own.
+        let began_now = "SELECT now() = statement_timestamp()";
+        assert!(sqlx::query_scalar::<_, bool>(began_now).fetch_one(&pool).await.unwrap());
+    }
 }

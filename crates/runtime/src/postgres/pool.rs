@@ -81,13 +81,12 @@ impl PgPool {
     /// As [`PgPool::begin`].
     pub async fn begin_with(&self, statement: impl SqlSafeStr) -> sqlx::Result<PgTransaction> {
         let statement = Some(statement.into_sql_str());
-        // Open already: a BEGIN that was sent and not answered is rolled back.
-        let mut transaction = PgTransaction { connection: self.acquire().await?, open: true };
+        let connection = self.acquire().await?;
+        let mut transaction = PgTransaction { connection, state: State::Begins };
         let begun = PgTransactionManager::begin(&mut transaction.connection, statement);
         let begun = timeout(self.limit, begun).await;
-        // After the limit there is no connection left to roll back.
-        transaction.open = begun.is_ok();
         transaction.connection.answered(begun, self.limit)?;
+        transaction.state = State::Open;
         Ok(transaction)
     }
 
@@ -155,10 +154,15 @@ impl PooledConnection {
         limit: Duration,
     ) -> sqlx::Result<T> {
         answer.unwrap_or_else(|_| {
-            // The future owns the connection, and drops it.
-            drop(self.0.return_to_pool());
+            self.discard();
             Err(no_answer(limit))
         })
+    }
+
+    /// Drops the connection instead of its return to the pool.
+    fn discard(&mut self) {
+        // The future owns the connection.
+        drop(self.0.return_to_pool());
     }
 }
 
@@ -193,7 +197,15 @@ impl DerefMut for PooledConnection {
 #[derive(Debug)]
 pub struct PgTransaction {
     connection: PooledConnection,
-    open: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// BEGIN may have been sent.
+    Begins,
+    Open,
+    Ended,
 }
 
 impl PgTransaction {
@@ -203,7 +215,7 @@ impl PgTransaction {
     /// The database's error. Unless the database rejected the commit, its outcome is unknown.
     pub async fn commit(mut self) -> sqlx::Result<()> {
         PgTransactionManager::commit(&mut self.connection).await?;
-        self.open = false;
+        self.state = State::Ended;
         Ok(())
     }
 
@@ -213,16 +225,19 @@ impl PgTransaction {
     /// The database's error.
     pub async fn rollback(mut self) -> sqlx::Result<()> {
         PgTransactionManager::rollback(&mut self.connection).await?;
-        self.open = false;
+        self.state = State::Ended;
         Ok(())
     }
 }
 
 impl Drop for PgTransaction {
     fn drop(&mut self) {
-        if self.open {
+        match self.state {
+            // sqlx rolls back only what it knows to be open.
+            State::Begins => self.connection.discard(),
             // Sent with the ping of the return.
-            PgTransactionManager::start_rollback(&mut self.connection);
+            State::Open => PgTransactionManager::start_rollback(&mut self.connection),
+            State::Ended => {}
         }
     }
 }

@@ -149,6 +149,8 @@ impl Puller {
         let inbox = format!("{}.{}", self.inbox, self.pulls);
         let mut body = json!({
             "batch": request.messages,
+            // It waits for a first message only.
+            "no_wait": true,
             "expires": u64::try_from(request.wait.as_nanos()).unwrap_or(u64::MAX),
         });
         if let (Some(bytes), Some(body)) = (request.bytes, body.as_object_mut()) {
