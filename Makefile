@@ -25,6 +25,8 @@ run: build ## start the whole system, move some money, run until Ctrl-C
 demo: build ## start the whole system, move some money, check every amount, stop
 	@exec $(PASSBOOK) dev demo --dir $(STACK)
 
+# Most tests wait for other processes, so more of them run than there are processors to use.
+test: export RUST_TEST_THREADS ?= 3
 test: crash-points ## run every test, against real servers
 	cargo test --workspace --no-fail-fast
 

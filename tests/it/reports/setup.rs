@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use runtime::postgres::PgPool;
 use serde_json::Value;
+use sqlx::AssertSqlSafe;
 use tests::{
     Client, Response, Stack, eventually, scale, small_disk::start_with_small_storage, stack::folder,
 };
@@ -122,8 +123,13 @@ impl Setup {
 
     /// The number of rows of this statement.
     pub(super) async fn count(&self, from: &'static str) -> i64 {
-        let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {from}"));
-        sqlx::query_scalar(count).fetch_one(&self.reports).await.unwrap()
+        let count = format!("SELECT count(*) FROM {from}");
+        eventually("the database answers", limit(), async || {
+            // A connection that was in use just now may belong to a server that has ended.
+            let count = sqlx::query_scalar::<_, i64>(AssertSqlSafe(count.clone()));
+            count.fetch_one(&self.reports).await.ok()
+        })
+        .await
     }
 
     /// The files of a report in the storage, as `<attempt>/<name>`.

@@ -61,8 +61,10 @@ async fn a_transaction_that_is_abandoned_while_it_begins_is_open_for_no_later_us
     for number in 0..200 {
         // At each step of it: before BEGIN is sent, and before it is answered.
         let _ = timeout(Duration::from_micros(number * 5), pool.begin()).await;
-        // The statement has a transaction of its own.
-        let began_now = "SELECT now() = statement_timestamp()";
-        assert!(sqlx::query_scalar::<_, bool>(began_now).fetch_one(&pool).await.unwrap());
+        // Each statement has a transaction of its own.
+        let transaction = || sqlx::query_scalar("SELECT pg_current_xact_id()::text::bigint");
+        let first: i64 = transaction().fetch_one(&pool).await.unwrap();
+        let second: i64 = transaction().fetch_one(&pool).await.unwrap();
+        assert_ne!(first, second);
     }
 }
