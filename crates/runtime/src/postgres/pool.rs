@@ -142,7 +142,7 @@ impl fmt::Debug for PgPool {
 
 /// A connection of the pool. On drop it returns to the pool, if it answers.
 ///
-/// It must not be used after [`PooledConnection::answered`] gave an error for the limit.
+/// It must not be used after `answered` gave an error for the limit.
 #[derive(Debug)]
 pub struct PooledConnection(PoolConnection<Postgres>);
 
