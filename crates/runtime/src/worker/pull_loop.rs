@@ -137,7 +137,9 @@ impl PullLoop {
             }
             processor.idle(&stop).await;
             let connects = self.connects();
-            match self.run_once(&mut puller, connects, &mut size, &processor, &stop).await {
+            // On the heap: the compiler limits how deeply futures may be nested.
+            let once = Box::pin(self.run_once(&mut puller, connects, &mut size, &processor, &stop));
+            match once.await {
                 Ok(()) => {
                     pause.reset();
                     unanswered = None;
