@@ -135,9 +135,9 @@ impl PullLoop {
                 self.health.set(self.consumer.name, None);
                 continue;
             }
-            processor.idle(&stop).await;
-            let connects = self.connects();
             // On the heap: the compiler limits how deeply futures may be nested.
+            Box::pin(processor.idle(&stop)).await;
+            let connects = self.connects();
             let once = Box::pin(self.run_once(&mut puller, connects, &mut size, &processor, &stop));
             match once.await {
                 Ok(()) => {
@@ -165,7 +165,7 @@ impl PullLoop {
                 }
             }
         }
-        processor.idle(&stop).await;
+        Box::pin(processor.idle(&stop)).await;
         Ok(())
     }
 
