@@ -11,6 +11,7 @@ use tests::{
     Depositors, Stack, broker, eventually, process,
     process::Paused,
     scale::{full, size},
+    wait,
 };
 use uuid::Uuid;
 
@@ -102,14 +103,7 @@ async fn freeze_all(
     let mut holder = database.begin().await.unwrap();
     let account = Uuid::parse_str(&load.account).unwrap();
     sqlx::query(lock).bind(account).fetch_all(&mut *holder).await.unwrap();
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-                   WHERE wait_event_type = 'Lock' AND application_name = $1";
-    eventually("a transaction waits for the row", SOON, || async {
-        let waiting = sqlx::query_scalar(waiting).bind(service);
-        let waiting: i64 = waiting.fetch_one(database).await.unwrap();
-        (waiting > 0).then_some(())
-    })
-    .await;
+    wait::for_lock(database, service, SOON).await;
     let paused = Paused::new([0, 1].map(|number| stack.pid(&format!("{service}-{number}"))));
     holder.rollback().await.unwrap();
     tokio::time::sleep(time).await;

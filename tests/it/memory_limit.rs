@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use runtime::postgres::PgPool;
 use sqlx::AssertSqlSafe;
-use tests::{Depositors, Stack, broker, eventually, memory_limit::MemoryLimit, wait};
+use tests::{Depositors, Stack, broker, memory_limit::MemoryLimit, wait};
 
 const CLIENTS: usize = 16;
 const SOON: Duration = Duration::from_secs(30);
@@ -29,14 +29,7 @@ async fn kill_in_a_batch(
     let (name, mut holder) = (format!("{service}-0"), database.begin().await.unwrap());
     let lock = format!("SELECT 1 FROM accounts WHERE account_id = '{}' FOR UPDATE", load.account);
     sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *holder).await.unwrap();
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-                   WHERE wait_event_type = 'Lock' AND application_name = $1";
-    eventually("a transaction waits for the row", SOON, || async {
-        let waiting = sqlx::query_scalar(waiting).bind(service);
-        let waiting: i64 = waiting.fetch_one(database).await.unwrap();
-        (waiting > 0).then_some(())
-    })
-    .await;
+    wait::for_lock(database, service, SOON).await;
     let before = stack.pid(&name);
     limit.apply_to(before);
     holder.rollback().await.unwrap();

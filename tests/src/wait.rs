@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use runtime::postgres::PgPool;
 use tokio::time::Instant;
 
 /// Between two attempts of [`eventually`].
@@ -21,6 +22,18 @@ where
         async { value.await.ok_or("") }
     };
     poll(what, within, INTERVAL, &mut attempt).await
+}
+
+/// Waits until a transaction of this application waits for a lock.
+pub async fn for_lock(database: &PgPool, application: &str, within: Duration) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE wait_event_type = 'Lock' AND application_name = $1";
+    eventually("a transaction waits for the row", within, || async {
+        let waiting = sqlx::query_scalar(waiting).bind(application);
+        let waiting: i64 = waiting.fetch_one(database).await.unwrap();
+        (waiting > 0).then_some(())
+    })
+    .await;
 }
 
 /// As [`eventually`], for a condition that needs no `await`.

@@ -65,15 +65,6 @@ const FENCE_AGAIN: Duration = Duration::from_secs(60);
 /// A larger backlog of results means the same of this service.
 const MAX_BACKLOG: u64 = 2_000;
 
-/// Returns once a round has to end, with the time that it had.
-async fn round_limit(stop: &CancellationToken) -> Duration {
-    if stop.run_until_cancelled(tokio::time::sleep(ROUND_LIMIT)).await.is_some() {
-        return ROUND_LIMIT;
-    }
-    tokio::time::sleep(STOP_LIMIT).await;
-    STOP_LIMIT
-}
-
 /// The redrive of one replica.
 #[derive(Debug)]
 pub struct Redrive {
@@ -267,6 +258,15 @@ impl Redrive {
         }
         Ok(messages.len())
     }
+}
+
+/// Returns once a round has to end, with the time that it had.
+async fn round_limit(stop: &CancellationToken) -> Duration {
+    if stop.run_until_cancelled(tokio::time::sleep(ROUND_LIMIT)).await.is_some() {
+        return ROUND_LIMIT;
+    }
+    tokio::time::sleep(STOP_LIMIT).await;
+    STOP_LIMIT
 }
 
 /// A window as this replica saw it.

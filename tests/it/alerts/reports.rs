@@ -120,13 +120,17 @@ pub(super) async fn blocked_reports(monitored: &mut Monitored, client: &Client, 
     monitored.fire(&SLOW).await;
 
     monitored.resolved(&LOST).await;
-    for lost in 1..=3 {
+    for _ in 0..3 {
+        let lost = count(monitored, "report_attempts WHERE outcome = 'LOST'").await;
         monitored.stack.fault("report-service-0/postgres", Fault::Refuse).await;
         rows(monitored, "reports WHERE state = 'RUNNING' AND lease_until < clock_timestamp()", 1)
             .await;
         monitored.stack.fault("report-service-0/postgres", Fault::Pass).await;
-        // Two, if a busy machine has renewed no lease meanwhile.
-        rows(monitored, "report_attempts WHERE outcome = 'LOST'", lost).await;
+        eventually("one more attempt is lost", SOON, || async {
+            let now = count(monitored, "report_attempts WHERE outcome = 'LOST'").await;
+            (now > lost).then_some(())
+        })
+        .await;
         // The next attempt, of this report or of the one behind it.
         rows(monitored, "reports WHERE state = 'RUNNING'", 1).await;
     }
@@ -143,14 +147,15 @@ pub(super) async fn blocked_reports(monitored: &mut Monitored, client: &Client, 
 
 /// Waits until the report database has this number of rows.
 async fn rows(monitored: &Monitored, from: &'static str, number: i64) {
-    let reports = monitored.stack.reports().await;
-    let count = format!("SELECT count(*) FROM {from}");
-    eventually(&format!("at least {number} rows: {from}"), SOON, || async {
-        let count: i64 =
-            sqlx::query_scalar(AssertSqlSafe(count.clone())).fetch_one(&reports).await.unwrap();
-        (count >= number).then_some(())
+    eventually(&format!("{number} rows: {from}"), SOON, || async {
+        (count(monitored, from).await == number).then_some(())
     })
     .await;
+}
+
+async fn count(monitored: &Monitored, from: &'static str) -> i64 {
+    let count = AssertSqlSafe(format!("SELECT count(*) FROM {from}"));
+    sqlx::query_scalar(count).fetch_one(&monitored.stack.reports().await).await.unwrap()
 }
 
 pub(super) async fn orphaned_files(monitored: &mut Monitored) {

@@ -20,17 +20,11 @@ use super::{
 use crate::{Client, Stack, broker};
 
 /// How long records may stay PENDING after the last disruption. The pause between two redrives
-/// doubles each time: after six lost ones it is more than five minutes.
-pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(400);
+/// doubles each time.
+pub(super) const SETTLED_WITHIN: Duration = Duration::from_secs(150);
 
 /// Movements of a request that repeats them.
 const REPLAYED_AT_ONCE: usize = 100;
-
-/// Maximum messages that lost all of their deliveries. Each of three disruptions can take one,
-/// but seldom of the same message. Their records are redriven.
-const MAX_USED_UP: usize = 100;
-/// Part of the reason of such a message's dead letter.
-const USED_UP: &str = "times and never settled";
 
 /// All records by their ids.
 pub(super) type Records = HashMap<String, Record>;
@@ -165,12 +159,8 @@ pub(super) async fn unexpected_dead_letters(stack: &Stack) -> Vec<String> {
             Err(_) => sleep(Duration::from_millis(500)).await,
         }
     };
-    let (used_up, others): (Vec<_>, Vec<_>) = dead_letters
-        .into_iter()
-        .filter(|letter| !is_expected_dead_letter(&letter.body))
-        .partition(|letter| letter.reason.contains(USED_UP));
-    let used_up = Some(used_up).filter(|letters| letters.len() > MAX_USED_UP);
-    let unexpected = used_up.into_iter().flatten().chain(others);
+    let unexpected =
+        dead_letters.into_iter().filter(|letter| !is_expected_dead_letter(&letter.body));
     unexpected
         .map(|dead_letter| {
             let body = String::from_utf8_lossy(&dead_letter.body);

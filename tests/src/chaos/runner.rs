@@ -40,8 +40,6 @@ use crate::{
 
 /// How long a deposit may take to settle after the end of a disruption.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(120);
-/// After this time without a settled deposit, another one is requested.
-const REQUEST_AGAIN: Duration = Duration::from_secs(20);
 /// Limit for one request to NATS or PostgreSQL, which may be down.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
@@ -284,17 +282,12 @@ impl Runner {
         connected.context("NATS is down")?
     }
 
-    /// Returns once a deposit requested from now on is settled. One whose command was lost
-    /// several times waits for its next redrive, so another is requested after a while.
+    /// Returns once a deposit requested now is settled.
     async fn deposit_settles(&self) {
         let file = self.stack.file();
         let client = Client::with_timeout(&file.api, &file.tokens.teller, Duration::from_secs(5));
-        let (account, mut key) = (&self.load.accounts[0], new_key());
-        let mut requested = Instant::now();
+        let (account, key) = (&self.load.accounts[0], new_key());
         loop {
-            if requested.elapsed() > REQUEST_AGAIN {
-                (key, requested) = (new_key(), Instant::now());
-            }
             match client.try_movement("deposits", account, "1", &key, Some(2)).await {
                 Ok(response) if response.status == 200 => return,
                 _ => sleep(Duration::from_millis(50)).await,
