@@ -341,6 +341,31 @@ async fn no_pause_is_longer_than_ten_seconds_when_the_node_that_leads_is_gone_fo
     invariants::assert_verified(&stack).await;
 }
 
+/// Two empty nodes could begin a cluster anew, which the third would never join.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_lost_two_of_three_stores_goes_on_with_the_third() {
+    let dir = folder("stores-lost");
+    let nodes = ["--port", "0", "--faults", "--nats-nodes", "3"];
+    let stack = Stack::start_in(&dir, &nodes).await;
+    let client = Client::teller(&stack);
+    let account = client.open_account("KRW").await;
+    assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
+    stack.fault("nats-0", Fault::Hold).await;
+    for node in ["nats-1", "nats-2"] {
+        stack.fault(node, Fault::Wipe).await;
+    }
+    // Nodes that begin anew have a leader after 4 to 9 s.
+    tokio::time::sleep(seconds(15)).await;
+    let accepted = client.movement("deposits", &account, "1", &new_key(), None).await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    stack.fault("nats-0", Fault::Release).await;
+    let took = none_pending(&stack, seconds(60)).await;
+    assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
+    println!("two of three stores lost: nothing PENDING {took:.1?} after the third was back");
+    assert_eq!(client.account(&account).await.text("balance"), "3");
+    invariants::assert_verified(&stack).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_does_not_grow_with_the_backlog() {
     let count = size(1_000_000, 40_000);

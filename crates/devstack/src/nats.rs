@@ -181,10 +181,18 @@ impl Node {
 
     /// The cluster settings. A node reaches each other node over a link and in
     /// no other way, so that cutting the links isolates the node.
+    ///
+    /// A node without a store takes the number of routes for the number of nodes. So its own
+    /// address is one of them, as in the manifests: two such nodes do not begin anew without
+    /// the third, which would never join them.
     fn cluster(&self, nodes: &[Self], password: &str, network: &mut Network) -> Result<Value> {
         let mut routes = Vec::new();
-        for other in nodes.iter().filter(|other| other.name != self.name) {
-            let port = network.connect(&self.name, &other.name, other.route_port)?;
+        for node in nodes {
+            let port = if node.name == self.name {
+                self.route_port
+            } else {
+                network.connect(&self.name, &node.name, node.route_port)?
+            };
             routes.push(format!("nats://route:{password}@{}:{port}", self.host));
         }
         Ok(json!({

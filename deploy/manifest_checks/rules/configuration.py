@@ -68,3 +68,16 @@ def broker_variables(manifests: Manifests) -> Violations:
         set_variables = {name for container in workload.containers() for name in manifests.environment(container)}
         for name in sorted(used - set_variables):
             yield workload.title, f"its configuration uses ${name}, which is not set"
+
+
+@rule(set_field(PROD, "ConfigMap nats", "data > cluster.conf",
+                "cluster { routes: [$NATS_ROUTE_1, $NATS_ROUTE_2] }"))
+def broker_routes(manifests: Manifests) -> Violations:
+    """A node without a store takes the number of routes for the number of nodes."""
+    for workload in manifests.workloads:
+        for _, source in workload.volumes("configMap"):
+            for file, text in manifests.config_data(source["name"]).items():
+                routes = re.search(r"^[^#\n]*\broutes: \[([^\]]*)\]", text, re.MULTILINE)
+                replicas = workload.object["spec"].get("replicas", 1)
+                if routes and len(routes[1].split(",")) != replicas:
+                    yield workload.title, f"{file} needs a route to each of the {replicas} nodes, the node itself too"
