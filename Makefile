@@ -35,9 +35,12 @@ check: check-format check-migrations check-metadata check-lints check-reports ch
 chaos: build-all ## inject faults in a random order: make chaos ARGS="--seed 7 --seconds 120"
 	@exec $(CHAOS) $(ARGS)
 
-# Every module of tests/it with a size for `make reliability`, or with a promise of docs/reliability.md.
-RELIABILITY = faults:: chaos:: graceful_stop:: reports:: row_locks:: poison:: vanished_hosts:: redrive:: clocks:: \
-              storage:: database_modes:: unknown_outcomes::
+# Every module of tests/it with a test that docs/reliability.md names, and their siblings. A filter
+# is a part of a name: `frozen::` is also reports::frozen, `restore::` only the module.
+RELIABILITY = faults:: chaos:: graceful_stop:: reports:: frozen:: slow_disks:: addresses:: vanished_hosts:: older_store:: \
+              memory_limit:: descriptors:: row_locks:: poison:: invalid_messages:: max_deliveries:: redrive:: clocks:: \
+              storage:: streams:: database_modes:: asynchronous_standby:: long_reads:: unknown_outcomes:: restore:: \
+              stores::
 
 reliability: crash-points release ## the fault tests at the sizes of docs/reliability.md, with figures (over an hour)
 	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 $(RELIABILITY)
