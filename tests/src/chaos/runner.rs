@@ -157,6 +157,9 @@ impl Runner {
     async fn perform(&self, disruption: &Disruption) -> Result<()> {
         let duration = disruption.duration.unwrap_or_default();
         match &disruption.action {
+            Action::Fault { target, fault: Fault::Wipe, .. } => {
+                self.wipe(target, disruption.to_string()).await
+            }
             Action::Fault { target, fault, undo } => {
                 let injected = self.faults.inject(target, *fault).await;
                 sleep(duration).await;
@@ -259,6 +262,20 @@ impl Runner {
                 Ok(())
             }
         }
+    }
+
+    /// Wipes the broker, or a node of a cluster that is whole. Otherwise all nodes are wiped at
+    /// once: one after the other, they could leave a stream with messages that no node has.
+    async fn wipe(&self, broker: &str, name: String) -> Result<()> {
+        let is_whole = async { streams::are_replicated(&self.broker().await?).await };
+        if broker == streams::BROKER || is_whole.await.unwrap_or(false) {
+            return self.faults.inject(broker, Fault::Wipe).await.map(drop);
+        }
+        self.timeline.log(&format!("  {name}: the cluster is not whole: all nodes are wiped"));
+        for fault in [Fault::Hold, Fault::Wipe, Fault::Release] {
+            self.faults.inject("nats-*", fault).await?;
+        }
+        Ok(())
     }
 
     /// Changes a stream, and sets its limits as before after this time.

@@ -2,16 +2,21 @@
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream::{self, stream::Config};
+use contract::Topology;
 use devstack::{Fault, FaultClient};
 use tokio::{fs, process::Command, time::timeout};
 
 use super::runner::REQUEST_LIMIT;
 use crate::Stack;
 
-const BROKER: &str = "nats";
+/// A broker without a cluster.
+pub(super) const BROKER: &str = "nats";
 /// The streams of which a disruption changes limits.
 const LIMITED: [&str; 3] =
     [contract::TRANSACTION, contract::TRANSACTION_RESULT, contract::DEAD_LETTER];
+
+/// The nodes of a cluster.
+const NODES: usize = 3;
 
 /// Changes the configuration of a stream.
 pub(super) async fn reconfigure(
@@ -45,6 +50,24 @@ pub(super) async fn reset_all_limits(jetstream: &jetstream::Context) -> Result<(
         reset_limits(jetstream, stream).await?;
     }
     Ok(())
+}
+
+/// Whether each node has all messages of the streams.
+pub(super) async fn are_replicated(jetstream: &jetstream::Context) -> Result<bool> {
+    let check = async {
+        let Topology { streams, report, .. } = &contract::STANDARD;
+        // No report-service runs.
+        for stream in streams.iter().filter(|stream| stream.name != report.stream) {
+            let stream = jetstream.get_stream(stream.name).await?;
+            let Some(cluster) = &stream.cached_info().cluster else { return Ok(false) };
+            let current = cluster.replicas.iter().filter(|node| node.current && !node.offline);
+            if cluster.leader.is_none() || current.count() != NODES - 1 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    timeout(REQUEST_LIMIT, check).await?
 }
 
 /// Copies the broker's store, without the broker running.
