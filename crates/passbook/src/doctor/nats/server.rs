@@ -66,7 +66,9 @@ async fn check_health(area: &mut Area, http: &Client, monitor: &str) {
         "make sure that its disk has room, then restart this nats-server: it stores nothing in the \
          stream until then"
     } else {
-        "see its log; a server that catches up with its cluster recovers by itself"
+        "see its log; a server that catches up with its cluster recovers by itself; if a stream stays \
+         so for ten minutes while all servers run, delete it: the services create it again, and only \
+         DEAD_LETTER holds anything that is nowhere else"
     };
     area.finding(HEALTH, format!("{monitor}: {error} ({status})"), advice);
 }
