@@ -267,8 +267,8 @@ impl Runner {
     /// Wipes the broker, or a node of a cluster that is whole. Otherwise all nodes are wiped at
     /// once: one after the other, they could leave a stream with messages that no node has.
     async fn wipe(&self, broker: &str, name: String) -> Result<()> {
-        let is_whole = async { streams::are_replicated(&self.broker().await?).await };
-        if broker == streams::BROKER || is_whole.await.unwrap_or(false) {
+        let whole = async { streams::replicated(&self.broker().await?).await };
+        if broker == streams::BROKER || whole.await.is_ok() {
             return self.faults.inject(broker, Fault::Wipe).await.map(drop);
         }
         self.timeline.log(&format!("  {name}: the cluster is not whole: all nodes are wiped"));
