@@ -35,8 +35,8 @@ check: check-format check-migrations check-metadata check-lints check-reports ch
 chaos: build-all ## inject faults in a random order: make chaos ARGS="--seed 7 --seconds 120"
 	@exec $(CHAOS) $(ARGS)
 
-# Every module of tests/it with a test that docs/reliability.md names, and their siblings. A filter
-# is a part of a name: `frozen::` is also reports::frozen, `restore::` only the module.
+# Every module of tests/it with a test that docs/reliability.md names, and their siblings. Each filter
+# is a part of a name: `stores::` includes `stores::reports`.
 RELIABILITY = faults:: chaos:: graceful_stop:: reports:: frozen:: slow_disks:: addresses:: vanished_hosts:: older_store:: \
               memory_limit:: descriptors:: row_locks:: poison:: invalid_messages:: max_deliveries:: redrive:: clocks:: \
               storage:: streams:: database_modes:: asynchronous_standby:: long_reads:: unknown_outcomes:: restore:: \

@@ -1,5 +1,5 @@
-//! Chaos experiments with fixed seeds: each failed once. What other seeds found has tests of its
-//! own, which need less time than a seed that is long enough.
+//! Chaos experiments with fixed seeds: each failed once. A fault found by another seed has a
+//! shorter test of its own.
 
 use std::time::Duration;
 

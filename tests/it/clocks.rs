@@ -46,8 +46,8 @@ async fn reported(stack: &Stack, direction: Option<&str>) {
 /// Accepts a deposit of 10, loses its command and those of its first `redrives` redrives, and lets
 /// the clock jump. Only another redrive can settle it: it does within 30 s. Gives its record.
 ///
-/// The workers are paused for one record at a time. The interval between redrives doubles, so
-/// a record that waits for others would be due later than that.
+/// The workers are paused for one record at a time. The interval between redrives doubles: after
+/// several, a record would be due later than in 30 s.
 async fn settles_after_a_jump(
     (stack, client, clock): (&Stack, &Client, &Clock),
     (account, redrives, offset): (&str, i32, &str),

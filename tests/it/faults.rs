@@ -295,6 +295,16 @@ async fn a_cluster_goes_on_without_its_leader_and_without_a_node_that_is_gone_fo
     assert_recovered_within(&report, seconds(10));
 }
 
+/// A stack with three brokers, and an account with a settled deposit of 1.
+async fn start_cluster(name: &str) -> (Stack, Client, String) {
+    let nodes = ["--port", "0", "--faults", "--nats-nodes", "3"];
+    let stack = Stack::start_in(&folder(name), &nodes).await;
+    let client = Client::teller(&stack);
+    let account = client.open_account("KRW").await;
+    assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
+    (stack, client, account)
+}
+
 const BACKLOG: u32 = 500;
 
 /// The server ends a full fetch by a status. In a cluster the status arrives before the
@@ -314,12 +324,7 @@ async fn full_fetches_lose_no_message(stack: &Stack, jetstream: &Context, accoun
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_pause_is_longer_than_ten_seconds_when_the_node_that_leads_is_gone_for_ever() {
-    let dir = folder("leader-gone");
-    let nodes = ["--port", "0", "--faults", "--nats-nodes", "3"];
-    let stack = Stack::start_in(&dir, &nodes).await;
-    let client = Client::teller(&stack);
-    let account = client.open_account("KRW").await;
-    assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
+    let (stack, client, account) = start_cluster("leader-gone").await;
     let jetstream = broker::connect(&stack).await;
     full_fetches_lose_no_message(&stack, &jetstream, &account).await;
     let info = broker::stream(&jetstream, "TRANSACTION").await;
@@ -344,12 +349,7 @@ async fn no_pause_is_longer_than_ten_seconds_when_the_node_that_leads_is_gone_fo
 /// Two empty nodes could begin a cluster anew, which the third would never join.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_lost_two_of_three_stores_goes_on_with_the_third() {
-    let dir = folder("stores-lost");
-    let nodes = ["--port", "0", "--faults", "--nats-nodes", "3"];
-    let stack = Stack::start_in(&dir, &nodes).await;
-    let client = Client::teller(&stack);
-    let account = client.open_account("KRW").await;
-    assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");
+    let (stack, client, account) = start_cluster("stores-lost").await;
     stack.fault("nats-0", Fault::Hold).await;
     for node in ["nats-1", "nats-2"] {
         stack.fault(node, Fault::Wipe).await;

@@ -260,7 +260,7 @@ impl Redrive {
     }
 }
 
-/// Returns once a round has to end, with the time that it had.
+/// Waits until a round must end. Returns its time limit.
 async fn round_limit(stop: &CancellationToken) -> Duration {
     if stop.run_until_cancelled(tokio::time::sleep(ROUND_LIMIT)).await.is_some() {
         return ROUND_LIMIT;

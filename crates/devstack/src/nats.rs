@@ -183,8 +183,8 @@ impl Node {
     /// no other way, so that cutting the links isolates the node.
     ///
     /// A node without a store takes the number of routes for the number of nodes. So its own
-    /// address is one of them, as in the manifests: two such nodes do not begin anew without
-    /// the third, which would never join them.
+    /// address is one of them, as in the manifests. Without it, two such nodes begin anew, and
+    /// the third never joins them.
     fn cluster(&self, nodes: &[Self], password: &str, network: &mut Network) -> Result<Value> {
         let mut routes = Vec::new();
         for node in nodes {

@@ -67,8 +67,8 @@ async fn check_health(area: &mut Area, http: &Client, monitor: &str) {
          stream until then"
     } else {
         "see its log; a server that catches up with its cluster recovers by itself; if a stream stays \
-         so for ten minutes while all servers run, delete it: the services create it again, and only \
-         DEAD_LETTER holds anything that is nowhere else"
+         so for ten minutes while all servers run, delete it: the services create it again; deleting \
+         DEAD_LETTER loses its dead letters"
     };
     area.finding(HEALTH, format!("{monitor}: {error} ({status})"), advice);
 }
