@@ -11,9 +11,7 @@ use tests::{
     Depositors, Stack, broker, eventually, process,
     process::Paused,
     scale::{full, size},
-    wait,
 };
-use uuid::Uuid;
 
 const COMMANDS: (&str, &str) = ("TRANSACTION", "deposit-consumer");
 const RESULTS: (&str, &str) = ("TRANSACTION_RESULT", "account-result-consumer");
@@ -97,13 +95,10 @@ async fn freeze_all(
     stack: &Stack,
     load: &Depositors,
     service: &str,
-    (database, lock): (&PgPool, &'static str),
+    database: &PgPool,
     time: Duration,
 ) {
-    let mut holder = database.begin().await.unwrap();
-    let account = Uuid::parse_str(&load.account).unwrap();
-    sqlx::query(lock).bind(account).fetch_all(&mut *holder).await.unwrap();
-    wait::for_lock(database, service, SOON).await;
+    let holder = load.lock(database, service, SOON).await;
     let paused = Paused::new([0, 1].map(|number| stack.pid(&format!("{service}-{number}"))));
     holder.rollback().await.unwrap();
     tokio::time::sleep(time).await;
@@ -111,8 +106,6 @@ async fn freeze_all(
     let took = load.settles(SOON).await;
     println!("{service}: all frozen for {time:?}; a deposit was settled {took:.1?} after the thaw");
 }
-
-const ACCOUNT: &str = "SELECT account_id FROM accounts WHERE account_id = $1 FOR UPDATE";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_frozen_for_longer_than_the_ack_wait_lose_and_double_nothing() {
@@ -133,9 +126,9 @@ async fn services_frozen_for_longer_than_the_ack_wait_lose_and_double_nothing() 
     drop(paused);
 
     let time = size(Duration::from_secs(90), LONGER_THAN_A_TRANSACTION);
-    freeze_all(&stack, &load, "transaction-service", (&ledger, ACCOUNT), time).await;
+    freeze_all(&stack, &load, "transaction-service", &ledger, time).await;
     let time = size(Duration::from_secs(90), ack_wait() + Duration::from_secs(1));
-    freeze_all(&stack, &load, "account-service", (&accounts, ACCOUNT), time).await;
+    freeze_all(&stack, &load, "account-service", &accounts, time).await;
 
     let deposits = load.finish(&stack, SOON).await;
     println!("{deposits} deposits settled");

@@ -9,10 +9,12 @@ use std::{
 };
 
 use futures::future::join_all;
+use runtime::postgres::{PgPool, PgTransaction};
 use sqlx::{Connection, PgConnection};
 use tokio::{task::JoinHandle, time::Instant};
+use uuid::Uuid;
 
-use crate::{Client, Stack, broker, client::new_key, eventually, invariants};
+use crate::{Client, Stack, broker, client::new_key, eventually, invariants, wait};
 
 /// The pause of a client between two requests.
 const PAUSE: Duration = Duration::from_millis(30);
@@ -63,6 +65,23 @@ impl Depositors {
         })
         .await;
         begun.elapsed()
+    }
+
+    /// Locks the account's row in the database of this service, and waits until a worker of the
+    /// service waits for the row. The lock ends with the transaction.
+    pub async fn lock(&self, database: &PgPool, service: &str, within: Duration) -> PgTransaction {
+        let account = Uuid::parse_str(&self.account).unwrap();
+        // The ledger has no such row before the first deposit. Without the lock of the key, new
+        // records do not wait.
+        let holder = eventually("the account's row is locked", within, || async {
+            let mut holder = database.begin().await.unwrap();
+            let lock = sqlx::query("SELECT FROM accounts WHERE account_id = $1 FOR NO KEY UPDATE");
+            let row = lock.bind(account).fetch_optional(&mut *holder).await.unwrap();
+            row.map(|_| holder)
+        })
+        .await;
+        wait::for_lock(database, service, within).await;
+        holder
     }
 
     /// Ends the load. Checks that every accepted deposit settles within the time, once, and that no
