@@ -121,6 +121,8 @@ pub(super) async fn blocked_reports(monitored: &mut Monitored, client: &Client, 
 
     monitored.resolved(&LOST).await;
     for _ in 0..3 {
+        // An attempt that still reads its figures would fail with the connection, not be lost.
+        rows(monitored, "reports WHERE state = 'RUNNING' AND step = 'render csv'", 1).await;
         let lost = count(monitored, "report_attempts WHERE outcome = 'LOST'").await;
         monitored.stack.fault("report-service-0/postgres", Fault::Refuse).await;
         rows(monitored, "reports WHERE state = 'RUNNING' AND lease_until < clock_timestamp()", 1)
@@ -131,8 +133,6 @@ pub(super) async fn blocked_reports(monitored: &mut Monitored, client: &Client, 
             (now > lost).then_some(())
         })
         .await;
-        // The next attempt, of this report or of the one behind it.
-        rows(monitored, "reports WHERE state = 'RUNNING'", 1).await;
     }
     monitored.fire(&LOST).await;
     for report in reports {
