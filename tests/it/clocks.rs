@@ -4,16 +4,21 @@
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
+use nix::sys::signal::Signal;
 use runtime::postgres::PgPool;
 use serde_json::Value;
 use tests::{
-    Client, Stack, broker, client::new_key, eventually, faketime::Clock, invariants, stack::folder,
+    Client, Depositors, Stack, broker, broker_clock::BrokerClock, client::new_key, eventually,
+    faketime::Clock, invariants, process::signal, stack::folder,
 };
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// A clock is read once a second, and compared every five.
 const NOTICED: Duration = Duration::from_secs(20);
 const SETTLED: Duration = Duration::from_secs(30);
+const CLIENTS: usize = 8;
+const DAY: i64 = 24 * 60 * 60;
 
 /// A stack in which the clock of these programs can jump.
 async fn start(name: &str, programs: &'static str) -> (Stack, Clock) {
@@ -49,8 +54,9 @@ async fn reported(stack: &Stack, direction: Option<&str>) {
 /// The workers are paused for one record at a time. The interval between redrives doubles: after
 /// several, a record would be due later than in 30 s.
 async fn settles_after_a_jump(
-    (stack, client, clock): (&Stack, &Client, &Clock),
-    (account, redrives, offset): (&str, i32, &str),
+    (stack, client): (&Stack, &Client),
+    (account, redrives): (&str, i32),
+    jump: impl FnOnce(),
 ) -> String {
     let jetstream = broker::connect(stack).await;
     let paused = stack.pause_workers();
@@ -61,7 +67,7 @@ async fn settles_after_a_jump(
     for redriven in 0..=redrives {
         lose_commands(stack, &jetstream, &record, redriven).await;
     }
-    clock.jump(offset);
+    jump();
     drop(paused);
     eventually(&format!("record {record} is settled"), SETTLED, || async {
         (client.record(&record).await.text("status") == "SUCCESS").then_some(())
@@ -105,8 +111,8 @@ async fn records_settle_though_the_clock_of_their_service_jumps_by_a_day_either_
         (Some("behind"), "+0"),
     ] {
         reported(&stack, direction).await;
-        let all = (&stack, &client, &clock);
-        records.push(settles_after_a_jump(all, (&account, 0, offset)).await);
+        let jump = || clock.jump(offset);
+        records.push(settles_after_a_jump((&stack, &client), (&account, 0), jump).await);
     }
     assert_eq!(client.account(&account).await.text("balance"), "50");
     // Only the time of the second is still in the future, or also that of the fifth.
@@ -130,8 +136,55 @@ async fn records_settle_though_the_clock_of_the_database_jumps_by_a_day_either_w
     for (direction, offset) in [(None, "+1d"), (Some("ahead of"), "-1d"), (Some("behind"), "+0")] {
         reported(&stack, direction).await;
         // The next redrive is due by the clock before the jump.
-        settles_after_a_jump((&stack, &client, &clock), (&account, 1, offset)).await;
+        let jump = || clock.jump(offset);
+        settles_after_a_jump((&stack, &client), (&account, 1), jump).await;
     }
     reported(&stack, None).await;
     assert_eq!(client.account(&account).await.text("balance"), "30");
+}
+
+/// Waits until a result has a time of a clock that is wrong by these seconds.
+async fn broker_is_wrong_by(jetstream: &Context, seconds: i64) {
+    eventually(&format!("the broker's clock is wrong by {seconds} s"), SETTLED, || async {
+        let last = broker::stream(jetstream, "TRANSACTION_RESULT").await.state.last_timestamp;
+        let wrong_by = (last - OffsetDateTime::now_utc()).whole_seconds();
+        ((wrong_by - seconds).abs() < 30).then_some(())
+    })
+    .await;
+}
+
+/// At each jump, a replica of each kind is killed with messages in its hands. The broker counts the
+/// ack wait of these by its clock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_settle_though_the_clock_of_the_broker_jumps_by_a_day_either_way() {
+    let stack = Stack::start("clock-of-the-broker").await;
+    let Some(clock) = BrokerClock::of(stack.pid("nats")) else {
+        println!("skipped: the clock of nats-server can't be changed here");
+        return;
+    };
+    let (client, jetstream) = (Client::teller(&stack), broker::connect(&stack).await);
+    let account = client.open_account("KRW").await;
+    let load = Depositors::start(&stack, CLIENTS).await;
+    load.settles(SETTLED).await;
+    for seconds in [DAY, 0, -DAY, 600, 0] {
+        let replicas = ["account-service-0", "transaction-service-0"];
+        let replicas = replicas.map(|name| (name, stack.pid(name)));
+        let jump = || {
+            for (_, pid) in replicas {
+                signal(pid, Signal::SIGKILL);
+            }
+            clock.jump(seconds);
+        };
+        settles_after_a_jump((&stack, &client), (&account, 0), jump).await;
+        broker_is_wrong_by(&jetstream, seconds).await;
+        for (name, before) in replicas {
+            stack.restarted(name, before, SETTLED).await;
+            stack.replica_ready(name).await;
+        }
+        let took = load.settles(SETTLED).await;
+        println!("wrong by {seconds} s: a deposit was settled after {took:.1?}");
+    }
+    let deposits = load.finish(&stack, SETTLED).await;
+    println!("{deposits} deposits settled");
+    assert_eq!(client.account(&account).await.text("balance"), "50");
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::missing_panics_doc, missing_docs)]
 
 pub mod broker;
+pub mod broker_clock;
 pub mod chaos;
 pub mod client;
 pub mod depositors;

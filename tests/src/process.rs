@@ -79,7 +79,8 @@ impl Paused {
 impl Drop for Paused {
     fn drop(&mut self) {
         for pid in &self.0 {
-            signal(*pid, Signal::SIGCONT);
+            // A paused process may have been killed.
+            let _ = kill(Pid::from_raw(i32::try_from(*pid).unwrap()), Signal::SIGCONT);
         }
     }
 }

@@ -182,13 +182,22 @@ impl Stack {
 
     /// Waits until `/readyz` of the process with this name answers 200.
     pub async fn replica_ready(&self, name: &str) {
+        self.readiness(name, StatusCode::OK).await;
+    }
+
+    /// Waits until `/readyz` of the process with this name answers 503.
+    pub async fn replica_not_ready(&self, name: &str) {
+        self.readiness(name, StatusCode::SERVICE_UNAVAILABLE).await;
+    }
+
+    async fn readiness(&self, name: &str, status: StatusCode) {
         let limit = Duration::from_secs(60);
         let http = reqwest::Client::builder().timeout(limit).build().unwrap();
-        eventually(&format!("{name} is ready"), Duration::from_secs(30), || async {
+        eventually(&format!("{name} answers {status}"), Duration::from_secs(30), || async {
             let file = self.file();
             let process = file.processes.into_iter().find(|process| process.name == name)?;
             let response = http.get(format!("{}/readyz", process.admin?)).send().await.ok()?;
-            (response.status() == StatusCode::OK).then_some(())
+            (response.status() == status).then_some(())
         })
         .await;
     }

@@ -80,8 +80,7 @@ pub async fn run(
         Service::start(identity, &config.service, listeners.admin, metrics, &stop).await?;
     telemetry::describe();
     let grace = config.service.process.grace_period;
-    let (pool, client, jetstream) =
-        (service.pool.clone(), service.client.clone(), service.jetstream.clone());
+    let (pool, jetstream) = (service.pool.clone(), service.jetstream.clone());
     let storage = Arc::new(ArtifactStore::open(&config.storage).context("the storage of files")?);
     let tries = config.report.tries();
     let watch = Watch::default();
@@ -92,9 +91,8 @@ pub async fn run(
     service.settle_exhausted(consumers::JOBS_MAX_DELIVERIES, &[queue.consumer], &exhausted)?;
     let redrive = Redrive {
         pool: pool.clone(),
-        client,
-        jetstream: jetstream.clone(),
         queue,
+        messages: service.work_queue(queue.consumer, &exhausted)?,
         tries,
         lease: config.report.lease(),
     };

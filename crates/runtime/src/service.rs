@@ -25,8 +25,8 @@ use crate::{
         otlp::{self, Exporter},
     },
     worker::{
-        self, BatchProcessor, DeadLetterAll, Exhausted, Fetch, Handler, JobHandler, JobProcessor,
-        MaxDeliveries, PullLoop, UnstoredLetters,
+        BatchProcessor, DeadLetterAll, Exhausted, Fetch, Handler, JobHandler, JobProcessor,
+        MaxDeliveries, PullLoop, UnstoredLetters, WorkQueue,
     },
 };
 
@@ -260,13 +260,25 @@ impl Service {
             self.tasks.spawn_fallible(consumer, worker);
         }
         for name in queues {
-            let queue = self.queue(name)?;
-            let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
-            let exhausted = Arc::clone(&exhausted);
-            let sweep = worker::sweep(client, jetstream, queue, exhausted, self.finished.clone());
-            self.tasks.spawn("sweep", sweep);
+            let queue = self.work_queue(name, &exhausted)?;
+            self.tasks.spawn("sweep", queue.sweep(self.finished.clone()));
         }
         Ok(())
+    }
+
+    /// The work queue of the consumer with this name. `exhausted` decides about messages that no
+    /// worker settles any more.
+    ///
+    /// # Errors
+    /// If the contract has no consumer of this name.
+    pub fn work_queue<E: Exhausted>(
+        &self,
+        consumer: &str,
+        exhausted: &Arc<E>,
+    ) -> anyhow::Result<WorkQueue<E>> {
+        let (stream, consumer) = self.queue(consumer)?;
+        let (client, jetstream) = (self.client.clone(), self.jetstream.clone());
+        Ok(WorkQueue { client, jetstream, stream, consumer, exhausted: Arc::clone(exhausted) })
     }
 
     /// Stops the tasks, waits for them until `deadline`, then closes the connections.

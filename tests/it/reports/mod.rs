@@ -1,5 +1,6 @@
 //! Reports over the API: requests, states, files.
 
+mod broker_clock;
 mod cli;
 mod crash_points;
 mod crashes;

@@ -67,3 +67,28 @@ async fn reports_survive_a_wiped_broker_and_an_absent_database() {
     assert_eq!(setup.count("reports WHERE state <> 'SUCCEEDED'").await, 0);
     assert_eq!(setup.alerts.tries(), 0);
 }
+
+#[tokio::test]
+async fn a_replica_without_its_database_holds_up_no_report() {
+    let setup = Setup::start_with_faults("one-without-database").await;
+    let name = "report-service-0";
+    setup.stack.fault(&format!("{name}/postgres"), Fault::Refuse).await;
+    setup.stack.replica_not_ready(name).await;
+    // The development proxy notices it a moment later.
+    let request = statement(&setup.client.open_account("USD").await, &["csv"]);
+    eventually("the other replica answers", limit(), || async {
+        (setup.client.report(&request, 0).await.status == 202).then_some(())
+    })
+    .await;
+    // One of the messages may go to that replica.
+    for _ in 0..4 {
+        let report = setup.ask().await;
+        let ended = setup.ended(&report).await;
+        assert_eq!(ended.text("state"), "SUCCEEDED", "{ended:?}");
+    }
+    setup.stack.fault(&format!("{name}/postgres"), Fault::Pass).await;
+    setup.stack.replica_ready(name).await;
+    let report = setup.ask().await;
+    assert_eq!(setup.ended(&report).await.text("state"), "SUCCEEDED");
+    assert_eq!(setup.alerts.tries(), 0);
+}

@@ -32,7 +32,7 @@ pub use job::{JobHandler, JobProcessor, JobVerdict};
 pub use locked::LockedKeys;
 pub use max_deliveries::{DeadLetterAll, Exhausted, MaxDeliveries};
 pub use pull_loop::{Fetch, ProcessMessages, PullLoop};
-pub(crate) use sweep::sweep;
+pub use sweep::WorkQueue;
 pub use unstored::UnstoredLetters;
 
 use crate::{nats::publish::Outgoing, postgres};

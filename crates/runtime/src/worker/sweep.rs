@@ -37,32 +37,81 @@ const EVERY: Duration = Duration::from_secs(30);
 /// Maximum settled messages in a round.
 const MAX_MESSAGES: usize = 1000;
 
-/// Settles messages of a work queue that are not redelivered any more, until `stop`.
-pub(crate) async fn sweep<E: Exhausted>(
-    client: Client,
-    jetstream: jetstream::Context,
-    queue: (&'static StreamSpec, &'static ConsumerSpec),
-    exhausted: Arc<E>,
-    stop: CancellationToken,
-) {
-    let mut last = None;
-    while sleep_unless_stopped(EVERY, &stop).await {
-        if client.connection_state() != State::Connected {
-            continue;
+/// A work queue, and the decision about its messages that no worker settles any more.
+#[derive(Debug)]
+pub struct WorkQueue<E> {
+    /// The connection, to check its state.
+    pub client: Client,
+    /// Reads, publishes and deletes messages.
+    pub jetstream: jetstream::Context,
+    /// The stream.
+    pub stream: &'static StreamSpec,
+    /// Its consumer.
+    pub consumer: &'static ConsumerSpec,
+    /// Decides about each message.
+    pub exhausted: Arc<E>,
+}
+
+impl<E: Exhausted> WorkQueue<E> {
+    /// Settles the messages up to this sequence, 1,000 at most.
+    ///
+    /// # Errors
+    /// If the broker or the decision is unavailable. Some messages may be settled.
+    pub async fn settle_until(&self, sequence: u64, reason: &str) -> anyhow::Result<()> {
+        let stream = self.jetstream.get_stream_no_info(self.stream.name).await?;
+        let mut from = 1;
+        for _ in 0..MAX_MESSAGES {
+            let next = stream.get_first_raw_message_by_subject(self.consumer.filter, from).await;
+            let message = match next {
+                Ok(message) if message.sequence <= sequence => message,
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            };
+            from = message.sequence + 1;
+            let reason = self.exhausted.settle(&message, reason.to_owned()).await?;
+            let queue = (self.stream, self.consumer);
+            settle_stored(&self.client, &self.jetstream, queue, &message, reason).await?;
         }
-        let round = round(&client, &jetstream, queue, &*exhausted, &mut last);
-        match stop.run_until_cancelled(round).await {
-            Some(Err(error)) => {
-                let error = format!("{error:#}");
-                tracing::warn!(
-                    consumer = queue.1.name,
-                    error,
-                    "sweeping the queue failed; the next round retries"
-                );
+        Ok(())
+    }
+
+    /// Settles messages that are not redelivered any more, until `stop`.
+    pub(crate) async fn sweep(self, stop: CancellationToken) {
+        let mut last = None;
+        while sleep_unless_stopped(EVERY, &stop).await {
+            if self.client.connection_state() != State::Connected {
+                continue;
             }
-            Some(Ok(())) => {}
-            None => return,
+            match stop.run_until_cancelled(self.round(&mut last)).await {
+                Some(Err(error)) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(
+                        consumer = self.consumer.name,
+                        error,
+                        "sweeping the queue failed; the next round retries"
+                    );
+                }
+                Some(Ok(())) => {}
+                None => return,
+            }
         }
+    }
+
+    async fn round(&self, last: &mut Option<FloorOf>) -> anyhow::Result<()> {
+        let stream = self.jetstream.get_stream(self.stream.name).await?;
+        let created = stream.cached_info().created;
+        let consumer: Consumer<pull::Config> =
+            self.jetstream.get_consumer_from_stream(self.consumer.name, self.stream.name).await?;
+        let info = consumer.cached_info();
+        let unacked = info.num_ack_pending > 0;
+        let floor = if unacked { info.ack_floor } else { info.delivered }.stream_sequence;
+        let now = FloorOf { created, floor };
+        let Some(before) = last.replace(now) else { return Ok(()) };
+        let Some(floor) = now.settled_since(before) else { return Ok(()) };
+        self.settle_until(floor, "not redelivered any more, and never settled").await
     }
 }
 
@@ -80,41 +129,6 @@ impl FloorOf {
     fn settled_since(self, before: Self) -> Option<u64> {
         (self.created == before.created).then_some(self.floor.min(before.floor))
     }
-}
-
-async fn round(
-    client: &Client,
-    jetstream: &jetstream::Context,
-    (stream_spec, spec): (&StreamSpec, &ConsumerSpec),
-    exhausted: &impl Exhausted,
-    last: &mut Option<FloorOf>,
-) -> anyhow::Result<()> {
-    let stream = jetstream.get_stream(spec.stream).await?;
-    let created = stream.cached_info().created;
-    let consumer: Consumer<pull::Config> =
-        jetstream.get_consumer_from_stream(spec.name, spec.stream).await?;
-    let info = consumer.cached_info();
-    let unacked = info.num_ack_pending > 0;
-    let floor = if unacked { info.ack_floor } else { info.delivered }.stream_sequence;
-    let now = FloorOf { created, floor };
-    let Some(before) = last.replace(now) else { return Ok(()) };
-    let Some(floor) = now.settled_since(before) else { return Ok(()) };
-    let mut from = 1;
-    for _ in 0..MAX_MESSAGES {
-        let message = match stream.get_first_raw_message_by_subject(spec.filter, from).await {
-            Ok(message) => message,
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        if message.sequence > floor {
-            return Ok(());
-        }
-        from = message.sequence + 1;
-        let reason = "not redelivered any more, and never settled".to_owned();
-        let reason = exhausted.settle(&message, reason).await?;
-        settle_stored(client, jetstream, (stream_spec, spec), &message, reason).await?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
