@@ -26,7 +26,7 @@ demo: build ## start the whole system, move some money, check every amount, stop
 	@exec $(PASSBOOK) dev demo --dir $(STACK)
 
 # Most tests wait for other processes, so more of them run than there are processors to use.
-test: export RUST_TEST_THREADS ?= 4
+test: export RUST_TEST_THREADS ?= 5
 test: crash-points ## run every test, against real servers
 	cargo test --workspace --no-fail-fast
 
