@@ -129,6 +129,9 @@ struct JobOptions {
     /// Number of data losses of the broker
     #[arg(long, default_value_t = 0)]
     wipes: u8,
+    /// Number of jumps of the broker's clock into the past
+    #[arg(long, default_value_t = 0)]
+    clock_jumps: u8,
     /// Number of lost or late publications
     #[arg(long, default_value_t = 0)]
     held_up: u8,
@@ -173,6 +176,7 @@ impl JobOptions {
             failures: self.failures,
             cancels: self.cancels,
             wipes: self.wipes,
+            clock_jumps: self.clock_jumps,
             delayed_publications: self.held_up,
             slow_workers: self.slow,
             redrives: self.redrives,

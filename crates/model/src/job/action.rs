@@ -27,6 +27,8 @@ pub enum Action {
     Deliver(usize, StoredId),
     /// A message at `max_deliver` is settled.
     WorkOff(StoredId),
+    /// The redrive settles a delivered message, because reports are due and none runs.
+    SettleIdle(StoredId),
     /// A worker sees that no report runs, without the lock of claims.
     Check(usize),
     /// A worker commits a claim, or finds nothing to do.
@@ -71,6 +73,8 @@ pub enum Action {
     Crash(usize),
     /// The broker loses data.
     Wipe(Wipe),
+    /// The clock of the broker goes back.
+    SetClockBack,
     /// A stray message is stored.
     SendStray,
 }

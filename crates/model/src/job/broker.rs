@@ -25,7 +25,12 @@ impl State {
         if message.id != MessageId::None {
             self.stream.remembered_ids.push(message.id);
         }
-        self.stream.messages.push(StoredMessage { id, deliveries: 0, delayed_for: None });
+        self.stream.messages.push(StoredMessage {
+            id,
+            deliveries: 0,
+            delayed_for: None,
+            held: false,
+        });
     }
 
     /// A dead letter is identified by its message: publishing it twice stores it once.
@@ -69,7 +74,17 @@ impl Protocol {
         Some(())
     }
 
-    /// A message at `max_deliver` is dead-lettered if it names no report, and deleted.
+    /// The broker's clock goes back: the ack waits of delivered messages do not end.
+    pub(crate) fn set_clock_back(&self, state: &mut State) -> Option<()> {
+        state.remaining.clock_jumps = state.remaining.clock_jumps.checked_sub(1)?;
+        for message in &mut state.stream.messages {
+            message.held = message.deliveries > 0;
+        }
+        Some(())
+    }
+
+    /// A message that no worker settles any more is dead-lettered if it names no report, and
+    /// deleted.
     pub(crate) fn work_off(&self, state: &mut State, id: StoredId) -> Option<()> {
         let names_report = match id.message.body {
             Body::Wake(report) => state

@@ -22,6 +22,7 @@ const NONE: Faults = Faults {
     failures: 0,
     cancels: 0,
     wipes: 0,
+    clock_jumps: 0,
     delayed_publications: 0,
     slow_workers: 0,
     redrives: 0,
@@ -107,6 +108,10 @@ fn world_without(rule: Rule) -> (Scenario, Vec<(Invariant, usize)>) {
         Rule::WorkOffUsedUp => {
             (Scenario { max_deliver: 1, ..stray() }.with(crash), vec![(NothingDropped, 3)])
         }
+        Rule::SettleIdle => (
+            one().with(Faults { crashes: 1, clock_jumps: 1, redrives: 1, ..NONE }),
+            vec![(Settled, 5)],
+        ),
         Rule::OneDelivery | Rule::KeepInProgress => {
             (two().with(Faults { crashes: 1, redrives: 1, ..NONE }), vec![])
         }
@@ -191,6 +196,11 @@ pub fn worlds() -> Vec<World<Protocol>> {
                 "an attempt runs for another report than its message names",
                 "a worker with a message waits while a report runs",
             ],
+        ),
+        (
+            "two reports; a crash, a stop, and a clock of the broker that goes back",
+            two().with(Faults { crashes: 1, stops: 1, clock_jumps: 1, redrives: 1, ..NONE }),
+            &["every report succeeds", "a report succeeds although its message was held"],
         ),
         (
             "two reports; failures, and a worker that is frozen",

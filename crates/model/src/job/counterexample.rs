@@ -91,6 +91,9 @@ fn action_text(before: &State, after: &State, letters: &[char], action: &Action)
         Action::WorkOff(id) => {
             format!("{} is at max_deliver: it is settled and deleted", message_text(&id.message))
         }
+        Action::SettleIdle(id) => {
+            format!("reports are due and none runs: {} is settled", message_text(&id.message))
+        }
         Action::Check(replica) => format!("{} sees that no report runs", name(replica)),
         Action::Claim(replica) => format!("{} {}", name(replica), claim_text(after, *replica)),
         Action::Store(replica) => {
@@ -147,6 +150,7 @@ fn action_text(before: &State, after: &State, letters: &[char], action: &Action)
         Action::Wipe(Wipe::Messages) => {
             "the stream loses its messages, but not their ids".to_owned()
         }
+        Action::SetClockBack => "the clock of the broker goes back".to_owned(),
         Action::SendStray => "a stray publisher sends a message".to_owned(),
     }
 }

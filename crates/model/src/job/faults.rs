@@ -8,7 +8,7 @@ use super::{
     rules::Rule,
     state::{State, Stray},
     steps::distinct,
-    stream::Wipe,
+    stream::{StoredMessage, Wipe},
 };
 
 impl Protocol {
@@ -40,6 +40,10 @@ impl Protocol {
         }
         if remaining.wipes > 0 {
             actions.extend([Wipe::Everything, Wipe::Messages].map(Action::Wipe));
+        }
+        let is_out = |message: &StoredMessage| message.deliveries > 0 && !message.held;
+        if remaining.clock_jumps > 0 && state.stream.messages.iter().any(is_out) {
+            actions.push(Action::SetClockBack);
         }
         if self.scenario.stray && state.stray == Stray::Unsent {
             actions.push(Action::SendStray);

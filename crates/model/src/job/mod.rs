@@ -4,6 +4,7 @@
 //! A replica crashes between any two steps, or gets SIGTERM. A worker is frozen until
 //! its lease is over, and then wakes up: it stores files and commits late. Attempts
 //! fail. Clients cancel. The broker loses messages, with or without their ids.
+//! Its clock goes back, so that it does not redeliver.
 //! Publications are lost, or arrive late and twice. Strangers publish. The receiver of
 //! alerts refuses them.
 //!
@@ -53,6 +54,7 @@
 //! | `dead-letter-before-term` | nothing-dropped (4) |
 //! | `requeue-unlettered` | nothing-dropped (4) |
 //! | `work-off-used-up` | nothing-dropped (3) |
+//! | `settle-idle` | settled (5) |
 //!
 //! Some rules are covered by others, wholly or in part:
 //!
@@ -92,6 +94,7 @@
 //! | `DeadLetterReport`, `TakeAlert`, `RefuseAlert` | `alert.rs` |
 //! | `Delete` | `cleanup.rs`; `is_wanted` in `store/artifacts.rs` |
 //! | `Deliver`, `DeadLetter`, `Acknowledge` | `runtime/src/worker/job.rs` |
+//! | `SettleIdle` | `redrive.rs`; `runtime/src/worker/sweep.rs` |
 //! | `WorkOff` | `runtime/src/worker/max_deliveries.rs` and `sweep.rs`; `ExhaustedJobs` in `worker/mod.rs` |
 //!
 //! # Simplifications
@@ -103,6 +106,9 @@
 //! - **Files.** One file stands for all formats. An attempt deletes its own files if it
 //!   ends without success. The clean-up would delete them later, so the model has the
 //!   clean-up only. Files do not expire.
+//! - **The broker's clock** goes back for longer than anything else lasts. A worker that keeps
+//!   its message in progress would undo it; the model does not, because it may crash before.
+//!   A held message is settled also while a worker has it: a worker without its database.
 //! - **Five.** Reports fail at the second or third failure, which keeps the worlds
 //!   small.
 //! - **Permanent failures** end a report like the last failure, but without an alert.

@@ -60,6 +60,9 @@ pub enum Rule {
     RequeueUnlettered,
     /// A message at `max_deliver` is settled by its advisory or by the sweep.
     WorkOffUsedUp,
+    /// A delivered message is settled if reports are due and none runs for the time of an ack
+    /// wait.
+    SettleIdle,
     /// The consumer delivers one message at a time.
     OneDelivery,
     /// A message is kept in progress while its worker has it.
@@ -68,7 +71,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::RowBeforeMessage,
         Self::CommitBeforeAck,
         Self::Redrive,
@@ -95,6 +98,7 @@ impl Rule {
         Self::DeadLetterBeforeTerm,
         Self::RequeueUnlettered,
         Self::WorkOffUsedUp,
+        Self::SettleIdle,
         Self::OneDelivery,
         Self::KeepInProgress,
     ];
@@ -129,6 +133,7 @@ impl Rule {
             Self::DeadLetterBeforeTerm => "dead-letter-before-term",
             Self::RequeueUnlettered => "requeue-unlettered",
             Self::WorkOffUsedUp => "work-off-used-up",
+            Self::SettleIdle => "settle-idle",
             Self::OneDelivery => "one-delivery",
             Self::KeepInProgress => "keep-in-progress",
         }

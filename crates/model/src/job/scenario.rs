@@ -18,6 +18,8 @@ pub struct Faults {
     pub cancels: u8,
     /// Losses of data by the broker, of any size.
     pub wipes: u8,
+    /// Jumps of the broker's clock into the past, for longer than anything else lasts.
+    pub clock_jumps: u8,
     /// Publications without a PubAck. They are lost or arrive late.
     pub delayed_publications: u8,
     /// Ack waits that end although a worker has the message.

@@ -15,10 +15,11 @@ use super::{
 type Situation = (&'static str, fn(&Protocol, &State) -> bool);
 
 /// Every situation.
-pub const SITUATIONS: [Situation; 14] = [
+pub const SITUATIONS: [Situation; 15] = [
     ("every report succeeds", |_, state| all(state, Status::Succeeded)),
     ("a report succeeds after the broker lost its message", succeeded_after_a_wipe),
     ("a report succeeds after a crash", succeeded_after_a_crash),
+    ("a report succeeds although its message was held", succeeded_although_held),
     ("a report succeeds after a hand-over", succeeded_after_a_hand_over),
     ("a worker with a message waits while a report runs", waits),
     ("a frozen worker has files to commit, and another attempt runs", late_commit),
@@ -52,6 +53,12 @@ fn succeeded_after_a_wipe(protocol: &Protocol, state: &State) -> bool {
 fn succeeded_after_a_crash(_: &Protocol, state: &State) -> bool {
     let retried = |report: &Report| report.status == Status::Succeeded && report.failures > 0;
     state.reports.iter().any(retried)
+}
+
+fn succeeded_although_held(protocol: &Protocol, state: &State) -> bool {
+    state.remaining.clock_jumps < protocol.scenario.faults.clock_jumps
+        && state.stream.messages.is_empty()
+        && succeeded_after_a_crash(protocol, state)
 }
 
 fn succeeded_after_a_hand_over(_: &Protocol, state: &State) -> bool {

@@ -4,7 +4,7 @@
 
 use super::{
     replica::{Attempt, Delivery, Replica},
-    report::{File, Report, ReportId},
+    report::{File, Report, ReportId, Status},
     scenario::Faults,
     stream::{Message, StoredId, StoredMessage, Stream},
 };
@@ -106,6 +106,13 @@ impl State {
     #[must_use]
     pub fn has_open_reports(&self) -> bool {
         self.reports.iter().any(|report| report.status.is_open())
+    }
+
+    /// Whether reports are due and none runs.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.oldest_due().is_some()
+            && self.reports.iter().all(|report| report.status != Status::Running)
     }
 
     /// The oldest due report.

@@ -31,6 +31,10 @@ impl Protocol {
                 });
             actions.extend(messages.map(|message| Action::WorkOff(message.id)));
         }
+        if self.keeps(Rule::SettleIdle) && state.is_idle() {
+            let held = state.stream.messages.iter().filter(|message| message.held);
+            actions.extend(held.map(|message| Action::SettleIdle(message.id)));
+        }
         for id in self.scenario.ids() {
             self.report_steps(state, id, actions);
         }
@@ -152,6 +156,7 @@ impl Protocol {
             if expected
                 && (message.deliveries > 0 || !is_full)
                 && message.delayed_for.is_none()
+                && !message.held
                 && !self.is_exhausted(message)
             {
                 actions.push(Action::Deliver(replica, message.id));

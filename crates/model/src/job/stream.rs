@@ -50,6 +50,8 @@ pub struct StoredMessage {
     /// Handed back until the delay of this report is over. Occurs only without
     /// [`super::rules::Rule::Requeue`].
     pub delayed_for: Option<ReportId>,
+    /// The broker's clock went back since its delivery: it is not redelivered.
+    pub held: bool,
 }
 
 /// The stream and its consumer `job_cons`.

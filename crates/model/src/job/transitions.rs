@@ -41,7 +41,8 @@ impl Protocol {
                 Some(())
             }
             Action::Deliver(replica, id) => self.deliver(state, replica, id),
-            Action::WorkOff(id) => self.work_off(state, id),
+            Action::WorkOff(id) | Action::SettleIdle(id) => self.work_off(state, id),
+            Action::SetClockBack => self.set_clock_back(state),
             Action::Check(replica) => set_phase(state, replica, Phase::Checked),
             Action::Claim(replica) => self.claim(state, replica),
             Action::Store(replica) => self.store(state, replica),
@@ -108,7 +109,11 @@ impl Protocol {
         if state.replicas.get(replica)?.attempt().is_some() {
             return self.end(state, replica, Outcome::HandedOver);
         }
-        state.replicas.get_mut(replica)?.delivery = None;
+        let delivery = state.replicas.get_mut(replica)?.delivery.take()?;
+        // A nak does not depend on a clock.
+        if let Some(message) = state.stream.get_mut(&delivery.id) {
+            message.held = false;
+        }
         Some(())
     }
 
