@@ -14,10 +14,11 @@
 //! Some are statements about infinite time; [`drain`] checks them in a single state.
 //! [`situations`] guards against a model in which nothing happens.
 //!
-//! The tests explore small worlds ([`cases::worlds`], 0.4 million states in total). In
+//! The tests explore small worlds ([`cases::worlds`], 0.6 million states in total). In
 //! larger ones nothing breaks either. Two reports with a crash, a freeze, a wipe and a
 //! slow worker have 5.2 million states. Two reports with a crash, a stop, a failure, a
-//! cancellation and a wipe have 6.5 million.
+//! cancellation and a wipe have 6.5 million. Two reports with a crash, a freeze, a wipe and a
+//! clock that goes back have 7.0 million.
 //!
 //! # The reason for each rule
 //!
