@@ -31,6 +31,7 @@ cargo build --quiet --package report-renderer --example render_statement
 render=${CARGO_TARGET_DIR:-target}/debug/examples/render_statement
 
 # name, entries, currency, its decimals, an addition to every third amount in minor units.
+# `usd` fills many pages; the others differ in their decimals.
 # `long` has amounts of 16 and balances of 17 digits: more than a cell's number keeps.
 while read -r name entries currency decimals extra; do
     for format in json csv xlsx camt053 pdf; do
@@ -38,10 +39,10 @@ while read -r name entries currency decimals extra; do
     done
 done <<END
 empty 0 USD 2 0
-krw 2000 KRW 0 0
+krw 300 KRW 0 0
 usd 2000 USD 2 0
-kwd 2000 KWD 3 0
-clf 2000 CLF 4 0
+kwd 300 KWD 3 0
+clf 300 CLF 4 0
 long 20 USD 2 9000000000000000
 END
 

@@ -32,11 +32,20 @@ trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# `check` compiles the whole workspace, with the features of every other check. `prepare` compiles
-# only what it needs: a statement without metadata does not compile.
-select=(--workspace)
-if [ "$mode" = prepare ]; then select=(--package passbook); fi
-cargo build --quiet "${select[@]}" --bins
+# The database that describes the statements of each crate. `reporting` reads the account
+# database by statements that are checked when they run.
+databases=(
+    account-service:account
+    transaction-service:transaction
+    reporting:transaction
+    report-service:report
+)
+packages=("${databases[@]%:*}")
+
+# `prepare` compiles only what it needs: a statement without metadata does not compile.
+programs=(--workspace)
+if [ "$mode" = prepare ]; then programs=(--package passbook); fi
+cargo build --quiet --locked "${programs[@]}" --bins
 if ! "$passbook" dev up --output json --dir "$scratch/stack" --port 0 --detach \
     --account-replicas 0 --transaction-replicas 0 --report-replicas 0 >"$scratch/stack.json" 2>"$scratch/log"; then
     cat "$scratch/log" >&2
@@ -47,51 +56,53 @@ url() { # prints the URL of the database $1, from a line `"name": "postgres://â€
     sed -n "s|.*\"$1\": \"\(postgres://[^\"]*\)\".*|\1|p" "$scratch/stack.json"
 }
 
-# With everything up to date, only the touched crate is compiled below, and sees its database.
-if [ "$mode" = check ]; then
-    cargo check --quiet --workspace --lib
-fi
+# cargo names the crate to its compiler. This wrapper shows each crate its own database.
+{
+    echo '#!/bin/sh'
+    echo 'case $CARGO_PKG_NAME in'
+    for pair in "${databases[@]}"; do
+        fresh=$scratch/${pair%:*}
+        mkdir "$fresh"
+        echo "${pair%:*}) export SQLX_OFFLINE=false SQLX_OFFLINE_DIR='$fresh' DATABASE_URL='$(url "${pair#*:}")' ;;"
+    done
+    echo 'esac'
+    echo 'exec "$@"'
+} >"$scratch/rustc"
+chmod 700 "$scratch/rustc"
 
-# The database that describes the statements of each crate, dependencies first. A crate has only
-# one: `reporting` reads the account database by statements that are checked when they run.
-databases=(
-    account-service:account
-    transaction-service:transaction
-    reporting:transaction
-    report-service:report
-)
+# The macros write nothing for an up-to-date crate, so each is touched while it compiles. Its old
+# time is restored: other builds of the same sources remain up to date.
+selected=()
+for package in "${packages[@]}"; do
+    selected+=(--package "$package")
+    touch -r "crates/$package/src/lib.rs" "$scratch/$package.time"
+    touch "crates/$package/src/lib.rs"
+done
+# `check` compiles as `make check-lints` does, which then finds everything up to date.
+compiled=0
+if [ "$mode" = check ]; then
+    RUSTC_WRAPPER=$scratch/rustc cargo clippy --quiet --locked --workspace --all-targets -- -D warnings || compiled=$?
+else
+    RUSTC_WRAPPER=$scratch/rustc cargo check --quiet --locked --lib "${selected[@]}" || compiled=$?
+fi
+for package in "${packages[@]}"; do
+    touch -r "$scratch/$package.time" "crates/$package/src/lib.rs"
+done
+[ "$compiled" = 0 ] || exit "$compiled"
+
 different=0
-for pair in "${databases[@]}"; do
-    package=${pair%:*} database=${pair#*:}
+for package in "${packages[@]}"; do
     crate=crates/$package
-    [ -d "$crate" ] || continue
-    fresh=$scratch/$package
-    mkdir "$fresh"
-    if [ "$mode" = prepare ]; then
-        select=(--package "$package")
-        # Its dependencies must be up to date, as above. The crate itself can fail without metadata.
-        cargo check --quiet "${select[@]}" --lib 2>/dev/null || true
-    fi
-    # A crate that depends on the touched one is compiled, too: it must not see its database.
-    if [ "$mode" = check ]; then
-        select=(--workspace)
-        if [ "$package" = reporting ]; then select+=(--exclude report-service); fi
-    fi
-    # Touch the crate, because the macros write nothing for an up-to-date one.
-    touch "$crate/src/lib.rs"
-    env SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$fresh" \
-        DATABASE_URL="$(url "$database")" \
-        cargo check --quiet "${select[@]}" --lib
-    if [ -z "$(ls "$fresh")" ]; then
+    if [ -z "$(ls "$scratch/$package")" ]; then
         echo "$crate: no statement was described: make sure that no other build is running, and try again" >&2
         exit 1
     fi
     if [ "$mode" = check ]; then
-        diff -r "$crate/.sqlx" "$fresh" || different=1
+        diff -r "$crate/.sqlx" "$scratch/$package" || different=1
     else
         rm -rf "$crate/.sqlx"
-        cp -R "$fresh" "$crate/.sqlx"
-        echo "$crate/.sqlx: $(find "$fresh" -type f | wc -l | tr -d ' ') statements"
+        cp -R "$scratch/$package" "$crate/.sqlx"
+        echo "$crate/.sqlx: $(find "$crate/.sqlx" -type f | wc -l | tr -d ' ') statements"
     fi
 done
 if [ "$different" = 1 ]; then

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tests::{
     Client, Response, Stack, Standby, broker, client::new_key, eventually, invariants,
-    process::run, stack::folder,
+    process::run, stack::initialized_folder,
 };
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(30);
 async fn single_replicas(name: &str, reports: &str) -> Stack {
     let arguments = ["--port", "0", "--faults", "--account-replicas", "1"];
     let more = ["--transaction-replicas", "1", "--report-replicas", reports];
-    Stack::start_in(&folder(name), &[&arguments[..], &more].concat()).await
+    Stack::start_in(&initialized_folder(name).await, &[&arguments[..], &more].concat()).await
 }
 
 /// The database URLs as arguments of `passbook`.

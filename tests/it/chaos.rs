@@ -6,7 +6,7 @@ use std::time::Duration;
 use tests::{
     chaos::{self, Experiment},
     scale::size,
-    stack::folder,
+    stack::initialized_folder,
 };
 
 const CLIENTS: usize = 16;
@@ -14,7 +14,8 @@ const CLIENTS: usize = 16;
 async fn invariants_hold(seed: u64, cluster: bool) {
     let length = Duration::from_secs(size(120, 25));
     let experiment = Experiment::from_seed(seed, length, CLIENTS, cluster);
-    let report = chaos::run(&experiment, &folder(&format!("chaos-{seed}")), false).await;
+    let report =
+        chaos::run(&experiment, &initialized_folder(&format!("chaos-{seed}")).await, false).await;
     report.print(&experiment);
     assert!(report.findings.is_empty(), "seed {seed}: {:#?}", report.findings);
 }

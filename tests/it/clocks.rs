@@ -9,7 +9,7 @@ use runtime::postgres::PgPool;
 use serde_json::Value;
 use tests::{
     Client, Depositors, Stack, broker, broker_clock::BrokerClock, client::new_key, eventually,
-    faketime::Clock, invariants, process::signal, stack::folder,
+    faketime::Clock, invariants, process::signal, stack::initialized_folder,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -22,7 +22,7 @@ const DAY: i64 = 24 * 60 * 60;
 
 /// A stack in which the clock of these programs can jump.
 async fn start(name: &str, programs: &'static str) -> (Stack, Clock) {
-    let folder = folder(name);
+    let folder = initialized_folder(name).await;
     let clock = Clock::right(folder.with_extension("clock"), programs);
     let stack = Stack::start_under(&folder, &clock.settings(), &["--port", "0"]).await;
     (stack, clock)

@@ -6,7 +6,9 @@ use devstack::Fault;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tests::{Client, Stack, client::new_key, eventually, invariants, process, stack::folder};
+use tests::{
+    Client, Stack, client::new_key, eventually, invariants, process, stack::initialized_folder,
+};
 
 const SOON: Duration = Duration::from_secs(20);
 const SERVICES: [&str; 3] = ["account-service-0", "transaction-service-0", "report-service-0"];
@@ -155,7 +157,7 @@ async fn settings_that_differ(stack: &Stack) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_without_its_synchronous_standby_is_unknown_to_the_client_and_not_lost() {
-    let stack = Stack::start_in(&folder("absent-standby"), &MONEY).await;
+    let stack = Stack::start_in(&initialized_folder("absent-standby").await, &MONEY).await;
     let client = Client::teller_at(&stack, "account-service-0");
     let account = client.open_account("KRW").await;
     deposited(&client, &account).await;
@@ -190,7 +192,8 @@ async fn a_commit_without_its_synchronous_standby_is_unknown_to_the_client_and_n
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_smart_shutdown_of_postgresql_ends_although_the_services_run_on() {
     let lifetime = ["PASSBOOK_DATABASE_LIFETIME=3s".to_owned()];
-    let stack = Stack::start_under(&folder("smart-shutdown"), &lifetime, &MONEY).await;
+    let stack =
+        Stack::start_under(&initialized_folder("smart-shutdown").await, &lifetime, &MONEY).await;
     let client = Client::teller_at(&stack, "account-service-0");
     let account = client.open_account("KRW").await;
     deposited(&client, &account).await;

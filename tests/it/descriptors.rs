@@ -14,7 +14,7 @@ use tests::{
     client::new_key,
     eventually,
     process::{limit_descriptors, processor_time, signal},
-    stack::folder,
+    stack::initialized_folder,
     wait::eventually_now,
 };
 use tokio::{net::TcpStream, task::JoinSet};
@@ -134,7 +134,7 @@ async fn services_without_file_descriptors_neither_spin_nor_die_and_go_on_once_t
     for service in ["--account-replicas", "--transaction-replicas", "--report-replicas"] {
         arguments.extend([service, "1"]);
     }
-    let stack = Stack::start_in(&folder("descriptors"), &arguments).await;
+    let stack = Stack::start_in(&initialized_folder("descriptors").await, &arguments).await;
     let account = Client::teller(&stack).open_account("KRW").await;
     a_flood_of_connections(&stack, &account).await;
     let load = Depositors::start(&stack, 4).await;

@@ -19,7 +19,7 @@ use tests::{
     memory::MemorySampler,
     scale::size,
     small_disk::SmallDisk,
-    stack::folder,
+    stack::initialized_folder,
 };
 
 const CLIENTS: usize = 16;
@@ -53,7 +53,8 @@ async fn under_load(name: &str, cluster: bool, disruptions: Vec<Disruption>) -> 
         message_parts: 100,
         clock_of: "",
     };
-    let report = chaos::run(&experiment, &folder(&name.replace(' ', "-")), false).await;
+    let report =
+        chaos::run(&experiment, &initialized_folder(&name.replace(' ', "-")).await, false).await;
     report.print(&experiment);
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
     report
@@ -298,7 +299,7 @@ async fn a_cluster_goes_on_without_its_leader_and_without_a_node_that_is_gone_fo
 /// A stack with three brokers, and an account with a settled deposit of 1.
 async fn start_cluster(name: &str) -> (Stack, Client, String) {
     let nodes = ["--port", "0", "--faults", "--nats-nodes", "3"];
-    let stack = Stack::start_in(&folder(name), &nodes).await;
+    let stack = Stack::start_in(&initialized_folder(name).await, &nodes).await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     assert_eq!(client.deposit(&account, "1").await.text("status"), "SUCCESS");

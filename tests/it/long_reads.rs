@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
-use tests::{Client, Stack, Standby, eventually, invariants, process, stack::folder};
+use tests::{Client, Stack, Standby, eventually, invariants, process, stack::initialized_folder};
 
 const MONEY: [&str; 6] = ["--port", "0", "--account-replicas", "1", "--transaction-replicas", "1"];
 /// The migration that drops the foreign key of the records.
@@ -19,7 +19,7 @@ async fn migrate(url: &str, limit: &str) -> Output {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deposits_go_on_while_a_migration_waits_for_a_long_snapshot() {
-    let stack = Stack::start_in(&folder("migration-waits"), &MONEY).await;
+    let stack = Stack::start_in(&initialized_folder("migration-waits").await, &MONEY).await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     let url = stack.file().databases.account;
@@ -90,7 +90,7 @@ async fn deposits_go_on_while_a_migration_waits_for_a_long_snapshot() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verify_reads_a_replica_once_it_has_all_commits_of_its_primary() {
-    let stack = Stack::start_in(&folder("verify-replica"), &MONEY).await;
+    let stack = Stack::start_in(&initialized_folder("verify-replica").await, &MONEY).await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     client.deposit(&account, "1").await;

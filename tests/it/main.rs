@@ -5,6 +5,7 @@
 mod accounts;
 mod activity;
 mod addresses;
+mod ahead;
 mod alerts;
 mod asynchronous_standby;
 mod authentication;

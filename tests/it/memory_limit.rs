@@ -50,7 +50,8 @@ async fn kill_at_a_lock(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_killed_by_their_memory_limit_in_a_batch_lose_nothing_and_are_back() {
     let arguments = ["--port", "0", "--account-replicas", "1", "--transaction-replicas", "1"];
-    let stack = Stack::start_in(&tests::stack::folder("memory-limit"), &arguments).await;
+    let stack =
+        Stack::start_in(&tests::stack::initialized_folder("memory-limit").await, &arguments).await;
     let load = Depositors::start(&stack, CLIENTS).await;
     load.settles(SOON).await;
     let (ledger, accounts) = (stack.ledger().await, stack.accounts().await);

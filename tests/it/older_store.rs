@@ -7,7 +7,8 @@ use async_nats::jetstream;
 use devstack::Fault;
 use serde_json::json;
 use tests::{
-    Client, Stack, broker, client::new_key, eventually, invariants, scale::size, stack::folder,
+    Client, Stack, broker, client::new_key, eventually, invariants, scale::size,
+    stack::initialized_folder,
 };
 
 use crate::reports::statement;
@@ -60,7 +61,7 @@ async fn reconnected(stack: &Stack) -> jetstream::Context {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_copy_of_the_brokers_store_loses_nothing_and_doubles_nothing() {
     let arguments = ["--port", "0", "--faults", "--report-replicas", "1"];
-    let stack = Stack::start_in(&folder("older-store"), &arguments).await;
+    let stack = Stack::start_in(&initialized_folder("older-store").await, &arguments).await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     let jetstream = broker::connect(&stack).await;

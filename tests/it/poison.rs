@@ -17,7 +17,7 @@ use tests::{
     metrics::Scrape,
     process::{Paused, signal},
     scale::size,
-    stack::folder,
+    stack::initialized_folder,
 };
 
 use crate::{reports::statement, storage::doctor_finds};
@@ -169,7 +169,7 @@ async fn poison_of_the_largest_size_fits_the_memory_limit_and_uses_up_no_good_de
     // One worker gets all of them.
     let replicas = ["--account-replicas", "1", "--transaction-replicas", "1"];
     let arguments = [&["--port", "0"], &replicas[..]].concat();
-    let stack = Stack::start_in(&folder("large-poison"), &arguments).await;
+    let stack = Stack::start_in(&initialized_folder("large-poison").await, &arguments).await;
     let worker = "transaction-service-0";
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
@@ -203,7 +203,7 @@ async fn a_limit_below_a_single_message_is_named_and_once_it_is_raised_everythin
     let replicas = ["--account-replicas", "--transaction-replicas", "--report-replicas"];
     let replicas = replicas.into_iter().flat_map(|service| [service, "1"]);
     let arguments: Vec<_> = ["--port", "0"].into_iter().chain(replicas).collect();
-    let stack = Stack::start_in(&folder("lowered-limit"), &arguments).await;
+    let stack = Stack::start_in(&initialized_folder("lowered-limit").await, &arguments).await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     let jetstream = broker::connect(&stack).await;

@@ -14,7 +14,7 @@ use tests::{
     process::{run, signal},
     scale,
     small_disk::BrokerDisk,
-    stack::folder,
+    stack::initialized_folder,
 };
 use time::OffsetDateTime;
 
@@ -26,7 +26,8 @@ const SETTING: &str = "PASSBOOK_STREAM_STORAGE=16MiB";
 const RESULTS: &str = "TRANSACTION_RESULT";
 
 async fn start(name: &str) -> Stack {
-    Stack::start_under(&folder(name), &[SETTING.to_owned()], &["--port", "0"]).await
+    Stack::start_under(&initialized_folder(name).await, &[SETTING.to_owned()], &["--port", "0"])
+        .await
 }
 
 /// Deposits of 1, accepted through one request.
@@ -131,8 +132,12 @@ const REPLICAS: [&str; 2] = ["transaction-service-0", "transaction-service-1"];
 #[tokio::test]
 async fn a_full_stream_of_dead_letters_holds_up_only_the_messages_that_need_one() {
     let arguments = ["--port", "0", "--report-replicas", "1"];
-    let stack =
-        Stack::start_under(&folder("full-dead-letters"), &[SETTING.to_owned()], &arguments).await;
+    let stack = Stack::start_under(
+        &initialized_folder("full-dead-letters").await,
+        &[SETTING.to_owned()],
+        &arguments,
+    )
+    .await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     let jetstream = broker::connect(&stack).await;

@@ -12,7 +12,7 @@ use futures::{StreamExt, future::join_all, stream};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::{
     Client, Stack, client::new_key, eventually, invariants, process::run_with, scale::size,
-    stack::folder,
+    stack::initialized_folder,
 };
 
 use crate::reports::statement;
@@ -34,7 +34,7 @@ async fn single_replicas(name: &str) -> Stack {
     for service in ["--account-replicas", "--transaction-replicas", "--report-replicas"] {
         arguments.extend([service, "1"]);
     }
-    Stack::start_in(&folder(name), &arguments).await
+    Stack::start_in(&initialized_folder(name).await, &arguments).await
 }
 
 /// Deposits and reads by 32 clients, until `done`. Responses of an outage are ignored.
@@ -148,7 +148,7 @@ async fn hold(stack: &Stack, database: &str, lock: &str) -> PgConnection {
 async fn a_command_ends_with_an_error_when_the_host_of_its_database_vanishes() {
     let none = ["--account-replicas", "1", "--transaction-replicas", "0"];
     let arguments = [&["--port", "0", "--faults"][..], &none].concat();
-    let stack = Stack::start_in(&folder("vanished-tool"), &arguments).await;
+    let stack = Stack::start_in(&initialized_folder("vanished-tool").await, &arguments).await;
     let _holders = [
         // The locks of `migrate` and `provision`.
         hold(&stack, "account", "SELECT pg_advisory_lock(x'706173736d696772'::bigint)").await,

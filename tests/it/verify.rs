@@ -277,7 +277,7 @@ async fn a_command_that_will_never_be_delivered_again_is_found() {
 async fn streams_are_read_to_the_end_in_many_batches() {
     // A message for each result, so that the stream is long.
     let settings = ["PASSBOOK_MESSAGE_PARTS=1".to_owned()];
-    let dir = tests::stack::folder("verify-many");
+    let dir = tests::stack::initialized_folder("verify-many").await;
     let stack = Stack::start_under(&dir, &settings, &["--port", "0"]).await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use crate::{
     Stack,
     process::{passbook, start_by},
-    stack::folder,
+    stack::initialized_folder,
 };
 
 /// A disk with this delay of `fsync` and `fdatasync`.
@@ -23,7 +23,7 @@ pub struct SlowDisk(pub Duration);
 impl SlowDisk {
     /// Starts a stack on the disk. Its data is made at full speed.
     pub async fn start(self, name: &str, arguments: &[&str]) -> Stack {
-        let dir = folder(name);
+        let dir = initialized_folder(name).await;
         Stack::start_in(&dir, arguments).await.stop(Signal::SIGTERM);
         let child = self.spawn(&dir, arguments);
         Stack::ready(child, &dir, dir.with_extension("log")).await

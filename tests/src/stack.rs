@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use reqwest::StatusCode;
 use runtime::postgres::{CALL_LIMIT, PgPool};
 use sqlx::postgres::PgPoolOptions;
-use tokio::sync::OnceCell;
+use tokio::{process::Command, sync::OnceCell};
 
 use crate::{
     eventually,
@@ -25,6 +25,12 @@ use crate::{
 };
 
 static SHARED: OnceCell<Stack> = OnceCell::const_new();
+
+/// The directory of a stopped stack, with databases, roles, migrations and secrets.
+static INITIALIZED: OnceCell<PathBuf> = OnceCell::const_new();
+
+const NO_REPLICAS: [&str; 6] =
+    ["--account-replicas", "0", "--transaction-replicas", "0", "--report-replicas", "0"];
 
 /// A running system.
 #[derive(Debug)]
@@ -56,6 +62,20 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
+/// A new directory for a stack, with the databases of a first start: they are made once and
+/// copied. [`folder`] gives an empty one, for a test of first starts.
+pub async fn initialized_folder(name: &str) -> PathBuf {
+    let source = INITIALIZED.get_or_init(|| async {
+        let arguments = [["--port", "0"].as_slice(), &NO_REPLICAS].concat();
+        Stack::start_in(&folder("initialized"), &arguments).await.keep()
+    });
+    let (source, folder) = (source.await, folder(name));
+    let parts = ["postgres", "secrets.json"].map(|part| source.join(part));
+    let copy = Command::new("cp").arg("-a").args(parts).arg(&folder).output().await.unwrap();
+    assert!(copy.status.success(), "{copy:?}");
+    folder
+}
+
 impl Stack {
     /// The stack shared by all harmless tests: two replicas of each money service, and
     /// one report-service.
@@ -81,25 +101,23 @@ impl Stack {
         let mut arguments = vec!["--port", "0", "--report-replicas", &replicas];
         arguments.extend(["--account-replicas", "1", "--transaction-replicas", "1"]);
         arguments.extend(more);
-        Self::start_under(&folder(name), settings, &arguments).await
+        Self::start_under(&initialized_folder(name).await, settings, &arguments).await
     }
 
     /// A stack of the test's own: two replicas of each money service.
     pub async fn start(name: &str) -> Self {
-        Self::start_in(&folder(name), &["--port", "0"]).await
+        Self::start_in(&initialized_folder(name).await, &["--port", "0"]).await
     }
 
     /// As [`Stack::start`], with fault injection.
     pub async fn start_with_faults(name: &str) -> Self {
-        Self::start_in(&folder(name), &["--port", "0", "--faults"]).await
+        Self::start_in(&initialized_folder(name).await, &["--port", "0", "--faults"]).await
     }
 
     /// PostgreSQL and NATS, without any service.
     pub async fn start_servers(name: &str) -> Self {
-        let none = ["--account-replicas", "--transaction-replicas", "--report-replicas"];
-        let none = none.into_iter().flat_map(|service| [service, "0"]);
-        let arguments: Vec<_> = ["--port", "0"].into_iter().chain(none).collect();
-        Self::start_in(&folder(name), &arguments).await
+        let arguments = [["--port", "0"].as_slice(), &NO_REPLICAS].concat();
+        Self::start_in(&initialized_folder(name).await, &arguments).await
     }
 
     /// A stack in `dir`, with these arguments to `passbook dev up`.

@@ -13,7 +13,7 @@ use axum::{Router, extract::State, http::StatusCode, response::Response};
 use devstack::Fault;
 use reqwest::Method;
 use sqlx::AssertSqlSafe;
-use tests::{Client, Stack, client::new_key, eventually, stack::folder};
+use tests::{Client, Stack, client::new_key, eventually, stack::initialized_folder};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -81,7 +81,7 @@ impl Outside {
             "PASSBOOK_WORKER_BATCH=100".to_owned(),
         ];
         let arguments = ["--port", "0", "--faults", "--report-replicas", "1"];
-        Stack::start_under(&folder("alerts"), &settings, &arguments).await
+        Stack::start_under(&initialized_folder("alerts").await, &settings, &arguments).await
     }
 }
 

@@ -73,7 +73,7 @@ impl Fixture {
                 with_points.display()
             );
         }
-        let dir = stack::folder("crash-points");
+        let dir = stack::initialized_folder("crash-points").await;
         let armed = stack::folder("crash-points-armed");
         for part in ["new", "reached"] {
             fs::create_dir_all(armed.join(part)).unwrap();

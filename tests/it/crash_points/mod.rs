@@ -64,6 +64,11 @@ static RUNNER: LazyLock<Runner> = LazyLock::new(|| {
     })
 });
 
+/// Starts the scenarios, except those filtered out on the command line.
+pub(super) fn start() {
+    LazyLock::force(&RUNNER);
+}
+
 macro_rules! crashes {
     ($($name:ident: $crash:expr => $scenario:expr;)*) => {
         /// Scenarios that wait for a redelivery come first.

@@ -6,7 +6,8 @@ use runtime::postgres::PgPool;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 use tests::{
-    Client, Response, Stack, eventually, scale, small_disk::start_with_small_storage, stack::folder,
+    Client, Response, Stack, eventually, scale, small_disk::start_with_small_storage,
+    stack::initialized_folder,
 };
 
 use super::{
@@ -48,7 +49,7 @@ impl Setup {
     pub(super) async fn start_with_faults(name: &str) -> Self {
         let start = async |settings: Vec<String>| {
             let arguments = ["--port", "0", "--report-replicas", "2", "--faults"];
-            Some(Stack::start_under(&folder(name), &settings, &arguments).await)
+            Some(Stack::start_under(&initialized_folder(name).await, &settings, &arguments).await)
         };
         Self::start_by(0, &[], start).await.unwrap()
     }

@@ -13,7 +13,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{
     Client, Stack, broker, client::new_key, eventually, metrics::Scrape, process::read_log,
-    stack::folder,
+    stack::initialized_folder,
 };
 
 use collector::{CLIENT, CONSUMER, Collector, PRODUCER, SERVER, Span};
@@ -27,7 +27,8 @@ async fn start(name: &str, endpoint: &str, ratio: &str) -> Stack {
         format!("OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}"),
         format!("OTEL_TRACES_SAMPLER_ARG={ratio}"),
     ];
-    Stack::start_under(&folder(name), &settings, &["--port", "0", "--faults"]).await
+    Stack::start_under(&initialized_folder(name).await, &settings, &["--port", "0", "--faults"])
+        .await
 }
 
 /// Matches the span of a request for a movement of this account.
@@ -85,7 +86,8 @@ async fn each_movement_is_one_trace_through_both_services_and_back() {
         // On a slow machine, a redrive would add spans of its own.
         "PASSBOOK_REDRIVE_AFTER=5m".to_owned(),
     ];
-    let stack = Stack::start_under(&folder("traced"), &settings, &["--port", "0"]).await;
+    let stack =
+        Stack::start_under(&initialized_folder("traced").await, &settings, &["--port", "0"]).await;
     let client = Client::teller(&stack);
     let secret = "key-that-nobody-may-see";
     for (resource, kind) in [("deposits", "deposit"), ("withdrawals", "withdrawal")] {
