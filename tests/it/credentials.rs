@@ -358,7 +358,7 @@ async fn a_service_changes_no_stream_and_makes_no_push_consumer() {
             // Push instead of pull.
             (json!({ "deliver_subject": "_INBOX_operator.any" }), 10012),
             // A name or filter other than in the request's subject.
-            (json!({ "name": "planted", "durable_name": "planted" }), 10132),
+            (json!({ "name": "planted", "durable_name": "planted" }), 10017),
             (json!({ "filter_subject": "another" }), 10131),
         ] {
             let answer = client.request(&create, &config(changes));
@@ -380,6 +380,7 @@ async fn the_answers_to_a_service_reach_no_stream_and_no_other_user() {
         let (stream, consumer, _) = service.consumer;
         let fetched = format!("USED_UP.{}", service.advisories);
         let dead_letter = format!("dead-letter.{stream}.{consumer}.{mark}");
+        // Each service may publish to one of the first three.
         for reply in [
             "transaction.result.deposit",
             "transaction.deposit",
@@ -389,6 +390,10 @@ async fn the_answers_to_a_service_reach_no_stream_and_no_other_user() {
             "$JS.API.STREAM.PURGE.DEAD_LETTER",
             "_INBOX_operator.any",
         ] {
+            // What the service may publish itself, its answers may reach as well.
+            if service.publish.iter().any(|need| matches(need, reply)) {
+                continue;
+            }
             for (request, body) in [
                 ("$JS.API.INFO".to_owned(), ""),
                 (format!("$JS.API.STREAM.INFO.{stream}"), ""),
@@ -404,9 +409,9 @@ async fn the_answers_to_a_service_reach_no_stream_and_no_other_user() {
             }
         }
     }
-    // The marked messages are the last ones of each service.
+    // The last messages.
     let mut seen = vec![0; marks.len()];
-    while seen.iter().any(|seen| *seen < 7) {
+    while seen.iter().any(|seen| *seen < 6) {
         let next = tokio::time::timeout(Duration::from_secs(10), published.next()).await;
         let message = next.unwrap().unwrap();
         for (seen, mark) in seen.iter_mut().zip(&marks) {

@@ -6,7 +6,7 @@
 //! answer could become a message of any stream. So the streams and the operator have an
 //! account, and each other user has one of its own. It imports the subjects to which the
 //! user may publish. The answers, and the messages that the user fetches, stay in its
-//! account, which has no streams.
+//! account, which has no streams. They leave it only to the imported subjects.
 //!
 //! A service may create its streams and consumers, because they must come back after a
 //! loss without a person. It may not change or delete a stream. The auditor creates no
