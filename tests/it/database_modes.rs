@@ -148,10 +148,11 @@ async fn standby(stack: &Stack, client: &Client, account: &str) {
 /// As with a proxy that drops the settings of a session.
 async fn settings_that_differ(stack: &Stack) {
     let mut superuser = superuser(stack).await;
-    execute(&mut superuser, "ALTER DATABASE account SET synchronous_commit = off".to_owned()).await;
+    let isolation = "default_transaction_isolation";
+    execute(&mut superuser, format!("ALTER DATABASE account SET {isolation} = serializable")).await;
     stack.fault("account-service-0/postgres", Fault::Cut).await;
-    readiness(stack, "account-service-0", "synchronous_commit = off").await;
-    execute(&mut superuser, "ALTER DATABASE account RESET synchronous_commit".to_owned()).await;
+    readiness(stack, "account-service-0", "transaction_isolation = serializable").await;
+    execute(&mut superuser, format!("ALTER DATABASE account RESET {isolation}")).await;
     readiness(stack, "account-service-0", "").await;
 }
 

@@ -3,7 +3,7 @@
 use std::{process::Output, time::Duration};
 
 use async_nats::{HeaderMap, jetstream};
-use futures::future::join_all;
+use futures::{FutureExt, StreamExt, future::join_all};
 use nix::{pty::openpty, sys::termios};
 use serde_json::{Value, json};
 use tests::{
@@ -245,7 +245,7 @@ async fn a_harmful_or_invalid_replay_is_refused_and_the_others_continue() {
             "2000000",
         ),
         (COMMANDS, subjects[0], "no JSON".to_owned(), &[], "dead letter"),
-        (COMMANDS, "transaction.nowhere", "odd".to_owned(), &[], "broker"),
+        (COMMANDS, "transaction.nowhere", "odd".to_owned(), &[], "not one of the stream"),
         (RESULTS, subjects[1], forged.to_string(), &[], "already SUCCESS"),
         (RESULTS, subjects[1], undecided.to_string(), &[], "did not decide"),
     ] {
@@ -276,6 +276,48 @@ async fn a_harmful_or_invalid_replay_is_refused_and_the_others_continue() {
     })
     .await;
     assert_eq!(invariants::verify(&stack).await.0, 1);
+}
+
+/// A service may write dead letters, and the operator may publish everything.
+#[tokio::test]
+async fn a_dead_letter_is_replayed_to_no_subject_outside_its_stream() {
+    let stack = Stack::shared().await;
+    let jetstream = broker::connect(stack).await;
+    let planted = new_key();
+    let create = format!("$JS.API.STREAM.CREATE.{planted}");
+    let body = json!({ "name": planted, "subjects": ["planted.>"] }).to_string();
+    let injected = format!("transaction.result.x {create}");
+    let mut answers = jetstream.client().subscribe("_INBOX_operator.answer").await.unwrap();
+    let mut ids = Vec::new();
+    for (queue, subject) in [
+        (COMMANDS, create.as_str()),
+        (RESULTS, &injected),
+        (RESULTS, "transaction.deposit"),
+        (RESULTS, "_INBOX_operator.answer"),
+        (RESULTS, "transaction.result.>"),
+        ("PLANTED.any", "planted.any"),
+        (
+            "USED_UP.commands-used-up-consumer",
+            "$JS.API.CONSUMER.DELETE.TRANSACTION.deposit-consumer",
+        ),
+    ] {
+        ids.push(publish_dead_letter(&jetstream, queue, subject, &body, &[]).await);
+    }
+    for force in [&["--force"][..], &[], &["--dry-run"]] {
+        let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+        let (code, report) = dlq(stack, &[&["redrive"], &ids[..], force].concat()).await;
+        assert_eq!((code, report.as_array().unwrap().len()), (1, ids.len()), "{report:#}");
+        for refused in report.as_array().unwrap() {
+            assert_eq!(refused["outcome"], "refused", "{force:?}: {refused:#}");
+            assert!(refused["detail"].as_str().unwrap().contains("not one of the stream"));
+        }
+    }
+    assert!(jetstream.get_stream(&planted).await.is_err());
+    broker::consumer(&jetstream, "TRANSACTION", "deposit-consumer").await;
+    assert!(answers.next().now_or_never().is_none());
+    let discard = ["discard", "--reason", "forged", "--yes"];
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    assert_eq!(dlq(stack, &[&discard[..1], &ids, &discard[1..]].concat()).await.0, 0);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod chaos;
 mod clocks;
 mod concurrency;
 mod crash_points;
+mod credentials;
 mod database_modes;
 mod descriptors;
 mod development_stack;

@@ -207,7 +207,7 @@ async fn migrations_that_run_at_the_same_time_do_not_wait_for_each_other() {
     let settings = [("PASSBOOK_TRANSACTION_DATABASE_URL", url.as_str())];
     for _ in 0..3 {
         let undo = "DROP INDEX transactions_created_at_idx;
-                    DELETE FROM _sqlx_migrations WHERE version >= 20260501000002";
+                    DELETE FROM _sqlx_migrations WHERE version BETWEEN 20260501000002 AND 20260501000003";
         sqlx::raw_sql(undo).execute(&ledger).await.unwrap();
         let runs = (0..3).map(|_| succeeds(&["migrate"], &settings));
         futures::future::join_all(runs).await;
@@ -233,6 +233,9 @@ async fn a_role_with_createrole_and_createdb_can_provision_a_server() {
     }
     let builder = "DROP ROLE auditor, report_reader; CREATE ROLE builder LOGIN CREATEROLE CREATEDB PASSWORD 'one'";
     sqlx::raw_sql(builder).execute(&mut admin).await.unwrap();
+    // The stack was provisioned by a superuser, so that not every role may connect.
+    let connect = "GRANT CONNECT ON DATABASE postgres TO builder";
+    sqlx::raw_sql(connect).execute(&mut admin).await.unwrap();
     let builder = as_role(&server, "builder", "one");
     let settings = [&[("PASSBOOK_POSTGRES_URL", builder.as_str())], &PASSWORDS[..]].concat();
     succeeds(&["provision"], &settings).await;

@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod pending_deposits;
 pub mod process;
 pub mod prometheus;
+pub mod raw_nats;
 pub mod scale;
 pub mod seaweedfs;
 pub mod slow_disk;

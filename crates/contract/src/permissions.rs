@@ -2,16 +2,22 @@
 //! that its program needs, and no others. The development stack and the Kubernetes
 //! manifests use the same permissions.
 //!
-//! The auditor creates no consumers, because a consumer's creator names its
-//! delivery subject, and could so write into any stream. The auditor has an
-//! account of its own, because nats-server does not check that the requester may
-//! publish to the reply subject. In that account, a reply reaches no stream.
+//! nats-server does not check that a requester may publish to the reply subject: an
+//! answer could become a message of any stream. So the streams and the operator have an
+//! account, and each other user has one of its own. It imports the subjects to which the
+//! user may publish. The answers, and the messages that the user fetches, stay in its
+//! account, which has no streams. They leave it only to the imported subjects.
+//!
+//! A service may create its streams and consumers, because they must come back after a
+//! loss without a person. It may not change or delete a stream. The auditor creates no
+//! consumers, because a consumer's creator names its delivery subject.
 
 use crate::{
     ConsumerSpec, MAX_DELIVERIES, MOVEMENT_STREAMS, Retention, TRANSACTION, TRANSACTION_RESULT,
     Topology, consumers, subjects,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// May do everything: sets up streams, handles dead letters.
 pub const OPERATOR: &str = "operator";
@@ -32,6 +38,18 @@ pub fn inbox(user: &str) -> String {
     format!("_INBOX_{user}")
 }
 
+/// The account of the streams and of the operator.
+pub const STREAMS_ACCOUNT: &str = "PASSBOOK";
+
+/// A user other than the operator. Its account has the same name.
+struct User {
+    name: &'static str,
+    /// The subjects of other accounts that it may publish to.
+    requests: Vec<String>,
+    /// The subjects within its account, for its replicas.
+    own: &'static [&'static str],
+}
+
 /// The accounts and their users for these streams and consumers, in the form of
 /// nats-server's configuration.
 ///
@@ -41,104 +59,109 @@ pub fn broker_accounts<E>(
     topology: &Topology,
     password: impl Fn(&str) -> Result<String, E>,
 ) -> Result<Value, E> {
-    let service = |subject: &String| {
+    let mut accounts = Map::new();
+    let mut exports = BTreeSet::new();
+    for user in users(topology) {
+        accounts.insert(user.name.to_owned(), account(&user, &password)?);
+        exports.extend(user.requests);
+    }
+    let streams = json!({
+        "jetstream": "enabled",
+        "exports": exports.iter().map(|subject| export(topology, subject)).collect::<Vec<_>>(),
+        "users": [{ "user": OPERATOR, "password": password(OPERATOR)? }],
+    });
+    accounts.insert(STREAMS_ACCOUNT.to_owned(), streams);
+    Ok(accounts.into())
+}
+
+/// How long a reply to a fetch may take: longer than the fetches of the services wait. The
+/// server keeps some memory for each fetch until then.
+const FETCH_THRESHOLD: &str = "30s";
+/// As [`FETCH_THRESHOLD`]; `PASSBOOK_REPORT_FETCH_WAIT` is at most five minutes.
+const REPORT_FETCH_THRESHOLD: &str = "6m";
+
+fn export(topology: &Topology, subject: &str) -> Value {
+    let fetch = "$JS.API.CONSUMER.MSG.NEXT.";
+    let Some(consumer) = subject.strip_prefix(fetch) else {
         // A direct get can have several replies.
         let replies = if subject.contains(".DIRECT.") { "stream" } else { "singleton" };
-        json!({ "service": subject, "response_type": replies })
+        return json!({ "service": subject, "response_type": replies });
     };
+    let report = topology.report;
+    let is_report = consumer == format!("{}.{}", report.stream, report.consumer);
+    let threshold = if is_report { REPORT_FETCH_THRESHOLD } else { FETCH_THRESHOLD };
+    json!({ "service": subject, "response_type": "stream", "response_threshold": threshold })
+}
+
+/// The account of one user. The user may publish what the account imports, and receive replies.
+fn account<E>(user: &User, password: impl Fn(&str) -> Result<String, E>) -> Result<Value, E> {
+    let &User { name, ref requests, own } = user;
     let import =
-        |subject: &String| json!({ "service": { "account": "PASSBOOK", "subject": subject } });
-    let read_requests = read_requests(topology);
+        |subject: &String| json!({ "service": { "account": STREAMS_ACCOUNT, "subject": subject } });
+    let inbox = format!("{}.>", inbox(name));
+    let publish: Vec<_> = own.iter().copied().chain(requests.iter().map(String::as_str)).collect();
+    let subscribe: Vec<_> = own.iter().copied().chain([inbox.as_str()]).collect();
+    let permissions = json!({ "publish": publish, "subscribe": subscribe });
     Ok(json!({
-        "PASSBOOK": {
-            "jetstream": "enabled",
-            "exports": read_requests.iter().map(service).collect::<Vec<_>>(),
-            "users": users(topology, &password)?,
-        },
-        "AUDIT": {
-            "imports": read_requests.iter().map(import).collect::<Vec<_>>(),
-            "users": [user(AUDITOR, &password, json!(read_requests), &[])?],
-        },
+        "imports": requests.iter().map(import).collect::<Vec<_>>(),
+        "users": [{ "user": name, "password": password(name)?, "permissions": permissions }],
     }))
 }
 
-/// All users except the auditor.
-fn users<E>(
-    topology: &Topology,
-    password: &impl Fn(&str) -> Result<String, E>,
-) -> Result<Value, E> {
+/// All users except the operator.
+fn users(topology: &Topology) -> [User; 4] {
     let report = topology.report;
-    let publish = |messages: &[&str], streams: &[&str], reads, through: &[&str]| {
-        publish(topology, messages, streams, reads, through)
+    let service = |name, messages: &[&str], streams: &[&str], reads, through: &[&str]| {
+        let requests = service_requests(topology, messages, streams, reads, through);
+        User { name, requests, own: &[] }
     };
-    Ok(json!([
-        { "user": OPERATOR, "password": password(OPERATOR)? },
-        user(
-            ACCOUNT_SERVICE,
-            password,
-            publish(
-                &[subjects::DEPOSIT, subjects::WITHDRAWAL, subjects::SETTLED],
+    [
+        User { name: AUDITOR, requests: read_requests(topology), own: &[] },
+        User {
+            own: &[subjects::SETTLED],
+            ..service(
+                ACCOUNT_SERVICE,
+                &[subjects::DEPOSIT, subjects::WITHDRAWAL],
                 &MOVEMENT_STREAMS,
                 TRANSACTION_RESULT,
                 &[consumers::ACCOUNT_RESULT, consumers::RESULTS_MAX_DELIVERIES],
-            ),
-            &[subjects::SETTLED],
-        )?,
-        user(
+            )
+        },
+        service(
             TRANSACTION_SERVICE,
-            password,
-            publish(
-                &[subjects::RESULT_DEPOSIT, subjects::RESULT_WITHDRAWAL],
-                &MOVEMENT_STREAMS,
-                TRANSACTION,
-                &[consumers::DEPOSIT, consumers::WITHDRAWAL, consumers::COMMANDS_MAX_DELIVERIES],
-            ),
-            &[],
-        )?,
-        user(
+            &[subjects::RESULT_DEPOSIT, subjects::RESULT_WITHDRAWAL],
+            &MOVEMENT_STREAMS,
+            TRANSACTION,
+            &[consumers::DEPOSIT, consumers::WITHDRAWAL, consumers::COMMANDS_MAX_DELIVERIES],
+        ),
+        service(
             REPORT_SERVICE,
-            password,
-            publish(
-                &[report.subject],
-                &topology.report_streams(),
-                report.stream,
-                &[report.consumer, consumers::JOBS_MAX_DELIVERIES],
-            ),
-            &[],
-        )?,
-    ]))
-}
-
-/// A user with the permissions to publish and to subscribe to these subjects,
-/// and to receive replies.
-fn user<E>(
-    name: &str,
-    password: &impl Fn(&str) -> Result<String, E>,
-    publish: Value,
-    subscribe: &[&str],
-) -> Result<Value, E> {
-    let inbox = format!("{}.>", inbox(name));
-    let subscribe: Vec<_> = subscribe.iter().copied().chain([inbox.as_str()]).collect();
-    let permissions = json!({ "publish": publish, "subscribe": subscribe });
-    Ok(json!({ "user": name, "password": password(name)?, "permissions": permissions }))
+            &[report.subject],
+            &topology.report_streams(),
+            report.stream,
+            &[report.consumer, consumers::JOBS_MAX_DELIVERIES],
+        ),
+    ]
 }
 
 /// The subjects to which a service may publish. These are its messages, the dead
-/// letters of the stream `reads`, and requests: to set up `streams`, and to read
+/// letters of the stream `reads`, and requests: to create `streams`, and to read
 /// `reads` through the service's own consumers.
-fn publish(
+fn service_requests(
     topology: &Topology,
     messages: &[&str],
     streams: &[&str],
     reads: &str,
     through: &[&str],
-) -> Value {
+) -> Vec<String> {
     let mut allowed: Vec<String> = messages.iter().map(|&subject| subject.to_owned()).collect();
     allowed.push(format!("{}.{reads}.>", subjects::DEAD_LETTER_PREFIX));
     allowed.push(format!("{}.{MAX_DELIVERIES}.>", subjects::DEAD_LETTER_PREFIX));
     allowed.push("$JS.API.INFO".to_owned());
     for stream in streams {
-        for request in ["CREATE", "UPDATE", "INFO"] {
+        // For an existing stream, the server answers the first one with an error if it names
+        // other settings.
+        for request in ["CREATE", "INFO"] {
             allowed.push(format!("$JS.API.STREAM.{request}.{stream}"));
         }
     }
@@ -149,12 +172,11 @@ fn publish(
         allowed.push(format!("$JS.API.STREAM.MSG.DELETE.{reads}"));
     }
     let own = |consumer: &&ConsumerSpec| through.contains(&consumer.name);
-    for ConsumerSpec { stream, name, .. } in topology.consumers.iter().filter(own) {
+    for ConsumerSpec { stream, name, filter, .. } in topology.consumers.iter().filter(own) {
         let consumer = format!("{stream}.{name}");
         allowed.extend([
-            format!("$JS.API.CONSUMER.CREATE.{consumer}"),
-            format!("$JS.API.CONSUMER.CREATE.{consumer}.>"),
-            format!("$JS.API.CONSUMER.DURABLE.CREATE.{consumer}"),
+            // The server compares the filter in the subject with that of the consumer.
+            format!("$JS.API.CONSUMER.CREATE.{consumer}.{filter}"),
             format!("$JS.API.CONSUMER.INFO.{consumer}"),
             format!("$JS.API.CONSUMER.MSG.NEXT.{consumer}"),
             // Acks have two forms: the second contains the domain and the account.
@@ -162,7 +184,7 @@ fn publish(
             format!("$JS.ACK.*.*.{consumer}.>"),
         ]);
     }
-    json!(allowed)
+    allowed
 }
 
 /// The requests of the auditor: the state of streams and consumers, and
@@ -179,7 +201,7 @@ fn read_requests(topology: &Topology) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ReportQueue;
+    use crate::{ReportQueue, topology::matches};
 
     const MANIFEST: &str =
         concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s/components/nats/accounts.conf");
@@ -220,18 +242,6 @@ mod tests {
         assert!(present == manifest(), "{MANIFEST} differs from the contract: {HEAD}");
     }
 
-    /// Whether a subject matches a pattern of a permission.
-    fn matches(pattern: &str, subject: &str) -> bool {
-        let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
-        loop {
-            match (pattern.next(), subject.next()) {
-                (None, None) | (Some(">"), Some(_)) => return true,
-                (Some(pattern), Some(token)) if pattern == "*" || pattern == token => {}
-                _ => return false,
-            }
-        }
-    }
-
     #[test]
     fn no_user_but_the_operator_and_the_transaction_service_publishes_results() {
         let accounts = accounts(|_| String::new());
@@ -249,6 +259,17 @@ mod tests {
         });
         let publishers: Vec<_> = publishers.map(|user| user["user"].as_str().unwrap()).collect();
         assert_eq!(publishers, [OPERATOR, TRANSACTION_SERVICE]);
+    }
+
+    #[test]
+    fn every_user_has_an_account_of_its_own_and_only_one_account_has_streams() {
+        let accounts = accounts(|_| String::new());
+        for (name, account) in accounts.as_object().unwrap() {
+            let [user] = account["users"].as_array().unwrap().as_slice() else { panic!("{name}") };
+            let has_streams = name == STREAMS_ACCOUNT;
+            assert_eq!(user["user"], if has_streams { OPERATOR } else { name });
+            assert_eq!(account["jetstream"].is_null(), !has_streams, "{name}");
+        }
     }
 
     #[test]

@@ -63,6 +63,32 @@ pub struct StreamSpec {
     pub duplicate_window: Duration,
 }
 
+impl StreamSpec {
+    /// Whether a message that is published to this subject is stored in the stream.
+    #[must_use]
+    pub fn captures(&self, subject: &str) -> bool {
+        // Without wildcards, and without the blanks between the words of the protocol.
+        let is_token = |token: &str| {
+            let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '*' && c != '>';
+            !token.is_empty() && token.chars().all(is_plain)
+        };
+        subject.split('.').all(is_token)
+            && self.subjects.iter().any(|pattern| matches(pattern, subject))
+    }
+}
+
+/// Whether a subject matches a pattern with wildcards.
+pub(crate) fn matches(pattern: &str, subject: &str) -> bool {
+    let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
+    loop {
+        match (pattern.next(), subject.next()) {
+            (None, None) | (Some(">"), Some(_)) => return true,
+            (Some(pattern), Some(token)) if pattern == "*" || pattern == token => {}
+            _ => return false,
+        }
+    }
+}
+
 /// A durable pull consumer: explicit acks, deliver policy "all".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumerSpec {
@@ -288,5 +314,34 @@ const fn table(
                 bundle: None,
             },
         ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_captures_its_subjects_and_no_others() {
+        let results = STANDARD.stream(TRANSACTION_RESULT).unwrap();
+        let commands = STANDARD.stream(TRANSACTION).unwrap();
+        assert!(results.captures(subjects::RESULT_DEPOSIT));
+        assert!(commands.captures(subjects::DEPOSIT));
+        for other in [
+            "transaction",
+            "transaction.",
+            "transaction.result",
+            "transaction.deposit.more",
+            "transaction.result.",
+            "transaction.result.>",
+            "transaction.result.*",
+            "transaction.result.x $JS.API.STREAM.DELETE.job",
+            "transaction.result.x\r\nPUB a 0",
+            "$JS.API.STREAM.CREATE.planted",
+            ">",
+            "",
+        ] {
+            assert!(!results.captures(other) && !commands.captures(other), "{other:?}");
+        }
     }
 }

@@ -25,8 +25,9 @@ const LOCK: i64 = 0x7061_7373_626f_6f6b;
 
 /// Create the databases and their roles on a PostgreSQL server.
 ///
-/// Creates missing databases and roles, sets the given passwords, and changes nothing else. Repeat
-/// the command to rotate passwords. Pass passwords in the environment: other users of the machine
+/// Creates missing databases and roles, sets the given passwords, and takes privileges that every
+/// role has: to connect to the databases postgres and template1, and to write large objects in
+/// Passbook's databases. It changes nothing else. Repeat the command to rotate passwords. Pass passwords in the environment: other users of the machine
 /// can read argument lists. Each service may read, insert and update rows in its own database. It
 /// may not delete rows, change tables or connect to another service's database. The report-service
 /// also reads views of the other two.
@@ -139,6 +140,15 @@ impl Provision {
                  doctor` does not see which client holds a lock. Grant it as a superuser"
             );
         }
+        if is_superuser {
+            execute(&mut connection, CONNECT).await?;
+        } else {
+            tracing::warn!(
+                "every role may connect to postgres and template1, and write large objects: the \
+                 user of the URL is no superuser. Run as a superuser: {CONNECT}. And in each of \
+                 Passbook's databases: {LARGE_OBJECTS}"
+            );
+        }
         let mut rows = Vec::new();
         for service_database in self.service_databases() {
             let database = service_database.database;
@@ -146,6 +156,12 @@ impl Provision {
                 .create(&mut connection, is_superuser)
                 .await
                 .with_context(|| format!("database {database}"))?;
+            if is_superuser {
+                let options = database::options(&self.postgres_url)?.database(database);
+                let mut inside = PgConnection::connect_with(&options).await?;
+                execute(&mut inside, LARGE_OBJECTS).await?;
+                inside.close().await?;
+            }
             let owner = service_database.owner.map_or("-", |(owner, _)| owner);
             rows.push([database, owner, service_database.service.0].map(str::to_owned).to_vec());
         }
@@ -218,6 +234,14 @@ impl ServiceDatabase {
         Ok(())
     }
 }
+
+/// A session in one of these databases blocks `CREATE DATABASE`. Superusers connect as before.
+const CONNECT: &str = "REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC";
+/// Every role may otherwise write large objects, also one that only reads tables.
+const LARGE_OBJECTS: &str = "REVOKE EXECUTE ON FUNCTION
+    lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea), lo_put(oid, bigint, bytea),
+    lo_truncate(integer, integer), lo_truncate64(integer, bigint), lo_unlink(oid),
+    lowrite(integer, bytea) FROM PUBLIC";
 
 /// Creates a login role, or sets its password if the role exists.
 async fn role(server: &mut PgConnection, name: &str, password: &str) -> Result<()> {

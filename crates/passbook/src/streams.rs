@@ -1,8 +1,8 @@
 //! `passbook streams`: creates and updates the streams and consumers of a deployment.
 //!
 //! The services create missing streams and consumers too. This command creates them before the
-//! services start. It is the one place to report a difference no update can repair, and the only
-//! one that resizes an existing stream.
+//! services start. It alone updates the settings of an existing stream, and reports a difference
+//! that no update can repair.
 
 use std::process::ExitCode;
 
@@ -68,7 +68,7 @@ impl Streams {
         let consumers: Vec<_> = topology.consumers.iter().collect();
         let ensured = async {
             streams::ensure(&broker.jetstream, &all, &consumers, self.stream_replicas).await?;
-            streams::resize(&broker.jetstream, &all).await
+            streams::mend(&broker.jetstream, &all, self.stream_replicas).await
         };
         match ensured.await {
             Ok(()) => Ok(Attempt::UpToDate),

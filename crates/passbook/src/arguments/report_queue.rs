@@ -29,6 +29,7 @@ pub(crate) struct ReportQueueArguments {
     subject: String,
     /// Durable name of the consumer of report jobs, as the report-service is configured.
     #[arg(
+        id = "report_consumer",
         long = "report-consumer",
         value_name = "NAME",
         env = "PASSBOOK_REPORT_CONSUMER",

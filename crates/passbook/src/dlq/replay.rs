@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use contract::{StreamStorage, Topology};
 
 use super::{
     claim::{Claim, Closer},
@@ -17,7 +18,7 @@ use super::{
     stream::DeadLetterStream,
 };
 use crate::{
-    arguments::{SystemArguments, non_blank},
+    arguments::{ReportQueueArguments, SystemArguments, non_blank},
     output::Format,
     user,
 };
@@ -25,7 +26,8 @@ use crate::{
 /// Publish the messages of dead letters again, to their original subjects.
 ///
 /// Looks up each record in both databases first. A message is refused if it would become a dead
-/// letter again, or would move money nobody asked for. A letter is closed once its message is
+/// letter again, or would move money nobody asked for. With --force, too, it is refused if its
+/// subject is not one of its stream, or if it is incomplete. A letter is closed once its message is
 /// published; `passbook dlq ls --closed` lists it. Exits with 1 if a letter was refused or not
 /// found. Repeat an interrupted command to continue.
 #[derive(Debug, Args)]
@@ -43,6 +45,8 @@ pub(crate) struct Replay {
     /// Name of the operator. The default is the name of the user running this command.
     #[arg(long, value_name = "NAME", value_parser = non_blank)]
     by: Option<String>,
+    #[command(flatten)]
+    report_queue: ReportQueueArguments,
     #[command(flatten)]
     system: SystemArguments,
     #[command(flatten)]
@@ -66,8 +70,9 @@ impl Replay {
         let by = self.by.clone().unwrap_or_else(user::current);
         let closer = Closer { stream: &stream, action: Action::Replayed, by: &by, because: None };
         let mut listing = Listing::new(self.format.output, None);
+        let topology = self.report_queue.topology(StreamStorage::DEFAULT);
         let replay = async |letter: &DeadLetter, known: Option<&KnownRecords>| {
-            self.replay(&closer, letter, known).await
+            self.replay(&closer, letter, known, topology).await
         };
         let result = process_selected(&self.selection, &closer, lookup, &mut listing, replay).await;
         let code = listing.finish()?;
@@ -79,8 +84,9 @@ impl Replay {
         closer: &Closer<'_>,
         letter: &DeadLetter,
         known: Option<&KnownRecords>,
+        topology: &Topology,
     ) -> Result<(Disposition, String)> {
-        let detail = match self.preview(letter, known) {
+        let detail = match self.preview(letter, known, topology) {
             Ok(detail) => detail,
             Err(reason) => return Ok((Disposition::Refused, reason)),
         };
@@ -112,8 +118,22 @@ impl Replay {
     }
 
     /// The expected effect, or why the message is refused. `--force` allows the messages whose
-    /// effect is unwanted, but not a truncated one.
-    fn preview(&self, letter: &DeadLetter, known: Option<&KnownRecords>) -> Result<String, String> {
+    /// effect is unwanted, but not a truncated one, nor one for another stream. A service writes
+    /// dead letters, but may not publish what the operator may.
+    fn preview(
+        &self,
+        letter: &DeadLetter,
+        known: Option<&KnownRecords>,
+        topology: &Topology,
+    ) -> Result<String, String> {
+        let stream = topology.stream(&letter.stream);
+        let subject = letter.subject().unwrap_or_default();
+        if !stream.is_some_and(|stream| stream.captures(subject)) {
+            return Err(format!(
+                "it names the subject {subject:?}, which is not one of the stream {}",
+                letter.stream
+            ));
+        }
         if let Some(length) = letter.truncated_from() {
             return Err(format!(
                 "its body was cut from {length} bytes, so the message is incomplete"

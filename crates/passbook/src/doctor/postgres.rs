@@ -65,6 +65,7 @@ pub(super) async fn check_common(
     let mut connection = area.attempt("reachable", advice, connect).await?;
     check_version(area, &mut connection).await;
     check_writable(area, &mut connection).await;
+    check_durability(area, &mut connection).await;
     check_migrations(area, &mut connection, migrations).await;
     check_connections(area, &mut connection).await;
     check_hold_ups(area, &mut connection).await;
@@ -106,6 +107,37 @@ async fn check_writable(area: &mut Area, connection: &mut PgConnection) {
         area.finding("writable", "the server is a standby", advice);
     } else {
         area.fine("writable", "");
+    }
+}
+
+/// Whether a commit survives a crash: the server's settings, and those that a role or database
+/// has of its own. A service sends its own `synchronous_commit`.
+async fn check_durability(area: &mut Area, connection: &mut PgConnection) {
+    const NAME: &str = "durability";
+    let lookup = async {
+        let query = "SELECT format('%s is off', name)
+                     FROM unnest(ARRAY['fsync', 'full_page_writes', 'synchronous_commit']) AS name
+                     WHERE current_setting(name) = 'off'
+                     UNION ALL
+                     SELECT format('%s is set for %s', setting,
+                                   concat_ws(' in ', 'role ' || quote_ident(rolname),
+                                             'database ' || quote_ident(datname)))
+                     FROM pg_db_role_setting
+                         LEFT JOIN pg_roles ON pg_roles.oid = setrole
+                         LEFT JOIN pg_database ON pg_database.oid = setdatabase,
+                         unnest(setconfig) AS setting
+                     WHERE setting = 'synchronous_commit=off'
+                         AND (setdatabase = 0 OR datname = current_database())";
+        Ok(sqlx::query_scalar::<_, String>(query).fetch_all(connection).await?)
+    };
+    let Some(found) = area.attempt(NAME, QUERY_FAILED, lookup).await else { return };
+    for detail in &found {
+        let advice = "turn it on, or reset it: a crash of the server could lose commits that were \
+                      acknowledged. Find out who changed it";
+        area.finding(NAME, detail.as_str(), advice);
+    }
+    if found.is_empty() {
+        area.fine(NAME, "");
     }
 }
 

@@ -3,8 +3,10 @@
 //! The migrations are part of this program, so a release migrates with the same binary everywhere.
 //!
 //! Under one lock: first the rights of service, auditor and report reader on present and future
-//! tables, then the migrations, so that no table ever lacks them; last the service's prohibitions.
+//! tables, then the migrations, so that no table ever lacks them; last, the service's rights on
+//! the tables of this release are limited to the columns that it writes.
 
+mod columns;
 mod lock_waits;
 
 use std::{collections::HashSet, process::ExitCode, time::Duration};
@@ -129,8 +131,7 @@ impl Migrate {
             self.lock_waits.migrate(&mut connection, &mut observer, migrations, is_applied);
         migrated.await?;
         let after = applied_versions(&mut connection, migrations).await?;
-        let exceptions = sqlx::raw_sql(EXCEPTIONS).execute(&mut connection).await;
-        exceptions.context("granting and revoking the exceptions")?;
+        columns::limit(&mut connection, database).await.context("limiting the privileges")?;
         connection.close().await?;
         let newer = after.iter().filter(|&&version| !migrations.version_exists(version)).count();
         if newer > 0 {
@@ -164,11 +165,12 @@ async fn lock(connection: &mut PgConnection) -> Result<()> {
 }
 
 /// Grants the roles their privileges. A service may read, insert and update rows; it may neither
-/// change tables nor delete rows, except from the redrive's list. An auditor may read. A report
-/// reader may read the views of the schema `reporting`, which the services' roles can't see.
+/// change tables nor delete rows. An auditor may read. A report reader may read the views of the
+/// schema `reporting`, which the services' roles can't see.
 ///
 /// The grants cover existing tables and, as default privileges, the tables of later migrations. So
-/// a new table always has its grants, even if this process is killed.
+/// a new table always has its grants, even if this process is killed. Then [`columns::limit`]
+/// limits them; a table that it has limited stays as it is here.
 async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
     let missing = missing_roles(connection, database).await?;
     if !missing.is_empty() {
@@ -186,23 +188,27 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
         if *role != service(database) && REPORTED.contains(&database) {
             grant_views(connection, role).await?;
         }
-        let (rows, numbers) = match role.as_str() {
+        let writes = match role.as_str() {
             REPORT_READER => continue,
-            AUDITOR => ("SELECT", "SELECT"),
-            _ => ("SELECT, INSERT, UPDATE", "SELECT, USAGE"),
+            AUDITOR => "",
+            _ => ", INSERT, UPDATE",
         };
+        // An identity column needs no privilege on its sequence.
         let grants = format!(
             "BEGIN;
              GRANT USAGE ON SCHEMA public TO {role};
-             GRANT {rows} ON ALL TABLES IN SCHEMA public TO {role};
-             GRANT {numbers} ON ALL SEQUENCES IN SCHEMA public TO {role};
-             REVOKE INSERT, UPDATE ON _sqlx_migrations FROM {role};
-             {EXCEPTIONS}
-             ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {rows} ON TABLES TO {role};
-             ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {numbers} ON SEQUENCES TO {role};
+             GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role};
+             REVOKE USAGE ON ALL SEQUENCES IN SCHEMA public FROM {role};
+             GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role};
+             ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT{writes} ON TABLES TO {role};
+             ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE USAGE ON SEQUENCES FROM {role};
+             ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON SEQUENCES TO {role};
              COMMIT"
         );
         sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut *connection).await?;
+        if *role == service(database) {
+            columns::grant_new(connection, role).await?;
+        }
     }
     Ok(())
 }
@@ -219,18 +225,6 @@ async fn grant_views(connection: &mut PgConnection, role: &str) -> Result<()> {
     sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut *connection).await?;
     Ok(())
 }
-
-/// The ledger's decisions are final: its service may insert a transaction, but not update one. The
-/// redrive removes settled records from its list.
-const EXCEPTIONS: &str = "
-    DO $$ BEGIN
-        IF to_regclass('transactions') IS NOT NULL AND to_regrole('transaction_service') IS NOT NULL THEN
-            REVOKE UPDATE ON transactions FROM transaction_service;
-        END IF;
-        IF to_regclass('pending_records') IS NOT NULL AND to_regrole('account_service') IS NOT NULL THEN
-            GRANT DELETE ON pending_records TO account_service;
-        END IF;
-    END $$;";
 
 /// The roles to grant privileges to. `passbook provision` or another administrator creates them.
 fn roles(database: &str) -> Vec<String> {

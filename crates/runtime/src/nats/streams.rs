@@ -1,17 +1,20 @@
 //! Creates the contract's missing streams and consumers, and compares the existing
-//! ones. A drifted field is updated if the server allows the update. If only a
-//! deletion can repair the drift, the result is an error that names the field.
+//! ones. A service updates its own consumers, but no stream: a stream's settings can write
+//! to any subject. `passbook streams` updates them, as the operator. If only a deletion can
+//! repair a difference, the result is an error that names the field.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_nats::jetstream::{
     self, ErrorCode,
-    consumer::{AckPolicy, DeliverPolicy, pull},
+    consumer::{self, AckPolicy, DeliverPolicy, IntoConsumerConfig, pull},
     context::{CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind},
     stream::{self, ConsumerErrorKind},
 };
 use backon::{BackoffBuilder, ExponentialBuilder};
 use contract::{ConsumerSpec, Retention, STREAM_STORAGE_VARIABLE, StreamSpec, WhenFull};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::tasks::sleep_unless_stopped;
@@ -28,7 +31,7 @@ pub enum StreamsError {
         /// The stream or consumer.
         what: String,
         /// The field of its configuration.
-        field: &'static str,
+        field: String,
         /// The value in the server.
         found: String,
         /// The value in the contract.
@@ -128,78 +131,202 @@ async fn ensure_stream(
     replicas: u8,
 ) -> Result<(), StreamsError> {
     let wanted = stream_config(spec, replicas);
-    let found = match jetstream.get_stream(spec.name).await {
-        Ok(stream) => stream.cached_info().config.clone(),
+    match jetstream.get_stream(spec.name).await {
+        Ok(stream) => {
+            let found = &stream.cached_info().config;
+            // With these, the protocol does not work. A service can't change any of the others.
+            let fatal =
+                |difference: &Difference| ["retention", "storage"].contains(&&*difference.field);
+            match differences(found, &updated(found, wanted)).into_iter().find(fatal) {
+                Some(difference) => Err(difference.drift(format!("stream {}", spec.name))),
+                None => Ok(()),
+            }
+        }
         Err(error) if is_missing(&error) => {
             let created = jetstream.create_stream(wanted).await;
             created.map_err(|error| refused(spec, &error))?;
             tracing::info!(stream = spec.name, "created a stream");
-            return Ok(());
+            Ok(())
         }
-        Err(error) => return Err(unavailable(error)),
-    };
-    let drift = |field, found: String, wanted: String| {
-        let what = format!("stream {}", spec.name);
-        Err(StreamsError::Drift { what, field, found, wanted })
-    };
-    if found.retention != wanted.retention {
-        return drift(
-            "retention",
-            format!("{:?}", found.retention),
-            format!("{:?}", wanted.retention),
-        );
+        Err(error) => Err(unavailable(error)),
     }
-    if found.storage != wanted.storage {
-        return drift("storage", format!("{:?}", found.storage), format!("{:?}", wanted.storage));
-    }
-    // Sizes are changed by `resize`. Fields outside the table (placement, metadata) stay as the
-    // operator set them.
-    let updated = stream::Config {
-        subjects: wanted.subjects,
-        discard: wanted.discard,
-        max_age: wanted.max_age,
-        duplicate_window: wanted.duplicate_window,
-        num_replicas: wanted.num_replicas,
-        allow_direct: wanted.allow_direct,
-        ..found.clone()
-    };
-    if updated != found {
-        jetstream.update_stream(&updated).await.map_err(unavailable)?;
-        tracing::warn!(stream = spec.name, "updated the drifted configuration of a stream");
-    }
-    Ok(())
 }
 
-/// Changes the maximum size of existing streams to that of the contract. Smaller ones first: the
-/// server reserves the bytes of all. A stream that rejects new messages keeps what it holds, even
-/// if that is more.
+/// A setting of a stream or consumer with another value than in the contract.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The name in the server's configuration.
+    pub field: String,
+    /// The value in the server.
+    pub found: String,
+    /// The value in the contract.
+    pub wanted: String,
+}
+
+impl Difference {
+    /// Whether the server can change the setting of an existing stream or consumer.
+    #[must_use]
+    pub fn is_mutable(&self) -> bool {
+        !IMMUTABLE.contains(&&*self.field)
+    }
+
+    fn drift(self, what: String) -> StreamsError {
+        let Self { field, found, wanted } = self;
+        StreamsError::Drift { what, field, found, wanted }
+    }
+}
+
+/// The settings that the server keeps as they are. Some it only refuses to loosen.
+const IMMUTABLE: [&str; 15] = [
+    "retention",
+    "storage",
+    "max_consumers",
+    "mirror",
+    "sealed",
+    "deny_delete",
+    "deny_purge",
+    "persist_mode",
+    "template_owner",
+    "allow_msg_ttl",
+    "allow_msg_counter",
+    "allow_msg_schedules",
+    "deliver_subject",
+    "deliver_policy",
+    "ack_policy",
+];
+
+/// The settings of a stream that differ from the contract, by name.
+#[must_use]
+pub fn stream_differences(spec: &StreamSpec, found: &stream::Config) -> Vec<Difference> {
+    let replicas = u8::try_from(found.num_replicas).unwrap_or(u8::MAX);
+    differences(found, &updated(found, stream_config(spec, replicas)))
+}
+
+/// The settings of a consumer that differ from the contract, by name.
+#[must_use]
+pub fn consumer_differences(spec: &ConsumerSpec, found: &consumer::Config) -> Vec<Difference> {
+    let wanted = consumer::Config {
+        // The server's own, and the operator's.
+        name: found.name.clone(),
+        description: found.description.clone(),
+        metadata: found.metadata.clone(),
+        num_replicas: found.num_replicas,
+        max_waiting: found.max_waiting,
+        pause_until: found.pause_until,
+        ..consumer_config(spec).into_consumer_config()
+    };
+    differences(found, &wanted)
+}
+
+fn differences<T: Serialize>(found: &T, wanted: &T) -> Vec<Difference> {
+    let (found, wanted) = (fields(found), fields(wanted));
+    let names: BTreeSet<_> = found.keys().chain(wanted.keys()).collect();
+    let differ = names.into_iter().filter(|&name| set(&found, name) != set(&wanted, name));
+    differ
+        .map(|name| Difference {
+            field: name.clone(),
+            found: text(name, set(&found, name)),
+            wanted: text(name, set(&wanted, name)),
+        })
+        .collect()
+}
+
+/// The settings in nanoseconds.
+const TIMES: [&str; 4] = ["max_age", "duplicate_window", "ack_wait", "inactive_threshold"];
+
+fn text(name: &str, value: Option<&Value>) -> String {
+    let Some(value) = value else { return "none".to_owned() };
+    match value.as_u64().filter(|_| TIMES.contains(&name)) {
+        Some(nanos) => format!("{:?}", Duration::from_nanos(nanos)),
+        None => value.to_string(),
+    }
+}
+
+/// The settings by their names in the server's configuration.
+fn fields(config: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(config) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// The value of a setting, if it has one. Of a limit, 0 and -1 mean none.
+fn set<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    let unset = [Value::Null, false.into(), 0.into(), (-1).into(), "".into()];
+    fields.get(name).filter(|value| !unset.contains(value))
+}
+
+/// The contract's settings. Those about no message stay as the operator set them.
+fn updated(found: &stream::Config, wanted: stream::Config) -> stream::Config {
+    stream::Config {
+        description: found.description.clone(),
+        metadata: found.metadata.clone(),
+        placement: found.placement.clone(),
+        compression: found.compression.clone(),
+        first_sequence: found.first_sequence,
+        ..wanted
+    }
+}
+
+/// `wanted`, with the immutable settings of `found`.
+fn without_immutable(found: &stream::Config, wanted: &stream::Config) -> Option<stream::Config> {
+    let (mut found, mut fields) = (fields(found), fields(wanted));
+    for name in IMMUTABLE {
+        match found.remove(name) {
+            Some(value) => drop(fields.insert(name.to_owned(), value)),
+            None => drop(fields.remove(name)),
+        }
+    }
+    serde_json::from_value(fields.into()).ok()
+}
+
+/// Updates the existing streams whose settings differ from the contract. Those that become
+/// smaller first: the server reserves the bytes of all. A stream that rejects new messages keeps
+/// what it holds, even if that is more.
 ///
-/// Only the operator's `passbook streams` calls it. Services whose settings differ for the time of
+/// Only `passbook streams` calls it, as the operator. Services whose settings differ for the time of
 /// a roll-out would undo each other's changes.
 ///
 /// # Errors
-/// If the server does not answer, or has no room.
-pub async fn resize(
+/// If the server does not answer, has no room, or can't change a setting. In the last case, the
+/// others are updated first.
+pub async fn mend(
     jetstream: &jetstream::Context,
     streams: &[&StreamSpec],
+    replicas: u8,
 ) -> Result<(), StreamsError> {
-    let mut changes = Vec::new();
+    let (mut changes, mut drift) = (Vec::new(), None);
     for spec in streams {
         let found = jetstream.get_stream(spec.name).await.map_err(unavailable)?;
-        let found = found.cached_info().config.clone();
-        let max_bytes = max_bytes(spec);
-        if found.max_bytes != max_bytes {
-            // Without a limit, the stream has reserved nothing.
-            let grows = found.max_bytes < max_bytes;
-            changes.push((grows, spec, stream::Config { max_bytes, ..found }));
+        let found = &found.cached_info().config;
+        let wanted = updated(found, stream_config(spec, replicas));
+        let (mutable, fixed): (Vec<_>, Vec<_>) =
+            differences(found, &wanted).into_iter().partition(Difference::is_mutable);
+        let is_fixed = !fixed.is_empty();
+        let first = fixed.into_iter().next();
+        drift = drift.or(first.map(|first| first.drift(format!("stream {}", spec.name))));
+        if mutable.is_empty() {
+            continue;
+        }
+        let names: Vec<_> = mutable.into_iter().map(|difference| difference.field).collect();
+        // Without a limit, the stream has reserved nothing.
+        let grows = found.max_bytes < wanted.max_bytes;
+        if let Some(config) = without_immutable(found, &wanted) {
+            changes.push((grows, is_fixed, spec, names.join(", "), config));
         }
     }
     changes.sort_by_key(|(grows, ..)| *grows);
-    for (_, spec, config) in changes {
-        jetstream.update_stream(&config).await.map_err(|error| refused(spec, &error))?;
-        tracing::info!(stream = spec.name, bytes = config.max_bytes, "resized a stream");
+    for (_, is_fixed, spec, settings, config) in changes {
+        match jetstream.update_stream(&config).await {
+            Ok(_) => tracing::warn!(stream = spec.name, settings, "updated a stream"),
+            // A sealed stream, for one.
+            Err(error) if is_fixed => {
+                tracing::warn!(stream = spec.name, settings, %error, "a stream was not updated");
+            }
+            Err(error) => return Err(refused(spec, &error)),
+        }
     }
-    Ok(())
+    drift.map_or(Ok(()), Err)
 }
 
 fn max_bytes(spec: &StreamSpec) -> i64 {
@@ -240,6 +367,10 @@ fn stream_config(spec: &StreamSpec, replicas: u8) -> stream::Config {
             WhenFull::DiscardOldest => stream::DiscardPolicy::Old,
         },
         max_bytes: max_bytes(spec),
+        max_messages: -1,
+        max_messages_per_subject: -1,
+        max_message_size: -1,
+        max_consumers: -1,
         storage: stream::StorageType::File,
         max_age: spec.max_age,
         duplicate_window: spec.duplicate_window,
@@ -254,43 +385,32 @@ async fn ensure_consumer(
     jetstream: &jetstream::Context,
     spec: &ConsumerSpec,
 ) -> Result<(), StreamsError> {
-    let wanted = consumer_config(spec);
-    let drift = |field, found: String, wanted: String| {
-        let what = format!("consumer {}", spec.name);
-        Err(StreamsError::Drift { what, field, found, wanted })
-    };
+    let what = || format!("consumer {}", spec.name);
     let found = jetstream.get_consumer_from_stream::<pull::Config, _, _>(spec.name, spec.stream);
-    let found = match found.await {
-        Ok(consumer) => consumer.cached_info().config.clone(),
+    let differences = match found.await {
+        Ok(consumer) => consumer_differences(spec, &consumer.cached_info().config),
         Err(error) => match error.kind() {
             ConsumerErrorKind::JetStream(error)
                 if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND =>
             {
+                let wanted = consumer_config(spec);
                 let created = jetstream.create_consumer_on_stream(wanted, spec.stream).await;
                 created.map_err(unavailable)?;
                 tracing::info!(consumer = spec.name, "created a consumer");
                 return Ok(());
             }
             ConsumerErrorKind::InvalidConsumerType => {
-                return drift("type", "push".to_owned(), "pull".to_owned());
+                let (found, wanted) = ("push".to_owned(), "pull".to_owned());
+                return Err(Difference { field: "type".to_owned(), found, wanted }.drift(what()));
             }
             _ => return Err(unavailable(error)),
         },
     };
-    let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
-    if found.deliver_policy != wanted.deliver_policy {
-        let (found, wanted) = (text(&found.deliver_policy), text(&wanted.deliver_policy));
-        return drift("deliver_policy", found, wanted);
+    if let Some(fixed) = differences.iter().find(|difference| !difference.is_mutable()) {
+        return Err(fixed.clone().drift(what()));
     }
-    if found.ack_policy != wanted.ack_policy {
-        return drift("ack_policy", text(&found.ack_policy), text(&wanted.ack_policy));
-    }
-    let same = found.filter_subject == wanted.filter_subject
-        && found.ack_wait == wanted.ack_wait
-        && found.max_deliver == wanted.max_deliver
-        && found.max_ack_pending == wanted.max_ack_pending
-        && found.backoff.is_empty();
-    if !same {
+    if !differences.is_empty() {
+        let wanted = consumer_config(spec);
         jetstream.create_consumer_on_stream(wanted, spec.stream).await.map_err(unavailable)?;
         tracing::warn!(consumer = spec.name, "updated the drifted configuration of a consumer");
     }

@@ -1,0 +1,137 @@
+//! The columns that each service writes. A service may not change what it never writes: the owner
+//! of an account, the movement of a record, the id of a transaction.
+//!
+//! A privilege on columns is added, and none of another release is taken away: two successive
+//! releases run side by side. A migration that adds a column also adds it here.
+
+use anyhow::Result;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::service;
+
+/// The writes of a service to one of its tables. Each is a list of columns.
+struct Writes {
+    table: &'static str,
+    insert: &'static str,
+    update: &'static str,
+    may_delete: bool,
+}
+
+const fn writes(table: &'static str, insert: &'static str, update: &'static str) -> Writes {
+    Writes { table, insert, update, may_delete: false }
+}
+
+const NO_DATABASE: [Writes; 0] = [];
+
+/// The last columns of an update may be there for the row lock only, which needs the privilege to
+/// update some column.
+fn of(database: &str) -> &'static [Writes] {
+    const ACCOUNT: [Writes; 4] = [
+        writes("accounts", "account_id, owner_id, currency", "balance, account_seq, updated_at"),
+        writes(
+            "transaction_records",
+            "id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
+             traceparent, created_at, updated_at",
+            "status, transaction_id, reason, balance_after, updated_at, redrives, redrive_at",
+        ),
+        // The redrive removes settled records from its list.
+        Writes {
+            may_delete: true,
+            ..writes("pending_records", "record_id, listed_at", "listed_at")
+        },
+        writes("redrive_window", "", "floor, ceiling, left_floor, left_ceiling, moved_at"),
+    ];
+    const TRANSACTION: [Writes; 2] = [
+        writes(
+            "accounts",
+            "account_id, currency, balance, account_seq, created_at, updated_at",
+            "balance, account_seq, updated_at",
+        ),
+        // A decision is final. Its id is the database's.
+        writes(
+            "transactions",
+            "record_id, account_id, type, amount, currency, status, reason, balance_after,
+             account_seq, created_at",
+            "",
+        ),
+    ];
+    const REPORT: [Writes; 5] = [
+        writes(
+            "reports",
+            "id, kind, requested_by, account_id, account_owner, idempotency_key, request_hash,
+             unique_hash, parameters, formats, retry_of, traceparent, sent_at",
+            "state, attempt, failures, not_before, sent_at, sends, lease_until, worker,
+             cancel_requested, step, done, total, checkpoint, error, updated_at, ended_at",
+        ),
+        writes("report_joins", "requested_by, idempotency_key, request_hash, report_id", ""),
+        writes(
+            "report_attempts",
+            "report_id, number, worker, started_at",
+            "ended_at, outcome, error",
+        ),
+        writes(
+            "report_artifacts",
+            "report_id, format, attempt, path, size, sha256, signature, file_name, media_type,
+             expires_at",
+            "deleted_at",
+        ),
+        writes(
+            "report_alerts",
+            "report_id, payload",
+            "tries, next_try_at, taken_at, dead_lettered_at, last_error",
+        ),
+    ];
+    match database {
+        "account" => &ACCOUNT,
+        "transaction" => &TRANSACTION,
+        "report" => &REPORT,
+        _ => &NO_DATABASE,
+    }
+}
+
+/// Grants a service the tables of which it may write no column yet.
+pub(super) async fn grant_new(connection: &mut PgConnection, role: &str) -> Result<()> {
+    let grants = format!(
+        "DO $$ DECLARE added regclass; BEGIN
+             FOR added IN
+                 SELECT oid FROM pg_class
+                 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+                     AND relname <> '_sqlx_migrations'
+                     AND NOT has_any_column_privilege('{role}', oid, 'INSERT, UPDATE')
+             LOOP
+                 EXECUTE format('GRANT INSERT, UPDATE ON %s TO {role}', added);
+             END LOOP;
+             REVOKE INSERT, UPDATE ON _sqlx_migrations FROM {role};
+         END $$"
+    );
+    sqlx::raw_sql(AssertSqlSafe(grants)).execute(connection).await?;
+    Ok(())
+}
+
+/// Limits the service's privileges to these columns, after the migrations.
+pub(super) async fn limit(connection: &mut PgConnection, database: &str) -> Result<()> {
+    let role = service(database);
+    let mut limits = String::new();
+    for Writes { table, insert, update, may_delete } in of(database) {
+        // A revocation ends the privileges on columns too. So it is not repeated.
+        limits.push_str(&format!(
+            "IF has_table_privilege('{role}', 'public.{table}', 'INSERT, UPDATE') THEN
+                 REVOKE INSERT, UPDATE ON public.{table} FROM {role};
+             END IF;\n"
+        ));
+        for (privilege, columns) in [("INSERT", insert), ("UPDATE", update)] {
+            if !columns.is_empty() {
+                limits.push_str(&format!(
+                    "GRANT {privilege} ({columns}) ON public.{table} TO {role};\n"
+                ));
+            }
+        }
+        if *may_delete {
+            limits.push_str(&format!("GRANT DELETE ON public.{table} TO {role};\n"));
+        }
+    }
+    let limits =
+        format!("DO $$ BEGIN IF to_regrole('{role}') IS NOT NULL THEN\n{limits}END IF; END $$");
+    sqlx::raw_sql(AssertSqlSafe(limits)).execute(connection).await?;
+    Ok(())
+}
