@@ -83,6 +83,7 @@ impl Exchange {
         let Some(pool) = self.routes.pool(&request.path) else {
             return reject(client, request, NOT_FOUND, "No service has this path.").await;
         };
+        let has_body = !request.body.is_done();
         let used = match request.body.consume(&client.received) {
             Ok(used) => used,
             Err(error) => return respond(client, BAD_REQUEST, &error.to_string(), true).await,
@@ -98,7 +99,7 @@ impl Exchange {
                     continue;
                 }
             };
-            return match relay(client, &mut replica, request).await {
+            return match relay(client, &mut replica, request, has_body).await {
                 Ok((next, is_reusable)) => {
                     if is_reusable {
                         upstream.put_back(replica);
@@ -134,10 +135,14 @@ async fn send(upstream: &Upstream, bytes: &[u8]) -> io::Result<Connection> {
 
 /// Forwards the rest of the request's body and the response, at the same time.
 /// Returns whether the replica's connection can be used again.
+///
+/// A replica that rejects a request may not have read all of its body. It closes the
+/// connection then, and says so in no header, so the next request would be lost on it.
 async fn relay(
     client: &mut Connection,
     replica: &mut Connection,
     request: &mut RequestHead,
+    has_body: bool,
 ) -> Result<(Next, bool), Failure> {
     let RequestHead { is_head, body, closes, .. } = request;
     let (mut from_client, mut to_client) = client.stream.split();
@@ -158,7 +163,7 @@ async fn relay(
         let closes = *closes || head.body == Body::UntilClose;
         write_response(&mut head, closes, &mut from_replica, &mut replica.received, &mut to_client)
             .await?;
-        Ok((closes, head.closes))
+        Ok((closes, head.closes || (has_body && head.status >= 400)))
     };
     let (client_closes, replica_closes) = tokio::select! {
         forwarded = forward_response => forwarded?,
