@@ -1,6 +1,14 @@
 //! One request and its response, between a client and a replica.
 
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -147,7 +155,9 @@ async fn relay(
     let RequestHead { is_head, body, closes, .. } = request;
     let (mut from_client, mut to_client) = client.stream.split();
     let (mut from_replica, mut to_replica) = replica.stream.split();
-    let forward_body = forward_body(&mut from_client, &mut client.received, &mut to_replica, body);
+    let is_complete = AtomicBool::new(body.is_done());
+    let forward_body =
+        forward_body(&mut from_client, &mut client.received, &mut to_replica, body, &is_complete);
     let forward_response = async {
         let read =
             read_response(&mut from_replica, &mut replica.received, &mut to_client, *is_head);
@@ -160,7 +170,9 @@ async fn relay(
             Ok(Err(error)) => return Err(Failure::Before(BAD_GATEWAY, failed, error)),
             Err(elapsed) => return Err(Failure::Before(TIMEOUT, late, elapsed.into())),
         };
-        let closes = *closes || head.body == Body::UntilClose;
+        // The rest of an unread body would be taken for the next request.
+        let is_early = !is_complete.load(Ordering::Relaxed);
+        let closes = *closes || is_early || head.body == Body::UntilClose;
         write_response(&mut head, closes, &mut from_replica, &mut replica.received, &mut to_client)
             .await?;
         Ok((closes, head.closes || (has_body && head.status >= 400)))
@@ -169,7 +181,6 @@ async fn relay(
         forwarded = forward_response => forwarded?,
         error = forward_body => return Err(error.into()),
     };
-    // The rest of an unread body would be taken for the next request.
     let is_complete = body.is_done();
     let next = if client_closes || !is_complete { Next::Close } else { Next::Continue };
     let is_reusable = !replica_closes && is_complete && replica.received.is_empty();
@@ -183,6 +194,7 @@ async fn forward_body(
     received: &mut Vec<u8>,
     to: &mut (impl AsyncWrite + Unpin),
     body: &mut Body,
+    is_complete: &AtomicBool,
 ) -> io::Error {
     loop {
         if body.is_done() && received.len() >= MAX_HEAD {
@@ -198,6 +210,7 @@ async fn forward_body(
             Ok(used) => used,
             Err(error) => return error,
         };
+        is_complete.store(body.is_done(), Ordering::Relaxed);
         let sent = to.write_all(received.get(..used).unwrap_or_default()).await;
         received.drain(..used);
         if sent.is_err() {

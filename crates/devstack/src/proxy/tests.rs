@@ -177,7 +177,8 @@ async fn a_response_before_the_end_of_the_body_closes_the_connection() {
     read_to(&mut at_replica, "begin").await;
     let refusal = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n";
     at_replica.write_all(format!("{refusal}\r\n").as_bytes()).await.unwrap();
-    assert_eq!(read_all(&mut client).await, format!("{refusal}\r\n"));
+    let closing = format!("{refusal}connection: close\r\n\r\n");
+    assert_eq!(read_all(&mut client).await, closing, "the client is told not to send more");
 }
 
 #[tokio::test]
