@@ -50,6 +50,8 @@ class Load:
         # Accepted deposits per replica, and failed requests.
         self.accepted = {replica.name: 0 for replica in replicas}
         self.errors: list[str] = []
+        # When a deposit was accepted last, and the longest time without one.
+        self.last_accepted, self.longest_gap = time.monotonic(), 0.0
         # The expected balance of each account.
         self.expected = {self.open_account(): 0 for _ in range(CLIENTS)}
         self.threads = [threading.Thread(target=self.deposit_repeatedly, args=[account], daemon=True)
@@ -102,6 +104,9 @@ class Load:
             time.sleep(0.05)
             return False
         with self.lock:
+            now = time.monotonic()
+            self.longest_gap = max(self.longest_gap, now - self.last_accepted)
+            self.last_accepted = now
             self.accepted[replica.name] += 1
             self.expected[account] += number
         return True
@@ -121,6 +126,25 @@ class Load:
         with self.lock:
             errors, self.errors = self.errors, []
             return errors
+
+    def take_longest_gap(self) -> float:
+        """The longest time without an accepted deposit since the last call, in seconds."""
+        with self.lock:
+            gap, self.longest_gap = self.longest_gap, 0.0
+            return gap
+
+    def await_settled(self, account: str) -> float:
+        """Makes one deposit to `account` and waits until it is settled. Returns the seconds."""
+        started, key = time.monotonic(), f"settled-{time.monotonic_ns()}"
+
+        def is_settled() -> bool:
+            ready = next((replica for replica in self.replicas if replica.ready), self.replicas[0])
+            with contextlib.closing(connect(ready)) as connection:
+                record = request(connection, self.token, f"/v1/accounts/{account}/deposits", {"amount": "1"}, key,
+                                 {"Prefer": "wait=5"})
+            return record["status"] == "SUCCESS"
+        wait_until("a deposit is settled", is_settled)
+        return time.monotonic() - started
 
     def end(self) -> None:
         self.stopped.set()

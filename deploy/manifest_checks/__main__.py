@@ -5,8 +5,10 @@ import sys
 
 from . import self_test
 from .kustomize import RenderError, overlays, render, unused_components
+from .objects import Manifests
 from .problems import find_problems
 from .programs import require_built_programs
+from .requests import README, sentence
 from .rules import RULES
 
 
@@ -29,7 +31,9 @@ def check_overlay(overlay: str) -> int:
     except RenderError as error:
         print(f"k8s/{overlay}: {error}")
         return 1
-    problems = find_problems(objects)
+    problems = [str(problem) for problem in find_problems(objects)]
+    if overlay.startswith("overlays/") and (shown := sentence(Manifests(objects))) not in README.read_text():
+        problems.append(f"k8s/README.md must say: {shown}")
     for problem in problems:
         print(f"k8s/{overlay}: {problem}")
     if not problems:

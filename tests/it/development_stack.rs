@@ -1,9 +1,16 @@
 //! `passbook dev` as a person uses it: ports, signals and directories.
 
 use std::{
-    net::TcpListener, os::unix::fs::MetadataExt, path::Path, process::Stdio, time::Duration,
+    collections::BTreeMap,
+    fs::{self, File},
+    net::TcpListener,
+    os::unix::fs::{MetadataExt, symlink},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, SystemTime},
 };
 
+use devstack::stack_dir::MARKER;
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     pty::openpty,
@@ -47,6 +54,8 @@ async fn balances_survive_every_kind_of_stop() {
         let code = running.stop(by);
         assert_eq!(code, (by != Signal::SIGKILL).then_some(0), "{by}: {}", read_log(&running.log));
         all_exited(&pids).await;
+        // As in the folder of an earlier release.
+        fs::remove_file(dir.join(MARKER)).unwrap();
         running = Stack::start_in(&dir, &["--port", "0"]).await;
         assert_eq!(balance(&running, &account).await, "10000", "after {by}");
     }
@@ -101,7 +110,7 @@ async fn ports_in_use_are_reported_and_left_alone() {
 
 #[tokio::test]
 async fn a_detached_stack_answers_status_and_down() {
-    let dir = folder("detached");
+    let dir = folder("detached in a folder with blanks");
     let none = process::run(&["dev", "status", "--dir", path(&dir)]).await;
     assert_eq!(none.status.code(), Some(1));
     let up = process::run(&["dev", "up", "--detach", "--port", "0", "--dir", path(&dir)]).await;
@@ -111,11 +120,137 @@ async fn a_detached_stack_answers_status_and_down() {
     let file = devstack::StackFile::read(&dir).unwrap();
     let pids: Vec<_> = file.processes.iter().map(|process| process.pid).collect();
     assert_eq!(pids.len(), 7);
-    let down = process::run(&["dev", "down", "--dir", path(&dir)]).await;
+    let printed = String::from_utf8_lossy(&up.stdout);
+    let hint = printed.lines().find_map(|line| line.strip_prefix("passbook dev down")).unwrap();
+    let down = format!("{} dev down{hint}", process::passbook().display());
+    let down = Command::new("sh").args(["-c", &down]).output().unwrap();
     assert_eq!(down.status.code(), Some(0), "{down:?}");
     all_exited(&pids).await;
     assert_eq!(process::run(&["dev", "down", "--dir", path(&dir)]).await.status.code(), Some(0));
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// The contents of every file below `dir`.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            files.extend(contents(&entry.path()));
+        } else {
+            files.insert(entry.path(), fs::read(entry.path()).unwrap());
+        }
+    }
+    files
+}
+
+fn write(path: PathBuf) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, "of a person").unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_with_files_of_a_person_is_refused_and_left_as_it_is() {
+    let dir = folder("a person's files");
+    for name in ["nats.conf", "logs/stack.log", "nats/jetstream/x", "postgres/PG_VERSION"] {
+        write(dir.join(name));
+    }
+    // Another program's lock, with the id of its process.
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+    fs::write(dir.join("lock"), other.id().to_string()).unwrap();
+    let lock = File::open(dir.join("lock")).unwrap();
+    lock.try_lock().unwrap();
+    let before = contents(&dir);
+    for (arguments, code) in [
+        (&["dev", "up", "--port", "0"][..], 2),
+        (&["dev", "up", "--port", "0", "--detach"], 2),
+        (&["dev", "demo"], 2),
+        (&["dev", "down"], 0),
+        (&["dev", "down", "--remove-data"], 2),
+        (&["dev", "status"], 1),
+    ] {
+        let output = process::run(&[arguments, &["--dir", path(&dir)]].concat()).await;
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains(path(&dir)), "{arguments:?}: {error}");
+        assert_eq!(contents(&dir), before, "{arguments:?}");
+        assert_eq!(other.try_wait().unwrap(), None, "{arguments:?} ended another process");
+    }
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[tokio::test]
+async fn an_interrupted_first_start_is_continued_and_only_its_data_is_removed() {
+    let dir = folder("interrupted");
+    let services = ["--account-replicas", "--transaction-replicas", "--report-replicas"];
+    let services: Vec<_> = services.into_iter().flat_map(|service| [service, "0"]).collect();
+    let up = [&["dev", "up", "--port", "0", "--dir", path(&dir)], &services[..]].concat();
+    let log = dir.with_extension("log");
+    for by in [Signal::SIGKILL, Signal::SIGINT] {
+        let begun = SystemTime::now();
+        let mut child = process::start(&up, None, Stdio::null(), &log);
+        wait::eventually_now("initdb writes its data", Duration::from_secs(30), || {
+            // Not the file of the start before.
+            let written = dir.join("postgres.new/data/global/pg_control").metadata().ok()?;
+            (written.modified().unwrap() > begun).then_some(())
+        })
+        .await;
+        signal(child.id(), by);
+        let code = child.wait().unwrap().code();
+        assert_eq!(code, (by != Signal::SIGKILL).then_some(0), "{by}: {}", read_log(&log));
+    }
+    let mut running = Stack::start_in(&dir, &[&["--port", "0"], &services[..]].concat()).await;
+    assert!(!dir.join("postgres.new").exists());
+    assert_eq!(running.stop(Signal::SIGTERM), Some(0));
+
+    let own = ["notes", "logs/app.log", "artifacts/notes", "nats/notes"].map(|name| dir.join(name));
+    for path in own.clone() {
+        write(path);
+    }
+    let mut down = Command::new(process::passbook());
+    down.args(["dev", "down", "--remove-data", "--dir", "."]).current_dir(&dir);
+    let down = down.output().unwrap();
+    assert_eq!(down.status.code(), Some(0), "{down:?}");
+    assert_eq!(contents(&dir).into_keys().collect::<Vec<_>>(), {
+        let mut own = own.to_vec();
+        own.sort();
+        own
+    });
+    let printed = String::from_utf8_lossy(&down.stderr);
+    for name in ["notes", "app.log"] {
+        assert!(printed.contains(name), "{printed}");
+    }
+}
+
+#[tokio::test]
+async fn the_data_behind_a_link_is_removed_and_what_links_lead_to_is_not() {
+    let (dir, elsewhere) = (folder("linked"), folder("elsewhere"));
+    write(elsewhere.join("PG_VERSION"));
+    let link = dir.with_file_name("link");
+    symlink(&dir, &link).unwrap();
+    for (given, is_removed) in
+        [("link", false), ("link/", false), ("linked/.", false), ("linked//", true)]
+    {
+        // As after a start that was interrupted, here or in an earlier release.
+        for name in [MARKER, "postgres.password", "secrets.json.new", "postgres.new/password"] {
+            write(dir.join(name));
+        }
+        symlink(&elsewhere, dir.join("postgres")).unwrap();
+        let given = dir.with_file_name(given);
+        let remove = ["dev", "down", "--remove-data", "--dir", path(&given)];
+        let first = process::run(&remove).await;
+        assert_eq!(first.status.code(), Some(0), "{first:?}");
+        let left: Vec<_> =
+            fs::read_dir(&dir).unwrap().flatten().map(|left| left.file_name()).collect();
+        assert_eq!(left, ["postgres"], "{first:?}");
+        fs::remove_file(dir.join("postgres")).unwrap();
+        write(dir.join(MARKER));
+        let second = process::run(&remove).await;
+        assert_eq!(second.status.code(), Some(0), "{second:?}");
+        assert_eq!(dir.exists(), !is_removed, "{second:?}");
+        assert!(link.is_symlink());
+    }
+    assert!(elsewhere.join("PG_VERSION").exists());
 }
 
 #[tokio::test]

@@ -43,6 +43,35 @@ async fn the_reported_figures_match_the_database() {
 }
 
 #[tokio::test]
+async fn a_load_from_outside_uses_the_api_alone_and_counts_its_own_records() {
+    let stack = Stack::shared().await;
+    let file = stack.file();
+    let token = tests::stack::folder("load-token").join("token");
+    std::fs::write(&token, format!("{}\n", file.tokens.teller)).unwrap();
+    let arguments = ["load", "-o", "json", "--seconds", "1", "--accounts", "20", "--clients", "4"];
+    let mix = ["--withdrawals", "0.5", "--refused", "0.5", "--api", &file.api];
+    let command = [&arguments[..], &mix].concat();
+    let from_file = ("PASSBOOK_TOKEN_FILE", token.to_str().unwrap());
+    let output = process::run_with(&command, &[from_file]).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let [all, success, failed] = records(stack, &report).await;
+    assert!(all > 0 && failed > 0 && all == success + failed, "{report:#}");
+    let figures = ["accepted", "settled", "refused", "pending", "unexpected"];
+    let reported = figures.map(|name| report[name].as_i64().unwrap());
+    assert_eq!(reported, [all, all, failed, 0, 0], "{report:#}");
+
+    let no_token = process::run(&command).await;
+    assert_eq!(no_token.status.code(), Some(2), "{no_token:?}");
+    let missing = process::run_with(&command, &[("PASSBOOK_TOKEN_FILE", "/nonexistent")]).await;
+    let error = String::from_utf8_lossy(&missing.stderr);
+    assert!(error.contains("PASSBOOK_TOKEN_FILE: /nonexistent: "), "{error}");
+    let stranger = process::run_with(&command, &[("PASSBOOK_TOKEN", "no-token")]).await;
+    let error = String::from_utf8_lossy(&stranger.stderr);
+    assert!(error.contains("401") && !error.contains("no-token"), "{error}");
+}
+
+#[tokio::test]
 async fn an_open_loop_load_sends_every_due_request_and_waits_until_it_settles() {
     let stack = Stack::shared().await;
     let (code, report) = load(stack, &["--rate", "50", "--wait"]).await;

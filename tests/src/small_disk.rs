@@ -1,5 +1,6 @@
 //! A disk of 300 MB for PostgreSQL, one of 32 MB for the broker, or one of 4 MB for the files of reports. Only the
-//! stack on it can see the disk, and the disk disappears with the stack's processes.
+//! stack on it can see the disk, and the disk disappears with the stack's processes. A folder with
+//! a disk is not empty, so it is marked as a stack's own before the start.
 
 use std::{
     fs::{self, File},
@@ -7,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
 };
+
+use devstack::stack_dir::MARKER;
 
 use crate::{
     Stack,
@@ -36,7 +39,7 @@ impl SmallDisk {
         // The broker's data is elsewhere, so that only PostgreSQL runs out of space.
         format!(
             "mount -t tmpfs -o size=300m,mode=0711 passbook {dir} && mkdir -p {dir}.nats && \
-             ln -s {dir}.nats {dir}/nats && {command}"
+             ln -s {dir}.nats {dir}/nats && touch {dir}/{MARKER} && {command}"
         )
     }
 
@@ -79,9 +82,11 @@ impl BrokerDisk {
     }
 
     fn script(&self) -> String {
-        let data = self.dir.join("nats");
-        let data = data.display();
-        format!("mkdir -p {data} && mount -t tmpfs -o size=32m,mode=0700 passbook {data}")
+        let (data, marker) = (self.dir.join("nats"), self.dir.join(MARKER));
+        let (data, marker) = (data.display(), marker.display());
+        format!(
+            "touch {marker} && mkdir -p {data} && mount -t tmpfs -o size=32m,mode=0700 passbook {data}"
+        )
     }
 
     /// Starts a stack whose broker writes to the disk.
@@ -124,8 +129,9 @@ pub async fn start_with_small_storage(name: &str, settings: &[String]) -> Option
     let dir = folder(name);
     let storage = dir.join("artifacts");
     let mount = format!(
-        "mkdir -p {0} && mount -t tmpfs -o size=4m,mode=0700 passbook {0}",
-        storage.display()
+        "touch {1} && mkdir -p {0} && mount -t tmpfs -o size=4m,mode=0700 passbook {0}",
+        storage.display(),
+        dir.join(MARKER).display()
     );
     let mut trial = tokio::process::Command::new("unshare");
     let output = trial.args(["--mount", "sh", "-c", &mount]).output().await.ok()?;

@@ -3,14 +3,13 @@
 use std::process::ExitCode;
 
 use account_service::{Config, run};
-use clap::Parser;
 use runtime::http::api::Listeners;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let config: Config = runtime::setting::parse();
     runtime::tasks::run(config.service.process.threads, start(config))
 }
 

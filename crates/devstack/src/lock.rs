@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{Seek, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
     time::Duration,
 };
@@ -13,9 +13,13 @@ use anyhow::{Context, Result, bail};
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
-use crate::{procfs::alive, supervisor::GRACE_PERIOD};
+use crate::{
+    procfs::alive,
+    stack_dir::{is_stack, shell_argument},
+    supervisor::GRACE_PERIOD,
+};
 
-const NAME: &str = "lock";
+pub(crate) const NAME: &str = "lock";
 const POLL: Duration = Duration::from_millis(20);
 /// How long the children of a killed supervisor may live on: their grace
 /// period, and some seconds more.
@@ -30,16 +34,25 @@ pub(crate) async fn take(dir: &Path) -> Result<File> {
     let path = dir.join(NAME);
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut file = options.open(&path).with_context(|| path.display().to_string())?;
+    let open = || options.open(&path).with_context(|| path.display().to_string());
+    let mut file = open()?;
     let deadline = Instant::now() + ORPHANS_TIMEOUT;
     let mut logged = false;
-    while !try_lock(&file)? {
+    loop {
+        if try_lock(&file)? {
+            if is_file_at(&file, &path)? {
+                break;
+            }
+            // `dev down --remove-data` has removed the file meanwhile.
+            file = open()?;
+            continue;
+        }
         let holder = read_pid(dir);
         if let Some(pid) = holder.filter(|pid| alive(*pid)) {
-            let dir = dir.display();
             bail!(
-                "a stack already runs in {dir} (pid {pid}): `passbook dev down --dir {dir}` stops \
-                 it"
+                "a stack already runs in {} (pid {pid}): `passbook dev down --dir {}` stops it",
+                dir.display(),
+                shell_argument(dir)
             );
         }
         if Instant::now() > deadline {
@@ -55,18 +68,32 @@ pub(crate) async fn take(dir: &Path) -> Result<File> {
         }
         sleep(POLL).await;
     }
-    file.set_len(0)?;
-    file.rewind()?;
-    write!(file, "{}", std::process::id())?;
+    let mut write = || -> std::io::Result<()> {
+        file.set_len(0)?;
+        file.rewind()?;
+        write!(file, "{}", std::process::id())
+    };
+    write().with_context(|| format!("writing {}", path.display()))?;
     Ok(file)
 }
 
+/// Whether `path` is still the path of the open `file`.
+fn is_file_at(file: &File, path: &Path) -> Result<bool> {
+    let open = file.metadata().with_context(|| path.display().to_string())?;
+    let found = fs::metadata(path);
+    Ok(found.is_ok_and(|found| (found.dev(), found.ino()) == (open.dev(), open.ino())))
+}
+
 /// The process id of the supervisor that holds the lock of the folder `dir`.
-/// Its stack may still be starting, or already be stopping.
+/// Its stack may still be starting, or already be stopping. `None` if `dir` is not
+/// the folder of a stack: another program's file may have the lock's name.
 ///
 /// # Errors
 /// If the lock file can't be opened.
 pub fn supervisor_pid(dir: &Path) -> Result<Option<u32>> {
+    if !is_stack(dir) {
+        return Ok(None);
+    }
     let path = dir.join(NAME);
     let file = match File::open(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

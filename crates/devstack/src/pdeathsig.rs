@@ -61,6 +61,10 @@ impl PdeathsigCommand {
         let parent = i32::try_from(self.parent).map(Pid::from_raw)?;
         // The parent may have died before the signal was set.
         ensure!(getppid() == parent, "the parent process {parent} is gone");
+        // The stack's lock is stdin. A program gives its own children another stdin; `initdb` does.
+        // They inherit this copy, so that the lock is held until they have ended, too.
+        let copy = nix::unistd::dup(std::io::stdin()).context("duplicating stdin")?;
+        std::mem::forget(copy);
         let error = Command::new(&self.program).args(&self.arguments).exec();
         Err(error).with_context(|| format!("executing {}", self.program.display()))
     }

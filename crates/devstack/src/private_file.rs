@@ -1,5 +1,5 @@
 //! Files with mode 0600, replaced atomically: a reader sees either the old
-//! contents or the new ones, never a part.
+//! contents or the new ones, never a part, even after a loss of power.
 
 use std::{
     fs::{self, OpenOptions},
@@ -25,6 +25,7 @@ pub(crate) fn write(path: &Path, contents: &[u8]) -> Result<()> {
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         file.write_all(contents)?;
+        file.sync_all()?;
         fs::rename(&new, path)
     };
     write().with_context(|| format!("writing {}", path.display()))

@@ -16,6 +16,17 @@ pub(crate) fn artifacts(dir: &Path) -> PathBuf {
     dir.join("artifacts")
 }
 
+/// Whether the report-service makes an entry of this name in the folder of the
+/// finished files: a folder for each report, named by its id, and files that it
+/// checks the folder with.
+pub(crate) fn is_artifact(name: &str) -> bool {
+    let name = name.split_once('#').map_or(name, |(name, _)| name);
+    let name = name.strip_prefix("check-").unwrap_or(name);
+    let is_id = name.split('-').map(str::len).eq([8, 4, 4, 4, 12])
+        && name.chars().all(|c| c == '-' || c.is_ascii_hexdigit());
+    is_id || name == ".clock"
+}
+
 /// The folder of the files in the making.
 pub(crate) fn scratch(dir: &Path) -> PathBuf {
     dir.join("scratch")

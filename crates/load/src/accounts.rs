@@ -38,7 +38,7 @@ struct OpenedAccount {
 /// # Errors
 /// An account or deposit is rejected, or the deposits do not settle in time.
 pub async fn open_accounts(target: &Target, number: usize, funded: bool) -> Result<Vec<String>> {
-    let writer = RequestWriter::new(&target.token, WaitFor::Accepted);
+    let writer = RequestWriter::new(target, WaitFor::Accepted);
     let (begun, claimed) = (SystemTime::now(), Arc::new(AtomicUsize::new(0)));
     let mut tasks = JoinSet::new();
     let connections = CONNECTIONS.min(u16::try_from(number).unwrap_or(CONNECTIONS));

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::{
-    WaitFor,
+    Target, WaitFor,
     sampler::{MovementKind, SampledMovement},
 };
 
@@ -24,9 +24,10 @@ pub(crate) struct RequestWriter {
 }
 
 impl RequestWriter {
-    pub(crate) fn new(token: &str, wait_for: WaitFor) -> Self {
+    pub(crate) fn new(target: &Target, wait_for: WaitFor) -> Self {
+        let Target { host, token, .. } = target;
         let headers = format!(
-            " HTTP/1.1\r\nhost: passbook\r\nauthorization: Bearer {token}\r\n\
+            " HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\
              content-type: application/json\r\n"
         );
         let prefer = match wait_for {
@@ -88,6 +89,17 @@ impl RequestWriter {
         self.post(buffer, "/v1/accounts", br#"{"currency":"KRW"}"#);
     }
 
+    /// A page of the account's records, with 100 at most.
+    pub(crate) fn records(&self, buffer: &mut Vec<u8>, account: &str, cursor: Option<&str>) {
+        let headers = &self.headers;
+        let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        buffer.clear();
+        write(
+            buffer,
+            format_args!("GET /v1/accounts/{account}/records?limit=100{cursor}{headers}\r\n"),
+        );
+    }
+
     /// As long as a UUID, the usual key of a client, and in random order.
     fn key(&self) -> String {
         format!("{}{:022x}", self.key_prefix, rand::random::<u128>() >> 40)
@@ -113,11 +125,16 @@ fn write(buffer: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 mod tests {
     use super::*;
 
+    fn target() -> Target {
+        let (host, token) = ("h".into(), "t".into());
+        Target { replicas: Vec::new(), host, admins: Vec::new(), token, database: None }
+    }
+
     #[test]
     fn a_movement_has_its_content_length_and_its_wait() {
         let movement = SampledMovement { account: "a", kind: MovementKind::Withdrawal };
         let mut bytes = Vec::new();
-        RequestWriter::new("t", WaitFor::Settled).movement(&mut bytes, movement);
+        RequestWriter::new(&target(), WaitFor::Settled).movement(&mut bytes, movement);
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert_eq!(body, r#"{"amount":"1"}"#);
@@ -131,7 +148,7 @@ mod tests {
         let movement = |kind| SampledMovement { account: "a", kind };
         let movements = [MovementKind::Deposit, MovementKind::Overdraft].map(movement);
         let mut bytes = Vec::new();
-        RequestWriter::new("t", WaitFor::Accepted).batch(&mut bytes, movements.into_iter());
+        RequestWriter::new(&target(), WaitFor::Accepted).batch(&mut bytes, movements.into_iter());
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.ends_with(&format!("content-length: {}", body.len())), "{head}");

@@ -18,7 +18,7 @@ use crate::{
     request::RequestWriter,
     sampler::Sampler,
     schedule::Schedule,
-    settlement::{SettledCounters, count_records},
+    settlement::{RecordCounts, SettledCounters, count_records},
     tally::Tally,
 };
 
@@ -27,6 +27,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// Interval between reads of the counters after the last response. It limits
 /// the accuracy of the end time.
 const SETTLING_INTERVAL: Duration = Duration::from_millis(10);
+/// The same for a system that is reached by its API only.
+const COUNTING_INTERVAL: Duration = Duration::from_secs(1);
 /// Without a newly settled record for this time, the run ends. Redrives from the
 /// fourth attempt on wait longer, but a system in that state is not measured.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
@@ -60,8 +62,14 @@ pub async fn run(
     mut on_progress: impl FnMut(Progress),
 ) -> Result<Report> {
     let mut counters = SettledCounters::begin(target).await?;
+    let is_outside = target.admins.is_empty();
+    let earlier = if is_outside {
+        count_records(target, accounts, SystemTime::now()).await?
+    } else {
+        RecordCounts::default()
+    };
     let sampler = Sampler::new(accounts, plan.distribution, plan.mix)?;
-    let writer = RequestWriter::new(&target.token, plan.wait_for);
+    let writer = RequestWriter::new(target, plan.wait_for);
     let connections = connect(target, plan.pace.connections()).await?;
     let (since, begun, processor) = (SystemTime::now(), Instant::now(), processor_time());
     let shared = Arc::new(Shared {
@@ -101,15 +109,20 @@ pub async fn run(
         }
         on_progress(progress(current));
         let stalled = changed.elapsed() > STALL_LIMIT;
-        if current >= accepted || stalled {
+        if is_outside || current >= accepted || stalled {
             // The counters include records of other clients. Only the database tells them apart.
             let settlement = begun.elapsed();
-            let records = count_records(target, accounts, since).await?;
+            let records = count_records(target, accounts, since).await?.without(earlier);
             if records.pending == 0 || stalled {
                 break (records, settlement);
             }
+            let current = records.total.saturating_sub(records.pending);
+            if is_outside && current > settled {
+                (settled, changed) = (current, Instant::now());
+            }
         }
-        tokio::time::sleep(SETTLING_INTERVAL).await;
+        let interval = if is_outside { COUNTING_INTERVAL } else { SETTLING_INTERVAL };
+        tokio::time::sleep(interval).await;
     };
     let times = RunTimes { responses, settlement, processor };
     Ok(Report::new(&shared.writer.key_prefix, &shared.tally(), records, times))

@@ -1,14 +1,20 @@
 //! Counts settled records: from the replicas' counters during a run, and from
-//! the database at its end.
+//! the database at its end. From outside, the API counts them.
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use contract::RecordId;
+use serde::Deserialize;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::{Target, connection::Connection, request::METRICS};
+use crate::{
+    Target, WaitFor,
+    connection::Connection,
+    request::{METRICS, RequestWriter},
+    run::connect,
+};
 
 const COUNTER: &str = "passbook_records_settled_total";
 /// Time limit for the metrics of a busy replica.
@@ -61,7 +67,7 @@ fn parse(metrics: &str) -> u64 {
 }
 
 /// Records in the account database, by status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RecordCounts {
     /// Records of any status.
     pub total: u64,
@@ -71,17 +77,80 @@ pub struct RecordCounts {
     pub refused: u64,
 }
 
-/// Counts the records of these accounts, from the time `since` on.
+impl RecordCounts {
+    /// These records without the `earlier` ones.
+    pub(crate) const fn without(self, earlier: Self) -> Self {
+        Self {
+            total: self.total.saturating_sub(earlier.total),
+            pending: self.pending,
+            refused: self.refused.saturating_sub(earlier.refused),
+        }
+    }
+}
+
+/// Counts the records of these accounts, from the time `since` on. Without a
+/// database, it counts all of them: the clocks may differ.
 ///
 /// # Errors
-/// The database query failed, or an account id is invalid.
+/// The database query failed, the API did not respond with the records, or an
+/// account id is invalid.
 pub async fn count_records(
     target: &Target,
     accounts: &[String],
     since: SystemTime,
 ) -> Result<RecordCounts> {
+    match &target.database {
+        Some(database) => count_in_database(database, accounts, since).await,
+        None => count_in_api(target, accounts).await,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    items: Vec<Record>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Record {
+    status: String,
+}
+
+async fn count_in_api(target: &Target, accounts: &[String]) -> Result<RecordCounts> {
+    let writer = RequestWriter::new(target, WaitFor::Accepted);
+    let (mut counts, mut request) = (RecordCounts::default(), Vec::new());
+    let connections = connect(target, 1).await?;
+    let (_, mut connection) = connections.into_iter().next().context("the API has no address")?;
+    for account in accounts {
+        let mut cursor = None;
+        loop {
+            writer.records(&mut request, account, cursor.as_deref());
+            let response = connection.exchange(&request).await?;
+            let (status, body) = (response.status, String::from_utf8_lossy(response.body));
+            ensure!(status == 200, "listing records failed with status {status}: {body}");
+            let page: Page = serde_json::from_str(&body).context("parsing a page of records")?;
+            for record in page.items {
+                counts.total += 1;
+                counts.pending += u64::from(record.status == "PENDING");
+                counts.refused += u64::from(record.status == "FAILED");
+            }
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(counts)
+}
+
+async fn count_in_database(
+    database: &str,
+    accounts: &[String],
+    since: SystemTime,
+) -> Result<RecordCounts> {
     let ids: Vec<Uuid> = accounts.iter().map(|id| id.parse()).collect::<Result<_, _>>()?;
-    let mut database = PgConnection::connect(&target.database).await?;
+    let mut database = PgConnection::connect(database).await?;
     let counts: (i64, i64, i64) = sqlx::query_as(
         "SELECT count(*), count(*) FILTER (WHERE status = 'PENDING'),
                 count(*) FILTER (WHERE status = 'FAILED')

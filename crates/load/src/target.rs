@@ -12,12 +12,15 @@ pub struct Target {
     /// spread over them, and bypass the development stack's proxy to leave it out
     /// of the measurement.
     pub replicas: Vec<SocketAddr>,
+    /// The `Host` of the requests.
+    pub host: String,
     /// Admin addresses of the same replicas, with the counters of settled records.
+    /// Empty for a system that is reached by its API only.
     pub admins: Vec<SocketAddr>,
     /// A token with access to every account.
     pub token: String,
-    /// URL of the account database.
-    pub database: String,
+    /// URL of the account database. `None`: the API counts the records.
+    pub database: Option<String>,
 }
 
 impl Target {
@@ -38,7 +41,25 @@ impl Target {
             .collect::<Result<_>>()?;
         ensure!(!replicas.is_empty(), "the stack has no account-service");
         let (token, database) = (file.tokens.teller.clone(), file.databases.account.clone());
-        Ok(Self { replicas, admins, token, database })
+        Ok(Self { replicas, host: "passbook".into(), admins, token, database: Some(database) })
+    }
+
+    /// A system with this URL of its API, such as `http://127.0.0.1:8080`. The
+    /// connections are spread over all addresses of the name. Only the API is used.
+    ///
+    /// # Errors
+    /// The URL is not of this form, or the name has no address.
+    pub async fn of_api(url: &str, token: String) -> Result<Self> {
+        let form = "the API's URL must have the form http://host:8080. For a system behind TLS, \
+                    forward a port to it: `kubectl port-forward service/account-service 8080:80`";
+        let host = url.strip_prefix("http://").context(form)?.trim_end_matches('/');
+        ensure!(!host.is_empty() && !host.contains(['/', '@', '?', '#']), form);
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let address = if has_port { host.to_owned() } else { format!("{host}:80") };
+        let found = tokio::net::lookup_host(&address).await;
+        let replicas: Vec<_> = found.with_context(|| format!("looking up {address}"))?.collect();
+        ensure!(!replicas.is_empty(), "{address} has no address");
+        Ok(Self { replicas, host: host.to_owned(), admins: Vec::new(), token, database: None })
     }
 }
 

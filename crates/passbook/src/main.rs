@@ -40,7 +40,6 @@ mod wait;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
 
 use crate::cli::Cli;
 
@@ -48,7 +47,7 @@ use crate::cli::Cli;
 const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = runtime::setting::parse();
     logs::init().and_then(|()| run(cli)).unwrap_or_else(|error| {
         tracing::error!("{}", error_chain::describe(&error));
         ExitCode::from(FAILED)

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
 use report_renderer::function::{Config, run};
 use tokio::net::TcpListener;
 
@@ -12,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // One thread answers requests. Each rendering has a thread of its own.
-    runtime::tasks::run(1, start(Config::parse()))
+    runtime::tasks::run(1, start(runtime::setting::parse()))
 }
 
 async fn start(config: Config) -> anyhow::Result<()> {

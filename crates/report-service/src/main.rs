@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use report_service::{Config, run};
 use runtime::http::api::Listeners;
 
@@ -10,7 +9,7 @@ use runtime::http::api::Listeners;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let config: Config = runtime::setting::parse();
     runtime::tasks::run(config.service.process.threads, start(config))
 }
 

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
 use tokio::net::TcpListener;
 use transaction_service::{Config, run};
 
@@ -11,7 +10,7 @@ use transaction_service::{Config, run};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let config: Config = runtime::setting::parse();
     runtime::tasks::run(config.service.process.threads, start(config))
 }
 

@@ -29,7 +29,7 @@ def namespace(manifests: Manifests) -> Violations:
     if not created and for_trial:
         yield f"Namespace {NAMESPACE}", "is missing: an overlay with the component `secrets` must create it"
     for candidate in manifests.objects:
-        if candidate["kind"] != "Namespace" and candidate["metadata"].get("namespace") != NAMESPACE:
+        if candidate["kind"] not in ("Namespace", "PriorityClass") and candidate["metadata"].get("namespace") != NAMESPACE:
             yield title_of(candidate), f"must be in the namespace {NAMESPACE}"
 
 

@@ -1,17 +1,50 @@
 """What every container declares: resources and ports, and no service links."""
 
-from ..breaks import CONTAINER, DEV, POD, append, remove_field
+from ..breaks import CONTAINER, DEV, POD, PROD, append, remove_field, set_field
 from ..objects import Manifests
+from ..quantities import quantity
 from ..registry import Violations, rule
 
+REQUIRED = (("requests", "cpu"), ("requests", "memory"), ("limits", "memory"),
+            ("requests", "ephemeral-storage"), ("limits", "ephemeral-storage"))
 
-@rule(remove_field(DEV, "Deployment account-service", f"{CONTAINER} > resources > limits > memory"))
+
+@rule(
+    remove_field(DEV, "Deployment account-service", f"{CONTAINER} > resources > limits > memory"),
+    remove_field(DEV, "Job streams-{version}", f"{CONTAINER} > resources > requests > ephemeral-storage"),
+    remove_field(PROD, "StatefulSet nats", f"{CONTAINER} > resources > limits > ephemeral-storage"),
+)
 def resources(manifests: Manifests) -> Violations:
     for where, _, container in manifests.containers():
         declared = container.get("resources", {})
-        for kind, resource in (("requests", "cpu"), ("requests", "memory"), ("limits", "memory")):
+        for kind, resource in REQUIRED:
             if resource not in declared.get(kind, {}):
                 yield where, f"needs resources.{kind}.{resource}"
+
+
+# A kubelet keeps five log files of 10 MiB of a container by default.
+LOGS = quantity("50Mi")
+
+
+@rule(
+    set_field(DEV, "Deployment report-service", f"{CONTAINER} > resources > limits > ephemeral-storage", "4Gi"),
+    set_field(DEV, "StatefulSet postgres", f"{POD} > volumes > 1 > emptyDir > sizeLimit", "250Mi"),
+    remove_field(PROD, "Deployment report-renderer", f"{POD} > volumes > 0 > emptyDir > sizeLimit"),
+)
+def ephemeral_storage(manifests: Manifests) -> Violations:
+    """A pod's temporary volumes are limited, and fit into its limit beside the containers' logs."""
+    for workload in manifests.workloads:
+        volumes = [source for _, source in workload.volumes("emptyDir")]
+        if any("sizeLimit" not in source for source in volumes):
+            yield workload.title, "each emptyDir needs a sizeLimit"
+            continue
+        # Those in memory count as memory.
+        used = sum(quantity(source["sizeLimit"]) for source in volumes if source.get("medium") != "Memory")
+        containers = workload.pod["containers"]
+        limit = sum(quantity(container.get("resources", {}).get("limits", {}).get("ephemeral-storage", "1Ei"))
+                    for container in containers)
+        if used + LOGS * len(containers) > limit:
+            yield workload.title, "the kubelet would evict it: its limit of ephemeral-storage is below its volumes and logs"
 
 
 @rule(append(DEV, "Deployment account-service", f"{CONTAINER} > ports", {"name": "http", "containerPort": 8081}))

@@ -2,7 +2,7 @@
 
 import re
 
-from ..breaks import CONTAINER, DEV, remove_field, set_field
+from ..breaks import CONTAINER, DEV, PROD, remove_field, set_field
 from ..objects import Manifests, selects, title_of
 from ..programs import command_of
 from ..registry import Violations, rule
@@ -15,11 +15,13 @@ POD_LABELS = "spec > template > metadata > labels"
 @rule(
     set_field(DEV, "StatefulSet nats", f"{CONTAINER} > image", "nats"),
     set_field(DEV, "StatefulSet nats", f"{CONTAINER} > image", "registry.example.com:5000/nats:latest"),
+    set_field(PROD, "Deployment account-service", f"{CONTAINER} > image",
+              "registry.example.com/passbook/account-service@sha256:12"),
 )
 def image_tags(manifests: Manifests) -> Violations:
     """Every image has a digest or a tag, and the tag is not `latest`."""
     for where, _, container in manifests.containers():
-        if not re.search(r"(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]*)$", container["image"]):
+        if not re.search(r"^[^@]+(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]*)$", container["image"]):
             yield where, f"image {container['image']} needs a tag other than latest"
     for cluster in manifests.all("Cluster"):
         if not re.search(r":\d+\.\d+", cluster["spec"].get("imageName", "")):
@@ -30,13 +32,15 @@ def image_tags(manifests: Manifests) -> Violations:
     set_field(DEV, "Deployment account-service", f"{CONTAINER} > image",
               "registry.example.com/passbook/account-service:0.0.1"),
     set_field(DEV, "Job streams-{version}", "metadata > name", "streams"),
+    set_field(PROD, "Deployment account-service", f"{POD_LABELS} > {LABELS}/version", "0.0.1"),
 )
 def release(manifests: Manifests) -> Violations:
-    """Passbook's own images, labels and Job names have the version in Cargo.toml."""
+    """Passbook's own images, labels and Job names have the version in Cargo.toml, images a digest instead."""
     for where, workload, container in manifests.containers():
         if not command_of(container):
             continue
-        if not container["image"].endswith(f":{VERSION}"):
+        # A digest says nothing of the version; the label does.
+        if "@" not in container["image"] and not container["image"].endswith(f":{VERSION}"):
             yield where, f"image {container['image']} needs the tag {VERSION}, the version in Cargo.toml"
         if workload.labels.get(f"{LABELS}/version") != VERSION:
             yield where, f"the label {LABELS}/version must be {VERSION}"

@@ -58,15 +58,31 @@ def separates(constraint: Object, workload: Workload, replicas: int) -> bool:
             and selects(constraint["labelSelector"], workload.labels))
 
 
+HOOK = "argocd.argoproj.io/hook"
+# The annotations of a Job under a continuous comparison.
+HOOKS = {HOOK: "Sync", f"{HOOK}-delete-policy": "BeforeHookCreation", "kustomize.toolkit.fluxcd.io/force": "enabled"}
+
+
 @rule(
     set_field(DEV, "CronJob verify", "spec > concurrencyPolicy", "Allow"),
     remove_field(DEV, "Job streams-{version}", "spec > ttlSecondsAfterFinished"),
+    set_field(PROD, "Job streams-{version}", "spec > ttlSecondsAfterFinished", 3600),
+    set_field(PROD, "Job migrate-{version}", f"metadata > annotations > {HOOK}", "PreSync"),
 )
 def jobs(manifests: Manifests) -> Violations:
-    """A Job has a bound on its retries and is deleted after its end. A CronJob never runs twice at once."""
+    """A Job has a bound on its retries and is deleted after its end. A CronJob never runs twice at once.
+
+    Under Argo CD or Flux, a deleted Job would be created again and again: it stays there.
+    """
     for job in manifests.all("Job"):
-        if not job["spec"].get("ttlSecondsAfterFinished") or not job["spec"].get("backoffLimit"):
-            yield title_of(job), "needs ttlSecondsAfterFinished and a backoffLimit"
+        annotations = job["metadata"].get("annotations", {})
+        if not job["spec"].get("backoffLimit"):
+            yield title_of(job), "needs a backoffLimit"
+        if HOOK not in annotations:
+            if not job["spec"].get("ttlSecondsAfterFinished"):
+                yield title_of(job), "needs ttlSecondsAfterFinished"
+        elif annotations != HOOKS or "ttlSecondsAfterFinished" in job["spec"]:
+            yield title_of(job), f"needs the annotations {HOOKS}, and no ttlSecondsAfterFinished"
     for cron_job in manifests.all("CronJob"):
         spec = cron_job["spec"]
         if (spec.get("concurrencyPolicy") != "Forbid" or not spec.get("startingDeadlineSeconds")

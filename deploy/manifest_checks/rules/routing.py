@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from ..breaks import DEV, PROD, RESTORED, remove_field, set_field
+from ..breaks import DEV, POD, PROD, RESTORED, remove_field, set_field
 from ..objects import NAMESPACE, Manifests, Object, title_of
 from ..registry import Violations, rule
 
@@ -52,7 +52,7 @@ def addresses(manifests: Manifests) -> Violations:
                 yield where, f"{host}:{port}: {problem}"
 
 
-def address_settings(manifests: Manifests) -> Iterator[tuple[str, str]]:
+def address_settings(manifests: Manifests, with_scalers: bool = True) -> Iterator[tuple[str, str]]:
     """The settings that may contain addresses, and where they are."""
     for config in manifests.all("ConfigMap"):
         for key, value in config["data"].items():
@@ -62,7 +62,7 @@ def address_settings(manifests: Manifests) -> Iterator[tuple[str, str]]:
     for where, _, container in manifests.containers():
         for variable in container.get("env", []):
             yield f"{where}, {variable['name']}", variable.get("value") or ""
-    for scaler in manifests.all("ScaledObject"):
+    for scaler in manifests.all("ScaledObject") if with_scalers else ():
         for trigger in scaler["spec"]["triggers"]:
             yield title_of(scaler), trigger["metadata"]["natsServerMonitoringEndpoint"]
 
@@ -93,6 +93,26 @@ def unreachable_service(manifests: Manifests, name: str, port: int) -> str | Non
     if not service:
         return "no such Service"
     return None if port in {declared["port"] for declared in service["spec"]["ports"]} else "no such port"
+
+
+@rule(
+    set_field(DEV, "ConfigMap addresses", "data > nats", "nats:4222"),
+    set_field(DEV, "ConfigMap addresses", "data > report-database", "postgres.passbook.svc:5432/report"),
+    set_field(DEV, "Job migrate-{version}", f"{POD} > initContainers > 0 > env > 2 > value",
+              "postgres://postgres:$(SUPERUSER_PASSWORD)@postgres:5432/postgres"),
+)
+def client_addresses(manifests: Manifests) -> Violations:
+    """A client's address is a Service with an address of its own, or one pod by its name.
+
+    The name of a headless Service does not resolve while its only pod is away, and the
+    cluster's resolver remembers that: a restart of seconds becomes an outage of half a
+    minute. KEDA's scaler is no client: it puts a server's name before the headless one.
+    """
+    for where, text in address_settings(manifests, with_scalers=False):
+        for host in re.findall(r"(?:^|//|@|,)([a-z0-9-]+)(?:\." + NAMESPACE + r"(?:\.svc[a-z.]*)?)?:\d+", text):
+            service = manifests.find("Service", host)
+            if service and service["spec"].get("clusterIP") == "None":
+                yield where, f"{host} is headless: use a Service with an address, or the name of a pod"
 
 
 @rule(

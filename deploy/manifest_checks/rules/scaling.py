@@ -1,11 +1,13 @@
-"""Numbers of replicas: autoscalers, minimums and disruption budgets."""
+"""Numbers of replicas, and the room for them: autoscalers, minimums, disruption budgets, requests, priorities."""
 
 import copy
 from collections.abc import Iterator
 
-from ..breaks import DEV, PROD, Break, find, remove_field, remove_object, set_field
+from ..breaks import CONTAINER, DEV, POD, PROD, Break, find, remove_field, remove_object, set_field
 from ..objects import Manifests, Object, selects, title_of
+from ..quantities import quantity
 from ..registry import Violations, rule
+from ..requests import requested
 from ..workspace import ROOT
 
 TOPOLOGY = ROOT / "crates/contract/src/topology.rs"
@@ -104,3 +106,49 @@ def scaler_consumers(manifests: Manifests) -> Violations:
             for key in ("stream", "consumer"):
                 if f'"{trigger["metadata"][key]}"' not in topology:
                     yield title_of(scaler), f"the contract has no {key} {trigger['metadata'][key]}"
+
+
+SERVERS = "passbook-servers"
+
+
+@rule(
+    remove_field(DEV, "StatefulSet nats", f"{POD} > priorityClassName"),
+    set_field(DEV, "Deployment account-service", f"{POD} > priorityClassName", SERVERS),
+    set_field(PROD, "Cluster account-database", "spec > priorityClassName", "system-cluster-critical"),
+    remove_object(DEV, f"PriorityClass {SERVERS}"),
+    set_field(DEV, f"PriorityClass {SERVERS}", "preemptionPolicy", "Never"),
+    set_field(DEV, f"PriorityClass {SERVERS}", "globalDefault", True),
+)
+def priorities(manifests: Manifests) -> Violations:
+    """The servers take the place of the services that wait for them. Otherwise a full node is a deadlock."""
+    for workload in manifests.workloads:
+        expected = SERVERS if workload.kind == "StatefulSet" else None
+        if workload.pod.get("priorityClassName") != expected:
+            yield workload.title, f"its priorityClassName must be {expected}"
+    for cluster in manifests.all("Cluster"):
+        if cluster["spec"].get("priorityClassName") != SERVERS:
+            yield title_of(cluster), f"its priorityClassName must be {SERVERS}"
+    # In production it is created with the namespace.
+    created = manifests.find("PriorityClass", SERVERS)
+    if manifests.find("ServiceAccount", "secrets") and not created:
+        yield f"PriorityClass {SERVERS}", "is missing: the namespace's folder creates it"
+    if created and (created["preemptionPolicy"] != "PreemptLowerPriority" or created["globalDefault"]):
+        yield title_of(created), "must preempt, and must not be the default of other pods"
+
+
+# What docs/deploying.md and k8s/README.md promise of overlays/dev.
+TRIAL_CPU, TRIAL_MEMORY = quantity("1"), quantity("2Gi")
+SMALL = "overlays/dev"
+
+
+@rule(
+    set_field(SMALL, "Deployment transaction-service", f"{CONTAINER} > resources > requests > cpu", "250m"),
+    set_field(SMALL, "StatefulSet postgres", f"{CONTAINER} > resources > requests > memory", "2Gi"),
+)
+def trial_requests(manifests: Manifests) -> Violations:
+    """The overlay for trial fits beside the system pods of a node with two CPUs, also during a roll-out."""
+    if not manifests.find("ServiceAccount", "secrets"):
+        return
+    cpu, memory = requested(manifests, "requests", "cpu"), requested(manifests, "requests", "memory")
+    if cpu > TRIAL_CPU or memory > TRIAL_MEMORY:
+        yield "all pods", f"request {float(cpu):g} CPUs and {float(memory / 2**20):g} MiB in a roll-out: too much for a trial"

@@ -19,11 +19,15 @@ MARGIN_SECONDS = 10
     remove_field(DEV, "Deployment transaction-service", f"{CONTAINER} > env > 2"),
     set_field(DEV, "ConfigMap report-service", "data > PASSBOOK_REPORT_KEEP", "30d"),
     remove_field(PROD, "ConfigMap report-storage", "data > PASSBOOK_REPORT_STORAGE_URL"),
+    set_field(DEV, "Deployment account-service", f"{CONTAINER} > env > 5 > name", "PASSBOOK_NATS_PASSPHRASE_FILE"),
     set_field(DEV, "CronJob doctor", "spec > jobTemplate > spec > template > spec > containers > 0 > args",
               ["docter"]),
 )
 def settings(manifests: Manifests) -> Violations:
-    """The --help of each program lists its variables, and the required ones among them."""
+    """The --help of each program lists its variables, and the required ones among them.
+
+    With `_FILE` at the end of its name, a variable has the path of a file with the value.
+    """
     for where, _, container in manifests.containers():
         command = command_of(container)
         if not command:
@@ -33,7 +37,7 @@ def settings(manifests: Manifests) -> Violations:
         if not known:
             yield where, f"no such command: `{shown}`"
             continue
-        given = manifests.environment(container)
+        given = {name.removesuffix("_FILE"): value for name, value in manifests.environment(container).items()}
         for name in sorted(name for name in given
                            if name.startswith(("PASSBOOK_", "OTEL_")) and name not in known.defaults):
             yield where, f"`{shown}` has no setting {name}"

@@ -38,6 +38,19 @@ def volumes(manifests: Manifests) -> Violations:
                 yield workload.title, f"no PersistentVolumeClaim {claim['claimName']}"
 
 
+@rule(
+    remove_field(DEV, "StatefulSet postgres", "spec > volumeClaimTemplates > 0 > status"),
+    remove_field(PROD, "StatefulSet nats", "spec > volumeClaimTemplates > 0 > spec > volumeMode"),
+)
+def complete_claims(manifests: Manifests) -> Violations:
+    """A claim in a StatefulSet has the fields that the server adds. Without, every apply changes the list."""
+    for workload in manifests.of_kind("StatefulSet"):
+        for claim in workload.object["spec"].get("volumeClaimTemplates", []):
+            added = (claim.get("apiVersion"), claim.get("kind"), claim["spec"].get("volumeMode"), claim.get("status"))
+            if added != ("v1", "PersistentVolumeClaim", "Filesystem", {"phase": "Pending"}):
+                yield workload.title, "its claims need apiVersion, kind, volumeMode: Filesystem and status.phase: Pending"
+
+
 # The units of nats-server, of Kubernetes and of PASSBOOK_STREAM_STORAGE.
 UNITS = {"MB": 2**20, "GB": 2**30, "TB": 2**40, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
          "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}

@@ -5,16 +5,21 @@
 //! `/root`, or to one made by `mktemp -d`. Then the data, and programs
 //! installed there, are placed under `/var/tmp`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use nix::unistd::geteuid;
 use tracing::info;
 
 use super::unprivileged_user;
-use crate::{pdeathsig::User, secrets::Secrets, server_search::ServerBinary};
+use crate::{pdeathsig::User, remove, secrets::Secrets, server_search::ServerBinary};
 
 const DATA: &str = "postgres";
+/// The folder of a data folder in the making, and of one that is being removed.
+const PARTIAL: &str = "postgres.new";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
@@ -65,6 +70,11 @@ impl Layout {
         Ok(Self::new(bin, parent, Some(user)))
     }
 
+    /// The folder in which the data folder is made.
+    pub(crate) fn partial(&self) -> PathBuf {
+        self.parent.join(PARTIAL)
+    }
+
     fn new(bin: PathBuf, parent: PathBuf, user: Option<User>) -> Self {
         Self { bin, data: parent.join(DATA), parent, user }
     }
@@ -78,4 +88,28 @@ impl Layout {
 /// If the superuser's password is missing.
 pub(crate) fn fallback_dir(secrets: &Secrets) -> Result<PathBuf> {
     Ok(unprivileged_user::tmp_dir(secrets.superuser_password()?.as_bytes()))
+}
+
+/// Removes PostgreSQL's data and its left-overs from the folder `dir` of a stack.
+/// A folder of this name without PostgreSQL's data is left, as is a link to one.
+///
+/// # Errors
+/// If the data can't be removed.
+pub(crate) fn remove_data(dir: &Path) -> Result<()> {
+    let (data, partial) = (dir.join(DATA), dir.join(PARTIAL));
+    remove::dir_all(&partial)?;
+    // Earlier releases left it behind when they were interrupted.
+    remove::file(&dir.join("postgres.password"))?;
+    if data.is_symlink() || !data.is_dir() {
+        return Ok(());
+    }
+    if !data.join("PG_VERSION").is_file() {
+        return remove::empty_dir(&data);
+    }
+    // At once, so that an interrupted removal leaves no half of a data folder.
+    match fs::rename(&data, &partial) {
+        Ok(()) => remove::dir_all(&partial),
+        // A mount point, for example.
+        Err(_) => remove::dir_all(&data),
+    }
 }

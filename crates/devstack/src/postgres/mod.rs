@@ -19,10 +19,11 @@ use crate::{
     secrets::{SUPERUSER, Secrets},
     server_search::ServerBinary,
     spawn::{ProcessSpec, Spawner},
+    stack_dir::shell_argument,
     stack_file::Databases,
 };
 use layout::Layout;
-pub(crate) use layout::fallback_dir;
+pub(crate) use layout::{fallback_dir, remove_data};
 pub(crate) use unprivileged_user::SEARCHABLE;
 
 const NAME: &str = "postgres";
@@ -57,7 +58,7 @@ impl Postgres {
                  remove the data with `passbook dev down --remove-data --dir {}`",
                 layout.data.display(),
                 binary.version,
-                dir.display(),
+                shell_argument(dir),
                 version = version.trim(),
             ),
             Err(_) if !layout.data.exists() => {

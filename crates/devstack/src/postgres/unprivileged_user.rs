@@ -14,7 +14,7 @@ use ring::digest;
 use tokio::process::Command;
 use tracing::info;
 
-use crate::pdeathsig::User;
+use crate::{pdeathsig::User, remove};
 
 /// Mode of a folder: other users may pass through it, and not list it.
 pub(crate) const SEARCHABLE: u32 = 0o711;
@@ -115,6 +115,7 @@ pub(super) async fn executable_bin(bin: PathBuf, user: User) -> Result<PathBuf> 
             bin.display(),
             copy.display()
         );
+        remove::left_behind(&parent, "partial-")?;
         let partial = parent.join(format!("partial-{}", std::process::id()));
         copy_install(install, &partial).await?;
         if fs::rename(&partial, &copy).is_err() {

@@ -1,6 +1,14 @@
 //! One request and its response, between a client and a replica.
 
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -83,6 +91,7 @@ impl Exchange {
         let Some(pool) = self.routes.pool(&request.path) else {
             return reject(client, request, NOT_FOUND, "No service has this path.").await;
         };
+        let has_body = !request.body.is_done();
         let used = match request.body.consume(&client.received) {
             Ok(used) => used,
             Err(error) => return respond(client, BAD_REQUEST, &error.to_string(), true).await,
@@ -98,7 +107,7 @@ impl Exchange {
                     continue;
                 }
             };
-            return match relay(client, &mut replica, request).await {
+            return match relay(client, &mut replica, request, has_body).await {
                 Ok((next, is_reusable)) => {
                     if is_reusable {
                         upstream.put_back(replica);
@@ -134,15 +143,21 @@ async fn send(upstream: &Upstream, bytes: &[u8]) -> io::Result<Connection> {
 
 /// Forwards the rest of the request's body and the response, at the same time.
 /// Returns whether the replica's connection can be used again.
+///
+/// A replica that rejects a request may not have read all of its body. It closes the
+/// connection then, and says so in no header, so the next request would be lost on it.
 async fn relay(
     client: &mut Connection,
     replica: &mut Connection,
     request: &mut RequestHead,
+    has_body: bool,
 ) -> Result<(Next, bool), Failure> {
     let RequestHead { is_head, body, closes, .. } = request;
     let (mut from_client, mut to_client) = client.stream.split();
     let (mut from_replica, mut to_replica) = replica.stream.split();
-    let forward_body = forward_body(&mut from_client, &mut client.received, &mut to_replica, body);
+    let is_complete = AtomicBool::new(body.is_done());
+    let forward_body =
+        forward_body(&mut from_client, &mut client.received, &mut to_replica, body, &is_complete);
     let forward_response = async {
         let read =
             read_response(&mut from_replica, &mut replica.received, &mut to_client, *is_head);
@@ -155,16 +170,17 @@ async fn relay(
             Ok(Err(error)) => return Err(Failure::Before(BAD_GATEWAY, failed, error)),
             Err(elapsed) => return Err(Failure::Before(TIMEOUT, late, elapsed.into())),
         };
-        let closes = *closes || head.body == Body::UntilClose;
+        // The rest of an unread body would be taken for the next request.
+        let is_early = !is_complete.load(Ordering::Relaxed);
+        let closes = *closes || is_early || head.body == Body::UntilClose;
         write_response(&mut head, closes, &mut from_replica, &mut replica.received, &mut to_client)
             .await?;
-        Ok((closes, head.closes))
+        Ok((closes, head.closes || (has_body && head.status >= 400)))
     };
     let (client_closes, replica_closes) = tokio::select! {
         forwarded = forward_response => forwarded?,
         error = forward_body => return Err(error.into()),
     };
-    // The rest of an unread body would be taken for the next request.
     let is_complete = body.is_done();
     let next = if client_closes || !is_complete { Next::Close } else { Next::Continue };
     let is_reusable = !replica_closes && is_complete && replica.received.is_empty();
@@ -178,6 +194,7 @@ async fn forward_body(
     received: &mut Vec<u8>,
     to: &mut (impl AsyncWrite + Unpin),
     body: &mut Body,
+    is_complete: &AtomicBool,
 ) -> io::Error {
     loop {
         if body.is_done() && received.len() >= MAX_HEAD {
@@ -193,6 +210,7 @@ async fn forward_body(
             Ok(used) => used,
             Err(error) => return error,
         };
+        is_complete.store(body.is_done(), Ordering::Relaxed);
         let sent = to.write_all(received.get(..used).unwrap_or_default()).await;
         received.drain(..used);
         if sent.is_err() {

@@ -177,7 +177,30 @@ async fn a_response_before_the_end_of_the_body_closes_the_connection() {
     read_to(&mut at_replica, "begin").await;
     let refusal = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n";
     at_replica.write_all(format!("{refusal}\r\n").as_bytes()).await.unwrap();
-    assert_eq!(read_all(&mut client).await, format!("{refusal}\r\n"));
+    let closing = format!("{refusal}connection: close\r\n\r\n");
+    assert_eq!(read_all(&mut client).await, closing, "the client is told not to send more");
+}
+
+#[tokio::test]
+async fn a_connection_with_a_body_that_was_rejected_is_not_used_again() {
+    let replica = listener().await;
+    let (_proxy, front) = proxy(&[address(&replica)]).await;
+    let post = "POST /v1 HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\nbody";
+    let get = "GET /v1 HTTP/1.1\r\nhost: h\r\n\r\n";
+    let refusal = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n";
+    let mut client = connect(&front, get).await;
+    let mut first = accept(&replica).await;
+    // A request without a body is read in full, even if it is rejected.
+    for (request, end) in [(post, "\r\n\r\n"), (post, "body")] {
+        read_to(&mut first, end).await;
+        first.write_all(refusal.as_bytes()).await.unwrap();
+        assert_eq!(read_to(&mut client, "\r\n\r\n").await, refusal);
+        client.write_all(request.as_bytes()).await.unwrap();
+    }
+    let mut second = accept(&replica).await;
+    read_to(&mut second, "body").await;
+    second.write_all(OK.as_bytes()).await.unwrap();
+    assert_eq!(read_to(&mut client, "ok").await, OK);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
-use devstack::StackFile;
+use devstack::{StackFile, stack_dir};
 
 /// The folder of a development stack.
 #[derive(Debug, Clone, Args)]
@@ -33,10 +33,10 @@ impl StackDir {
     /// # Errors
     /// When the lock or the stack file can't be read.
     pub(crate) fn state(&self) -> Result<StackState> {
-        let dir = self.dir.display();
+        let (dir, argument) = (self.dir.display(), stack_dir::shell_argument(&self.dir));
         let Some(supervisor) = devstack::supervisor_pid(&self.dir)? else {
             return Ok(StackState::NotReady(format!(
-                "no stack runs in {dir}: start one with `passbook dev up --dir {dir}`"
+                "no stack runs in {dir}: start one with `passbook dev up --dir {argument}`"
             )));
         };
         let file = StackFile::find(&self.dir)?.filter(|file| file.supervisor == supervisor);
@@ -57,10 +57,11 @@ impl StackDir {
             StackState::Ready(file) => *file,
             StackState::NotReady(reason) => bail!(reason),
         };
-        let dir = self.dir.display();
         ensure!(
             devstack::alive(file.supervisor),
-            "the stack in {dir} was killed: start it again with `passbook dev up --dir {dir}`"
+            "the stack in {} was killed: start it again with `passbook dev up --dir {}`",
+            self.dir.display(),
+            stack_dir::shell_argument(&self.dir)
         );
         Ok(file)
     }

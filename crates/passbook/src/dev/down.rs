@@ -24,6 +24,7 @@ pub(crate) struct Down {
     dir: StackDir,
     /// Then remove the stack's data, secrets and logs from DIR. Also removes DIR if it is empty
     /// then, and PostgreSQL's data under /var/tmp if the stack had to store it there (see its log).
+    /// Removes nothing that the stack did not make.
     #[arg(long)]
     remove_data: bool,
 }
@@ -36,8 +37,11 @@ impl Down {
             None => info!("no stack runs in {}", dir.display()),
         }
         if self.remove_data && dir.is_dir() {
-            devstack::stack_dir::remove(dir).await?;
+            let remaining = devstack::stack_dir::remove(dir).await?;
             info!("the data of {} is removed", dir.display());
+            for path in remaining {
+                info!("{} stays: the stack did not make it", path.display());
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

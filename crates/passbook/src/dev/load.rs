@@ -2,8 +2,8 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::Result;
-use clap::Args;
+use anyhow::{Context, Result};
+use clap::{Args, builder::NonEmptyStringValueParser};
 use load::{AccountDistribution, Mix, Pace, Plan, Report, Shape, Target, WaitFor};
 use serde::Serialize;
 
@@ -12,11 +12,15 @@ use crate::{
     output::{self, Format, Output},
 };
 
-/// Generate load on the development stack and measure throughput and latency.
+/// Generate load on the development stack or another system, and measure throughput and latency.
 ///
 /// Opens its own accounts, sends deposits and withdrawals directly to the replicas of the
 /// account-service, and waits until all records are settled. Exits with 1 when a request was not
 /// accepted or a record did not settle.
+///
+/// With --api, it uses nothing but the API of a running system, and needs a teller's token. The
+/// number of settled records is exact, and the time until the last one is settled is known to a
+/// second.
 ///
 /// Without --rate, each client sends its next request after the response to the last one (closed
 /// loop, for measuring throughput). With --rate, requests are due at regular times, and the latency
@@ -25,6 +29,19 @@ use crate::{
 pub(crate) struct Load {
     #[command(flatten)]
     dir: StackDir,
+    /// URL of the API of another system, such as http://127.0.0.1:8080.
+    #[arg(long, visible_alias = "url", value_name = "URL", conflicts_with = "dir")]
+    api: Option<String>,
+    /// A teller's bearer token for --api. Set the variable, or PASSBOOK_TOKEN_FILE to the path of a
+    /// file with the token, not the flag: other users of the machine can read argument lists.
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "PASSBOOK_TOKEN",
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    token: Option<String>,
     /// Number of clients, each with its own connection. With --rate, the maximum number of
     /// concurrent requests.
     #[arg(long, value_name = "NUMBER", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=10_000))]
@@ -94,7 +111,13 @@ impl Load {
     /// # Errors
     /// When no stack runs, or a part of it can't be reached.
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let target = Target::of(&self.dir.running_stack()?)?;
+        let target = match &self.api {
+            Some(url) => {
+                let token = self.token.clone().context("--api needs a token in PASSBOOK_TOKEN")?;
+                Target::of_api(url, token).await?
+            }
+            None => Target::of(&self.dir.running_stack()?)?,
+        };
         let plan = self.plan();
         let opening = output::progress("opening accounts", None);
         opening.enable_steady_tick(Duration::from_millis(100));

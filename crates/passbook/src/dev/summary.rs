@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use devstack::StackFile;
+use devstack::{StackFile, stack_dir};
 
 use crate::output::{self, Output};
 
@@ -61,7 +61,8 @@ The API's address is a proxy, which takes processor time from them.
         replicas = account_replicas(file).join(" "),
     ))?;
     let Some(dir) = detached_dir else { return Ok(()) };
-    output::line(&format!("Stop the stack:\npassbook dev down --dir {}\n", dir.display()))
+    let argument = stack_dir::shell_argument(dir);
+    output::line(&format!("Stop the stack:\npassbook dev down --dir {argument}\n"))
 }
 
 /// URLs of the API of each account-service.

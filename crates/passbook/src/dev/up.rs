@@ -20,7 +20,7 @@ const DEFAULT_PORT: u16 = 8080;
 /// Start the whole system and keep it running until Ctrl-C.
 ///
 /// Finds PostgreSQL and nats-server or installs them, and starts them on free ports with their data
-/// in DIR. Then starts the services, and a proxy with one HTTP address before them. The data is
+/// in DIR, which must be new or empty at the first start. Then starts the services, and a proxy with one HTTP address before them. The data is
 /// kept for the next run. The environment variables PASSBOOK_WORKER_BATCH, PASSBOOK_WORKERS,
 /// PASSBOOK_THREADS, PASSBOOK_DATABASE_CONNECTIONS and PASSBOOK_STREAM_STORAGE are passed to the
 /// services, those that begin with PASSBOOK_REPORT_ or PASSBOOK_LLM_ to the report-service only.
