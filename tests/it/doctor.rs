@@ -92,6 +92,9 @@ async fn every_planted_defect_is_found_with_advice() {
     );
     sqlx::raw_sql(AssertSqlSafe(older)).execute(&accounts).await.unwrap();
     broker::publish(&jetstream, "dead-letter.TRANSACTION.deposit-consumer", "1", "?").await;
+    // A role may change the settings of its own sessions.
+    let set = "ALTER ROLE account_service SET synchronous_commit = off";
+    sqlx::raw_sql(set).execute(&accounts).await.unwrap();
     // A missing migration, an unknown migration, and a lock held for long.
     let newest = "SELECT max(version) FROM _sqlx_migrations";
     let newest: i64 = sqlx::query_scalar(newest).fetch_one(&ledger).await.unwrap();
@@ -115,13 +118,14 @@ async fn every_planted_defect_is_found_with_advice() {
     });
 
     let newest = newest.to_string();
-    let expected: [(&str, &str, &[&str]); 11] = [
+    let expected: [(&str, &str, &[&str]); 12] = [
         ("NATS", "TRANSACTION_RESULT", &["max_age", "3600s", "604800s"]),
         ("NATS", "withdrawal-consumer", &["missing"]),
         ("NATS", "account-result-consumer", &["max_deliver", "9", "3"]),
         ("NATS", "deposit-consumer", &["pull"]),
         ("NATS", "open dead letters", &["1"]),
         ("account database", "PENDING records", &["5m"]),
+        ("account database", "durability", &["synchronous_commit=off", "account_service"]),
         ("transaction database", "migrations", &[&newest]),
         ("transaction database", "migrations", &["20990101000000"]),
         ("transaction database", "locks", &[]),
