@@ -186,7 +186,9 @@ fn settings_exist() {
             .filter(|word| !word.ends_with('_'))
             .collect();
         for setting in settings {
-            if !sources.contains(setting) {
+            // With `_FILE`, each variable has the path of a file with its value.
+            let variable = setting.strip_suffix("_FILE").unwrap_or(setting);
+            if !sources.contains(variable) {
                 findings.push(format!("{}: no setting {setting}", document.name()));
             }
         }
