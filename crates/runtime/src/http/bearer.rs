@@ -11,6 +11,7 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     http::{header::AUTHORIZATION, request::Parts},
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use contract::UserId;
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Validation,
@@ -45,7 +46,7 @@ pub struct Caller {
 
 #[derive(Deserialize)]
 struct Claims {
-    sub: UserId,
+    sub: String,
     role: String,
     exp: f64,
 }
@@ -137,6 +138,12 @@ impl TokenVerifier {
                 })
             })?
             .claims;
+        if has_critical_extension(token) {
+            let detail = "The token's header has crit. No extension is supported.";
+            return Err(UNAUTHENTICATED.because(detail));
+        }
+        let user_id = UserId::try_from(claims.sub)
+            .map_err(|error| UNAUTHENTICATED.because(format!("The token's sub {error}.")))?;
         let role = match claims.role.as_str() {
             "customer" => Role::Customer,
             "teller" => Role::Teller,
@@ -146,8 +153,21 @@ impl TokenVerifier {
                 return Err(FORBIDDEN.because(detail));
             }
         };
-        Ok((Caller { user_id: claims.sub, role }, claims.exp))
+        Ok((Caller { user_id, role }, claims.exp))
     }
+}
+
+/// Whether the header of a valid token has `crit`: extensions that the verifier must understand
+/// (RFC 7515, section 4.1.11). jsonwebtoken ignores it.
+fn has_critical_extension(token: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Header {
+        crit: Option<serde::de::IgnoredAny>,
+    }
+    let header = token.split('.').next().unwrap_or_default();
+    let header = URL_SAFE_NO_PAD.decode(header).ok();
+    let header = header.and_then(|header| serde_json::from_slice::<Header>(&header).ok());
+    header.is_none_or(|header| header.crit.is_some())
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller
@@ -208,7 +228,6 @@ impl JwtVerifier for Ed25519 {
 
 #[cfg(test)]
 mod tests {
-    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     use ring::{
         rand::SystemRandom,
         signature::{Ed25519KeyPair, KeyPair},
