@@ -235,8 +235,16 @@ mod tests {
 
     use super::*;
 
-    /// A new issuer of tokens, and their verifier.
+    const HEADER: &str = r#"{"alg":"EdDSA","typ":"JWT"}"#;
+
+    /// A new issuer of tokens for ann, and their verifier.
     fn issuer() -> (TokenVerifier, impl Fn(SystemTime) -> String) {
+        let (verifier, token) = signer();
+        (verifier, move |expires| token(HEADER, "ann", expires))
+    }
+
+    /// A new signer of a header and a subject, and the verifier.
+    fn signer() -> (TokenVerifier, impl Fn(&str, &str, SystemTime) -> String) {
         let pair = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let pair = Ed25519KeyPair::from_pkcs8(pair.as_ref()).unwrap();
         // SubjectPublicKeyInfo of an Ed25519 key: RFC 8410 section 4.
@@ -244,13 +252,12 @@ mod tests {
         der.extend_from_slice(pair.public_key().as_ref());
         let der = base64::engine::general_purpose::STANDARD.encode(der);
         let pem = format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n");
-        let token = move |expires: SystemTime| {
+        let token = move |header: &str, sub: &str, expires: SystemTime| {
             let expires = expires.duration_since(UNIX_EPOCH).unwrap().as_secs();
-            let claims =
-                format!(r#"{{"sub":"ann","role":"customer","iss":"i","aud":"a","exp":{expires}}}"#);
-            let text = [r#"{"alg":"EdDSA","typ":"JWT"}"#, &claims]
-                .map(|part| URL_SAFE_NO_PAD.encode(part))
-                .join(".");
+            let claims = format!(
+                r#"{{"sub":"{sub}","role":"customer","iss":"i","aud":"a","exp":{expires}}}"#
+            );
+            let text = [header, &claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
             let signature = URL_SAFE_NO_PAD.encode(pair.sign(text.as_bytes()));
             format!("{text}.{signature}")
         };
@@ -265,6 +272,24 @@ mod tests {
         assert!(verifier.cached(&token, SystemTime::now()).is_some());
         let expired = SystemTime::now() + LEEWAY + Duration::from_secs(1);
         assert!(verifier.cached(&token, expired).is_none());
+    }
+
+    #[test]
+    fn a_token_is_rejected_with_the_reason() {
+        let (verifier, token) = signer();
+        let expires = SystemTime::now() + LEEWAY;
+        let crit = r#"{"alg":"EdDSA","typ":"JWT","crit":["b64"],"b64":false}"#;
+        for (header, sub, reason) in [
+            (crit, "ann", "crit"),
+            (HEADER, "ann lee", "sub must be 1 to 255 visible ASCII"),
+            (HEADER, "\u{c548}", "sub must be 1 to 255 visible ASCII"),
+            (HEADER, "", "sub must be 1 to 255 visible ASCII"),
+        ] {
+            let problem = verifier.caller(&token(header, sub, expires)).unwrap_err();
+            assert_eq!(problem.status(), 401);
+            let problem = serde_json::to_string(&problem).unwrap();
+            assert!(problem.contains(reason), "{problem}");
+        }
     }
 
     #[test]
