@@ -1,6 +1,8 @@
 //! Graceful stop: SIGTERM to replicas under load.
 
 use std::{
+    io::Write,
+    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -42,7 +44,20 @@ async fn sigterm_to_each_replica_in_turn_fails_no_request_and_leaves_nothing_una
         })
     }));
     let load = tokio::spawn(load);
+    // Half a head does not hold up the stop.
+    let half_head = |name: &str| {
+        let file = stack.file();
+        let process = file.processes.iter().find(|process| process.name == name).unwrap();
+        let [api, admin] = [&process.http, &process.admin].map(|url| {
+            let url = url.as_deref().unwrap();
+            let mut socket = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
+            socket.write_all(b"GET /livez HTTP/1.1\r\nhost: p").unwrap();
+            socket
+        });
+        (api, admin)
+    };
     for replica in [0, 1] {
+        let _half_heads = half_head(&format!("account-service-{replica}"));
         let names =
             [format!("account-service-{replica}"), format!("transaction-service-{replica}")];
         let before = names.clone().map(|name| stack.pid(&name));
@@ -56,6 +71,11 @@ async fn sigterm_to_each_replica_in_turn_fails_no_request_and_leaves_nothing_una
         for service in processes.filter(|process| process.admin.is_some()) {
             stack.replica_ready(&service.name).await;
         }
+    }
+    for replica in [0, 1] {
+        let log = stack.dir.join(format!("logs/account-service-{replica}.log"));
+        let log = std::fs::read_to_string(log).unwrap();
+        assert!(!log.contains("requests still ran"), "{log}");
     }
     stop.store(true, Ordering::Relaxed);
     let answered: u64 = load.await.unwrap().into_iter().map(Result::unwrap).sum();

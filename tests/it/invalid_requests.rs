@@ -4,6 +4,7 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    time::Duration,
 };
 
 use reqwest::Method;
@@ -74,6 +75,19 @@ async fn an_invalid_body_is_rejected() {
     let latin =
         post_raw(&client, &account, "application/json", b"{\"amount\":\"\xe9\"}".into()).await;
     assert_problem(&latin, 400, "malformed-json", None, "not UTF-8");
+    let mark = b"\xef\xbb\xbf{\"amount\":\"1\"}".to_vec();
+    let mark = post_raw(&client, &account, "application/json", mark).await;
+    assert_problem(&mark, 400, "malformed-json", None, "byte order mark");
+    assert!(mark.text("detail").contains("byte order mark"), "{mark:?}");
+    let path = format!("/v1/accounts/{account}/deposits");
+    let gzip = [
+        ("content-type", "application/json"),
+        ("content-encoding", "gzip"),
+        ("idempotency-key", "gzip"),
+    ];
+    let gzip = client.send(Method::POST, &path, &gzip, Some(b"\x1f\x8b".into())).await.unwrap();
+    assert_problem(&gzip, 415, "unsupported-media-type", None, "gzip");
+    assert!(gzip.text("detail").contains("Content-Encoding"), "{gzip:?}");
     for content_type in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""]
     {
         let response =
@@ -163,6 +177,11 @@ async fn exactly_one_valid_idempotency_key_is_required() {
     let two = [("idempotency-key", "a"), ("idempotency-key", "b")];
     let twice = client.post(&path, &two, &amount).await;
     assert_problem(&twice, 400, "idempotency-key-malformed", Some("Idempotency-Key"), "twice");
+    for joined in ["k,k", "k, k", "a,b", "\"k\",\"k\""] {
+        let response = client.movement("deposits", &account, "1", joined, None).await;
+        let (problem, field) = ("idempotency-key-malformed", Some("Idempotency-Key"));
+        assert_problem(&response, 400, problem, field, joined);
+    }
     assert_eq!(records_of(&client, &account).await, 0);
     let longest = client.movement("deposits", &account, "1", &"k".repeat(255), None).await;
     assert_eq!(longest.status, 202);
@@ -179,6 +198,14 @@ async fn malformed_and_unknown_ids_are_rejected() {
         let deposit = client.movement("deposits", id, "1", &new_key(), None).await;
         assert_problem(&deposit, 400, "malformed-id", None, id);
     }
+    // RFC 9562, section 4: an id is read in any case, and written in lowercase.
+    let own = client.open_account("KRW").await;
+    let capitals = client.account(&own.to_uppercase()).await;
+    assert_eq!((capitals.status, capitals.text("accountId")), (200, own.as_str()), "{capitals:?}");
+    let deposit = client.movement("deposits", &own.to_uppercase(), "1", &new_key(), Some(10)).await;
+    assert_eq!(deposit.text("accountId"), own, "{deposit:?}");
+    let record = client.record(&deposit.text("recordId").to_uppercase()).await;
+    assert_eq!(record.text("recordId"), deposit.text("recordId"), "{record:?}");
     let unknown = new_key();
     let account = client.account(&unknown).await;
     assert_problem(&account, 404, "account-not-found", None, "account");
@@ -229,4 +256,68 @@ async fn an_unknown_path_or_method_is_answered_with_a_problem() {
     assert_eq!(deleted.header("allow"), Some("POST"));
     let detail = deleted.text("detail");
     assert!(detail.contains("/v1/accounts") && detail.contains("DELETE"), "{detail}");
+}
+
+/// The status, the problem and the content type of the response to raw bytes.
+fn raw(address: &str, request: &[u8]) -> (u16, String, String) {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    // The service may answer and close before it has read everything.
+    let _ = socket.write_all(request);
+    let mut response = Vec::new();
+    let _ = socket.read_to_end(&mut response);
+    let response = String::from_utf8_lossy(&response).into_owned();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let problem = body["type"].as_str().unwrap_or_default().to_owned();
+    (status.unwrap_or_default(), problem, head.to_lowercase())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invalid_head_gets_a_problem() {
+    let stack = Stack::shared().await;
+    let file = stack.file();
+    let get =
+        |rest: &str| format!("GET /v1/accounts/1 HTTP/1.1\r\n{rest}connection: close\r\n\r\n");
+    let long = "x".repeat(20_000);
+    let longer = "x".repeat(100_000);
+    let cases = [
+        ("no Host", get(""), 400, "malformed-request"),
+        ("two Hosts", get("host: a\r\nhost: b\r\n"), 400, "malformed-request"),
+        ("not HTTP", "hello\r\n\r\n".to_owned(), 400, "malformed-request"),
+        ("no header", get("no header\r\n"), 400, "malformed-request"),
+        (
+            "long path",
+            get("host: a\r\n").replacen("/1 ", &format!("/{long} "), 1),
+            414,
+            "uri-too-long",
+        ),
+        (
+            "longer path",
+            get("host: a\r\n").replacen("/1 ", &format!("/{} ", "x".repeat(70_000)), 1),
+            431,
+            "head-too-large",
+        ),
+        ("long header", get(&format!("host: a\r\nx: {long}\r\n")), 431, "head-too-large"),
+        ("longer header", get(&format!("host: a\r\nx: {longer}\r\n")), 431, "head-too-large"),
+        (
+            "101 headers",
+            get(&format!("host: a\r\n{}", "x: y\r\n".repeat(101))),
+            431,
+            "head-too-large",
+        ),
+    ];
+    for name in ["account-service-0", "report-service-0"] {
+        let process = file.processes.iter().find(|process| process.name == name).unwrap();
+        for url in [&process.http, &process.admin] {
+            let address = url.as_deref().unwrap().trim_start_matches("http://");
+            for (what, request, status, problem) in &cases {
+                let answer = raw(address, request.as_bytes());
+                let expected = (*status, format!("/problems/{problem}"));
+                assert_eq!((answer.0, answer.1), expected, "{name} {address} {what}: {}", answer.2);
+                assert!(answer.2.contains("application/problem+json"), "{what}: {}", answer.2);
+            }
+        }
+    }
 }

@@ -45,6 +45,7 @@ mod reports;
 mod restore;
 mod results;
 mod row_locks;
+mod silent_connections;
 mod slow_disks;
 mod statements;
 mod storage;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseIdError {
     /// Not a UUID in its hyphenated form of 36 characters.
-    #[error("must be a UUID in lowercase, such as 0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c11")]
+    #[error("must be a UUID, such as 0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c11")]
     NotAUuid,
     /// Not 1 to 255 visible ASCII characters.
     #[error("must be 1 to 255 visible ASCII characters")]
@@ -22,9 +22,10 @@ pub enum ParseIdError {
 }
 
 fn parse_uuid(text: &str) -> Result<Uuid, ParseIdError> {
-    // `Uuid::parse_str` also accepts braces, `urn:uuid:`, 32 digits without hyphens, and uppercase.
-    // Only one form is accepted here, so that ids can be compared and searched as text.
-    if text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    // `Uuid::parse_str` also accepts braces, `urn:uuid:` and 32 digits without hyphens. Capitals
+    // are accepted, as RFC 9562 (section 4) wants it. Ids are written in lowercase only, so that
+    // they can be compared and searched as text.
+    if text.len() == 36 {
         Uuid::parse_str(text).map_err(|_| ParseIdError::NotAUuid)
     } else {
         Err(ParseIdError::NotAUuid)
@@ -196,15 +197,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_has_one_form() {
+    fn an_id_is_read_in_any_case_and_written_in_lowercase() {
         let id = RecordId::new();
         assert_eq!(id.to_string().parse(), Ok(id));
+        let capitals = "0199D4A2-7C1E-7B7A-9A55-3F1D8F6F2C11";
+        let id: RecordId = capitals.parse().unwrap();
+        assert_eq!(id.to_string(), capitals.to_lowercase());
         for other in [
             "",
             "1",
             "0199d4a27c1e7b7a9a553f1d8f6f2c11",
             "{0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c11}",
-            "0199D4A2-7C1E-7B7A-9A55-3F1D8F6F2C11",
             "urn:uuid:0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c11",
             "0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c1g",
         ] {

@@ -6,7 +6,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,13 +26,18 @@ use runtime::{
         bearer::Caller,
         idempotency_key::{IdempotencyKey, KEY_MALFORMED},
         json_body::JsonBody,
-        problem::{INVALID_FIELD, MALFORMED_ID, OUTCOME_UNKNOWN, Problem, UNAVAILABLE},
+        problem::{
+            BODY_TOO_SLOW, INVALID_FIELD, MALFORMED_ID, OUTCOME_UNKNOWN, Problem, UNAVAILABLE,
+        },
     },
     postgres::CALL_LIMIT,
     telemetry::trace::Trace,
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout},
+};
 
 use super::{
     Api, ApiState, accounts,
@@ -45,7 +53,11 @@ const MAX_ITEMS: usize = 1000;
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Maximum batches in process: each takes a few megabytes.
 pub(super) const MAX_CONCURRENT: usize = 8;
-/// Time limit of a batch's wait for its permit.
+/// Maximum bodies of batches that arrive or wait for a permit.
+const MAX_BODIES: usize = 24;
+/// Time of a body while other batches wait for its place.
+const TIME_IF_SHORT: Duration = Duration::from_secs(1);
+/// Time limit of a batch's wait for a place, and of that for its permit.
 const PERMIT_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
@@ -90,13 +102,12 @@ pub(super) async fn accept(
     Extension(trace): Extension<Trace>,
     request: Request,
 ) -> Result<Response, Problem> {
-    // The permit is taken before the body is read, so that a waiting batch takes no memory.
+    // The permit is taken after the body is read: a few slow clients would have all permits.
+    let place = api.batch_bodies.place().await?;
+    let batch = api.batch_bodies.read(request).await?;
     let permit = timeout(PERMIT_LIMIT, Arc::clone(&api.batch_permits).acquire_owned()).await;
-    let Ok(Ok(_permit)) = permit else {
-        let detail = "Too many batches are in process. Nothing was stored.";
-        return Err(UNAVAILABLE.because(detail).retry_after(1));
-    };
-    let JsonBody(batch) = JsonBody::<Batch, MAX_BODY_BYTES>::from_request(request, &()).await?;
+    let Ok(Ok(_permit)) = permit else { return Err(too_many()) };
+    drop(place);
     if !(1..=MAX_ITEMS).contains(&batch.items.len()) {
         let detail = format!("A batch must have 1 to {MAX_ITEMS} items.");
         return Err(INVALID_FIELD.because(detail).at("items"));
@@ -108,6 +119,70 @@ pub(super) async fn accept(
     }
     let items = results.into_iter().map(ItemView::from).collect();
     Ok(Json(BatchView { items }).into_response())
+}
+
+/// The places for the bodies of batches that arrive or wait for a permit.
+#[derive(Debug)]
+pub struct BatchBodies {
+    places: Semaphore,
+    /// Batches that wait for a place.
+    waiting: AtomicUsize,
+}
+
+impl BatchBodies {
+    pub(super) const fn new() -> Self {
+        Self { places: Semaphore::const_new(MAX_BODIES), waiting: AtomicUsize::new(0) }
+    }
+
+    /// Waits for a place.
+    async fn place(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        if let Ok(place) = self.places.try_acquire() {
+            return Ok(place);
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        let place = timeout(PERMIT_LIMIT, self.places.acquire()).await;
+        place.ok().and_then(Result::ok).ok_or_else(too_many)
+    }
+
+    /// Reads a batch that has its place.
+    async fn read(&self, request: Request) -> Result<Batch, Problem> {
+        let read = JsonBody::<Batch, MAX_BODY_BYTES>::from_request(request, &());
+        tokio::select! {
+            batch = read => batch.map(|JsonBody(batch)| batch),
+            () = self.short_of_places() => {
+                let detail = "Many batches arrive at once. Send the body within a second.";
+                Err(BODY_TOO_SLOW.because(detail))
+            }
+        }
+    }
+
+    /// Waits until a body had its time and another batch waits for a place.
+    async fn short_of_places(&self) {
+        tokio::time::sleep(TIME_IF_SHORT).await;
+        while self.waiting.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(TIME_IF_SHORT / 10).await;
+        }
+    }
+}
+
+/// Counts a batch while it waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn too_many() -> Problem {
+    UNAVAILABLE.because("Too many batches are in process. Nothing was stored.").retry_after(1)
 }
 
 type ItemResult = Result<(RecordView, Replayed), Problem>;

@@ -8,6 +8,8 @@ mod problems;
 mod records;
 mod wait;
 
+pub use batches::BatchBodies;
+
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
@@ -40,6 +42,8 @@ pub struct Api {
     pub limits: RequestLimits,
     /// One permit per batch in process.
     pub batch_permits: Arc<Semaphore>,
+    /// The places for the bodies of batches.
+    pub batch_bodies: BatchBodies,
 }
 
 impl Api {
@@ -47,6 +51,12 @@ impl Api {
     #[must_use]
     pub fn batch_permits() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(batches::MAX_CONCURRENT))
+    }
+
+    /// The places for the bodies of batches.
+    #[must_use]
+    pub const fn batch_bodies() -> BatchBodies {
+        BatchBodies::new()
     }
 }
 

@@ -1,14 +1,21 @@
 //! The admin port: `/livez` (the process runs), `/readyz` (the process takes
 //! requests), `/metrics` (Prometheus text format).
 
+use std::time::Duration;
+
 use crate::postgres::PgPool;
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::listener::Listener;
+use super::{listener::Listener, places::Places, server::serve_until};
 use crate::{health::Health, postgres, telemetry::process_metrics};
+
+/// Maximum connections: some probes, and some readers of the metrics.
+const MAX_CONNECTIONS: usize = 64;
+/// Time limit for the requests in process at the stop.
+const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 struct Admin {
@@ -22,7 +29,7 @@ struct Admin {
 /// cancelled.
 ///
 /// # Errors
-/// If the socket fails.
+/// None. The signature is that of a fallible task.
 pub async fn serve(
     listener: TcpListener,
     health: Health,
@@ -37,7 +44,11 @@ pub async fn serve(
         .route("/metrics", get(metrics_text))
         .with_state(Admin { health, metrics, pool, draining });
     let listener = Listener::new(listener, "admin port");
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
+    let places = Places::new(MAX_CONNECTIONS);
+    let served = serve_until(stop.cancelled_owned(), listener, router, places, GRACE).await;
+    if let Err(error) = served {
+        tracing::warn!(%error, "the admin port closed before its last response was sent");
+    }
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     http::{header::AUTHORIZATION, request::Parts},
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use contract::UserId;
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Validation,
@@ -45,7 +46,7 @@ pub struct Caller {
 
 #[derive(Deserialize)]
 struct Claims {
-    sub: UserId,
+    sub: String,
     role: String,
     exp: f64,
 }
@@ -137,6 +138,12 @@ impl TokenVerifier {
                 })
             })?
             .claims;
+        if has_critical_extension(token) {
+            let detail = "The token's header has crit. No extension is supported.";
+            return Err(UNAUTHENTICATED.because(detail));
+        }
+        let user_id = UserId::try_from(claims.sub)
+            .map_err(|error| UNAUTHENTICATED.because(format!("The token's sub {error}.")))?;
         let role = match claims.role.as_str() {
             "customer" => Role::Customer,
             "teller" => Role::Teller,
@@ -146,8 +153,21 @@ impl TokenVerifier {
                 return Err(FORBIDDEN.because(detail));
             }
         };
-        Ok((Caller { user_id: claims.sub, role }, claims.exp))
+        Ok((Caller { user_id, role }, claims.exp))
     }
+}
+
+/// Whether the header of a valid token has `crit`: extensions that the verifier must understand
+/// (RFC 7515, section 4.1.11). jsonwebtoken ignores it.
+fn has_critical_extension(token: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Header {
+        crit: Option<serde::de::IgnoredAny>,
+    }
+    let header = token.split('.').next().unwrap_or_default();
+    let header = URL_SAFE_NO_PAD.decode(header).ok();
+    let header = header.and_then(|header| serde_json::from_slice::<Header>(&header).ok());
+    header.is_none_or(|header| header.crit.is_some())
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller
@@ -208,7 +228,6 @@ impl JwtVerifier for Ed25519 {
 
 #[cfg(test)]
 mod tests {
-    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     use ring::{
         rand::SystemRandom,
         signature::{Ed25519KeyPair, KeyPair},
@@ -216,8 +235,16 @@ mod tests {
 
     use super::*;
 
-    /// A new issuer of tokens, and their verifier.
+    const HEADER: &str = r#"{"alg":"EdDSA","typ":"JWT"}"#;
+
+    /// A new issuer of tokens for ann, and their verifier.
     fn issuer() -> (TokenVerifier, impl Fn(SystemTime) -> String) {
+        let (verifier, token) = signer();
+        (verifier, move |expires| token(HEADER, "ann", expires))
+    }
+
+    /// A new signer of a header and a subject, and the verifier.
+    fn signer() -> (TokenVerifier, impl Fn(&str, &str, SystemTime) -> String) {
         let pair = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let pair = Ed25519KeyPair::from_pkcs8(pair.as_ref()).unwrap();
         // SubjectPublicKeyInfo of an Ed25519 key: RFC 8410 section 4.
@@ -225,13 +252,12 @@ mod tests {
         der.extend_from_slice(pair.public_key().as_ref());
         let der = base64::engine::general_purpose::STANDARD.encode(der);
         let pem = format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n");
-        let token = move |expires: SystemTime| {
+        let token = move |header: &str, sub: &str, expires: SystemTime| {
             let expires = expires.duration_since(UNIX_EPOCH).unwrap().as_secs();
-            let claims =
-                format!(r#"{{"sub":"ann","role":"customer","iss":"i","aud":"a","exp":{expires}}}"#);
-            let text = [r#"{"alg":"EdDSA","typ":"JWT"}"#, &claims]
-                .map(|part| URL_SAFE_NO_PAD.encode(part))
-                .join(".");
+            let claims = format!(
+                r#"{{"sub":"{sub}","role":"customer","iss":"i","aud":"a","exp":{expires}}}"#
+            );
+            let text = [header, &claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
             let signature = URL_SAFE_NO_PAD.encode(pair.sign(text.as_bytes()));
             format!("{text}.{signature}")
         };
@@ -246,6 +272,24 @@ mod tests {
         assert!(verifier.cached(&token, SystemTime::now()).is_some());
         let expired = SystemTime::now() + LEEWAY + Duration::from_secs(1);
         assert!(verifier.cached(&token, expired).is_none());
+    }
+
+    #[test]
+    fn a_token_is_rejected_with_the_reason() {
+        let (verifier, token) = signer();
+        let expires = SystemTime::now() + LEEWAY;
+        let crit = r#"{"alg":"EdDSA","typ":"JWT","crit":["b64"],"b64":false}"#;
+        for (header, sub, reason) in [
+            (crit, "ann", "crit"),
+            (HEADER, "ann lee", "sub must be 1 to 255 visible ASCII"),
+            (HEADER, "\u{c548}", "sub must be 1 to 255 visible ASCII"),
+            (HEADER, "", "sub must be 1 to 255 visible ASCII"),
+        ] {
+            let problem = verifier.caller(&token(header, sub, expires)).unwrap_err();
+            assert_eq!(problem.status(), 401);
+            let problem = serde_json::to_string(&problem).unwrap();
+            assert!(problem.contains(reason), "{problem}");
+        }
     }
 
     #[test]

@@ -61,7 +61,8 @@ fn unescape(quoted: &str) -> Option<String> {
     Some(text)
 }
 
-/// The key in the header of a request.
+/// The key in the header of a request. A bare key with a comma is rejected: joined from two
+/// headers, it would be another key than each of them.
 ///
 /// # Errors
 /// [`KEY_MISSING`] or [`KEY_MALFORMED`].
@@ -72,6 +73,12 @@ pub fn of_request(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
     let Some(value) = given.next() else {
         return Err(KEY_MISSING.because(format!("Send {FORM}.")).at("Idempotency-Key"));
     };
+    // A proxy may join two headers by a comma (RFC 9110, section 5.3).
+    if value.as_bytes().contains(&b',') && !value.as_bytes().starts_with(b"\"") {
+        let detail = "It has a comma, as if a proxy had joined two headers. Send the header once, \
+                      and a key with a comma in quotation marks.";
+        return Err(KEY_MALFORMED.because(detail).at("Idempotency-Key"));
+    }
     let key = value.to_str().ok().and_then(IdempotencyKey::parse);
     match (key, given.next()) {
         (Some(key), None) => Ok(key),

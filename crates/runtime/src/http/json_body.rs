@@ -22,7 +22,7 @@ const MAX_BODY_BYTES: usize = 16 * 1024;
 const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A JSON object, read strictly: the right content type, at most `MOST` bytes
+/// A JSON object, read strictly: the right content type, not compressed, at most `MOST` bytes
 /// (16 KiB by default), no duplicate field. An error names its field.
 #[derive(Debug)]
 pub struct JsonBody<T, const MOST: usize = MAX_BODY_BYTES>(pub T);
@@ -38,6 +38,14 @@ impl<S: Send + Sync, T: DeserializeOwned, const MOST: usize> FromRequest<S> for 
             return Err(
                 UNSUPPORTED_MEDIA_TYPE.because("Send the header Content-Type: application/json.")
             );
+        }
+        let encoding = request.headers().get(header::CONTENT_ENCODING);
+        if let Some(encoding) =
+            encoding.filter(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+        {
+            return Err(UNSUPPORTED_MEDIA_TYPE.because(format!(
+                "The body has the Content-Encoding {encoding:?}. Send it without one."
+            )));
         }
         let body = match tokio::time::timeout(BODY_TIMEOUT, read(request.into_body(), MOST)).await {
             Ok(read) => read?,
@@ -71,6 +79,10 @@ async fn read(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        let detail = "The body begins with a byte order mark (EF BB BF). Send it without one.";
+        return Err(MALFORMED_JSON.because(detail));
+    }
     // A derived struct also accepts an array of its fields by position.
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {

@@ -1,5 +1,5 @@
 //! Accepts connections for the API and the admin port, and limits them by the file
-//! descriptors of the process.
+//! descriptors and the memory of the process.
 //!
 //! Clients must not use up the descriptors: the process would lose its probes and could not
 //! connect again to the database and the broker. So a part is reserved for these.
@@ -19,6 +19,9 @@ const MIN_CONNECTIONS: u64 = 16;
 /// Descriptors reserved for the database, the broker, the admin port and files: a quarter,
 /// within these bounds.
 const RESERVED: (u64, u64) = (128, 1024);
+/// Memory of an open connection between two requests, in bytes. At most half of the memory is
+/// for these.
+const CONNECTION_MEMORY: u64 = 16 * 1024;
 /// Pause after a failure. Without it, the loop would use a whole processor: a connection
 /// that can't be accepted stays in the kernel's queue.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
@@ -64,19 +67,6 @@ impl Listener {
     }
 }
 
-impl axum::serve::Listener for Listener {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        self.next().await
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-}
-
 /// Raises the limit of descriptors as far as the system permits, and returns the maximum of
 /// connections that leaves the reserved ones.
 pub(super) fn raise_and_limit() -> usize {
@@ -84,9 +74,15 @@ pub(super) fn raise_and_limit() -> usize {
         tracing::warn!(%error, "the limit of file descriptors can't be read");
         MAX_CONNECTIONS
     });
-    let connections = connections(descriptors);
+    let memory = memory_limit();
+    let connections = connections(descriptors).min(connections_in(memory));
     if connections < MAX_CONNECTIONS {
-        tracing::info!(descriptors, connections, "file descriptors limit the open connections");
+        tracing::info!(
+            descriptors,
+            memory,
+            connections,
+            "file descriptors or memory limit the open connections"
+        );
     }
     usize::try_from(connections).unwrap_or(usize::MAX)
 }
@@ -108,6 +104,16 @@ fn connections(descriptors: u64) -> u64 {
     descriptors.saturating_sub(reserved).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }
 
+/// The memory limit of the container in bytes, if it has one (cgroup version 2).
+fn memory_limit() -> Option<u64> {
+    std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok()?.trim().parse().ok()
+}
+
+fn connections_in(memory: Option<u64>) -> u64 {
+    let most = memory.map_or(MAX_CONNECTIONS, |memory| memory / 2 / CONNECTION_MEMORY);
+    most.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +122,11 @@ mod tests {
     fn connections_leave_descriptors_for_the_rest_of_the_process() {
         let limits = [64, 256, 1024, 20_000, 1_048_576, u64::MAX].map(connections);
         assert_eq!(limits, [16, 128, 768, 18_976, 20_000, 20_000]);
+    }
+
+    #[test]
+    fn connections_fit_half_of_the_memory() {
+        let limits = [Some(1), Some(128 << 20), Some(4 << 30), None].map(connections_in);
+        assert_eq!(limits, [16, 4096, 20_000, 20_000]);
     }
 }

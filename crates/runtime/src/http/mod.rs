@@ -3,13 +3,16 @@
 
 pub mod admin;
 pub mod api;
+mod automatic;
 pub mod bearer;
 pub mod client;
+mod connection;
 pub mod idempotency_key;
 pub mod json_body;
 mod listener;
 pub mod page;
 pub mod path_id;
+mod places;
 pub mod prefer;
 pub mod problem;
 pub mod request_layer;

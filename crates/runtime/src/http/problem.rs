@@ -62,6 +62,21 @@ pub const UNSUPPORTED_MEDIA_TYPE: ProblemType = ProblemType::new(
     "unsupported-media-type",
     "The body must be sent as application/json.",
 );
+/// The head is not valid HTTP.
+pub const MALFORMED_REQUEST: ProblemType = ProblemType::new(
+    StatusCode::BAD_REQUEST,
+    "malformed-request",
+    "The request is not valid HTTP.",
+);
+/// The path and query exceed the limit.
+pub const URI_TOO_LONG: ProblemType =
+    ProblemType::new(StatusCode::URI_TOO_LONG, "uri-too-long", "The path is too long.");
+/// The headers exceed the limit.
+pub const HEAD_TOO_LARGE: ProblemType = ProblemType::new(
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "head-too-large",
+    "The headers are too large.",
+);
 /// No such path.
 pub const NO_SUCH_PATH: ProblemType =
     ProblemType::new(StatusCode::NOT_FOUND, "no-such-path", "There is nothing at this path.");

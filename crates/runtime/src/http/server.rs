@@ -1,32 +1,52 @@
 //! Serves HTTP with a graceful stop: requests in process are finished.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    http::{Method, Uri},
+    body::Body,
+    extract::Request,
+    http::{Method, Response, Uri, Version, header::HOST},
     response::IntoResponse,
+};
+use hyper::{
+    body::Incoming,
+    service::{Service, service_fn},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    server::conn::auto::Builder,
     service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::OwnedSemaphorePermit,
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
+    connection::{Connection, ResponseBody, Socket},
     listener::{Listener, raise_and_limit},
-    problem::{INTERNAL, METHOD_NOT_ALLOWED, NO_SUCH_PATH},
+    places::Places,
+    problem::{
+        HEAD_TOO_LARGE, INTERNAL, MALFORMED_REQUEST, METHOD_NOT_ALLOWED, NO_SUCH_PATH, Problem,
+        URI_TOO_LONG,
+    },
 };
 
-/// Time limit for the head of the next request on a connection, idle time included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Maximum bytes of a head, and of the path with its query.
+const MAX_HEAD: usize = 16 * 1024;
+const MAX_URI: usize = 8 * 1024;
+/// What hyper buffers of a head. It rejects a longer one.
+const MAX_BUFFERED: usize = 32 * 1024;
+const MAX_HTTP2_HEAD: u32 = 32 * 1024;
+/// Interval of the pings that find out whether the host of an HTTP/2 client has vanished.
+const PING_EVERY: Duration = Duration::from_secs(75);
+
+/// Time for the end of an HTTP/2 connection after its time limit.
+const GOODBYE: Duration = Duration::from_millis(100);
 
 /// Adds problem+json for unknown paths, unknown methods and panics.
 pub fn with_defaults<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
@@ -43,8 +63,8 @@ pub fn with_defaults<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Rou
 }
 
 /// Serves until `draining` is cancelled and `drain_delay` has passed. Then it
-/// closes the listener and waits for running requests, for at most `grace`.
-/// Returns the remaining part of `grace`.
+/// closes the listener and the connections without a request, and waits for running
+/// requests, for at most `grace`. Returns the remaining part of `grace`.
 ///
 /// # Errors
 /// If requests still ran after `grace`.
@@ -55,50 +75,158 @@ pub async fn serve(
     drain_delay: Duration,
     grace: Duration,
 ) -> anyhow::Result<Duration> {
-    let mut server = Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    server.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEAD_TIMEOUT));
-    let connections = GracefulShutdown::new();
-    // More connections wait in the kernel's queue.
-    let slots = Arc::new(Semaphore::new(raise_and_limit()));
-    let mut listener = Listener::new(listener, "API");
     let drained = async {
         draining.cancelled().await;
         tokio::time::sleep(drain_delay).await;
     };
+    let places = Places::new(raise_and_limit());
+    serve_until(drained, Listener::new(listener, "API"), router, places, grace).await
+}
+
+/// Serves at most `places` connections until `drained`.
+///
+/// # Errors
+/// If requests still ran after `grace`.
+pub(super) async fn serve_until(
+    drained: impl Future<Output = ()>,
+    mut listener: Listener,
+    router: Router,
+    mut places: Places,
+    grace: Duration,
+) -> anyhow::Result<Duration> {
+    let mut server = Builder::new(TokioExecutor::new());
+    // The time limits are in `Connection`.
+    server.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_BUFFERED);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(PING_EVERY))
+        .max_header_list_size(MAX_HTTP2_HEAD);
+    let server = Arc::new(server);
+    let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
     tokio::pin!(drained);
     loop {
-        let (socket, slot) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut drained => break,
-            accepted = accept(&mut listener, &slots) => accepted,
+            accepted = accept(&mut listener, &mut places) => accepted,
         };
-        let service = TowerToHyperService::new(router.clone());
-        let connection = server.serve_connection(TokioIo::new(socket), service).into_owned();
-        let connection = connections.watch(connection);
-        // `connections` awaits the end of this task.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
-            }
-            drop(slot);
+        let (server, router, stop) = (Arc::clone(&server), router.clone(), stop.clone());
+        connections.spawn(async move {
+            run(&server, router, accepted, &stop).await;
         });
     }
     drop(listener);
+    stop.cancel();
+    connections.close();
     let closed = Instant::now();
-    tokio::time::timeout(grace, connections.shutdown())
+    tokio::time::timeout(grace, connections.wait())
         .await
         .map_err(|_| anyhow::anyhow!("requests still ran {grace:?} after the listener closed"))?;
     Ok(grace.saturating_sub(closed.elapsed()))
 }
 
-/// Waits for a free slot, then for the next connection.
-async fn accept(
-    listener: &mut Listener,
-    slots: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
+/// A socket, its state and its place.
+type Accepted = (TcpStream, Arc<Connection>, OwnedSemaphorePermit);
+
+/// Waits for the next connection, and makes room for it.
+async fn accept(listener: &mut Listener, places: &mut Places) -> Accepted {
+    let mut socket = None;
     loop {
-        let Ok(slot) = Arc::clone(slots).acquire_owned().await else { continue };
-        let (socket, _) = listener.next().await;
-        return (socket, slot);
+        tokio::select! {
+            accepted = listener.next() => {
+                let (accepted, _) = accepted;
+                socket = Some(accepted);
+            }
+            () = places.due() => places.make_room(),
+        }
+        if let Some(socket) = socket {
+            let (connection, place) = places.take().await;
+            return (socket, connection, place);
+        }
     }
+}
+
+/// Runs one connection to its end: closed by its client, by one of its time limits, to make
+/// room, or by the stop.
+async fn run(
+    server: &Builder<TokioExecutor>,
+    router: Router,
+    (socket, connection, place): Accepted,
+    stop: &CancellationToken,
+) {
+    let requests = Arc::clone(&connection);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request| answer(router.clone(), Arc::clone(&requests), request));
+    let io = TokioIo::new(Socket::new(socket, Arc::clone(&connection)));
+    let serving = server.serve_connection(io, service);
+    let check = tokio::time::sleep(Duration::ZERO);
+    let (stopping, closing) = (stop.cancelled(), connection.closing());
+    tokio::pin!(serving, check, stopping, closing);
+    let mut stopped = None;
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut serving => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                break;
+            }
+            () = &mut closing => break,
+            () = &mut stopping, if stopped.is_none() => {
+                stopped = Some(Instant::now());
+                serving.as_mut().graceful_shutdown();
+                check.as_mut().reset(Instant::now());
+            }
+            () = &mut check => match connection.next_check(stopped) {
+                Some(next) => check.as_mut().reset(next),
+                None if stopped.is_none() => {
+                    // HTTP/2 clients are told that the connection ends.
+                    serving.as_mut().graceful_shutdown();
+                    let _ = tokio::time::timeout(GOODBYE, &mut serving).await;
+                    break;
+                }
+                None => break,
+            },
+        }
+    }
+    connection.close();
+    drop(place);
+}
+
+/// Answers one request.
+async fn answer(
+    router: TowerToHyperService<Router>,
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let in_process = connection.request(request.version());
+    let response = match check(&request) {
+        Ok(()) => router.call(request.map(Body::new)).await?,
+        Err(problem) => problem.into_response(),
+    };
+    Ok(response.map(|body| in_process.respond(body)))
+}
+
+/// Checks the head of a request.
+fn check(request: &Request<Incoming>) -> Result<(), Problem> {
+    let (uri, headers) = (request.uri(), request.headers());
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    if path > MAX_URI {
+        let detail = format!("The path and query must have at most {MAX_URI} bytes.");
+        return Err(URI_TOO_LONG.because(detail));
+    }
+    let length = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
+        name.as_str().len().saturating_add(value.len()).saturating_add(4)
+    };
+    if headers.iter().map(length).sum::<usize>() > MAX_HEAD {
+        let detail = format!("The headers must have at most {MAX_HEAD} bytes in all.");
+        return Err(HEAD_TOO_LARGE.because(detail));
+    }
+    let hosts = headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        let detail = format!("The request has {hosts} Host headers. Send one.");
+        return Err(MALFORMED_REQUEST.because(detail).at("Host"));
+    }
+    Ok(())
 }

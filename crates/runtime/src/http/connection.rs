@@ -1,0 +1,302 @@
+//! One connection of a client: whether it has a request in process, and when it is closed.
+//!
+//! The time limits of hyper cover neither the first bytes (it detects the protocol before its
+//! timers start) nor an HTTP/2 connection without requests. So the limits stand here, for both
+//! protocols alike.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    http::Version,
+};
+use hyper::body::{Frame, SizeHint};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::Notify,
+    time::Instant,
+};
+
+use super::automatic;
+
+/// Time limit for a request's head, from the connection or from its first byte.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// Time limit of a connection without a request, and of a client that reads no more of its
+/// response. Longer than the 60 s for which load balancers keep connections.
+const IDLE_LIMIT: Duration = Duration::from_secs(75);
+/// The same once the service stops: time to send the end of a response.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
+/// The deadline of a connection is checked this often at least.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
+/// HTTP/2 connections without requests exchange small frames. More bytes belong to a head.
+const HTTP2_UPKEEP: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    phase: Mutex<Phase>,
+    close: Notify,
+}
+
+#[derive(Debug)]
+struct Phase {
+    /// Requests whose response has not begun.
+    requests: usize,
+    /// Responses with an unsent body.
+    responses: usize,
+    /// Whether it is new, or a head has begun.
+    in_head: bool,
+    /// Bytes since the last request.
+    unclaimed: usize,
+    http2: bool,
+    /// When a head, a request or a part of a response began or ended last.
+    since: Instant,
+    closed: bool,
+}
+
+impl Connection {
+    pub(super) fn new() -> Arc<Self> {
+        let since = Instant::now();
+        let phase = Phase {
+            requests: 0,
+            responses: 0,
+            in_head: true,
+            unclaimed: 0,
+            http2: false,
+            since,
+            closed: false,
+        };
+        Arc::new(Self { phase: Mutex::new(phase), close: Notify::new() })
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the connection.
+    pub(super) fn close(&self) {
+        self.phase().closed = true;
+        self.close.notify_one();
+    }
+
+    /// Waits for [`Self::close`].
+    pub(super) async fn closing(&self) {
+        self.close.notified().await;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.phase().closed
+    }
+
+    /// Since when it waits for a head, if it does.
+    pub(super) fn in_head_since(&self) -> Option<Instant> {
+        let phase = self.phase();
+        (phase.is_idle() && phase.in_head && !phase.closed).then_some(phase.since)
+    }
+
+    /// Since when it has no request in process, if it has none.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let phase = self.phase();
+        (phase.is_idle() && !phase.closed).then_some(phase.since)
+    }
+
+    /// The next time at which to check whether it is to be closed. `None`: now. `stopped` is
+    /// when the stop began.
+    pub(super) fn next_check(&self, stopped: Option<Instant>) -> Option<Instant> {
+        let now = Instant::now();
+        let (deadline, most) = match (self.deadline(stopped), stopped) {
+            (Some(deadline), _) if deadline <= now => return None,
+            (deadline, None) => (deadline, CHECK_EVERY),
+            (deadline, Some(_)) => (deadline, STOP_LIMIT),
+        };
+        let latest = now + most;
+        Some(deadline.map_or(latest, |deadline| deadline.min(latest)))
+    }
+
+    fn deadline(&self, stopped: Option<Instant>) -> Option<Instant> {
+        let phase = self.phase();
+        if phase.requests > 0 {
+            return None;
+        }
+        match stopped {
+            Some(stopped) => phase.is_idle().then(|| phase.since.max(stopped) + STOP_LIMIT),
+            None if phase.is_idle() && phase.in_head => Some(phase.since + HEAD_LIMIT),
+            None => Some(phase.since + IDLE_LIMIT),
+        }
+    }
+
+    fn received(&self, bytes: usize) {
+        let mut phase = self.phase();
+        if phase.is_idle() {
+            phase.unclaimed = phase.unclaimed.saturating_add(bytes);
+            if !phase.in_head && (!phase.http2 || phase.unclaimed > HTTP2_UPKEEP) {
+                phase.in_head = true;
+                phase.since = Instant::now();
+            }
+        }
+    }
+
+    /// Begins a request.
+    pub(super) fn request(self: &Arc<Self>, version: Version) -> InProcess {
+        let mut phase = self.phase();
+        phase.requests += 1;
+        phase.in_head = false;
+        phase.unclaimed = 0;
+        phase.http2 = version == Version::HTTP_2;
+        phase.since = Instant::now();
+        InProcess { connection: Arc::clone(self), responding: false }
+    }
+}
+
+impl Phase {
+    const fn is_idle(&self) -> bool {
+        self.requests == 0 && self.responses == 0
+    }
+}
+
+/// A request in process, until its response is sent or dropped.
+#[derive(Debug)]
+pub(super) struct InProcess {
+    connection: Arc<Connection>,
+    responding: bool,
+}
+
+impl InProcess {
+    /// Begins the response.
+    pub(super) fn respond(mut self, body: Body) -> ResponseBody {
+        let mut phase = self.connection.phase();
+        phase.requests = phase.requests.saturating_sub(1);
+        phase.responses += 1;
+        phase.since = Instant::now();
+        drop(phase);
+        self.responding = true;
+        ResponseBody { body, in_process: self }
+    }
+}
+
+impl Drop for InProcess {
+    fn drop(&mut self) {
+        let mut phase = self.connection.phase();
+        let Phase { requests, responses, .. } = &mut *phase;
+        let count = if self.responding { responses } else { requests };
+        *count = count.saturating_sub(1);
+        phase.since = Instant::now();
+    }
+}
+
+/// A response's body. Each part of it that is sent counts as activity of the connection.
+#[derive(Debug)]
+pub(super) struct ResponseBody {
+    body: Body,
+    in_process: InProcess,
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.in_process.connection.phase().since = Instant::now();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The socket of a connection. Notes what is received, and gives hyper's own error responses a
+/// body.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    connection: Arc<Connection>,
+    /// What is sent in place of hyper's response, and how much of it is sent.
+    replacement: Option<(Vec<u8>, usize)>,
+}
+
+impl Socket {
+    pub(super) const fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
+        Self { stream, connection, replacement: None }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let received = buffer.filled().len().saturating_sub(before);
+        if received > 0 {
+            self.connection.received(received);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Self { stream, replacement, .. } = &mut *self;
+        if replacement.is_none() {
+            *replacement = automatic::with_body(bytes).map(|response| (response, 0));
+        }
+        let Some((response, sent)) = replacement else {
+            return Pin::new(stream).poll_write(cx, bytes);
+        };
+        while let Some(rest) = response.get(*sent..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut *stream).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => *sent += written,
+            }
+        }
+        *replacement = None;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let first = buffers.iter().find(|buffer| !buffer.is_empty());
+        match first {
+            Some(first) if self.replacement.is_some() || automatic::is_empty_error(first) => {
+                self.poll_write(cx, first)
+            }
+            _ => Pin::new(&mut self.stream).poll_write_vectored(cx, buffers),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

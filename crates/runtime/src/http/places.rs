@@ -1,0 +1,96 @@
+//! The places for connections. Where they are short, connections without a request in process
+//! are closed, so that silent and slow clients can't keep others out.
+//!
+//! There is no limit per address of a client: behind an ingress or a load balancer, all clients
+//! have the same.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use super::connection::Connection;
+
+/// Connections that wait for a head: each may buffer 32 KiB. More of them are closed, the oldest
+/// first.
+const MAX_IN_HEAD: usize = 512;
+/// The connections are looked through after so many new ones, and after this time.
+const LOOK_AFTER: usize = 256;
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Interval of the attempts to make room while every connection has a request in process.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// The open connections, and the places for them.
+#[derive(Debug)]
+pub(super) struct Places {
+    most: usize,
+    free: Arc<Semaphore>,
+    /// Some may be closed already.
+    connections: Vec<Arc<Connection>>,
+    /// Connections since the last look.
+    added: usize,
+    looked: Instant,
+}
+
+impl Places {
+    pub(super) fn new(most: usize) -> Self {
+        let free = Arc::new(Semaphore::new(most));
+        Self { most, free, connections: Vec::new(), added: 0, looked: Instant::now() }
+    }
+
+    /// Waits until the connections must be looked through.
+    pub(super) async fn due(&self) {
+        tokio::time::sleep_until(self.looked + LOOK_EVERY).await;
+    }
+
+    /// A place for a new connection. Closes others if there is none, and waits while all of them
+    /// have a request in process.
+    pub(super) async fn take(&mut self) -> (Arc<Connection>, OwnedSemaphorePermit) {
+        if self.added >= LOOK_AFTER {
+            self.make_room();
+        }
+        let place = loop {
+            if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
+                break place;
+            }
+            self.make_room();
+            let place = Arc::clone(&self.free).acquire_owned();
+            if let Ok(Ok(place)) = tokio::time::timeout(RETRY_AFTER, place).await {
+                break place;
+            }
+        };
+        let connection = Connection::new();
+        self.connections.push(Arc::clone(&connection));
+        self.added += 1;
+        (connection, place)
+    }
+
+    /// Closes the connections that wait for a head for longest, if there are too many. Without
+    /// a free place, it closes a part of those without a request, too.
+    pub(super) fn make_room(&mut self) {
+        self.connections.retain(|connection| !connection.is_closed());
+        self.added = 0;
+        self.looked = Instant::now();
+        let in_head = self.sorted(|connection| connection.in_head_since());
+        let too_many = in_head.len().saturating_sub(MAX_IN_HEAD);
+        in_head.iter().take(too_many).for_each(|connection| connection.close());
+        if self.free.available_permits() == 0 && too_many == 0 {
+            // Those that wait for a head go first.
+            let mut idle = in_head;
+            idle.extend(self.sorted(|connection| {
+                connection.idle_since().filter(|_| connection.in_head_since().is_none())
+            }));
+            idle.iter().take(self.most / 16 + 1).for_each(|connection| connection.close());
+        }
+    }
+
+    /// The connections with such a time, the earliest first.
+    fn sorted(&self, time: impl Fn(&Connection) -> Option<Instant>) -> Vec<Arc<Connection>> {
+        let timed = self.connections.iter().filter_map(|each| Some((time(each)?, each)));
+        let mut timed: Vec<_> = timed.collect();
+        timed.sort_by_key(|(time, _)| *time);
+        timed.into_iter().map(|(_, connection)| Arc::clone(connection)).collect()
+    }
+}

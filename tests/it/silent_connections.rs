@@ -1,0 +1,84 @@
+//! Connections without a complete request: silent, half-spoken and dripping. They neither stay
+//! nor keep others out, on both ports and for both protocols.
+
+use std::time::{Duration, Instant};
+
+use tests::{Client, Stack, wait::eventually_now};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+/// More than may wait for a head: 512 and 256 on the API, 64 on the admin port.
+const API: usize = 1600;
+const ADMIN: usize = 160;
+/// The time limit of a head, and the interval of the checks.
+const CLOSED_WITHIN: Duration = Duration::from_secs(25);
+
+const FIRST_BYTES: [&[u8]; 5] = [
+    b"",
+    b"PRI * HTTP/2.0\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\nhost: a\r\n",
+    // The preface, SETTINGS, and HEADERS without the end of the headers.
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\0\0\0\0\x01\x82",
+];
+
+/// Sends the first bytes. A connection in two goes on with a byte of a header now and then.
+/// Ends with the connection.
+async fn half_spoken(address: String, index: usize) {
+    let Ok(mut socket) = TcpStream::connect(address).await else { return };
+    let first = FIRST_BYTES[index % FIRST_BYTES.len()];
+    if socket.write_all(first).await.is_err() {
+        return;
+    }
+    let drips = first.starts_with(b"GET") && index % 2 == 0;
+    let mut received = [0; 256];
+    loop {
+        tokio::select! {
+            read = socket.read(&mut received) => if matches!(read, Ok(0) | Err(_)) { return },
+            () = tokio::time::sleep(Duration::from_millis(500)), if drips => {
+                if socket.write_all(b"x").await.is_err() { return }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_and_dripping_connections_are_closed_and_others_are_served() {
+    let stack = Stack::shared().await;
+    let name = "account-service-0";
+    let file = stack.file();
+    let process = file.processes.iter().find(|process| process.name == name).unwrap();
+    let [api, admin] = [&process.http, &process.admin]
+        .map(|url| url.as_deref().unwrap().trim_start_matches("http://").to_owned());
+    let mut open = JoinSet::new();
+    for index in 0..API + ADMIN {
+        let address = if index < API { &api } else { &admin };
+        open.spawn(half_spoken(address.clone(), index));
+    }
+    let begun = Instant::now();
+    // The excess is closed at once, before the time limit of a head.
+    eventually_now("connections are closed for room", Duration::from_secs(5), || {
+        while open.try_join_next().is_some() {}
+        (open.len() <= 512 + 256 + 64).then_some(())
+    })
+    .await;
+    let client = Client::teller_at(stack, name);
+    for path in ["livez", "readyz", "metrics"] {
+        let asked = Instant::now();
+        let response = reqwest::get(format!("http://{admin}/{path}")).await.unwrap();
+        assert!(response.status().is_success(), "{path}");
+        assert!(asked.elapsed() < Duration::from_secs(1), "{path}: {:?}", asked.elapsed());
+    }
+    let asked = Instant::now();
+    client.open_account("KRW").await;
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    eventually_now("all are closed", CLOSED_WITHIN, || {
+        while open.try_join_next().is_some() {}
+        open.is_empty().then_some(())
+    })
+    .await;
+    println!("all were closed after {:.1?}", begun.elapsed());
+}
