@@ -33,7 +33,7 @@ async fn half_spoken(address: String, index: usize) {
     if socket.write_all(first).await.is_err() {
         return;
     }
-    let drips = first.starts_with(b"GET") && index % 2 == 0;
+    let drips = first.starts_with(b"GET") && index.is_multiple_of(2);
     let mut received = [0; 256];
     loop {
         tokio::select! {
