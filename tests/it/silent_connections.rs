@@ -15,6 +15,8 @@ const API: usize = 1600;
 const ADMIN: usize = 160;
 /// The time limit of a head, and the interval of the checks.
 const CLOSED_WITHIN: Duration = Duration::from_secs(25);
+/// Without the bounds, a request waits until the connections have reached their time limit.
+const SERVED_WITHIN: Duration = Duration::from_secs(5);
 
 const FIRST_BYTES: [&[u8]; 5] = [
     b"",
@@ -70,11 +72,11 @@ async fn silent_and_dripping_connections_are_closed_and_others_are_served() {
         let asked = Instant::now();
         let response = reqwest::get(format!("http://{admin}/{path}")).await.unwrap();
         assert!(response.status().is_success(), "{path}");
-        assert!(asked.elapsed() < Duration::from_secs(1), "{path}: {:?}", asked.elapsed());
+        assert!(asked.elapsed() < SERVED_WITHIN, "{path}: {:?}", asked.elapsed());
     }
     let asked = Instant::now();
     client.open_account("KRW").await;
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < SERVED_WITHIN, "{:?}", asked.elapsed());
     eventually_now("all are closed", CLOSED_WITHIN, || {
         while open.try_join_next().is_some() {}
         open.is_empty().then_some(())
