@@ -27,7 +27,8 @@ fi
 
 samples=$(mktemp -d)
 trap 'rm -rf "$samples" "${partial:-$samples}"' EXIT
-cargo build --quiet --package report-renderer --example render_statement
+# With the features of the workspace, as `make test` builds: nothing is compiled twice.
+cargo build --quiet --workspace --example render_statement
 render=${CARGO_TARGET_DIR:-target}/debug/examples/render_statement
 
 # name, entries, currency, its decimals, an addition to every third amount in minor units.
