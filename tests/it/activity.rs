@@ -388,11 +388,15 @@ async fn rows_that_come_while_a_final_period_is_read_are_noticed() {
         reader.step().await.unwrap();
     }
     // No service does this: a transaction never changes.
-    sqlx::query("UPDATE transactions SET created_at = $1 WHERE id = (SELECT min(id) + 1000 FROM transactions)")
-        .bind(period.from())
-        .execute(&database)
-        .await
-        .unwrap();
+    let moved = sqlx::query(
+        "UPDATE transactions SET created_at = $1
+         WHERE id = (SELECT min(id) FROM transactions WHERE created_at < $1)",
+    )
+    .bind(period.from())
+    .execute(&database)
+    .await
+    .unwrap();
+    assert_eq!(moved.rows_affected(), 1);
     let error = loop {
         if let Err(error) = reader.step().await {
             break error;

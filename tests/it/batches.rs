@@ -6,6 +6,12 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Client, Response, Stack, client::new_key, eventually, invariants};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::Instant,
+};
 
 fn item(account: &str, r#type: &str, amount: &str, key: &str) -> Value {
     json!({ "accountId": account, "type": r#type, "amount": amount, "idempotencyKey": key })
@@ -158,4 +164,43 @@ async fn a_customer_can_only_use_their_own_accounts_in_a_batch() {
     let items = response.body["items"].as_array().unwrap();
     let statuses: Vec<_> = items.iter().map(|item| item["status"].clone()).collect();
     assert_eq!(statuses, [403, 202]);
+}
+
+/// More bodies than may arrive at once (24), and than batches may be in process (8).
+const SLOW_BODIES: usize = 40;
+
+#[tokio::test]
+async fn slow_bodies_do_not_keep_other_batches_out() {
+    let stack = Stack::shared().await;
+    let name = "account-service-0";
+    let file = stack.file();
+    let process = file.processes.iter().find(|process| process.name == name).unwrap();
+    let address = process.http.as_deref().unwrap().trim_start_matches("http://");
+    let begin = format!(
+        "POST /v1/batches HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 1000\r\n\r\n{{",
+        file.tokens.teller
+    );
+    let mut slow = JoinSet::new();
+    for _ in 0..SLOW_BODIES {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(begin.as_bytes()).await.unwrap();
+        slow.spawn(async move {
+            let mut response = Vec::new();
+            let _ = socket.read_to_end(&mut response).await;
+            String::from_utf8(response).unwrap()
+        });
+    }
+    let client = Client::teller_at(stack, name);
+    let account = client.open_account("KRW").await;
+    let asked = Instant::now();
+    let response = post(&client, &[item(&account, "DEPOSIT", "1", &new_key())]).await;
+    assert_eq!(response.status, 200, "{}", response.body);
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    // Each of them is told why, some at once and the others after the time limit of a body.
+    while let Some(response) = slow.join_next().await {
+        let response = response.unwrap();
+        assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
+        assert!(response.contains("/problems/body-too-slow"), "{response}");
+    }
 }

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use tests::{Client, Stack, wait::eventually_now};
+use devstack::Process;
+use tests::{Client, Stack, memory, wait::eventually_now};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -17,6 +18,12 @@ const ADMIN: usize = 160;
 const CLOSED_WITHIN: Duration = Duration::from_secs(25);
 /// Without the bounds, a request waits until the connections have reached their time limit.
 const SERVED_WITHIN: Duration = Duration::from_secs(5);
+
+const SERVICE: &str = "account-service-0";
+/// Connections that begin a large head after a response.
+const KEPT_OPEN: usize = 3000;
+/// Without the bound, they take more than 32 KiB each.
+const MAX_GROWTH: u64 = 48 * 1024;
 
 const FIRST_BYTES: [&[u8]; 5] = [
     b"",
@@ -46,14 +53,19 @@ async fn half_spoken(mut socket: TcpStream, index: usize) {
     }
 }
 
+fn process(stack: &Stack) -> Process {
+    stack.file().processes.into_iter().find(|process| process.name == SERVICE).unwrap()
+}
+
+fn address(url: &Option<String>) -> String {
+    url.as_deref().unwrap().trim_start_matches("http://").to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_and_dripping_connections_are_closed_and_others_are_served() {
     let stack = Stack::shared().await;
-    let name = "account-service-0";
-    let file = stack.file();
-    let process = file.processes.iter().find(|process| process.name == name).unwrap();
-    let [api, admin] = [&process.http, &process.admin]
-        .map(|url| url.as_deref().unwrap().trim_start_matches("http://").to_owned());
+    let process = process(stack);
+    let [api, admin] = [&process.http, &process.admin].map(address);
     let mut open = JoinSet::new();
     for index in 0..API + ADMIN {
         let address = if index < API { &api } else { &admin };
@@ -68,7 +80,7 @@ async fn silent_and_dripping_connections_are_closed_and_others_are_served() {
         (open.len() <= 512 + 256 + 64).then_some(())
     })
     .await;
-    let client = Client::teller_at(stack, name);
+    let client = Client::teller_at(stack, SERVICE);
     for path in ["livez", "readyz", "metrics"] {
         let asked = Instant::now();
         let response = reqwest::get(format!("http://{admin}/{path}")).await.unwrap();
@@ -84,4 +96,34 @@ async fn silent_and_dripping_connections_are_closed_and_others_are_served() {
     })
     .await;
     println!("all were closed after {:.1?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_that_begin_at_once_on_open_connections_take_little_memory() {
+    let stack = Stack::start("head-memory").await;
+    let process = process(&stack);
+    let api = address(&process.http);
+    let mut sockets = Vec::new();
+    for _ in 0..KEPT_OPEN {
+        let mut socket = TcpStream::connect(&api).await.unwrap();
+        socket.write_all(b"GET /nothing HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        assert!(socket.read(&mut [0; 4096]).await.unwrap() > 0);
+        sockets.push(socket);
+    }
+    let before = memory::resident(process.pid).unwrap();
+    let mut head = b"GET /nothing HTTP/1.1\r\nhost: a\r\na: ".to_vec();
+    head.resize(30_000, b'a');
+    for socket in &sockets {
+        // The socket of a connection that is closed already refuses.
+        let _ = socket.try_write(&head);
+    }
+    let client = Client::teller_at(&stack, SERVICE);
+    let mut peak = before;
+    for _ in 0..20 {
+        client.open_account("KRW").await;
+        peak = peak.max(memory::resident(process.pid).unwrap());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("{before} KiB before, {peak} KiB at most");
+    assert!(peak < before + MAX_GROWTH, "{before} KiB grew to {peak} KiB");
 }

@@ -11,7 +11,8 @@ use crate::Stack;
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// The resident memory of a process in KiB; `None` if the process does not exist.
-fn resident(pid: u32) -> Option<u64> {
+#[must_use]
+pub fn resident(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse().ok()

@@ -53,7 +53,11 @@ pub(crate) async fn connect(url: &str) -> Result<PgConnection> {
 /// # Errors
 /// As [`connect`].
 pub(crate) async fn connect_limited(url: &str) -> Result<PgConnection> {
-    let options = options(url)?;
+    connect_with(options(url)?).await
+}
+
+/// As [`connect_limited`], with these options.
+pub(crate) async fn connect_with(options: PgConnectOptions) -> Result<PgConnection> {
     // Reading a whole table is slow and no reason for sqlx's warning about slow statements.
     let options = options.disable_statement_logging();
     let connect = async {

@@ -27,10 +27,10 @@ const LOCK: i64 = 0x7061_7373_626f_6f6b;
 ///
 /// Creates missing databases and roles, sets the given passwords, and takes privileges that every
 /// role has: to connect to the databases postgres and template1, and to write large objects in
-/// Passbook's databases. It changes nothing else. Repeat the command to rotate passwords. Pass passwords in the environment: other users of the machine
-/// can read argument lists. Each service may read, insert and update rows in its own database. It
-/// may not delete rows, change tables or connect to another service's database. The report-service
-/// also reads views of the other two.
+/// Passbook's databases. It changes nothing else. Repeat the command to rotate passwords. Pass
+/// passwords in the environment: other users of the machine can read argument lists. Each service
+/// may read, insert and update rows in its own database. It may not delete rows, change tables or
+/// connect to another service's database. The report-service also reads views of the other two.
 #[derive(Debug, Args)]
 pub(crate) struct Provision {
     /// URL of the server, with a superuser or a role permitted to create roles and databases.
@@ -158,7 +158,7 @@ impl Provision {
                 .with_context(|| format!("database {database}"))?;
             if is_superuser {
                 let options = database::options(&self.postgres_url)?.database(database);
-                let mut inside = PgConnection::connect_with(&options).await?;
+                let mut inside = database::connect_with(options).await?;
                 execute(&mut inside, LARGE_OBJECTS).await?;
                 inside.close().await?;
             }

@@ -8,6 +8,7 @@ mod stack_dir;
 mod stream_storage;
 mod system;
 mod text;
+mod token;
 
 pub(crate) use databases::DatabaseArguments;
 pub(crate) use nats::NatsArguments;
@@ -17,3 +18,4 @@ pub(crate) use stack_dir::{StackDir, StackState};
 pub(crate) use stream_storage::StreamStorageArguments;
 pub(crate) use system::{System, SystemArguments};
 pub(crate) use text::non_blank;
+pub(crate) use token::TokenArgument;

@@ -3,12 +3,12 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
-use clap::{Args, builder::NonEmptyStringValueParser};
+use clap::Args;
 use load::{AccountDistribution, Mix, Pace, Plan, Report, Shape, Target, WaitFor};
 use serde::Serialize;
 
 use crate::{
-    arguments::StackDir,
+    arguments::{StackDir, TokenArgument},
     output::{self, Format, Output},
 };
 
@@ -32,16 +32,8 @@ pub(crate) struct Load {
     /// URL of the API of another system, such as http://127.0.0.1:8080.
     #[arg(long, visible_alias = "url", value_name = "URL", conflicts_with = "dir")]
     api: Option<String>,
-    /// A teller's bearer token for --api. Set the variable, or PASSBOOK_TOKEN_FILE to the path of a
-    /// file with the token, not the flag: other users of the machine can read argument lists.
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "PASSBOOK_TOKEN",
-        hide_env_values = true,
-        value_parser = NonEmptyStringValueParser::new()
-    )]
-    token: Option<String>,
+    #[command(flatten)]
+    token: TokenArgument,
     /// Number of clients, each with its own connection. With --rate, the maximum number of
     /// concurrent requests.
     #[arg(long, value_name = "NUMBER", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=10_000))]
@@ -113,7 +105,8 @@ impl Load {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let target = match &self.api {
             Some(url) => {
-                let token = self.token.clone().context("--api needs a token in PASSBOOK_TOKEN")?;
+                let token =
+                    self.token.token.clone().context("--api needs a token in PASSBOOK_TOKEN")?;
                 Target::of_api(url, token).await?
             }
             None => Target::of(&self.dir.running_stack()?)?,

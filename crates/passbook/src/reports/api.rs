@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, builder::NonEmptyStringValueParser};
+use clap::Args;
 use http::Uri;
 
 use super::client::Client;
 #[cfg(feature = "dev")]
 use crate::arguments::StackDir;
+use crate::arguments::TokenArgument;
 
 const FORM: &str = "the API's URL must have the form https://host or http://host:8080";
 
@@ -25,16 +26,8 @@ pub(crate) struct ApiArguments {
     )]
     #[arg(long = "api", value_name = "URL", env = "PASSBOOK_API_URL")]
     url: Option<String>,
-    /// Bearer token. Set the variable, not the flag: other users of the machine can read argument
-    /// lists.
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "PASSBOOK_TOKEN",
-        hide_env_values = true,
-        value_parser = NonEmptyStringValueParser::new()
-    )]
-    token: Option<String>,
+    #[command(flatten)]
+    token: TokenArgument,
     /// PEM file of the certificate authority of the API. Without it, those of this machine are
     /// trusted.
     #[arg(long, value_name = "FILE", env = "PASSBOOK_API_CA")]
@@ -55,7 +48,7 @@ impl ApiArguments {
     /// does not contain the token.
     pub(super) fn client(&self) -> Result<Client> {
         let Address { url, token } = match &self.url {
-            Some(url) => Address { url: url.clone(), token: self.token.clone() },
+            Some(url) => Address { url: url.clone(), token: self.token.token.clone() },
             None => self.development_stack()?,
         };
         Client::new(&parse_url(&url)?, token, self.api_ca.as_deref())
@@ -64,7 +57,7 @@ impl ApiArguments {
     #[cfg(feature = "dev")]
     fn development_stack(&self) -> Result<Address> {
         let stack = self.dir.running_stack().context("no URL of the API is given")?;
-        let token = self.token.clone().unwrap_or(stack.tokens.teller);
+        let token = self.token.token.clone().unwrap_or(stack.tokens.teller);
         Ok(Address { url: stack.api, token: Some(token) })
     }
 

@@ -7,8 +7,11 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -38,10 +41,51 @@ const CHECK_EVERY: Duration = Duration::from_secs(10);
 /// HTTP/2 connections without requests exchange small frames. More bytes belong to a head.
 const HTTP2_UPKEEP: usize = 4096;
 
+/// Connections that may wait for a head: each may buffer 32 KiB.
+pub(super) const MAX_IN_HEAD: usize = 512;
+/// A head of a client arrives in one read, behind the few bytes that tell the protocol. More
+/// bytes without a request are a part of a large head.
+const LARGE: usize = 1024;
+
+/// The connections of a listener that wait for a head.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    count: AtomicUsize,
+    excess: Notify,
+}
+
+impl Heads {
+    /// Waits until there are more than [`MAX_IN_HEAD`].
+    pub(super) async fn too_many(&self) {
+        self.excess.notified().await;
+    }
+
+    fn begin(&self) {
+        if self.count.fetch_add(1, Ordering::Relaxed) >= MAX_IN_HEAD {
+            self.excess.notify_one();
+        }
+    }
+
+    fn end(&self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn are_too_many(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > MAX_IN_HEAD
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Connection {
     phase: Mutex<Phase>,
+    heads: Arc<Heads>,
     close: Notify,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.end_head(&mut self.phase());
+    }
 }
 
 #[derive(Debug)]
@@ -58,10 +102,13 @@ struct Phase {
     /// When a head, a request or a part of a response began or ended last.
     since: Instant,
     closed: bool,
+    /// Reads on once there is room for heads.
+    held: Option<Waker>,
 }
 
 impl Connection {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(heads: &Arc<Heads>) -> Arc<Self> {
+        heads.begin();
         let since = Instant::now();
         let phase = Phase {
             requests: 0,
@@ -71,17 +118,26 @@ impl Connection {
             http2: false,
             since,
             closed: false,
+            held: None,
         };
-        Arc::new(Self { phase: Mutex::new(phase), close: Notify::new() })
+        Arc::new(Self { phase: Mutex::new(phase), heads: Arc::clone(heads), close: Notify::new() })
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn end_head(&self, phase: &mut Phase) {
+        if std::mem::take(&mut phase.in_head) {
+            self.heads.end();
+        }
+    }
+
     /// Closes the connection.
     pub(super) fn close(&self) {
-        self.phase().closed = true;
+        let mut phase = self.phase();
+        phase.closed = true;
+        self.end_head(&mut phase);
         self.close.notify_one();
     }
 
@@ -94,10 +150,12 @@ impl Connection {
         self.phase().closed
     }
 
-    /// Since when it waits for a head, if it does.
-    pub(super) fn in_head_since(&self) -> Option<Instant> {
+    /// Since when it waits for a head, if it does; and whether it has sent little of it, as a new
+    /// client whose head is on its way. The first values are those to close first.
+    pub(super) fn in_head_since(&self) -> Option<(bool, Instant)> {
         let phase = self.phase();
-        (phase.is_idle() && phase.in_head && !phase.closed).then_some(phase.since)
+        let is_small = phase.unclaimed < LARGE;
+        (phase.is_idle() && phase.in_head && !phase.closed).then_some((is_small, phase.since))
     }
 
     /// Since when it has no request in process, if it has none.
@@ -131,13 +189,32 @@ impl Connection {
         }
     }
 
+    /// Whether it must not begin a head, or read more of a large one, because there are too many.
+    /// It goes on after [`Self::release`].
+    fn is_held(&self, cx: &Context<'_>) -> bool {
+        let mut phase = self.phase();
+        let begins = !phase.in_head && !phase.http2;
+        let held = phase.is_idle() && (begins || phase.unclaimed >= LARGE);
+        let held = held && self.heads.are_too_many();
+        phase.held = held.then(|| cx.waker().clone());
+        held
+    }
+
+    /// Reads on, if it was held.
+    pub(super) fn release(&self) {
+        if let Some(held) = self.phase().held.take() {
+            held.wake();
+        }
+    }
+
     fn received(&self, bytes: usize) {
         let mut phase = self.phase();
-        if phase.is_idle() {
+        if phase.is_idle() && !phase.closed {
             phase.unclaimed = phase.unclaimed.saturating_add(bytes);
             if !phase.in_head && (!phase.http2 || phase.unclaimed > HTTP2_UPKEEP) {
                 phase.in_head = true;
                 phase.since = Instant::now();
+                self.heads.begin();
             }
         }
     }
@@ -146,7 +223,7 @@ impl Connection {
     pub(super) fn request(self: &Arc<Self>, version: Version) -> InProcess {
         let mut phase = self.phase();
         phase.requests += 1;
-        phase.in_head = false;
+        self.end_head(&mut phase);
         phase.unclaimed = 0;
         phase.http2 = version == Version::HTTP_2;
         phase.since = Instant::now();
@@ -241,6 +318,10 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(self.stream.poll_read_ready(cx))?;
+        if self.connection.is_held(cx) {
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         let received = buffer.filled().len().saturating_sub(before);

@@ -11,11 +11,8 @@ use tokio::{
     time::Instant,
 };
 
-use super::connection::Connection;
+use super::connection::{Connection, Heads, MAX_IN_HEAD};
 
-/// Connections that wait for a head: each may buffer 32 KiB. More of them are closed, the oldest
-/// first.
-const MAX_IN_HEAD: usize = 512;
 /// The connections are looked through after so many new ones, and after this time.
 const LOOK_AFTER: usize = 256;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -29,6 +26,7 @@ pub(super) struct Places {
     free: Arc<Semaphore>,
     /// Some may be closed already.
     connections: Vec<Arc<Connection>>,
+    heads: Arc<Heads>,
     /// Connections since the last look.
     added: usize,
     looked: Instant,
@@ -37,12 +35,16 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn new(most: usize) -> Self {
         let free = Arc::new(Semaphore::new(most));
-        Self { most, free, connections: Vec::new(), added: 0, looked: Instant::now() }
+        let heads = Arc::default();
+        Self { most, free, connections: Vec::new(), heads, added: 0, looked: Instant::now() }
     }
 
     /// Waits until the connections must be looked through.
     pub(super) async fn due(&self) {
-        tokio::time::sleep_until(self.looked + LOOK_EVERY).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(self.looked + LOOK_EVERY) => {}
+            () = self.heads.too_many() => {}
+        }
     }
 
     /// A place for a new connection. Closes others if there is none, and waits while all of them
@@ -61,14 +63,15 @@ impl Places {
                 break place;
             }
         };
-        let connection = Connection::new();
+        let connection = Connection::new(&self.heads);
         self.connections.push(Arc::clone(&connection));
         self.added += 1;
         (connection, place)
     }
 
-    /// Closes the connections that wait for a head for longest, if there are too many. Without
-    /// a free place, it closes a part of those without a request, too.
+    /// Closes connections that wait for a head, if there are too many: those with a large
+    /// part of it first, then the oldest. Without a free place, it closes a part of those without
+    /// a request, too.
     pub(super) fn make_room(&mut self) {
         self.connections.retain(|connection| !connection.is_closed());
         self.added = 0;
@@ -84,13 +87,14 @@ impl Places {
             }));
             idle.iter().take(self.most / 16 + 1).for_each(|connection| connection.close());
         }
+        self.connections.iter().for_each(|connection| connection.release());
     }
 
-    /// The connections with such a time, the earliest first.
-    fn sorted(&self, time: impl Fn(&Connection) -> Option<Instant>) -> Vec<Arc<Connection>> {
-        let timed = self.connections.iter().filter_map(|each| Some((time(each)?, each)));
-        let mut timed: Vec<_> = timed.collect();
-        timed.sort_by_key(|(time, _)| *time);
-        timed.into_iter().map(|(_, connection)| Arc::clone(connection)).collect()
+    /// The connections with such a rank, the lowest first.
+    fn sorted<R: Ord>(&self, rank: impl Fn(&Connection) -> Option<R>) -> Vec<Arc<Connection>> {
+        let ranked = self.connections.iter().filter_map(|each| Some((rank(each)?, each)));
+        let mut ranked: Vec<_> = ranked.collect();
+        ranked.sort_by(|(one, _), (other, _)| one.cmp(other));
+        ranked.into_iter().map(|(_, connection)| Arc::clone(connection)).collect()
     }
 }
