@@ -1,8 +1,10 @@
-//! Authentication by token, and authorization by role and owner.
+//! Authentication by token, authorization by scope and owner, and the limits of a caller.
 
+use contract::{AccountId, Scope, Scopes};
 use devstack::Secrets;
 use reqwest::Method;
-use tests::{Client, Response, Stack};
+use serde_json::json;
+use tests::{Client, Response, Stack, client::new_key, eventually, stack::initialized_folder};
 use time::Duration;
 
 async fn get_account(client: &Client, account: &str, authorization: &str) -> Response {
@@ -16,8 +18,8 @@ async fn a_request_without_a_valid_token_is_rejected() {
     let client = Client::teller(stack);
     let account = client.open_account("KRW").await;
     let secrets = Secrets::read(&stack.dir).unwrap();
-    let expired = secrets.token("teller", "teller", Duration::hours(-1)).unwrap();
-    let valid = secrets.token("teller", "teller", Duration::hours(1)).unwrap();
+    let expired = secrets.token("teller", Scopes::all(), Duration::hours(-1)).unwrap();
+    let valid = secrets.token("teller", Scopes::all(), Duration::hours(1)).unwrap();
     let (signed, _) = valid.rsplit_once('.').unwrap();
     // {"alg":"none","typ":"JWT"} before the same claims, and no signature.
     let claims = signed.split('.').nth(1).unwrap();
@@ -46,21 +48,147 @@ async fn a_request_without_a_valid_token_is_rejected() {
 #[tokio::test]
 async fn a_customer_uses_their_own_accounts_only() {
     let stack = Stack::shared().await;
-    let alice = Client::user(stack, "alice", "customer");
-    let bob = Client::user(stack, "bob", "customer");
-    let account = alice.open_account("KRW").await;
-    let record = alice.deposit(&account, "100").await;
-    assert_eq!(record.status, 200);
-    for rejected in [
-        bob.account(&account).await,
-        bob.deposit(&account, "100").await,
-        bob.withdraw(&account, "100").await,
-        bob.record(record.text("recordId")).await,
-        bob.get(&format!("/v1/accounts/{account}/records")).await,
-        Client::user(stack, "alice", "auditor").account(&account).await,
-    ] {
-        assert_eq!((rejected.status, rejected.problem()), (403, "forbidden"), "{rejected:?}");
-    }
+    let (alice, bob) = (Client::customer(stack, "alice"), Client::customer(stack, "bob"));
     let teller = Client::teller(stack);
-    assert_eq!(teller.account(&account).await.text("balance"), "100");
+    let account = alice.open_account("KRW").await;
+    assert_eq!(teller.deposit(&account, "100").await.status, 200);
+    let record = alice.withdraw(&account, "40").await;
+    assert_eq!(record.status, 200);
+    let id = record.text("recordId");
+    // As if it did not exist: with the same words as for an id that no one has.
+    let unknown = AccountId::new().to_string();
+    for (hidden, missing) in [
+        (bob.account(&account).await, bob.account(&unknown).await),
+        (bob.withdraw(&account, "1").await, bob.withdraw(&unknown, "1").await),
+        (
+            bob.get(&format!("/v1/accounts/{account}/records")).await,
+            bob.get(&format!("/v1/accounts/{unknown}/records")).await,
+        ),
+        (bob.record(id).await, bob.record(&unknown).await),
+    ] {
+        assert_eq!(hidden.status, 404, "{hidden:?}");
+        let words = |response: &Response, id: &str| response.body.to_string().replace(id, "ID");
+        let id = if hidden.problem() == "record-not-found" { id } else { &account };
+        assert_eq!(words(&hidden, id), words(&missing, &unknown));
+    }
+    assert_eq!(teller.account(&account).await.text("balance"), "60");
+}
+
+#[tokio::test]
+async fn each_request_needs_its_scope() {
+    let stack = Stack::shared().await;
+    let name = new_key();
+    let account = Client::customer(stack, &name).open_account("KRW").await;
+    let with = |scopes: &[Scope]| Client::user(stack, &name, scopes.iter().copied().collect());
+    let record = Client::teller(stack).deposit(&account, "100").await;
+    let record = format!("/v1/records/{}", record.text("recordId"));
+    let report = json!({ "kind": "statement", "accountId": account, "from": "2026-01-01",
+        "to": "2026-01-02", "formats": ["csv"] });
+    let report = Client::teller(stack).report(&report, 0).await;
+    let report = format!("/v1/reports/{}", report.text("reportId"));
+    let (show, list) =
+        (format!("/v1/accounts/{account}"), format!("/v1/accounts/{account}/records"));
+    let move_by = |kind: &str| format!("/v1/accounts/{account}/{kind}");
+    let (amount, currency) = (json!({ "amount": "1" }), json!({ "currency": "KRW" }));
+    for (scope, path, body) in [
+        (Scope::AccountsWrite, "/v1/accounts", Some(&currency)),
+        (Scope::AccountsRead, &*show, None),
+        (Scope::AccountsRead, &list, None),
+        (Scope::AccountsRead, &record, None),
+        (Scope::DepositsWrite, &move_by("deposits"), Some(&amount)),
+        (Scope::WithdrawalsWrite, &move_by("withdrawals"), Some(&amount)),
+        (Scope::ReportsRead, "/v1/reports", None),
+        (Scope::ReportsRead, &report, None),
+        (Scope::ReportsRead, &format!("{report}/events"), None),
+        (Scope::ReportsRead, &format!("{report}/artifacts/csv"), None),
+        (Scope::ReportsWrite, "/v1/reports", Some(&json!({ "kind": "statement" }))),
+        (Scope::ReportsWrite, &format!("{report}/cancel"), Some(&json!({}))),
+        (Scope::ReportsWrite, &format!("{report}/retry"), Some(&json!({}))),
+    ] {
+        let others: Vec<_> = Scope::ALL.into_iter().filter(|other| *other != scope).collect();
+        for (scopes, is_refused) in [(&others[..], true), (&[scope][..], false)] {
+            let client = with(scopes);
+            let key = new_key();
+            let headers = [("idempotency-key", key.as_str())];
+            let response = match body {
+                Some(body) => client.post(path, &headers, body).await,
+                None => client.get(path).await,
+            };
+            assert_eq!(response.status == 403, is_refused, "{scope} {path}: {response:?}");
+            if is_refused {
+                let challenge = response.header("www-authenticate").unwrap();
+                assert!(challenge.contains(&format!("scope=\"{scope}\"")), "{challenge}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_callers_rate_is_limited_alone() {
+    let settings = ["PASSBOOK_CUSTOMER_RATE_LIMIT=2".to_owned()];
+    let dir = initialized_folder("rate-limit").await;
+    let arguments = ["--port", "0", "--account-replicas", "1"];
+    let stack = Stack::start_under(&dir, &settings, &arguments).await;
+    let (ann, bob) = (Client::customer(&stack, "ann"), Client::customer(&stack, "bob"));
+    let account = ann.open_account("KRW").await;
+    let mut limited = None;
+    for _ in 0..30 {
+        let response = ann.account(&account).await;
+        if response.status == 429 {
+            limited = Some(response);
+            break;
+        }
+        assert_eq!(response.header("ratelimit-policy"), Some("\"customer\";q=20;w=10"));
+        assert!(response.header("ratelimit").unwrap().starts_with("\"customer\";r="));
+    }
+    let limited = limited.expect("no request was limited");
+    assert_eq!(limited.problem(), "too-many-requests");
+    assert_eq!(limited.header("retry-after"), Some("1"));
+    assert!(limited.header("ratelimit").unwrap().contains(";r=0;t=10"));
+    // Others are not.
+    bob.open_account("KRW").await;
+    let teller = Client::teller(&stack);
+    for _ in 0..40 {
+        let response = teller.account(&account).await;
+        assert_eq!((response.status, response.header("ratelimit")), (200, None));
+    }
+    eventually("ann is served again", std::time::Duration::from_secs(10), async || {
+        (ann.account(&account).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_response_has_its_id_and_stays_in_no_cache() {
+    let stack = Stack::shared().await;
+    let client = Client::teller(stack);
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let parent = format!("00-{trace}-b7ad6b7169203331-01");
+    for (path, status) in
+        [("/v1/reports", 200), ("/v1/accounts/x", 400), ("/v1/none", 404), ("/v1/batches", 405)]
+    {
+        let headers = [("traceparent", parent.as_str())];
+        let response = client.send(Method::GET, path, &headers, None).await.unwrap();
+        assert_eq!(response.status, status, "{path}");
+        for (name, value) in [
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("request-id", trace),
+        ] {
+            assert_eq!(response.header(name), Some(value), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_is_logged_with_its_caller() {
+    let stack = Stack::shared().await;
+    let name = new_key();
+    let refused = Client::user(stack, &name, Scopes::default()).get("/v1/reports").await;
+    assert_eq!(refused.status, 403);
+    let log = stack.dir.join("logs/report-service-0.log");
+    let line = std::fs::read_to_string(log).unwrap();
+    let line = line.lines().find(|line| line.contains(&name)).expect("no line names the caller");
+    assert!(line.contains("a request was refused") && line.contains("reports:read"), "{line}");
+    assert!(line.contains(refused.header("request-id").unwrap()), "{line}");
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use contract::Scopes;
 use devstack::Secrets;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
@@ -71,11 +72,17 @@ impl Client {
         Self::new(&file.api, &file.tokens.teller)
     }
 
-    /// A user with this name and role, at the proxy.
+    /// A customer with this name, at the proxy.
     #[must_use]
-    pub fn user(stack: &Stack, name: &str, role: &str) -> Self {
+    pub fn customer(stack: &Stack, name: &str) -> Self {
+        Self::user(stack, name, Scopes::customer())
+    }
+
+    /// A user with this name and these scopes, at the proxy.
+    #[must_use]
+    pub fn user(stack: &Stack, name: &str, scopes: Scopes) -> Self {
         let secrets = Secrets::read(&stack.dir).unwrap();
-        let token = secrets.token(name, role, time::Duration::hours(1)).unwrap();
+        let token = secrets.token(name, scopes, time::Duration::hours(1)).unwrap();
         Self::new(&stack.file().api, &token)
     }
 

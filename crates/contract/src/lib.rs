@@ -15,6 +15,7 @@ mod messages;
 mod money;
 pub mod permissions;
 mod report_queue;
+mod scope;
 mod stream_storage;
 mod topology;
 mod wire;
@@ -24,6 +25,7 @@ pub use job::Job;
 pub use messages::{Command, InvalidMessage, Kind, Movement, Outcome, Reason, TransactionResult};
 pub use money::{Amount, AmountError, Balance, Currency, MONEY_LIMIT, UnknownCurrency};
 pub use report_queue::{InvalidQueue, ReportQueue, variables};
+pub use scope::{Scope, Scopes};
 pub use stream_storage::{InvalidStorage, STREAM_STORAGE_VARIABLE, StreamStorage};
 pub use topology::{
     ConsumerSpec, DEAD_LETTER, MAX_DELIVERIES, MOVEMENT_STREAMS, Retention, STANDARD, StreamSpec,

@@ -8,6 +8,7 @@ use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
+use contract::Scopes;
 use ring::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair},
@@ -79,15 +80,15 @@ impl SigningKey {
         pem("PUBLIC KEY", &der)
     }
 
-    /// A token for `subject` in `role`, valid for `ttl` from now. A negative
+    /// A token for `subject` with these scopes, valid for `ttl` from now. A negative
     /// `ttl` gives an expired token.
     #[must_use]
-    pub fn token(&self, subject: &str, role: &str, ttl: Duration) -> String {
+    pub fn token(&self, subject: &str, scopes: Scopes, ttl: Duration) -> String {
         let now = OffsetDateTime::now_utc();
         let header = json!({ "alg": "EdDSA", "typ": "JWT" });
         let claims = json!({
             "sub": subject,
-            "role": role,
+            "scope": scopes.to_string(),
             "iss": "passbook",
             "aud": "passbook",
             "iat": now.unix_timestamp(),

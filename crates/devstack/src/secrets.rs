@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs, io, path::Path};
 
 use anyhow::{Context, Result};
-use contract::permissions;
+use contract::{Scopes, permissions};
 use credentials::{SigningKey, random_password};
 use serde::{Deserialize, Serialize};
 use time::Duration;
@@ -150,13 +150,13 @@ impl Secrets {
         SigningKey::from_base64(&self.report_signing_key)
     }
 
-    /// A bearer token for `subject` in `role`, valid for `ttl` from now. A
+    /// A bearer token for `subject` with these scopes, valid for `ttl` from now. A
     /// negative `ttl` gives an expired token.
     ///
     /// # Errors
     /// If the signing key is not valid.
-    pub fn token(&self, subject: &str, role: &str, ttl: Duration) -> Result<String> {
-        Ok(self.signing_key()?.token(subject, role, ttl))
+    pub fn token(&self, subject: &str, scopes: Scopes, ttl: Duration) -> Result<String> {
+        Ok(self.signing_key()?.token(subject, scopes, ttl))
     }
 }
 

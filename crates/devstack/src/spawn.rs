@@ -22,13 +22,15 @@ use crate::pdeathsig::User;
 /// Settings that children inherit from the caller: logging, tracing and the
 /// size of batches, workers, threads, pools and streams. The stack itself sets all
 /// addresses and credentials.
-const INHERITED: [&str; 11] = [
+const INHERITED: [&str; 13] = [
     "PASSBOOK_LOG",
     "PASSBOOK_LOG_FORMAT",
     "PASSBOOK_WORKER_BATCH",
     "PASSBOOK_WORKERS",
     "PASSBOOK_MESSAGE_PARTS",
     "PASSBOOK_THREADS",
+    "PASSBOOK_CUSTOMER_RATE_LIMIT",
+    "PASSBOOK_RATE_LIMIT",
     "PASSBOOK_DATABASE_CONNECTIONS",
     "PASSBOOK_DATABASE_LIFETIME",
     contract::STREAM_STORAGE_VARIABLE,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use contract::Topology;
+use contract::{Scopes, Topology};
 use nix::sys::signal::Signal;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -128,8 +128,8 @@ impl Stack {
             nats_monitor: nats.monitor_url(),
             databases: postgres.admin_urls(&self.secrets)?,
             tokens: Tokens {
-                teller: self.secrets.token("teller", "teller", TOKEN_LIFETIME)?,
-                admin: self.secrets.token("admin", "admin", TOKEN_LIFETIME)?,
+                teller: self.secrets.token("teller", Scopes::all(), TOKEN_LIFETIME)?,
+                admin: self.secrets.token("admin", Scopes::all(), TOKEN_LIFETIME)?,
             },
             supervisor: std::process::id(),
             control: self.control.as_ref().map(|control| control.address.clone()),

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, env, fs, process::ExitCode, sync::Arc, time::Du
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, Subcommand};
-use contract::permissions;
+use contract::{Scopes, permissions};
 use credentials::{SigningKey, random_password};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
@@ -139,7 +139,7 @@ impl SecretsArguments {
         if self.dev {
             secrets.push(self.login("postgres-superuser", "postgres", random_password()?));
             let key = SigningKey::generate()?;
-            let token = |role| key.token(role, role, TOKEN_VALIDITY);
+            let token = |user| key.token(user, Scopes::all(), TOKEN_VALIDITY);
             // One Secret, because the key verifies these tokens only.
             secrets.push(self.secret(
                 "token-verifier",

@@ -87,13 +87,13 @@ async fn invalid_requests_name_their_field_and_store_nothing() {
 async fn a_customer_sees_the_statements_of_own_accounts_only() {
     let stack = Stack::shared().await;
     let (owner, stranger) = (new_key(), new_key());
-    let owner = Client::user(stack, &owner, "customer");
-    let stranger = Client::user(stack, &stranger, "customer");
+    let owner = Client::customer(stack, &owner);
+    let stranger = Client::customer(stack, &stranger);
     let request = statement(&owner.open_account("KRW").await, &["csv"]);
     let report = owner.report(&request, 20).await;
     assert_eq!((report.status, report.text("state")), (200, "SUCCEEDED"), "{report:?}");
     let refused = stranger.report(&request, 0).await;
-    assert_eq!((refused.status, refused.problem()), (403, "forbidden"));
+    assert_eq!((refused.status, refused.problem()), (404, "account-not-found"));
     for kind in ["activity", "reconciliation"] {
         let refused = owner.report(&json!({ "kind": kind }), 0).await;
         assert_eq!((refused.status, refused.problem()), (403, "forbidden"), "{kind}");
@@ -118,7 +118,7 @@ async fn a_customer_sees_the_statements_of_own_accounts_only() {
 async fn a_list_has_pages_and_filters() {
     let stack = Stack::shared().await;
     let name = new_key();
-    let client = Client::user(stack, &name, "customer");
+    let client = Client::customer(stack, &name);
     let request = statement(&client.open_account("KRW").await, &["csv"]);
     let mut ids = Vec::new();
     for _ in 0..3 {

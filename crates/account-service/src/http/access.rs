@@ -1,19 +1,14 @@
-//! Permissions of callers: a customer may use their own accounts, a teller or an
-//! admin any account.
+//! Permissions of callers: those without `accounts:any` use their own accounts only.
 
 use contract::UserId;
-use runtime::http::{
-    bearer::{Caller, Role},
-    problem::{FORBIDDEN, Problem},
-};
+use runtime::http::{bearer::Caller, problem::Problem};
 
-/// Checks that the caller may use the accounts of this owner.
-///
-/// # Errors
-/// `forbidden`
-pub(super) fn check_owner(caller: &Caller, owner: &UserId) -> Result<(), Problem> {
-    if caller.role == Role::Customer && caller.user_id != *owner {
-        return Err(FORBIDDEN.because("A customer may use their own accounts only."));
-    }
-    Ok(())
+/// Checks that the caller may use the accounts of this owner. Otherwise they do not exist to the
+/// caller: `not_found` is the problem.
+pub(super) fn check_owner(
+    caller: &Caller,
+    owner: &UserId,
+    not_found: impl FnOnce() -> Problem,
+) -> Result<(), Problem> {
+    if caller.may_use(owner.as_str()) { Ok(()) } else { Err(not_found()) }
 }

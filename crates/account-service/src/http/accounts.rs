@@ -6,7 +6,7 @@ use axum::{
     http::{StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
-use contract::{AccountId, Currency};
+use contract::{AccountId, Currency, Scope};
 use runtime::{
     http::{
         bearer::Caller,
@@ -67,6 +67,7 @@ pub(super) async fn open(
     caller: Caller,
     JsonBody(body): JsonBody<OpenAccount>,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::AccountsWrite)?;
     let currency = Currency::parse(&body.currency)
         .map_err(|error| INVALID_FIELD.because(format!("currency {error}.")).at("currency"))?;
     let remedy = "The account may have been opened. Send the request again: an unused account \
@@ -83,6 +84,7 @@ pub(super) async fn show(
     caller: Caller,
     PathId(id): PathId<AccountId>,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::AccountsRead)?;
     let account = usable(&api, &caller, id).await?;
     Ok(Json(AccountView::from(account)).into_response())
 }
@@ -98,7 +100,7 @@ pub(super) async fn currency_of(
         None => read(api.lookup.account(id)).await?,
     };
     let (owner, currency) = account.ok_or_else(|| account_not_found(id))?;
-    access::check_owner(caller, &owner)?;
+    access::check_owner(caller, &owner, || account_not_found(id))?;
     Ok(currency)
 }
 
@@ -106,6 +108,6 @@ pub(super) async fn currency_of(
 pub(super) async fn usable(api: &Api, caller: &Caller, id: AccountId) -> Result<Account, Problem> {
     let account = read(store::find_account(&api.pool, id)).await?;
     let account = account.ok_or_else(|| account_not_found(id))?;
-    access::check_owner(caller, &account.owner)?;
+    access::check_owner(caller, &account.owner, || account_not_found(id))?;
     Ok(account)
 }

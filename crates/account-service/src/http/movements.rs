@@ -6,7 +6,7 @@
 //! commit.
 
 use axum::{Extension, extract::State, http::HeaderMap, response::Response};
-use contract::{AccountId, Amount, Currency, Kind, RecordId};
+use contract::{AccountId, Amount, Currency, Kind, RecordId, Scope};
 use runtime::{
     http::{
         bearer::Caller,
@@ -100,11 +100,18 @@ pub(super) struct MovementRequest<'a> {
 
 impl MovementRequest<'_> {
     /// The record to store, in an account of this currency.
+    ///
+    /// # Errors
+    /// `forbidden`, `invalid-field`
     pub(super) fn new_record(
         self,
         caller: &Caller,
         currency: Currency,
     ) -> Result<NewRecord, Problem> {
+        caller.require(match self.kind {
+            Kind::Deposit => Scope::DepositsWrite,
+            Kind::Withdrawal => Scope::WithdrawalsWrite,
+        })?;
         let amount = Amount::parse(self.amount, currency)
             .map_err(|error| INVALID_FIELD.because(format!("amount: {error}.")).at("amount"))?;
         Ok(NewRecord {

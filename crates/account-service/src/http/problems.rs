@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::store::StoreError;
 
 /// No account with this id.
-const ACCOUNT_NOT_FOUND: ProblemType =
+pub(super) const ACCOUNT_NOT_FOUND: ProblemType =
     ProblemType::new(StatusCode::NOT_FOUND, "account-not-found", "There is no such account.");
 /// No record with this id.
 pub(super) const RECORD_NOT_FOUND: ProblemType =

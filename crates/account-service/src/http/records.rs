@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
-use contract::{AccountId, RecordId};
+use contract::{AccountId, RecordId, Scope};
 use ledger::SettledAs;
 use runtime::http::{
     bearer::Caller,
@@ -22,7 +22,7 @@ use time::{OffsetDateTime, serde::rfc3339};
 
 use super::{
     Api, ApiState, accounts,
-    problems::{RECORD_NOT_FOUND, read},
+    problems::{ACCOUNT_NOT_FOUND, RECORD_NOT_FOUND, read},
     wait,
 };
 use crate::{record::Record, store, waiters::Wait};
@@ -108,10 +108,11 @@ pub(super) async fn show(
     PathId(id): PathId<RecordId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let found = read(api.lookup.record(id)).await?;
-    let record =
-        found.ok_or_else(|| RECORD_NOT_FOUND.because(format!("No record has the id {id}.")))?;
-    accounts::currency_of(&api, &caller, record.account_id).await?;
+    caller.require(Scope::AccountsRead)?;
+    let not_found = || RECORD_NOT_FOUND.because(format!("No record has the id {id}."));
+    let record = read(api.lookup.record(id)).await?.ok_or_else(not_found)?;
+    let account = accounts::currency_of(&api, &caller, record.account_id).await;
+    account.map_err(|problem| if problem.is(ACCOUNT_NOT_FOUND) { not_found() } else { problem })?;
     let patience = prefer::wait(&headers, api.longest_wait);
     let (record, patience) = wait_if_preferred(&api, record, patience, None).await;
     let mut response = Json(RecordView::from(&record)).into_response();
@@ -168,6 +169,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let query = page::query(query, "limit and cursor")?;
     let page = Page::parse(query.limit.as_deref(), query.cursor.as_deref())?;
+    caller.require(Scope::AccountsRead)?;
     let account = accounts::usable(&api, &caller, account).await?;
     let before = page.before.map(RecordId::from_uuid);
     let records = store::list_records(&api.pool, account.id, before, page.to_read());

@@ -1,9 +1,10 @@
-//! Permissions of callers: a customer may see the statements of their own accounts, a
-//! teller or an admin every report.
+//! Permissions of callers: those without `accounts:any` see the statements of their own accounts
+//! only.
 
+use contract::Scope;
 use report_document::Kind;
 use runtime::http::{
-    bearer::{Caller, Role},
+    bearer::Caller,
     problem::{FORBIDDEN, Problem},
 };
 
@@ -15,34 +16,22 @@ use crate::report::Report;
 /// # Errors
 /// `forbidden`
 pub(super) fn check_kind(caller: &Caller, kind: Kind) -> Result<(), Problem> {
-    if caller.role == Role::Customer && kind != Kind::Statement {
-        let detail = format!("A customer may ask for statements only, not for a report of {kind}.");
+    if !caller.scopes.contains(Scope::AccountsAny) && kind != Kind::Statement {
+        let detail = format!(
+            "Without the scope accounts:any, only statements are allowed, not a report of {kind}."
+        );
         return Err(FORBIDDEN.because(detail));
     }
     Ok(())
 }
 
-/// Checks that the caller may ask for statements of an account.
-///
-/// # Errors
-/// `forbidden`
-pub(super) fn check_owner(caller: &Caller, owner: &str) -> Result<(), Problem> {
-    if caller.role == Role::Customer && caller.user_id.as_str() != owner {
-        return Err(FORBIDDEN.because("A customer may use their own accounts only."));
-    }
-    Ok(())
-}
-
-/// Checks that the caller may see this report. To a customer, the report of another
-/// user does not exist.
+/// Checks that the caller may see this report. Otherwise it does not exist to the caller.
 ///
 /// # Errors
 /// `report-not-found`
 pub(super) fn check_report(caller: &Caller, report: &Report) -> Result<(), Problem> {
-    let user = caller.user_id.as_str();
-    let own = report.requested_by == user || report.account_owner.as_deref() == Some(user);
-    if caller.role == Role::Customer && !own {
-        return Err(report_not_found(report.id));
-    }
-    Ok(())
+    let owner = report.account_owner.as_deref();
+    let allowed =
+        caller.may_use(&report.requested_by) || owner.is_some_and(|owner| caller.may_use(owner));
+    if allowed { Ok(()) } else { Err(report_not_found(report.id)) }
 }

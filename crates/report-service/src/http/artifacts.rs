@@ -22,7 +22,7 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use contract::{
-    ReportId,
+    ReportId, Scope,
     file_signature::{ALGORITHM, FileSignature},
 };
 use futures::{Stream, StreamExt, stream};
@@ -70,7 +70,7 @@ pub(super) async fn download(
         Some(name) => (name, true),
         None => (file.as_str(), false),
     };
-    let report = visible(&api, &caller, id).await?;
+    let report = visible(&api, &caller, Scope::ReportsRead, id).await?;
     let missing = || {
         let detail = if report.state.is_end() {
             format!("The report is {} and has no file {name}.", report.state)

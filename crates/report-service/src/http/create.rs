@@ -4,7 +4,7 @@
 //! therefore precedes the commit.
 
 use axum::{Extension, extract::State, http::HeaderMap, response::Response};
-use contract::{AccountId, ReportId};
+use contract::{AccountId, ReportId, Scope};
 use report_document::{Format, Kind};
 use reporting::{AccountInfo, Period, PeriodError};
 use runtime::{
@@ -52,6 +52,7 @@ pub(super) async fn create(
     Extension(trace): Extension<Trace>,
     JsonBody(body): JsonBody<ReportBody>,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::ReportsWrite)?;
     let key = idempotency_key::of_request(&headers)?;
     let kind = parse_kind(&body.kind)?;
     access::check_kind(&caller, kind)?;
@@ -82,7 +83,7 @@ pub(super) async fn retry(
     headers: HeaderMap,
     Extension(trace): Extension<Trace>,
 ) -> Result<Response, Problem> {
-    let report = visible(&api, &caller, id).await?;
+    let report = visible(&api, &caller, Scope::ReportsWrite, id).await?;
     if !matches!(report.state, ReportState::Failed | ReportState::Cancelled) {
         let detail = format!(
             "The report is {}. Only a report that is FAILED or CANCELLED can be retried.",
@@ -214,10 +215,8 @@ async fn parameters(
 async fn account(api: &Api, caller: &Caller, id: AccountId) -> Result<AccountInfo, Problem> {
     let account = api.accounts.find(id).await;
     let account = account.map_err(|error| unavailable("The account database", &error))?;
-    let account =
-        account.ok_or_else(|| ACCOUNT_NOT_FOUND.because(format!("No account has the id {id}.")))?;
-    access::check_owner(caller, &account.owner_id)?;
-    Ok(account)
+    let account = account.filter(|account| caller.may_use(&account.owner_id));
+    account.ok_or_else(|| ACCOUNT_NOT_FOUND.because(format!("No account has the id {id}.")))
 }
 
 fn period(body: &ReportBody, now: OffsetDateTime) -> Result<Period, Problem> {

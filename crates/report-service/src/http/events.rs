@@ -12,7 +12,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use contract::ReportId;
+use contract::{ReportId, Scope};
 use futures::stream;
 use runtime::http::{
     bearer::Caller,
@@ -46,7 +46,7 @@ pub(super) async fn events(
             .because("Too many reports are followed. Poll the report instead.")
             .retry_after(5)
     })?;
-    let report = visible(&api, &caller, id).await?;
+    let report = visible(&api, &caller, Scope::ReportsRead, id).await?;
     let events = stream::unfold(Next::First(glance(&report), follower), move |next| async move {
         let (glance, follower) = match next {
             Next::First(glance, follower) => (glance, follower),

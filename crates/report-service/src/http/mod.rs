@@ -20,6 +20,7 @@ use axum::{
 use reporting::{Accounts, Ledger};
 use runtime::http::{
     bearer::TokenVerifier,
+    rate_limit::RateLimits,
     request_layer::{RequestLimits, request_layer},
     server,
 };
@@ -67,6 +68,12 @@ impl Deref for ApiState {
 impl FromRef<ApiState> for TokenVerifier {
     fn from_ref(state: &ApiState) -> Self {
         state.verifier.clone()
+    }
+}
+
+impl FromRef<ApiState> for RateLimits {
+    fn from_ref(state: &ApiState) -> Self {
+        state.limits.rates.clone()
     }
 }
 

@@ -8,10 +8,10 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
-use contract::ReportId;
+use contract::{ReportId, Scope};
 use report_document::Kind;
 use runtime::http::{
-    bearer::{Caller, Role},
+    bearer::Caller,
     page::{self, Page},
     path_id::PathId,
     prefer,
@@ -31,8 +31,14 @@ use crate::{
     telemetry,
 };
 
-/// The report, if the caller may see it.
-pub(super) async fn visible(api: &Api, caller: &Caller, id: ReportId) -> Result<Report, Problem> {
+/// The report, if the caller has this scope and may see the report.
+pub(super) async fn visible(
+    api: &Api,
+    caller: &Caller,
+    scope: Scope,
+    id: ReportId,
+) -> Result<Report, Problem> {
+    caller.require(scope)?;
     let report = read(store::find(&api.pool, id)).await?.ok_or_else(|| report_not_found(id))?;
     access::check_report(caller, &report)?;
     Ok(report)
@@ -92,7 +98,7 @@ pub(super) async fn show(
     PathId(id): PathId<ReportId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let report = visible(&api, &caller, id).await?;
+    let report = visible(&api, &caller, Scope::ReportsRead, id).await?;
     let patience = prefer::wait(&headers, api.longest_wait);
     let report = wait(&api, report, patience).await?;
     let mut response = Json(view(&api, report).await?).into_response();
@@ -105,7 +111,7 @@ pub(super) async fn cancel(
     caller: Caller,
     PathId(id): PathId<ReportId>,
 ) -> Result<Response, Problem> {
-    let report = visible(&api, &caller, id).await?;
+    let report = visible(&api, &caller, Scope::ReportsWrite, id).await?;
     let remedy = "The database did not answer in time. The report may be cancelled: ask for its \
                   state, or cancel it again.";
     match write(remedy, store::cancel(&api.pool, id)).await? {
@@ -118,7 +124,10 @@ pub(super) async fn cancel(
         }
         Cancellation::Requested => {}
     }
-    let cancelled = async { view(&api, visible(&api, &caller, id).await?).await };
+    let cancelled = async {
+        let report = visible(&api, &caller, Scope::ReportsWrite, id).await?;
+        view(&api, report).await
+    };
     let view = cancelled.await.map_err(|problem| after_write(remedy, problem))?;
     let (location, view) = (format!("/v1/reports/{id}"), Json(view));
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], view).into_response())
@@ -147,10 +156,11 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let query = page::query(query, "kind, state, limit and cursor")?;
     let page = Page::parse(query.limit.as_deref(), query.cursor.as_deref())?;
+    caller.require(Scope::ReportsRead)?;
     let filter = Filter {
         kind: query.kind.as_deref().map(parse_kind).transpose()?,
         state: query.state.as_deref().map(parse_state).transpose()?,
-        user: (caller.role == Role::Customer).then(|| caller.user_id.to_string()),
+        user: (!caller.scopes.contains(Scope::AccountsAny)).then(|| caller.user_id.to_string()),
     };
     let mut reports = read(store::list(&api.pool, &filter, page.before, page.to_read())).await?;
     let next_cursor = page.cut(&mut reports, |report| report.id.as_uuid());

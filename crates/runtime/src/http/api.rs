@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{bearer::TokenVerifier, request_layer::RequestLimits};
+use super::{bearer::TokenVerifier, rate_limit::RateLimits, request_layer::RequestLimits};
 use crate::setting::parse_duration;
 
 /// The public API.
@@ -36,6 +36,15 @@ pub struct ApiConfig {
     #[arg(long, env = "PASSBOOK_MOST_REQUESTS", default_value_t = 20_000,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub most_requests: u32,
+    /// Maximum requests a second of a customer, by this replica: ten times as many at once. 0: no
+    /// limit.
+    #[arg(long, env = "PASSBOOK_CUSTOMER_RATE_LIMIT", default_value_t = 20, value_name = "A SECOND",
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub customer_rate_limit: u32,
+    /// The same for each teller and admin.
+    #[arg(long, env = "PASSBOOK_RATE_LIMIT", default_value_t = 0, value_name = "A SECOND",
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub rate_limit: u32,
 }
 
 impl ApiConfig {
@@ -53,7 +62,8 @@ impl ApiConfig {
     /// If the number of requests exceeds the address space.
     pub fn limits(&self, draining: CancellationToken) -> anyhow::Result<RequestLimits> {
         let permits = Arc::new(Semaphore::new(usize::try_from(self.most_requests)?));
-        Ok(RequestLimits { permits, draining })
+        let rates = RateLimits::new(self.customer_rate_limit, self.rate_limit);
+        Ok(RequestLimits::new(permits, draining, rates))
     }
 }
 

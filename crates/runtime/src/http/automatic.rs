@@ -16,7 +16,8 @@ pub(super) fn with_body(bytes: &[u8]) -> Option<Vec<u8>> {
     let problem = problem(bytes).filter(|_| has_no_body(bytes))?;
     let body = serde_json::to_string(&problem).ok()?;
     let response = format!(
-        "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\
+        "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
+         x-content-type-options: nosniff\r\nconnection: close\r\n\
          content-length: {}\r\n\r\n{body}",
         problem.status(),
         body.len()

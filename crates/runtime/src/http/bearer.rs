@@ -12,7 +12,7 @@ use axum::{
     http::{header::AUTHORIZATION, request::Parts},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use contract::UserId;
+use contract::{Scope, Scopes, UserId};
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Validation,
     crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils},
@@ -20,34 +20,49 @@ use jsonwebtoken::{
 };
 use quick_cache::sync::Cache;
 use serde::Deserialize;
+use tracing::Span;
 
-use super::problem::{FORBIDDEN, Problem, UNAUTHENTICATED};
-
-/// The role in a token. Each service defines the permissions of a role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// A customer: their own accounts only.
-    Customer,
-    /// An employee: any account.
-    Teller,
-    /// An administrator.
-    Admin,
-}
+use super::{
+    problem::{FORBIDDEN, Problem, UNAUTHENTICATED},
+    rate_limit::RateLimits,
+};
 
 /// The authenticated caller of a request. As an extractor it rejects a request
-/// without a valid token.
+/// without a valid token, and one that exceeds the caller's rate limit.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The token's subject.
     pub user_id: UserId,
-    /// The token's role.
-    pub role: Role,
+    /// The token's scopes.
+    pub scopes: Scopes,
+}
+
+impl Caller {
+    /// Checks that the caller has this scope.
+    ///
+    /// # Errors
+    /// `forbidden`
+    pub fn require(&self, scope: Scope) -> Result<(), Problem> {
+        if self.scopes.contains(scope) {
+            return Ok(());
+        }
+        let detail = format!("The token lacks the scope {scope}.");
+        Err(FORBIDDEN.because(detail).lacks(scope))
+    }
+
+    /// Whether the caller may use what belongs to this owner.
+    #[must_use]
+    pub fn may_use(&self, owner: &str) -> bool {
+        self.scopes.contains(Scope::AccountsAny) || self.user_id.as_str() == owner
+    }
 }
 
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
-    role: String,
+    /// RFC 8693, section 4.2. Without it, the token allows nothing.
+    #[serde(default)]
+    scope: String,
     exp: f64,
 }
 
@@ -134,7 +149,7 @@ impl TokenVerifier {
                         "The token has the wrong issuer or audience."
                     }
                     ErrorKind::InvalidAlgorithm => "The token must be signed with EdDSA (Ed25519).",
-                    _ => "The token must be a JWT with the claims sub, role, iss, aud and exp.",
+                    _ => "The token must be a JWT with the claims sub, iss, aud, exp and scope.",
                 })
             })?
             .claims;
@@ -144,16 +159,7 @@ impl TokenVerifier {
         }
         let user_id = UserId::try_from(claims.sub)
             .map_err(|error| UNAUTHENTICATED.because(format!("The token's sub {error}.")))?;
-        let role = match claims.role.as_str() {
-            "customer" => Role::Customer,
-            "teller" => Role::Teller,
-            "admin" => Role::Admin,
-            other => {
-                let detail = format!("The role {other:?} is not customer, teller or admin.");
-                return Err(FORBIDDEN.because(detail));
-            }
-        };
-        Ok((Caller { user_id, role }, claims.exp))
+        Ok((Caller { user_id, scopes: Scopes::parse(&claims.scope) }, claims.exp))
     }
 }
 
@@ -173,6 +179,7 @@ fn has_critical_extension(token: &str) -> bool {
 impl<S: Send + Sync> FromRequestParts<S> for Caller
 where
     TokenVerifier: FromRef<S>,
+    RateLimits: FromRef<S>,
 {
     type Rejection = Problem;
 
@@ -185,7 +192,10 @@ where
         let token = token.ok_or_else(|| {
             UNAUTHENTICATED.because("Send the header Authorization: Bearer <token>.")
         })?;
-        TokenVerifier::from_ref(state).caller(token)
+        let caller = TokenVerifier::from_ref(state).caller(token)?;
+        Span::current().record("caller", caller.user_id.as_str());
+        RateLimits::from_ref(state).admit(&caller, &parts.extensions)?;
+        Ok(caller)
     }
 }
 
@@ -255,7 +265,7 @@ mod tests {
         let token = move |header: &str, sub: &str, expires: SystemTime| {
             let expires = expires.duration_since(UNIX_EPOCH).unwrap().as_secs();
             let claims = format!(
-                r#"{{"sub":"{sub}","role":"customer","iss":"i","aud":"a","exp":{expires}}}"#
+                r#"{{"sub":"{sub}","scope":"accounts:read","iss":"i","aud":"a","exp":{expires}}}"#
             );
             let text = [header, &claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
             let signature = URL_SAFE_NO_PAD.encode(pair.sign(text.as_bytes()));

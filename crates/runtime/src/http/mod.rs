@@ -15,5 +15,7 @@ pub mod path_id;
 mod places;
 pub mod prefer;
 pub mod problem;
+pub mod rate_limit;
+mod refusal_log;
 pub mod request_layer;
 pub mod server;

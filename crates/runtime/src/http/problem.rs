@@ -10,6 +10,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use contract::Scope;
 use problem_details::ProblemDetails;
 use serde::{Serialize, Serializer};
 
@@ -34,7 +35,13 @@ impl ProblemType {
     /// A problem of this type. `detail` gives the cause or the remedy.
     #[must_use]
     pub fn because(self, detail: impl Into<String>) -> Problem {
-        Problem { problem_type: self, detail: detail.into(), field: None, retry_after: None }
+        Problem {
+            problem_type: self,
+            detail: detail.into(),
+            field: None,
+            retry_after: None,
+            lacks: None,
+        }
     }
 }
 
@@ -108,6 +115,12 @@ pub const UNAUTHENTICATED: ProblemType = ProblemType::new(
 /// The token is valid, but does not allow the request.
 pub const FORBIDDEN: ProblemType =
     ProblemType::new(StatusCode::FORBIDDEN, "forbidden", "The token does not allow this.");
+/// The caller has sent more requests than its rate limit allows.
+pub const TOO_MANY_REQUESTS: ProblemType = ProblemType::new(
+    StatusCode::TOO_MANY_REQUESTS,
+    "too-many-requests",
+    "The caller sends too many requests.",
+);
 /// An id in the path does not have the form of an id.
 pub const MALFORMED_ID: ProblemType =
     ProblemType::new(StatusCode::BAD_REQUEST, "malformed-id", "An id in the path is malformed.");
@@ -122,6 +135,7 @@ pub struct Problem {
     detail: String,
     field: Option<String>,
     retry_after: Option<u16>,
+    lacks: Option<Scope>,
 }
 
 #[derive(Serialize)]
@@ -142,6 +156,13 @@ impl Problem {
     #[must_use]
     pub const fn retry_after(mut self, seconds: u16) -> Self {
         self.retry_after = Some(seconds);
+        self
+    }
+
+    /// Names the scope that the token lacks.
+    #[must_use]
+    pub(super) const fn lacks(mut self, scope: Scope) -> Self {
+        self.lacks = Some(scope);
         self
     }
 
@@ -195,14 +216,29 @@ pub fn of_unknown_write(error: &impl fmt::Display, remedy: &str) -> Problem {
     OUTCOME_UNKNOWN.because(remedy).retry_after(1)
 }
 
+/// The reason of a response with 401 or 403, for the log.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal(pub(super) String);
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.details().into_response();
+        let status = self.problem_type.status;
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            response.extensions_mut().insert(Refusal(self.detail));
+        }
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.problem_type.status == StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(scope) = self.lacks {
+            // RFC 6750, section 3.1.
+            let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
+            if let Ok(challenge) = HeaderValue::try_from(challenge) {
+                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            }
         }
         response
     }

@@ -1,4 +1,4 @@
-//! The layer around every request: a trace, a log span, metrics, a permit, and
+//! The layer around every request: a trace, a log span, metrics, a permit, header fields, and
 //! `Connection: close` while draining. One layer does all of it, because each layer
 //! costs time in every request.
 
@@ -9,15 +9,18 @@ use std::{
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, Method, Version, header::CONNECTION},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, Version,
+        header::{CACHE_CONTROL, CONNECTION, X_CONTENT_TYPE_OPTIONS},
+    },
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::{Instrument, field::Empty};
 
-use super::problem::UNAVAILABLE;
+use super::{problem::UNAVAILABLE, rate_limit::RateLimits, refusal_log::RefusalLog};
 use crate::telemetry::trace::{Served, Trace};
 
 /// The state that all requests share.
@@ -28,7 +31,21 @@ pub struct RequestLimits {
     pub permits: Arc<Semaphore>,
     /// Cancelled when the stop begins.
     pub draining: CancellationToken,
+    /// The limits of each caller.
+    pub rates: RateLimits,
+    refusals: RefusalLog,
 }
+
+impl RequestLimits {
+    /// Limits of a service.
+    #[must_use]
+    pub fn new(permits: Arc<Semaphore>, draining: CancellationToken, rates: RateLimits) -> Self {
+        Self { permits, draining, rates, refusals: RefusalLog::default() }
+    }
+}
+
+/// The same id as in the log, for a client to name in a report of an error.
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// Runs one request. Use with [`axum::middleware::from_fn_with_state`].
 pub async fn request_layer(
@@ -43,23 +60,37 @@ pub async fn request_layer(
         .get::<MatchedPath>()
         .map_or_else(String::new, |path| path.as_str().to_owned());
     let trace = Trace::of_request(request.headers());
+    let id = trace.id();
     let span = tracing::info_span!(
         "request",
-        trace_id = trace.id(),
+        trace_id = id,
         span_id = trace.span_id(),
         method,
-        route
+        route,
+        caller = Empty
     );
     let recorded =
         trace.is_recorded().then(|| (SystemTime::now(), request.uri().path().to_owned()));
     request.extensions_mut().insert(trace);
+    let rate = limits.rates.slot();
+    if let Some(rate) = &rate {
+        request.extensions_mut().insert(rate.clone());
+    }
     let mut response = match limits.permits.try_acquire() {
-        Ok(_permit) => next.run(request).instrument(span).await,
+        Ok(_permit) => {
+            let response = next.run(request).instrument(span.clone()).await;
+            span.in_scope(|| limits.refusals.note(&response));
+            response
+        }
         Err(_) => UNAVAILABLE
             .because("Too many requests are in process. Nothing was stored.")
             .retry_after(1)
             .into_response(),
     };
+    if let Some(rate) = rate {
+        rate.write(response.headers_mut());
+    }
+    add_defaults(response.headers_mut(), &id);
     if limits.draining.is_cancelled() {
         ask_to_close(version, &mut response);
     }
@@ -72,6 +103,15 @@ pub async fn request_layer(
         "method" => method, "route" => route, "status" => status)
     .record(begun.elapsed().as_secs_f64());
     response
+}
+
+/// Adds the header fields of every response. Amounts and balances stay in no cache.
+fn add_defaults(headers: &mut HeaderMap, id: &str) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, id);
+    }
 }
 
 /// Asks an HTTP/1.1 client to reconnect elsewhere before the listener closes.
