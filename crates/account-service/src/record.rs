@@ -39,6 +39,8 @@ impl NewRecord {
             amount: self.amount,
             currency: self.currency,
             settlement: None,
+            account_seq: None,
+            key: self.key.as_str().to_owned(),
             created_at: now,
             updated_at: now,
         }
@@ -57,6 +59,11 @@ pub struct Record {
     pub currency: Currency,
     /// `None` while the record is PENDING.
     pub settlement: Option<Settlement>,
+    /// The number of an applied movement on its account. `None` while PENDING, if FAILED, and
+    /// if an earlier release settled the record.
+    pub account_seq: Option<i64>,
+    /// The key of the request.
+    pub key: String,
     /// When the record was accepted.
     pub created_at: OffsetDateTime,
     /// When the record was settled; before that, when it was accepted.

@@ -19,6 +19,11 @@ async fn the_same_key_answers_with_the_same_report() {
     assert_eq!(first.status, 202, "{first:?}");
     let location = format!("/v1/reports/{}", first.text("reportId"));
     assert_eq!(first.header("location"), Some(location.as_str()));
+    // Times have six digits of fraction, those of a period too.
+    let to = first.body["parameters"]["to"].as_str().unwrap();
+    for time in [first.text("createdAt"), first.text("updatedAt"), to] {
+        assert!(time.get(19..20) == Some(".") && time.get(26..) == Some("Z"), "{first:?}");
+    }
     let again = client.post("/v1/reports", &headers, &request).await;
     assert_eq!(again.text("reportId"), first.text("reportId"));
     assert_eq!(again.header("idempotent-replayed"), Some("true"));

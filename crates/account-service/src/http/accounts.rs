@@ -13,11 +13,12 @@ use runtime::{
         json_body::JsonBody,
         path_id::PathId,
         problem::{INVALID_FIELD, Problem},
+        timestamp,
     },
     postgres::CALL_LIMIT,
 };
 use serde::{Deserialize, Serialize};
-use time::{OffsetDateTime, serde::rfc3339};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{
@@ -36,14 +37,22 @@ pub(super) struct OpenAccount {
 #[serde(rename_all = "camelCase")]
 struct AccountView {
     account_id: AccountId,
+    /// The user that opened the account.
     owner_id: String,
+    /// Three letters of ISO 4217.
     currency: &'static str,
+    /// `ACTIVE`.
     status: String,
+    /// The posted amount, with the currency's decimals: the sum of the movements with SUCCESS
+    /// whose results this service has. The ledger may be ahead for a moment.
     balance: String,
+    /// The number of the last movement in the balance; 0 for an account without one.
     account_seq: i64,
-    #[serde(with = "rfc3339")]
+    /// When the account was opened.
+    #[serde(with = "timestamp")]
     created_at: OffsetDateTime,
-    #[serde(with = "rfc3339")]
+    /// When the balance last changed; before that, when the account was opened.
+    #[serde(with = "timestamp")]
     updated_at: OffsetDateTime,
 }
 

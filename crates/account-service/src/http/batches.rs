@@ -43,9 +43,12 @@ use super::{
     Api, ApiState, accounts,
     movements::{self, MovementRequest},
     problems::{account_not_found, queue, write},
-    records::{RecordView, Replayed},
+    records::{self, RecordView, Replayed},
 };
-use crate::{record::NewRecord, store::Accepted};
+use crate::{
+    record::{NewRecord, Record},
+    store::Accepted,
+};
 
 /// Maximum items in a batch.
 const MAX_ITEMS: usize = 1000;
@@ -85,7 +88,9 @@ struct BatchView {
 #[serde(untagged)]
 enum ItemView {
     Accepted {
+        /// 200 if the record is settled, 202 while it is PENDING.
         status: u16,
+        /// Whether the item was accepted before, under the same key.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         replayed: bool,
         record: RecordView,
@@ -185,7 +190,7 @@ fn too_many() -> Problem {
     UNAVAILABLE.because("Too many batches are in process. Nothing was stored.").retry_after(1)
 }
 
-type ItemResult = Result<(RecordView, Replayed), Problem>;
+type ItemResult = Result<(Record, Replayed), Problem>;
 
 /// Accepts all items in one commit: each is queued before the first one is
 /// awaited. The time limit covers the whole batch.
@@ -213,8 +218,7 @@ async fn accept_all(api: &Api, caller: &Caller, trace: &Trace, items: &[Item]) -
 }
 
 fn item_result(accepted: Accepted) -> ItemResult {
-    let (record, replayed) = movements::accepted_record(accepted, "idempotencyKey")?;
-    Ok((RecordView::from(&record), replayed))
+    movements::accepted_record(accepted, "idempotencyKey")
 }
 
 type Currencies = HashMap<AccountId, Result<Currency, Problem>>;
@@ -265,9 +269,9 @@ impl From<ItemResult> for ItemView {
     fn from(result: ItemResult) -> Self {
         match result {
             Ok((record, replayed)) => Self::Accepted {
-                status: StatusCode::ACCEPTED.as_u16(),
+                status: records::status_of(&record).as_u16(),
                 replayed: replayed == Replayed::Yes,
-                record,
+                record: RecordView::from(&record),
             },
             Err(problem) => Self::Refused { status: problem.status().as_u16(), problem },
         }

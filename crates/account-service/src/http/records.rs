@@ -16,9 +16,10 @@ use runtime::http::{
     path_id::PathId,
     prefer,
     problem::Problem,
+    timestamp,
 };
 use serde::{Deserialize, Serialize};
-use time::{OffsetDateTime, serde::rfc3339};
+use time::OffsetDateTime;
 
 use super::{
     Api, ApiState, accounts,
@@ -32,16 +33,33 @@ use crate::{record::Record, store, waiters::Wait};
 pub(super) struct RecordView {
     record_id: RecordId,
     account_id: AccountId,
+    /// `DEPOSIT` or `WITHDRAWAL`.
     r#type: &'static str,
+    /// The amount to move, with the currency's decimals.
     amount: String,
+    /// The account's currency: three letters of ISO 4217.
     currency: &'static str,
+    /// `PENDING`, then `SUCCESS` or `FAILED` for good.
     status: &'static str,
+    /// Why the movement failed: `INSUFFICIENT_FUNDS`, `BALANCE_LIMIT_EXCEEDED` or
+    /// `CURRENCY_MISMATCH`. `null` unless the status is FAILED.
     reason: Option<&'static str>,
+    /// The ledger's id of the decision. `null` while PENDING.
     transaction_id: Option<i64>,
+    /// The account's balance after this movement. `null` unless the status is SUCCESS.
     balance_after: Option<String>,
-    #[serde(with = "rfc3339")]
+    /// The number of this movement among those of its account: 1, 2, 3 … without a gap.
+    /// `null` while PENDING and if FAILED, and for a record that a release before 0.1.0 settled.
+    account_seq: Option<i64>,
+    /// The key of the request, as its caller chose it.
+    idempotency_key: String,
+    /// The caller who made the request.
+    requested_by: String,
+    /// When the request was accepted.
+    #[serde(with = "timestamp")]
     created_at: OffsetDateTime,
-    #[serde(with = "rfc3339")]
+    /// When the record was settled; before that, when it was accepted.
+    #[serde(with = "timestamp")]
     updated_at: OffsetDateTime,
 }
 
@@ -64,6 +82,9 @@ impl From<&Record> for RecordView {
             balance_after: settled_as
                 .and_then(SettledAs::balance_after)
                 .map(|balance| balance.to_string()),
+            account_seq: record.account_seq,
+            idempotency_key: record.key.clone(),
+            requested_by: record.user_id.to_string(),
             created_at: record.created_at,
             updated_at: record.updated_at,
         }
@@ -77,8 +98,12 @@ pub(super) enum Replayed {
     No,
 }
 
-/// The response to a movement: the record, after the client's wait. 200 if the
-/// client waited and the record is settled, otherwise 202. `wait` started before
+/// The status of an answer with a record: 200 if it is settled, 202 while it is PENDING.
+pub(super) const fn status_of(record: &Record) -> StatusCode {
+    if record.settlement.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED }
+}
+
+/// The response to a movement: the record, after the client's wait. `wait` started before
 /// the record was accepted.
 pub(super) async fn respond(
     api: &Api,
@@ -89,11 +114,9 @@ pub(super) async fn respond(
 ) -> Response {
     let wait = wait.filter(|_| replayed == Replayed::No);
     let (record, patience) = wait_if_preferred(api, record, patience, wait).await;
-    let settled = record.settlement.is_some() && patience.is_some();
-    let status = if settled { StatusCode::OK } else { StatusCode::ACCEPTED };
     let location = format!("/v1/records/{}", record.id);
     let view = Json(RecordView::from(&record));
-    let mut response = (status, [(LOCATION, location)], view).into_response();
+    let mut response = (status_of(&record), [(LOCATION, location)], view).into_response();
     if replayed == Replayed::Yes {
         let yes = HeaderValue::from_static("true");
         response.headers_mut().insert("idempotent-replayed", yes);

@@ -224,8 +224,8 @@ async fn find_by_keys(
 ) -> Result<HashMap<(AccountId, String), Taken>, StoreError> {
     let rows = sqlx::query!(
         "SELECT r.id, r.account_id, r.idempotency_key, r.request_hash, r.user_id, r.type AS kind,
-                r.amount, r.currency, r.transaction_id, r.reason, r.balance_after, r.created_at,
-                r.updated_at
+                r.amount, r.currency, r.transaction_id, r.reason, r.balance_after, r.account_seq,
+                r.created_at, r.updated_at
          FROM unnest($1::uuid[], $2::text[]) AS taken (account_id, idempotency_key)
               JOIN transaction_records AS r USING (account_id, idempotency_key)",
         &records.clone().map(|record| record.account_id.as_uuid()).collect::<Vec<_>>(),
@@ -244,6 +244,8 @@ async fn find_by_keys(
             transaction_id: row.transaction_id,
             reason: row.reason,
             balance_after: row.balance_after,
+            account_seq: row.account_seq,
+            idempotency_key: row.idempotency_key.clone(),
             created_at: row.created_at,
             updated_at: row.updated_at,
         };

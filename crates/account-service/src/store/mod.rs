@@ -15,5 +15,5 @@ pub use insert::{Accepted, insert_all, insert_free, insert_unlocked};
 pub use locked::settle_unlocked;
 pub use pending::{Claimed, Listed, claim_for_redrive, read_list};
 pub use records::{find_records, list_records};
-pub use settle::{SettleOutcome, Times, settle, settled_among};
+pub use settle::{SettleOutcome, Times, account_seq, settle, settled_among};
 pub use window::{Leave, Window, WindowView, fence, find_window, leave, list_early};

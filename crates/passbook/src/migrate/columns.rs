@@ -32,7 +32,8 @@ fn of(database: &str) -> &'static [Writes] {
             "transaction_records",
             "id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
              traceparent, created_at, updated_at",
-            "status, transaction_id, reason, balance_after, updated_at, redrives, redrive_at",
+            "status, transaction_id, reason, balance_after, account_seq, updated_at, redrives,
+             redrive_at",
         ),
         // The redrive removes settled records from its list.
         Writes {

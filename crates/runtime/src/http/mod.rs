@@ -17,3 +17,4 @@ pub mod prefer;
 pub mod problem;
 pub mod request_layer;
 pub mod server;
+pub mod timestamp;
