@@ -8,7 +8,7 @@ use std::{
 };
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{Client, Response, Stack, client::new_key};
 
 fn assert_problem(
@@ -159,6 +159,41 @@ async fn an_invalid_amount_is_rejected_with_its_field() {
         }
     }
     assert_eq!(records_of(&client, &won).await + records_of(&client, &dollars).await, 0);
+}
+
+#[tokio::test]
+async fn an_asserted_currency_must_be_the_accounts() {
+    let client = Client::teller(Stack::shared().await);
+    let account = client.open_account("KRW").await;
+    let request = async |resource: &str, key: &str, body: Value| {
+        let path = format!("/v1/accounts/{account}/{resource}");
+        client.post(&path, &[("idempotency-key", key), ("prefer", "wait=20")], &body).await
+    };
+    for resource in ["deposits", "withdrawals"] {
+        // With an amount that only the other currency has, too.
+        for (currency, amount) in
+            [("USD", "1"), ("USD", "1.50"), ("krw", "1"), ("", "1"), ("KRW ", "1"), ("XXX", "1")]
+        {
+            let body = json!({ "amount": amount, "currency": currency });
+            let response = request(resource, &new_key(), body).await;
+            assert_problem(&response, 422, "invalid-field", Some("currency"), currency);
+        }
+        let number = request(resource, &new_key(), json!({ "amount": "1", "currency": 410 })).await;
+        assert_problem(&number, 422, "invalid-field", Some("currency"), "number");
+    }
+    let item = json!({ "accountId": account, "type": "DEPOSIT", "amount": "1", "currency": "USD",
+                       "idempotencyKey": new_key() });
+    let batch = client.post("/v1/batches", &[], &json!({ "items": [item] })).await;
+    let refused = &batch.body["items"][0];
+    assert_eq!((&refused["status"], &refused["problem"]["field"]), (&json!(422), &json!("currency")));
+    assert_eq!(records_of(&client, &account).await, 0);
+    // The assertion is no part of the request: with and without it, it is the same one.
+    let key = new_key();
+    let with = request("deposits", &key, json!({ "amount": "1", "currency": "KRW" })).await;
+    assert_eq!((with.status, with.text("status")), (200, "SUCCESS"), "{with:?}");
+    let without = request("deposits", &key, json!({ "amount": "1" })).await;
+    assert_eq!((without.status, &without.body), (200, &with.body));
+    assert_eq!(without.header("idempotent-replayed"), Some("true"));
 }
 
 #[tokio::test]

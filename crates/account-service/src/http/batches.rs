@@ -75,6 +75,8 @@ struct Item {
     account_id: String,
     r#type: Kind,
     amount: String,
+    /// The account's currency. Another one is refused.
+    currency: Option<String>,
     idempotency_key: String,
 }
 
@@ -250,7 +252,9 @@ fn new_record(caller: &Caller, currencies: &Currencies, item: &Item) -> Result<N
     let currency =
         currencies.get(&account).cloned().unwrap_or_else(|| Err(account_not_found(account)))?;
     let (id, kind) = (RecordId::new(), item.r#type);
-    MovementRequest { id, kind, account, key, amount: &item.amount }.new_record(caller, currency)
+    let asserted = item.currency.as_deref();
+    MovementRequest { id, kind, account, key, amount: &item.amount, asserted }
+        .new_record(caller, currency)
 }
 
 /// The common problem, if every item failed with 503: an unknown outcome, if one of them
