@@ -3,13 +3,14 @@
 use axum::{
     Json,
     extract::State,
-    http::{StatusCode, header::LOCATION},
+    http::{HeaderMap, StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
 use contract::{AccountId, Currency};
 use runtime::{
     http::{
         bearer::Caller,
+        idempotency_key,
         json_body::JsonBody,
         path_id::PathId,
         problem::{INVALID_FIELD, Problem},
@@ -24,8 +25,9 @@ use tokio::time::Instant;
 use super::{
     Api, ApiState, access,
     problems::{account_not_found, read, write},
+    records::{self, Replayed},
 };
-use crate::store::{self, Account};
+use crate::store::{self, Account, NewAccount, Opened};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,17 +76,36 @@ impl From<Account> for AccountView {
 pub(super) async fn open(
     State(api): State<ApiState>,
     caller: Caller,
+    headers: HeaderMap,
     JsonBody(body): JsonBody<OpenAccount>,
 ) -> Result<Response, Problem> {
     let currency = Currency::parse(&body.currency)
         .map_err(|error| INVALID_FIELD.because(format!("currency {error}.")).at("currency"))?;
-    let remedy = "The account may have been opened. Send the request again: an unused account \
-                  does no harm.";
-    let opened = store::open_account(&api.pool, AccountId::new(), &caller.user_id, currency);
-    let account = write(Instant::now() + CALL_LIMIT, remedy, opened).await?;
+    let new = NewAccount { id: AccountId::new(), owner: caller.user_id.clone(), currency };
+    let deadline = Instant::now() + CALL_LIMIT;
+    let Some(key) = idempotency_key::optional(&headers)? else {
+        let remedy = "The account may have been opened. Send the request again: an unused \
+                      account does no harm.";
+        let account = write(deadline, remedy, store::open_account(&api.pool, &new)).await?;
+        return Ok(opened(account, Replayed::No));
+    };
+    let remedy = "The account may have been opened. Send the request again with the same \
+                  Idempotency-Key: it is opened once at most.";
+    let once = store::open_account_once(&api.pool, &new, &caller.user_id, &key);
+    match write(deadline, remedy, once).await? {
+        Opened::New(account) => Ok(opened(account, Replayed::No)),
+        Opened::Replayed(account) => Ok(opened(account, Replayed::Yes)),
+        Opened::KeyReused => Err(records::key_reused("Idempotency-Key")),
+    }
+}
+
+/// The response to a request to open an account.
+fn opened(account: Account, replayed: Replayed) -> Response {
     let location = format!("/v1/accounts/{}", account.id);
     let view = Json(AccountView::from(account));
-    Ok((StatusCode::CREATED, [(LOCATION, location)], view).into_response())
+    let mut response = (StatusCode::CREATED, [(LOCATION, location)], view).into_response();
+    replayed.mark(&mut response);
+    response
 }
 
 pub(super) async fn show(

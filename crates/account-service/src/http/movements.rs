@@ -10,7 +10,7 @@ use contract::{AccountId, Amount, Currency, Kind, RecordId};
 use runtime::{
     http::{
         bearer::Caller,
-        idempotency_key::{self, IdempotencyKey, KEY_REUSED},
+        idempotency_key::{self, IdempotencyKey},
         json_body::JsonBody,
         path_id::PathId,
         prefer,
@@ -148,9 +148,6 @@ pub(super) fn accepted_record(
     match accepted {
         Accepted::New(record) => Ok((record, Replayed::No)),
         Accepted::Replayed(record) => Ok((record, Replayed::Yes)),
-        Accepted::KeyReused => {
-            let detail = "Send a new key for a new request, or the first request again.";
-            Err(KEY_REUSED.because(detail).at(key_field))
-        }
+        Accepted::KeyReused => Err(records::key_reused(key_field)),
     }
 }

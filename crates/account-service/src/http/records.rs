@@ -12,6 +12,7 @@ use contract::{AccountId, RecordId};
 use ledger::SettledAs;
 use runtime::http::{
     bearer::Caller,
+    idempotency_key::KEY_REUSED,
     page::{self, Page},
     path_id::PathId,
     prefer,
@@ -98,6 +99,22 @@ pub(super) enum Replayed {
     No,
 }
 
+impl Replayed {
+    /// Sets the header `Idempotent-Replayed`, if it is so.
+    pub(super) fn mark(self, response: &mut Response) {
+        if self == Self::Yes {
+            let yes = HeaderValue::from_static("true");
+            response.headers_mut().insert("idempotent-replayed", yes);
+        }
+    }
+}
+
+/// The problem of a key that another request has. `field` names the key's header or field.
+pub(super) fn key_reused(field: &'static str) -> Problem {
+    let detail = "Send a new key for a new request, or the first request again.";
+    KEY_REUSED.because(detail).at(field)
+}
+
 /// The status of an answer with a record: 200 if it is settled, 202 while it is PENDING.
 pub(super) const fn status_of(record: &Record) -> StatusCode {
     if record.settlement.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED }
@@ -117,10 +134,7 @@ pub(super) async fn respond(
     let location = format!("/v1/records/{}", record.id);
     let view = Json(RecordView::from(&record));
     let mut response = (status_of(&record), [(LOCATION, location)], view).into_response();
-    if replayed == Replayed::Yes {
-        let yes = HeaderValue::from_static("true");
-        response.headers_mut().insert("idempotent-replayed", yes);
-    }
+    replayed.mark(&mut response);
     set_preference_applied(&mut response, patience);
     response
 }

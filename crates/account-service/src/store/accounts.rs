@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
-use super::StoreError;
+use super::{StoreError, account_keys::NewAccount};
 
 /// An account with its projected balance: as of the newest result.
 #[derive(Debug, Clone)]
@@ -27,15 +27,15 @@ pub struct Account {
     pub updated_at: OffsetDateTime,
 }
 
-struct AccountRow {
-    account_id: Uuid,
-    owner_id: String,
-    currency: String,
-    status: String,
-    balance: Decimal,
-    account_seq: i64,
-    created_at: OffsetDateTime,
-    updated_at: OffsetDateTime,
+pub(super) struct AccountRow {
+    pub(super) account_id: Uuid,
+    pub(super) owner_id: String,
+    pub(super) currency: String,
+    pub(super) status: String,
+    pub(super) balance: Decimal,
+    pub(super) account_seq: i64,
+    pub(super) created_at: OffsetDateTime,
+    pub(super) updated_at: OffsetDateTime,
 }
 
 impl TryFrom<AccountRow> for Account {
@@ -63,17 +63,15 @@ impl TryFrom<AccountRow> for Account {
 /// [`StoreError`]
 pub async fn open_account(
     database: impl PgExecutor<'_>,
-    id: AccountId,
-    owner: &UserId,
-    currency: Currency,
+    new: &NewAccount,
 ) -> Result<Account, StoreError> {
     sqlx::query_as!(
         AccountRow,
         "INSERT INTO accounts (account_id, owner_id, currency) VALUES ($1, $2, $3)
          RETURNING account_id, owner_id, currency, status, balance, account_seq, created_at, updated_at",
-        id.as_uuid(),
-        owner.as_str(),
-        currency.code(),
+        new.id.as_uuid(),
+        new.owner.as_str(),
+        new.currency.code(),
     )
     .fetch_one(database)
     .await?

@@ -1,14 +1,18 @@
 //! The account-service's SQL: accounts and records.
 
+mod account_keys;
 mod accounts;
+mod columns;
 mod error;
 mod insert;
+mod key_scope;
 mod locked;
 mod pending;
 mod records;
 mod settle;
 mod window;
 
+pub use account_keys::{NewAccount, Opened, open_account_once};
 pub use accounts::{Account, find_account, find_owners, open_account};
 pub use error::StoreError;
 pub use insert::{Accepted, insert_all, insert_free, insert_unlocked};

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
-use super::StoreError;
+use super::{StoreError, key_scope::unscoped};
 use crate::record::Record;
 
 pub(super) struct RecordRow {
@@ -58,7 +58,7 @@ impl TryFrom<RecordRow> for Record {
             currency,
             settlement,
             account_seq: row.account_seq,
-            key: row.idempotency_key,
+            key: unscoped(row.idempotency_key),
             created_at: row.created_at,
             updated_at: row.updated_at,
         })

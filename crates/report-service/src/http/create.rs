@@ -90,11 +90,8 @@ pub(super) async fn retry(
         );
         return Err(STATE_CONFLICT.because(detail));
     }
-    let key = if headers.contains_key("idempotency-key") {
-        Some(idempotency_key::of_request(&headers)?)
-    } else {
-        IdempotencyKey::parse(&format!("retry-of-{id}"))
-    };
+    let key = idempotency_key::optional(&headers)?
+        .or_else(|| IdempotencyKey::parse(&format!("retry-of-{id}")));
     let new = NewReport {
         id: ReportId::new(),
         requested_by: caller.user_id.to_string(),

@@ -61,6 +61,14 @@ fn unescape(quoted: &str) -> Option<String> {
     Some(text)
 }
 
+/// The key in the header of a request that needs none, if it has one.
+///
+/// # Errors
+/// [`KEY_MALFORMED`].
+pub fn optional(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    headers.contains_key("idempotency-key").then(|| of_request(headers)).transpose()
+}
+
 /// The key in the header of a request. A bare key with a comma is rejected: joined from two
 /// headers, it would be another key than each of them.
 ///
