@@ -2,6 +2,7 @@
 
 mod access;
 mod accounts;
+mod batch_items;
 mod batches;
 mod movements;
 mod problems;
@@ -42,6 +43,8 @@ pub struct Api {
     pub limits: RequestLimits,
     /// One permit per batch in process.
     pub batch_permits: Arc<Semaphore>,
+    /// One permit per batch whose client waits for its records.
+    pub batch_waits: Semaphore,
     /// The places for the bodies of batches.
     pub batch_bodies: BatchBodies,
 }
@@ -51,6 +54,12 @@ impl Api {
     #[must_use]
     pub fn batch_permits() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(batches::MAX_CONCURRENT))
+    }
+
+    /// The permits for batches whose clients wait.
+    #[must_use]
+    pub const fn batch_waits() -> Semaphore {
+        Semaphore::const_new(batches::MAX_WAITING)
     }
 
     /// The places for the bodies of batches.

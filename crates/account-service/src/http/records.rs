@@ -158,7 +158,7 @@ pub(super) async fn show(
 
 /// The record after the client's wait, and the applied preference. The preference is
 /// `None` if the client did not ask to wait, or too many records are awaited.
-async fn wait_if_preferred(
+pub(super) async fn wait_if_preferred(
     api: &Api,
     record: Record,
     patience: Option<Duration>,
@@ -176,7 +176,7 @@ async fn wait_if_preferred(
     (settled.unwrap_or(record), patience)
 }
 
-fn set_preference_applied(response: &mut Response, patience: Option<Duration>) {
+pub(super) fn set_preference_applied(response: &mut Response, patience: Option<Duration>) {
     let applied = patience.map(|patience| format!("wait={}", patience.as_secs()));
     if let Some(value) = applied.and_then(|text| HeaderValue::try_from(text).ok()) {
         response.headers_mut().insert("preference-applied", value);

@@ -51,7 +51,7 @@ impl<S: Send + Sync, T: DeserializeOwned, const MOST: usize> FromRequest<S> for 
             Ok(read) => read?,
             Err(_) => return Err(BODY_TOO_SLOW.because("Send the body within 10 seconds.")),
         };
-        parse(&body).map(Self)
+        object("The body", &body).map(Self)
     }
 }
 
@@ -78,15 +78,20 @@ async fn read(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+/// Reads a JSON object, as strictly as a body. `name` begins a sentence about it.
+///
+/// # Errors
+/// `malformed-json`, `duplicate-field` or `invalid-field`, with the field if there is one.
+pub fn object<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, Problem> {
     if bytes.starts_with(b"\xef\xbb\xbf") {
-        let detail = "The body begins with a byte order mark (EF BB BF). Send it without one.";
+        let detail =
+            format!("{name} begins with a byte order mark (EF BB BF). Send it without one.");
         return Err(MALFORMED_JSON.because(detail));
     }
     // A derived struct also accepts an array of its fields by position.
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
-            Ok(_) => INVALID_FIELD.because("The body must be a JSON object."),
+            Ok(_) => INVALID_FIELD.because(format!("{name} must be a JSON object.")),
             Err(error) => MALFORMED_JSON.because(format!("{error}.")),
         });
     }
@@ -133,7 +138,7 @@ mod tests {
     }
 
     async fn problem_of(body: &[u8]) -> serde_json::Value {
-        let problem = parse::<Example>(body).unwrap_err();
+        let problem = object::<Example>("The body", body).unwrap_err();
         let body = to_bytes(problem.into_response().into_body(), 4096).await.unwrap();
         serde_json::from_slice(&body).unwrap()
     }
