@@ -52,7 +52,10 @@ async fn a_record_shows_its_number_its_key_and_its_caller() {
         for answer in [answer, &shown] {
             assert_eq!((answer.status, answer.text("status")), (200, status), "{answer:?}");
             assert_eq!(answer.body["accountSeq"], seq, "{answer:?}");
-            assert_eq!((answer.text("idempotencyKey"), answer.text("requestedBy")), (&**key, caller));
+            assert_eq!(
+                (answer.text("idempotencyKey"), answer.text("requestedBy")),
+                (&**key, caller)
+            );
         }
         assert_eq!(answer.body, shown.body);
     }

@@ -1,7 +1,7 @@
 //! The record: one request to move money, from PENDING to SUCCESS or FAILED.
 
 use contract::{AccountId, Amount, Command, Currency, Kind, Movement, RecordId, UserId};
-use ledger::Settlement;
+use ledger::{SettledAs, Settlement};
 use runtime::http::idempotency_key::IdempotencyKey;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -47,6 +47,37 @@ impl NewRecord {
     }
 }
 
+/// The status of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The ledger's decision is not known yet.
+    Pending,
+    /// The ledger applied the movement.
+    Success,
+    /// The ledger refused the movement.
+    Failed,
+}
+
+impl Status {
+    pub const ALL: [Self; 3] = [Self::Pending, Self::Success, Self::Failed];
+
+    /// As in the API and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Success => "SUCCESS",
+            Self::Failed => "FAILED",
+        }
+    }
+
+    /// The status with this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
 /// A stored record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -71,6 +102,16 @@ pub struct Record {
 }
 
 impl Record {
+    /// PENDING, or the final state.
+    #[must_use]
+    pub const fn status(&self) -> Status {
+        match self.settlement {
+            None => Status::Pending,
+            Some(Settlement { settled_as: SettledAs::Success(_), .. }) => Status::Success,
+            Some(Settlement { settled_as: SettledAs::Failed(_), .. }) => Status::Failed,
+        }
+    }
+
     /// The money to move.
     #[must_use]
     pub const fn movement(&self) -> Movement {

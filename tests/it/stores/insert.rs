@@ -80,7 +80,10 @@ async fn callers_with_one_key_in_one_batch_get_a_record_each() {
     else {
         panic!("{outcomes:?}");
     };
-    assert_eq!([one.id, two.id, three.id, again.id], [batch[0].id, batch[1].id, batch[2].id, two.id]);
+    assert_eq!(
+        [one.id, two.id, three.id, again.id],
+        [batch[0].id, batch[1].id, batch[2].id, two.id]
+    );
     assert_eq!(again.key, first.key.as_str());
     // In any order, and beside others.
     let again =

@@ -17,3 +17,8 @@ pub(super) fn check_owner(caller: &Caller, owner: &UserId) -> Result<(), Problem
     }
     Ok(())
 }
+
+/// The only owner whose accounts the caller may see; `None` if it may see all.
+pub(super) fn only_owner(caller: &Caller) -> Option<UserId> {
+    (caller.role == Role::Customer).then(|| caller.user_id.clone())
+}

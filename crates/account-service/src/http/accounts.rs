@@ -1,17 +1,18 @@
-//! `/v1/accounts`: opens and shows accounts.
+//! `/v1/accounts`: opens, shows and lists accounts.
 
 use axum::{
     Json,
-    extract::State,
+    extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
-use contract::{AccountId, Currency};
+use contract::{AccountId, Currency, UserId};
 use runtime::{
     http::{
         bearer::Caller,
         idempotency_key,
         json_body::JsonBody,
+        page::{self, Page},
         path_id::PathId,
         problem::{INVALID_FIELD, Problem},
         timestamp,
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 use super::{
     Api, ApiState, access,
     problems::{account_not_found, read, write},
+    record_query::{parse_user, unknown},
     records::{self, Replayed},
 };
 use crate::store::{self, Account, NewAccount, Opened};
@@ -115,6 +117,59 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let account = usable(&api, &caller, id).await?;
     Ok(Json(AccountView::from(account)).into_response())
+}
+
+/// The parameters of the query. Each may be left out.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct AccountsQuery {
+    /// Only accounts of this owner. A customer may name themselves only.
+    owner_id: Option<String>,
+    /// `ACTIVE`.
+    status: Option<String>,
+    /// Maximum items of the page: 1 to 100, 20 by default.
+    limit: Option<String>,
+    /// The `nextCursor` of the previous page. All other parameters but `limit` must be the same.
+    cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PageView {
+    /// Newest first.
+    items: Vec<AccountView>,
+    /// The parameter `cursor` of the next page. `null` at the end of the list.
+    next_cursor: Option<String>,
+}
+
+/// Lists a customer's own accounts, and to others all accounts or those of an owner.
+pub(super) async fn list(
+    State(api): State<ApiState>,
+    caller: Caller,
+    query: Result<Query<AccountsQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let query = page::query(query, "ownerId, status, limit and cursor")?;
+    let owner = query.owner_id.map(|owner| parse_user("ownerId", owner)).transpose()?;
+    if let Some(owner) = &owner {
+        access::check_owner(&caller, owner)?;
+    }
+    let owner = owner.or_else(|| access::only_owner(&caller));
+    // All accounts are ACTIVE: the filter needs no index.
+    if query.status.as_deref().is_some_and(|status| status != "ACTIVE") {
+        return Err(unknown("status", &["ACTIVE"]));
+    }
+    let list = [Some("accounts"), owner.as_ref().map(UserId::as_str), query.status.as_deref()];
+    let page = Page::parse(query.limit.as_deref(), query.cursor.as_deref(), &list)?;
+    let before = page.before.map(AccountId::from_uuid);
+    let mut accounts = match &owner {
+        Some(owner) => {
+            read(store::list_accounts_of(&api.pool, owner, before, page.to_read())).await?
+        }
+        None => read(store::list_accounts(&api.pool, before, page.to_read())).await?,
+    };
+    let next_cursor = page.cut(&mut accounts, |account| account.id.as_uuid());
+    let items = accounts.into_iter().map(AccountView::from).collect();
+    Ok(Json(PageView { items, next_cursor }).into_response())
 }
 
 /// The currency of an account that the caller may use.

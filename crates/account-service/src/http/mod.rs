@@ -6,6 +6,7 @@ mod batch_items;
 mod batches;
 mod movements;
 mod problems;
+mod record_query;
 mod records;
 mod wait;
 
@@ -91,7 +92,7 @@ impl FromRef<ApiState> for TokenVerifier {
 pub fn router(api: Api) -> Router {
     let limits = api.limits.clone();
     let routes = Router::new()
-        .route("/v1/accounts", post(accounts::open))
+        .route("/v1/accounts", get(accounts::list).post(accounts::open))
         .route("/v1/accounts/{account}", get(accounts::show))
         .route("/v1/accounts/{account}/deposits", post(movements::deposit))
         .route("/v1/accounts/{account}/withdrawals", post(movements::withdraw))

@@ -11,23 +11,23 @@ use axum::{
 use contract::{AccountId, RecordId};
 use ledger::SettledAs;
 use runtime::http::{
-    bearer::Caller,
-    idempotency_key::KEY_REUSED,
-    page::{self, Page},
-    path_id::PathId,
-    prefer,
-    problem::Problem,
+    bearer::Caller, idempotency_key::KEY_REUSED, page, path_id::PathId, prefer, problem::Problem,
     timestamp,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{
     Api, ApiState, accounts,
     problems::{RECORD_NOT_FOUND, read},
+    record_query::RecordsQuery,
     wait,
 };
-use crate::{record::Record, store, waiters::Wait};
+use crate::{
+    record::Record,
+    store::{self, Listing},
+    waiters::Wait,
+};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,11 +73,7 @@ impl From<&Record> for RecordView {
             r#type: record.kind.as_str(),
             amount: record.amount.to_string(),
             currency: record.currency.code(),
-            status: match settled_as {
-                None => "PENDING",
-                Some(SettledAs::Success(_)) => "SUCCESS",
-                Some(SettledAs::Failed(_)) => "FAILED",
-            },
+            status: record.status().as_str(),
             reason: settled_as.and_then(SettledAs::reason).map(|reason| reason.as_str()),
             transaction_id: record.settlement.map(|settlement| settlement.transaction_id),
             balance_after: settled_as
@@ -183,17 +179,12 @@ pub(super) fn set_preference_applied(response: &mut Response, patience: Option<D
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
-    limit: Option<String>,
-    cursor: Option<String>,
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PageView {
+    /// Newest first. A page may have fewer items than its limit, even none, and a next page.
     items: Vec<RecordView>,
+    /// The parameter `cursor` of the next page. `null` at the end of the list.
     next_cursor: Option<String>,
 }
 
@@ -201,15 +192,30 @@ pub(super) async fn list(
     State(api): State<ApiState>,
     caller: Caller,
     PathId(account): PathId<AccountId>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    query: Result<Query<RecordsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let query = page::query(query, "limit and cursor")?;
-    let page = Page::parse(query.limit.as_deref(), query.cursor.as_deref())?;
+    let query = page::query(query, RecordsQuery::KNOWN)?;
+    let page = query.page(account)?;
+    let (filter, key) = query.filter()?;
     let account = accounts::usable(&api, &caller, account).await?;
     let before = page.before.map(RecordId::from_uuid);
-    let records = store::list_records(&api.pool, account.id, before, page.to_read());
-    let mut records = read(records).await?;
+    let listing = match &key {
+        None => {
+            read(store::list_records(&api.pool, account.id, &filter, before, page.to_read()))
+                .await?
+        }
+        Some(key) => {
+            let callers = match &filter.requested_by {
+                Some(caller) => vec![caller],
+                None => vec![&caller.user_id, &account.owner],
+            };
+            let found = store::find_by_key(&api.pool, account.id, key, &callers, &filter, before);
+            Listing { records: read(found).await?, read_to: None }
+        }
+    };
+    let mut records = listing.records;
     let next_cursor = page.cut(&mut records, |record| record.id.as_uuid());
+    let next_cursor = next_cursor.or_else(|| Some(page.cursor(listing.read_to?.as_uuid())));
     let items = records.iter().map(RecordView::from).collect();
     Ok(Json(PageView { items, next_cursor }).into_response())
 }

@@ -98,6 +98,54 @@ pub async fn find_account(
     .transpose()
 }
 
+/// All accounts with ids below `before`, newest first, by the primary key.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn list_accounts(
+    database: impl PgExecutor<'_>,
+    before: Option<AccountId>,
+    limit: u16,
+) -> Result<Vec<Account>, StoreError> {
+    sqlx::query_as!(
+        AccountRow,
+        "SELECT account_id, owner_id, currency, status, balance, account_seq, created_at, updated_at
+         FROM accounts WHERE account_id < $1 ORDER BY account_id DESC LIMIT $2",
+        before.map_or(Uuid::max(), AccountId::as_uuid),
+        i64::from(limit),
+    )
+    .fetch_all(database)
+    .await?
+    .into_iter()
+    .map(Account::try_from)
+    .collect()
+}
+
+/// As [`list_accounts`], those of an owner, by the index on owners.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn list_accounts_of(
+    database: impl PgExecutor<'_>,
+    owner: &UserId,
+    before: Option<AccountId>,
+    limit: u16,
+) -> Result<Vec<Account>, StoreError> {
+    sqlx::query_as!(
+        AccountRow,
+        "SELECT account_id, owner_id, currency, status, balance, account_seq, created_at, updated_at
+         FROM accounts WHERE owner_id = $1 AND account_id < $2 ORDER BY account_id DESC LIMIT $3",
+        owner.as_str(),
+        before.map_or(Uuid::max(), AccountId::as_uuid),
+        i64::from(limit),
+    )
+    .fetch_all(database)
+    .await?
+    .into_iter()
+    .map(Account::try_from)
+    .collect()
+}
+
 /// The owners and currencies of the existing accounts among these.
 ///
 /// # Errors

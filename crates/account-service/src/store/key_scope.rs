@@ -13,8 +13,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use contract::{AccountId, RecordId};
-use runtime::postgres::PgPool;
+use contract::{AccountId, RecordId, UserId};
+use runtime::{http::idempotency_key::IdempotencyKey, postgres::PgPool};
 use sqlx::types::Uuid;
 use time::OffsetDateTime;
 
@@ -178,6 +178,11 @@ async fn find_own<'a>(
         (key, (record.try_into(), row.request_hash))
     });
     Ok(taken.collect())
+}
+
+/// The key in the column, if another caller has the key itself.
+pub(super) fn scoped(key: &IdempotencyKey, caller: &UserId) -> String {
+    format!("{} {caller}", key.as_str())
 }
 
 /// The key as its caller chose it.

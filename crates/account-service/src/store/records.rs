@@ -86,30 +86,3 @@ pub async fn find_records(
     let rows = rows.into_iter().map(|row| (RecordId::from_uuid(row.id), row.try_into()));
     Ok(rows.collect())
 }
-
-/// An account's records older than `before`, newest first.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn list_records(
-    database: impl PgExecutor<'_>,
-    account: AccountId,
-    before: Option<RecordId>,
-    limit: u16,
-) -> Result<Vec<Record>, StoreError> {
-    let before = before.map_or(Uuid::max(), RecordId::as_uuid);
-    sqlx::query_as!(
-        RecordRow,
-        "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
-                balance_after, account_seq, idempotency_key, created_at, updated_at
-         FROM transaction_records WHERE account_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
-        account.as_uuid(),
-        before,
-        i64::from(limit),
-    )
-    .fetch_all(database)
-    .await?
-    .into_iter()
-    .map(Record::try_from)
-    .collect()
-}

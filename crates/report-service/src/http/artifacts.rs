@@ -87,8 +87,7 @@ pub(super) async fn download(
     }
     if artifact.is_deleted {
         let expired = Timestamp(artifact.expires_at);
-        let detail =
-            format!("The file was kept until {expired}. Ask for the report again.");
+        let detail = format!("The file was kept until {expired}. Ask for the report again.");
         return Err(ARTIFACT_EXPIRED.because(detail));
     }
     send(&api, &artifact, &method, &headers).await

@@ -146,12 +146,14 @@ pub(super) async fn list(
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let query = page::query(query, "kind, state, limit and cursor")?;
-    let page = Page::parse(query.limit.as_deref(), query.cursor.as_deref())?;
     let filter = Filter {
         kind: query.kind.as_deref().map(parse_kind).transpose()?,
         state: query.state.as_deref().map(parse_state).transpose()?,
         user: (caller.role == Role::Customer).then(|| caller.user_id.to_string()),
     };
+    let list =
+        [Some("reports"), query.kind.as_deref(), query.state.as_deref(), filter.user.as_deref()];
+    let page = Page::parse(query.limit.as_deref(), query.cursor.as_deref(), &list)?;
     let mut reports = read(store::list(&api.pool, &filter, page.before, page.to_read())).await?;
     let next_cursor = page.cut(&mut reports, |report| report.id.as_uuid());
     let mut items = Vec::with_capacity(reports.len());

@@ -19,10 +19,7 @@ impl fmt::Display for Timestamp {
         let (year, month, day) = (time.year(), u8::from(time.month()), time.day());
         let (hour, minute, second) = time.to_hms();
         let micros = time.microsecond();
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}"
-        )?;
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}")?;
         let offset = time.offset();
         if offset.is_utc() {
             return f.write_str("Z");
