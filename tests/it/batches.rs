@@ -166,6 +166,13 @@ async fn a_malformed_item_is_refused_alone() {
             let (item, status, problem, field) = &invalid[at / 2];
             assert_eq!(summary(answer), (*status, *problem, *field), "{item}: {answer}");
             assert!(answer["record"].is_null());
+            let pointer = match *field {
+                "" => format!("#/items/{at}"),
+                field => format!("#/items/{at}/{field}"),
+            };
+            let error = &answer["problem"]["errors"][0];
+            assert_eq!(error["pointer"], pointer, "{item}: {answer}");
+            assert_eq!(error["detail"], answer["problem"]["detail"], "{answer}");
         }
     }
     // Sent again, the good ones are replayed.

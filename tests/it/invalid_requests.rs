@@ -22,6 +22,19 @@ fn assert_problem(
     assert_eq!(response.body["field"].as_str(), field, "{what}: {response:?}");
     assert_eq!(response.header("content-type"), Some("application/problem+json"), "{what}");
     assert_eq!(response.body["status"], status, "{what}");
+    assert_eq!(response.text("traceId").len(), 32, "{what}: {response:?}");
+    let error = &response.body["errors"][0];
+    let place = match field {
+        None => json!(null),
+        Some("Idempotency-Key") => json!({ "header": field, "detail": response.text("detail") }),
+        Some(field) => {
+            let parameter = error["parameter"].is_string();
+            let place = if parameter { field.to_owned() } else { format!("#/{field}") };
+            let name = if parameter { "parameter" } else { "pointer" };
+            json!({ name: place, "detail": response.text("detail") })
+        }
+    };
+    assert_eq!(*error, place, "{what}: {response:?}");
     for text in ["title", "detail"] {
         assert!(!response.text(text).is_empty(), "{what}: no {text}");
     }
@@ -282,7 +295,29 @@ async fn invalid_page_limits_and_cursors_are_rejected() {
     ] {
         let response = client.get(&format!("/v1/accounts/{account}/records?{query}")).await;
         assert_problem(&response, status, problem, Some(field), query);
+        assert_eq!(response.body["errors"][0]["parameter"], field, "{response:?}");
     }
+}
+
+#[tokio::test]
+async fn a_problem_has_the_trace_of_its_request() {
+    let client = Client::teller(Stack::shared().await);
+    let trace = format!("{:032x}", uuid::Uuid::now_v7().as_u128());
+    let traceparent = format!("00-{trace}-00f067aa0ba902b7-00");
+    let headers = [("traceparent", traceparent.as_str())];
+    for (method, path, status) in [
+        (Method::GET, "/v2/accounts", 404),
+        (Method::DELETE, "/v1/accounts", 405),
+        (Method::POST, "/v1/batches", 415),
+        (Method::GET, "/v1/reports/x", 400),
+    ] {
+        let response = client.send(method, path, &headers, None).await.unwrap();
+        assert_eq!((response.status, response.text("traceId")), (status, &*trace), "{path}");
+    }
+    let unknown = [("authorization", "Bearer x"), headers[0]];
+    let unknown = client.send(Method::GET, "/v1/accounts", &unknown, None).await.unwrap();
+    assert_eq!((unknown.status, unknown.text("traceId")), (401, &*trace), "{unknown:?}");
+    assert_eq!(unknown.header("www-authenticate"), Some("Bearer"));
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ pub(super) async fn open(
     match write(deadline, remedy, once).await? {
         Opened::New(account) => Ok(opened(account, Replayed::No)),
         Opened::Replayed(account) => Ok(opened(account, Replayed::Yes)),
-        Opened::KeyReused => Err(records::key_reused("Idempotency-Key")),
+        Opened::KeyReused => Err(records::key_reused().at_header("Idempotency-Key")),
     }
 }
 

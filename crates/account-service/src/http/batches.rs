@@ -273,7 +273,7 @@ impl BatchRequest<'_> {
 }
 
 fn item_result(accepted: Accepted) -> ItemResult {
-    movements::accepted_record(accepted, "idempotencyKey")
+    movements::accepted_record(accepted).map_err(|problem| problem.at("idempotencyKey"))
 }
 
 type Currencies = HashMap<AccountId, Result<Currency, Problem>>;
@@ -331,7 +331,10 @@ impl ItemView {
                 replayed: replayed == Replayed::Yes,
                 record: RecordView::from(&record),
             },
-            Err(problem) => Self::Refused { index, status: problem.status().as_u16(), problem },
+            Err(problem) => {
+                let status = problem.status().as_u16();
+                Self::Refused { index, status, problem: problem.in_item("items", index) }
+            }
         }
     }
 }

@@ -89,7 +89,8 @@ async fn accept(
     let deadline = Instant::now() + CALL_LIMIT;
     let queued = queue(deadline, api.acceptor.enqueue(record, trace)).await?;
     let accepted = write(deadline, SEND_AGAIN, queued.committed()).await?;
-    let (record, replayed) = accepted_record(accepted, "Idempotency-Key")?;
+    let reused = |problem: Problem| problem.at_header("Idempotency-Key");
+    let (record, replayed) = accepted_record(accepted).map_err(reused)?;
     Ok(records::respond(&api, record, patience, replayed, wait).await)
 }
 
@@ -139,15 +140,11 @@ fn check_currency(asserted: &str, currency: Currency) -> Result<(), Problem> {
     Err(INVALID_FIELD.because(detail).at("currency"))
 }
 
-/// The record of a request, or the problem of a reused key. `key_field` names the
-/// key's header or field.
-pub(super) fn accepted_record(
-    accepted: Accepted,
-    key_field: &'static str,
-) -> Result<(Record, Replayed), Problem> {
+/// The record of a request, or the problem of a reused key.
+pub(super) fn accepted_record(accepted: Accepted) -> Result<(Record, Replayed), Problem> {
     match accepted {
         Accepted::New(record) => Ok((record, Replayed::No)),
         Accepted::Replayed(record) => Ok((record, Replayed::Yes)),
-        Accepted::KeyReused => Err(records::key_reused(key_field)),
+        Accepted::KeyReused => Err(records::key_reused()),
     }
 }

@@ -73,7 +73,7 @@ impl RecordsQuery {
         });
         let key = self.idempotency_key.as_deref().map(|key| {
             let detail = "idempotencyKey must be 1 to 255 visible ASCII characters.";
-            let problem = || INVALID_FIELD.because(detail).at("idempotencyKey");
+            let problem = || INVALID_FIELD.because(detail).at_parameter("idempotencyKey");
             IdempotencyKey::parse(key).ok_or_else(problem)
         });
         let requested_by = self.requested_by.clone().map(|user| parse_user("requestedBy", user));
@@ -82,7 +82,7 @@ impl RecordsQuery {
         };
         let (from, to) = (time("from", &self.from)?, time("to", &self.to)?);
         if from.zip(to).is_some_and(|(from, to)| from >= to) {
-            return Err(INVALID_FIELD.because("to must be after from.").at("to"));
+            return Err(INVALID_FIELD.because("to must be after from.").at_parameter("to"));
         }
         let filter = RecordFilter {
             status: status.transpose()?,
@@ -100,13 +100,13 @@ impl RecordsQuery {
 /// # Errors
 /// `invalid-field`
 pub(super) fn parse_user(name: &'static str, user: String) -> Result<UserId, Problem> {
-    let invalid = |error| INVALID_FIELD.because(format!("{name} {error}.")).at(name);
+    let invalid = |error| INVALID_FIELD.because(format!("{name} {error}.")).at_parameter(name);
     user.try_into().map_err(invalid)
 }
 
 /// The problem of a parameter that must be one of these.
 pub(super) fn unknown(name: &'static str, known: &[&str]) -> Problem {
-    INVALID_FIELD.because(format!("{name} must be one of {}.", known.join(", "))).at(name)
+    INVALID_FIELD.because(format!("{name} must be one of {}.", known.join(", "))).at_parameter(name)
 }
 
 fn parse_time(name: &'static str, text: &str) -> Result<OffsetDateTime, Problem> {
@@ -117,7 +117,7 @@ fn parse_time(name: &'static str, text: &str) -> Result<OffsetDateTime, Problem>
             "{name} must be a time such as 2026-11-29T09:00:00Z (RFC 3339). In a URL, a + is \
              written as %2B."
         );
-        INVALID_FIELD.because(detail).at(name)
+        INVALID_FIELD.because(detail).at_parameter(name)
     })
 }
 

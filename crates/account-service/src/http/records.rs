@@ -105,10 +105,9 @@ impl Replayed {
     }
 }
 
-/// The problem of a key that another request has. `field` names the key's header or field.
-pub(super) fn key_reused(field: &'static str) -> Problem {
-    let detail = "Send a new key for a new request, or the first request again.";
-    KEY_REUSED.because(detail).at(field)
+/// The problem of a key that another request has.
+pub(super) fn key_reused() -> Problem {
+    KEY_REUSED.because("Send a new key for a new request, or the first request again.")
 }
 
 /// The status of an answer with a record: 200 if it is settled, 202 while it is PENDING.

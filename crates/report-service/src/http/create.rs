@@ -53,7 +53,7 @@ pub(super) async fn create(
     JsonBody(body): JsonBody<ReportBody>,
 ) -> Result<Response, Problem> {
     let key = idempotency_key::of_request(&headers)?;
-    let kind = parse_kind(&body.kind)?;
+    let kind = parse_kind(&body.kind).map_err(|problem| problem.at("kind"))?;
     access::check_kind(&caller, kind)?;
     check_fields(kind, &body)?;
     let formats = parse_formats(kind, body.formats.as_deref())?;
@@ -125,7 +125,7 @@ async fn accept(
         Accepted::Joined(report) => (report, false),
         Accepted::KeyReused => {
             let detail = "Send a new key for a new request, or the first request again.";
-            return Err(KEY_REUSED.because(detail).at("Idempotency-Key"));
+            return Err(KEY_REUSED.because(detail).at_header("Idempotency-Key"));
         }
     };
     let response = reports::respond(api, report, headers, replayed).await;

@@ -146,8 +146,9 @@ pub(super) async fn list(
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let query = page::query(query, "kind, state, limit and cursor")?;
+    let kind = query.kind.as_deref().map(parse_kind).transpose();
     let filter = Filter {
-        kind: query.kind.as_deref().map(parse_kind).transpose()?,
+        kind: kind.map_err(|problem| problem.at_parameter("kind"))?,
         state: query.state.as_deref().map(parse_state).transpose()?,
         user: (caller.role == Role::Customer).then(|| caller.user_id.to_string()),
     };
@@ -167,16 +168,19 @@ pub(super) async fn list(
 }
 
 /// A kind by its name.
+///
+/// # Errors
+/// `invalid-field`, without its place.
 pub(super) fn parse_kind(name: &str) -> Result<Kind, Problem> {
     Kind::parse(name).ok_or_else(|| {
         let known = Kind::ALL.map(Kind::as_str).join(", ");
-        INVALID_FIELD.because(format!("kind must be one of {known}.")).at("kind")
+        INVALID_FIELD.because(format!("kind must be one of {known}."))
     })
 }
 
 fn parse_state(name: &str) -> Result<ReportState, Problem> {
     ReportState::parse(name).ok_or_else(|| {
         let known = ReportState::ALL.map(ReportState::as_str).join(", ");
-        INVALID_FIELD.because(format!("state must be one of {known}.")).at("state")
+        INVALID_FIELD.because(format!("state must be one of {known}.")).at_parameter("state")
     })
 }

@@ -12,6 +12,7 @@ pub mod json_body;
 mod listener;
 pub mod page;
 pub mod path_id;
+mod place;
 mod places;
 pub mod prefer;
 pub mod problem;

@@ -86,7 +86,7 @@ pub fn query<T>(query: Result<Query<T>, QueryRejection>, known: &str) -> Result<
         let problem = INVALID_QUERY.because(format!("The query takes {known}: {text}."));
         let named = text.split_once("field `").and_then(|(_, rest)| rest.split('`').next());
         match named {
-            Some(name) => problem.at(name),
+            Some(name) => problem.at_parameter(name),
             None => problem,
         }
     })
@@ -110,7 +110,7 @@ fn list_digest(list: &[Option<&str>]) -> ListDigest {
 fn parse_limit(text: &str) -> Result<u16, Problem> {
     let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
     limit.ok_or_else(|| {
-        INVALID_FIELD.because(format!("limit must be 1 to {MAX_LIMIT}.")).at("limit")
+        INVALID_FIELD.because(format!("limit must be 1 to {MAX_LIMIT}.")).at_parameter("limit")
     })
 }
 
@@ -123,7 +123,7 @@ fn parse_cursor(text: &str, list: ListDigest) -> Result<Uuid, Problem> {
     id.ok_or_else(|| {
         let detail = "cursor must be the nextCursor of the previous page of this list, with the \
                       same filters.";
-        INVALID_CURSOR.because(detail).at("cursor")
+        INVALID_CURSOR.because(detail).at_parameter("cursor")
     })
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::problem::UNAVAILABLE;
+use super::problem::{Problem, UNAVAILABLE};
 use crate::telemetry::trace::{Served, Trace};
 
 /// The state that all requests share.
@@ -60,6 +60,7 @@ pub async fn request_layer(
             .retry_after(1)
             .into_response(),
     };
+    Problem::trace(&mut response, &trace.id().to_string());
     if limits.draining.is_cancelled() {
         ask_to_close(version, &mut response);
     }
