@@ -1,8 +1,10 @@
 //! `POST /v1/batches`: each item is processed as if it were a request of its
 //! own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use devstack::Fault;
+use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Client, Response, Stack, client::new_key, eventually, invariants};
@@ -10,7 +12,6 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     task::JoinSet,
-    time::Instant,
 };
 
 fn item(account: &str, r#type: &str, amount: &str, key: &str) -> Value {
@@ -74,6 +75,7 @@ async fn each_item_of_a_batch_gets_its_own_status() {
     // The same items again change nothing.
     let again = post(&client, &items[..2]).await;
     for (at, item) in again.body["items"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(item["status"], 200, "a settled record");
         assert_eq!(
             (&item["replayed"], &item["record"]["status"]),
             (&json!(true), &json!("SUCCESS"))
@@ -94,7 +96,10 @@ async fn a_thousand_movements_in_a_batch_settle_once() {
     for response in [&one, &two] {
         assert_eq!(response.status, 200, "{response:?}");
         let responses = response.body["items"].as_array().unwrap();
-        assert!(responses.len() == 1000 && responses.iter().all(|item| item["status"] == 202));
+        let accepted = |item: &Value| {
+            item["status"] == if item["record"]["status"] == "PENDING" { 202 } else { 200 }
+        };
+        assert!(responses.len() == 1000 && responses.iter().all(accepted), "{response:?}");
     }
     let ids = |response: &Response| -> Vec<String> {
         let items = response.body["items"].as_array().unwrap().iter();
@@ -113,23 +118,151 @@ async fn a_thousand_movements_in_a_batch_settle_once() {
 }
 
 #[tokio::test]
+async fn a_malformed_item_is_refused_alone() {
+    let client = Client::teller(Stack::shared().await);
+    let account = client.open_account("KRW").await;
+    let good = || item(&account, "DEPOSIT", "7", &new_key()).to_string();
+    let with = |field: &str, value: Value| {
+        let mut item = item(&account, "DEPOSIT", "1", &new_key());
+        item[field] = value;
+        item.to_string()
+    };
+    let without = |field: &str| {
+        let mut item = item(&account, "DEPOSIT", "1", &new_key());
+        item.as_object_mut().unwrap().remove(field);
+        item.to_string()
+    };
+    let twice = good().replacen('{', r#"{"amount":"1","#, 1);
+    let surrogate = good().replace(r#""7""#, r#""\ud800""#);
+    let deep = with("amount", json!(null))
+        .replace("null", &format!("{0}1{1}", "[".repeat(64), "]".repeat(64)));
+    let invalid = [
+        (with("amount", json!(1)), 422, "invalid-field", "amount"),
+        (with("amount", json!(null)), 422, "invalid-field", "amount"),
+        (with("type", json!("GIFT")), 422, "invalid-field", "type"),
+        (with("note", json!("x")), 422, "invalid-field", "note"),
+        (with("accountId", json!({})), 422, "invalid-field", "accountId"),
+        (without("idempotencyKey"), 422, "invalid-field", "idempotencyKey"),
+        (twice, 400, "duplicate-field", "amount"),
+        (surrogate, 400, "malformed-json", ""),
+        (deep, 422, "invalid-field", "amount"),
+        ("null".to_owned(), 422, "invalid-field", ""),
+        ("7".to_owned(), 422, "invalid-field", ""),
+        ("[]".to_owned(), 422, "invalid-field", ""),
+        ("{}".to_owned(), 422, "invalid-field", "accountId"),
+    ];
+    // Each invalid item between two good ones.
+    let mut items = vec![good()];
+    items.extend(invalid.iter().flat_map(|(item, ..)| [item.clone(), good()]));
+    let body = format!(r#"{{ "items" : [ {} ] }}"#, items.join(" , "));
+    let json = [("content-type", "application/json")];
+    let send = async || {
+        client.send(Method::POST, "/v1/batches", &json, Some(body.clone().into())).await.unwrap()
+    };
+    let response = send().await;
+    assert_eq!(response.status, 200, "{response:?}");
+    let answered = response.body["items"].as_array().unwrap();
+    assert_eq!(answered.len(), items.len());
+    for (at, answer) in answered.iter().enumerate() {
+        assert_eq!(answer["index"], at, "{answer}");
+        if at % 2 == 0 {
+            assert_eq!(summary(answer), (202, "accepted", ""), "{answer}");
+        } else {
+            let (item, status, problem, field) = &invalid[at / 2];
+            assert_eq!(summary(answer), (*status, *problem, *field), "{item}: {answer}");
+            assert!(answer["record"].is_null());
+            let pointer = match *field {
+                "" => format!("#/items/{at}"),
+                field => format!("#/items/{at}/{field}"),
+            };
+            let error = &answer["problem"]["errors"][0];
+            assert_eq!(error["pointer"], pointer, "{item}: {answer}");
+            assert_eq!(error["detail"], answer["problem"]["detail"], "{answer}");
+        }
+    }
+    // Sent again, the good ones are replayed.
+    let again = send().await;
+    let items = again.body["items"].as_array().unwrap();
+    let replayed = items.iter().filter(|item| item["replayed"] == true).count();
+    assert_eq!(replayed, invalid.len() + 1);
+    let page = client.get(&format!("/v1/accounts/{account}/records?limit=100")).await;
+    assert_eq!(page.body["items"].as_array().unwrap().len(), invalid.len() + 1);
+    for at in (0..items.len()).step_by(2) {
+        client.settled(items[at]["record"]["recordId"].as_str().unwrap()).await;
+    }
+    assert_eq!(client.account(&account).await.text("balance"), "98");
+}
+
+#[tokio::test]
+async fn a_client_may_wait_for_all_records_of_a_batch() {
+    let stack = Stack::shared().await;
+    let client = Client::teller(stack);
+    let account = client.open_account("KRW").await;
+    let mut items: Vec<_> = (0..50).map(|_| item(&account, "DEPOSIT", "2", &new_key())).collect();
+    items.push(item(&account, "WITHDRAWAL", "1000000", &new_key()));
+    items.push(json!(null));
+    let body = json!({ "items": items });
+    let begun = Instant::now();
+    let first = client.post("/v1/batches", &[("prefer", "wait=20")], &body).await;
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!((first.status, first.header("preference-applied")), (200, Some("wait=20")));
+    let settled = first.body["items"].as_array().unwrap();
+    assert!(settled[..50].iter().all(|item| item["status"] == 200
+        && item["record"]["status"] == "SUCCESS"
+        && item["record"]["accountSeq"].is_i64()));
+    let reason = &settled[50]["record"]["reason"];
+    assert_eq!((&settled[50]["status"], reason), (&json!(200), &json!("INSUFFICIENT_FUNDS")));
+    assert_eq!(settled[51]["status"], 422);
+    assert_eq!(client.account(&account).await.text("balance"), "100");
+    let again = client.post("/v1/batches", &[], &body).await;
+    for (one, other) in settled.iter().zip(again.body["items"].as_array().unwrap()) {
+        assert_eq!((&one["record"], &one["status"]), (&other["record"], &other["status"]));
+    }
+    assert_eq!(again.header("preference-applied"), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_batches_keep_no_other_batch_out() {
+    let stack = Stack::start_with_faults("waiting-batches").await;
+    let client = Client::teller_at(&stack, "account-service-0");
+    let account = client.open_account("KRW").await;
+    stack.fault("transaction-service-*", Fault::Hold).await;
+    let wait = [("prefer", "wait=8")];
+    // More than batches may be in process, and more than may wait.
+    let waiting = (0..24).map(|_| async {
+        let items = [item(&account, "DEPOSIT", "1", &new_key())];
+        client.post("/v1/batches", &wait, &json!({ "items": items })).await
+    });
+    let other = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let begun = Instant::now();
+        let response = post(&client, &[item(&account, "DEPOSIT", "1", &new_key())]).await;
+        assert_eq!(response.body["items"][0]["status"], 202, "{response:?}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    };
+    let (answers, ()) = futures::join!(join_all(waiting), other);
+    let waited = answers.iter().filter(|one| one.header("preference-applied").is_some()).count();
+    assert!((1..=16).contains(&waited), "{waited} waited");
+    assert!(answers.iter().all(|one| one.body["items"][0]["status"] == 202), "{answers:?}");
+    stack.fault("transaction-service-*", Fault::Release).await;
+    eventually("all settle", Duration::from_secs(30), || async {
+        (client.account(&account).await.text("balance") == "25").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_invalid_batch_is_rejected_as_a_whole() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
     let valid = item(&account, "DEPOSIT", "1", &new_key());
-    let number =
-        json!({ "accountId": account, "type": "DEPOSIT", "amount": 1, "idempotencyKey": "k" });
     let long = "x".repeat(1024 * 1024);
     for (body, status, problem, field) in [
         (json!({ "items": [] }), 422, "invalid-field", Some("items")),
         (json!({ "items": vec![valid.clone(); 1001] }), 422, "invalid-field", Some("items")),
-        (json!({ "items": [valid, number] }), 422, "invalid-field", Some("items[1].amount")),
-        (
-            json!({ "items": [item(&account, "GIFT", "1", "k")] }),
-            422,
-            "invalid-field",
-            Some("items[0].type"),
-        ),
+        (json!({ "items": vec![json!(null); 100_000] }), 422, "invalid-field", Some("items")),
+        (json!({ "items": valid }), 422, "invalid-field", Some("items")),
+        (json!({ "items": [valid], "note": "x" }), 422, "invalid-field", Some("note")),
         (json!({ "item": [] }), 422, "invalid-field", Some("item")),
         (json!({ "items": [], "x": long }), 413, "body-too-large", None),
     ] {

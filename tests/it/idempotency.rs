@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use contract::Scopes;
 use futures::future::join_all;
-use tests::{Client, Stack, client::new_key, invariants};
+use serde_json::json;
+use tests::{Client, Response, Stack, client::new_key, invariants};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_clients_with_one_key_get_one_record_and_answers_that_agree() {
@@ -41,9 +43,11 @@ async fn a_repeated_request_is_answered_with_the_record_as_it_is_now() {
     client.settled(first.text("recordId")).await;
     let quoted = format!("\"{key}\"");
     let again = client.movement("deposits", &account, "10.50", &quoted, None).await;
-    assert_eq!((again.status, again.header("idempotent-replayed")), (202, Some("true")));
+    // 200, because the record is settled; with or without a wait.
+    assert_eq!((again.status, again.header("idempotent-replayed")), (200, Some("true")));
     assert_eq!(again.body["recordId"], first.body["recordId"]);
     assert_eq!(again.text("status"), "SUCCESS");
+    assert_eq!(again.header("preference-applied"), None);
     let waited = client.movement("deposits", &account, "10.50", &key, Some(5)).await;
     assert_eq!((waited.status, waited.text("status")), (200, "SUCCESS"));
 }
@@ -60,4 +64,82 @@ async fn a_key_belongs_to_its_account() {
         records.insert(response.text("recordId").to_owned());
     }
     assert_eq!(records.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_belongs_to_its_caller() {
+    let stack = Stack::shared().await;
+    let ann = Client::merchant(stack, "ann");
+    let tellers = ["tim", "tom"].map(|name| Client::user(stack, name, Scopes::all()));
+    let account = ann.open_account("KRW").await;
+    let key = new_key();
+    let first = ann.movement("deposits", &account, "100", &key, Some(20)).await;
+    let record = |response: &Response| response.text("recordId").to_owned();
+    let mut records = vec![record(&first)];
+    for (teller, amount) in tellers.iter().zip(["100", "7"]) {
+        // The same request as the first caller's, then another one: both are new.
+        let tries = (0..6).map(|_| teller.movement("deposits", &account, amount, &key, Some(20)));
+        let answers = join_all(tries).await;
+        let ids: BTreeSet<_> = answers.iter().map(record).collect();
+        assert_eq!(ids.len(), 1, "{answers:?}");
+        let new = answers.iter().filter(|one| one.header("idempotent-replayed").is_none()).count();
+        assert!(new == 1 && answers.iter().all(|one| one.status == 200), "{answers:?}");
+        records.extend(ids);
+        let other = teller.movement("deposits", &account, "8", &key, None).await;
+        assert_eq!((other.status, other.problem()), (422, "idempotency-key-reused"));
+    }
+    assert_eq!(records.iter().collect::<BTreeSet<_>>().len(), 3);
+    let again = ann.movement("deposits", &account, "100", &key, None).await;
+    assert_eq!((record(&again), again.status), (records[0].clone(), 200));
+    // In a batch, too.
+    let item = json!({ "accountId": account, "type": "DEPOSIT", "amount": "7",
+                       "idempotencyKey": key });
+    for (client, status, expected) in
+        [(&tellers[1], 200, Some(&records[2])), (&tellers[0], 422, None), (&ann, 422, None)]
+    {
+        let batch = client.post("/v1/batches", &[], &json!({ "items": [item] })).await;
+        let item = &batch.body["items"][0];
+        assert_eq!(item["status"], status, "{item}");
+        assert_eq!(item["record"]["recordId"].as_str(), expected.map(String::as_str), "{item}");
+    }
+    let page = ann.get(&format!("/v1/accounts/{account}/records")).await;
+    let shown: Vec<_> = page.body["items"].as_array().unwrap().iter().rev().collect();
+    let callers: Vec<_> = shown.iter().map(|record| record["requestedBy"].clone()).collect();
+    assert_eq!(callers, ["ann", "tim", "tom"]);
+    assert!(shown.iter().all(|record| record["idempotencyKey"] == *key), "{page:?}");
+    invariants::holds(&stack.ledger().await, "accounts", &account, 207).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_is_opened_once_under_a_key() {
+    let stack = Stack::shared().await;
+    let (ann, ben) = (Client::merchant(stack, "ann"), Client::merchant(stack, "ben"));
+    let key = new_key();
+    let open = async |client: &Client, currency: &str| {
+        let body = json!({ "currency": currency });
+        client.post("/v1/accounts", &[("idempotency-key", key.as_str())], &body).await
+    };
+    let answers = join_all((0..20).map(|_| open(&ann, "KRW"))).await;
+    assert!(answers.iter().all(|answer| answer.status == 201), "{answers:?}");
+    let bodies: BTreeSet<_> = answers.iter().map(|answer| answer.body.to_string()).collect();
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    let new = answers.iter().filter(|one| one.header("idempotent-replayed").is_none()).count();
+    assert_eq!(new, 1, "{answers:?}");
+    let account = answers[0].text("accountId");
+    assert_eq!(answers[0].header("location"), Some(format!("/v1/accounts/{account}").as_str()));
+    // The account as it is now.
+    ann.deposit(account, "5").await;
+    assert_eq!(open(&ann, "KRW").await.text("balance"), "5");
+
+    let other = open(&ann, "USD").await;
+    assert_eq!((other.status, other.problem()), (422, "idempotency-key-reused"), "{other:?}");
+    let of_ben = open(&ben, "USD").await;
+    assert_eq!((of_ben.status, of_ben.header("idempotent-replayed")), (201, None), "{of_ben:?}");
+    assert_eq!(of_ben.text("ownerId"), "ben");
+    let malformed = ann.post("/v1/accounts", &[("idempotency-key", "a b")], &json!({})).await;
+    assert_eq!(malformed.status, 422, "the body comes first: {malformed:?}");
+    let body = json!({ "currency": "KRW" });
+    let malformed = ann.post("/v1/accounts", &[("idempotency-key", "a b")], &body).await;
+    let problem = (malformed.status, malformed.problem());
+    assert_eq!(problem, (400, "idempotency-key-malformed"), "{malformed:?}");
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{Client, Response, Stack, client::new_key};
 
 fn assert_problem(
@@ -22,6 +22,19 @@ fn assert_problem(
     assert_eq!(response.body["field"].as_str(), field, "{what}: {response:?}");
     assert_eq!(response.header("content-type"), Some("application/problem+json"), "{what}");
     assert_eq!(response.body["status"], status, "{what}");
+    assert_eq!(response.text("traceId").len(), 32, "{what}: {response:?}");
+    let error = &response.body["errors"][0];
+    let place = match field {
+        None => json!(null),
+        Some("Idempotency-Key") => json!({ "header": field, "detail": response.text("detail") }),
+        Some(field) => {
+            let parameter = error["parameter"].is_string();
+            let place = if parameter { field.to_owned() } else { format!("#/{field}") };
+            let name = if parameter { "parameter" } else { "pointer" };
+            json!({ name: place, "detail": response.text("detail") })
+        }
+    };
+    assert_eq!(*error, place, "{what}: {response:?}");
     for text in ["title", "detail"] {
         assert!(!response.text(text).is_empty(), "{what}: no {text}");
     }
@@ -162,6 +175,44 @@ async fn an_invalid_amount_is_rejected_with_its_field() {
 }
 
 #[tokio::test]
+async fn an_asserted_currency_must_be_the_accounts() {
+    let client = Client::teller(Stack::shared().await);
+    let account = client.open_account("KRW").await;
+    let request = async |resource: &str, key: &str, body: Value| {
+        let path = format!("/v1/accounts/{account}/{resource}");
+        client.post(&path, &[("idempotency-key", key), ("prefer", "wait=20")], &body).await
+    };
+    for resource in ["deposits", "withdrawals"] {
+        // With an amount that only the other currency has, too.
+        for (currency, amount) in
+            [("USD", "1"), ("USD", "1.50"), ("krw", "1"), ("", "1"), ("KRW ", "1"), ("XXX", "1")]
+        {
+            let body = json!({ "amount": amount, "currency": currency });
+            let response = request(resource, &new_key(), body).await;
+            assert_problem(&response, 422, "invalid-field", Some("currency"), currency);
+        }
+        let number = request(resource, &new_key(), json!({ "amount": "1", "currency": 410 })).await;
+        assert_problem(&number, 422, "invalid-field", Some("currency"), "number");
+    }
+    let item = json!({ "accountId": account, "type": "DEPOSIT", "amount": "1", "currency": "USD",
+                       "idempotencyKey": new_key() });
+    let batch = client.post("/v1/batches", &[], &json!({ "items": [item] })).await;
+    let refused = &batch.body["items"][0];
+    assert_eq!(
+        (&refused["status"], &refused["problem"]["field"]),
+        (&json!(422), &json!("currency"))
+    );
+    assert_eq!(records_of(&client, &account).await, 0);
+    // The assertion is no part of the request: with and without it, it is the same one.
+    let key = new_key();
+    let with = request("deposits", &key, json!({ "amount": "1", "currency": "KRW" })).await;
+    assert_eq!((with.status, with.text("status")), (200, "SUCCESS"), "{with:?}");
+    let without = request("deposits", &key, json!({ "amount": "1" })).await;
+    assert_eq!((without.status, &without.body), (200, &with.body));
+    assert_eq!(without.header("idempotent-replayed"), Some("true"));
+}
+
+#[tokio::test]
 async fn exactly_one_valid_idempotency_key_is_required() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
@@ -232,19 +283,41 @@ async fn an_account_needs_an_iso_4217_currency() {
 async fn invalid_page_limits_and_cursors_are_rejected() {
     let client = Client::teller(Stack::shared().await);
     let account = client.open_account("KRW").await;
-    for (query, field) in [
-        ("limit=0", Some("limit")),
-        ("limit=101", Some("limit")),
-        ("limit=-1", Some("limit")),
-        ("limit=many", Some("limit")),
-        ("cursor=x", Some("cursor")),
-        ("cursor=AAAA", Some("cursor")),
-        ("limt=3", None),
-        ("limit=3&limit=4", None),
+    for (query, status, problem, field) in [
+        ("limit=0", 422, "invalid-field", "limit"),
+        ("limit=101", 422, "invalid-field", "limit"),
+        ("limit=-1", 422, "invalid-field", "limit"),
+        ("limit=many", 422, "invalid-field", "limit"),
+        ("cursor=x", 400, "invalid-cursor", "cursor"),
+        ("cursor=AAAA", 400, "invalid-cursor", "cursor"),
+        ("limt=3", 400, "invalid-query", "limt"),
+        ("limit=3&limit=4", 400, "invalid-query", "limit"),
     ] {
         let response = client.get(&format!("/v1/accounts/{account}/records?{query}")).await;
-        assert_problem(&response, 422, "invalid-field", field, query);
+        assert_problem(&response, status, problem, Some(field), query);
+        assert_eq!(response.body["errors"][0]["parameter"], field, "{response:?}");
     }
+}
+
+#[tokio::test]
+async fn a_problem_has_the_trace_of_its_request() {
+    let client = Client::teller(Stack::shared().await);
+    let trace = format!("{:032x}", uuid::Uuid::now_v7().as_u128());
+    let traceparent = format!("00-{trace}-00f067aa0ba902b7-00");
+    let headers = [("traceparent", traceparent.as_str())];
+    for (method, path, status) in [
+        (Method::GET, "/v2/accounts", 404),
+        (Method::DELETE, "/v1/accounts", 405),
+        (Method::POST, "/v1/batches", 415),
+        (Method::GET, "/v1/reports/x", 400),
+    ] {
+        let response = client.send(method, path, &headers, None).await.unwrap();
+        assert_eq!((response.status, response.text("traceId")), (status, &*trace), "{path}");
+    }
+    let unknown = [("authorization", "Bearer x"), headers[0]];
+    let unknown = client.send(Method::GET, "/v1/accounts", &unknown, None).await.unwrap();
+    assert_eq!((unknown.status, unknown.text("traceId")), (401, &*trace), "{unknown:?}");
+    assert_eq!(unknown.header("www-authenticate"), Some("Bearer"));
 }
 
 #[tokio::test]
@@ -253,7 +326,7 @@ async fn an_unknown_path_or_method_is_answered_with_a_problem() {
     assert_problem(&client.get("/v2/accounts").await, 404, "no-such-path", None, "path");
     let deleted = client.send(Method::DELETE, "/v1/accounts", &[], None).await.unwrap();
     assert_problem(&deleted, 405, "method-not-allowed", None, "method");
-    assert_eq!(deleted.header("allow"), Some("POST"));
+    assert_eq!(deleted.header("allow"), Some("GET,HEAD,POST"));
     let detail = deleted.text("detail");
     assert!(detail.contains("/v1/accounts") && detail.contains("DELETE"), "{detail}");
 }

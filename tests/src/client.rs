@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use contract::Scopes;
+use contract::{Scope, Scopes};
 use devstack::Secrets;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
@@ -76,6 +76,13 @@ impl Client {
     #[must_use]
     pub fn customer(stack: &Stack, name: &str) -> Self {
         Self::user(stack, name, Scopes::customer())
+    }
+
+    /// A customer who may also make deposits, as the system of a merchant.
+    #[must_use]
+    pub fn merchant(stack: &Stack, name: &str) -> Self {
+        let scopes = Scope::ALL.into_iter().filter(|scope| *scope != Scope::AccountsAny);
+        Self::user(stack, name, scopes.collect())
     }
 
     /// A user with this name and these scopes, at the proxy.

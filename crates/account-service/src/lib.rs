@@ -132,6 +132,7 @@ pub async fn run(
         longest_wait: config.api.longest_wait,
         limits: config.api.limits(stop.clone())?,
         batch_permits: Api::batch_permits(),
+        batch_waits: Api::batch_waits(),
         batch_bodies: Api::batch_bodies(),
     };
     let serving =

@@ -1,7 +1,7 @@
 //! The record: one request to move money, from PENDING to SUCCESS or FAILED.
 
 use contract::{AccountId, Amount, Command, Currency, Kind, Movement, RecordId, UserId};
-use ledger::Settlement;
+use ledger::{SettledAs, Settlement};
 use runtime::http::idempotency_key::IdempotencyKey;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -39,9 +39,42 @@ impl NewRecord {
             amount: self.amount,
             currency: self.currency,
             settlement: None,
+            account_seq: None,
+            key: self.key.as_str().to_owned(),
             created_at: now,
             updated_at: now,
         }
+    }
+}
+
+/// The status of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The ledger's decision is not known yet.
+    Pending,
+    /// The ledger applied the movement.
+    Success,
+    /// The ledger refused the movement.
+    Failed,
+}
+
+impl Status {
+    pub const ALL: [Self; 3] = [Self::Pending, Self::Success, Self::Failed];
+
+    /// As in the API and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Success => "SUCCESS",
+            Self::Failed => "FAILED",
+        }
+    }
+
+    /// The status with this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 }
 
@@ -57,6 +90,11 @@ pub struct Record {
     pub currency: Currency,
     /// `None` while the record is PENDING.
     pub settlement: Option<Settlement>,
+    /// The number of an applied movement on its account. `None` while PENDING, if FAILED, and
+    /// if an earlier release settled the record.
+    pub account_seq: Option<i64>,
+    /// The key of the request.
+    pub key: String,
     /// When the record was accepted.
     pub created_at: OffsetDateTime,
     /// When the record was settled; before that, when it was accepted.
@@ -64,6 +102,16 @@ pub struct Record {
 }
 
 impl Record {
+    /// PENDING, or the final state.
+    #[must_use]
+    pub const fn status(&self) -> Status {
+        match self.settlement {
+            None => Status::Pending,
+            Some(Settlement { settled_as: SettledAs::Success(_), .. }) => Status::Success,
+            Some(Settlement { settled_as: SettledAs::Failed(_), .. }) => Status::Failed,
+        }
+    }
+
     /// The money to move.
     #[must_use]
     pub const fn movement(&self) -> Movement {

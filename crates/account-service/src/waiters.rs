@@ -34,6 +34,8 @@ type Senders = HashMap<RecordId, watch::Sender<Option<Notification>>>;
 pub struct Notification {
     /// The final state.
     pub settlement: Settlement,
+    /// The number of an applied movement on its account.
+    pub account_seq: Option<i64>,
     /// When it was committed.
     pub at: OffsetDateTime,
 }

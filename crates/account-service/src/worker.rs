@@ -45,7 +45,11 @@ impl Handler for SettleRecords {
             .filter_map(|(result, outcome)| match outcome {
                 SettleOutcome::Settled(times) => Some((
                     result.record_id,
-                    Notification { settlement: result.into(), at: times.settled },
+                    Notification {
+                        settlement: result.into(),
+                        account_seq: store::account_seq(result.outcome),
+                        at: times.settled,
+                    },
                 )),
                 _ => None,
             })

@@ -64,6 +64,7 @@ async fn a_services_database_credentials_are_good_for_its_needs_only() {
                      balance_after = NULL {of_record}"
             ),
         ),
+        (account_service, format!("UPDATE transaction_records SET account_seq = 9 {of_record}")),
         (account_service, format!("UPDATE transaction_records SET amount = 1 {of_record}")),
         (
             account_service,

@@ -19,6 +19,11 @@ async fn the_same_key_answers_with_the_same_report() {
     assert_eq!(first.status, 202, "{first:?}");
     let location = format!("/v1/reports/{}", first.text("reportId"));
     assert_eq!(first.header("location"), Some(location.as_str()));
+    // Times have six digits of fraction, those of a period too.
+    let to = first.body["parameters"]["to"].as_str().unwrap();
+    for time in [first.text("createdAt"), first.text("updatedAt"), to] {
+        assert!(time.get(19..20) == Some(".") && time.get(26..) == Some("Z"), "{first:?}");
+    }
     let again = client.post("/v1/reports", &headers, &request).await;
     assert_eq!(again.text("reportId"), first.text("reportId"));
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
@@ -124,9 +129,17 @@ async fn a_list_has_pages_and_filters() {
     for _ in 0..3 {
         ids.push(client.report(&request, 20).await.text("reportId").to_owned());
     }
-    let first = client.get("/v1/reports?kind=statement&state=SUCCEEDED&limit=2").await;
+    let list = "/v1/reports?kind=statement&state=SUCCEEDED&limit=2";
+    let first = client.get(list).await;
     let cursor = first.text("nextCursor").to_owned();
-    let second = client.get(&format!("/v1/reports?limit=2&cursor={cursor}")).await;
+    let second = client.get(&format!("{list}&cursor={cursor}")).await;
+    // A cursor belongs to its list: to the filters, and to the customer.
+    let unfiltered = client.get(&format!("/v1/reports?limit=2&cursor={cursor}")).await;
+    let other = Client::customer(stack, &new_key());
+    let other = other.get(&format!("{list}&cursor={cursor}")).await;
+    for answer in [unfiltered, other] {
+        assert_eq!((answer.status, answer.problem()), (400, "invalid-cursor"), "{answer:?}");
+    }
     let items = |page: &tests::Response| {
         let items = page.body["items"].as_array().unwrap().iter();
         items.map(|item| item["reportId"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -135,11 +148,16 @@ async fn a_list_has_pages_and_filters() {
     assert_eq!([items(&first), items(&second)].concat(), ids);
     assert!(second.body["nextCursor"].is_null());
     assert!(items(&client.get("/v1/reports?state=FAILED").await).is_empty());
-    for (query, field) in
-        [("kind=x", "kind"), ("state=done", "state"), ("limit=0", "limit"), ("cursor=x", "cursor")]
-    {
+    for (query, status, field) in [
+        ("kind=x", 422, "kind"),
+        ("state=done", 422, "state"),
+        ("limit=0", 422, "limit"),
+        ("cursor=x", 400, "cursor"),
+        ("status=done", 400, "status"),
+    ] {
         let response = client.get(&format!("/v1/reports?{query}")).await;
-        assert_eq!((response.status, response.text("field")), (422, field), "{query}");
+        assert_eq!((response.status, response.text("field")), (status, field), "{query}");
+        assert_eq!(response.body["errors"][0]["parameter"], field, "{query}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod apply;
 mod insert;
+mod record_list;
 mod reports;
 mod settle;
 mod times;

@@ -2,7 +2,8 @@
 //!
 //! Each item is accepted or rejected as it would be alone, under its own key. A
 //! client without a response sends the batch again unchanged: stored items are
-//! replayed, and the others are stored then.
+//! replayed, and the others are stored then. With `Prefer: wait=N` the response waits until all
+//! records are settled, for N seconds at most.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,6 +27,7 @@ use runtime::{
         bearer::Caller,
         idempotency_key::{IdempotencyKey, KEY_MALFORMED},
         json_body::JsonBody,
+        prefer,
         problem::{
             BODY_TOO_SLOW, INVALID_FIELD, MALFORMED_ID, OUTCOME_UNKNOWN, Problem, UNAVAILABLE,
         },
@@ -41,11 +43,16 @@ use tokio::{
 
 use super::{
     Api, ApiState, accounts,
+    batch_items::Items,
     movements::{self, MovementRequest},
     problems::{account_not_found, queue, write},
-    records::{RecordView, Replayed},
+    records::{self, RecordView, Replayed},
 };
-use crate::{record::NewRecord, store::Accepted};
+use crate::{
+    record::{NewRecord, Record},
+    store::Accepted,
+    waiters::Wait,
+};
 
 /// Maximum items in a batch.
 const MAX_ITEMS: usize = 1000;
@@ -55,6 +62,8 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 pub(super) const MAX_CONCURRENT: usize = 8;
 /// Maximum bodies of batches that arrive or wait for a permit.
 const MAX_BODIES: usize = 24;
+/// Maximum batches whose clients wait for their records. Others are answered at once.
+pub(super) const MAX_WAITING: usize = 16;
 /// Time of a body while other batches wait for its place.
 const TIME_IF_SHORT: Duration = Duration::from_secs(1);
 /// Time limit of a batch's wait for a place, and of that for its permit.
@@ -63,7 +72,8 @@ const PERMIT_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Batch {
-    items: Vec<Item>,
+    /// 1 to 1,000 items.
+    items: Items<Item, MAX_ITEMS>,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +82,8 @@ struct Item {
     account_id: String,
     r#type: Kind,
     amount: String,
+    /// The account's currency. Another one is refused.
+    currency: Option<String>,
     idempotency_key: String,
 }
 
@@ -80,17 +92,24 @@ struct BatchView {
     items: Vec<ItemView>,
 }
 
-/// The response to the item as if it were a request of its own.
+/// The response to the item as if it were a request of its own, in the order of the items.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum ItemView {
     Accepted {
+        /// The place of the item in the request, from 0 on.
+        index: usize,
+        /// 200 if the record is settled, 202 while it is PENDING.
         status: u16,
+        /// Whether the item was accepted before, under the same key.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         replayed: bool,
         record: RecordView,
     },
     Refused {
+        /// The place of the item in the request, from 0 on.
+        index: usize,
+        /// The status of the problem.
         status: u16,
         problem: Problem,
     },
@@ -102,23 +121,33 @@ pub(super) async fn accept(
     Extension(trace): Extension<Trace>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let patience = prefer::wait(request.headers(), api.longest_wait);
     // The permit is taken after the body is read: a few slow clients would have all permits.
     let place = api.batch_bodies.place().await?;
     let batch = api.batch_bodies.read(request).await?;
     let permit = timeout(PERMIT_LIMIT, Arc::clone(&api.batch_permits).acquire_owned()).await;
-    let Ok(Ok(_permit)) = permit else { return Err(too_many()) };
+    let Ok(Ok(permit)) = permit else { return Err(too_many()) };
     drop(place);
-    if !(1..=MAX_ITEMS).contains(&batch.items.len()) {
+    if !(1..=MAX_ITEMS).contains(&batch.items.count) {
         let detail = format!("A batch must have 1 to {MAX_ITEMS} items.");
         return Err(INVALID_FIELD.because(detail).at("items"));
     }
-    let results = accept_all(&api, &caller, &trace, &batch.items).await;
+    // Waiting batches take memory, but no work.
+    let waiting =
+        patience.and_then(|patience| Some((patience, api.batch_waits.try_acquire().ok()?)));
+    let patience = waiting.as_ref().map(|(patience, _)| *patience);
+    let request = BatchRequest { api: &api, caller: &caller, trace, patience };
+    let accepted = request.accept_all(batch.items.read).await;
+    drop(permit);
+    let results = request.wait_for_all(accepted).await;
     // If every item failed with 503, the response is 503.
     if let Some(problem) = all_unavailable(&results) {
         return Err(problem);
     }
-    let items = results.into_iter().map(ItemView::from).collect();
-    Ok(Json(BatchView { items }).into_response())
+    let items = results.into_iter().enumerate().map(|(at, result)| ItemView::new(at, result));
+    let mut response = Json(BatchView { items: items.collect() }).into_response();
+    records::set_preference_applied(&mut response, patience);
+    Ok(response)
 }
 
 /// The places for the bodies of batches that arrive or wait for a permit.
@@ -185,45 +214,75 @@ fn too_many() -> Problem {
     UNAVAILABLE.because("Too many batches are in process. Nothing was stored.").retry_after(1)
 }
 
-type ItemResult = Result<(RecordView, Replayed), Problem>;
+type ItemResult = Result<(Record, Replayed), Problem>;
 
-/// Accepts all items in one commit: each is queued before the first one is
-/// awaited. The time limit covers the whole batch.
-async fn accept_all(api: &Api, caller: &Caller, trace: &Trace, items: &[Item]) -> Vec<ItemResult> {
-    let deadline = Instant::now() + CALL_LIMIT;
-    let currencies = currencies(api, caller, items).await;
-    let mut queued = Vec::with_capacity(items.len());
-    for item in items {
-        queued.push(match new_record(caller, &currencies, item) {
-            Ok(record) => queue(deadline, api.acceptor.enqueue(record, *trace)).await,
-            Err(problem) => Err(problem),
-        });
+/// What the items of a batch have in common.
+struct BatchRequest<'a> {
+    api: &'a Api,
+    caller: &'a Caller,
+    trace: Trace,
+    /// How long the client waits for the records to settle.
+    patience: Option<Duration>,
+}
+
+impl BatchRequest<'_> {
+    /// Accepts all items in one commit: each is queued before the first one is
+    /// awaited. The time limit covers the whole batch. A wait begins before its record exists.
+    async fn accept_all(
+        &self,
+        items: Vec<Result<Item, Problem>>,
+    ) -> Vec<(ItemResult, Option<Wait>)> {
+        let Self { api, caller, trace, patience } = self;
+        let deadline = Instant::now() + CALL_LIMIT;
+        let currencies = currencies(api, caller, &items).await;
+        let mut queued = Vec::with_capacity(items.len());
+        for item in items {
+            let record = item.and_then(|item| new_record(caller, &currencies, &item));
+            queued.push(match record {
+                Ok(record) => {
+                    let wait = patience.and_then(|_| api.waiters.wait_for(record.id));
+                    let pending = queue(deadline, api.acceptor.enqueue(record, *trace)).await;
+                    pending.map(|pending| (pending, wait))
+                }
+                Err(problem) => Err(problem),
+            });
+        }
+        let mut results = Vec::with_capacity(queued.len());
+        for pending in queued {
+            results.push(match pending {
+                Ok((pending, wait)) => {
+                    let written = write(deadline, movements::SEND_AGAIN, pending.committed()).await;
+                    (written.and_then(item_result), wait)
+                }
+                Err(problem) => (Err(problem), None),
+            });
+        }
+        results
     }
-    let mut results = Vec::with_capacity(items.len());
-    for pending in queued {
-        results.push(match pending {
-            Ok(pending) => {
-                let written = write(deadline, movements::SEND_AGAIN, pending.committed()).await;
-                written.and_then(item_result)
-            }
-            Err(problem) => Err(problem),
+
+    /// The results after the client's wait.
+    async fn wait_for_all(&self, accepted: Vec<(ItemResult, Option<Wait>)>) -> Vec<ItemResult> {
+        let settled = accepted.into_iter().map(async |(result, wait)| {
+            let (record, replayed) = result?;
+            let wait = wait.filter(|_| replayed == Replayed::No);
+            let waited = records::wait_if_preferred(self.api, record, self.patience, wait);
+            Ok((waited.await.0, replayed))
         });
+        join_all(settled).await
     }
-    results
 }
 
 fn item_result(accepted: Accepted) -> ItemResult {
-    let (record, replayed) = movements::accepted_record(accepted, "idempotencyKey")?;
-    Ok((RecordView::from(&record), replayed))
+    movements::accepted_record(accepted).map_err(|problem| problem.at("idempotencyKey"))
 }
 
 type Currencies = HashMap<AccountId, Result<Currency, Problem>>;
 
 /// The currencies of the batch's accounts. Accounts that are not cached are
 /// looked up in one batch.
-async fn currencies(api: &Api, caller: &Caller, items: &[Item]) -> Currencies {
+async fn currencies(api: &Api, caller: &Caller, items: &[Result<Item, Problem>]) -> Currencies {
     let accounts: HashSet<AccountId> =
-        items.iter().filter_map(|item| item.account_id.parse().ok()).collect();
+        items.iter().flatten().filter_map(|item| item.account_id.parse().ok()).collect();
     let (cached, missing): (Vec<_>, Vec<_>) =
         accounts.into_iter().partition(|id| api.lookup.cached_account(*id).is_some());
     let mut currencies = Currencies::with_capacity(cached.len() + missing.len());
@@ -246,7 +305,9 @@ fn new_record(caller: &Caller, currencies: &Currencies, item: &Item) -> Result<N
     let currency =
         currencies.get(&account).cloned().unwrap_or_else(|| Err(account_not_found(account)))?;
     let (id, kind) = (RecordId::new(), item.r#type);
-    MovementRequest { id, kind, account, key, amount: &item.amount }.new_record(caller, currency)
+    let asserted = item.currency.as_deref();
+    MovementRequest { id, kind, account, key, amount: &item.amount, asserted }
+        .new_record(caller, currency)
 }
 
 /// The common problem, if every item failed with 503: an unknown outcome, if one of them
@@ -261,15 +322,19 @@ fn all_unavailable(results: &[ItemResult]) -> Option<Problem> {
     unknown.or_else(|| problems.into_iter().next())
 }
 
-impl From<ItemResult> for ItemView {
-    fn from(result: ItemResult) -> Self {
+impl ItemView {
+    fn new(index: usize, result: ItemResult) -> Self {
         match result {
             Ok((record, replayed)) => Self::Accepted {
-                status: StatusCode::ACCEPTED.as_u16(),
+                index,
+                status: records::status_of(&record).as_u16(),
                 replayed: replayed == Replayed::Yes,
-                record,
+                record: RecordView::from(&record),
             },
-            Err(problem) => Self::Refused { status: problem.status().as_u16(), problem },
+            Err(problem) => {
+                let status = problem.status().as_u16();
+                Self::Refused { index, status, problem: problem.in_item("items", index) }
+            }
         }
     }
 }

@@ -2,9 +2,11 @@
 
 mod access;
 mod accounts;
+mod batch_items;
 mod batches;
 mod movements;
 mod problems;
+mod record_query;
 mod records;
 mod wait;
 
@@ -43,6 +45,8 @@ pub struct Api {
     pub limits: RequestLimits,
     /// One permit per batch in process.
     pub batch_permits: Arc<Semaphore>,
+    /// One permit per batch whose client waits for its records.
+    pub batch_waits: Semaphore,
     /// The places for the bodies of batches.
     pub batch_bodies: BatchBodies,
 }
@@ -52,6 +56,12 @@ impl Api {
     #[must_use]
     pub fn batch_permits() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(batches::MAX_CONCURRENT))
+    }
+
+    /// The permits for batches whose clients wait.
+    #[must_use]
+    pub const fn batch_waits() -> Semaphore {
+        Semaphore::const_new(batches::MAX_WAITING)
     }
 
     /// The places for the bodies of batches.
@@ -89,7 +99,7 @@ impl FromRef<ApiState> for RateLimits {
 pub fn router(api: Api) -> Router {
     let limits = api.limits.clone();
     let routes = Router::new()
-        .route("/v1/accounts", post(accounts::open))
+        .route("/v1/accounts", get(accounts::list).post(accounts::open))
         .route("/v1/accounts/{account}", get(accounts::show))
         .route("/v1/accounts/{account}/deposits", post(movements::deposit))
         .route("/v1/accounts/{account}/withdrawals", post(movements::withdraw))

@@ -10,7 +10,7 @@ use contract::{AccountId, Amount, Currency, Kind, RecordId, Scope};
 use runtime::{
     http::{
         bearer::Caller,
-        idempotency_key::{self, IdempotencyKey, KEY_REUSED},
+        idempotency_key::{self, IdempotencyKey},
         json_body::JsonBody,
         path_id::PathId,
         prefer,
@@ -39,7 +39,11 @@ pub(super) const SEND_AGAIN: &str = "The database did not answer in time, so the
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MovementBody {
+    /// The amount to move, above zero, with at most the currency's decimals.
     amount: String,
+    /// The account's currency. Another one is refused, so that an amount is never booked in a
+    /// currency that the client did not mean.
+    currency: Option<String>,
 }
 
 pub(super) async fn deposit(
@@ -79,12 +83,14 @@ async fn accept(
     // The wait starts before the record exists, so that no notification is missed.
     let wait = patience.and_then(|_| api.waiters.wait_for(id));
     let currency = accounts::currency_of(&api, &caller, account).await?;
-    let request = MovementRequest { id, kind, account, key, amount: &body.amount };
+    let asserted = body.currency.as_deref();
+    let request = MovementRequest { id, kind, account, key, amount: &body.amount, asserted };
     let record = request.new_record(&caller, currency)?;
     let deadline = Instant::now() + CALL_LIMIT;
     let queued = queue(deadline, api.acceptor.enqueue(record, trace)).await?;
     let accepted = write(deadline, SEND_AGAIN, queued.committed()).await?;
-    let (record, replayed) = accepted_record(accepted, "Idempotency-Key")?;
+    let reused = |problem: Problem| problem.at_header("Idempotency-Key");
+    let (record, replayed) = accepted_record(accepted).map_err(reused)?;
     Ok(records::respond(&api, record, patience, replayed, wait).await)
 }
 
@@ -96,6 +102,8 @@ pub(super) struct MovementRequest<'a> {
     pub(super) account: AccountId,
     pub(super) key: IdempotencyKey,
     pub(super) amount: &'a str,
+    /// The currency that the client takes the account's for.
+    pub(super) asserted: Option<&'a str>,
 }
 
 impl MovementRequest<'_> {
@@ -112,6 +120,9 @@ impl MovementRequest<'_> {
             Kind::Deposit => Scope::DepositsWrite,
             Kind::Withdrawal => Scope::WithdrawalsWrite,
         })?;
+        if let Some(asserted) = self.asserted {
+            check_currency(asserted, currency)?;
+        }
         let amount = Amount::parse(self.amount, currency)
             .map_err(|error| INVALID_FIELD.because(format!("amount: {error}.")).at("amount"))?;
         Ok(NewRecord {
@@ -126,18 +137,21 @@ impl MovementRequest<'_> {
     }
 }
 
-/// The record of a request, or the problem of a reused key. `key_field` names the
-/// key's header or field.
-pub(super) fn accepted_record(
-    accepted: Accepted,
-    key_field: &'static str,
-) -> Result<(Record, Replayed), Problem> {
+/// Checks that the client means the account's currency.
+fn check_currency(asserted: &str, currency: Currency) -> Result<(), Problem> {
+    let detail = match Currency::parse(asserted) {
+        Ok(asserted) if asserted == currency => return Ok(()),
+        Ok(asserted) => format!("The account's currency is {currency}, not {asserted}."),
+        Err(error) => format!("currency {error}."),
+    };
+    Err(INVALID_FIELD.because(detail).at("currency"))
+}
+
+/// The record of a request, or the problem of a reused key.
+pub(super) fn accepted_record(accepted: Accepted) -> Result<(Record, Replayed), Problem> {
     match accepted {
         Accepted::New(record) => Ok((record, Replayed::No)),
         Accepted::Replayed(record) => Ok((record, Replayed::Yes)),
-        Accepted::KeyReused => {
-            let detail = "Send a new key for a new request, or the first request again.";
-            Err(KEY_REUSED.because(detail).at(key_field))
-        }
+        Accepted::KeyReused => Err(records::key_reused()),
     }
 }

@@ -11,37 +11,56 @@ use axum::{
 use contract::{AccountId, RecordId, Scope};
 use ledger::SettledAs;
 use runtime::http::{
-    bearer::Caller,
-    page::{self, Page},
-    path_id::PathId,
-    prefer,
-    problem::Problem,
+    bearer::Caller, idempotency_key::KEY_REUSED, page, path_id::PathId, prefer, problem::Problem,
+    timestamp,
 };
-use serde::{Deserialize, Serialize};
-use time::{OffsetDateTime, serde::rfc3339};
+use serde::Serialize;
+use time::OffsetDateTime;
 
 use super::{
     Api, ApiState, accounts,
     problems::{ACCOUNT_NOT_FOUND, RECORD_NOT_FOUND, read},
+    record_query::RecordsQuery,
     wait,
 };
-use crate::{record::Record, store, waiters::Wait};
+use crate::{
+    record::Record,
+    store::{self, Listing},
+    waiters::Wait,
+};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RecordView {
     record_id: RecordId,
     account_id: AccountId,
+    /// `DEPOSIT` or `WITHDRAWAL`.
     r#type: &'static str,
+    /// The amount to move, with the currency's decimals.
     amount: String,
+    /// The account's currency: three letters of ISO 4217.
     currency: &'static str,
+    /// `PENDING`, then `SUCCESS` or `FAILED` for good.
     status: &'static str,
+    /// Why the movement failed: `INSUFFICIENT_FUNDS`, `BALANCE_LIMIT_EXCEEDED` or
+    /// `CURRENCY_MISMATCH`. `null` unless the status is FAILED.
     reason: Option<&'static str>,
+    /// The ledger's id of the decision. `null` while PENDING.
     transaction_id: Option<i64>,
+    /// The account's balance after this movement. `null` unless the status is SUCCESS.
     balance_after: Option<String>,
-    #[serde(with = "rfc3339")]
+    /// The number of this movement among those of its account: 1, 2, 3 … without a gap.
+    /// `null` while PENDING and if FAILED, and for a record that a release before 0.1.0 settled.
+    account_seq: Option<i64>,
+    /// The key of the request, as its caller chose it.
+    idempotency_key: String,
+    /// The caller who made the request.
+    requested_by: String,
+    /// When the request was accepted.
+    #[serde(with = "timestamp")]
     created_at: OffsetDateTime,
-    #[serde(with = "rfc3339")]
+    /// When the record was settled; before that, when it was accepted.
+    #[serde(with = "timestamp")]
     updated_at: OffsetDateTime,
 }
 
@@ -54,16 +73,15 @@ impl From<&Record> for RecordView {
             r#type: record.kind.as_str(),
             amount: record.amount.to_string(),
             currency: record.currency.code(),
-            status: match settled_as {
-                None => "PENDING",
-                Some(SettledAs::Success(_)) => "SUCCESS",
-                Some(SettledAs::Failed(_)) => "FAILED",
-            },
+            status: record.status().as_str(),
             reason: settled_as.and_then(SettledAs::reason).map(|reason| reason.as_str()),
             transaction_id: record.settlement.map(|settlement| settlement.transaction_id),
             balance_after: settled_as
                 .and_then(SettledAs::balance_after)
                 .map(|balance| balance.to_string()),
+            account_seq: record.account_seq,
+            idempotency_key: record.key.clone(),
+            requested_by: record.user_id.to_string(),
             created_at: record.created_at,
             updated_at: record.updated_at,
         }
@@ -77,8 +95,27 @@ pub(super) enum Replayed {
     No,
 }
 
-/// The response to a movement: the record, after the client's wait. 200 if the
-/// client waited and the record is settled, otherwise 202. `wait` started before
+impl Replayed {
+    /// Sets the header `Idempotent-Replayed`, if it is so.
+    pub(super) fn mark(self, response: &mut Response) {
+        if self == Self::Yes {
+            let yes = HeaderValue::from_static("true");
+            response.headers_mut().insert("idempotent-replayed", yes);
+        }
+    }
+}
+
+/// The problem of a key that another request has.
+pub(super) fn key_reused() -> Problem {
+    KEY_REUSED.because("Send a new key for a new request, or the first request again.")
+}
+
+/// The status of an answer with a record: 200 if it is settled, 202 while it is PENDING.
+pub(super) const fn status_of(record: &Record) -> StatusCode {
+    if record.settlement.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED }
+}
+
+/// The response to a movement: the record, after the client's wait. `wait` started before
 /// the record was accepted.
 pub(super) async fn respond(
     api: &Api,
@@ -89,15 +126,10 @@ pub(super) async fn respond(
 ) -> Response {
     let wait = wait.filter(|_| replayed == Replayed::No);
     let (record, patience) = wait_if_preferred(api, record, patience, wait).await;
-    let settled = record.settlement.is_some() && patience.is_some();
-    let status = if settled { StatusCode::OK } else { StatusCode::ACCEPTED };
     let location = format!("/v1/records/{}", record.id);
     let view = Json(RecordView::from(&record));
-    let mut response = (status, [(LOCATION, location)], view).into_response();
-    if replayed == Replayed::Yes {
-        let yes = HeaderValue::from_static("true");
-        response.headers_mut().insert("idempotent-replayed", yes);
-    }
+    let mut response = (status_of(&record), [(LOCATION, location)], view).into_response();
+    replayed.mark(&mut response);
     set_preference_applied(&mut response, patience);
     response
 }
@@ -122,7 +154,7 @@ pub(super) async fn show(
 
 /// The record after the client's wait, and the applied preference. The preference is
 /// `None` if the client did not ask to wait, or too many records are awaited.
-async fn wait_if_preferred(
+pub(super) async fn wait_if_preferred(
     api: &Api,
     record: Record,
     patience: Option<Duration>,
@@ -140,24 +172,19 @@ async fn wait_if_preferred(
     (settled.unwrap_or(record), patience)
 }
 
-fn set_preference_applied(response: &mut Response, patience: Option<Duration>) {
+pub(super) fn set_preference_applied(response: &mut Response, patience: Option<Duration>) {
     let applied = patience.map(|patience| format!("wait={}", patience.as_secs()));
     if let Some(value) = applied.and_then(|text| HeaderValue::try_from(text).ok()) {
         response.headers_mut().insert("preference-applied", value);
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
-    limit: Option<String>,
-    cursor: Option<String>,
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PageView {
+    /// Newest first. A page may have fewer items than its limit, even none, and a next page.
     items: Vec<RecordView>,
+    /// The parameter `cursor` of the next page. `null` at the end of the list.
     next_cursor: Option<String>,
 }
 
@@ -165,16 +192,31 @@ pub(super) async fn list(
     State(api): State<ApiState>,
     caller: Caller,
     PathId(account): PathId<AccountId>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    query: Result<Query<RecordsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let query = page::query(query, "limit and cursor")?;
-    let page = Page::parse(query.limit.as_deref(), query.cursor.as_deref())?;
+    let query = page::query(query, RecordsQuery::KNOWN)?;
+    let page = query.page(account)?;
+    let (filter, key) = query.filter()?;
     caller.require(Scope::AccountsRead)?;
     let account = accounts::usable(&api, &caller, account).await?;
     let before = page.before.map(RecordId::from_uuid);
-    let records = store::list_records(&api.pool, account.id, before, page.to_read());
-    let mut records = read(records).await?;
+    let listing = match &key {
+        None => {
+            read(store::list_records(&api.pool, account.id, &filter, before, page.to_read()))
+                .await?
+        }
+        Some(key) => {
+            let callers = match &filter.requested_by {
+                Some(caller) => vec![caller],
+                None => vec![&caller.user_id, &account.owner],
+            };
+            let found = store::find_by_key(&api.pool, account.id, key, &callers, &filter, before);
+            Listing { records: read(found).await?, read_to: None }
+        }
+    };
+    let mut records = listing.records;
     let next_cursor = page.cut(&mut records, |record| record.id.as_uuid());
+    let next_cursor = next_cursor.or_else(|| Some(page.cursor(listing.read_to?.as_uuid())));
     let items = records.iter().map(RecordView::from).collect();
     Ok(Json(PageView { items, next_cursor }).into_response())
 }

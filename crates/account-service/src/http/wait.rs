@@ -33,9 +33,12 @@ pub(super) async fn until_settled(
         let remaining = deadline.saturating_duration_since(Instant::now());
         tokio::select! {
             notification = wait.settled() => return match notification {
-                Some(Notification { settlement, at }) => {
-                    Some(Record { settlement: Some(settlement), updated_at: at, ..record.clone() })
-                }
+                Some(Notification { settlement, account_seq, at }) => Some(Record {
+                    settlement: Some(settlement),
+                    account_seq,
+                    updated_at: at,
+                    ..record.clone()
+                }),
                 // A failed read is not repeated: another one right afterwards would fail, too.
                 None => read_settled(api, record.id, deadline).await,
             },

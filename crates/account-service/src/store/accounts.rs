@@ -7,13 +7,13 @@ use rust_decimal::Decimal;
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
-use super::StoreError;
+use super::{StoreError, account_keys::NewAccount};
 
 /// An account with its projected balance: as of the newest result.
 #[derive(Debug, Clone)]
 pub struct Account {
     pub id: AccountId,
-    /// The user that opened the account.
+    /// The user that the account belongs to.
     pub owner: UserId,
     pub currency: Currency,
     /// Always `ACTIVE` at present.
@@ -27,15 +27,15 @@ pub struct Account {
     pub updated_at: OffsetDateTime,
 }
 
-struct AccountRow {
-    account_id: Uuid,
-    owner_id: String,
-    currency: String,
-    status: String,
-    balance: Decimal,
-    account_seq: i64,
-    created_at: OffsetDateTime,
-    updated_at: OffsetDateTime,
+pub(super) struct AccountRow {
+    pub(super) account_id: Uuid,
+    pub(super) owner_id: String,
+    pub(super) currency: String,
+    pub(super) status: String,
+    pub(super) balance: Decimal,
+    pub(super) account_seq: i64,
+    pub(super) created_at: OffsetDateTime,
+    pub(super) updated_at: OffsetDateTime,
 }
 
 impl TryFrom<AccountRow> for Account {
@@ -63,17 +63,15 @@ impl TryFrom<AccountRow> for Account {
 /// [`StoreError`]
 pub async fn open_account(
     database: impl PgExecutor<'_>,
-    id: AccountId,
-    owner: &UserId,
-    currency: Currency,
+    new: &NewAccount,
 ) -> Result<Account, StoreError> {
     sqlx::query_as!(
         AccountRow,
         "INSERT INTO accounts (account_id, owner_id, currency) VALUES ($1, $2, $3)
          RETURNING account_id, owner_id, currency, status, balance, account_seq, created_at, updated_at",
-        id.as_uuid(),
-        owner.as_str(),
-        currency.code(),
+        new.id.as_uuid(),
+        new.owner.as_str(),
+        new.currency.code(),
     )
     .fetch_one(database)
     .await?
@@ -98,6 +96,54 @@ pub async fn find_account(
     .await?
     .map(Account::try_from)
     .transpose()
+}
+
+/// All accounts with ids below `before`, newest first, by the primary key.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn list_accounts(
+    database: impl PgExecutor<'_>,
+    before: Option<AccountId>,
+    limit: u16,
+) -> Result<Vec<Account>, StoreError> {
+    sqlx::query_as!(
+        AccountRow,
+        "SELECT account_id, owner_id, currency, status, balance, account_seq, created_at, updated_at
+         FROM accounts WHERE account_id < $1 ORDER BY account_id DESC LIMIT $2",
+        before.map_or(Uuid::max(), AccountId::as_uuid),
+        i64::from(limit),
+    )
+    .fetch_all(database)
+    .await?
+    .into_iter()
+    .map(Account::try_from)
+    .collect()
+}
+
+/// As [`list_accounts`], those of an owner, by the index on owners.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn list_accounts_of(
+    database: impl PgExecutor<'_>,
+    owner: &UserId,
+    before: Option<AccountId>,
+    limit: u16,
+) -> Result<Vec<Account>, StoreError> {
+    sqlx::query_as!(
+        AccountRow,
+        "SELECT account_id, owner_id, currency, status, balance, account_seq, created_at, updated_at
+         FROM accounts WHERE owner_id = $1 AND account_id < $2 ORDER BY account_id DESC LIMIT $3",
+        owner.as_str(),
+        before.map_or(Uuid::max(), AccountId::as_uuid),
+        i64::from(limit),
+    )
+    .fetch_all(database)
+    .await?
+    .into_iter()
+    .map(Account::try_from)
+    .collect()
 }
 
 /// The owners and currencies of the existing accounts among these.

@@ -1,20 +1,23 @@
 //! Inserts PENDING records, unless their idempotency keys are taken. `created_at` is
 //! this service's clock, like the time in the record's id.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
-use contract::{AccountId, RecordId};
-use runtime::postgres::PgPool;
+use contract::RecordId;
+use runtime::postgres::{PgPool, PgTransaction};
 use runtime::telemetry::trace::Trace;
-use rust_decimal::Decimal;
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
-use super::{StoreError, records::RecordRow};
+use super::{
+    StoreError,
+    columns::Columns,
+    key_scope::{self, OwnKey, Resolved},
+};
 use crate::record::{NewRecord, Record};
+
+/// A record to insert, and the trace context of its request.
+pub(super) type Traced<'a> = (&'a NewRecord, &'a Trace);
 
 /// The outcome of storing a request to move money.
 #[derive(Debug)]
@@ -27,7 +30,7 @@ pub enum Accepted {
     KeyReused,
 }
 
-/// The constraint that an account has one record per key.
+/// The constraint that an account has one record per stored key: see [`key_scope`].
 const UNIQUE_KEY: &str = "transaction_records_account_id_idempotency_key_key";
 
 /// The time of this service's clock, truncated to the microseconds of a column.
@@ -48,7 +51,7 @@ pub async fn insert_all(
     traces: &[Trace],
 ) -> Result<Option<Vec<Accepted>>, StoreError> {
     let now = now();
-    match insert_or_fail(pool, &Columns::new(new, traces), now).await {
+    match insert_or_fail(pool, &Columns::new(new.iter().zip(traces)), now).await {
         Ok(()) => Ok(Some(new.iter().map(|record| Accepted::New(record.pending(now))).collect())),
         Err(sqlx::Error::Database(error)) if error.constraint() == Some(UNIQUE_KEY) => Ok(None),
         Err(error) => Err(error.into()),
@@ -67,38 +70,40 @@ pub async fn insert_free(
     new: &[NewRecord],
     traces: &[Trace],
 ) -> Result<Vec<Result<Accepted, StoreError>>, StoreError> {
-    let now = now();
-    let stored = insert_or_skip(pool, &Columns::new(new, traces), now).await?;
-    accepted(pool, new, stored, now).await
+    let (now, records) = (now(), new.iter().zip(traces));
+    let inserted = insert_or_skip(pool, &Columns::new(records.clone()), now).await?;
+    accepted(pool, records, inserted, now).await
 }
 
-/// The outcome for each record, after those with the ids `stored` were inserted.
-async fn accepted(
+/// The outcome for each record, after those with the ids `inserted` were inserted.
+async fn accepted<'a>(
     pool: &PgPool,
-    new: &[NewRecord],
-    stored: Vec<Uuid>,
+    new: impl ExactSizeIterator<Item = Traced<'a>> + Clone,
+    inserted: Vec<Uuid>,
     now: OffsetDateTime,
 ) -> Result<Vec<Result<Accepted, StoreError>>, StoreError> {
-    let stored: HashSet<_> = stored.into_iter().map(RecordId::from_uuid).collect();
-    let mut taken = HashMap::new();
-    if stored.len() < new.len() {
-        let skipped = new.iter().filter(|record| !stored.contains(&record.id));
-        let found = find_by_keys(pool, skipped).await;
-        taken = found.map_err(|error| StoreError::AfterCommit(Arc::new(error)))?;
+    let mut inserted: HashSet<_> = inserted.into_iter().map(RecordId::from_uuid).collect();
+    let mut resolved = Resolved::default();
+    if inserted.len() < new.len() {
+        let skipped = new.clone().filter(|(record, _)| !inserted.contains(&record.id)).collect();
+        let resolving = key_scope::resolve(pool, skipped, now).await;
+        resolved = resolving.map_err(|error| StoreError::AfterCommit(Arc::new(error)))?;
+        inserted.extend(resolved.inserted.drain(..).map(RecordId::from_uuid));
     }
-    let fate = |new: &NewRecord| {
-        if stored.contains(&new.id) {
+    let outcome = |(new, _): Traced<'_>| {
+        if inserted.contains(&new.id) {
             return Ok(Accepted::New(new.pending(now)));
         }
-        let key = (new.account_id, new.key.as_str().to_owned());
-        let (record, hash) = taken.get(&key).ok_or(StoreError::MissingRecord)?;
+        let Some((record, hash)) = resolved.taken.get(&OwnKey::of(new)) else {
+            return Err(resolved.failure.clone().unwrap_or(StoreError::MissingRecord));
+        };
         if *hash == new.request_hash() {
             record.clone().map(Accepted::Replayed)
         } else {
             Ok(Accepted::KeyReused)
         }
     };
-    Ok(new.iter().map(fate).collect())
+    Ok(new.map(outcome).collect())
 }
 
 /// As [`insert_free`], but gives up soon if another transaction is inserting one of the keys:
@@ -111,13 +116,19 @@ pub async fn insert_unlocked(
     new: &[NewRecord],
     traces: &[Trace],
 ) -> Result<Vec<Result<Accepted, StoreError>>, StoreError> {
-    let now = now();
-    let mut transaction = pool.begin().await?;
-    // Short: this batch is taken apart because of a lock.
-    sqlx::query!("SET LOCAL lock_timeout = '100ms'").execute(&mut *transaction).await?;
-    let stored = insert_or_skip(&mut *transaction, &Columns::new(new, traces), now).await?;
+    let (now, records) = (now(), new.iter().zip(traces));
+    let mut transaction = begin_unlocked(pool).await?;
+    let columns = Columns::new(records.clone());
+    let inserted = insert_or_skip(&mut *transaction, &columns, now).await?;
     transaction.commit().await?;
-    accepted(pool, new, stored, now).await
+    accepted(pool, records, inserted, now).await
+}
+
+/// Begins a transaction that waits for locks for a short time only.
+pub(super) async fn begin_unlocked(pool: &PgPool) -> sqlx::Result<PgTransaction> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query!("SET LOCAL lock_timeout = '100ms'").execute(&mut *transaction).await?;
+    Ok(transaction)
 }
 
 /// Fails if a key is taken.
@@ -174,81 +185,4 @@ async fn insert_or_skip(
     )
     .fetch_all(database)
     .await
-}
-
-/// New records as columns.
-struct Columns<'a> {
-    ids: Vec<Uuid>,
-    account_ids: Vec<Uuid>,
-    keys: Vec<&'a str>,
-    hashes: Vec<Vec<u8>>,
-    user_ids: Vec<&'a str>,
-    kinds: Vec<&'a str>,
-    amounts: Vec<Decimal>,
-    currencies: Vec<&'a str>,
-    /// Empty if no trace is recorded, which is the usual and the cheapest case: the statement reads
-    /// missing values as NULL.
-    traceparents: Vec<Option<String>>,
-}
-
-impl<'a> Columns<'a> {
-    /// Sorted by account and key, so that replicas that insert the same keys wait for
-    /// each other instead of deadlocking.
-    fn new(new: &'a [NewRecord], traces: &[Trace]) -> Self {
-        let mut sorted: Vec<_> = new.iter().zip(traces).collect();
-        sorted.sort_by_key(|(record, _)| (record.account_id, record.key.as_str()));
-        let (new, traces): (Vec<&NewRecord>, Vec<&Trace>) = sorted.into_iter().unzip();
-        let traceparent = |trace: &&Trace| trace.is_recorded().then(|| trace.traceparent());
-        let recorded = traces.iter().any(|trace| trace.is_recorded());
-        Self {
-            traceparents: traces.iter().filter(|_| recorded).map(traceparent).collect(),
-            ids: new.iter().map(|record| record.id.as_uuid()).collect(),
-            account_ids: new.iter().map(|record| record.account_id.as_uuid()).collect(),
-            keys: new.iter().map(|record| record.key.as_str()).collect(),
-            hashes: new.iter().map(|record| record.request_hash().to_vec()).collect(),
-            user_ids: new.iter().map(|record| record.user_id.as_str()).collect(),
-            kinds: new.iter().map(|record| record.kind.as_str()).collect(),
-            amounts: new.iter().map(|record| record.amount.as_decimal()).collect(),
-            currencies: new.iter().map(|record| record.currency.code()).collect(),
-        }
-    }
-}
-
-/// The record with a taken key, and the hash of its request.
-type Taken = (Result<Record, StoreError>, Vec<u8>);
-
-/// The records with these accounts and keys.
-async fn find_by_keys(
-    pool: &PgPool,
-    records: impl Iterator<Item = &NewRecord> + Clone,
-) -> Result<HashMap<(AccountId, String), Taken>, StoreError> {
-    let rows = sqlx::query!(
-        "SELECT r.id, r.account_id, r.idempotency_key, r.request_hash, r.user_id, r.type AS kind,
-                r.amount, r.currency, r.transaction_id, r.reason, r.balance_after, r.created_at,
-                r.updated_at
-         FROM unnest($1::uuid[], $2::text[]) AS taken (account_id, idempotency_key)
-              JOIN transaction_records AS r USING (account_id, idempotency_key)",
-        &records.clone().map(|record| record.account_id.as_uuid()).collect::<Vec<_>>(),
-        &records.map(|record| record.key.as_str().to_owned()).collect::<Vec<_>>(),
-    )
-    .fetch_all(pool)
-    .await?;
-    let taken = rows.into_iter().map(|row| {
-        let record = RecordRow {
-            id: row.id,
-            account_id: row.account_id,
-            user_id: row.user_id,
-            kind: row.kind,
-            amount: row.amount,
-            currency: row.currency,
-            transaction_id: row.transaction_id,
-            reason: row.reason,
-            balance_after: row.balance_after,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-        };
-        let key = (AccountId::from_uuid(row.account_id), row.idempotency_key);
-        (key, (record.try_into(), row.request_hash))
-    });
-    Ok(taken.collect())
 }

@@ -1,19 +1,27 @@
 //! The account-service's SQL: accounts and records.
 
+mod account_keys;
 mod accounts;
+mod columns;
 mod error;
 mod insert;
+mod key_scope;
 mod locked;
 mod pending;
+mod record_list;
 mod records;
 mod settle;
 mod window;
 
-pub use accounts::{Account, find_account, find_owners, open_account};
+pub use account_keys::{NewAccount, Opened, open_account_once};
+pub use accounts::{
+    Account, find_account, find_owners, list_accounts, list_accounts_of, open_account,
+};
 pub use error::StoreError;
 pub use insert::{Accepted, insert_all, insert_free, insert_unlocked};
 pub use locked::settle_unlocked;
 pub use pending::{Claimed, Listed, claim_for_redrive, read_list};
-pub use records::{find_records, list_records};
-pub use settle::{SettleOutcome, Times, settle, settled_among};
+pub use record_list::{Listing, RecordFilter, find_by_key, list_records};
+pub use records::find_records;
+pub use settle::{SettleOutcome, Times, account_seq, settle, settled_among};
 pub use window::{Leave, Window, WindowView, fence, find_window, leave, list_early};

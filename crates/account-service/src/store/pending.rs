@@ -123,8 +123,8 @@ pub async fn claim_for_redrive(
          ) AS due
          WHERE r.id = ANY (ARRAY[due.id]) -- found by its key, whatever the statistics say
          RETURNING r.id, r.account_id, r.user_id, r.type AS kind, r.amount, r.currency,
-                   r.transaction_id, r.reason, r.balance_after, r.created_at, r.updated_at, r.redrives,
-                   r.traceparent",
+                   r.transaction_id, r.reason, r.balance_after, r.account_seq, r.idempotency_key,
+                   r.created_at, r.updated_at, r.redrives, r.traceparent",
         &ids,
         first.as_secs_f64(),
     )
@@ -142,6 +142,8 @@ pub async fn claim_for_redrive(
             transaction_id: row.transaction_id,
             reason: row.reason,
             balance_after: row.balance_after,
+            account_seq: row.account_seq,
+            idempotency_key: row.idempotency_key,
             created_at: row.created_at,
             updated_at: row.updated_at,
         };

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
-use super::StoreError;
+use super::{StoreError, key_scope::unscoped};
 use crate::record::Record;
 
 pub(super) struct RecordRow {
@@ -21,6 +21,8 @@ pub(super) struct RecordRow {
     pub(super) transaction_id: Option<i64>,
     pub(super) reason: Option<String>,
     pub(super) balance_after: Option<Decimal>,
+    pub(super) account_seq: Option<i64>,
+    pub(super) idempotency_key: String,
     pub(super) created_at: OffsetDateTime,
     pub(super) updated_at: OffsetDateTime,
 }
@@ -55,6 +57,8 @@ impl TryFrom<RecordRow> for Record {
             amount: Amount::from_decimal(row.amount, currency).map_err(|_| invalid())?,
             currency,
             settlement,
+            account_seq: row.account_seq,
+            key: unscoped(row.idempotency_key),
             created_at: row.created_at,
             updated_at: row.updated_at,
         })
@@ -73,7 +77,7 @@ pub async fn find_records(
     let rows = sqlx::query_as!(
         RecordRow,
         "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
-                balance_after, created_at, updated_at
+                balance_after, account_seq, idempotency_key, created_at, updated_at
          FROM transaction_records WHERE id = ANY($1)",
         &ids
     )
@@ -81,31 +85,4 @@ pub async fn find_records(
     .await?;
     let rows = rows.into_iter().map(|row| (RecordId::from_uuid(row.id), row.try_into()));
     Ok(rows.collect())
-}
-
-/// An account's records older than `before`, newest first.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn list_records(
-    database: impl PgExecutor<'_>,
-    account: AccountId,
-    before: Option<RecordId>,
-    limit: u16,
-) -> Result<Vec<Record>, StoreError> {
-    let before = before.map_or(Uuid::max(), RecordId::as_uuid);
-    sqlx::query_as!(
-        RecordRow,
-        "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
-                balance_after, created_at, updated_at
-         FROM transaction_records WHERE account_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
-        account.as_uuid(),
-        before,
-        i64::from(limit),
-    )
-    .fetch_all(database)
-    .await?
-    .into_iter()
-    .map(Record::try_from)
-    .collect()
 }

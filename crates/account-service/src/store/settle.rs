@@ -99,7 +99,8 @@ async fn settle_pending(
              UPDATE transaction_records AS r
              SET status = CASE WHEN result.reason IS NULL THEN 'SUCCESS' ELSE 'FAILED' END,
                  transaction_id = result.transaction_id, reason = result.reason,
-                 balance_after = result.balance_after, updated_at = greatest(now(), r.created_at)
+                 balance_after = result.balance_after, account_seq = result.account_seq,
+                 updated_at = greatest(now(), r.created_at)
              FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[], $5::text[],
                          $6::bigint[], $7::text[], $8::numeric[], $9::bigint[])
                  AS result (id, account_id, type, amount, currency, transaction_id, reason,
@@ -107,7 +108,7 @@ async fn settle_pending(
              WHERE r.id = ANY (ARRAY[result.id]) AND r.status = 'PENDING'
                  AND r.account_id IS NOT DISTINCT FROM result.account_id
                  AND r.type = result.type AND r.amount = result.amount AND r.currency = result.currency
-             RETURNING r.id, r.created_at, r.updated_at, result.account_id, result.account_seq, result.balance_after
+             RETURNING r.id, r.created_at, r.updated_at, result.account_id, r.account_seq, r.balance_after
          ), projected AS (
              UPDATE accounts
              SET balance = newest.balance_after, account_seq = newest.account_seq,
@@ -139,7 +140,9 @@ async fn settle_pending(
     Ok(times.collect())
 }
 
-const fn account_seq(outcome: Outcome) -> Option<i64> {
+/// The number of an applied movement on its account.
+#[must_use]
+pub const fn account_seq(outcome: Outcome) -> Option<i64> {
     match outcome {
         Outcome::Applied { account_seq, .. } => Some(account_seq),
         Outcome::Refused(_) => None,
@@ -193,7 +196,7 @@ async fn lock_records(
     sqlx::query_as!(
         RecordRow,
         "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
-                balance_after, created_at, updated_at
+                balance_after, account_seq, idempotency_key, created_at, updated_at
          FROM transaction_records WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE",
         &Vec::from_iter(ids),
     )

@@ -26,19 +26,21 @@ const NO_DATABASE: [Writes; 0] = [];
 /// The last columns of an update may be there for the row lock only, which needs the privilege to
 /// update some column.
 fn of(database: &str) -> &'static [Writes] {
-    const ACCOUNT: [Writes; 4] = [
+    const ACCOUNT: [Writes; 5] = [
         writes("accounts", "account_id, owner_id, currency", "balance, account_seq, updated_at"),
         writes(
             "transaction_records",
             "id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
              traceparent, created_at, updated_at",
-            "status, transaction_id, reason, balance_after, updated_at, redrives, redrive_at",
+            "status, transaction_id, reason, balance_after, account_seq, updated_at, redrives,
+             redrive_at",
         ),
         // The redrive removes settled records from its list.
         Writes {
             may_delete: true,
             ..writes("pending_records", "record_id, listed_at", "listed_at")
         },
+        writes("account_keys", "caller, idempotency_key, request_hash, account_id", ""),
         writes("redrive_window", "", "floor, ceiling, left_floor, left_ceiling, moved_at"),
     ];
     const TRANSACTION: [Writes; 2] = [

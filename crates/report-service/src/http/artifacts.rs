@@ -30,6 +30,7 @@ use report_document::Format;
 use runtime::http::{
     bearer::Caller,
     problem::{INTERNAL, MALFORMED_ID, Problem},
+    timestamp::Timestamp,
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -85,8 +86,8 @@ pub(super) async fn download(
         return signature(&api, &artifact);
     }
     if artifact.is_deleted {
-        let detail =
-            format!("The file was kept until {}. Ask for the report again.", artifact.expires_at);
+        let expired = Timestamp(artifact.expires_at);
+        let detail = format!("The file was kept until {expired}. Ask for the report again.");
         return Err(ARTIFACT_EXPIRED.because(detail));
     }
     send(&api, &artifact, &method, &headers).await

@@ -54,7 +54,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReportsWrite)?;
     let key = idempotency_key::of_request(&headers)?;
-    let kind = parse_kind(&body.kind)?;
+    let kind = parse_kind(&body.kind).map_err(|problem| problem.at("kind"))?;
     access::check_kind(&caller, kind)?;
     check_fields(kind, &body)?;
     let formats = parse_formats(kind, body.formats.as_deref())?;
@@ -91,11 +91,8 @@ pub(super) async fn retry(
         );
         return Err(STATE_CONFLICT.because(detail));
     }
-    let key = if headers.contains_key("idempotency-key") {
-        Some(idempotency_key::of_request(&headers)?)
-    } else {
-        IdempotencyKey::parse(&format!("retry-of-{id}"))
-    };
+    let key = idempotency_key::optional(&headers)?
+        .or_else(|| IdempotencyKey::parse(&format!("retry-of-{id}")));
     let new = NewReport {
         id: ReportId::new(),
         requested_by: caller.user_id.to_string(),
@@ -129,7 +126,7 @@ async fn accept(
         Accepted::Joined(report) => (report, false),
         Accepted::KeyReused => {
             let detail = "Send a new key for a new request, or the first request again.";
-            return Err(KEY_REUSED.because(detail).at("Idempotency-Key"));
+            return Err(KEY_REUSED.because(detail).at_header("Idempotency-Key"));
         }
     };
     let response = reports::respond(api, report, headers, replayed).await;

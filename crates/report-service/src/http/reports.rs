@@ -155,13 +155,16 @@ pub(super) async fn list(
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let query = page::query(query, "kind, state, limit and cursor")?;
-    let page = Page::parse(query.limit.as_deref(), query.cursor.as_deref())?;
     caller.require(Scope::ReportsRead)?;
+    let kind = query.kind.as_deref().map(parse_kind).transpose();
     let filter = Filter {
-        kind: query.kind.as_deref().map(parse_kind).transpose()?,
+        kind: kind.map_err(|problem| problem.at_parameter("kind"))?,
         state: query.state.as_deref().map(parse_state).transpose()?,
         user: (!caller.scopes.contains(Scope::AccountsAny)).then(|| caller.user_id.to_string()),
     };
+    let list =
+        [Some("reports"), query.kind.as_deref(), query.state.as_deref(), filter.user.as_deref()];
+    let page = Page::parse(query.limit.as_deref(), query.cursor.as_deref(), &list)?;
     let mut reports = read(store::list(&api.pool, &filter, page.before, page.to_read())).await?;
     let next_cursor = page.cut(&mut reports, |report| report.id.as_uuid());
     let mut items = Vec::with_capacity(reports.len());
@@ -175,16 +178,19 @@ pub(super) async fn list(
 }
 
 /// A kind by its name.
+///
+/// # Errors
+/// `invalid-field`, without its place.
 pub(super) fn parse_kind(name: &str) -> Result<Kind, Problem> {
     Kind::parse(name).ok_or_else(|| {
         let known = Kind::ALL.map(Kind::as_str).join(", ");
-        INVALID_FIELD.because(format!("kind must be one of {known}.")).at("kind")
+        INVALID_FIELD.because(format!("kind must be one of {known}."))
     })
 }
 
 fn parse_state(name: &str) -> Result<ReportState, Problem> {
     ReportState::parse(name).ok_or_else(|| {
         let known = ReportState::ALL.map(ReportState::as_str).join(", ");
-        INVALID_FIELD.because(format!("state must be one of {known}.")).at("state")
+        INVALID_FIELD.because(format!("state must be one of {known}.")).at_parameter("state")
     })
 }

@@ -2,8 +2,9 @@
 
 use contract::ReportId;
 use report_document::{Format, Period};
+use runtime::http::timestamp;
 use serde::Serialize;
-use time::{OffsetDateTime, serde::rfc3339};
+use time::OffsetDateTime;
 
 use crate::{
     report::{Artifact, Attempt, Parameters, Report},
@@ -26,10 +27,30 @@ pub(super) struct ReportView {
     error: Option<String>,
     retry_of: Option<ReportId>,
     requested_by: String,
-    #[serde(with = "rfc3339")]
+    #[serde(with = "timestamp")]
     created_at: OffsetDateTime,
-    #[serde(with = "rfc3339")]
+    #[serde(with = "timestamp")]
     updated_at: OffsetDateTime,
+}
+
+/// A period `[from, to)`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PeriodView {
+    /// The first instant, with the offset of the time zone at that time.
+    #[serde(with = "timestamp")]
+    from: OffsetDateTime,
+    /// The first instant after the period, with the offset of the time zone.
+    #[serde(with = "timestamp")]
+    to: OffsetDateTime,
+    /// The IANA name of the time zone.
+    time_zone: String,
+}
+
+impl From<&Period> for PeriodView {
+    fn from(period: &Period) -> Self {
+        Self { from: period.from, to: period.to, time_zone: period.time_zone.clone() }
+    }
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -38,7 +59,7 @@ struct ParametersView {
     #[serde(skip_serializing_if = "Option::is_none")]
     account_id: Option<contract::AccountId>,
     #[serde(flatten)]
-    period: Option<Period>,
+    period: Option<PeriodView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     analysis: Option<bool>,
 }
@@ -48,11 +69,11 @@ impl From<&Parameters> for ParametersView {
         match parameters {
             Parameters::Statement { account_id, period } => Self {
                 account_id: Some(*account_id),
-                period: Some(period.clone()),
+                period: Some(period.into()),
                 ..Self::default()
             },
             Parameters::Activity { period, analysis } => {
-                Self { period: Some(period.clone()), analysis: Some(*analysis), ..Self::default() }
+                Self { period: Some(period.into()), analysis: Some(*analysis), ..Self::default() }
             }
             Parameters::Reconciliation => Self::default(),
         }
@@ -64,9 +85,9 @@ impl From<&Parameters> for ParametersView {
 struct AttemptView {
     number: i32,
     worker: String,
-    #[serde(with = "rfc3339")]
+    #[serde(with = "timestamp")]
     started_at: OffsetDateTime,
-    #[serde(with = "rfc3339::option")]
+    #[serde(with = "timestamp::option")]
     ended_at: Option<OffsetDateTime>,
     outcome: Option<String>,
     error: Option<String>,
@@ -86,7 +107,7 @@ struct ArtifactView {
     size: u64,
     sha256: String,
     href: String,
-    #[serde(with = "rfc3339")]
+    #[serde(with = "timestamp")]
     expires_at: OffsetDateTime,
 }
 

@@ -61,6 +61,14 @@ fn unescape(quoted: &str) -> Option<String> {
     Some(text)
 }
 
+/// The key in the header of a request that needs none, if it has one.
+///
+/// # Errors
+/// [`KEY_MALFORMED`].
+pub fn optional(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    headers.contains_key("idempotency-key").then(|| of_request(headers)).transpose()
+}
+
 /// The key in the header of a request. A bare key with a comma is rejected: joined from two
 /// headers, it would be another key than each of them.
 ///
@@ -71,18 +79,18 @@ pub fn of_request(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
         "1 to 255 visible ASCII characters, once, and the same in every retry of a request";
     let mut given = headers.get_all("idempotency-key").into_iter();
     let Some(value) = given.next() else {
-        return Err(KEY_MISSING.because(format!("Send {FORM}.")).at("Idempotency-Key"));
+        return Err(KEY_MISSING.because(format!("Send {FORM}.")).at_header("Idempotency-Key"));
     };
     // A proxy may join two headers by a comma (RFC 9110, section 5.3).
     if value.as_bytes().contains(&b',') && !value.as_bytes().starts_with(b"\"") {
         let detail = "It has a comma, as if a proxy had joined two headers. Send the header once, \
                       and a key with a comma in quotation marks.";
-        return Err(KEY_MALFORMED.because(detail).at("Idempotency-Key"));
+        return Err(KEY_MALFORMED.because(detail).at_header("Idempotency-Key"));
     }
     let key = value.to_str().ok().and_then(IdempotencyKey::parse);
     match (key, given.next()) {
         (Some(key), None) => Ok(key),
-        _ => Err(KEY_MALFORMED.because(format!("It must be {FORM}.")).at("Idempotency-Key")),
+        _ => Err(KEY_MALFORMED.because(format!("It must be {FORM}.")).at_header("Idempotency-Key")),
     }
 }
 

@@ -9,10 +9,11 @@ use axum::{
 };
 use futures::StreamExt;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_path_to_error::Segment;
 
 use super::problem::{
-    BODY_TOO_LARGE, BODY_TOO_SLOW, DUPLICATE_FIELD, INVALID_FIELD, MALFORMED_JSON, Problem,
-    UNSUPPORTED_MEDIA_TYPE,
+    BODY_TOO_LARGE, BODY_TOO_SLOW, DUPLICATE_FIELD, INVALID_FIELD, MALFORMED_JSON, Place, Pointer,
+    Problem, UNSUPPORTED_MEDIA_TYPE,
 };
 
 /// The default limit. The body of any single resource is smaller.
@@ -51,7 +52,7 @@ impl<S: Send + Sync, T: DeserializeOwned, const MOST: usize> FromRequest<S> for 
             Ok(read) => read?,
             Err(_) => return Err(BODY_TOO_SLOW.because("Send the body within 10 seconds.")),
         };
-        parse(&body).map(Self)
+        object("The body", &body).map(Self)
     }
 }
 
@@ -78,15 +79,20 @@ async fn read(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+/// Reads a JSON object, as strictly as a body. `name` begins a sentence about it.
+///
+/// # Errors
+/// `malformed-json`, `duplicate-field` or `invalid-field`, with the field if there is one.
+pub fn object<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, Problem> {
     if bytes.starts_with(b"\xef\xbb\xbf") {
-        let detail = "The body begins with a byte order mark (EF BB BF). Send it without one.";
+        let detail =
+            format!("{name} begins with a byte order mark (EF BB BF). Send it without one.");
         return Err(MALFORMED_JSON.because(detail));
     }
     // A derived struct also accepts an array of its fields by position.
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
-            Ok(_) => INVALID_FIELD.because("The body must be a JSON object."),
+            Ok(_) => INVALID_FIELD.because(format!("{name} must be a JSON object.")),
             Err(error) => MALFORMED_JSON.because(format!("{error}.")),
         });
     }
@@ -113,9 +119,28 @@ fn data_problem(error: &serde_path_to_error::Error<serde_json::Error>) -> Proble
         .iter()
         .find_map(|start| text.strip_prefix(start)?.split('`').next());
     let problem_type = if text.starts_with("duplicate") { DUPLICATE_FIELD } else { INVALID_FIELD };
-    let field = named.map_or_else(|| error.path().to_string(), str::to_owned);
+    let path = error.path();
+    let mut pointer = Pointer::default();
+    for segment in path {
+        pointer = match segment {
+            Segment::Seq { index } => pointer.item(*index),
+            Segment::Map { key } => pointer.field(key),
+            Segment::Enum { variant } => pointer.field(variant),
+            Segment::Unknown => pointer,
+        };
+    }
+    let field = named.map_or_else(|| path.to_string(), str::to_owned);
     let problem = problem_type.because(format!("{text}."));
-    if field == "." { problem } else { problem.at(field) }
+    if field == "." {
+        return problem;
+    }
+    // The path of an error about a field's name may or may not end in it.
+    if let Some(name) = named
+        && path.iter().next_back().is_none_or(|last| last.to_string() != name)
+    {
+        pointer = pointer.field(name);
+    }
+    problem.at_place(Place::Body { pointer, field: Some(field) })
 }
 
 #[cfg(test)]
@@ -133,7 +158,7 @@ mod tests {
     }
 
     async fn problem_of(body: &[u8]) -> serde_json::Value {
-        let problem = parse::<Example>(body).unwrap_err();
+        let problem = object::<Example>("The body", body).unwrap_err();
         let body = to_bytes(problem.into_response().into_body(), 4096).await.unwrap();
         serde_json::from_slice(&body).unwrap()
     }
@@ -160,6 +185,8 @@ mod tests {
             let problem = problem_of(body.as_bytes()).await;
             assert_eq!(problem["type"], format!("/problems/{slug}"), "{body}");
             assert_eq!(problem["field"].as_str(), field, "{body}");
+            let pointer = field.map(|field| format!("#/{field}"));
+            assert_eq!(problem["errors"][0]["pointer"].as_str(), pointer.as_deref(), "{body}");
         }
         assert_eq!(problem_of(b"{\"amount\":\"\xff\"}").await["type"], "/problems/malformed-json");
     }

@@ -1,14 +1,30 @@
-//! Pages of a list, newest first. The cursor is the id of the page's last item.
+//! Pages of a list, newest first. A cursor is the id of the page's last item and a digest of
+//! the list and its filters: it continues the list that it was made for, and no other.
 
 use axum::extract::{Query, rejection::QueryRejection};
+use axum::http::StatusCode;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::digest::{SHA256, digest};
 use uuid::Uuid;
 
-use super::problem::{INVALID_FIELD, Problem};
+use super::problem::{INVALID_FIELD, Problem, ProblemType};
+
+/// A parameter of the query is unknown, repeated or not decodable.
+pub const INVALID_QUERY: ProblemType =
+    ProblemType::new(StatusCode::BAD_REQUEST, "invalid-query", "The query of the URL is invalid.");
+/// The cursor is not that of the previous page of the same list.
+pub const INVALID_CURSOR: ProblemType = ProblemType::new(
+    StatusCode::BAD_REQUEST,
+    "invalid-cursor",
+    "The cursor does not belong to this list.",
+);
 
 /// Items per page without `limit`.
 const DEFAULT_LIMIT: u16 = 20;
 const MAX_LIMIT: u16 = 100;
+
+/// The digest of a list and its filters, truncated. It tells lists apart; it is no secret.
+type ListDigest = [u8; 8];
 
 /// The requested page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,16 +33,25 @@ pub struct Page {
     pub limit: u16,
     /// Only items with an id below this.
     pub before: Option<Uuid>,
+    list: ListDigest,
 }
 
 impl Page {
-    /// Parses the parameters `limit` and `cursor`.
+    /// Parses the parameters `limit` and `cursor`. `list` is all that decides which items the
+    /// list has: its name, its filters, and the caller if it has the caller's items only. `None`
+    /// is the filter that is not set.
     ///
     /// # Errors
-    /// `invalid-field`
-    pub fn parse(limit: Option<&str>, cursor: Option<&str>) -> Result<Self, Problem> {
+    /// `invalid-field` or `invalid-cursor`
+    pub fn parse(
+        limit: Option<&str>,
+        cursor: Option<&str>,
+        list: &[Option<&str>],
+    ) -> Result<Self, Problem> {
         let limit = limit.map_or(Ok(DEFAULT_LIMIT), parse_limit)?;
-        Ok(Self { limit, before: cursor.map(parse_cursor).transpose()? })
+        let list = list_digest(list);
+        let before = cursor.map(|cursor| parse_cursor(cursor, list)).transpose()?;
+        Ok(Self { limit, before, list })
     }
 
     /// How many items to read: one more than the limit shows whether there is
@@ -41,30 +66,92 @@ impl Page {
     pub fn cut<T>(self, items: &mut Vec<T>, id: impl Fn(&T) -> Uuid) -> Option<String> {
         let more = items.len() > usize::from(self.limit);
         items.truncate(usize::from(self.limit));
-        items.last().filter(|_| more).map(|last| URL_SAFE_NO_PAD.encode(id(last)))
+        items.last().filter(|_| more).map(|last| self.cursor(id(last)))
+    }
+
+    /// The cursor of the items with ids below this.
+    #[must_use]
+    pub fn cursor(self, id: Uuid) -> String {
+        URL_SAFE_NO_PAD.encode([id.as_bytes(), &self.list[..]].concat())
     }
 }
 
 /// The parameters of a list's query.
 ///
 /// # Errors
-/// `invalid-field`, with the names of the known parameters.
+/// `invalid-query`, with the names of the known parameters.
 pub fn query<T>(query: Result<Query<T>, QueryRejection>, known: &str) -> Result<T, Problem> {
     query.map(|Query(parameters)| parameters).map_err(|error| {
-        INVALID_FIELD.because(format!("The query takes {known}: {}.", error.body_text()))
+        let text = error.body_text();
+        let problem = INVALID_QUERY.because(format!("The query takes {known}: {text}."));
+        let named = text.split_once("field `").and_then(|(_, rest)| rest.split('`').next());
+        match named {
+            Some(name) => problem.at_parameter(name),
+            None => problem,
+        }
     })
+}
+
+fn list_digest(list: &[Option<&str>]) -> ListDigest {
+    let mut text = Vec::new();
+    for part in list {
+        // A part can't be mistaken for two.
+        let length = part.map_or(u64::MAX, |part| u64::try_from(part.len()).unwrap_or_default());
+        text.extend_from_slice(&length.to_be_bytes());
+        text.extend_from_slice(part.unwrap_or_default().as_bytes());
+    }
+    let mut start = ListDigest::default();
+    for (to, from) in start.iter_mut().zip(digest(&SHA256, &text).as_ref()) {
+        *to = *from;
+    }
+    start
 }
 
 fn parse_limit(text: &str) -> Result<u16, Problem> {
     let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
     limit.ok_or_else(|| {
-        INVALID_FIELD.because(format!("limit must be 1 to {MAX_LIMIT}.")).at("limit")
+        INVALID_FIELD.because(format!("limit must be 1 to {MAX_LIMIT}.")).at_parameter("limit")
     })
 }
 
-fn parse_cursor(text: &str) -> Result<Uuid, Problem> {
-    let id = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| Uuid::from_slice(&bytes).ok());
+fn parse_cursor(text: &str, list: ListDigest) -> Result<Uuid, Problem> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+    let id = bytes.as_deref().and_then(|bytes| {
+        let (id, of_list) = bytes.split_first_chunk::<16>()?;
+        (of_list == list).then(|| Uuid::from_bytes(*id))
+    });
     id.ok_or_else(|| {
-        INVALID_FIELD.because("cursor must be the nextCursor of the previous page.").at("cursor")
+        let detail = "cursor must be the nextCursor of the previous page of this list, with the \
+                      same filters.";
+        INVALID_CURSOR.because(detail).at_parameter("cursor")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_continues_only_its_own_list() {
+        let own = [Some("records"), Some("a"), None, Some("b")];
+        let page = Page::parse(None, None, &own).unwrap();
+        let id = Uuid::now_v7();
+        let cursor = page.cursor(id);
+        assert_eq!(Page::parse(None, Some(&cursor), &own).unwrap().before, Some(id));
+        let others: [&[Option<&str>]; 6] = [
+            &[Some("records"), Some("a"), Some(""), Some("b")],
+            &[Some("records"), Some("a"), Some("b"), None],
+            &[Some("records"), Some("ab"), None, None],
+            &[Some("accounts"), Some("a"), None, Some("b")],
+            &own[..3],
+            &[],
+        ];
+        for other in others {
+            assert!(Page::parse(None, Some(&cursor), other).is_err(), "{other:?}");
+        }
+        let short = URL_SAFE_NO_PAD.encode(id.as_bytes());
+        for cursor in ["", "x", "AAAA", &short, &format!("{cursor}AAAA"), &format!("{cursor}=")] {
+            assert!(Page::parse(None, Some(cursor), &own).is_err(), "{cursor}");
+        }
+    }
 }

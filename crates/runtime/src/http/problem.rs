@@ -14,6 +14,8 @@ use contract::Scope;
 use problem_details::ProblemDetails;
 use serde::{Serialize, Serializer};
 
+pub use super::place::{Place, Pointer};
+
 /// A type of problem. Its `type` is `/problems/<slug>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProblemType {
@@ -38,7 +40,7 @@ impl ProblemType {
         Problem {
             problem_type: self,
             detail: detail.into(),
-            field: None,
+            place: None,
             retry_after: None,
             lacks: None,
         }
@@ -133,23 +135,81 @@ pub const INTERNAL: ProblemType =
 pub struct Problem {
     problem_type: ProblemType,
     detail: String,
-    field: Option<String>,
+    place: Option<Place>,
     retry_after: Option<u16>,
     lacks: Option<Scope>,
 }
 
+/// The members of a problem beside those of RFC 9457.
 #[derive(Serialize)]
-struct Extensions {
+#[serde(rename_all = "camelCase")]
+struct Extensions<'a> {
+    /// The name of the invalid field, header or parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
+    field: Option<&'a str>,
+    /// What is invalid, as in the example of RFC 9457.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<[InvalidPart<'a>; 1]>,
+    /// The trace of the request. The service's log lines about the request have it, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+}
+
+/// One invalid part of a request, with the place and the reason.
+#[derive(Serialize)]
+struct InvalidPart<'a> {
+    #[serde(flatten)]
+    place: &'a Place,
+    detail: &'a str,
 }
 
 impl Problem {
-    /// Names the invalid field, header or parameter.
+    /// Names the invalid field of the body.
     #[must_use]
-    pub fn at(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+    pub fn at(self, field: impl Into<String>) -> Self {
+        let field = field.into();
+        let pointer = Pointer::default().field(&field);
+        self.at_place(Place::Body { pointer, field: Some(field) })
+    }
+
+    /// Names the invalid header.
+    #[must_use]
+    pub fn at_header(self, header: &'static str) -> Self {
+        self.at_place(Place::Header { header })
+    }
+
+    /// Names the invalid parameter of the URL's query.
+    #[must_use]
+    pub fn at_parameter(self, parameter: impl Into<String>) -> Self {
+        self.at_place(Place::Parameter { parameter: parameter.into() })
+    }
+
+    /// Says what is invalid.
+    #[must_use]
+    pub fn at_place(mut self, place: Place) -> Self {
+        self.place = Some(place);
         self
+    }
+
+    /// The problem of a part of the body as the body has it: at this item of this array.
+    #[must_use]
+    pub fn in_item(mut self, array: &str, index: usize) -> Self {
+        let item = Pointer::default().field(array).item(index);
+        self.place = Some(match self.place {
+            None => Place::Body { pointer: item, field: None },
+            Some(Place::Body { pointer, field }) => {
+                Place::Body { pointer: item.join(&pointer), field }
+            }
+            Some(other) => other,
+        });
+        self
+    }
+
+    /// Adds the trace to a response that has a problem.
+    pub(super) fn trace(response: &mut Response, trace_id: &str) {
+        if let Some(problem) = response.extensions_mut().remove::<Self>() {
+            *response.body_mut() = problem.details(Some(trace_id)).into_response().into_body();
+        }
     }
 
     /// Sets `Retry-After`, in seconds.
@@ -166,6 +226,11 @@ impl Problem {
         self
     }
 
+    /// The cause or the remedy.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The HTTP status of the problem's type.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
@@ -178,21 +243,28 @@ impl Problem {
         self.problem_type == problem_type
     }
 
-    fn details(&self) -> ProblemDetails<Extensions> {
+    fn details<'a>(&'a self, trace_id: Option<&'a str>) -> ProblemDetails<Extensions<'a>> {
         let uri =
             Uri::try_from(format!("/problems/{}", self.problem_type.slug)).unwrap_or_default();
         ProblemDetails::from_status_code(self.problem_type.status)
             .with_type(uri)
             .with_title(self.problem_type.title)
             .with_detail(self.detail.clone())
-            .with_extensions(Extensions { field: self.field.clone() })
+            .with_extensions(Extensions {
+                field: self.place.as_ref().and_then(Place::field),
+                errors: self
+                    .place
+                    .as_ref()
+                    .map(|place| [InvalidPart { place, detail: &self.detail }]),
+                trace_id,
+            })
     }
 }
 
 /// A problem inside a larger response.
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.details().serialize(serializer)
+        self.details(None).serialize(serializer)
     }
 }
 
@@ -216,17 +288,10 @@ pub fn of_unknown_write(error: &impl fmt::Display, remedy: &str) -> Problem {
     OUTCOME_UNKNOWN.because(remedy).retry_after(1)
 }
 
-/// The reason of a response with 401 or 403, for the log.
-#[derive(Debug, Clone)]
-pub(super) struct Refusal(pub(super) String);
-
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.details().into_response();
+        let mut response = self.details(None).into_response();
         let status = self.problem_type.status;
-        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            response.extensions_mut().insert(Refusal(self.detail));
-        }
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -240,6 +305,7 @@ impl IntoResponse for Problem {
                 response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             }
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

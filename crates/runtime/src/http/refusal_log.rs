@@ -9,10 +9,10 @@ use std::{
     },
 };
 
-use axum::response::Response;
+use axum::{http::StatusCode, response::Response};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-use super::problem::Refusal;
+use super::problem::Problem;
 
 /// Logged at most, a second.
 const MAX_LOGGED: NonZeroU32 = NonZeroU32::new(10).unwrap();
@@ -38,7 +38,9 @@ impl Default for RefusalLog {
 impl RefusalLog {
     /// Logs the response, if it is a refusal. Runs in the span of its request.
     pub(super) fn note(&self, response: &Response) {
-        let Some(Refusal(reason)) = response.extensions().get() else { return };
+        if !matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return;
+        }
         let State { limiter, unlogged } = &*self.0;
         if limiter.check().is_err() {
             unlogged.fetch_add(1, Ordering::Relaxed);
@@ -46,6 +48,7 @@ impl RefusalLog {
         }
         let unlogged = unlogged.swap(0, Ordering::Relaxed);
         let status = response.status().as_u16();
+        let reason = response.extensions().get().map(Problem::detail);
         tracing::warn!(status, reason, unlogged, "a request was refused");
     }
 }

@@ -20,7 +20,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, field::Empty};
 
-use super::{problem::UNAVAILABLE, rate_limit::RateLimits, refusal_log::RefusalLog};
+use super::{
+    problem::{Problem, UNAVAILABLE},
+    rate_limit::RateLimits,
+    refusal_log::RefusalLog,
+};
 use crate::telemetry::trace::{Served, Trace};
 
 /// The state that all requests share.
@@ -87,6 +91,7 @@ pub async fn request_layer(
             .retry_after(1)
             .into_response(),
     };
+    Problem::trace(&mut response, &id);
     if let Some(rate) = rate {
         rate.write(response.headers_mut());
     }

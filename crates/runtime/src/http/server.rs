@@ -226,7 +226,7 @@ fn check(request: &Request<Incoming>) -> Result<(), Problem> {
     let hosts = headers.get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
         let detail = format!("The request has {hosts} Host headers. Send one.");
-        return Err(MALFORMED_REQUEST.because(detail).at("Host"));
+        return Err(MALFORMED_REQUEST.because(detail).at_header("Host"));
     }
     Ok(())
 }

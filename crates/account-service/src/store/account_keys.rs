@@ -1,0 +1,97 @@
+//! Opens accounts under idempotency keys: one account for a caller and a key.
+
+use contract::{AccountId, Currency, UserId};
+use runtime::{http::idempotency_key::IdempotencyKey, postgres::PgPool};
+use sha2::{Digest, Sha256};
+
+use super::{
+    StoreError,
+    accounts::{Account, AccountRow},
+};
+
+/// A request to open an account.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    /// The id for a new account. It is not used if the request is a retry.
+    pub id: AccountId,
+    pub owner: UserId,
+    pub currency: Currency,
+}
+
+impl NewAccount {
+    /// Two requests with one key are the same request if their hashes are equal.
+    fn request_hash(&self) -> [u8; 32] {
+        Sha256::digest(format!("account {} {}", self.currency, self.owner)).into()
+    }
+}
+
+/// The outcome of a request to open an account.
+#[derive(Debug)]
+pub enum Opened {
+    /// The account was opened.
+    New(Account),
+    /// The same request opened this account before.
+    Replayed(Account),
+    /// Another request has the key.
+    KeyReused,
+}
+
+/// Opens an empty account, unless the caller has opened one under this key. Account and key are
+/// stored together or not at all.
+///
+/// # Errors
+/// [`StoreError`]. The account may be opened nevertheless. A retry with the same key finds it.
+pub async fn open_account_once(
+    pool: &PgPool,
+    new: &NewAccount,
+    caller: &UserId,
+    key: &IdempotencyKey,
+) -> Result<Opened, StoreError> {
+    let hash = new.request_hash();
+    let opened = sqlx::query_as!(
+        AccountRow,
+        "WITH free AS (
+             INSERT INTO account_keys (caller, idempotency_key, request_hash, account_id)
+             VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+             RETURNING account_id
+         )
+         INSERT INTO accounts (account_id, owner_id, currency) SELECT account_id, $5, $6 FROM free
+         RETURNING account_id, owner_id, currency, status, balance, account_seq, created_at, updated_at",
+        caller.as_str(),
+        key.as_str(),
+        &hash,
+        new.id.as_uuid(),
+        new.owner.as_str(),
+        new.currency.code(),
+    )
+    .fetch_optional(pool)
+    .await?;
+    if let Some(opened) = opened {
+        return Ok(Opened::New(opened.try_into()?));
+    }
+    let row = sqlx::query!(
+        "SELECT request_hash, account_id, owner_id, currency, status, balance, account_seq,
+             accounts.created_at, updated_at
+         FROM account_keys JOIN accounts USING (account_id)
+         WHERE caller = $1 AND idempotency_key = $2",
+        caller.as_str(),
+        key.as_str(),
+    )
+    .fetch_optional(pool)
+    .await?
+    .ok_or(StoreError::MissingRecord)?;
+    if row.request_hash != hash {
+        return Ok(Opened::KeyReused);
+    }
+    let account = AccountRow {
+        account_id: row.account_id,
+        owner_id: row.owner_id,
+        currency: row.currency,
+        status: row.status,
+        balance: row.balance,
+        account_seq: row.account_seq,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    };
+    Ok(Opened::Replayed(account.try_into()?))
+}
