@@ -19,27 +19,52 @@ use runtime::{
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, serde::rfc3339};
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::{
     Api, ApiState, access,
     problems::{account_not_found, read, write},
+    schemas,
 };
 use crate::store::{self, Account};
 
-#[derive(Deserialize)]
+/// The account to open.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OpenAccount {
+    /// The currency of the account, for ever.
+    #[schema(value_type = schemas::Currency)]
     currency: String,
 }
 
-#[derive(Serialize)]
+/// An account, with its balance as projected from the ledger.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Account, examples(json!({
+    "accountId": "01a20008-a367-77bd-a6bf-eaa3667171b3",
+    "ownerId": "ann",
+    "currency": "KRW",
+    "status": "ACTIVE",
+    "balance": "8000",
+    "accountSeq": 3,
+    "createdAt": "2026-11-21T21:34:55.848209Z",
+    "updatedAt": "2026-11-21T21:34:56.120311Z",
+})))]
 struct AccountView {
+    #[schema(value_type = Uuid)]
     account_id: AccountId,
+    /// The `sub` of the token that opened the account.
     owner_id: String,
+    #[schema(value_type = schemas::Currency)]
     currency: &'static str,
+    /// `ACTIVE`: the account can be used.
+    #[schema(examples("ACTIVE"))]
     status: String,
+    /// The sum of all settled movements.
+    #[schema(value_type = schemas::Money)]
     balance: String,
+    /// The number of applied movements: a higher number is a later balance.
+    #[schema(minimum = 0)]
     account_seq: i64,
     #[serde(with = "rfc3339")]
     created_at: OffsetDateTime,
@@ -62,6 +87,15 @@ impl From<Account> for AccountView {
     }
 }
 
+/// Open an account
+///
+/// Opens an account that belongs to the caller.
+#[utoipa::path(post, path = "/v1/accounts", tag = "Accounts", operation_id = "openAccount",
+    request_body = OpenAccount,
+    responses(
+        (status = CREATED, body = AccountView, description = "The account is open.",
+            headers(("Location" = String, description = "The path of the account."))),
+    ))]
 pub(super) async fn open(
     State(api): State<ApiState>,
     caller: Caller,
@@ -78,6 +112,16 @@ pub(super) async fn open(
     Ok((StatusCode::CREATED, [(LOCATION, location)], view).into_response())
 }
 
+/// Show an account
+///
+/// The balance follows the ledger within milliseconds, and after an outage once the results have
+/// arrived. `accountSeq` tells which of two balances is the later one.
+#[utoipa::path(get, path = "/v1/accounts/{account}", tag = "Accounts", operation_id = "getAccount",
+    params(("account" = Uuid, Path, description = "The id of the account.")),
+    responses(
+        (status = OK, body = AccountView, description = "The account."),
+        (status = NOT_FOUND, description = "account-not-found"),
+    ))]
 pub(super) async fn show(
     State(api): State<ApiState>,
     caller: Caller,

@@ -27,7 +27,8 @@ use runtime::{
         idempotency_key::{IdempotencyKey, KEY_MALFORMED},
         json_body::JsonBody,
         problem::{
-            BODY_TOO_SLOW, INVALID_FIELD, MALFORMED_ID, OUTCOME_UNKNOWN, Problem, UNAVAILABLE,
+            BODY_TOO_SLOW, INVALID_FIELD, MALFORMED_ID, OUTCOME_UNKNOWN, Problem, ProblemView,
+            UNAVAILABLE,
         },
     },
     postgres::CALL_LIMIT,
@@ -38,12 +39,14 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
+use utoipa::ToSchema;
 
 use super::{
     Api, ApiState, accounts,
     movements::{self, MovementRequest},
     problems::{account_not_found, queue, write},
     records::{RecordView, Replayed},
+    schemas,
 };
 use crate::{record::NewRecord, store::Accepted};
 
@@ -60,42 +63,67 @@ const TIME_IF_SHORT: Duration = Duration::from_secs(1);
 /// Time limit of a batch's wait for a place, and of that for its permit.
 const PERMIT_LIMIT: Duration = Duration::from_secs(5);
 
-#[derive(Deserialize)]
+/// Movements that do not depend on each other.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Batch {
+    #[schema(min_items = 1, max_items = 1000)]
     items: Vec<Item>,
 }
 
-#[derive(Deserialize)]
+/// One movement of a batch.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = BatchItem)]
 struct Item {
+    #[schema(value_type = Uuid)]
     account_id: String,
+    #[schema(value_type = schemas::MovementType)]
     r#type: Kind,
+    #[schema(value_type = schemas::Amount)]
     amount: String,
+    /// As the header `Idempotency-Key` of a single movement.
+    #[schema(min_length = 1, examples("friday-1"))]
     idempotency_key: String,
 }
 
-#[derive(Serialize)]
+/// The outcomes of a batch, in the order of its items.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BatchResult)]
 struct BatchView {
     items: Vec<ItemView>,
 }
 
-/// The response to the item as if it were a request of its own.
-#[derive(Serialize)]
+/// The response to an item as if it were a request of its own.
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = BatchItemResult)]
 enum ItemView {
+    #[schema(title = "AcceptedItem")]
     Accepted {
+        /// 202.
         status: u16,
+        /// Whether the item was accepted before.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         replayed: bool,
         record: RecordView,
     },
+    #[schema(title = "RefusedItem")]
     Refused {
+        /// The `status` of the problem.
         status: u16,
+        #[schema(value_type = ProblemView)]
         problem: Problem,
     },
 }
 
+/// Move money in a batch
+///
+/// Each item is accepted or refused as it would be alone, under its own key. Without a response,
+/// send the batch again unchanged: stored items are replayed, the others are stored then.
+#[utoipa::path(post, path = "/v1/batches", tag = "Movements", operation_id = "createBatch",
+    request_body = Batch,
+    responses((status = OK, body = BatchView, description = "The response to each item.")))]
 pub(super) async fn accept(
     State(api): State<ApiState>,
     caller: Caller,

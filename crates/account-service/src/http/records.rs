@@ -12,6 +12,7 @@ use contract::{AccountId, RecordId};
 use ledger::SettledAs;
 use runtime::http::{
     bearer::Caller,
+    openapi::PreferHeader,
     page::{self, Page},
     path_id::PathId,
     prefer,
@@ -19,25 +20,52 @@ use runtime::http::{
 };
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, serde::rfc3339};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api, ApiState, accounts,
     problems::{RECORD_NOT_FOUND, read},
-    wait,
+    schemas, wait,
 };
 use crate::{record::Record, store, waiters::Wait};
 
-#[derive(Serialize)]
+/// A request to move money, and its outcome.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Record, examples(json!({
+    "recordId": "01a20008-a38b-7161-bca5-0ac401b01de7",
+    "accountId": "01a20008-a367-77bd-a6bf-eaa3667171b3",
+    "type": "DEPOSIT",
+    "amount": "10000",
+    "currency": "KRW",
+    "status": "SUCCESS",
+    "reason": null,
+    "transactionId": 4,
+    "balanceAfter": "10000",
+    "createdAt": "2026-11-21T21:34:55.883429Z",
+    "updatedAt": "2026-11-21T21:34:55.943571Z",
+})))]
 pub(super) struct RecordView {
+    #[schema(value_type = Uuid)]
     record_id: RecordId,
+    #[schema(value_type = Uuid)]
     account_id: AccountId,
+    #[schema(value_type = schemas::MovementType)]
     r#type: &'static str,
+    #[schema(value_type = schemas::Money)]
     amount: String,
+    #[schema(value_type = schemas::Currency)]
     currency: &'static str,
+    #[schema(value_type = schemas::RecordStatus)]
     status: &'static str,
+    /// Why the record FAILED; otherwise null.
+    #[schema(value_type = Option<schemas::RefusalReason>, required)]
     reason: Option<&'static str>,
+    /// The transaction in the ledger; null while PENDING.
+    #[schema(required)]
     transaction_id: Option<i64>,
+    /// The balance right after the movement; null unless SUCCESS.
+    #[schema(value_type = Option<schemas::Money>, required)]
     balance_after: Option<String>,
     #[serde(with = "rfc3339")]
     created_at: OffsetDateTime,
@@ -102,6 +130,13 @@ pub(super) async fn respond(
     response
 }
 
+/// Show a record
+#[utoipa::path(get, path = "/v1/records/{record}", tag = "Movements", operation_id = "getRecord",
+    params(("record" = Uuid, Path, description = "The id of the record."), PreferHeader),
+    responses(
+        (status = OK, body = RecordView, description = "The record in its present state."),
+        (status = NOT_FOUND, description = "record-not-found"),
+    ))]
 pub(super) async fn show(
     State(api): State<ApiState>,
     caller: Caller,
@@ -146,20 +181,38 @@ fn set_preference_applied(response: &mut Response, patience: Option<Duration>) {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    /// Maximum items of the page.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
+    /// `nextCursor` of the previous page.
     cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+/// One page of records.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = RecordPage)]
 struct PageView {
     items: Vec<RecordView>,
+    /// The `cursor` of the next page; null on the last one.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
+/// List the records of an account
+///
+/// Newest first.
+#[utoipa::path(get, path = "/v1/accounts/{account}/records", tag = "Movements",
+    operation_id = "listRecords",
+    params(("account" = Uuid, Path, description = "The id of the account."), ListQuery),
+    responses(
+        (status = OK, body = PageView, description = "A page of records."),
+        (status = NOT_FOUND, description = "account-not-found"),
+    ))]
 pub(super) async fn list(
     State(api): State<ApiState>,
     caller: Caller,
