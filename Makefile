@@ -14,7 +14,8 @@ STACK := .passbook
 # One target at a time, even with -j: cargo itself uses all processors.
 .NOTPARALLEL:
 .PHONY: help run demo test check chaos reliability bench bench-quick images test-images verify prepare clean reset build build-all release crash-points \
-        check-format check-migrations check-metadata check-lints check-reports check-manifests check-observability check-dependencies check-docs
+        check-format check-migrations check-metadata check-lints check-reports check-manifests check-observability check-dependencies check-docs \
+        check-openapi
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +31,7 @@ test: export RUST_TEST_THREADS ?= 5
 test: crash-points ## run every test, against real servers
 	cargo test --workspace --no-fail-fast
 
-check: check-format check-migrations check-metadata check-lints check-reports check-manifests check-observability check-dependencies check-docs ## check format, SQL, lints, statements, manifests, alerts, dependencies, docs
+check: check-format check-migrations check-metadata check-openapi check-lints check-reports check-manifests check-observability check-dependencies check-docs ## check format, SQL, OpenAPI, lints, statements, manifests, alerts, dependencies, docs
 
 chaos: build-all ## inject faults in a random order: make chaos ARGS="--seed 7 --seconds 120"
 	@exec $(CHAOS) $(ARGS)
@@ -60,8 +61,9 @@ images: ## build the container images with docker, podman or buildah: make image
 test-images: ## run the system from its images and manifests: needs podman, runc, mmdebstrap
 	deploy/test-images.sh
 
-prepare: ## update the SQL metadata after a change to a statement or migration
+prepare: ## update the SQL metadata and the OpenAPI document after a change to a statement or the API
 	deploy/sqlx-metadata.sh prepare
+	cargo run --package openapi -- write
 
 clean: ## remove build outputs (not the data)
 	cargo clean
@@ -97,6 +99,10 @@ check-format:
 
 check-metadata: build-all
 	deploy/sqlx-metadata.sh check
+
+# docs/openapi.json is made from the handlers.
+check-openapi: build-all
+	$(BUILT)/openapi check
 
 check-migrations:
 	deploy/check-migrations.sh

@@ -76,7 +76,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 3] =
+    /// Every reason.
+    pub const ALL: [Self; 3] =
         [Self::CurrencyMismatch, Self::BalanceLimitExceeded, Self::InsufficientFunds];
 
     /// The name on the wire and in columns.

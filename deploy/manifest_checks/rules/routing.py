@@ -8,8 +8,9 @@ from ..objects import NAMESPACE, Manifests, Object, title_of
 from ..registry import Violations, rule
 
 # The public paths, and the Service of each.
-API = {"/v1": "account-service", "/v1/reports": "report-service"}
-ONLY_THE_API = f"must route {' and '.join(API)} to a port of {' and '.join(API.values())}, and nothing else"
+API = {"/v1": "account-service", "/docs": "account-service", "/problems": "account-service",
+       "/v1/reports": "report-service"}
+ONLY_THE_API = "must route " + ", ".join(f"{path} to {name}" for path, name in API.items()) + ", and nothing else"
 
 
 @rule(
@@ -123,7 +124,7 @@ def client_addresses(manifests: Manifests) -> Violations:
     set_field(DEV, "Service nats", "spec > type", "NodePort"),
 )
 def public_routes(manifests: Manifests) -> Violations:
-    """Only the API's paths under /v1 are reachable from outside of the cluster."""
+    """Only the API's paths and its reference are reachable from outside of the cluster."""
     for ingress in manifests.all("Ingress"):
         for host in ingress["spec"]["rules"]:
             routes = [(path["pathType"], path["path"], path["backend"]["service"]) for path in host["http"]["paths"]]

@@ -12,6 +12,7 @@ use runtime::{
         bearer::Caller,
         idempotency_key,
         json_body::JsonBody,
+        openapi::OptionalIdempotencyKeyHeader,
         page::{self, Page},
         path_id::PathId,
         problem::{INVALID_FIELD, Problem},
@@ -22,38 +23,58 @@ use runtime::{
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api, ApiState, access,
     problems::{account_not_found, read, write},
     record_query::{parse_user, unknown},
     records::{self, Replayed},
+    schemas,
 };
 use crate::store::{self, Account, NewAccount, Opened};
 
-#[derive(Deserialize)]
+/// The account to open.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct OpenAccount {
-    /// Three letters of ISO 4217.
+    /// The currency of the account, for ever.
+    #[schema(value_type = schemas::Currency)]
     currency: String,
     /// The owner: the caller by default. Another one needs the scope `accounts:any`.
     owner_id: Option<String>,
 }
 
-#[derive(Serialize)]
+/// An account, with its balance as projected from the ledger.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Account, examples(json!({
+    "accountId": "01a20008-a367-77bd-a6bf-eaa3667171b3",
+    "ownerId": "ann",
+    "currency": "KRW",
+    "status": "ACTIVE",
+    "balance": "8000",
+    "accountSeq": 3,
+    "createdAt": "2026-11-21T21:34:55.848209Z",
+    "updatedAt": "2026-11-21T21:34:56.120311Z",
+})))]
 struct AccountView {
+    #[schema(value_type = Uuid)]
     account_id: AccountId,
     /// The user that the account belongs to.
     owner_id: String,
-    /// Three letters of ISO 4217.
+    #[schema(value_type = schemas::Currency)]
     currency: &'static str,
-    /// `ACTIVE`.
+    /// `ACTIVE`: the account can be used.
+    #[schema(examples("ACTIVE"))]
     status: String,
-    /// The posted amount, with the currency's decimals: the sum of the movements with SUCCESS
-    /// whose results this service has. The ledger may be ahead for a moment.
+    /// The posted amount: the sum of the movements with SUCCESS whose results this service has.
+    /// The ledger may be ahead for a moment.
+    #[schema(value_type = schemas::Money)]
     balance: String,
-    /// The number of the last movement in the balance; 0 for an account without one.
+    /// The number of the last movement in the balance; 0 for an account without one. A higher
+    /// number is a later balance.
+    #[schema(minimum = 0)]
     account_seq: i64,
     /// When the account was opened.
     #[serde(with = "timestamp")]
@@ -78,6 +99,17 @@ impl From<Account> for AccountView {
     }
 }
 
+/// Open an account
+///
+/// Opens an account that belongs to the caller.
+#[utoipa::path(post, path = "/v1/accounts", tag = "Accounts", operation_id = "openAccount",
+    params(OptionalIdempotencyKeyHeader),
+    security(("token" = ["accounts:write"])),
+    request_body = OpenAccount,
+    responses(
+        (status = CREATED, body = AccountView, description = "The account is open.",
+            headers(("Location" = String, description = "The path of the account."))),
+    ))]
 pub(super) async fn open(
     State(api): State<ApiState>,
     caller: Caller,
@@ -122,6 +154,17 @@ fn opened(account: Account, replayed: Replayed) -> Response {
     response
 }
 
+/// Show an account
+///
+/// The balance follows the ledger within milliseconds, and after an outage once the results have
+/// arrived. `accountSeq` tells which of two balances is the later one.
+#[utoipa::path(get, path = "/v1/accounts/{account}", tag = "Accounts", operation_id = "getAccount",
+    security(("token" = ["accounts:read"])),
+    params(("account" = Uuid, Path, description = "The id of the account.")),
+    responses(
+        (status = OK, body = AccountView, description = "The account."),
+        (status = NOT_FOUND, description = "account-not-found"),
+    ))]
 pub(super) async fn show(
     State(api): State<ApiState>,
     caller: Caller,
@@ -133,29 +176,41 @@ pub(super) async fn show(
 }
 
 /// The parameters of the query. Each may be left out.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct AccountsQuery {
     /// Only accounts of this owner. To a customer, other owners have none.
     owner_id: Option<String>,
     /// `ACTIVE`.
     status: Option<String>,
-    /// Maximum items of the page: 1 to 100, 20 by default.
+    /// Maximum items of the page.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
     /// The `nextCursor` of the previous page. All other parameters but `limit` must be the same.
     cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+/// One page of accounts.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = AccountPage)]
 struct PageView {
     /// Newest first.
     items: Vec<AccountView>,
-    /// The parameter `cursor` of the next page. `null` at the end of the list.
+    /// The `cursor` of the next page; null on the last one.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
-/// Lists a customer's own accounts, and to others all accounts or those of an owner.
+/// List accounts
+///
+/// A customer's own accounts; with the scope `accounts:any` all accounts, or those of an owner.
+/// Newest first.
+#[utoipa::path(get, path = "/v1/accounts", tag = "Accounts", operation_id = "listAccounts",
+    params(AccountsQuery),
+    security(("token" = ["accounts:read"])),
+    responses((status = OK, body = PageView, description = "A page of accounts.")))]
 pub(super) async fn list(
     State(api): State<ApiState>,
     caller: Caller,

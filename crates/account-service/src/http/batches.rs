@@ -27,9 +27,11 @@ use runtime::{
         bearer::Caller,
         idempotency_key::{IdempotencyKey, KEY_MALFORMED},
         json_body::JsonBody,
+        openapi::PreferHeader,
         prefer,
         problem::{
-            BODY_TOO_SLOW, INVALID_FIELD, MALFORMED_ID, OUTCOME_UNKNOWN, Problem, UNAVAILABLE,
+            BODY_TOO_SLOW, INVALID_FIELD, MALFORMED_ID, OUTCOME_UNKNOWN, Problem, ProblemView,
+            UNAVAILABLE,
         },
     },
     postgres::CALL_LIMIT,
@@ -40,6 +42,7 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
+use utoipa::ToSchema;
 
 use super::{
     Api, ApiState, accounts,
@@ -47,6 +50,7 @@ use super::{
     movements::{self, MovementRequest},
     problems::{account_not_found, queue, write},
     records::{self, RecordView, Replayed},
+    schemas,
 };
 use crate::{
     record::{NewRecord, Record},
@@ -69,35 +73,49 @@ const TIME_IF_SHORT: Duration = Duration::from_secs(1);
 /// Time limit of a batch's wait for a place, and of that for its permit.
 const PERMIT_LIMIT: Duration = Duration::from_secs(5);
 
-#[derive(Deserialize)]
+/// Movements that do not depend on each other.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Batch {
-    /// 1 to 1,000 items.
+    #[schema(value_type = Vec<Item>, min_items = 1, max_items = 1000)]
     items: Items<Item, MAX_ITEMS>,
 }
 
-#[derive(Deserialize)]
+/// One movement of a batch.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = BatchItem)]
 struct Item {
+    #[schema(value_type = Uuid)]
     account_id: String,
+    #[schema(value_type = schemas::MovementType)]
     r#type: Kind,
+    #[schema(value_type = schemas::Amount)]
     amount: String,
     /// The account's currency. Another one is refused.
+    #[schema(value_type = Option<schemas::Currency>, nullable = false)]
     currency: Option<String>,
+    /// As the header `Idempotency-Key` of a single movement.
+    #[schema(min_length = 1, examples("friday-1"))]
     idempotency_key: String,
 }
 
-#[derive(Serialize)]
+/// The outcomes of a batch, in the order of its items.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BatchResult)]
 struct BatchView {
     items: Vec<ItemView>,
 }
 
 /// The response to the item as if it were a request of its own, in the order of the items.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = BatchItemResult)]
 enum ItemView {
+    #[schema(title = "AcceptedItem")]
     Accepted {
         /// The place of the item in the request, from 0 on.
+        #[schema(minimum = 0)]
         index: usize,
         /// 200 if the record is settled, 202 while it is PENDING.
         status: u16,
@@ -106,15 +124,26 @@ enum ItemView {
         replayed: bool,
         record: RecordView,
     },
+    #[schema(title = "RefusedItem")]
     Refused {
         /// The place of the item in the request, from 0 on.
+        #[schema(minimum = 0)]
         index: usize,
-        /// The status of the problem.
+        /// The `status` of the problem.
         status: u16,
+        #[schema(value_type = ProblemView)]
         problem: Problem,
     },
 }
 
+/// Move money in a batch
+///
+/// Each item is accepted or refused as it would be alone, under its own key. Without a response,
+/// send the batch again unchanged: stored items are replayed, the others are stored then.
+#[utoipa::path(post, path = "/v1/batches", tag = "Movements", operation_id = "createBatch",
+    params(PreferHeader),
+    request_body = Batch,
+    responses((status = OK, body = BatchView, description = "The response to each item.")))]
 pub(super) async fn accept(
     State(api): State<ApiState>,
     caller: Caller,

@@ -8,18 +8,16 @@ mod movements;
 mod problems;
 mod record_query;
 mod records;
+mod reference;
+mod schemas;
 mod wait;
 
 pub use batches::BatchBodies;
+pub use problems::TYPES as PROBLEM_TYPES;
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::FromRef,
-    middleware::from_fn_with_state,
-    routing::{get, post},
-};
+use axum::{Router, extract::FromRef, middleware::from_fn_with_state, routing::get};
 use runtime::http::{
     bearer::TokenVerifier,
     rate_limit::RateLimits,
@@ -28,6 +26,8 @@ use runtime::http::{
 };
 use runtime::postgres::PgPool;
 use tokio::sync::Semaphore;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{accept::Acceptor, lookup::Lookup, waiters::Waiters};
 
@@ -95,18 +95,33 @@ impl FromRef<ApiState> for RateLimits {
     }
 }
 
-/// All routes.
+/// All routes, with their operations in the OpenAPI document.
+fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(accounts::open, accounts::list))
+        .routes(routes!(accounts::show))
+        .routes(routes!(movements::deposit))
+        .routes(routes!(movements::withdraw))
+        .routes(routes!(records::list))
+        .routes(routes!(records::show))
+        .routes(routes!(batches::accept))
+        .routes(routes!(reference::openapi))
+        .routes(routes!(reference::problem))
+        .route("/problems/{slug}", get(reference::problem))
+        .route("/docs", get(reference::page))
+        .route("/docs/style.css", get(reference::style))
+}
+
+/// This service's part of the OpenAPI document.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    routes().into_openapi()
+}
+
+/// The public API.
 pub fn router(api: Api) -> Router {
     let limits = api.limits.clone();
-    let routes = Router::new()
-        .route("/v1/accounts", get(accounts::list).post(accounts::open))
-        .route("/v1/accounts/{account}", get(accounts::show))
-        .route("/v1/accounts/{account}/deposits", post(movements::deposit))
-        .route("/v1/accounts/{account}/withdrawals", post(movements::withdraw))
-        .route("/v1/accounts/{account}/records", get(records::list))
-        .route("/v1/records/{record}", get(records::show))
-        .route("/v1/batches", post(batches::accept));
-    server::with_defaults(routes)
+    server::with_defaults(routes().into())
         .layer(from_fn_with_state(limits, request_layer))
         .with_state(ApiState(Arc::new(api)))
 }

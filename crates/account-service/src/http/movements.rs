@@ -12,6 +12,7 @@ use runtime::{
         bearer::Caller,
         idempotency_key::{self, IdempotencyKey},
         json_body::JsonBody,
+        openapi::{IdempotencyKeyHeader, PreferHeader},
         path_id::PathId,
         prefer,
         problem::{INVALID_FIELD, Problem},
@@ -21,11 +22,13 @@ use runtime::{
 };
 use serde::Deserialize;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::{
     ApiState, accounts,
     problems::{queue, write},
-    records::{self, Replayed},
+    records::{self, RecordView, Replayed},
+    schemas,
 };
 use crate::{
     record::{NewRecord, Record},
@@ -36,16 +39,39 @@ use crate::{
 pub(super) const SEND_AGAIN: &str = "The database did not answer in time, so the request may have \
     been stored. Send it again with the same Idempotency-Key: it is stored once at most.";
 
-#[derive(Deserialize)]
+/// The money to move.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Movement)]
 pub(super) struct MovementBody {
     /// The amount to move, above zero, with at most the currency's decimals.
+    #[schema(value_type = schemas::Amount)]
     amount: String,
     /// The account's currency. Another one is refused, so that an amount is never booked in a
     /// currency that the client did not mean.
     currency: Option<String>,
 }
 
+/// Deposit money
+///
+/// The movement is durable once the response arrives, and is applied exactly once. Without a
+/// response, send the request again with the same key.
+#[utoipa::path(post, path = "/v1/accounts/{account}/deposits", tag = "Movements",
+    operation_id = "deposit",
+    security(("token" = ["deposits:write"])),
+    params(
+        ("account" = Uuid, Path, description = "The id of the account."),
+        IdempotencyKeyHeader,
+        PreferHeader,
+    ),
+    request_body = MovementBody,
+    responses(
+        (status = OK, body = RecordView, description = "After a wait: the record is settled.",
+            headers(("Location" = String, description = "The path of the record."))),
+        (status = ACCEPTED, body = RecordView, description = "The request is durable.",
+            headers(("Location" = String, description = "The path of the record."))),
+        (status = NOT_FOUND, description = "account-not-found"),
+    ))]
 pub(super) async fn deposit(
     api: State<ApiState>,
     caller: Caller,
@@ -57,6 +83,26 @@ pub(super) async fn deposit(
     accept(Kind::Deposit, api, caller, account, headers, trace, body).await
 }
 
+/// Withdraw money
+///
+/// As a deposit. If the balance is too low, the record settles as FAILED with the reason
+/// INSUFFICIENT_FUNDS.
+#[utoipa::path(post, path = "/v1/accounts/{account}/withdrawals", tag = "Movements",
+    operation_id = "withdraw",
+    security(("token" = ["withdrawals:write"])),
+    params(
+        ("account" = Uuid, Path, description = "The id of the account."),
+        IdempotencyKeyHeader,
+        PreferHeader,
+    ),
+    request_body = MovementBody,
+    responses(
+        (status = OK, body = RecordView, description = "After a wait: the record is settled.",
+            headers(("Location" = String, description = "The path of the record."))),
+        (status = ACCEPTED, body = RecordView, description = "The request is durable.",
+            headers(("Location" = String, description = "The path of the record."))),
+        (status = NOT_FOUND, description = "account-not-found"),
+    ))]
 pub(super) async fn withdraw(
     api: State<ApiState>,
     caller: Caller,

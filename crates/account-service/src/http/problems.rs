@@ -3,22 +3,27 @@
 
 use std::future::Future;
 
-use axum::http::StatusCode;
 use contract::AccountId;
 use runtime::{
-    http::problem::{self, Problem, ProblemType},
+    http::problem::{self, Problem},
     postgres::{CALL_LIMIT, NoAnswer},
+    problem_types,
 };
 use tokio::time::Instant;
 
 use crate::store::StoreError;
 
-/// No account with this id.
-pub(super) const ACCOUNT_NOT_FOUND: ProblemType =
-    ProblemType::new(StatusCode::NOT_FOUND, "account-not-found", "There is no such account.");
-/// No record with this id.
-pub(super) const RECORD_NOT_FOUND: ProblemType =
-    ProblemType::new(StatusCode::NOT_FOUND, "record-not-found", "There is no such record.");
+problem_types! {
+    /// No account has this id.
+    pub(super) const ACCOUNT_NOT_FOUND: (NOT_FOUND, "account-not-found",
+        "There is no such account.",
+        "Compare the id with the `accountId` that opening the account returned.");
+    /// No record has this id.
+    pub(super) const RECORD_NOT_FOUND: (NOT_FOUND, "record-not-found",
+        "There is no such record.",
+        "Compare the id with the `recordId` or the `Location` of the deposit or withdrawal.");
+}
+
 pub(super) fn account_not_found(id: AccountId) -> Problem {
     ACCOUNT_NOT_FOUND.because(format!("No account has the id {id}."))
 }

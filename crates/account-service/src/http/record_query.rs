@@ -8,16 +8,21 @@ use runtime::http::{
 };
 use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use utoipa::IntoParams;
 
+use super::schemas;
 use crate::{record::Status, store::RecordFilter};
 
 /// The parameters of the query. Each may be left out.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct RecordsQuery {
-    /// `PENDING`, `SUCCESS` or `FAILED`.
+    /// Only records in this state.
+    #[param(value_type = Option<schemas::RecordStatus>)]
     status: Option<String>,
-    /// `DEPOSIT` or `WITHDRAWAL`.
+    /// Only records of this type.
+    #[param(value_type = Option<schemas::MovementType>)]
     r#type: Option<String>,
     /// The key of the request. It finds the record of the key's first caller, and those of the
     /// account's owner and of the token's user; with `requestedBy`, that of this caller.
@@ -25,10 +30,13 @@ pub(super) struct RecordsQuery {
     /// The caller who made the request.
     requested_by: Option<String>,
     /// Only records accepted at this time or later (RFC 3339).
+    #[param(value_type = Option<String>, format = DateTime)]
     from: Option<String>,
     /// Only records accepted before this time (RFC 3339).
+    #[param(value_type = Option<String>, format = DateTime)]
     to: Option<String>,
-    /// Maximum items of the page: 1 to 100, 20 by default.
+    /// Maximum items of the page.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
     /// The `nextCursor` of the previous page. All other parameters but `limit` must be the same.
     cursor: Option<String>,

@@ -11,17 +11,18 @@ use axum::{
 use contract::{AccountId, RecordId, Scope};
 use ledger::SettledAs;
 use runtime::http::{
-    bearer::Caller, idempotency_key::KEY_REUSED, page, path_id::PathId, prefer, problem::Problem,
-    timestamp,
+    bearer::Caller, idempotency_key::KEY_REUSED, openapi::PreferHeader, page, path_id::PathId,
+    prefer, problem::Problem, timestamp,
 };
 use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use super::{
     Api, ApiState, accounts,
     problems::{ACCOUNT_NOT_FOUND, RECORD_NOT_FOUND, read},
     record_query::RecordsQuery,
-    wait,
+    schemas, wait,
 };
 use crate::{
     record::Record,
@@ -29,25 +30,43 @@ use crate::{
     waiters::Wait,
 };
 
-#[derive(Serialize)]
+/// A request to move money, and its outcome.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Record, examples(json!({
+    "recordId": "01a20008-a38b-7161-bca5-0ac401b01de7",
+    "accountId": "01a20008-a367-77bd-a6bf-eaa3667171b3",
+    "type": "DEPOSIT",
+    "amount": "10000",
+    "currency": "KRW",
+    "status": "SUCCESS",
+    "reason": null,
+    "transactionId": 4,
+    "balanceAfter": "10000",
+    "createdAt": "2026-11-21T21:34:55.883429Z",
+    "updatedAt": "2026-11-21T21:34:55.943571Z",
+})))]
 pub(super) struct RecordView {
+    #[schema(value_type = Uuid)]
     record_id: RecordId,
+    #[schema(value_type = Uuid)]
     account_id: AccountId,
-    /// `DEPOSIT` or `WITHDRAWAL`.
+    #[schema(value_type = schemas::MovementType)]
     r#type: &'static str,
-    /// The amount to move, with the currency's decimals.
+    #[schema(value_type = schemas::Money)]
     amount: String,
-    /// The account's currency: three letters of ISO 4217.
+    #[schema(value_type = schemas::Currency)]
     currency: &'static str,
-    /// `PENDING`, then `SUCCESS` or `FAILED` for good.
+    #[schema(value_type = schemas::RecordStatus)]
     status: &'static str,
-    /// Why the movement failed: `INSUFFICIENT_FUNDS`, `BALANCE_LIMIT_EXCEEDED` or
-    /// `CURRENCY_MISMATCH`. `null` unless the status is FAILED.
+    /// Why the record FAILED; otherwise null.
+    #[schema(value_type = Option<schemas::RefusalReason>, required)]
     reason: Option<&'static str>,
-    /// The ledger's id of the decision. `null` while PENDING.
+    /// The ledger's id of the decision; null while PENDING.
+    #[schema(required)]
     transaction_id: Option<i64>,
-    /// The account's balance after this movement. `null` unless the status is SUCCESS.
+    /// The account's balance right after the movement; null unless SUCCESS.
+    #[schema(value_type = Option<schemas::Money>, required)]
     balance_after: Option<String>,
     /// The number of this movement among those of its account: 1, 2, 3 … without a gap.
     /// `null` while PENDING and if FAILED, and for a record that a release before 0.1.0 settled.
@@ -134,6 +153,14 @@ pub(super) async fn respond(
     response
 }
 
+/// Show a record
+#[utoipa::path(get, path = "/v1/records/{record}", tag = "Movements", operation_id = "getRecord",
+    security(("token" = ["accounts:read"])),
+    params(("record" = Uuid, Path, description = "The id of the record."), PreferHeader),
+    responses(
+        (status = OK, body = RecordView, description = "The record in its present state."),
+        (status = NOT_FOUND, description = "record-not-found"),
+    ))]
 pub(super) async fn show(
     State(api): State<ApiState>,
     caller: Caller,
@@ -179,15 +206,29 @@ pub(super) fn set_preference_applied(response: &mut Response, patience: Option<D
     }
 }
 
-#[derive(Serialize)]
+/// One page of records.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = RecordPage)]
 struct PageView {
     /// Newest first. A page may have fewer items than its limit, even none, and a next page.
     items: Vec<RecordView>,
-    /// The parameter `cursor` of the next page. `null` at the end of the list.
+    /// The `cursor` of the next page; null on the last one.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
+/// List the records of an account
+///
+/// Newest first.
+#[utoipa::path(get, path = "/v1/accounts/{account}/records", tag = "Movements",
+    operation_id = "listRecords",
+    params(("account" = Uuid, Path, description = "The id of the account."), RecordsQuery),
+    security(("token" = ["accounts:read"])),
+    responses(
+        (status = OK, body = PageView, description = "A page of records."),
+        (status = NOT_FOUND, description = "account-not-found"),
+    ))]
 pub(super) async fn list(
     State(api): State<ApiState>,
     caller: Caller,

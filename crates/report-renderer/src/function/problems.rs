@@ -4,29 +4,31 @@
 use std::io;
 
 use artifacts::StorageError;
-use axum::http::StatusCode;
-use runtime::http::problem::{INTERNAL, Problem, ProblemType, UNAVAILABLE};
+use runtime::{
+    http::problem::{INTERNAL, Problem, UNAVAILABLE},
+    problem_types,
+};
 
 use crate::RenderError;
 
-/// All permits are taken.
-pub(super) const BUSY: ProblemType =
-    ProblemType::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "The renderer is busy.");
-/// Rendering took too long, or the process ends.
-const STOPPED: ProblemType =
-    ProblemType::new(StatusCode::SERVICE_UNAVAILABLE, "stopped", "The rendering was stopped.");
-/// The format can't hold the document.
-const NOT_RENDERABLE: ProblemType = ProblemType::new(
-    StatusCode::UNPROCESSABLE_ENTITY,
-    "not-renderable",
-    "The document can't be rendered in this format.",
-);
-/// The document is missing, incomplete or of another kind.
-pub(super) const INVALID_DOCUMENT: ProblemType = ProblemType::new(
-    StatusCode::UNPROCESSABLE_ENTITY,
-    "invalid-document",
-    "The document is invalid.",
-);
+problem_types! {
+    /// All permits are taken.
+    pub(super) const BUSY: (SERVICE_UNAVAILABLE, "busy",
+        "The renderer is busy.",
+        "Send the request again after the seconds in `Retry-After`.");
+    /// Rendering took too long, or the process ends.
+    const STOPPED: (SERVICE_UNAVAILABLE, "stopped",
+        "The rendering was stopped.",
+        "Send the request again after the seconds in `Retry-After`.");
+    /// The format can't hold the document.
+    const NOT_RENDERABLE: (UNPROCESSABLE_ENTITY, "not-renderable",
+        "The document can't be rendered in this format.",
+        "Use another format.");
+    /// The document is missing, incomplete or of another kind.
+    pub(super) const INVALID_DOCUMENT: (UNPROCESSABLE_ENTITY, "invalid-document",
+        "The document is invalid.",
+        "Send the whole document of the named kind.");
+}
 
 /// Seconds until a full disk or a lost storage may work again.
 const RETRY_AFTER: u16 = 10;

@@ -10,7 +10,7 @@ use ::artifacts::{ArtifactPath, StorageError};
 use axum::{
     Json,
     body::Body,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::{
         HeaderMap, HeaderValue, Method, StatusCode,
         header::{
@@ -29,12 +29,14 @@ use futures::{Stream, StreamExt, stream};
 use report_document::Format;
 use runtime::http::{
     bearer::Caller,
+    openapi::IfNoneMatchHeader,
     problem::{INTERNAL, MALFORMED_ID, Problem},
     timestamp::Timestamp,
 };
-use serde_json::json;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio_util::bytes::Bytes;
+use utoipa::ToSchema;
 
 use super::{
     Api, ApiState,
@@ -43,28 +45,92 @@ use super::{
         unavailable,
     },
     reports::visible,
+    schemas,
 };
 use crate::{report::Artifact, signer::hex, store};
 
 /// The end of the path of a signature.
 const SIGNATURE: &str = ".sig";
 
-/// The public key behind the signatures. Anyone may have it.
+/// The public key behind the signatures.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = SigningKey)]
+struct SigningKeyView {
+    #[schema(value_type = String, examples("Ed25519"))]
+    algorithm: &'static str,
+    /// PEM of the SubjectPublicKeyInfo.
+    public_key: String,
+}
+
+/// Get the public key of the signatures
+///
+/// Anyone may have it.
+#[utoipa::path(get, path = "/v1/reports/signing-key", tag = "Reports",
+    operation_id = "getSigningKey",
+    security(()),
+    responses(
+        (status = OK, body = SigningKeyView, description = "The key."),
+        (status = NOT_FOUND, description = "artifact-not-found"),
+    ))]
 pub(super) async fn signing_key(State(api): State<ApiState>) -> Result<Response, Problem> {
     let signer = api.signer.as_ref().ok_or_else(|| {
         ARTIFACT_NOT_FOUND.because("This system does not sign its reports: it has no signing key.")
     })?;
-    let key = json!({ "algorithm": ALGORITHM, "publicKey": signer.public_key_pem() });
+    let key = SigningKeyView { algorithm: ALGORITHM, public_key: signer.public_key_pem() };
     Ok(Json(key).into_response())
 }
 
+/// Download a file, or its signature
+///
+/// A damaged file is never sent completely: the connection ends before its last bytes.
+#[utoipa::path(get, path = "/v1/reports/{report}/artifacts/{file}", tag = "Reports",
+    operation_id = "getReportFile",
+    security(("token" = ["reports:read"])),
+    params(
+        ("report" = Uuid, Path, description = "The id of the report."),
+        ("file" = String, Path, example = "pdf",
+            description = "A format of the report; with `.sig` behind it, the signature."),
+        ("Range" = Option<String>, Header, example = "bytes=0-1023",
+            description = "One range. Several, or a malformed one, mean the whole file."),
+        ("If-Range" = Option<String>, Header,
+            description = "The `ETag` of the range's file. For another file, it is sent whole."),
+        IfNoneMatchHeader,
+    ),
+    responses(
+        (status = OK, description = "The whole file, or the signature.",
+            content(
+                ("application/pdf"),
+                ("text/csv"),
+                ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+                ("application/xml"),
+                ("text/html"),
+                (schemas::JsonFile = "application/json"),
+            ),
+            headers(
+                ("ETag" = Option<String>, description = "The SHA-256 of the file."),
+                ("Content-Disposition" = String, description = "The name of the file."),
+                ("Repr-Digest" = Option<String>, description = "The SHA-256 (RFC 9530)."),
+                ("Digest" = Option<String>, description = "The SHA-256 (RFC 3230)."),
+                ("Accept-Ranges" = Option<String>, description = "`bytes`"),
+            )),
+        (status = PARTIAL_CONTENT, description = "The range.", content(("*/*")),
+            headers(("Content-Range" = String, description = "The range of the whole length."))),
+        (status = NOT_MODIFIED, description = "The client has the file."),
+        (status = NOT_FOUND, description = "report-not-found artifact-not-found"),
+        (status = GONE, description = "artifact-expired"),
+        (status = RANGE_NOT_SATISFIABLE, description = "range-not-satisfiable"),
+        (status = INTERNAL_SERVER_ERROR, description = "artifact-damaged"),
+    ))]
 pub(super) async fn download(
     State(api): State<ApiState>,
     caller: Caller,
-    Path((id, file)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Path((id, file)) =
+        path.map_err(|error| MALFORMED_ID.because(format!("{}.", error.body_text())))?;
     let id: ReportId =
         id.parse().map_err(|error| MALFORMED_ID.because(format!("An id {error}.")))?;
     let (name, wants_signature) = match file.strip_suffix(SIGNATURE) {

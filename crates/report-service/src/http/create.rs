@@ -12,6 +12,7 @@ use runtime::{
         bearer::Caller,
         idempotency_key::{self, IdempotencyKey, KEY_REUSED},
         json_body::JsonBody,
+        openapi::{IdempotencyKeyHeader, OptionalIdempotencyKeyHeader, PreferHeader},
         path_id::PathId,
         problem::{INVALID_FIELD, Problem},
     },
@@ -19,11 +20,14 @@ use runtime::{
 };
 use serde::Deserialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use super::{
     Api, ApiState, access,
     problems::{ACCOUNT_NOT_FOUND, STATE_CONFLICT, after_write, unavailable, write},
     reports::{self, parse_kind, visible},
+    schemas,
+    view::ReportView,
 };
 use crate::{
     job::State as ReportState,
@@ -31,20 +35,52 @@ use crate::{
     store::{self, Accepted},
 };
 
-#[derive(Deserialize)]
+/// The report to make. A statement needs `accountId`, `from` and `to`, an activity report `from`
+/// and `to`, a reconciliation none of them. Fields that the kind does not have are refused.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = ReportRequest)]
 pub(super) struct ReportBody {
+    #[schema(value_type = schemas::ReportKind)]
     kind: String,
+    /// The account of a statement.
+    #[schema(value_type = Option<Uuid>)]
     account_id: Option<String>,
+    /// The start of the period.
+    #[schema(value_type = Option<schemas::PeriodBound>)]
     from: Option<String>,
+    /// The end of the period, which is not part of it.
+    #[schema(value_type = Option<schemas::PeriodBound>)]
     to: Option<String>,
+    /// The IANA name of the time zone of the period and of the times in the report; UTC if absent.
+    #[schema(examples("Asia/Seoul"))]
     time_zone: Option<String>,
+    /// The files to make, each format once. `pdf` if absent.
+    #[schema(value_type = Option<Vec<schemas::ReportFormat>>, min_items = 1)]
     formats: Option<Vec<String>>,
+    /// Whether an activity report has an analysis.
     analysis: Option<bool>,
+    /// Whether the request may join an open report of the same kind, parameters, formats and
+    /// position of the ledger.
     #[serde(default)]
     unique: bool,
 }
 
+/// Ask for a report
+///
+/// Reports are made one at a time, in the order of asking. The report is durable once the response
+/// arrives.
+#[utoipa::path(post, path = "/v1/reports", tag = "Reports", operation_id = "createReport",
+    security(("token" = ["reports:write"])),
+    params(IdempotencyKeyHeader, PreferHeader),
+    request_body = ReportBody,
+    responses(
+        (status = OK, body = ReportView, description = "After a wait: the report has ended.",
+            headers(("Location" = String, description = "The path of the report."))),
+        (status = ACCEPTED, body = ReportView, description = "The report is durable.",
+            headers(("Location" = String, description = "The path of the report."))),
+        (status = NOT_FOUND, description = "account-not-found"),
+    ))]
 pub(super) async fn create(
     State(api): State<ApiState>,
     caller: Caller,
@@ -74,8 +110,26 @@ pub(super) async fn create(
     accept(&api, new, &headers, trace).await
 }
 
-/// Asks for an ended report again, as a new report. Without a key of its own, a second
+/// Retry a report
+///
+/// Asks for a FAILED or CANCELLED report again, as a new report. Without a key of its own, a second
 /// request for the same retry answers with the same new report.
+#[utoipa::path(post, path = "/v1/reports/{report}/retry", tag = "Reports",
+    operation_id = "retryReport",
+    security(("token" = ["reports:write"])),
+    params(
+        ("report" = Uuid, Path, description = "The id of the report."),
+        OptionalIdempotencyKeyHeader,
+        PreferHeader,
+    ),
+    responses(
+        (status = OK, body = ReportView, description = "After a wait: the new report has ended.",
+            headers(("Location" = String, description = "The path of the new report."))),
+        (status = ACCEPTED, body = ReportView, description = "The new report is durable.",
+            headers(("Location" = String, description = "The path of the new report."))),
+        (status = NOT_FOUND, description = "report-not-found"),
+        (status = CONFLICT, description = "report-state-conflict"),
+    ))]
 pub(super) async fn retry(
     State(api): State<ApiState>,
     caller: Caller,

@@ -36,6 +36,20 @@ enum Next {
     End,
 }
 
+/// Follow a report
+///
+/// Server-sent events: `progress` for each change and `ended` at the end, after which the stream
+/// ends. Each has the present state as JSON: `reportId`, `state`, `attempt` and `progress`. After a
+/// lost connection, ask again: the first event is the present state.
+#[utoipa::path(get, path = "/v1/reports/{report}/events", tag = "Reports",
+    operation_id = "followReport",
+    security(("token" = ["reports:read"])),
+    params(("report" = Uuid, Path, description = "The id of the report.")),
+    responses(
+        (status = OK, description = "The events.", body = String,
+            content_type = "text/event-stream"),
+        (status = NOT_FOUND, description = "report-not-found"),
+    ))]
 pub(super) async fn events(
     State(api): State<ApiState>,
     caller: Caller,

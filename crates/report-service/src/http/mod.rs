@@ -6,17 +6,15 @@ mod create;
 mod events;
 mod problems;
 mod reports;
+mod schemas;
 mod view;
+
+pub use problems::TYPES as PROBLEM_TYPES;
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use ::artifacts::ArtifactStore;
-use axum::{
-    Router,
-    extract::FromRef,
-    middleware::from_fn_with_state,
-    routing::{get, post},
-};
+use axum::{Router, extract::FromRef, middleware::from_fn_with_state};
 use reporting::{Accounts, Ledger};
 use runtime::http::{
     bearer::TokenVerifier,
@@ -25,6 +23,8 @@ use runtime::http::{
     server,
 };
 use runtime::postgres::PgPool;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{signer::Signer, wake::Waker, watch::Watch};
 
@@ -77,18 +77,28 @@ impl FromRef<ApiState> for RateLimits {
     }
 }
 
-/// All routes.
+/// All routes, with their operations in the OpenAPI document.
+fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(create::create, reports::list))
+        .routes(routes!(artifacts::signing_key))
+        .routes(routes!(reports::show))
+        .routes(routes!(reports::cancel))
+        .routes(routes!(create::retry))
+        .routes(routes!(events::events))
+        .routes(routes!(artifacts::download))
+}
+
+/// This service's part of the OpenAPI document.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    routes().into_openapi()
+}
+
+/// The public API.
 pub fn router(api: Api) -> Router {
     let limits = api.limits.clone();
-    let routes = Router::new()
-        .route("/v1/reports", post(create::create).get(reports::list))
-        .route("/v1/reports/signing-key", get(artifacts::signing_key))
-        .route("/v1/reports/{report}", get(reports::show))
-        .route("/v1/reports/{report}/cancel", post(reports::cancel))
-        .route("/v1/reports/{report}/retry", post(create::retry))
-        .route("/v1/reports/{report}/events", get(events::events))
-        .route("/v1/reports/{report}/artifacts/{file}", get(artifacts::download));
-    server::with_defaults(routes)
+    server::with_defaults(routes().into())
         .layer(from_fn_with_state(limits, request_layer))
         .with_state(ApiState(Arc::new(api)))
 }

@@ -3,45 +3,47 @@
 
 use std::future::Future;
 
-use axum::http::StatusCode;
 use contract::ReportId;
 use runtime::{
-    http::problem::{self, OUTCOME_UNKNOWN, Problem, ProblemType, UNAVAILABLE},
+    http::problem::{self, OUTCOME_UNKNOWN, Problem, UNAVAILABLE},
     postgres::limited,
+    problem_types,
 };
 
 use crate::store::StoreError;
 
-/// No account with this id.
-pub(super) const ACCOUNT_NOT_FOUND: ProblemType =
-    ProblemType::new(StatusCode::NOT_FOUND, "account-not-found", "There is no such account.");
-/// No report with this id.
-const REPORT_NOT_FOUND: ProblemType =
-    ProblemType::new(StatusCode::NOT_FOUND, "report-not-found", "There is no such report.");
-/// The report has no file of this format, or not yet.
-pub(super) const ARTIFACT_NOT_FOUND: ProblemType =
-    ProblemType::new(StatusCode::NOT_FOUND, "artifact-not-found", "There is no such file.");
-/// The file was deleted after its time.
-pub(super) const ARTIFACT_EXPIRED: ProblemType =
-    ProblemType::new(StatusCode::GONE, "artifact-expired", "The file has expired.");
-/// The stored file is missing, or is not the one that was stored.
-pub(super) const ARTIFACT_DAMAGED: ProblemType = ProblemType::new(
-    StatusCode::INTERNAL_SERVER_ERROR,
-    "artifact-damaged",
-    "The stored file is missing or damaged.",
-);
-/// The range is outside the file.
-pub(super) const RANGE_NOT_SATISFIABLE: ProblemType = ProblemType::new(
-    StatusCode::RANGE_NOT_SATISFIABLE,
-    "range-not-satisfiable",
-    "The range is outside the file.",
-);
-/// The state of the report does not allow the request.
-pub(super) const STATE_CONFLICT: ProblemType = ProblemType::new(
-    StatusCode::CONFLICT,
-    "report-state-conflict",
-    "The state of the report does not allow this.",
-);
+problem_types! {
+    /// No account has this id.
+    pub(super) const ACCOUNT_NOT_FOUND: (NOT_FOUND, "account-not-found",
+        "There is no such account.",
+        "Compare the id with the `accountId` that opening the account returned.");
+    /// No report has this id, or it is the report of another customer.
+    pub(super) const REPORT_NOT_FOUND: (NOT_FOUND, "report-not-found",
+        "There is no such report.",
+        "Compare the id with the `reportId` or the `Location` of the request for the report.");
+    /// The report has no file of this format, or not yet. Or the system has no key for signatures.
+    pub(super) const ARTIFACT_NOT_FOUND: (NOT_FOUND, "artifact-not-found",
+        "There is no such file.",
+        "Wait until the report is SUCCEEDED, and use the `href` of one of its `artifacts`.");
+    /// The file was deleted after its time.
+    pub(super) const ARTIFACT_EXPIRED: (GONE, "artifact-expired",
+        "The file has expired.",
+        "Ask for the report again, with a new `Idempotency-Key`: the same period gives the same \
+         file.");
+    /// The stored file is missing, or is not the one that was stored. It was logged.
+    pub(super) const ARTIFACT_DAMAGED: (INTERNAL_SERVER_ERROR, "artifact-damaged",
+        "The stored file is missing or damaged.",
+        "Ask for the report again, with a new `Idempotency-Key`.");
+    /// The range in the header `Range` is outside the file.
+    pub(super) const RANGE_NOT_SATISFIABLE: (RANGE_NOT_SATISFIABLE, "range-not-satisfiable",
+        "The range is outside the file.",
+        "Ask for a range within the length that `Content-Range` names, or leave out `Range`.");
+    /// The state of the report does not allow the request: an ended report can't be cancelled, and
+    /// only one that is FAILED or CANCELLED can be retried.
+    pub(super) const STATE_CONFLICT: (CONFLICT, "report-state-conflict",
+        "The state of the report does not allow this.",
+        "Look at the `state` of the report.");
+}
 
 pub(super) fn report_not_found(id: ReportId) -> Problem {
     REPORT_NOT_FOUND.because(format!("No report has the id {id}."))

@@ -12,16 +12,19 @@ use contract::{ReportId, Scope};
 use report_document::Kind;
 use runtime::http::{
     bearer::Caller,
+    openapi::PreferHeader,
     page::{self, Page},
     path_id::PathId,
     prefer,
     problem::{INVALID_FIELD, Problem},
 };
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api, ApiState, access,
     problems::{STATE_CONFLICT, after_write, read, report_not_found, write},
+    schemas,
     view::ReportView,
 };
 use crate::{
@@ -92,6 +95,14 @@ fn set_preference_applied(response: &mut Response, patience: Option<Duration>) {
     }
 }
 
+/// Show a report
+#[utoipa::path(get, path = "/v1/reports/{report}", tag = "Reports", operation_id = "getReport",
+    security(("token" = ["reports:read"])),
+    params(("report" = Uuid, Path, description = "The id of the report."), PreferHeader),
+    responses(
+        (status = OK, body = ReportView, description = "The report in its present state."),
+        (status = NOT_FOUND, description = "report-not-found"),
+    ))]
 pub(super) async fn show(
     State(api): State<ApiState>,
     caller: Caller,
@@ -106,6 +117,19 @@ pub(super) async fn show(
     Ok(response)
 }
 
+/// Cancel a report
+///
+/// A running attempt ends soon after. Cancelling it again is allowed until it has ended.
+#[utoipa::path(post, path = "/v1/reports/{report}/cancel", tag = "Reports",
+    operation_id = "cancelReport",
+    security(("token" = ["reports:write"])),
+    params(("report" = Uuid, Path, description = "The id of the report.")),
+    responses(
+        (status = ACCEPTED, body = ReportView, description = "The report is cancelled, or will be.",
+            headers(("Location" = String, description = "The path of the report."))),
+        (status = NOT_FOUND, description = "report-not-found"),
+        (status = CONFLICT, description = "report-state-conflict"),
+    ))]
 pub(super) async fn cancel(
     State(api): State<ApiState>,
     caller: Caller,
@@ -133,22 +157,41 @@ pub(super) async fn cancel(
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], view).into_response())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    /// Only reports of this kind.
+    #[param(value_type = Option<schemas::ReportKind>)]
     kind: Option<String>,
+    /// Only reports in this state.
+    #[param(value_type = Option<schemas::ReportState>)]
     state: Option<String>,
+    /// Maximum items of the page.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
+    /// `nextCursor` of the previous page.
     cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+/// One page of reports, without their attempts.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ReportPage)]
 struct PageView {
     items: Vec<ReportView>,
+    /// The `cursor` of the next page; null on the last one.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
+/// List reports
+///
+/// Newest first. A customer sees their own reports and those of their own accounts.
+#[utoipa::path(get, path = "/v1/reports", tag = "Reports", operation_id = "listReports",
+    security(("token" = ["reports:read"])),
+    params(ListQuery),
+    responses((status = OK, body = PageView, description = "A page of reports.")))]
 pub(super) async fn list(
     State(api): State<ApiState>,
     caller: Caller,

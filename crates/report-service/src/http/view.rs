@@ -5,27 +5,47 @@ use report_document::{Format, Period};
 use runtime::http::timestamp;
 use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
+use super::schemas;
 use crate::{
     report::{Artifact, Attempt, Parameters, Report},
     signer::hex,
 };
 
-#[derive(Debug, Serialize)]
+/// A report: a long job, and its files.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Report)]
 pub(super) struct ReportView {
+    #[schema(value_type = Uuid)]
     report_id: ReportId,
+    #[schema(value_type = schemas::ReportKind)]
     kind: &'static str,
     parameters: ParametersView,
+    #[schema(value_type = Vec<schemas::ReportFormat>)]
     formats: Vec<Format>,
+    #[schema(value_type = schemas::ReportState)]
     state: &'static str,
+    /// The number of the present or last attempt; 0 before the first.
+    #[schema(minimum = 0)]
     attempt: i32,
+    /// The attempts, oldest first. Absent in a list.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     attempts: Option<Vec<AttemptView>>,
+    /// The progress of the present attempt.
+    #[schema(required)]
     progress: Option<ProgressView>,
+    /// The files, once the report is SUCCEEDED.
     artifacts: Vec<ArtifactView>,
+    /// Why the report FAILED, or the last attempt.
+    #[schema(required)]
     error: Option<String>,
+    /// The report that this one repeats.
+    #[schema(value_type = Option<Uuid>, required)]
     retry_of: Option<ReportId>,
+    /// The `sub` of the token that asked for the report.
     requested_by: String,
     #[serde(with = "timestamp")]
     created_at: OffsetDateTime,
@@ -33,80 +53,101 @@ pub(super) struct ReportView {
     updated_at: OffsetDateTime,
 }
 
-/// A period `[from, to)`.
-#[derive(Debug, Serialize)]
+/// The parameters of a report, as its kind has them.
+#[derive(Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct PeriodView {
-    /// The first instant, with the offset of the time zone at that time.
-    #[serde(with = "timestamp")]
-    from: OffsetDateTime,
-    /// The first instant after the period, with the offset of the time zone.
-    #[serde(with = "timestamp")]
-    to: OffsetDateTime,
-    /// The IANA name of the time zone.
-    time_zone: String,
-}
-
-impl From<&Period> for PeriodView {
-    fn from(period: &Period) -> Self {
-        Self { from: period.from, to: period.to, time_zone: period.time_zone.clone() }
-    }
-}
-
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[schema(as = ReportParameters)]
 struct ParametersView {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>, nullable = false)]
     account_id: Option<contract::AccountId>,
-    #[serde(flatten)]
-    period: Option<PeriodView>,
+    /// The first instant of the period, with the offset of the time zone.
+    #[serde(with = "timestamp::option", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    from: Option<OffsetDateTime>,
+    /// The first instant after the period, with the offset of the time zone.
+    #[serde(with = "timestamp::option", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    to: Option<OffsetDateTime>,
+    /// The IANA name of the time zone.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    time_zone: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     analysis: Option<bool>,
+}
+
+impl ParametersView {
+    fn of_period(period: &Period) -> Self {
+        let (from, to) = (Some(period.from), Some(period.to));
+        Self { from, to, time_zone: Some(period.time_zone.clone()), ..Self::default() }
+    }
 }
 
 impl From<&Parameters> for ParametersView {
     fn from(parameters: &Parameters) -> Self {
         match parameters {
-            Parameters::Statement { account_id, period } => Self {
-                account_id: Some(*account_id),
-                period: Some(period.into()),
-                ..Self::default()
-            },
+            Parameters::Statement { account_id, period } => {
+                Self { account_id: Some(*account_id), ..Self::of_period(period) }
+            }
             Parameters::Activity { period, analysis } => {
-                Self { period: Some(period.into()), analysis: Some(*analysis), ..Self::default() }
+                Self { analysis: Some(*analysis), ..Self::of_period(period) }
             }
             Parameters::Reconciliation => Self::default(),
         }
     }
 }
 
-#[derive(Debug, Serialize)]
+/// One attempt to make a report.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ReportAttempt)]
 struct AttemptView {
+    #[schema(minimum = 1)]
     number: i32,
+    /// The replica.
     worker: String,
     #[serde(with = "timestamp")]
     started_at: OffsetDateTime,
     #[serde(with = "timestamp::option")]
+    #[schema(required)]
     ended_at: Option<OffsetDateTime>,
+    #[schema(value_type = Option<schemas::AttemptOutcome>, required)]
     outcome: Option<String>,
+    #[schema(required)]
     error: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// The progress of an attempt.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ReportProgress)]
 struct ProgressView {
     step: String,
+    /// Finished units of the step.
+    #[schema(minimum = 0)]
     done: i64,
+    /// All units of the step, if they are known.
+    #[schema(minimum = 0, required)]
     total: Option<i64>,
 }
 
-#[derive(Debug, Serialize)]
+/// A file of a report.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ReportArtifact)]
 struct ArtifactView {
+    #[schema(value_type = schemas::ReportFormat)]
     format: Format,
+    /// Bytes.
     size: u64,
+    /// In lowercase hexadecimal digits.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     sha256: String,
+    /// The path of the file. With `.sig` behind it, that of its signature.
+    #[schema(format = "uri-reference")]
     href: String,
+    /// The file is deleted after this time.
     #[serde(with = "timestamp")]
     expires_at: OffsetDateTime,
 }

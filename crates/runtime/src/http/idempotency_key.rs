@@ -1,27 +1,27 @@
 //! The header `Idempotency-Key`: a retry with the same key finds the first request.
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 
-use super::problem::{Problem, ProblemType};
+use super::problem::Problem;
+use crate::problem_types;
 
-/// No `Idempotency-Key` header.
-pub const KEY_MISSING: ProblemType = ProblemType::new(
-    StatusCode::BAD_REQUEST,
-    "idempotency-key-missing",
-    "The header Idempotency-Key is required.",
-);
-/// An invalid idempotency key, in the header or in an item of a batch.
-pub const KEY_MALFORMED: ProblemType = ProblemType::new(
-    StatusCode::BAD_REQUEST,
-    "idempotency-key-malformed",
-    "The Idempotency-Key is malformed.",
-);
-/// The key belongs to another request.
-pub const KEY_REUSED: ProblemType = ProblemType::new(
-    StatusCode::UNPROCESSABLE_ENTITY,
-    "idempotency-key-reused",
-    "The Idempotency-Key was used for another request.",
-);
+problem_types! {
+    /// The request has no header `Idempotency-Key`. It would have created something, and without a
+    /// key it could not be repeated safely.
+    pub const KEY_MISSING: (BAD_REQUEST, "idempotency-key-missing",
+        "The header Idempotency-Key is required.",
+        "Choose a key, such as a UUID, store it with the request, and send it with every retry.");
+    /// The idempotency key, in the header or in an item of a batch, is empty, too long or has
+    /// characters other than visible ASCII.
+    pub const KEY_MALFORMED: (BAD_REQUEST, "idempotency-key-malformed",
+        "The Idempotency-Key is malformed.",
+        "Send one key of 1 to 255 visible ASCII characters.");
+    /// The key belongs to another request: one of another kind, amount or parameter.
+    pub const KEY_REUSED: (UNPROCESSABLE_ENTITY, "idempotency-key-reused",
+        "The Idempotency-Key was used for another request.",
+        "Send a new key for a new request, or the first request again for its outcome. Nothing was \
+         stored.");
+}
 
 /// A client's key for one request, unique within its scope, such as an account. 1 to 255 visible
 /// ASCII characters.

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod asset;
 mod automatic;
 pub mod bearer;
 pub mod client;
@@ -10,12 +11,14 @@ mod connection;
 pub mod idempotency_key;
 pub mod json_body;
 mod listener;
+pub mod openapi;
 pub mod page;
 pub mod path_id;
 mod place;
 mod places;
 pub mod prefer;
 pub mod problem;
+mod problem_type;
 pub mod rate_limit;
 mod refusal_log;
 pub mod request_layer;

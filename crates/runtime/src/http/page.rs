@@ -2,22 +2,23 @@
 //! the list and its filters: it continues the list that it was made for, and no other.
 
 use axum::extract::{Query, rejection::QueryRejection};
-use axum::http::StatusCode;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::digest::{SHA256, digest};
 use uuid::Uuid;
 
-use super::problem::{INVALID_FIELD, Problem, ProblemType};
+use super::problem::{INVALID_FIELD, Problem};
+use crate::problem_types;
 
-/// A parameter of the query is unknown, repeated or not decodable.
-pub const INVALID_QUERY: ProblemType =
-    ProblemType::new(StatusCode::BAD_REQUEST, "invalid-query", "The query of the URL is invalid.");
-/// The cursor is not that of the previous page of the same list.
-pub const INVALID_CURSOR: ProblemType = ProblemType::new(
-    StatusCode::BAD_REQUEST,
-    "invalid-cursor",
-    "The cursor does not belong to this list.",
-);
+problem_types! {
+    /// A parameter of the query is unknown, repeated or not decodable.
+    pub const INVALID_QUERY: (BAD_REQUEST, "invalid-query",
+        "The query of the URL is invalid.",
+        "Send the parameters that `detail` names, each at most once.");
+    /// The cursor is not that of the previous page of the same list.
+    pub const INVALID_CURSOR: (BAD_REQUEST, "invalid-cursor",
+        "The cursor does not belong to this list.",
+        "Send `nextCursor` as it is, with the same filters. Begin at the first page if they changed.");
+}
 
 /// Items per page without `limit`.
 const DEFAULT_LIMIT: u16 = 20;

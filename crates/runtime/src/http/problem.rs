@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+pub use super::place::{Place, Pointer};
 use axum::{
     http::{
         HeaderValue, StatusCode, Uri,
@@ -13,122 +14,93 @@ use axum::{
 use contract::Scope;
 use problem_details::ProblemDetails;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
-pub use super::place::{Place, Pointer};
+pub use super::problem_type::ProblemType;
+use crate::problem_types;
 
-/// A type of problem. Its `type` is `/problems/<slug>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProblemType {
-    /// The HTTP status.
-    pub status: StatusCode,
-    /// The last part of the `type`.
-    pub slug: &'static str,
-    /// The same sentence in every response.
-    pub title: &'static str,
+problem_types! {
+    /// The body is not JSON in UTF-8, or ends early.
+    pub const MALFORMED_JSON: (BAD_REQUEST, "malformed-json",
+        "The body is not valid JSON.",
+        "Send one JSON object without a byte order mark. Nothing was stored.");
+    /// A field occurs twice in the body. Parsers disagree about which one counts, so none does.
+    pub const DUPLICATE_FIELD: (BAD_REQUEST, "duplicate-field",
+        "A field occurs twice.",
+        "Send each field once. Nothing was stored.");
+    /// A field or parameter is missing, unknown, of the wrong type or out of bounds.
+    pub const INVALID_FIELD: (UNPROCESSABLE_ENTITY, "invalid-field",
+        "A field is invalid.",
+        "Correct the field that `field` names, as `detail` says. Nothing was stored.");
+    /// The body exceeds the limit that `detail` names.
+    pub const BODY_TOO_LARGE: (PAYLOAD_TOO_LARGE, "body-too-large",
+        "The body is too large.",
+        "Send a smaller body: divide a batch into several. Nothing was stored.");
+    /// The body did not arrive within the time that `detail` names.
+    pub const BODY_TOO_SLOW: (REQUEST_TIMEOUT, "body-too-slow",
+        "The body took too long to arrive.",
+        "Send the request again, over a faster connection. Nothing was stored.");
+    /// The `Content-Type` is not `application/json`, or the body has a `Content-Encoding`.
+    pub const UNSUPPORTED_MEDIA_TYPE: (UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type",
+        "The body must be sent as application/json.",
+        "Send the header `Content-Type: application/json` and an uncompressed body.");
+    /// The head of the request can't be parsed, or it does not have one `Host` header.
+    pub const MALFORMED_REQUEST: (BAD_REQUEST, "malformed-request",
+        "The request is not valid HTTP.",
+        "Use an HTTP library instead of writing requests by hand.");
+    /// The path and query exceed the limit that `detail` names.
+    pub const URI_TOO_LONG: (URI_TOO_LONG, "uri-too-long",
+        "The path is too long.",
+        "Send a shorter path and query.");
+    /// The headers exceed the limit that `detail` names.
+    pub const HEAD_TOO_LARGE: (REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large",
+        "The headers are too large.",
+        "Send fewer and shorter headers.");
+    /// The API has no resource at this path.
+    pub const NO_SUCH_PATH: (NOT_FOUND, "no-such-path",
+        "There is nothing at this path.",
+        "Compare the path with the reference at `/docs`.");
+    /// The resource exists, but does not have this method.
+    pub const METHOD_NOT_ALLOWED: (METHOD_NOT_ALLOWED, "method-not-allowed",
+        "This path does not support that method.",
+        "Use a method that the header `Allow` names.");
+    /// The service, or something it needs, is temporarily unavailable or overloaded. This request
+    /// stored nothing.
+    pub const UNAVAILABLE: (SERVICE_UNAVAILABLE, "unavailable",
+        "The service is temporarily unavailable.",
+        "Send the request again after the seconds in `Retry-After`, with the same \
+         `Idempotency-Key`.");
+    /// A write was sent to the database, and its answer did not arrive in time. It may be
+    /// stored.
+    pub const OUTCOME_UNKNOWN: (SERVICE_UNAVAILABLE, "outcome-unknown",
+        "The request may or may not have been stored.",
+        "Send the request again after the seconds in `Retry-After`, with the same \
+         `Idempotency-Key`: it is stored once at most. A new key could move the money twice. Go on \
+         until a response other than 5xx: an `unavailable` meanwhile tells nothing about the \
+         earlier request.");
+    /// The request has no bearer token, or an invalid or expired one.
+    pub const UNAUTHENTICATED: (UNAUTHORIZED, "unauthenticated",
+        "A valid bearer token is required.",
+        "Get a new token from the issuer, and send it as `Authorization: Bearer <token>`.");
+    /// The token is valid, but does not allow this request.
+    pub const FORBIDDEN: (FORBIDDEN, "forbidden",
+        "The token does not allow this.",
+        "Use a token with the scope that `detail` and `WWW-Authenticate` name.");
+    /// The caller has sent more requests than its rate limit allows. `RateLimit-Policy` tells the
+    /// limit.
+    pub const TOO_MANY_REQUESTS: (TOO_MANY_REQUESTS, "too-many-requests",
+        "The caller sends too many requests.",
+        "Send the request again after the seconds in `Retry-After`. Nothing was stored.");
+    /// An id in the path does not have the form of an id.
+    pub const MALFORMED_ID: (BAD_REQUEST, "malformed-id",
+        "An id in the path is malformed.",
+        "Send the id as the API gave it: a UUID of 36 characters.");
+    /// An error caused by a bug. It was logged.
+    pub const INTERNAL: (INTERNAL_SERVER_ERROR, "internal",
+        "The service failed.",
+        "The request may have been stored: send it again with the same `Idempotency-Key`. If the \
+         problem stays, report its `traceId`.");
 }
-
-impl ProblemType {
-    /// A type of problem.
-    #[must_use]
-    pub const fn new(status: StatusCode, slug: &'static str, title: &'static str) -> Self {
-        Self { status, slug, title }
-    }
-
-    /// A problem of this type. `detail` gives the cause or the remedy.
-    #[must_use]
-    pub fn because(self, detail: impl Into<String>) -> Problem {
-        Problem {
-            problem_type: self,
-            detail: detail.into(),
-            place: None,
-            retry_after: None,
-            lacks: None,
-        }
-    }
-}
-
-/// The body is not JSON.
-pub const MALFORMED_JSON: ProblemType =
-    ProblemType::new(StatusCode::BAD_REQUEST, "malformed-json", "The body is not valid JSON.");
-/// A field occurs twice.
-pub const DUPLICATE_FIELD: ProblemType =
-    ProblemType::new(StatusCode::BAD_REQUEST, "duplicate-field", "A field occurs twice.");
-/// A field is missing, unknown, of the wrong type or out of bounds.
-pub const INVALID_FIELD: ProblemType =
-    ProblemType::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", "A field is invalid.");
-/// The body exceeds the limit.
-pub const BODY_TOO_LARGE: ProblemType =
-    ProblemType::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large.");
-/// The body did not arrive in time.
-pub const BODY_TOO_SLOW: ProblemType = ProblemType::new(
-    StatusCode::REQUEST_TIMEOUT,
-    "body-too-slow",
-    "The body took too long to arrive.",
-);
-/// The content type is not JSON.
-pub const UNSUPPORTED_MEDIA_TYPE: ProblemType = ProblemType::new(
-    StatusCode::UNSUPPORTED_MEDIA_TYPE,
-    "unsupported-media-type",
-    "The body must be sent as application/json.",
-);
-/// The head is not valid HTTP.
-pub const MALFORMED_REQUEST: ProblemType = ProblemType::new(
-    StatusCode::BAD_REQUEST,
-    "malformed-request",
-    "The request is not valid HTTP.",
-);
-/// The path and query exceed the limit.
-pub const URI_TOO_LONG: ProblemType =
-    ProblemType::new(StatusCode::URI_TOO_LONG, "uri-too-long", "The path is too long.");
-/// The headers exceed the limit.
-pub const HEAD_TOO_LARGE: ProblemType = ProblemType::new(
-    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-    "head-too-large",
-    "The headers are too large.",
-);
-/// No such path.
-pub const NO_SUCH_PATH: ProblemType =
-    ProblemType::new(StatusCode::NOT_FOUND, "no-such-path", "There is nothing at this path.");
-/// The path exists, but not with this method.
-pub const METHOD_NOT_ALLOWED: ProblemType = ProblemType::new(
-    StatusCode::METHOD_NOT_ALLOWED,
-    "method-not-allowed",
-    "This path does not support that method.",
-);
-/// The service is temporarily unavailable. This request stored nothing.
-pub const UNAVAILABLE: ProblemType = ProblemType::new(
-    StatusCode::SERVICE_UNAVAILABLE,
-    "unavailable",
-    "The service is temporarily unavailable.",
-);
-/// A write was sent to the database, and its answer did not arrive in time. It may be
-/// stored.
-pub const OUTCOME_UNKNOWN: ProblemType = ProblemType::new(
-    StatusCode::SERVICE_UNAVAILABLE,
-    "outcome-unknown",
-    "The request may or may not have been stored.",
-);
-/// No valid bearer token.
-pub const UNAUTHENTICATED: ProblemType = ProblemType::new(
-    StatusCode::UNAUTHORIZED,
-    "unauthenticated",
-    "A valid bearer token is required.",
-);
-/// The token is valid, but does not allow the request.
-pub const FORBIDDEN: ProblemType =
-    ProblemType::new(StatusCode::FORBIDDEN, "forbidden", "The token does not allow this.");
-/// The caller has sent more requests than its rate limit allows.
-pub const TOO_MANY_REQUESTS: ProblemType = ProblemType::new(
-    StatusCode::TOO_MANY_REQUESTS,
-    "too-many-requests",
-    "The caller sends too many requests.",
-);
-/// An id in the path does not have the form of an id.
-pub const MALFORMED_ID: ProblemType =
-    ProblemType::new(StatusCode::BAD_REQUEST, "malformed-id", "An id in the path is malformed.");
-/// An error caused by a bug.
-pub const INTERNAL: ProblemType =
-    ProblemType::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The service failed.");
 
 /// One problem, as a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +110,60 @@ pub struct Problem {
     place: Option<Place>,
     retry_after: Option<u16>,
     lacks: Option<Scope>,
+}
+
+/// An error (RFC 9457). A client branches on `type`, which never changes.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Problem, examples(json!({
+    "type": "/problems/invalid-field",
+    "status": 422,
+    "title": "A field is invalid.",
+    "detail": "amount: must be greater than zero.",
+    "field": "amount",
+    "errors": [{ "pointer": "#/amount", "detail": "amount: must be greater than zero." }],
+    "traceId": "0af7651916cd43dd8448eb211c80319c",
+})))]
+#[allow(dead_code, reason = "only the schema is used")]
+pub struct ProblemView {
+    /// The type of the problem. Its page says what it means and what to do.
+    #[schema(format = "uri-reference")]
+    r#type: String,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// The meaning of the type: the same sentence in every response.
+    title: String,
+    /// The cause in this request, or the remedy. Its text may change.
+    detail: String,
+    /// The invalid field, header or parameter.
+    #[schema(nullable = false)]
+    field: Option<String>,
+    /// What is invalid.
+    #[schema(nullable = false, min_items = 1)]
+    errors: Option<Vec<InvalidPartView>>,
+    /// The trace of the request, as in the header `Request-Id` and in the service's log. Absent
+    /// in the problem of a batch's item.
+    #[schema(nullable = false, pattern = "^[0-9a-f]{32}$")]
+    trace_id: Option<String>,
+}
+
+/// An invalid part of a request: its place and the reason. It has one of the three places.
+#[derive(ToSchema)]
+#[schema(as = InvalidPart)]
+#[allow(dead_code, reason = "only the schema is used")]
+struct InvalidPartView {
+    /// A field of the body, as a JSON Pointer behind `#` (RFC 6901).
+    #[schema(nullable = false, examples("#/amount"))]
+    pointer: Option<String>,
+    /// A header.
+    #[schema(nullable = false)]
+    header: Option<String>,
+    /// A parameter of the query.
+    #[schema(nullable = false)]
+    parameter: Option<String>,
+    /// The reason.
+    detail: String,
 }
 
 /// The members of a problem beside those of RFC 9457.
@@ -164,6 +190,10 @@ struct InvalidPart<'a> {
 }
 
 impl Problem {
+    pub(super) const fn new(problem_type: ProblemType, detail: String) -> Self {
+        Self { problem_type, detail, place: None, retry_after: None, lacks: None }
+    }
+
     /// Names the invalid field of the body.
     #[must_use]
     pub fn at(self, field: impl Into<String>) -> Self {

@@ -1,0 +1,86 @@
+//! The named schemas of strings in the OpenAPI document. Their names come from the code that writes
+//! them.
+
+use contract::{Kind, Reason};
+use runtime::http::openapi::{names, text};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
+
+/// An amount in a response.
+pub(super) struct Money;
+/// An amount in a request.
+pub(super) struct Amount;
+/// A currency.
+pub(super) struct Currency;
+/// The type of a movement.
+pub(super) struct MovementType;
+/// The state of a record.
+pub(super) struct RecordStatus;
+/// The reason of a FAILED record.
+pub(super) struct RefusalReason;
+
+impl PartialSchema for Money {
+    fn schema() -> RefOr<Schema> {
+        let description = "A decimal, zero or more and below 10^18, with exactly the decimals of \
+                           its currency (ISO 4217). Never a JSON number: a binary float is not \
+                           exact.";
+        text(description, r"^(0|[1-9][0-9]{0,17})(\.[0-9]{2,4})?$", "10000")
+    }
+}
+
+impl PartialSchema for Amount {
+    fn schema() -> RefOr<Schema> {
+        let description = "A decimal above zero and below 10^18, with at most the decimals of the \
+                           account's currency: `10000` in KRW, `10.50` in USD. No sign, exponent, \
+                           white space or leading zero.";
+        text(description, r"^(0|[1-9][0-9]{0,17})(\.[0-9]+)?$", "10000")
+    }
+}
+
+impl PartialSchema for Currency {
+    fn schema() -> RefOr<Schema> {
+        text("An ISO 4217 code.", "^[A-Z]{3}$", "KRW")
+    }
+}
+
+impl PartialSchema for MovementType {
+    fn schema() -> RefOr<Schema> {
+        let meaning = |kind| match kind {
+            Kind::Deposit => "into the account.",
+            Kind::Withdrawal => "out of the account.",
+        };
+        names("The type of a movement.", Kind::ALL.map(|kind| (kind.as_str(), meaning(kind))))
+    }
+}
+
+impl PartialSchema for RecordStatus {
+    fn schema() -> RefOr<Schema> {
+        let states = [
+            ("PENDING", "durable; its outcome is still open."),
+            ("SUCCESS", "applied to the ledger. Final."),
+            ("FAILED", "refused by the ledger for its `reason`; it moved no money. Final."),
+        ];
+        names("The state of a record.", states)
+    }
+}
+
+impl PartialSchema for RefusalReason {
+    fn schema() -> RefOr<Schema> {
+        let meaning = |reason| match reason {
+            Reason::CurrencyMismatch => "the ledger holds the account in another currency.",
+            Reason::BalanceLimitExceeded => "the balance would reach 10^18.",
+            Reason::InsufficientFunds => "the balance would fall below zero.",
+        };
+        let reasons = Reason::ALL.map(|reason| (reason.as_str(), meaning(reason)));
+        names("Why the ledger refused a movement. The first that applies, in this order.", reasons)
+    }
+}
+
+impl ToSchema for Money {}
+impl ToSchema for Amount {}
+impl ToSchema for Currency {}
+impl ToSchema for MovementType {}
+impl ToSchema for RecordStatus {}
+impl ToSchema for RefusalReason {}
