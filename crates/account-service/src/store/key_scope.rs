@@ -133,8 +133,9 @@ async fn insert_beside(
     Ok(inserted)
 }
 
-/// The stored records with these accounts, keys and callers. The conditions leave the planner
-/// one plan: one look-up by account and key for each.
+/// The stored records with these accounts, keys and callers. Each key is
+/// two look-ups by the unique index: the migration `set_number_of_accounts` keeps the planner from
+/// reading all records of an account instead.
 async fn find_own<'a>(
     pool: &PgPool,
     records: impl Iterator<Item = &'a NewRecord> + Clone,
@@ -144,10 +145,11 @@ async fn find_own<'a>(
                 r.amount, r.currency, r.transaction_id, r.reason, r.balance_after, r.account_seq,
                 r.created_at, r.updated_at
          FROM unnest($1::uuid[], $2::text[], $3::text[]) AS own (account_id, key, user_id)
-              JOIN transaction_records AS r
-                  ON r.account_id = ANY (ARRAY[own.account_id])
-                  AND r.idempotency_key = ANY (ARRAY[own.key, own.key || ' ' || own.user_id])
-                  AND r.user_id IS NOT DISTINCT FROM own.user_id",
+              CROSS JOIN LATERAL (VALUES (own.key), (own.key || ' ' || own.user_id)) AS stored (key)
+              CROSS JOIN LATERAL (SELECT * FROM transaction_records
+                                  WHERE account_id = own.account_id
+                                      AND idempotency_key = stored.key LIMIT 1) AS r
+         WHERE r.user_id = own.user_id",
         &records.clone().map(|record| record.account_id.as_uuid()).collect::<Vec<_>>(),
         &records.clone().map(|record| record.key.as_str().to_owned()).collect::<Vec<_>>(),
         &records.map(|record| record.user_id.as_str().to_owned()).collect::<Vec<_>>(),

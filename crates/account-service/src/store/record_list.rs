@@ -123,7 +123,7 @@ fn id_range(filter: &RecordFilter, before: Option<RecordId>) -> (Uuid, Uuid) {
 }
 
 /// The records of an account under a key: that of its first caller, and those of the `callers`.
-/// They are found by the unique index.
+/// Each key is one look-up by the unique index, and never a scan of the account.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -141,9 +141,11 @@ pub async fn find_by_key(
         RecordRow,
         "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
                 balance_after, account_seq, idempotency_key, created_at, updated_at
-         FROM transaction_records
-         WHERE account_id = $1 AND idempotency_key = ANY ($2) AND id < $3
-             AND ($4::text IS NULL OR status = $4) AND ($5::text IS NULL OR type = $5)
+         FROM unnest($2::text[]) AS wanted (key)
+              CROSS JOIN LATERAL (SELECT * FROM transaction_records
+                                  WHERE account_id = $1 AND idempotency_key = wanted.key
+                                  LIMIT 1) AS found
+         WHERE id < $3 AND ($4::text IS NULL OR status = $4) AND ($5::text IS NULL OR type = $5)
              AND ($6::timestamptz IS NULL OR created_at >= $6)
              AND ($7::timestamptz IS NULL OR created_at < $7)
              AND ($8::text IS NULL OR user_id = $8)
