@@ -40,6 +40,7 @@ mod prefer_wait;
 mod provisioning;
 mod pushgateway;
 mod redrive;
+mod reference;
 mod refusals;
 mod report_storage;
 mod reports;

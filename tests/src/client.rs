@@ -8,7 +8,7 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{Stack, eventually};
+use crate::{Stack, documented::assert_documented, eventually};
 
 /// Sends requests to one address with one token.
 #[derive(Debug, Clone)]
@@ -103,7 +103,7 @@ impl Client {
     }
 
     /// Sends any request, by default with the client's token. `body` must match the
-    /// `content-type` in `headers`.
+    /// `content-type` in `headers`. Panics if the response is not documented.
     ///
     /// # Errors
     /// No response arrived.
@@ -114,7 +114,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> Result<Response, reqwest::Error> {
-        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
         if !headers.iter().any(|(name, _)| *name == "authorization") {
             request = request.bearer_auth(&self.token);
         }
@@ -128,7 +128,9 @@ impl Client {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = response.bytes().await?.to_vec();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Ok(Response { status, headers, body, bytes })
+        let response = Response { status, headers, body, bytes };
+        assert_documented(&method, path, &response);
+        Ok(response)
     }
 
     pub async fn get(&self, path: &str) -> Response {

@@ -11,6 +11,7 @@ pub mod broker_clock;
 pub mod chaos;
 pub mod client;
 pub mod depositors;
+pub mod documented;
 pub mod faketime;
 pub mod invariants;
 pub mod memory;

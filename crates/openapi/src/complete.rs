@@ -191,3 +191,53 @@ fn with_headers(mut response: Value, status: u16, names: &[&str]) -> anyhow::Res
     }
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn completed(operation: Value) -> anyhow::Result<Value> {
+        let mut document = json!({
+            "paths": { "/v1/things": { "post": operation } },
+            "components": {},
+        });
+        complete(&mut document, &problems::all()?)?;
+        Ok(document)
+    }
+
+    fn types(document: &Value, status: &str) -> Vec<String> {
+        let response = &document["paths"]["/v1/things"]["post"]["responses"][status];
+        let shared = response["$ref"].as_str().map(|name| name.trim_start_matches('#'));
+        let response = shared.map_or(response, |pointer| document.pointer(pointer).unwrap());
+        let types = response["x-problem-types"].as_array().unwrap();
+        types.iter().map(|slug| slug.as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn problems_follow_from_the_declaration() {
+        let key = json!({ "in": "header", "name": "Idempotency-Key", "required": true });
+        let document = completed(json!({
+            "parameters": [key],
+            "requestBody": {},
+            "responses": {
+                "200": { "description": "fine" },
+                "404": { "description": "account-not-found" },
+            },
+        }));
+        let document = document.unwrap();
+        assert_eq!(types(&document, "401"), ["unauthenticated"]);
+        assert_eq!(types(&document, "404"), ["account-not-found"]);
+        assert_eq!(types(&document, "422"), ["idempotency-key-reused", "invalid-field"]);
+        assert_eq!(types(&document, "503"), ["outcome-unknown", "unavailable"]);
+        let success = &document["paths"]["/v1/things"]["post"]["responses"]["200"];
+        assert!(success["headers"]["Idempotent-Replayed"].is_object(), "{success}");
+    }
+
+    #[test]
+    fn an_unknown_problem_and_a_wrong_status_are_errors() {
+        for (status, slug) in [("404", "no-such-problem"), ("409", "account-not-found")] {
+            let responses = json!({ status: { "description": slug } });
+            assert!(completed(json!({ "responses": responses })).is_err(), "{status} {slug}");
+        }
+    }
+}

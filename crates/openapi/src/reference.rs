@@ -21,7 +21,7 @@ pub(crate) fn page(document: &Value) -> String {
         version = text(&info["version"]),
         description = markdown(plain(&info["description"])),
     );
-    let schemes = entries(&document["components"]["securitySchemes"]);
+    let schemes = entries(at(document, "/components/securitySchemes"));
     for (_, scheme) in schemes {
         page += &format!("<h2>Authentication</h2>\n{}", markdown(plain(&scheme["description"])));
     }
@@ -37,7 +37,7 @@ pub(crate) fn page(document: &Value) -> String {
         }
     }
     page += "<h2 id=\"schemas\">Schemas</h2>\n";
-    for (name, schema) in entries(&document["components"]["schemas"]) {
+    for (name, schema) in entries(at(document, "/components/schemas")) {
         page += &format!(
             "<details id=\"schema-{name}\"><summary><code>{name}</code></summary>\n\
              {}{}{}</details>\n",
@@ -87,7 +87,7 @@ fn render(document: &Value, method: &str, path: &str, operation: &Value) -> Stri
         }
         part += "</table>\n";
     }
-    let body = &operation["requestBody"]["content"]["application/json"]["schema"];
+    let body = at(operation, "/requestBody/content/application~1json/schema");
     if !body.is_null() {
         part += &format!("<p>Body: {}</p>\n", type_of(body));
     }
@@ -129,6 +129,11 @@ fn render_response(response: &Value) -> String {
 fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     let pointer = value["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
     pointer.and_then(|pointer| document.pointer(pointer)).unwrap_or(value)
+}
+
+/// The value at this pointer, or null.
+fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+    value.pointer(pointer).unwrap_or(&Value::Null)
 }
 
 fn plain(value: &Value) -> &str {

@@ -16,7 +16,7 @@ use problem_details::ProblemDetails;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-pub use super::problem_type::ProblemType;
+pub use super::problem_type::{Definition, ProblemType};
 use crate::problem_types;
 
 problem_types! {
@@ -264,7 +264,7 @@ impl Problem {
     /// The HTTP status of the problem's type.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
-        self.problem_type.status
+        self.problem_type.0.status
     }
 
     /// Whether the problem is of this type.

@@ -1,13 +1,19 @@
 //! The types of problems. Each service has a table of its own types; the OpenAPI document and
 //! the pages at `/v1/problems/{slug}` are made from all tables.
 
+use std::ops::Deref;
+
 use axum::http::StatusCode;
 
 use super::problem::Problem;
 
-/// A type of problem. Its `type` is `/problems/<slug>`.
+/// A type of problem. Its `type` is `/problems/<slug>`. A pointer, so that a problem is small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProblemType {
+pub struct ProblemType(pub(super) &'static Definition);
+
+/// The definition of a type of problem.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Definition {
     /// The HTTP status.
     pub status: StatusCode,
     /// The last part of the `type`.
@@ -20,7 +26,21 @@ pub struct ProblemType {
     pub remedy: &'static str,
 }
 
+impl Deref for ProblemType {
+    type Target = Definition;
+
+    fn deref(&self) -> &Definition {
+        self.0
+    }
+}
+
 impl ProblemType {
+    /// The type with this definition.
+    #[must_use]
+    pub const fn new(definition: &'static Definition) -> Self {
+        Self(definition)
+    }
+
     /// A problem of this type. `detail` gives the cause or the remedy.
     #[must_use]
     pub fn because(self, detail: impl Into<String>) -> Problem {
@@ -39,13 +59,13 @@ macro_rules! problem_types {
         $(
             $(#[doc = $meaning])+
             $vis const $name: $crate::http::problem::ProblemType =
-                $crate::http::problem::ProblemType {
+                $crate::http::problem::ProblemType::new(&$crate::http::problem::Definition {
                     status: ::axum::http::StatusCode::$status,
                     slug: $slug,
                     title: $title,
                     meaning: concat!($($meaning),+),
                     remedy: $remedy,
-                };
+                });
         )+
 
         /// The types of problems of this module.
