@@ -387,12 +387,15 @@ async fn rows_that_come_while_a_final_period_is_read_are_noticed() {
     while reader.progress().total == 0 {
         reader.step().await.unwrap();
     }
-    // No service does this: a transaction never changes.
+    // No service does this: a transaction never changes. The row is read, because its id is among
+    // those of the period.
     let moved = sqlx::query(
         "UPDATE transactions SET created_at = $1
-         WHERE id = (SELECT min(id) FROM transactions WHERE created_at < $1)",
+         WHERE id = (SELECT min(id) FROM transactions WHERE created_at < $1 AND id > (
+             SELECT min(id) FROM transactions WHERE created_at >= $1 AND created_at < $2))",
     )
     .bind(period.from())
+    .bind(period.to())
     .execute(&database)
     .await
     .unwrap();
