@@ -326,7 +326,7 @@ async fn an_unknown_path_or_method_is_answered_with_a_problem() {
     assert_problem(&client.get("/v2/accounts").await, 404, "no-such-path", None, "path");
     let deleted = client.send(Method::DELETE, "/v1/accounts", &[], None).await.unwrap();
     assert_problem(&deleted, 405, "method-not-allowed", None, "method");
-    assert_eq!(deleted.header("allow"), Some("GET,HEAD,POST"));
+    assert_eq!(deleted.header("allow"), Some("POST,GET,HEAD"));
     let detail = deleted.text("detail");
     assert!(detail.contains("/v1/accounts") && detail.contains("DELETE"), "{detail}");
 }
