@@ -152,7 +152,7 @@ async fn a_second_answer_is_not_taken_for_the_next_file() {
         }
     }));
     let setup = Setup::start("report-twice", 1, 0, &[&url]).await;
-    let formats = ["csv", "json", "csv", "json"];
+    let formats = ["csv", "pdf", "csv", "pdf"];
     for formats in [&formats[..2], &formats[1..3]] {
         let report = setup.ask_for(formats).await;
         let ended = setup.ended(&report).await;

@@ -43,6 +43,9 @@ use crate::{
     "reason": null,
     "transactionId": 4,
     "balanceAfter": "10000",
+    "accountSeq": 1,
+    "idempotencyKey": "monday-1",
+    "requestedBy": "teller",
     "createdAt": "2026-11-21T21:34:55.883429Z",
     "updatedAt": "2026-11-21T21:34:55.943571Z",
 })))]
@@ -70,6 +73,7 @@ pub(super) struct RecordView {
     balance_after: Option<String>,
     /// The number of this movement among those of its account: 1, 2, 3 … without a gap.
     /// `null` while PENDING and if FAILED, and for a record that a release before 0.1.0 settled.
+    #[schema(minimum = 1, required)]
     account_seq: Option<i64>,
     /// The key of the request, as its caller chose it.
     idempotency_key: String,

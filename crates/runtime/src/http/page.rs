@@ -84,12 +84,13 @@ impl Page {
 pub fn query<T>(query: Result<Query<T>, QueryRejection>, known: &str) -> Result<T, Problem> {
     query.map(|Query(parameters)| parameters).map_err(|error| {
         let text = error.body_text();
-        let problem = INVALID_QUERY.because(format!("The query takes {known}: {text}."));
         let named = text.split_once("field `").and_then(|(_, rest)| rest.split('`').next());
-        match named {
-            Some(name) => problem.at_parameter(name),
-            None => problem,
-        }
+        let Some(name) = named else {
+            return INVALID_QUERY.because(format!("The query takes {known}: {text}."));
+        };
+        let reason = if text.contains("duplicate") { "occurs twice" } else { "is unknown" };
+        let detail = format!("The parameter {name} {reason}. The query takes {known}.");
+        INVALID_QUERY.because(detail).at_parameter(name)
     })
 }
 
