@@ -241,9 +241,7 @@ async fn a_limit_below_a_single_message_is_named_and_once_it_is_raised_everythin
     })
     .await;
     let begun = Instant::now();
-    // A redrive waits up to twice as long each time, so a record waits for as long again as it was
-    // refused, and half of it more.
-    eventually("every record settles", SOON * size(5, 3), || async {
+    eventually("every record settles", SOON * 3, || async {
         for record in &records {
             if client.record(record).await.text("status") != "SUCCESS" {
                 return None;
