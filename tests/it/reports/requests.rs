@@ -102,6 +102,8 @@ async fn a_customer_sees_the_statements_of_own_accounts_only() {
     for kind in ["activity", "reconciliation"] {
         let refused = owner.report(&json!({ "kind": kind }), 0).await;
         assert_eq!((refused.status, refused.problem()), (403, "forbidden"), "{kind}");
+        let challenge = refused.header("www-authenticate").unwrap_or_default();
+        assert!(challenge.contains("scope=\"accounts:any\""), "{kind}: {challenge}");
     }
     let path = format!("/v1/reports/{}", report.text("reportId"));
     for path in [path.clone(), format!("{path}/artifacts/csv"), format!("{path}/events")] {

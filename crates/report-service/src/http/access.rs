@@ -3,10 +3,7 @@
 
 use contract::Scope;
 use report_document::Kind;
-use runtime::http::{
-    bearer::Caller,
-    problem::{FORBIDDEN, Problem},
-};
+use runtime::http::{bearer::Caller, problem::Problem};
 
 use super::problems::report_not_found;
 use crate::report::Report;
@@ -16,13 +13,7 @@ use crate::report::Report;
 /// # Errors
 /// `forbidden`
 pub(super) fn check_kind(caller: &Caller, kind: Kind) -> Result<(), Problem> {
-    if !caller.scopes.contains(Scope::AccountsAny) && kind != Kind::Statement {
-        let detail = format!(
-            "Without the scope accounts:any, only statements are allowed, not a report of {kind}."
-        );
-        return Err(FORBIDDEN.because(detail));
-    }
-    Ok(())
+    if kind == Kind::Statement { Ok(()) } else { caller.require(Scope::AccountsAny) }
 }
 
 /// Checks that the caller may see this report. Otherwise it does not exist to the caller.
