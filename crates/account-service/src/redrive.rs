@@ -48,6 +48,9 @@ const MAX_COMMANDS: u16 = 2000;
 const LISTED_ROWS: u32 = 20_000;
 /// Maximum records that a round reads because the window leaves them.
 const LEFT_ROWS: u32 = 100_000;
+/// Time limit for the next redrive of a command that the broker refused. Together with the pause
+/// between rounds, it bounds the cost of commands that are refused for as long as nobody acts.
+const REFUSED_AGAIN: Duration = Duration::from_secs(20);
 /// How far the window reaches ahead of the database's clock. An id further ahead is listed
 /// when it is inserted, which costs two more writes. An id inside is listed once the window
 /// leaves it: a minute late at most, if its clock was ahead.
@@ -249,14 +252,22 @@ impl Redrive {
             })
             .collect::<serde_json::Result<Vec<_>>>()?;
         metrics::counter!("passbook_redrives_total").increment(count(messages.len()));
-        if let Err(missing) = publish_all(&self.jetstream, &messages).await {
-            tracing::warn!(
-                commands = missing.positions.len(),
-                reason = missing.reason,
-                "commands got no PubAck; they become due again"
-            );
+        let Err(missing) = publish_all(&self.jetstream, &messages).await else {
+            return Ok(messages.len());
+        };
+        tracing::warn!(
+            commands = missing.positions.len(),
+            reason = missing.reason,
+            "commands got no PubAck; they become due again"
+        );
+        let refused: Vec<_> =
+            missing.refused.keys().filter_map(|at| Some(claimed.get(*at)?.record.id)).collect();
+        if !refused.is_empty() {
+            store::redrive_within(&self.pool, &refused, REFUSED_AGAIN)
+                .await
+                .context("making refused commands due again")?;
         }
-        Ok(messages.len())
+        Ok(messages.len() - refused.len())
     }
 }
 
@@ -327,7 +338,7 @@ impl PendingSeen {
 /// The work of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Round {
-    /// Commands sent.
+    /// Commands sent, without those that the broker refused.
     sent: usize,
     /// Whether there is more to read or to send.
     more: bool,

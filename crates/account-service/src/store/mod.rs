@@ -20,7 +20,7 @@ pub use accounts::{
 pub use error::StoreError;
 pub use insert::{Accepted, insert_all, insert_free, insert_unlocked};
 pub use locked::settle_unlocked;
-pub use pending::{Claimed, Listed, claim_for_redrive, read_list};
+pub use pending::{Claimed, Listed, claim_for_redrive, read_list, redrive_within};
 pub use record_list::{Listing, RecordFilter, find_by_key, list_records};
 pub use records::find_records;
 pub use settle::{SettleOutcome, Times, account_seq, settle, settled_among};

@@ -156,3 +156,29 @@ pub async fn claim_for_redrive(
     });
     Ok(valid.collect())
 }
+
+/// Makes these PENDING records due within `limit`, with a jitter of 25 %, unless they are due
+/// earlier. For commands that the broker refused: the next redrive of a record may be ten minutes
+/// away, and an operator may remove the cause of the refusal at any time.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn redrive_within(
+    pool: &PgPool,
+    records: &[RecordId],
+    limit: Duration,
+) -> Result<(), StoreError> {
+    let ids: Vec<_> = records.iter().map(|id| id.as_uuid()).collect();
+    sqlx::query!(
+        "UPDATE transaction_records AS r
+         SET redrive_at = least(redrive_at, now() + $2 * (0.75 + random() * 0.25) * interval '1 second')
+         WHERE id = ANY (ARRAY(
+             SELECT id FROM transaction_records WHERE id = ANY($1) AND status = 'PENDING'
+             ORDER BY id FOR NO KEY UPDATE SKIP LOCKED))",
+        &ids,
+        limit.as_secs_f64(),
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
