@@ -28,6 +28,7 @@ mod graceful_stop;
 mod idempotency;
 mod invalid_messages;
 mod invalid_requests;
+mod labels;
 mod lists;
 mod load;
 mod long_reads;

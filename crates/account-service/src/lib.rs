@@ -12,6 +12,7 @@ pub mod accept;
 pub mod batcher;
 pub mod dispatch;
 pub mod http;
+pub mod labels;
 pub mod lookup;
 pub mod record;
 pub mod redrive;

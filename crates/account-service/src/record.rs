@@ -6,6 +6,8 @@ use runtime::http::idempotency_key::IdempotencyKey;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
+use crate::labels::Labels;
+
 /// A valid request to move money, not stored yet.
 #[derive(Debug, Clone)]
 pub struct NewRecord {
@@ -17,15 +19,19 @@ pub struct NewRecord {
     pub kind: Kind,
     pub amount: Amount,
     pub currency: Currency,
+    pub labels: Labels,
 }
 
 impl NewRecord {
     /// Two requests with one key are the same request if their hashes are equal. The
-    /// hash is the SHA-256 of type, amount and currency as parsed: `10.5` and `10.50`
-    /// are equal.
+    /// hash is the SHA-256 of type, amount and currency as parsed, and of the labels: `10.5` and
+    /// `10.50` are equal.
     #[must_use]
     pub fn request_hash(&self) -> [u8; 32] {
-        Sha256::digest(format!("{} {} {}", self.kind, self.amount, self.currency)).into()
+        let movement = format!("{} {} {}", self.kind, self.amount, self.currency);
+        let mut hash = Sha256::new_with_prefix(movement);
+        self.labels.add_to(&mut hash);
+        hash.finalize().into()
     }
 
     /// The record as it is stored: PENDING, accepted at `now`.
@@ -38,6 +44,7 @@ impl NewRecord {
             kind: self.kind,
             amount: self.amount,
             currency: self.currency,
+            labels: self.labels.clone(),
             settlement: None,
             account_seq: None,
             key: self.key.as_str().to_owned(),
@@ -88,6 +95,7 @@ pub struct Record {
     pub kind: Kind,
     pub amount: Amount,
     pub currency: Currency,
+    pub labels: Labels,
     /// `None` while the record is PENDING.
     pub settlement: Option<Settlement>,
     /// The number of an applied movement on its account. `None` while PENDING, if FAILED, and

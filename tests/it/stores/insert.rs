@@ -1,6 +1,7 @@
 //! The account-service's store: a batch of new records.
 
 use account_service::{
+    labels::Labels,
     record::NewRecord,
     store::{Accepted, StoreError, insert_free},
 };
@@ -19,6 +20,7 @@ fn deposit(account: AccountId) -> NewRecord {
         kind: Kind::Deposit,
         amount: Amount::from_decimal(100.into(), krw()).unwrap(),
         currency: krw(),
+        labels: Labels::default(),
     }
 }
 

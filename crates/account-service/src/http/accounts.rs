@@ -1,5 +1,7 @@
 //! `/v1/accounts`: opens, shows and lists accounts.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -27,12 +29,16 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api, ApiState, access,
+    labels::{self, Entries, MetadataSchema},
     problems::{account_not_found, read, write},
     record_query::{parse_user, unknown},
     records::{self, Replayed},
     schemas,
 };
-use crate::store::{self, Account, NewAccount, Opened};
+use crate::{
+    labels::Reference,
+    store::{self, Account, NewAccount, Opened},
+};
 
 /// The account to open.
 #[derive(Deserialize, ToSchema)]
@@ -42,7 +48,14 @@ pub(super) struct OpenAccount {
     #[schema(value_type = schemas::Currency)]
     currency: String,
     /// The owner: the caller by default. Another one needs the scope `accounts:any`.
+    #[schema(nullable = false)]
     owner_id: Option<String>,
+    /// The client's own name for the account, such as the number of a customer. It need not be
+    /// unique. Without control characters.
+    #[schema(min_length = 1, max_length = 255, nullable = false)]
+    reference: Option<String>,
+    #[schema(value_type = Option<MetadataSchema>, nullable = false)]
+    metadata: Option<Entries>,
 }
 
 /// An account, with its balance as projected from the ledger.
@@ -55,6 +68,8 @@ pub(super) struct OpenAccount {
     "status": "ACTIVE",
     "balance": "8000",
     "accountSeq": 3,
+    "reference": "customer 17",
+    "metadata": {},
     "createdAt": "2026-11-21T21:34:55.848209Z",
     "updatedAt": "2026-11-21T21:34:56.120311Z",
 })))]
@@ -76,6 +91,11 @@ struct AccountView {
     /// number is a later balance.
     #[schema(minimum = 0)]
     account_seq: i64,
+    /// The client's own name for the account.
+    #[schema(required)]
+    reference: Option<String>,
+    #[schema(value_type = MetadataSchema)]
+    metadata: BTreeMap<String, String>,
     /// When the account was opened.
     #[serde(with = "timestamp")]
     created_at: OffsetDateTime,
@@ -93,6 +113,8 @@ impl From<Account> for AccountView {
             status: account.status,
             balance: account.balance.to_string(),
             account_seq: account.seq,
+            reference: account.labels.reference.map(|text| text.as_str().to_owned()),
+            metadata: account.labels.metadata.entries().clone(),
             created_at: account.created_at,
             updated_at: account.updated_at,
         }
@@ -127,7 +149,8 @@ pub(super) async fn open(
     if !caller.may_use(owner.as_str()) {
         caller.require(Scope::AccountsAny)?;
     }
-    let new = NewAccount { id: AccountId::new(), owner, currency };
+    let labels = labels::of_account(body.reference, body.metadata)?;
+    let new = NewAccount { id: AccountId::new(), owner, currency, labels };
     let deadline = Instant::now() + CALL_LIMIT;
     let Some(key) = idempotency_key::optional(&headers)? else {
         let remedy = "The account may have been opened. Send the request again: an unused \
@@ -184,6 +207,9 @@ pub(super) struct AccountsQuery {
     owner_id: Option<String>,
     /// `ACTIVE`.
     status: Option<String>,
+    /// Only accounts with this reference.
+    #[param(min_length = 1, max_length = 255)]
+    reference: Option<String>,
     /// Maximum items of the page.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
@@ -217,7 +243,7 @@ pub(super) async fn list(
     query: Result<Query<AccountsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     caller.require(Scope::AccountsRead)?;
-    let query = page::query(query, "ownerId, status, limit and cursor")?;
+    let query = page::query(query, "ownerId, status, reference, limit and cursor")?;
     let owner = query.owner_id.map(|owner| parse_user("ownerId", owner)).transpose()?;
     let is_hidden = owner.as_ref().is_some_and(|owner| !caller.may_use(owner.as_str()));
     let owner = owner.or_else(|| access::only_owner(&caller));
@@ -225,15 +251,24 @@ pub(super) async fn list(
     if query.status.as_deref().is_some_and(|status| status != "ACTIVE") {
         return Err(unknown("status", &["ACTIVE"]));
     }
-    let list = [Some("accounts"), owner.as_ref().map(UserId::as_str), query.status.as_deref()];
+    let reference = query.reference.map(labels::in_query).transpose()?;
+    let list = [
+        Some("accounts"),
+        owner.as_ref().map(UserId::as_str),
+        query.status.as_deref(),
+        reference.as_ref().map(Reference::as_str),
+    ];
     let page = Page::parse(query.limit.as_deref(), query.cursor.as_deref(), &list)?;
     let before = page.before.map(AccountId::from_uuid);
-    let mut accounts = match &owner {
+    let (pool, limit) = (&api.pool, page.to_read());
+    let mut accounts = match (&owner, &reference) {
         _ if is_hidden => Vec::new(),
-        Some(owner) => {
-            read(store::list_accounts_of(&api.pool, owner, before, page.to_read())).await?
+        (owner, Some(reference)) => {
+            let owner = owner.as_ref();
+            read(store::list_accounts_by_reference(pool, reference, owner, before, limit)).await?
         }
-        None => read(store::list_accounts(&api.pool, before, page.to_read())).await?,
+        (Some(owner), None) => read(store::list_accounts_of(pool, owner, before, limit)).await?,
+        (None, None) => read(store::list_accounts(pool, before, limit)).await?,
     };
     let next_cursor = page.cut(&mut accounts, |account| account.id.as_uuid());
     let items = accounts.into_iter().map(AccountView::from).collect();

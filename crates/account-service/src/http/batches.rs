@@ -47,6 +47,7 @@ use utoipa::ToSchema;
 use super::{
     Api, ApiState, accounts,
     batch_items::Items,
+    labels::{self, Entries, MetadataSchema},
     movements::{self, MovementRequest},
     problems::{account_not_found, queue, write},
     records::{self, RecordView, Replayed},
@@ -98,6 +99,14 @@ struct Item {
     /// As the header `Idempotency-Key` of a single movement.
     #[schema(min_length = 1, examples("friday-1"))]
     idempotency_key: String,
+    /// As that of a single movement.
+    #[schema(min_length = 1, max_length = 255, nullable = false)]
+    reference: Option<String>,
+    /// As that of a single movement.
+    #[schema(min_length = 1, max_length = 1000, nullable = false)]
+    description: Option<String>,
+    #[schema(value_type = Option<MetadataSchema>, nullable = false)]
+    metadata: Option<Entries>,
 }
 
 /// The outcomes of a batch, in the order of its items.
@@ -266,7 +275,7 @@ impl BatchRequest<'_> {
         let currencies = currencies(api, caller, &items).await;
         let mut queued = Vec::with_capacity(items.len());
         for item in items {
-            let record = item.and_then(|item| new_record(caller, &currencies, &item));
+            let record = item.and_then(|item| new_record(caller, &currencies, item));
             queued.push(match record {
                 Ok(record) => {
                     let wait = patience.and_then(|_| api.waiters.wait_for(record.id));
@@ -324,7 +333,7 @@ async fn currencies(api: &Api, caller: &Caller, items: &[Result<Item, Problem>])
     currencies
 }
 
-fn new_record(caller: &Caller, currencies: &Currencies, item: &Item) -> Result<NewRecord, Problem> {
+fn new_record(caller: &Caller, currencies: &Currencies, item: Item) -> Result<NewRecord, Problem> {
     let malformed = |error| MALFORMED_ID.because(format!("accountId {error}.")).at("accountId");
     let account = item.account_id.parse().map_err(malformed)?;
     let key = IdempotencyKey::parse(&item.idempotency_key).ok_or_else(|| {
@@ -335,7 +344,8 @@ fn new_record(caller: &Caller, currencies: &Currencies, item: &Item) -> Result<N
         currencies.get(&account).cloned().unwrap_or_else(|| Err(account_not_found(account)))?;
     let (id, kind) = (RecordId::new(), item.r#type);
     let asserted = item.currency.as_deref();
-    MovementRequest { id, kind, account, key, amount: &item.amount, asserted }
+    let labels = labels::of_movement(item.reference, item.description, item.metadata)?;
+    MovementRequest { id, kind, account, key, amount: &item.amount, asserted, labels }
         .new_record(caller, currency)
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod accounts;
 mod batch_items;
 mod batches;
+mod labels;
 mod movements;
 mod problems;
 mod record_query;

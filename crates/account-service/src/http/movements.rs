@@ -26,11 +26,13 @@ use utoipa::ToSchema;
 
 use super::{
     ApiState, accounts,
+    labels::{self, Entries, MetadataSchema},
     problems::{queue, write},
     records::{self, RecordView, Replayed},
     schemas,
 };
 use crate::{
+    labels::Labels,
     record::{NewRecord, Record},
     store::Accepted,
 };
@@ -49,7 +51,17 @@ pub(super) struct MovementBody {
     amount: String,
     /// The account's currency. Another one is refused, so that an amount is never booked in a
     /// currency that the client did not mean.
+    #[schema(value_type = Option<schemas::Currency>, nullable = false)]
     currency: Option<String>,
+    /// The client's own name for the movement, such as the number of an invoice. It need not be
+    /// unique. Without control characters.
+    #[schema(min_length = 1, max_length = 255, nullable = false)]
+    reference: Option<String>,
+    /// A note. Without control characters, except line breaks and tabs.
+    #[schema(min_length = 1, max_length = 1000, nullable = false)]
+    description: Option<String>,
+    #[schema(value_type = Option<MetadataSchema>, nullable = false)]
+    metadata: Option<Entries>,
 }
 
 /// Deposit money
@@ -130,7 +142,9 @@ async fn accept(
     let wait = patience.and_then(|_| api.waiters.wait_for(id));
     let currency = accounts::currency_of(&api, &caller, account).await?;
     let asserted = body.currency.as_deref();
-    let request = MovementRequest { id, kind, account, key, amount: &body.amount, asserted };
+    let labels = labels::of_movement(body.reference, body.description, body.metadata)?;
+    let request =
+        MovementRequest { id, kind, account, key, amount: &body.amount, asserted, labels };
     let record = request.new_record(&caller, currency)?;
     let deadline = Instant::now() + CALL_LIMIT;
     let queued = queue(deadline, api.acceptor.enqueue(record, trace)).await?;
@@ -150,6 +164,7 @@ pub(super) struct MovementRequest<'a> {
     pub(super) amount: &'a str,
     /// The currency that the client takes the account's for.
     pub(super) asserted: Option<&'a str>,
+    pub(super) labels: Labels,
 }
 
 impl MovementRequest<'_> {
@@ -179,6 +194,7 @@ impl MovementRequest<'_> {
             kind: self.kind,
             amount,
             currency,
+            labels: self.labels,
         })
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::IntoParams;
 
-use super::schemas;
+use super::{labels, schemas};
 use crate::{record::Status, store::RecordFilter};
 
 /// The parameters of the query. Each may be left out.
@@ -29,6 +29,9 @@ pub(super) struct RecordsQuery {
     idempotency_key: Option<String>,
     /// The caller who made the request.
     requested_by: Option<String>,
+    /// Only records with this reference.
+    #[param(min_length = 1, max_length = 255)]
+    reference: Option<String>,
     /// Only records accepted at this time or later (RFC 3339).
     #[param(value_type = Option<String>, format = DateTime)]
     from: Option<String>,
@@ -45,7 +48,7 @@ pub(super) struct RecordsQuery {
 impl RecordsQuery {
     /// The names of the parameters, for a sentence.
     pub(super) const KNOWN: &str =
-        "status, type, idempotencyKey, requestedBy, from, to, limit and cursor";
+        "status, type, idempotencyKey, requestedBy, reference, from, to, limit and cursor";
 
     /// The page of the list of this account's records.
     ///
@@ -62,6 +65,7 @@ impl RecordsQuery {
             self.requested_by.as_deref(),
             self.from.as_deref(),
             self.to.as_deref(),
+            self.reference.as_deref(),
         ];
         Page::parse(self.limit.as_deref(), self.cursor.as_deref(), &list)
     }
@@ -85,6 +89,7 @@ impl RecordsQuery {
             IdempotencyKey::parse(key).ok_or_else(problem)
         });
         let requested_by = self.requested_by.clone().map(|user| parse_user("requestedBy", user));
+        let reference = self.reference.clone().map(labels::in_query).transpose()?;
         let time = |name, text: &Option<String>| {
             text.as_deref().map(|text| parse_time(name, text)).transpose()
         };
@@ -98,6 +103,7 @@ impl RecordsQuery {
             from,
             to,
             requested_by: requested_by.transpose()?,
+            reference,
         };
         Ok((filter, key.transpose()?))
     }

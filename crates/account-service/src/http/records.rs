@@ -1,6 +1,6 @@
 //! `/v1/records/{id}` and `/v1/accounts/{id}/records`: shows and lists records.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     Json,
@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 
 use super::{
     Api, ApiState, accounts,
+    labels::MetadataSchema,
     problems::{ACCOUNT_NOT_FOUND, RECORD_NOT_FOUND, read},
     record_query::RecordsQuery,
     schemas, wait,
@@ -46,6 +47,9 @@ use crate::{
     "accountSeq": 1,
     "idempotencyKey": "monday-1",
     "requestedBy": "teller",
+    "reference": "invoice 4711",
+    "description": null,
+    "metadata": {},
     "createdAt": "2026-11-21T21:34:55.883429Z",
     "updatedAt": "2026-11-21T21:34:55.943571Z",
 })))]
@@ -79,6 +83,14 @@ pub(super) struct RecordView {
     idempotency_key: String,
     /// The caller who made the request.
     requested_by: String,
+    /// The client's own name for the movement.
+    #[schema(required)]
+    reference: Option<String>,
+    /// The client's note.
+    #[schema(required)]
+    description: Option<String>,
+    #[schema(value_type = MetadataSchema)]
+    metadata: BTreeMap<String, String>,
     /// When the request was accepted.
     #[serde(with = "timestamp")]
     created_at: OffsetDateTime,
@@ -105,6 +117,9 @@ impl From<&Record> for RecordView {
             account_seq: record.account_seq,
             idempotency_key: record.key.clone(),
             requested_by: record.user_id.to_string(),
+            reference: record.labels.reference.as_ref().map(|text| text.as_str().to_owned()),
+            description: record.labels.description.as_ref().map(|text| text.as_str().to_owned()),
+            metadata: record.labels.metadata.entries().clone(),
             created_at: record.created_at,
             updated_at: record.updated_at,
         }

@@ -7,7 +7,9 @@ use sha2::{Digest, Sha256};
 use super::{
     StoreError,
     accounts::{Account, AccountRow},
+    labels,
 };
+use crate::labels::Labels;
 
 /// A request to open an account.
 #[derive(Debug, Clone)]
@@ -16,12 +18,17 @@ pub struct NewAccount {
     pub id: AccountId,
     pub owner: UserId,
     pub currency: Currency,
+    /// Without a description.
+    pub labels: Labels,
 }
 
 impl NewAccount {
     /// Two requests with one key are the same request if their hashes are equal.
     fn request_hash(&self) -> [u8; 32] {
-        Sha256::digest(format!("account {} {}", self.currency, self.owner)).into()
+        let account = format!("account {} {}", self.currency, self.owner);
+        let mut hash = Sha256::new_with_prefix(account);
+        self.labels.add_to(&mut hash);
+        hash.finalize().into()
     }
 }
 
@@ -55,14 +62,18 @@ pub async fn open_account_once(
              VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
              RETURNING account_id
          )
-         INSERT INTO accounts (account_id, owner_id, currency) SELECT account_id, $5, $6 FROM free
-         RETURNING account_id, owner_id, currency, status, balance, account_seq, created_at, updated_at",
+         INSERT INTO accounts (account_id, owner_id, currency, reference, metadata)
+         SELECT account_id, $5, $6, $7, $8::text::jsonb FROM free
+         RETURNING account_id, owner_id, currency, status, balance, account_seq,
+             reference, metadata::text AS metadata, created_at, updated_at",
         caller.as_str(),
         key.as_str(),
         &hash,
         new.id.as_uuid(),
         new.owner.as_str(),
         new.currency.code(),
+        labels::reference(&new.labels),
+        labels::metadata(&new.labels),
     )
     .fetch_optional(pool)
     .await?;
@@ -71,7 +82,7 @@ pub async fn open_account_once(
     }
     let row = sqlx::query!(
         "SELECT request_hash, account_id, owner_id, currency, status, balance, account_seq,
-             accounts.created_at, updated_at
+             reference, metadata::text AS metadata, accounts.created_at, updated_at
          FROM account_keys JOIN accounts USING (account_id)
          WHERE caller = $1 AND idempotency_key = $2",
         caller.as_str(),
@@ -90,6 +101,8 @@ pub async fn open_account_once(
         status: row.status,
         balance: row.balance,
         account_seq: row.account_seq,
+        reference: row.reference,
+        metadata: row.metadata,
         created_at: row.created_at,
         updated_at: row.updated_at,
     };

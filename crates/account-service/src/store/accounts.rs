@@ -7,7 +7,12 @@ use rust_decimal::Decimal;
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
-use super::{StoreError, account_keys::NewAccount};
+use super::{
+    StoreError,
+    account_keys::NewAccount,
+    labels::{self, LabelColumns},
+};
+use crate::labels::{Labels, Reference};
 
 /// An account with its projected balance: as of the newest result.
 #[derive(Debug, Clone)]
@@ -21,6 +26,7 @@ pub struct Account {
     pub balance: Balance,
     /// The number of transactions in the balance.
     pub seq: i64,
+    pub labels: Labels,
     /// When the account was opened.
     pub created_at: OffsetDateTime,
     /// When the balance last changed.
@@ -34,6 +40,8 @@ pub(super) struct AccountRow {
     pub(super) status: String,
     pub(super) balance: Decimal,
     pub(super) account_seq: i64,
+    pub(super) reference: Option<String>,
+    pub(super) metadata: Option<String>,
     pub(super) created_at: OffsetDateTime,
     pub(super) updated_at: OffsetDateTime,
 }
@@ -44,6 +52,8 @@ impl TryFrom<AccountRow> for Account {
     fn try_from(row: AccountRow) -> Result<Self, StoreError> {
         let invalid = || StoreError::InvalidRow(format!("account {}", row.account_id));
         let currency = Currency::parse(&row.currency).map_err(|_| invalid())?;
+        let labels =
+            LabelColumns { reference: row.reference, description: None, metadata: row.metadata };
         Ok(Self {
             id: AccountId::from_uuid(row.account_id),
             owner: row.owner_id.clone().try_into().map_err(|_| invalid())?,
@@ -51,6 +61,7 @@ impl TryFrom<AccountRow> for Account {
             balance: Balance::from_decimal(row.balance, currency).ok_or_else(invalid)?,
             status: row.status,
             seq: row.account_seq,
+            labels: labels.parse().ok_or_else(invalid)?,
             created_at: row.created_at,
             updated_at: row.updated_at,
         })
@@ -67,11 +78,15 @@ pub async fn open_account(
 ) -> Result<Account, StoreError> {
     sqlx::query_as!(
         AccountRow,
-        "INSERT INTO accounts (account_id, owner_id, currency) VALUES ($1, $2, $3)
-         RETURNING account_id, owner_id, currency, status, balance, account_seq, created_at, updated_at",
+        "INSERT INTO accounts (account_id, owner_id, currency, reference, metadata)
+         VALUES ($1, $2, $3, $4, $5::text::jsonb)
+         RETURNING account_id, owner_id, currency, status, balance, account_seq,
+             reference, metadata::text AS metadata, created_at, updated_at",
         new.id.as_uuid(),
         new.owner.as_str(),
         new.currency.code(),
+        labels::reference(&new.labels),
+        labels::metadata(&new.labels),
     )
     .fetch_one(database)
     .await?
@@ -88,7 +103,8 @@ pub async fn find_account(
 ) -> Result<Option<Account>, StoreError> {
     sqlx::query_as!(
         AccountRow,
-        "SELECT account_id, owner_id, currency, status, balance, account_seq, created_at, updated_at
+        "SELECT account_id, owner_id, currency, status, balance, account_seq,
+             reference, metadata::text AS metadata, created_at, updated_at
          FROM accounts WHERE account_id = $1",
         id.as_uuid(),
     )
@@ -109,7 +125,8 @@ pub async fn list_accounts(
 ) -> Result<Vec<Account>, StoreError> {
     sqlx::query_as!(
         AccountRow,
-        "SELECT account_id, owner_id, currency, status, balance, account_seq, created_at, updated_at
+        "SELECT account_id, owner_id, currency, status, balance, account_seq,
+             reference, metadata::text AS metadata, created_at, updated_at
          FROM accounts WHERE account_id < $1 ORDER BY account_id DESC LIMIT $2",
         before.map_or(Uuid::max(), AccountId::as_uuid),
         i64::from(limit),
@@ -133,7 +150,8 @@ pub async fn list_accounts_of(
 ) -> Result<Vec<Account>, StoreError> {
     sqlx::query_as!(
         AccountRow,
-        "SELECT account_id, owner_id, currency, status, balance, account_seq, created_at, updated_at
+        "SELECT account_id, owner_id, currency, status, balance, account_seq,
+             reference, metadata::text AS metadata, created_at, updated_at
          FROM accounts WHERE owner_id = $1 AND account_id < $2 ORDER BY account_id DESC LIMIT $3",
         owner.as_str(),
         before.map_or(Uuid::max(), AccountId::as_uuid),
@@ -144,6 +162,52 @@ pub async fn list_accounts_of(
     .into_iter()
     .map(Account::try_from)
     .collect()
+}
+
+/// As [`list_accounts`], those with a reference, of an owner or of any, by the index on references.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn list_accounts_by_reference(
+    database: impl PgExecutor<'_>,
+    reference: &Reference,
+    owner: Option<&UserId>,
+    before: Option<AccountId>,
+    limit: u16,
+) -> Result<Vec<Account>, StoreError> {
+    let before = before.map_or(Uuid::max(), AccountId::as_uuid);
+    let rows = match owner {
+        None => {
+            sqlx::query_as!(
+                AccountRow,
+                "SELECT account_id, owner_id, currency, status, balance, account_seq,
+                     reference, metadata::text AS metadata, created_at, updated_at
+                 FROM accounts WHERE reference = $1 AND account_id < $2
+                 ORDER BY account_id DESC LIMIT $3",
+                reference.as_str(),
+                before,
+                i64::from(limit),
+            )
+            .fetch_all(database)
+            .await?
+        }
+        Some(owner) => {
+            sqlx::query_as!(
+                AccountRow,
+                "SELECT account_id, owner_id, currency, status, balance, account_seq,
+                     reference, metadata::text AS metadata, created_at, updated_at
+                 FROM accounts WHERE owner_id = $1 AND reference = $2 AND account_id < $3
+                 ORDER BY account_id DESC LIMIT $4",
+                owner.as_str(),
+                reference.as_str(),
+                before,
+                i64::from(limit),
+            )
+            .fetch_all(database)
+            .await?
+        }
+    };
+    rows.into_iter().map(Account::try_from).collect()
 }
 
 /// The owners and currencies of the existing accounts among these.

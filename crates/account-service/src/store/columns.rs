@@ -4,7 +4,7 @@ use runtime::telemetry::trace::Trace;
 use rust_decimal::Decimal;
 use sqlx::types::Uuid;
 
-use super::insert::Traced;
+use super::{insert::Traced, labels::LabelArrays};
 use crate::record::NewRecord;
 
 /// New records as columns.
@@ -20,6 +20,7 @@ pub(super) struct Columns<'a> {
     /// Empty if no trace is recorded, which is the usual and the cheapest case: the statement reads
     /// missing values as NULL.
     pub(super) traceparents: Vec<Option<String>>,
+    pub(super) labels: LabelArrays<'a>,
 }
 
 impl<'a> Columns<'a> {
@@ -35,6 +36,7 @@ impl<'a> Columns<'a> {
         let recorded = traces.iter().any(|trace| trace.is_recorded());
         Self {
             traceparents: traces.iter().filter(|_| recorded).map(traceparent).collect(),
+            labels: LabelArrays::new(new.iter().map(|record| &record.labels)),
             ids: new.iter().map(|record| record.id.as_uuid()).collect(),
             account_ids: new.iter().map(|record| record.account_id.as_uuid()).collect(),
             keys: new.iter().map(|record| record.key.as_str()).collect(),

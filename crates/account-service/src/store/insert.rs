@@ -137,9 +137,14 @@ async fn insert_or_fail(pool: &PgPool, new: &Columns<'_>, now: OffsetDateTime) -
     sqlx::query!(
         "INSERT INTO transaction_records
              (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
-              traceparent, created_at, updated_at)
-         SELECT *, $10, $10 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
-                                        $6::text[], $7::numeric[], $8::text[], $9::text[])",
+              traceparent, created_at, updated_at, reference, description, metadata)
+         SELECT id, account_id, key, request_hash, user_id, type, amount, currency,
+             traceparent, $10, $10, reference, description, metadata::jsonb
+         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
+                     $6::text[], $7::numeric[], $8::text[], $9::text[],
+                     $11::text[], $12::text[], $13::text[])
+             AS new (id, account_id, key, request_hash, user_id, type, amount, currency, traceparent,
+                     reference, description, metadata)",
         &new.ids,
         &new.account_ids,
         &new.keys as &[&str],
@@ -150,6 +155,9 @@ async fn insert_or_fail(pool: &PgPool, new: &Columns<'_>, now: OffsetDateTime) -
         &new.currencies as &[&str],
         &new.traceparents as &[Option<String>],
         now,
+        &new.labels.references as &[Option<&str>],
+        &new.labels.descriptions as &[Option<&str>],
+        &new.labels.metadata as &[Option<String>],
     )
     .execute(pool)
     .await?;
@@ -167,9 +175,14 @@ async fn insert_or_skip(
     sqlx::query_scalar!(
         "INSERT INTO transaction_records
              (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
-              traceparent, created_at, updated_at)
-         SELECT *, $10, $10 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
-                                        $6::text[], $7::numeric[], $8::text[], $9::text[])
+              traceparent, created_at, updated_at, reference, description, metadata)
+         SELECT id, account_id, key, request_hash, user_id, type, amount, currency,
+             traceparent, $10, $10, reference, description, metadata::jsonb
+         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
+                     $6::text[], $7::numeric[], $8::text[], $9::text[],
+                     $11::text[], $12::text[], $13::text[])
+             AS new (id, account_id, key, request_hash, user_id, type, amount, currency, traceparent,
+                     reference, description, metadata)
          ON CONFLICT (account_id, idempotency_key) DO NOTHING
          RETURNING id",
         &new.ids,
@@ -182,6 +195,9 @@ async fn insert_or_skip(
         &new.currencies as &[&str],
         &new.traceparents as &[Option<String>],
         now,
+        &new.labels.references as &[Option<&str>],
+        &new.labels.descriptions as &[Option<&str>],
+        &new.labels.metadata as &[Option<String>],
     )
     .fetch_all(database)
     .await

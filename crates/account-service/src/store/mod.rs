@@ -6,6 +6,7 @@ mod columns;
 mod error;
 mod insert;
 mod key_scope;
+mod labels;
 mod locked;
 mod pending;
 mod record_list;
@@ -15,7 +16,8 @@ mod window;
 
 pub use account_keys::{NewAccount, Opened, open_account_once};
 pub use accounts::{
-    Account, find_account, find_owners, list_accounts, list_accounts_of, open_account,
+    Account, find_account, find_owners, list_accounts, list_accounts_by_reference,
+    list_accounts_of, open_account,
 };
 pub use error::StoreError;
 pub use insert::{Accepted, insert_all, insert_free, insert_unlocked};

@@ -124,7 +124,8 @@ pub async fn claim_for_redrive(
          WHERE r.id = ANY (ARRAY[due.id]) -- found by its key, whatever the statistics say
          RETURNING r.id, r.account_id, r.user_id, r.type AS kind, r.amount, r.currency,
                    r.transaction_id, r.reason, r.balance_after, r.account_seq, r.idempotency_key,
-                   r.created_at, r.updated_at, r.redrives, r.traceparent",
+                   r.reference, r.description, r.metadata::text AS metadata, r.created_at, r.updated_at,
+                   r.redrives, r.traceparent",
         &ids,
         first.as_secs_f64(),
     )
@@ -144,6 +145,9 @@ pub async fn claim_for_redrive(
             balance_after: row.balance_after,
             account_seq: row.account_seq,
             idempotency_key: row.idempotency_key,
+            reference: row.reference,
+            description: row.description,
+            metadata: row.metadata,
             created_at: row.created_at,
             updated_at: row.updated_at,
         };

@@ -13,7 +13,10 @@ use sqlx::types::Uuid;
 use time::{Duration, OffsetDateTime};
 
 use super::{StoreError, records::RecordRow};
-use crate::record::{Record, Status};
+use crate::{
+    labels::Reference,
+    record::{Record, Status},
+};
 
 /// Maximum records that a page reads. Their rows may be on as many pages of the disk.
 const MAX_SCANNED: i64 = 5_000;
@@ -33,11 +36,14 @@ pub struct RecordFilter {
     pub to: Option<OffsetDateTime>,
     /// The caller who made the request.
     pub requested_by: Option<UserId>,
+    /// With this reference, by an index.
+    pub reference: Option<Reference>,
 }
 
 impl RecordFilter {
+    /// Whether each record that is read passes the filter.
     const fn is_empty(&self) -> bool {
-        let Self { status, kind, from, to, requested_by } = self;
+        let Self { status, kind, from, to, requested_by, reference: _ } = self;
         status.is_none()
             && kind.is_none()
             && from.is_none()
@@ -68,12 +74,43 @@ pub async fn list_records(
     before: Option<RecordId>,
     limit: u16,
 ) -> Result<Listing, StoreError> {
-    let (floor, ceiling) = id_range(filter, before);
+    let ids = id_range(filter, before);
+    // A reference has an index, so it leaves out no record that was read.
     let scanned = if filter.is_empty() { i64::from(limit) } else { MAX_SCANNED };
-    let rows = sqlx::query_as!(
+    let rows = match &filter.reference {
+        None => scan(pool, account, filter, ids, (scanned, limit)).await?,
+        Some(reference) => {
+            scan_reference(pool, (account, reference), filter, ids, (scanned, limit)).await?
+        }
+    };
+    let is_full = rows.len() >= usize::from(limit);
+    let records = rows.into_iter().map(Record::try_from).collect::<Result<_, _>>()?;
+    let mut listing = Listing { records, read_to: None };
+    if !is_full && !filter.is_empty() {
+        // Records that were inserted since the first statement move this one up. Those between
+        // are read twice then, and none is left out.
+        let last = last_scanned(pool, account, filter.reference.as_ref(), ids, scanned).await?;
+        listing.read_to = last.map(RecordId::from_uuid);
+    }
+    Ok(listing)
+}
+
+/// The ids of records: from the first one up to, but without, the second one.
+type IdRange = (Uuid, Uuid);
+
+/// Reads up to `scanned` records, and returns up to `limit` of them that pass the filter.
+async fn scan(
+    pool: &PgPool,
+    account: AccountId,
+    filter: &RecordFilter,
+    (floor, ceiling): IdRange,
+    (scanned, limit): (i64, u16),
+) -> sqlx::Result<Vec<RecordRow>> {
+    sqlx::query_as!(
         RecordRow,
         "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
-                balance_after, account_seq, idempotency_key, created_at, updated_at
+                balance_after, account_seq, idempotency_key, reference, description,
+                metadata::text AS metadata, created_at, updated_at
          FROM (SELECT * FROM transaction_records
                WHERE account_id = $1 AND id >= $2 AND id < $3 ORDER BY id DESC LIMIT $4) AS scanned
          WHERE ($5::text IS NULL OR status = $5) AND ($6::text IS NULL OR type = $6)
@@ -93,28 +130,87 @@ pub async fn list_records(
         i64::from(limit),
     )
     .fetch_all(pool)
-    .await?;
-    let is_full = rows.len() >= usize::from(limit);
-    let records = rows.into_iter().map(Record::try_from).collect::<Result<_, _>>()?;
-    let mut listing = Listing { records, read_to: None };
-    if !is_full && !filter.is_empty() {
-        // Records that were inserted since the first statement move this one up. Those between
-        // are read twice then, and none is left out.
-        let last = sqlx::query_scalar!(
-            "SELECT id FROM transaction_records WHERE account_id = $1 AND id >= $2 AND id < $3
-             ORDER BY id DESC OFFSET $4 LIMIT 1",
-            account.as_uuid(),
-            floor,
-            ceiling,
-            scanned - 1,
-        );
-        listing.read_to = last.fetch_optional(pool).await?.map(RecordId::from_uuid);
-    }
-    Ok(listing)
+    .await
 }
 
-/// The ids of the records: from the first one up to, but without, the second one.
-fn id_range(filter: &RecordFilter, before: Option<RecordId>) -> (Uuid, Uuid) {
+/// As [`scan`], by the index on references.
+async fn scan_reference(
+    pool: &PgPool,
+    (account, reference): (AccountId, &Reference),
+    filter: &RecordFilter,
+    (floor, ceiling): IdRange,
+    (scanned, limit): (i64, u16),
+) -> sqlx::Result<Vec<RecordRow>> {
+    sqlx::query_as!(
+        RecordRow,
+        "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
+                balance_after, account_seq, idempotency_key, reference, description,
+                metadata::text AS metadata, created_at, updated_at
+         FROM (SELECT * FROM transaction_records
+               WHERE account_id = $1 AND id >= $2 AND id < $3 AND reference = $11
+               ORDER BY id DESC LIMIT $4) AS scanned
+         WHERE ($5::text IS NULL OR status = $5) AND ($6::text IS NULL OR type = $6)
+             AND ($7::timestamptz IS NULL OR created_at >= $7)
+             AND ($8::timestamptz IS NULL OR created_at < $8)
+             AND ($9::text IS NULL OR user_id = $9)
+         ORDER BY id DESC LIMIT $10",
+        account.as_uuid(),
+        floor,
+        ceiling,
+        scanned,
+        filter.status.map(Status::as_str),
+        filter.kind.map(Kind::as_str),
+        filter.from,
+        filter.to,
+        filter.requested_by.as_ref().map(UserId::as_str),
+        i64::from(limit),
+        reference.as_str(),
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// The last of `scanned` records, if there are so many.
+async fn last_scanned(
+    pool: &PgPool,
+    account: AccountId,
+    reference: Option<&Reference>,
+    (floor, ceiling): IdRange,
+    scanned: i64,
+) -> sqlx::Result<Option<Uuid>> {
+    let (account, skipped) = (account.as_uuid(), scanned - 1);
+    match reference {
+        None => {
+            sqlx::query_scalar!(
+                "SELECT id FROM transaction_records WHERE account_id = $1 AND id >= $2 AND id < $3
+                 ORDER BY id DESC OFFSET $4 LIMIT 1",
+                account,
+                floor,
+                ceiling,
+                skipped,
+            )
+            .fetch_optional(pool)
+            .await
+        }
+        Some(reference) => {
+            sqlx::query_scalar!(
+                "SELECT id FROM transaction_records
+                 WHERE account_id = $1 AND id >= $2 AND id < $3 AND reference = $5
+                 ORDER BY id DESC OFFSET $4 LIMIT 1",
+                account,
+                floor,
+                ceiling,
+                skipped,
+                reference.as_str(),
+            )
+            .fetch_optional(pool)
+            .await
+        }
+    }
+}
+
+/// The ids of the records that the times allow, below `before`.
+fn id_range(filter: &RecordFilter, before: Option<RecordId>) -> IdRange {
     let lowest_at = |time: OffsetDateTime| RecordId::lowest_at(SystemTime::from(time)).as_uuid();
     let floor = filter.from.and_then(|from| from.checked_sub(SLACK)).map(lowest_at);
     let ceiling = filter.to.and_then(|to| to.checked_add(SLACK)).map(lowest_at);
@@ -140,7 +236,8 @@ pub async fn find_by_key(
     sqlx::query_as!(
         RecordRow,
         "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
-                balance_after, account_seq, idempotency_key, created_at, updated_at
+                balance_after, account_seq, idempotency_key, reference, description,
+                metadata::text AS metadata, created_at, updated_at
          FROM unnest($2::text[]) AS wanted (key)
               CROSS JOIN LATERAL (SELECT * FROM transaction_records
                                   WHERE account_id = $1 AND idempotency_key = wanted.key
@@ -148,7 +245,7 @@ pub async fn find_by_key(
          WHERE id < $3 AND ($4::text IS NULL OR status = $4) AND ($5::text IS NULL OR type = $5)
              AND ($6::timestamptz IS NULL OR created_at >= $6)
              AND ($7::timestamptz IS NULL OR created_at < $7)
-             AND ($8::text IS NULL OR user_id = $8)
+             AND ($8::text IS NULL OR user_id = $8) AND ($9::text IS NULL OR reference = $9)
          ORDER BY id DESC",
         account.as_uuid(),
         &keys,
@@ -158,6 +255,7 @@ pub async fn find_by_key(
         filter.from,
         filter.to,
         filter.requested_by.as_ref().map(UserId::as_str),
+        filter.reference.as_ref().map(Reference::as_str),
     )
     .fetch_all(pool)
     .await?

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
-use super::{StoreError, key_scope::unscoped};
+use super::{StoreError, key_scope::unscoped, labels::LabelColumns};
 use crate::record::Record;
 
 pub(super) struct RecordRow {
@@ -23,6 +23,9 @@ pub(super) struct RecordRow {
     pub(super) balance_after: Option<Decimal>,
     pub(super) account_seq: Option<i64>,
     pub(super) idempotency_key: String,
+    pub(super) reference: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) metadata: Option<String>,
     pub(super) created_at: OffsetDateTime,
     pub(super) updated_at: OffsetDateTime,
 }
@@ -49,6 +52,11 @@ impl TryFrom<RecordRow> for Record {
             (None, None) => None,
             _ => return Err(invalid()),
         };
+        let labels = LabelColumns {
+            reference: row.reference,
+            description: row.description,
+            metadata: row.metadata,
+        };
         Ok(Self {
             id: RecordId::from_uuid(row.id),
             account_id: AccountId::from_uuid(row.account_id),
@@ -56,6 +64,7 @@ impl TryFrom<RecordRow> for Record {
             kind: Kind::parse(&row.kind).ok_or_else(invalid)?,
             amount: Amount::from_decimal(row.amount, currency).map_err(|_| invalid())?,
             currency,
+            labels: labels.parse().ok_or_else(invalid)?,
             settlement,
             account_seq: row.account_seq,
             key: unscoped(row.idempotency_key),
@@ -77,7 +86,8 @@ pub async fn find_records(
     let rows = sqlx::query_as!(
         RecordRow,
         "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
-                balance_after, account_seq, idempotency_key, created_at, updated_at
+                balance_after, account_seq, idempotency_key, reference, description,
+                metadata::text AS metadata, created_at, updated_at
          FROM transaction_records WHERE id = ANY($1)",
         &ids
     )

@@ -196,7 +196,8 @@ async fn lock_records(
     sqlx::query_as!(
         RecordRow,
         "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
-                balance_after, account_seq, idempotency_key, created_at, updated_at
+                balance_after, account_seq, idempotency_key, reference, description,
+                metadata::text AS metadata, created_at, updated_at
          FROM transaction_records WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE",
         &Vec::from_iter(ids),
     )

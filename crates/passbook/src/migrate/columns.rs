@@ -27,11 +27,15 @@ const NO_DATABASE: [Writes; 0] = [];
 /// update some column.
 fn of(database: &str) -> &'static [Writes] {
     const ACCOUNT: [Writes; 5] = [
-        writes("accounts", "account_id, owner_id, currency", "balance, account_seq, updated_at"),
+        writes(
+            "accounts",
+            "account_id, owner_id, currency, reference, metadata",
+            "balance, account_seq, updated_at",
+        ),
         writes(
             "transaction_records",
             "id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
-             traceparent, created_at, updated_at",
+             traceparent, created_at, updated_at, reference, description, metadata",
             "status, transaction_id, reason, balance_after, account_seq, updated_at, redrives,
              redrive_at",
         ),
