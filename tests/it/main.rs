@@ -22,6 +22,7 @@ mod development_stack;
 mod dlq;
 mod doctor;
 mod duplicate_commands;
+mod entity_tags;
 mod faults;
 mod frozen;
 mod graceful_stop;

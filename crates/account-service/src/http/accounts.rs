@@ -12,9 +12,10 @@ use contract::{AccountId, Currency, Scope, UserId};
 use runtime::{
     http::{
         bearer::Caller,
+        entity_tag::TaggedJson,
         idempotency_key,
         json_body::JsonBody,
-        openapi::OptionalIdempotencyKeyHeader,
+        openapi::{IfNoneMatchHeader, OptionalIdempotencyKeyHeader},
         page::{self, Page},
         path_id::PathId,
         problem::{INVALID_FIELD, Problem},
@@ -130,7 +131,8 @@ impl From<Account> for AccountView {
     request_body = OpenAccount,
     responses(
         (status = CREATED, body = AccountView, description = "The account is open.",
-            headers(("Location" = String, description = "The path of the account."))),
+            headers(("Location" = String, description = "The path of the account."),
+                ("ETag" = String, description = "Of this representation."))),
     ))]
 pub(super) async fn open(
     State(api): State<ApiState>,
@@ -156,25 +158,25 @@ pub(super) async fn open(
         let remedy = "The account may have been opened. Send the request again: an unused \
                       account does no harm.";
         let account = write(deadline, remedy, store::open_account(&api.pool, &new)).await?;
-        return Ok(opened(account, Replayed::No));
+        return opened(account, Replayed::No);
     };
     let remedy = "The account may have been opened. Send the request again with the same \
                   Idempotency-Key: it is opened once at most.";
     let once = store::open_account_once(&api.pool, &new, &caller.user_id, &key);
     match write(deadline, remedy, once).await? {
-        Opened::New(account) => Ok(opened(account, Replayed::No)),
-        Opened::Replayed(account) => Ok(opened(account, Replayed::Yes)),
+        Opened::New(account) => opened(account, Replayed::No),
+        Opened::Replayed(account) => opened(account, Replayed::Yes),
         Opened::KeyReused => Err(records::key_reused().at_header("Idempotency-Key")),
     }
 }
 
 /// The response to a request to open an account.
-fn opened(account: Account, replayed: Replayed) -> Response {
+fn opened(account: Account, replayed: Replayed) -> Result<Response, Problem> {
     let location = format!("/v1/accounts/{}", account.id);
-    let view = Json(AccountView::from(account));
+    let view = TaggedJson::new(&AccountView::from(account))?;
     let mut response = (StatusCode::CREATED, [(LOCATION, location)], view).into_response();
     replayed.mark(&mut response);
-    response
+    Ok(response)
 }
 
 /// Show an account
@@ -183,19 +185,22 @@ fn opened(account: Account, replayed: Replayed) -> Response {
 /// arrived. `accountSeq` tells which of two balances is the later one.
 #[utoipa::path(get, path = "/v1/accounts/{account}", tag = "Accounts", operation_id = "getAccount",
     security(("token" = ["accounts:read"])),
-    params(("account" = Uuid, Path, description = "The id of the account.")),
+    params(("account" = Uuid, Path, description = "The id of the account."), IfNoneMatchHeader),
     responses(
-        (status = OK, body = AccountView, description = "The account."),
+        (status = OK, body = AccountView, description = "The account.",
+            headers(("ETag" = String, description = "Of this representation."))),
+        (status = NOT_MODIFIED, description = "The client has this state."),
         (status = NOT_FOUND, description = "account-not-found"),
     ))]
 pub(super) async fn show(
     State(api): State<ApiState>,
     caller: Caller,
     PathId(id): PathId<AccountId>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     caller.require(Scope::AccountsRead)?;
     let account = usable(&api, &caller, id).await?;
-    Ok(Json(AccountView::from(account)).into_response())
+    Ok(TaggedJson::new(&AccountView::from(account))?.unless_known(&headers))
 }
 
 /// The parameters of the query. Each may be left out.

@@ -79,9 +79,11 @@ pub(super) struct MovementBody {
     request_body = MovementBody,
     responses(
         (status = OK, body = RecordView, description = "After a wait: the record is settled.",
-            headers(("Location" = String, description = "The path of the record."))),
+            headers(("Location" = String, description = "The path of the record."),
+                ("ETag" = String, description = "Of this representation."))),
         (status = ACCEPTED, body = RecordView, description = "The request is durable.",
-            headers(("Location" = String, description = "The path of the record."))),
+            headers(("Location" = String, description = "The path of the record."),
+                ("ETag" = String, description = "Of this representation."))),
         (status = NOT_FOUND, description = "account-not-found"),
     ))]
 pub(super) async fn deposit(
@@ -110,9 +112,11 @@ pub(super) async fn deposit(
     request_body = MovementBody,
     responses(
         (status = OK, body = RecordView, description = "After a wait: the record is settled.",
-            headers(("Location" = String, description = "The path of the record."))),
+            headers(("Location" = String, description = "The path of the record."),
+                ("ETag" = String, description = "Of this representation."))),
         (status = ACCEPTED, body = RecordView, description = "The request is durable.",
-            headers(("Location" = String, description = "The path of the record."))),
+            headers(("Location" = String, description = "The path of the record."),
+                ("ETag" = String, description = "Of this representation."))),
         (status = NOT_FOUND, description = "account-not-found"),
     ))]
 pub(super) async fn withdraw(
@@ -151,7 +155,7 @@ async fn accept(
     let accepted = write(deadline, SEND_AGAIN, queued.committed()).await?;
     let reused = |problem: Problem| problem.at_header("Idempotency-Key");
     let (record, replayed) = accepted_record(accepted).map_err(reused)?;
-    Ok(records::respond(&api, record, patience, replayed, wait).await)
+    records::respond(&api, record, patience, replayed, wait).await
 }
 
 /// A client's request to move money.

@@ -11,8 +11,15 @@ use axum::{
 use contract::{AccountId, RecordId, Scope};
 use ledger::SettledAs;
 use runtime::http::{
-    bearer::Caller, idempotency_key::KEY_REUSED, openapi::PreferHeader, page, path_id::PathId,
-    prefer, problem::Problem, timestamp,
+    bearer::Caller,
+    entity_tag::TaggedJson,
+    idempotency_key::KEY_REUSED,
+    openapi::{IfNoneMatchHeader, PreferHeader},
+    page,
+    path_id::PathId,
+    prefer,
+    problem::Problem,
+    timestamp,
 };
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -161,23 +168,29 @@ pub(super) async fn respond(
     patience: Option<Duration>,
     replayed: Replayed,
     wait: Option<Wait>,
-) -> Response {
+) -> Result<Response, Problem> {
     let wait = wait.filter(|_| replayed == Replayed::No);
     let (record, patience) = wait_if_preferred(api, record, patience, wait).await;
     let location = format!("/v1/records/{}", record.id);
-    let view = Json(RecordView::from(&record));
+    let view = TaggedJson::new(&RecordView::from(&record))?;
     let mut response = (status_of(&record), [(LOCATION, location)], view).into_response();
     replayed.mark(&mut response);
     set_preference_applied(&mut response, patience);
-    response
+    Ok(response)
 }
 
 /// Show a record
+///
+/// With `Prefer: wait=N`, `If-None-Match` is compared with the state after the wait: a client that
+/// knows the PENDING record gets 304 if it is PENDING still.
 #[utoipa::path(get, path = "/v1/records/{record}", tag = "Movements", operation_id = "getRecord",
     security(("token" = ["accounts:read"])),
-    params(("record" = Uuid, Path, description = "The id of the record."), PreferHeader),
+    params(("record" = Uuid, Path, description = "The id of the record."), PreferHeader,
+        IfNoneMatchHeader),
     responses(
-        (status = OK, body = RecordView, description = "The record in its present state."),
+        (status = OK, body = RecordView, description = "The record in its present state.",
+            headers(("ETag" = String, description = "Of this representation."))),
+        (status = NOT_MODIFIED, description = "The client has this state."),
         (status = NOT_FOUND, description = "record-not-found"),
     ))]
 pub(super) async fn show(
@@ -193,7 +206,8 @@ pub(super) async fn show(
     account.map_err(|problem| if problem.is(ACCOUNT_NOT_FOUND) { not_found() } else { problem })?;
     let patience = prefer::wait(&headers, api.longest_wait);
     let (record, patience) = wait_if_preferred(&api, record, patience, None).await;
-    let mut response = Json(RecordView::from(&record)).into_response();
+    let view = TaggedJson::new(&RecordView::from(&record))?;
+    let mut response = view.unless_known(&headers);
     set_preference_applied(&mut response, patience);
     Ok(response)
 }

@@ -5,13 +5,14 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
         header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-            REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, REFERRER_POLICY,
+            X_CONTENT_TYPE_OPTIONS,
         },
     },
     response::{IntoResponse, Response},
 };
-use ring::digest::{SHA256, digest};
+
+use super::entity_tag::EntityTag;
 
 /// No scripts, nothing from elsewhere: pages have one style sheet.
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; \
@@ -22,7 +23,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; for
 pub struct Asset {
     text: Bytes,
     media_type: &'static str,
-    etag: String,
+    tag: EntityTag,
 }
 
 impl Asset {
@@ -30,10 +31,7 @@ impl Asset {
     #[must_use]
     pub fn new(text: impl Into<String>, media_type: &'static str) -> Self {
         let text = Bytes::from(text.into());
-        let digest = digest(&SHA256, &text);
-        let hex = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}"));
-        let etag = format!("\"{}\"", hex.collect::<String>());
-        Self { text, media_type, etag }
+        Self { tag: EntityTag::of(&text), text, media_type }
     }
 
     /// The response: 304 if the client has the asset. Caches ask again after five minutes.
@@ -46,20 +44,10 @@ impl Asset {
             (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
             (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         ];
-        let etag = [(ETAG, self.etag.as_str())];
-        if self.is_known(request) {
+        let etag = [(ETAG, self.tag.as_str())];
+        if self.tag.is_known(request) {
             return (StatusCode::NOT_MODIFIED, headers, etag).into_response();
         }
         (headers, etag, self.text.clone()).into_response()
-    }
-
-    /// Whether `If-None-Match` names the asset, by the weak comparison (RFC 9110, section 13.1.2).
-    fn is_known(&self, request: &HeaderMap) -> bool {
-        let lines =
-            request.get_all(IF_NONE_MATCH).into_iter().filter_map(|line| line.to_str().ok());
-        lines
-            .flat_map(|line| line.split(','))
-            .map(|tag| tag.trim().trim_start_matches("W/"))
-            .any(|tag| tag == self.etag || tag == "*")
     }
 }
