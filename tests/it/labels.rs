@@ -127,7 +127,7 @@ async fn labels_of_an_account_are_returned_and_part_of_the_request() {
     assert_eq!(labels(&new.body), labels(&body), "{new:?}");
     let account = new.text("accountId");
     assert_eq!(client.account(account).await.body, new.body);
-    assert_eq!(client.get("/v1/accounts").await.body["items"], json!([new.body]));
+    assert_eq!(client.get("/v1/accounts").await.body["items"], json!([new.as_listed()]));
     let again = open(&key, &body).await;
     assert_eq!((again.status, &again.body), (201, &new.body));
     for field in ["reference", "metadata"] {

@@ -58,7 +58,7 @@ async fn accounts_are_listed_to_those_who_may_see_them() {
         assert_eq!(all(client, &path, "accountId").await, of_ann);
     }
     let first = ann.get("/v1/accounts?limit=1").await;
-    assert_eq!(first.body["items"][0], ann.account(&of_ann[0]).await.body);
+    assert_eq!(first.body["items"][0], ann.account(&of_ann[0]).await.as_listed());
     let newest = teller.get("/v1/accounts?limit=100").await;
     let newest = ids(&newest, "accountId");
     assert!(newest.contains(&&*of_ann[0]) && newest.contains(&&*of_ben), "{newest:?}");

@@ -37,6 +37,7 @@ mod max_deliveries;
 mod memory_limit;
 mod metrics;
 mod older_store;
+mod pending_amounts;
 mod poison;
 mod prefer_wait;
 mod provisioning;

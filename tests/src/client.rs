@@ -45,6 +45,17 @@ impl Response {
         self.body[field].as_str().unwrap_or_default()
     }
 
+    /// An account as lists have it: without the amounts of PENDING records.
+    #[must_use]
+    pub fn as_listed(&self) -> Value {
+        let mut account = self.body.clone();
+        let fields = account.as_object_mut().unwrap();
+        for field in ["pendingIn", "pendingOut", "available"] {
+            fields.remove(field).unwrap();
+        }
+        account
+    }
+
     /// The last part of a problem's `type`; empty if the body is no problem.
     #[must_use]
     pub fn problem(&self) -> &str {

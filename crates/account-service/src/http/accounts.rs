@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     labels::Reference,
-    store::{self, Account, NewAccount, Opened},
+    store::{self, Account, NewAccount, Opened, PendingAmounts},
 };
 
 /// The account to open.
@@ -68,6 +68,9 @@ pub(super) struct OpenAccount {
     "currency": "KRW",
     "status": "ACTIVE",
     "balance": "8000",
+    "pendingIn": "500",
+    "pendingOut": "3000",
+    "available": "5000",
     "accountSeq": 3,
     "reference": "customer 17",
     "metadata": {},
@@ -88,6 +91,20 @@ struct AccountView {
     /// The ledger may be ahead for a moment.
     #[schema(value_type = schemas::Money)]
     balance: String,
+    /// The sum of the PENDING deposits. Lists of accounts leave it out.
+    #[schema(value_type = Option<schemas::Sum>, nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending_in: Option<String>,
+    /// The sum of the PENDING withdrawals. Lists of accounts leave it out.
+    #[schema(value_type = Option<schemas::Sum>, nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending_out: Option<String>,
+    /// `balance` without `pendingOut`: what withdrawals can still take. PENDING deposits do not
+    /// count. Below zero if the ledger will refuse one of the withdrawals. Lists of accounts leave
+    /// it out.
+    #[schema(value_type = Option<schemas::Sum>, nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    available: Option<String>,
     /// The number of the last movement in the balance; 0 for an account without one. A higher
     /// number is a later balance.
     #[schema(minimum = 0)]
@@ -105,6 +122,17 @@ struct AccountView {
     updated_at: OffsetDateTime,
 }
 
+impl From<(Account, PendingAmounts)> for AccountView {
+    fn from((account, pending): (Account, PendingAmounts)) -> Self {
+        Self {
+            pending_in: Some(pending.incoming),
+            pending_out: Some(pending.outgoing),
+            available: Some(pending.available),
+            ..account.into()
+        }
+    }
+}
+
 impl From<Account> for AccountView {
     fn from(account: Account) -> Self {
         Self {
@@ -113,6 +141,9 @@ impl From<Account> for AccountView {
             currency: account.currency.code(),
             status: account.status,
             balance: account.balance.to_string(),
+            pending_in: None,
+            pending_out: None,
+            available: None,
             account_seq: account.seq,
             reference: account.labels.reference.map(|text| text.as_str().to_owned()),
             metadata: account.labels.metadata.entries().clone(),
@@ -158,22 +189,40 @@ pub(super) async fn open(
         let remedy = "The account may have been opened. Send the request again: an unused \
                       account does no harm.";
         let account = write(deadline, remedy, store::open_account(&api.pool, &new)).await?;
-        return opened(account, Replayed::No);
+        return newly_opened(account);
     };
     let remedy = "The account may have been opened. Send the request again with the same \
                   Idempotency-Key: it is opened once at most.";
     let once = store::open_account_once(&api.pool, &new, &caller.user_id, &key);
     match write(deadline, remedy, once).await? {
-        Opened::New(account) => opened(account, Replayed::No),
-        Opened::Replayed(account) => opened(account, Replayed::Yes),
+        Opened::New(account) => newly_opened(account),
+        Opened::Replayed(account) => {
+            let (account, pending) = with_pending(&api, account.id).await?;
+            opened(account, pending, Replayed::Yes)
+        }
         Opened::KeyReused => Err(records::key_reused().at_header("Idempotency-Key")),
     }
 }
 
+fn newly_opened(account: Account) -> Result<Response, Problem> {
+    let pending = PendingAmounts::none(account.currency, account.balance);
+    opened(account, pending, Replayed::No)
+}
+
+/// An account with its PENDING amounts, for a caller who may use it.
+async fn with_pending(api: &Api, id: AccountId) -> Result<(Account, PendingAmounts), Problem> {
+    let account = read(store::find_account_with_pending(&api.pool, id)).await?;
+    account.ok_or_else(|| account_not_found(id))
+}
+
 /// The response to a request to open an account.
-fn opened(account: Account, replayed: Replayed) -> Result<Response, Problem> {
+fn opened(
+    account: Account,
+    pending: PendingAmounts,
+    replayed: Replayed,
+) -> Result<Response, Problem> {
     let location = format!("/v1/accounts/{}", account.id);
-    let view = TaggedJson::new(&AccountView::from(account))?;
+    let view = TaggedJson::new(&AccountView::from((account, pending)))?;
     let mut response = (StatusCode::CREATED, [(LOCATION, location)], view).into_response();
     replayed.mark(&mut response);
     Ok(response)
@@ -199,7 +248,9 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     caller.require(Scope::AccountsRead)?;
-    let account = usable(&api, &caller, id).await?;
+    // The owner is checked first: sums cost more than the account.
+    currency_of(&api, &caller, id).await?;
+    let account = with_pending(&api, id).await?;
     Ok(TaggedJson::new(&AccountView::from(account))?.unless_known(&headers))
 }
 

@@ -10,6 +10,8 @@ use utoipa::{
 
 /// An amount in a response.
 pub(super) struct Money;
+/// A sum of amounts in a response.
+pub(super) struct Sum;
 /// An amount in a request.
 pub(super) struct Amount;
 /// A currency.
@@ -27,6 +29,14 @@ impl PartialSchema for Money {
                            its currency (ISO 4217). Never a JSON number: a binary float is not \
                            exact.";
         text(description, r"^(0|[1-9][0-9]{0,17})(\.[0-9]{2,4})?$", "10000")
+    }
+}
+
+impl PartialSchema for Sum {
+    fn schema() -> RefOr<Schema> {
+        let description = "A sum, with exactly the decimals of its currency (ISO 4217). Never a \
+                           JSON number.";
+        text(description, r"^-?(0|[1-9][0-9]*)(\.[0-9]{2,4})?$", "10000")
     }
 }
 
@@ -79,6 +89,7 @@ impl PartialSchema for RefusalReason {
 }
 
 impl ToSchema for Money {}
+impl ToSchema for Sum {}
 impl ToSchema for Amount {}
 impl ToSchema for Currency {}
 impl ToSchema for MovementType {}

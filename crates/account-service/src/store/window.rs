@@ -184,11 +184,11 @@ async fn list_range(
 ) -> Result<ReadPart, StoreError> {
     let part = sqlx::query!(
         r#"WITH part AS MATERIALIZED (
-               SELECT id, status, created_at FROM transaction_records
+               SELECT id, account_id, status, created_at FROM transaction_records
                WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3
            ), listed AS (
-               INSERT INTO pending_records (record_id, listed_at)
-               SELECT id, least(created_at, now() - make_interval(secs => $4)) FROM part
+               INSERT INTO pending_records (record_id, account_id, listed_at)
+               SELECT id, account_id, least(created_at, now() - make_interval(secs => $4)) FROM part
                WHERE status = 'PENDING' AND id NOT IN (
                    -- ON CONFLICT would wait for another transaction that deletes the row.
                    SELECT record_id FROM pending_records WHERE record_id = ANY (ARRAY(

@@ -42,7 +42,7 @@ fn of(database: &str) -> &'static [Writes] {
         // The redrive removes settled records from its list.
         Writes {
             may_delete: true,
-            ..writes("pending_records", "record_id, listed_at", "listed_at")
+            ..writes("pending_records", "record_id, account_id, listed_at", "listed_at")
         },
         writes("account_keys", "caller, idempotency_key, request_hash, account_id", ""),
         writes("redrive_window", "", "floor, ceiling, left_floor, left_ceiling, moved_at"),
