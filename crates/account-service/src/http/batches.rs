@@ -131,7 +131,7 @@ enum ItemView {
         /// Whether the item was accepted before, under the same key.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         replayed: bool,
-        record: RecordView,
+        record: Box<RecordView>,
     },
     #[schema(title = "RefusedItem")]
     Refused {
@@ -368,7 +368,7 @@ impl ItemView {
                 index,
                 status: records::status_of(&record).as_u16(),
                 replayed: replayed == Replayed::Yes,
-                record: RecordView::from(&record),
+                record: Box::new(RecordView::from(&record)),
             },
             Err(problem) => {
                 let status = problem.status().as_u16();

@@ -215,7 +215,7 @@ fn id_range(filter: &RecordFilter, before: Option<RecordId>) -> IdRange {
     let floor = filter.from.and_then(|from| from.checked_sub(SLACK)).map(lowest_at);
     let ceiling = filter.to.and_then(|to| to.checked_add(SLACK)).map(lowest_at);
     let before = before.map_or(Uuid::max(), RecordId::as_uuid);
-    (floor.unwrap_or(Uuid::nil()), ceiling.map_or(before, |ceiling| ceiling.min(before)))
+    (floor.unwrap_or_default(), ceiling.map_or(before, |ceiling| ceiling.min(before)))
 }
 
 /// The records of an account under a key: that of its first caller, and those of the `callers`.
