@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use devstack::Process;
-use tests::{Client, Stack, memory, wait::eventually_now};
+use tests::{Client, Stack, memory, process::Paused, wait::eventually_now};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -20,6 +20,8 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(25);
 const SERVED_WITHIN: Duration = Duration::from_secs(5);
 
 const SERVICE: &str = "account-service-0";
+/// More than may wait for a head, and fewer than the kernel queues for a listener.
+const BURST: usize = 1000;
 /// Connections that begin a large head after a response.
 const KEPT_OPEN: usize = 3000;
 /// Without the bound, they take more than 32 KiB each.
@@ -96,6 +98,29 @@ async fn silent_and_dripping_connections_are_closed_and_others_are_served() {
     })
     .await;
     println!("all were closed after {:.1?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_arrive_all_at_once_are_all_answered() {
+    let stack = Stack::start("burst").await;
+    let process = process(&stack);
+    let pid = process.pid;
+    let paused = Paused::new([pid]);
+    let mut sockets = Vec::new();
+    for _ in 0..BURST {
+        let mut socket = TcpStream::connect(address(&process.http)).await.unwrap();
+        socket.write_all(b"GET /nothing HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        sockets.push(socket);
+    }
+    drop(paused);
+    let mut unanswered = 0;
+    for mut socket in sockets {
+        let mut received = [0; 256];
+        let read = tokio::time::timeout(CLOSED_WITHIN, socket.read(&mut received)).await.unwrap();
+        let is_answered = read.is_ok_and(|length| received[..length].starts_with(b"HTTP/1.1 404"));
+        unanswered += u32::from(!is_answered);
+    }
+    assert_eq!(unanswered, 0, "of {BURST}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

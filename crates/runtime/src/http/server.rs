@@ -45,6 +45,8 @@ const MAX_HTTP2_HEAD: u32 = 32 * 1024;
 /// Interval of the pings that find out whether the host of an HTTP/2 client has vanished.
 const PING_EVERY: Duration = Duration::from_secs(75);
 
+/// Time for a head that has arrived, on a connection that is closed to make room.
+const LAST_HEAD: Duration = Duration::from_millis(100);
 /// Time for the end of an HTTP/2 connection after its time limit.
 const GOODBYE: Duration = Duration::from_millis(100);
 
@@ -162,7 +164,7 @@ async fn run(
     let check = tokio::time::sleep(Duration::ZERO);
     let (stopping, closing) = (stop.cancelled(), connection.closing());
     tokio::pin!(serving, check, stopping, closing);
-    let mut stopped = None;
+    let (mut stopped, mut closed) = (None, false);
     loop {
         tokio::select! {
             biased;
@@ -172,7 +174,15 @@ async fn run(
                 }
                 break;
             }
-            () = &mut closing => break,
+            () = &mut closing, if !closed => {
+                // Its head may have arrived, and not been read.
+                let ended = tokio::time::timeout(LAST_HEAD, &mut serving).await.is_ok();
+                if ended || !connection.has_request() {
+                    break;
+                }
+                closed = true;
+                serving.as_mut().graceful_shutdown();
+            }
             () = &mut stopping, if stopped.is_none() => {
                 stopped = Some(Instant::now());
                 serving.as_mut().graceful_shutdown();
