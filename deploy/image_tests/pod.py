@@ -67,7 +67,14 @@ class Pod:
 
     def mount_option(self, volume: Object, mount: Object) -> str:
         """podman's option for one mount."""
-        if "secret" in volume:
+        if (secret := volume.get("secret")) and secret["secretName"] in self.overlay.secrets:
+            folder = self.run.folder(f"secret-{secret['secretName']}", 0o755)
+            for item in secret["items"]:
+                file = folder / item["path"]
+                file.write_text(self.overlay.secrets[secret["secretName"]][item["key"]])
+                file.chmod(0o644)
+            return f"--volume={folder}:{mount['mountPath']}:ro"
+        if secret:
             # Optional Secrets that do not exist here. A kubelet mounts empty folders.
             return f"--volume={self.run.empty_folder()}:{mount['mountPath']}:ro"
         if claim := volume.get("persistentVolumeClaim"):

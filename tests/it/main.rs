@@ -57,6 +57,7 @@ mod storage;
 mod stores;
 mod streams;
 mod tls;
+mod token_keys;
 mod traces;
 mod unknown_outcomes;
 mod vanished_hosts;

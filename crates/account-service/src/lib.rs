@@ -106,6 +106,7 @@ pub async fn run(
 
     // These tasks end after the API, because requests in process need them.
     let finished = service.finished.clone();
+    service.keep_token_keys(&verifier);
     service.keep_streams(&[TRANSACTION, DEAD_LETTER]);
     service.dead_letter_exhausted(consumers::RESULTS_MAX_DELIVERIES, &[])?;
     service.tasks.spawn_fallible("notifications", waiters.clone().listen(finished.clone()));

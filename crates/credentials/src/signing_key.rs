@@ -10,15 +10,12 @@ use base64::{
 };
 use contract::Scopes;
 use ring::{
+    digest::{SHA256, digest},
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
-
-/// DER prefix of a 32-byte Ed25519 public key (RFC 8410, section 4).
-const SPKI_PREFIX: [u8; 12] =
-    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// The length of a line of PEM (RFC 7468).
 const PEM_LINE: usize = 64;
@@ -72,12 +69,31 @@ impl SigningKey {
         pem("PRIVATE KEY", &self.pkcs8)
     }
 
-    /// The public key: PEM of its SubjectPublicKeyInfo. The account-service
-    /// verifies tokens with it (`PASSBOOK_JWT_PUBLIC_KEY`).
+    /// The public key as a JSON Web Key Set (RFC 7517, RFC 8037). The services verify tokens
+    /// with it (`PASSBOOK_JWKS_FILE`).
     #[must_use]
-    pub fn public_key_pem(&self) -> String {
-        let der = [&SPKI_PREFIX[..], self.pair.public_key().as_ref()].concat();
-        pem("PUBLIC KEY", &der)
+    pub fn jwks(&self) -> String {
+        let key = json!({
+            "kty": "OKP",
+            "crv": "Ed25519",
+            "x": self.x(),
+            "alg": "EdDSA",
+            "use": "sig",
+            "kid": self.key_id(),
+        });
+        json!({ "keys": [key] }).to_string()
+    }
+
+    /// The name of the key in its set and in the headers of tokens: its thumbprint (RFC 7638).
+    #[must_use]
+    pub fn key_id(&self) -> String {
+        let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, self.x());
+        BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, members.as_bytes()))
+    }
+
+    /// The public key, as in a JSON Web Key.
+    fn x(&self) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(self.pair.public_key().as_ref())
     }
 
     /// A token for `subject` with these scopes, valid for `ttl` from now. A negative
@@ -85,7 +101,6 @@ impl SigningKey {
     #[must_use]
     pub fn token(&self, subject: &str, scopes: Scopes, ttl: Duration) -> String {
         let now = OffsetDateTime::now_utc();
-        let header = json!({ "alg": "EdDSA", "typ": "JWT" });
         let claims = json!({
             "sub": subject,
             "scope": scopes.to_string(),
@@ -94,6 +109,12 @@ impl SigningKey {
             "iat": now.unix_timestamp(),
             "exp": (now + ttl).unix_timestamp(),
         });
+        self.sign(&json!({ "alg": "EdDSA", "typ": "JWT", "kid": self.key_id() }), &claims)
+    }
+
+    /// A token with any header and claims.
+    #[must_use]
+    pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let signed = format!(
             "{}.{}",
             BASE64_URL_SAFE_NO_PAD.encode(header.to_string()),
@@ -114,4 +135,22 @@ fn pem(label: &str, der: &[u8]) -> String {
     }
     text.push_str(&format!("\n-----END {label}-----\n"));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The key of RFC 8037, appendix A.
+    #[test]
+    fn the_key_id_is_the_thumbprint_of_rfc_8037() {
+        let mut pkcs8 = vec![0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65];
+        pkcs8.extend([0x70, 0x04, 0x22, 0x04, 0x20]);
+        let d = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
+        pkcs8.extend(BASE64_URL_SAFE_NO_PAD.decode(d).unwrap());
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8).unwrap();
+        let key = SigningKey { pair, pkcs8 };
+        assert_eq!(key.key_id(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        assert!(key.jwks().contains("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"));
+    }
 }

@@ -10,10 +10,13 @@ use crate::{
     nats::Nats,
     ports::Ports,
     postgres::Postgres,
-    secrets::Secrets,
+    secrets::{JWKS, Secrets},
     service::{Replicas, SERVICES, Service, StackParts},
     spawn::ProcessSpec,
 };
+
+/// The sources of the keys of tokens.
+const KEY_SOURCES: [&str; 2] = ["PASSBOOK_JWKS_URL", "PASSBOOK_JWKS_FILE"];
 
 /// A replica to be started. After a restart, it has the same ports.
 pub(crate) struct Replica {
@@ -98,8 +101,11 @@ impl ReplicaBuilder<'_> {
         environment.push(("PASSBOOK_DATABASE_URL", database_url));
         if let Some(http) = &http {
             environment.push(("PASSBOOK_LISTEN", http.clone()));
-            let public_key = self.secrets.signing_key()?.public_key_pem();
-            environment.push(("PASSBOOK_JWT_PUBLIC_KEY", public_key));
+            // The caller may name another issuer.
+            if KEY_SOURCES.iter().all(|variable| std::env::var_os(variable).is_none()) {
+                let keys = self.dir.join(JWKS).display().to_string();
+                environment.push(("PASSBOOK_JWKS_FILE", keys));
+            }
         }
         if let Some(folder) = self.crash_points {
             environment.push(("PASSBOOK_CRASH_POINTS", folder.display().to_string()));

@@ -16,6 +16,8 @@ use crate::{
 };
 
 const NAME: &str = "secrets.json";
+/// The file with the public keys of the stack's own issuer of tokens.
+pub(crate) const JWKS: &str = "jwks.json";
 /// The superuser of PostgreSQL.
 pub(crate) const SUPERUSER: &str = "passbook";
 /// The role that may read every database.
@@ -101,6 +103,7 @@ impl Secrets {
         };
         secrets.complete()?;
         private_file::write(&path, &serde_json::to_vec_pretty(&secrets)?)?;
+        private_file::write(&dir.join(JWKS), secrets.signing_key()?.jwks().as_bytes())?;
         Ok(secrets)
     }
 
@@ -141,7 +144,10 @@ impl Secrets {
     }
 
     /// The key pair that signs bearer tokens.
-    pub(crate) fn signing_key(&self) -> Result<SigningKey> {
+    ///
+    /// # Errors
+    /// If the key is not valid.
+    pub fn signing_key(&self) -> Result<SigningKey> {
         SigningKey::from_base64(&self.signing_key)
     }
 
@@ -178,9 +184,9 @@ mod tests {
         assert_eq!(secrets.postgres.of("report_service").unwrap(), "p4");
         assert_eq!(secrets.auditor_password().unwrap().len(), 32);
         assert_eq!(secrets.postgres.of(REPORT_READER).unwrap().len(), 32);
-        let key = secrets.report_signing_key().unwrap().public_key_pem();
+        let key = secrets.report_signing_key().unwrap().key_id();
         secrets.complete().unwrap();
-        assert_eq!(secrets.report_signing_key().unwrap().public_key_pem(), key);
+        assert_eq!(secrets.report_signing_key().unwrap().key_id(), key);
         assert_eq!(secrets.nats.of(permissions::OPERATOR).unwrap(), "n1");
         assert_eq!(secrets.nats.of(permissions::ACCOUNT_SERVICE).unwrap(), "n2");
         assert_eq!(secrets.nats.of(permissions::AUDITOR).unwrap().len(), 32);

@@ -19,10 +19,10 @@ use tokio::{
 
 use crate::pdeathsig::User;
 
-/// Settings that children inherit from the caller: logging, tracing and the
-/// size of batches, workers, threads, pools and streams. The stack itself sets all
+/// Settings that children inherit from the caller: logging, tracing, the issuer of tokens, and
+/// the size of batches, workers, threads, pools and streams. The stack itself sets all other
 /// addresses and credentials.
-const INHERITED: [&str; 13] = [
+const INHERITED: [&str; 18] = [
     "PASSBOOK_LOG",
     "PASSBOOK_LOG_FORMAT",
     "PASSBOOK_WORKER_BATCH",
@@ -31,6 +31,11 @@ const INHERITED: [&str; 13] = [
     "PASSBOOK_THREADS",
     "PASSBOOK_CUSTOMER_RATE_LIMIT",
     "PASSBOOK_RATE_LIMIT",
+    "PASSBOOK_JWKS_URL",
+    "PASSBOOK_JWKS_REFRESH",
+    "PASSBOOK_JWKS_FILE",
+    "PASSBOOK_JWT_ISSUER",
+    "PASSBOOK_JWT_AUDIENCE",
     "PASSBOOK_DATABASE_CONNECTIONS",
     "PASSBOOK_DATABASE_LIFETIME",
     contract::STREAM_STORAGE_VARIABLE,

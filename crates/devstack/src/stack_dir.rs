@@ -21,7 +21,7 @@ use crate::{
     lock,
     postgres::{self, SEARCHABLE, fallback_dir},
     remove, report_service,
-    secrets::Secrets,
+    secrets::{JWKS, Secrets},
     service::SERVICES,
 };
 
@@ -117,8 +117,8 @@ pub fn shell_argument(dir: &Path) -> String {
 
 const BROKERS: [&str; 4] = ["nats", "nats-0", "nats-1", "nats-2"];
 /// Each is written by way of a file with `.new` at the end of its name.
-const FILES: [&str; 6] =
-    ["nats.conf", "nats-0.conf", "nats-1.conf", "nats-2.conf", "stack.json", "secrets.json"];
+const FILES: [&str; 7] =
+    ["nats.conf", "nats-0.conf", "nats-1.conf", "nats-2.conf", "stack.json", JWKS, "secrets.json"];
 
 /// Removes what a stack made in `dir`, and `dir` itself if nothing else is in it.
 /// Returns the entries that remain: the stack did not make them. A link is never

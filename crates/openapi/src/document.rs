@@ -51,7 +51,7 @@ pub(crate) fn document() -> anyhow::Result<Value> {
                 "type": "http",
                 "scheme": "bearer",
                 "bearerFormat": "JWT",
-                "description": "A JWT signed with Ed25519, with the claims `sub`, `scope`, `iss`, \
+                "description": "A JWT signed with RS256, ES256 or EdDSA (Ed25519), with the claims `sub`, `scope`, `iss`, \
                                 `aud` and `exp`. `scope` has names with a blank between them: \
                                 `accounts:read`, `accounts:write`, `deposits:write`, \
                                 `withdrawals:write`, `reports:read`, `reports:write`. Without \

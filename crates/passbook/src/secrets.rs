@@ -77,7 +77,7 @@ pub(crate) struct SecretsArguments {
     #[arg(long, env = "PASSBOOK_NAMESPACE", default_value = "passbook")]
     namespace: String,
     /// Also generate the Secrets of a test cluster: the password of PostgreSQL's superuser, and
-    /// bearer tokens with the key to verify them.
+    /// bearer tokens with the key set that verifies them.
     #[arg(long)]
     dev: bool,
 }
@@ -144,11 +144,7 @@ impl SecretsArguments {
             secrets.push(self.secret(
                 "token-verifier",
                 OPAQUE,
-                [
-                    ("public-key", key.public_key_pem()),
-                    ("teller", token("teller")),
-                    ("admin", token("admin")),
-                ],
+                [("jwks.json", key.jwks()), ("teller", token("teller")), ("admin", token("admin"))],
             ));
         }
         Ok(secrets)

@@ -86,6 +86,7 @@ pub async fn run(
     let watch = Watch::default();
     let finished = service.finished.clone();
 
+    service.keep_token_keys(&parts.verifier);
     service.keep_streams(&topology.report_streams());
     let exhausted = Arc::new(ExhaustedJobs { pool: pool.clone() });
     service.settle_exhausted(consumers::JOBS_MAX_DELIVERIES, &[queue.consumer], &exhausted)?;

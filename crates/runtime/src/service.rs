@@ -16,7 +16,7 @@ use crate::{
     config::ServiceConfig,
     failpoint,
     health::{self, Health, Need},
-    http::admin,
+    http::{admin, bearer::TokenVerifier},
     nats::{broker_metrics, connection, max_payload, streams},
     postgres,
     tasks::Tasks,
@@ -157,6 +157,13 @@ impl Service {
         let replicas = self.config.nats.stream_replicas;
         let keep = streams::keep(self.jetstream.clone(), streams, replicas, self.finished.clone());
         self.tasks.spawn_fallible("streams", keep);
+    }
+
+    /// Keeps the keys of tokens current. Without any, the process is not ready.
+    pub fn keep_token_keys(&mut self, verifier: &TokenVerifier) {
+        verifier.expect_keys(&self.health);
+        let keep = verifier.clone().keep_keys(self.health.clone(), self.finished.clone());
+        self.tasks.spawn("token keys", keep);
     }
 
     /// The workers of a consumer, in the configured number, for the caller to spawn.

@@ -27,7 +27,7 @@ USERS = {
     "nats-route": "route",
 }
 KEYS = {name: {"username", "password"} for name in USERS} | {
-    "token-verifier": {"public-key"},
+    "token-verifier": {"jwks.json"},
     "report-signing-key": {"private-key"},
     "report-bucket": {"access-key-id", "secret-access-key"},
     "report-renderer": {"token"},

@@ -2,7 +2,7 @@
 
 import re
 
-from ..breaks import CONTAINER, DEV, POD, PROD, remove_field, set_field
+from ..breaks import CONTAINER, DEV, POD, PROD, remove_field, remove_object, set_field
 from ..objects import Manifests
 from ..programs import command_of, settings_of
 from ..registry import Violations, rule
@@ -37,12 +37,52 @@ def settings(manifests: Manifests) -> Violations:
         if not known:
             yield where, f"no such command: `{shown}`"
             continue
-        given = {name.removesuffix("_FILE"): value for name, value in manifests.environment(container).items()}
+        given = {name if name in known.defaults else name.removesuffix("_FILE"): value
+                 for name, value in manifests.environment(container).items()}
         for name in sorted(name for name in given
                            if name.startswith(("PASSBOOK_", "OTEL_")) and name not in known.defaults):
             yield where, f"`{shown}` has no setting {name}"
         for name in sorted(known.required - given.keys() - set(container.get("args", []))):
             yield where, f"`{shown}` requires {name}"
+
+
+@rule(
+    remove_field(DEV, "Deployment account-service", f"{CONTAINER} > env > 8"),
+    set_field(DEV, "ConfigMap report-service", "data > PASSBOOK_JWKS_URL", "https://login.example.com/keys"),
+    remove_field(PROD, "ConfigMap report-service", "data > PASSBOOK_JWKS_URL"),
+    set_field(PROD, "ConfigMap account-service", "data > PASSBOOK_JWKS_URL", "http://login.example.com/keys"),
+    set_field(DEV, "Deployment account-service", f"{CONTAINER} > env > 8 > value", "/etc/jwks.json"),
+    remove_object(PROD, "NetworkPolicy to-token-issuer"),
+)
+def keys_of_tokens(manifests: Manifests) -> Violations:
+    """Each API has one source of keys: a mounted file, or an https URL that a network policy lets it reach."""
+    for where, workload, container in manifests.containers():
+        command = command_of(container)
+        known = command and settings_of(command)
+        if not known or "PASSBOOK_JWKS_URL" not in known.defaults:
+            continue
+        given = manifests.environment(container)
+        url, file = given.get("PASSBOOK_JWKS_URL"), given.get("PASSBOOK_JWKS_FILE")
+        if bool(url) == bool(file):
+            yield where, "must have one of PASSBOOK_JWKS_URL and PASSBOOK_JWKS_FILE"
+        if url and not url.startswith("https://"):
+            yield where, "PASSBOOK_JWKS_URL must be an https URL"
+        if url and not reaches_any_host(manifests, workload.name):
+            yield where, "no network policy lets it reach PASSBOOK_JWKS_URL"
+        folders = [mount["mountPath"] + "/" for mount in container.get("volumeMounts", [])]
+        if file and not file.startswith(tuple(folders)):
+            yield where, "PASSBOOK_JWKS_FILE is not in a volume"
+
+
+def reaches_any_host(manifests: Manifests, name: str) -> bool:
+    """Whether a policy lets the pods of a workload reach port 443 of hosts outside of the cluster."""
+    for policy in manifests.all("NetworkPolicy"):
+        selected = [pod.name for pod in manifests.pods(policy["spec"]["podSelector"])]
+        for opening in policy["spec"].get("egress", []):
+            ports = [port["port"] for port in opening.get("ports", [])]
+            if name in selected and "to" not in opening and 443 in ports:
+                return True
+    return False
 
 
 @rule(

@@ -1,8 +1,9 @@
 //! The settings and sockets of a service with a public API.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use axum::http::Uri;
 use clap::Args;
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -10,7 +11,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{bearer::TokenVerifier, rate_limit::RateLimits, request_layer::RequestLimits};
+use super::{
+    bearer::{TokenVerifier, parse_jwks_url},
+    rate_limit::RateLimits,
+    request_layer::RequestLimits,
+};
 use crate::setting::parse_duration;
 
 /// Maximum connections of the API that the kernel holds until they are accepted.
@@ -22,9 +27,17 @@ pub struct ApiConfig {
     /// Address of the public API.
     #[arg(long, env = "PASSBOOK_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Public key (Ed25519, PEM) that verifies bearer tokens.
-    #[arg(long, env = "PASSBOOK_JWT_PUBLIC_KEY")]
-    pub jwt_public_key: String,
+    /// URL of the JSON Web Key Set that verifies bearer tokens: https, or http on this machine. Set
+    /// it or PASSBOOK_JWKS_FILE.
+    #[arg(long, env = "PASSBOOK_JWKS_URL", hide_env_values = true, value_parser = parse_jwks_url)]
+    pub jwks_url: Option<Uri>,
+    /// The interval of fetches from that URL. A token with an unknown key causes another one, once in
+    /// 30 s.
+    #[arg(long, env = "PASSBOOK_JWKS_REFRESH", value_parser = parse_refresh, value_name = "DURATION", default_value = "5m")]
+    pub jwks_refresh: Duration,
+    /// File with the JSON Web Key Set. It is read again when it changes.
+    #[arg(long, env = "PASSBOOK_JWKS_FILE", value_name = "PATH")]
+    pub jwks_file: Option<PathBuf>,
     /// Required issuer (`iss`) of tokens.
     #[arg(long, env = "PASSBOOK_JWT_ISSUER", default_value = "passbook")]
     pub jwt_issuer: String,
@@ -57,9 +70,22 @@ impl ApiConfig {
     /// The verifier of tokens.
     ///
     /// # Errors
-    /// If the key is not an Ed25519 public key in PEM.
+    /// If there is no source of keys or two, or the file has no usable keys.
     pub fn verifier(&self) -> anyhow::Result<TokenVerifier> {
-        TokenVerifier::new(&self.jwt_public_key, &self.jwt_issuer, &self.jwt_audience)
+        let (issuer, audience) = (&self.jwt_issuer, &self.jwt_audience);
+        match (&self.jwks_url, &self.jwks_file) {
+            (Some(url), None) => {
+                TokenVerifier::at_url(url.clone(), self.jwks_refresh, issuer, audience)
+            }
+            (None, Some(file)) => TokenVerifier::in_file(file.clone(), issuer, audience),
+            (Some(_), Some(_)) => {
+                bail!("PASSBOOK_JWKS_URL and PASSBOOK_JWKS_FILE are both set: set one of them")
+            }
+            (None, None) => bail!(
+                "set PASSBOOK_JWKS_URL or PASSBOOK_JWKS_FILE: the keys of the issuer of tokens, \
+                 as a JSON Web Key Set"
+            ),
+        }
     }
 
     /// The limits of requests. `draining` is cancelled when the stop begins.
@@ -71,6 +97,13 @@ impl ApiConfig {
         let rates = RateLimits::new(self.customer_rate_limit, self.rate_limit);
         Ok(RequestLimits::new(permits, draining, rates))
     }
+}
+
+/// Parses the interval of fetches of keys: a second to a day.
+fn parse_refresh(text: &str) -> Result<Duration, String> {
+    let refresh = parse_duration(text)?;
+    let bounds = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+    if bounds.contains(&refresh) { Ok(refresh) } else { Err("must be 1s to 1440m".to_owned()) }
 }
 
 /// The sockets of a service.

@@ -1,7 +1,15 @@
-//! Authentication: bearer tokens (JWT, RFC 7519) signed with Ed25519. A service has
-//! the public key only, so it can verify tokens but not issue them.
+//! Authentication: bearer tokens (JWT, RFC 7519), signed with RS256, ES256 or EdDSA. A service
+//! has the public keys only, so it can verify tokens but not issue them.
+
+mod jwks;
+mod keys;
+mod signatures;
+mod source;
+
+pub use source::parse_jwks_url;
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -9,23 +17,23 @@ use std::{
 use anyhow::Context;
 use axum::{
     extract::{FromRef, FromRequestParts},
-    http::{header::AUTHORIZATION, request::Parts},
+    http::{Uri, header::AUTHORIZATION, request::Parts},
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use contract::{Scope, Scopes, UserId};
-use jsonwebtoken::{
-    Algorithm, DecodingKey, EncodingKey, Validation,
-    crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils},
-    errors::{Error, ErrorKind},
-};
-use quick_cache::sync::Cache;
+use jsonwebtoken::{Header, Validation, decode_header, errors::ErrorKind};
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
+use self::{
+    jwks::{ALGORITHMS, Lookup, VerificationKey},
+    keys::{Keys, LoadedKeys},
+};
 use super::{
-    problem::{FORBIDDEN, Problem, UNAUTHENTICATED},
+    problem::{FORBIDDEN, Problem, UNAUTHENTICATED, UNAVAILABLE},
     rate_limit::RateLimits,
 };
+use crate::health::Health;
 
 /// The authenticated caller of a request. As an extractor it rejects a request
 /// without a valid token, and one that exceeds the caller's rate limit.
@@ -66,29 +74,22 @@ struct Claims {
     exp: f64,
 }
 
+const NOT_A_TOKEN: &str = "The token must be a JWT with the claims sub, iss, aud, exp and scope.";
+
+/// The last accepted `exp`: the end of the year 9999. A later one is a mistake or an attack.
+const LATEST_EXPIRY: f64 = 253_402_300_799.0;
+
 /// Tolerated clock skew.
 const LEEWAY: Duration = Duration::from_secs(30);
-/// Maximum cached tokens.
-const CACHE_SIZE: usize = 10_000;
-/// Maximum length of a cached token in bytes. It bounds the size of the cache.
-const LONGEST_CACHED: usize = 2048;
-
 /// Verifies tokens. Verifying a signature takes longer than storing a record, so
-/// a valid token is cached, in full, until it expires.
+/// a valid token is cached, in full, until it expires or its key is replaced.
 #[derive(Clone)]
 pub struct TokenVerifier(Arc<Inner>);
 
 struct Inner {
-    key: DecodingKey,
+    keys: Keys,
+    /// Without the algorithm, which each key has.
     validation: Validation,
-    valid: Cache<Box<str>, ValidToken>,
-}
-
-/// A token's caller and expiry.
-#[derive(Clone)]
-struct ValidToken {
-    caller: Caller,
-    until: SystemTime,
 }
 
 impl std::fmt::Debug for TokenVerifier {
@@ -98,48 +99,104 @@ impl std::fmt::Debug for TokenVerifier {
 }
 
 impl TokenVerifier {
-    /// Verifies tokens of this key, issuer and audience.
+    /// Verifies tokens of the keys at a URL that [`parse_jwks_url`] accepts, of this issuer and
+    /// audience. The keys are fetched every `refresh` by [`TokenVerifier::keep_keys`], for the
+    /// first time when it starts.
     ///
     /// # Errors
-    /// If the key is not an Ed25519 public key in PEM.
-    pub fn new(public_key: &str, issuer: &str, audience: &str) -> anyhow::Result<Self> {
-        // Fails if it was installed before in this process. Only this one is ever installed.
-        let _ = PROVIDER.install_default();
-        let key = DecodingKey::from_ed_pem(public_key.as_bytes()).context(
-            "PASSBOOK_JWT_PUBLIC_KEY must be an Ed25519 public key in PEM (BEGIN PUBLIC KEY)",
-        )?;
-        let mut validation = Validation::new(Algorithm::EdDSA);
+    /// If the machine has no root certificates.
+    pub fn at_url(
+        url: Uri,
+        refresh: Duration,
+        issuer: &str,
+        audience: &str,
+    ) -> anyhow::Result<Self> {
+        let keys = Keys::at_url(url, refresh).context("PASSBOOK_JWKS_URL")?;
+        Ok(Self::new(keys, issuer, audience))
+    }
+
+    /// Verifies tokens of the keys in a file, of this issuer and audience.
+    /// [`TokenVerifier::keep_keys`] reads the file again when it changes.
+    ///
+    /// # Errors
+    /// If the file is not a key set with a usable key.
+    pub fn in_file(path: PathBuf, issuer: &str, audience: &str) -> anyhow::Result<Self> {
+        let keys = Keys::in_file(path).context("PASSBOOK_JWKS_FILE")?;
+        Ok(Self::new(keys, issuer, audience))
+    }
+
+    fn new(keys: Keys, issuer: &str, audience: &str) -> Self {
+        signatures::install();
+        let mut validation = Validation::default();
+        validation.algorithms.clear();
         validation.set_issuer(&[issuer]);
         validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = LEEWAY.as_secs();
-        Ok(Self(Arc::new(Inner { key, validation, valid: Cache::new(CACHE_SIZE) })))
+        Self(Arc::new(Inner { keys, validation }))
     }
 
-    fn caller(&self, token: &str) -> Result<Caller, Problem> {
-        if let Some(caller) = self.cached(token, SystemTime::now()) {
+    /// Adds the conditions of the keys to the health of the process.
+    pub fn expect_keys(&self, health: &Health) {
+        self.0.keys.expect(health);
+    }
+
+    /// Keeps the keys current, until `stop`.
+    pub async fn keep_keys(self, health: Health, stop: CancellationToken) {
+        self.0.keys.keep_current(health, stop).await;
+    }
+
+    async fn caller(&self, token: &str) -> Result<Caller, Problem> {
+        let keys = self.keys()?;
+        if let Some(caller) = keys.cached(token, SystemTime::now()) {
             return Ok(caller);
         }
-        let (caller, expires) = self.verify(token)?;
+        let header = header(token)?;
+        if let Lookup::Unknown = keys.set.find(&header) {
+            self.0.keys.refetch().await;
+            return self.verify(&*self.keys()?, &header, token);
+        }
+        self.verify(&keys, &header, token)
+    }
+
+    fn keys(&self) -> Result<Arc<LoadedKeys>, Problem> {
+        self.0.keys.current().ok_or_else(|| {
+            let detail = "The keys that verify tokens could not be loaded yet.";
+            UNAVAILABLE.because(detail).retry_after(2)
+        })
+    }
+
+    fn verify(&self, keys: &LoadedKeys, header: &Header, token: &str) -> Result<Caller, Problem> {
+        let key = match keys.set.find(header) {
+            Lookup::Found(key) => key,
+            refused => {
+                return Err(UNAUTHENTICATED.because(match refused {
+                    Lookup::Ambiguous => {
+                        "The token must name its key in kid: the issuer has several."
+                    }
+                    Lookup::OtherAlgorithm => {
+                        "The token is not signed with the algorithm of its key."
+                    }
+                    _ => "The token's key (kid) is unknown.",
+                }));
+            }
+        };
+        let (caller, expires) = self.claims(key, token)?;
         let until = Duration::try_from_secs_f64(expires)
             .ok()
             .and_then(|expires| UNIX_EPOCH.checked_add(expires)?.checked_add(LEEWAY));
-        if let Some(until) = until.filter(|_| token.len() <= LONGEST_CACHED) {
-            self.0.valid.insert(token.into(), ValidToken { caller: caller.clone(), until });
+        if let Some(until) = until {
+            keys.cache(token, caller.clone(), until);
         }
         Ok(caller)
     }
 
-    /// The caller, if the token is cached and has not expired.
-    fn cached(&self, token: &str, now: SystemTime) -> Option<Caller> {
-        self.0.valid.get(token).filter(|token| now <= token.until).map(|token| token.caller)
-    }
-
     /// The caller and the expiry in seconds since 1970.
-    fn verify(&self, token: &str) -> Result<(Caller, f64), Problem> {
-        let Inner { key, validation, .. } = &*self.0;
-        let claims = jsonwebtoken::decode::<Claims>(token, key, validation)
+    fn claims(&self, key: &VerificationKey, token: &str) -> Result<(Caller, f64), Problem> {
+        let mut validation = self.0.validation.clone();
+        validation.algorithms = vec![key.algorithm];
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.key, &validation)
             .map_err(|error| {
                 UNAUTHENTICATED.because(match error.kind() {
                     ErrorKind::ExpiredSignature => "The token has expired.",
@@ -148,14 +205,12 @@ impl TokenVerifier {
                     ErrorKind::InvalidIssuer | ErrorKind::InvalidAudience => {
                         "The token has the wrong issuer or audience."
                     }
-                    ErrorKind::InvalidAlgorithm => "The token must be signed with EdDSA (Ed25519).",
-                    _ => "The token must be a JWT with the claims sub, iss, aud, exp and scope.",
+                    _ => NOT_A_TOKEN,
                 })
             })?
             .claims;
-        if has_critical_extension(token) {
-            let detail = "The token's header has crit. No extension is supported.";
-            return Err(UNAUTHENTICATED.because(detail));
+        if claims.exp > LATEST_EXPIRY {
+            return Err(UNAUTHENTICATED.because("The token's exp is after the year 9999."));
         }
         let user_id = UserId::try_from(claims.sub)
             .map_err(|error| UNAUTHENTICATED.because(format!("The token's sub {error}.")))?;
@@ -163,17 +218,19 @@ impl TokenVerifier {
     }
 }
 
-/// Whether the header of a valid token has `crit`: extensions that the verifier must understand
-/// (RFC 7515, section 4.1.11). jsonwebtoken ignores it.
-fn has_critical_extension(token: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Header {
-        crit: Option<serde::de::IgnoredAny>,
+/// The header of a token, unless it can't be of a valid one. jsonwebtoken ignores `crit`:
+/// extensions that the verifier must understand (RFC 7515, section 4.1.11).
+fn header(token: &str) -> Result<Header, Problem> {
+    let header = decode_header(token).map_err(|_| UNAUTHENTICATED.because(NOT_A_TOKEN))?;
+    if header.crit.is_some() {
+        let detail = "The token's header has crit. No extension is supported.";
+        return Err(UNAUTHENTICATED.because(detail));
     }
-    let header = token.split('.').next().unwrap_or_default();
-    let header = URL_SAFE_NO_PAD.decode(header).ok();
-    let header = header.and_then(|header| serde_json::from_slice::<Header>(&header).ok());
-    header.is_none_or(|header| header.crit.is_some())
+    if !ALGORITHMS.contains(&header.alg) {
+        let detail = "The token must be signed with RS256, ES256 or EdDSA (Ed25519).";
+        return Err(UNAUTHENTICATED.because(detail));
+    }
+    Ok(header)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller
@@ -192,124 +249,12 @@ where
         let token = token.ok_or_else(|| {
             UNAUTHENTICATED.because("Send the header Authorization: Bearer <token>.")
         })?;
-        let caller = TokenVerifier::from_ref(state).caller(token)?;
+        let caller = TokenVerifier::from_ref(state).caller(token).await?;
         Span::current().record("caller", caller.user_id.as_str());
         RateLimits::from_ref(state).admit(&caller, &parts.extensions)?;
         Ok(caller)
     }
 }
 
-/// Ed25519 from `ring`, which TLS needs anyway. The providers of jsonwebtoken would
-/// add a second implementation of elliptic curves, and RSA, which is not needed.
-static PROVIDER: CryptoProvider = CryptoProvider {
-    signer_factory: refuse_to_sign,
-    verifier_factory: ed25519_verifier,
-    key_utils: KeyUtils::new_unimplemented(),
-};
-
-fn refuse_to_sign(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {
-    Err(ErrorKind::InvalidAlgorithm.into())
-}
-
-fn ed25519_verifier(
-    algorithm: &Algorithm,
-    key: &DecodingKey,
-) -> Result<Box<dyn JwtVerifier>, Error> {
-    if *algorithm != Algorithm::EdDSA {
-        return Err(ErrorKind::InvalidAlgorithm.into());
-    }
-    let key = key.try_get_as_bytes()?.to_vec();
-    Ok(Box::new(Ed25519(ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, key))))
-}
-
-struct Ed25519(ring::signature::UnparsedPublicKey<Vec<u8>>);
-
-impl signature::Verifier<Vec<u8>> for Ed25519 {
-    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
-        self.0.verify(message, signature).map_err(|_| signature::Error::new())
-    }
-}
-
-impl JwtVerifier for Ed25519 {
-    fn algorithm(&self) -> Algorithm {
-        Algorithm::EdDSA
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use ring::{
-        rand::SystemRandom,
-        signature::{Ed25519KeyPair, KeyPair},
-    };
-
-    use super::*;
-
-    const HEADER: &str = r#"{"alg":"EdDSA","typ":"JWT"}"#;
-
-    /// A new issuer of tokens for ann, and their verifier.
-    fn issuer() -> (TokenVerifier, impl Fn(SystemTime) -> String) {
-        let (verifier, token) = signer();
-        (verifier, move |expires| token(HEADER, "ann", expires))
-    }
-
-    /// A new signer of a header and a subject, and the verifier.
-    fn signer() -> (TokenVerifier, impl Fn(&str, &str, SystemTime) -> String) {
-        let pair = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
-        let pair = Ed25519KeyPair::from_pkcs8(pair.as_ref()).unwrap();
-        // SubjectPublicKeyInfo of an Ed25519 key: RFC 8410 section 4.
-        let mut der = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-        der.extend_from_slice(pair.public_key().as_ref());
-        let der = base64::engine::general_purpose::STANDARD.encode(der);
-        let pem = format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n");
-        let token = move |header: &str, sub: &str, expires: SystemTime| {
-            let expires = expires.duration_since(UNIX_EPOCH).unwrap().as_secs();
-            let claims = format!(
-                r#"{{"sub":"{sub}","scope":"accounts:read","iss":"i","aud":"a","exp":{expires}}}"#
-            );
-            let text = [header, &claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
-            let signature = URL_SAFE_NO_PAD.encode(pair.sign(text.as_bytes()));
-            format!("{text}.{signature}")
-        };
-        (TokenVerifier::new(&pem, "i", "a").unwrap(), token)
-    }
-
-    #[test]
-    fn a_cached_token_still_expires() {
-        let (verifier, token) = issuer();
-        let token = token(SystemTime::now());
-        assert!(verifier.caller(&token).is_ok());
-        assert!(verifier.cached(&token, SystemTime::now()).is_some());
-        let expired = SystemTime::now() + LEEWAY + Duration::from_secs(1);
-        assert!(verifier.cached(&token, expired).is_none());
-    }
-
-    #[test]
-    fn a_token_is_rejected_with_the_reason() {
-        let (verifier, token) = signer();
-        let expires = SystemTime::now() + LEEWAY;
-        let crit = r#"{"alg":"EdDSA","typ":"JWT","crit":["b64"],"b64":false}"#;
-        for (header, sub, reason) in [
-            (crit, "ann", "crit"),
-            (HEADER, "ann lee", "sub must be 1 to 255 visible ASCII"),
-            (HEADER, "\u{c548}", "sub must be 1 to 255 visible ASCII"),
-            (HEADER, "", "sub must be 1 to 255 visible ASCII"),
-        ] {
-            let problem = verifier.caller(&token(header, sub, expires)).unwrap_err();
-            assert_eq!(problem.status(), 401);
-            let problem = serde_json::to_string(&problem).unwrap();
-            assert!(problem.contains(reason), "{problem}");
-        }
-    }
-
-    #[test]
-    fn only_a_verified_token_is_cached() {
-        let (verifier, token) = issuer();
-        let token = token(SystemTime::now() + LEEWAY);
-        assert!(verifier.caller(&token).is_ok());
-        let (signed, _) = token.rsplit_once('.').unwrap();
-        let forged = format!("{signed}.{}", URL_SAFE_NO_PAD.encode([7; 64]));
-        assert!(verifier.caller(&forged).is_err());
-        assert!(verifier.cached(&forged, SystemTime::now()).is_none());
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 use anyhow::{Context, anyhow};
 use axum::http::{
     HeaderValue, Request, Response, Uri,
-    header::{AUTHORIZATION, CONTENT_TYPE},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body_util::Full;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -102,7 +102,20 @@ impl HttpClient {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        let request = request.body(Full::from(body)).context("making a request")?;
+        self.send(request.body(Full::from(body)).context("making a request")?).await
+    }
+
+    /// Gets a document of this media type, and returns the response with its body unread. The
+    /// caller sets a time limit.
+    ///
+    /// # Errors
+    /// If no response arrived. The error does not show the URL.
+    pub async fn get(&self, media_type: &'static str) -> anyhow::Result<Response<Incoming>> {
+        let request = Request::get(self.url.clone()).header(ACCEPT, media_type);
+        self.send(request.body(Full::default()).context("making a request")?).await
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
         let response = match &self.client {
             AnyClient::Plain(client) => client.request(request).await,
             AnyClient::Tls(client) => client.request(request).await,
