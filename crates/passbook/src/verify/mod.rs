@@ -182,6 +182,10 @@ async fn push(
     streams.and(databases)
 }
 
+fn as_heads(file: &mut HeadsFile) -> Heads<'_> {
+    file
+}
+
 async fn verify_databases(
     urls: &DatabaseUrls,
     replicas: Replicas,
@@ -206,7 +210,7 @@ async fn verify_databases(
         }
     };
     let limits = Limits { pending, listed: LISTED };
-    let heads = heads.as_mut().map(|heads| heads as Heads<'_>);
+    let heads = heads.as_mut().map(as_heads);
     let findings = reconciliation::reconcile(&sources, limits, heads, &mut progress).await;
     bar.finish_and_clear();
     Ok(findings?)
