@@ -11,6 +11,7 @@ mod asynchronous_standby;
 mod authentication;
 mod batches;
 mod bundles;
+mod chains;
 mod chaos;
 mod clocks;
 mod concurrency;

@@ -135,11 +135,14 @@ async fn each_broken_invariant_is_found() {
             "once",
             &ledger,
             "ALTER TABLE transactions DROP CONSTRAINT transactions_record_id_key;
+             CREATE TABLE gone AS SELECT * FROM accounts WHERE account_id = @;
              INSERT INTO transactions (record_id, account_id, type, amount, currency, status, reason)
              SELECT record_id, account_id, type, amount, currency, status, reason
              FROM transactions WHERE account_id = @ AND status = 'FAILED'",
             "DELETE FROM transactions WHERE account_id = @ AND status = 'FAILED'
-             AND id > (SELECT min(id) FROM transactions WHERE account_id = @ AND status = 'FAILED')",
+             AND id > (SELECT min(id) FROM transactions WHERE account_id = @ AND status = 'FAILED');
+             DELETE FROM accounts WHERE account_id = @;
+             INSERT INTO accounts SELECT * FROM gone; DROP TABLE gone",
         ),
         (
             "pinned",

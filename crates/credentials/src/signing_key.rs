@@ -1,5 +1,5 @@
 //! The key that signs bearer tokens: JWTs as an identity provider issues them,
-//! signed with Ed25519.
+//! signed with Ed25519. A key of the same kind signs exported heads of the ledger.
 
 use std::fmt;
 
@@ -48,6 +48,28 @@ impl SigningKey {
     /// If the text is not base64, or not PKCS#8 of an Ed25519 key.
     pub fn from_base64(text: &str) -> Result<Self> {
         Self::from_pkcs8(BASE64_STANDARD.decode(text).context("the signing key is not base64")?)
+    }
+
+    /// Reads a private key from the PEM of its PKCS#8, as `openssl genpkey -algorithm ed25519`
+    /// makes it.
+    ///
+    /// # Errors
+    /// If it is none. The error does not show the key.
+    pub fn from_pem(pem: &str) -> Result<Self> {
+        let lines = pem.lines().map(str::trim).filter(|line| !line.starts_with("-----"));
+        let pkcs8 = BASE64_STANDARD.decode(lines.collect::<String>()).ok();
+        // OpenSSL leaves out the public key.
+        let key = pkcs8.and_then(|pkcs8| {
+            let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8).ok()?;
+            Some(Self { pair, pkcs8 })
+        });
+        key.context("not an Ed25519 private key in PEM (PKCS#8, -----BEGIN PRIVATE KEY-----)")
+    }
+
+    /// The signature of a text: 64 bytes.
+    #[must_use]
+    pub fn sign(&self, text: &[u8]) -> Vec<u8> {
+        self.pair.sign(text).as_ref().to_vec()
     }
 
     fn from_pkcs8(pkcs8: Vec<u8>) -> Result<Self> {

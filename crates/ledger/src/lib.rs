@@ -5,6 +5,8 @@
 //!   decides with it, and `passbook dlq` previews with it.
 //! - [`forecast`]: the effect of a batch of commands if none is refused. The
 //!   transaction-service applies such a batch in one statement.
+//! - [`chain`]: the hashes over the transactions of an account. `passbook verify` checks
+//!   them.
 //! - [`effect_of`]: the effect of a result on its record. The account-service
 //!   settles records with it.
 //!
@@ -12,6 +14,7 @@
 //! below [`contract::MONEY_LIMIT`].
 
 mod account;
+pub mod chain;
 mod decide;
 mod forecast;
 mod settlement;

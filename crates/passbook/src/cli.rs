@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 #[cfg(feature = "dev")]
 use crate::dev;
 use crate::{
-    completion::Completion, dlq, doctor::Doctor, migrate::Migrate, provision::Provision,
+    completion::Completion, dlq, doctor::Doctor, heads, migrate::Migrate, provision::Provision,
     repair::Repair, reports, secrets, statement, streams::Streams, verify::Verify, wait::Wait,
 };
 
@@ -36,6 +36,8 @@ enum Command {
     #[command(subcommand)]
     Secrets(secrets::Command),
     Verify(Verify),
+    #[command(subcommand)]
+    Heads(heads::Command),
     Doctor(Box<Doctor>),
     #[command(subcommand)]
     Dlq(dlq::Command),
@@ -67,6 +69,7 @@ impl Cli {
             Command::Wait(wait) => wait.run().await,
             Command::Secrets(command) => command.run().await,
             Command::Verify(verify) => verify.run().await,
+            Command::Heads(command) => command.run().await,
             Command::Doctor(doctor) => doctor.run().await,
             Command::Dlq(command) => command.run().await,
             Command::Repair(repair) => repair.run().await,

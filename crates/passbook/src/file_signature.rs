@@ -1,4 +1,4 @@
-//! Checks the signature of a report's file, offline.
+//! Checks the signature of a file, offline: a report's, or that of exported heads.
 
 use std::{fmt::Write as _, io::Read, path::Path};
 
@@ -54,19 +54,24 @@ impl Digester {
 /// # Errors
 /// When the file can't be read.
 pub(crate) fn digest_file(path: &Path) -> Result<FileDigest> {
-    let read = || -> std::io::Result<FileDigest> {
-        let mut file = std::fs::File::open(path)?;
-        let mut digester = Digester::new();
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let count = file.read(&mut buffer)?;
-            if count == 0 {
-                return Ok(digester.finish());
-            }
-            digester.add(buffer.get(..count).unwrap_or_default());
-        }
-    };
+    let read = || digest(&mut std::fs::File::open(path)?);
     read().with_context(|| path.display().to_string())
+}
+
+/// The digest of the rest of an open file.
+///
+/// # Errors
+/// When the file can't be read.
+pub(crate) fn digest(file: &mut std::fs::File) -> std::io::Result<FileDigest> {
+    let mut digester = Digester::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(digester.finish());
+        }
+        digester.add(buffer.get(..count).unwrap_or_default());
+    }
 }
 
 /// Reads a small text file.

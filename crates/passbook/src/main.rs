@@ -1,7 +1,7 @@
 //! Passbook's command-line tool.
 //!
 //! Operations: provisions and migrates databases, creates streams and Secrets, verifies the
-//! invariants, finds faults, handles dead letters, repairs a restored ledger, asks for reports and
+//! invariants, exports the heads of the ledger's chains, finds faults, handles dead letters, repairs a restored ledger, asks for reports and
 //! checks their files. With the feature `dev`: starts and breaks the development stack, and
 //! generates load.
 //!
@@ -21,9 +21,11 @@ mod doctor;
 mod documents;
 mod error_chain;
 mod file_signature;
+mod heads;
 mod logs;
 mod migrate;
 mod migrations;
+mod new_file;
 mod output;
 mod provision;
 mod pushgateway;

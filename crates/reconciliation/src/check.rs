@@ -62,6 +62,11 @@ impl Check {
         Self { invariant, meaning, of, compared: 0, findings: 0, first: Vec::new(), listed }
     }
 
+    /// Upper bound of the number of findings that it keeps.
+    pub(crate) const fn listed(&self) -> usize {
+        self.listed
+    }
+
     /// Counts comparisons without a finding.
     pub fn count_sound(&mut self, compared: usize) {
         self.compared += u64::try_from(compared).unwrap_or(0);

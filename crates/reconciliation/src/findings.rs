@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::check::Check;
+use crate::check::{Check, Finding};
 
 /// The numbers of records and transactions.
 #[derive(Debug, Default, Serialize)]
@@ -29,6 +29,10 @@ pub struct Findings {
     pub agreed: Check,
     pub projected: Check,
     pub dated: Check,
+    pub chained: Check,
+    /// `None` if no heads were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exported: Option<Check>,
     pub counts: Counts,
     /// PENDING records; a finding only after the time limit.
     pub pending: u64,
@@ -59,6 +63,12 @@ impl Findings {
                 "a projected balance equals the ledger's at the same accountSeq",
                 "accounts",
             ),
+            chained: check(
+                "chained",
+                "the hashes over an account's transactions are those of its rows",
+                "accounts",
+            ),
+            exported: None,
             dated: check("dated", "a record or transaction was not made in the future", "rows"),
             counts: Counts::default(),
             pending: 0,
@@ -68,8 +78,22 @@ impl Findings {
 
     /// All checks, in their order.
     #[must_use]
-    pub const fn checks(&self) -> [&Check; 7] {
+    pub fn checks(&self) -> Vec<&Check> {
         let Self { once, pinned, conserved, settled, agreed, projected, dated, .. } = self;
-        [once, pinned, conserved, settled, agreed, projected, dated]
+        let checks = [once, pinned, conserved, settled, agreed, projected, dated, &self.chained];
+        checks.into_iter().chain(&self.exported).collect()
+    }
+
+    /// Begins the check of exported heads.
+    pub(crate) fn expect_heads(&mut self) {
+        let meaning = "an exported head is still in the chain of its account";
+        self.exported = Some(Check::new("exported", meaning, "heads", self.chained.listed()));
+    }
+
+    /// Counts a compared head and its finding, if there is one.
+    pub(crate) fn count_head(&mut self, finding: Option<Finding>) {
+        if let Some(exported) = &mut self.exported {
+            exported.count(finding);
+        }
     }
 }

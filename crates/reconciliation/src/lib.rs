@@ -1,6 +1,6 @@
 //! Compares the records of the account-service with the ledger: each record is
 //! applied at most once, outcomes are pinned, money is conserved, no record stays
-//! PENDING, and both sides agree. `passbook verify` and the reconciliation report
+//! PENDING, both sides agree, and the chains of the ledger are whole. `passbook verify` and the reconciliation report
 //! run the same comparison.
 //!
 //! Each database is read in one pass in the order of its keys, and the two are
@@ -14,6 +14,8 @@
 //! takes. On a large database, replicas are read instead.
 
 mod balances;
+mod chain;
+mod chains;
 mod check;
 mod document;
 mod findings;
@@ -23,8 +25,9 @@ mod records;
 pub mod rows;
 mod sources;
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
+pub use chains::{Head, Heads, heads};
 pub use check::{Check, Finding};
 pub use document::MAX_LISTED;
 pub use findings::{Counts, Findings};
@@ -41,6 +44,8 @@ pub enum Error {
     AccountSnapshot(#[source] SnapshotError),
     #[error("the transaction database")]
     LedgerSnapshot(#[source] SnapshotError),
+    #[error("the exported heads")]
+    Heads(#[source] io::Error),
 }
 
 /// What counts as a finding, and how many findings to keep.
@@ -66,22 +71,27 @@ pub enum Progress {
     Records(u64),
     /// Accounts of the ledger.
     Balances(u64),
+    /// Accounts of the ledger whose chains were followed.
+    Chains(u64),
 }
 
-/// Compares both databases and returns what was found. The future may be dropped
+/// Compares both databases and returns what was found. Exported heads, if given, must be in the
+/// chains of the ledger. The future may be dropped
 /// before it completes.
 ///
 /// # Errors
-/// When a database can't be reached or read.
+/// When a database can't be reached or read, or the heads can't be read.
 pub async fn reconcile(
     sources: &Sources,
     limits: Limits,
+    heads: Option<Heads<'_>>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Findings, Error> {
     let mut findings = Findings::new(limits.listed);
     let mut connections = sources.connect().await?;
     records::compare(&mut connections, limits.pending, progress, &mut findings).await?;
     balances::compare(&mut connections, progress, &mut findings).await?;
+    chains::compare(&mut connections, heads, progress, &mut findings).await?;
     ownership::compare(&mut connections, &mut findings).await?;
     Ok(findings)
 }
@@ -99,6 +109,6 @@ mod tests {
         let schema = Schema::Reporting;
         let replicas = Replicas::default();
         let sources = Sources { accounts: options.clone(), ledger: options, schema, replicas };
-        assert_send(reconcile(&sources, Limits::default(), &mut |_| ()));
+        assert_send(reconcile(&sources, Limits::default(), None, &mut |_| ()));
     }
 }

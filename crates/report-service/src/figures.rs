@@ -122,12 +122,13 @@ impl Figures {
             let (step, rows) = match progress {
                 Progress::Records(rows) => ("read records", rows),
                 Progress::Balances(rows) => ("read balances", rows),
+                Progress::Chains(rows) => ("check chains", rows),
             };
             control.step(step, None);
             control.rows(rows);
         };
         let limits = Limits::default();
-        let compared = reconciliation::reconcile(&self.sources, limits, &mut progress);
+        let compared = reconciliation::reconcile(&self.sources, limits, None, &mut progress);
         let findings = control.end().run_until_cancelled(compared).await;
         let findings = findings.ok_or(AttemptError::Ended)?.context("comparing the databases")?;
         Ok(OwnedDocument::Reconciliation(findings.to_document(&self.issuer)))

@@ -50,14 +50,15 @@ fn of(database: &str) -> &'static [Writes] {
     const TRANSACTION: [Writes; 2] = [
         writes(
             "accounts",
-            "account_id, currency, balance, account_seq, created_at, updated_at",
-            "balance, account_seq, updated_at",
+            "account_id, currency, balance, account_seq, created_at, updated_at, chain_link,
+             chain_hash",
+            "balance, account_seq, updated_at, chain_link, chain_hash",
         ),
         // A decision is final. Its id is the database's.
         writes(
             "transactions",
             "record_id, account_id, type, amount, currency, status, reason, balance_after,
-             account_seq, created_at",
+             account_seq, created_at, chain_link, chain_hash",
             "",
         ),
     ];

@@ -188,12 +188,42 @@ const BOOK: &str = "
     ) AS last
     WHERE accounts.account_id = last.account_id;
 
-    INSERT INTO transactions (id, record_id, account_id, type, amount, currency, status, reason,
-        balance_after, account_seq, created_at)
-    OVERRIDING SYSTEM VALUE
-    SELECT transaction_id, record_id, account_id, type, amount, currency, status, reason,
-        balance_after, CASE WHEN status = 'SUCCESS' THEN account_seq END, settled_at
-    FROM plan WHERE bookable;
+    -- Each outcome is a link of its account's chain. The accounts get their last links at the end
+    -- of each, because the update of a row takes longer with each of its versions.
+    DO $$
+    DECLARE
+        outcome record;
+        account uuid;
+        link bigint;
+        hash bytea;
+    BEGIN
+        FOR outcome IN
+            SELECT transaction_id, record_id, account_id, type, amount, currency, status, reason,
+                balance_after, CASE WHEN status = 'SUCCESS' THEN account_seq END AS account_seq,
+                settled_at
+            FROM plan WHERE bookable ORDER BY account_id, transaction_id
+        LOOP
+            IF account IS DISTINCT FROM outcome.account_id THEN
+                UPDATE accounts SET chain_link = link, chain_hash = hash WHERE account_id = account;
+                account := outcome.account_id;
+                SELECT chain_link, chain_hash INTO STRICT link, hash FROM accounts
+                WHERE account_id = account;
+            END IF;
+            link := link + 1;
+            hash := chain_hash(
+                hash, account, link, coalesce(outcome.account_seq, 0), outcome.balance_after,
+                outcome.settled_at,
+                sha256(chain_entry(outcome.record_id, outcome.type, outcome.amount,
+                                   outcome.currency, outcome.status, outcome.reason)));
+            INSERT INTO transactions (id, record_id, account_id, type, amount, currency, status,
+                reason, balance_after, account_seq, created_at, chain_link, chain_hash)
+            OVERRIDING SYSTEM VALUE
+            VALUES (outcome.transaction_id, outcome.record_id, account, outcome.type,
+                outcome.amount, outcome.currency, outcome.status, outcome.reason,
+                outcome.balance_after, outcome.account_seq, outcome.settled_at, link, hash);
+        END LOOP;
+        UPDATE accounts SET chain_link = link, chain_hash = hash WHERE account_id = account;
+    END $$;
 
     -- No transaction id is used twice: neither one left unbooked, nor one from a rolled-back
     -- transaction. A rollback undoes everything in this transaction except setval.

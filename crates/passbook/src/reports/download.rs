@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Write},
+    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -12,7 +12,6 @@ use clap::Args;
 use contract::{ReportId, file_signature::FileSignature};
 use http::{HeaderMap, header::CONTENT_DISPOSITION};
 use serde::Serialize;
-use tempfile::NamedTempFile;
 
 use super::{
     api::ApiArguments,
@@ -22,6 +21,7 @@ use super::{
 };
 use crate::{
     file_signature::{self, Digester, FileDigest, PublicKey},
+    new_file::NewFile,
     output::{self, Format, Output},
 };
 
@@ -121,8 +121,9 @@ impl Download {
         let name = file_name(response.headers())
             .unwrap_or_else(|| format!("{}.{}", self.report, artifact.format));
         let path = self.output_dir.join(name);
-        self.check_missing(&path)?;
-        let mut file = temporary(&self.output_dir)?;
+        let target = NewFile { path: &path, force: self.force };
+        target.check_free()?;
+        let mut file = target.temporary()?;
         let (mut body, mut digester) = (response.into_body(), Digester::new());
         let bar = output::progress("bytes", Some(artifact.size));
         while let Some(piece) = next_piece(&mut body).await? {
@@ -148,7 +149,7 @@ impl Download {
             true => Some(self.save_signature(client, artifact, &found, &path).await?),
             false => None,
         };
-        self.persist(file, &path)?;
+        target.persist(file)?;
         let FileDigest { sha256, size } = found;
         Ok(SavedFile { path, format: artifact.format.clone(), size, sha256, signature })
     }
@@ -169,41 +170,13 @@ impl Download {
         let mut name = path.as_os_str().to_owned();
         name.push(".sig");
         let path = PathBuf::from(name);
-        self.check_missing(&path)?;
-        let mut file = temporary(&self.output_dir)?;
+        let target = NewFile { path: &path, force: self.force };
+        target.check_free()?;
+        let mut file = target.temporary()?;
         writeln!(file, "{}", serde_json::to_string_pretty(&signature)?)?;
-        self.persist(file, &path)?;
+        target.persist(file)?;
         Ok(path)
     }
-
-    fn check_missing(&self, path: &Path) -> Result<()> {
-        let is_free = self.force || fs::symlink_metadata(path).is_err();
-        ensure!(is_free, "{} exists: give --force to replace it", path.display());
-        Ok(())
-    }
-
-    /// Gives a complete file its name.
-    fn persist(&self, file: NamedTempFile, path: &Path) -> Result<()> {
-        let saved = file.as_file().sync_all().and_then(|()| {
-            let saved = if self.force { file.persist(path) } else { file.persist_noclobber(path) };
-            saved.map(drop).map_err(|error| error.error)
-        });
-        match saved {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                bail!("{} exists: give --force to replace it", path.display())
-            }
-            other => other.with_context(|| path.display().to_string()),
-        }
-    }
-}
-
-/// A file without its final name. It is removed unless it is given one.
-fn temporary(folder: &Path) -> Result<NamedTempFile> {
-    tempfile::Builder::new()
-        .prefix(".passbook-")
-        .suffix(".partial")
-        .tempfile_in(folder)
-        .with_context(|| format!("creating a file in {}", folder.display()))
 }
 
 /// The name in the response's headers, if it is only a name: a server can't choose a folder or a

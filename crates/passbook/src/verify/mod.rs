@@ -1,6 +1,7 @@
 //! `passbook verify`: checks the protocol's invariants.
 //!
-//! Over both databases: those of [`reconciliation`]. Over the streams: no message was dropped. Over
+//! Over both databases: those of [`reconciliation`], and that the chains hold exported heads
+//! (`--heads`). Over the streams: no message was dropped. Over
 //! the report database: those of [`reports`].
 //!
 //! A record PENDING for more than 15 minutes (`--pending-limit`) counts as unsettled, because the
@@ -18,13 +19,14 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
-use reconciliation::{Findings, Limits, Progress, Replicas, Schema, Sources};
+use reconciliation::{Findings, Heads, Limits, Progress, Replicas, Schema, Sources};
 
 use crate::{
     arguments::{ReportQueueArguments, System, SystemArguments},
     broker::Broker,
     database::{self, DatabaseUrls},
     error_chain,
+    heads::{HeadsArguments, HeadsFile},
     output::{self, Format},
     pushgateway::{Pushgateway, PushgatewayArguments},
 };
@@ -46,6 +48,8 @@ pub(crate) struct Verify {
     system: SystemArguments,
     #[command(flatten)]
     replicas: ReplicaArguments,
+    #[command(flatten)]
+    heads: HeadsArguments,
     /// Do not check the streams.
     #[arg(long)]
     no_streams: bool,
@@ -100,7 +104,9 @@ impl Verify {
         let system = self.system.resolve().await?;
         let urls = system.databases.as_ref().context("no database URLs are given")?;
         let replicas = self.replicas.replicas()?;
-        let mut report = Report::new(verify_databases(urls, replicas, self.pending_limit).await?);
+        let heads = self.heads.open().context("the exported heads")?;
+        let findings = verify_databases(urls, replicas, self.pending_limit, heads).await?;
+        let mut report = Report::new(findings);
         let reports = self.verify_reports(&system, &mut report).await;
         let streams = self.verify_streams(&system, urls, &mut report).await;
         if let Err(error) = &streams {
@@ -176,10 +182,15 @@ async fn push(
     streams.and(databases)
 }
 
+fn as_heads(file: &mut HeadsFile) -> Heads<'_> {
+    file
+}
+
 async fn verify_databases(
     urls: &DatabaseUrls,
     replicas: Replicas,
     pending: Duration,
+    mut heads: Option<HeadsFile>,
 ) -> Result<Findings> {
     let options = |name: &'static str, url: &str| database::options(url).context(name);
     let sources = Sources {
@@ -199,7 +210,8 @@ async fn verify_databases(
         }
     };
     let limits = Limits { pending, listed: LISTED };
-    let findings = reconciliation::reconcile(&sources, limits, &mut progress).await;
+    let heads = heads.as_mut().map(as_heads);
+    let findings = reconciliation::reconcile(&sources, limits, heads, &mut progress).await;
     bar.finish_and_clear();
     Ok(findings?)
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use contract::{AccountId, Balance, Command, Currency};
-use ledger::Account;
+use ledger::{Account, chain::Hash};
 use runtime::postgres::PgPool;
 use runtime::worker::Failure;
 use rust_decimal::Decimal;
@@ -63,23 +63,36 @@ pub(super) async fn add(
     Ok(())
 }
 
-/// Writes the new balances of locked accounts. The time of the move is never before the
-/// account's last one, even if the clock was set back.
+/// Adds links with these contents to the chains of locked accounts, and writes the new balances.
+/// The time of the decision is never before the account's last one, even if the clock was set
+/// back.
+#[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
 pub(super) async fn write(
     connection: &mut PgConnection,
     moved: &BTreeMap<AccountId, Account>,
+    links: &BTreeMap<AccountId, Hash>,
 ) -> Result<(), Failure> {
-    if moved.is_empty() {
+    if links.is_empty() {
         return Ok(());
     }
+    let states = || links.keys().map(|id| moved.get(id));
     sqlx::query!(
-        "UPDATE accounts SET balance = moved.balance, account_seq = moved.seq,
-             updated_at = greatest(accounts.updated_at, clock_timestamp())
-         FROM unnest($1::uuid[], $2::numeric[], $3::bigint[]) AS moved (account_id, balance, seq)
-         WHERE accounts.account_id = ANY (ARRAY[moved.account_id])",
-        &moved.keys().map(|id| id.as_uuid()).collect::<Vec<_>>(),
-        &moved.values().map(|account| account.balance.as_decimal()).collect::<Vec<_>>(),
-        &moved.values().map(|account| account.seq).collect::<Vec<_>>(),
+        "UPDATE accounts SET balance = coalesce(new.balance, accounts.balance),
+             account_seq = coalesce(new.seq, accounts.account_seq),
+             chain_link = accounts.chain_link + 1,
+             (updated_at, chain_hash) = (
+                 SELECT at, chain_hash(accounts.chain_hash, accounts.account_id, accounts.chain_link + 1,
+                                       coalesce(new.seq, 0), new.balance, at, new.contents)
+                 FROM (SELECT greatest(accounts.updated_at, clock_timestamp()) AS at) AS clock)
+         FROM unnest($1::uuid[], $2::numeric[], $3::bigint[], $4::bytea[])
+             AS new (account_id, balance, seq, contents)
+         WHERE accounts.account_id = ANY (ARRAY[new.account_id])",
+        &links.keys().map(|id| id.as_uuid()).collect::<Vec<_>>(),
+        &states().map(|state| state.map(|account| account.balance.as_decimal())).collect::<Vec<_>>()
+            as &[Option<Decimal>],
+        &states().map(|state| state.map(|account| account.seq)).collect::<Vec<_>>()
+            as &[Option<i64>],
+        &links.values().map(|contents| contents.to_vec()).collect::<Vec<_>>(),
     )
     .execute(connection)
     .await?;

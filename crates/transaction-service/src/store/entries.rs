@@ -1,6 +1,6 @@
 //! Entries: the decided outcomes. A record has one entry, which never changes.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, anyhow};
 use contract::{
@@ -83,9 +83,8 @@ pub(super) async fn find(
 /// decided one of the records: the caller must roll back. The statement checks this
 /// under the lock of the accounts, and the unique constraint enforces it.
 ///
-/// The entries have the time of their account's move. Without a move, a refusal has the
-/// clock's, and never one before the account's last move. So an account's entries have
-/// rising times in the order of their ids.
+/// The entries have the time and the link that their account has got before. So an account's
+/// entries have rising times in the order of their ids.
 pub(super) async fn insert(
     connection: &mut PgConnection,
     entries: Vec<Entry>,
@@ -128,22 +127,18 @@ async fn insert_rows(
     entries: &[Entry],
 ) -> sqlx::Result<Option<Inserted>> {
     let applied = || entries.iter().map(|entry| applied(entry.outcome));
-    let moved: HashSet<_> = entries
-        .iter()
-        .filter(|entry| matches!(entry.outcome, Outcome::Applied { .. }))
-        .map(|entry| entry.account_id)
-        .collect();
     let rows = sqlx::query!(
         "INSERT INTO transactions
              (record_id, account_id, type, amount, currency, status, reason, balance_after, account_seq,
-              created_at)
+              created_at, chain_link, chain_hash)
          SELECT record_id, account_id, type, amount, currency, status, reason, balance_after, account_seq,
-             greatest((SELECT updated_at FROM accounts WHERE accounts.account_id = new.account_id),
-                      CASE WHEN NOT moved THEN clock_timestamp() END)
+             updated_at, chain_link, chain_hash
          FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[], $5::text[],
-                     $6::text[], $7::text[], $8::numeric[], $9::bigint[], $10::bool[])
+                     $6::text[], $7::text[], $8::numeric[], $9::bigint[])
              AS new (record_id, account_id, type, amount, currency, status, reason, balance_after,
-                     account_seq, moved)
+                     account_seq),
+             LATERAL (SELECT updated_at, chain_link, chain_hash FROM accounts
+                      WHERE accounts.account_id = new.account_id OFFSET 0) AS account
          WHERE NOT EXISTS (SELECT FROM transactions WHERE record_id = ANY($1))
          RETURNING id, record_id, created_at",
         &entries.iter().map(|entry| entry.record_id.as_uuid()).collect::<Vec<_>>(),
@@ -156,7 +151,6 @@ async fn insert_rows(
         &applied().map(|applied| applied.map(|(balance, _)| balance)).collect::<Vec<_>>()
             as &[Option<Decimal>],
         &applied().map(|applied| applied.map(|(_, seq)| seq)).collect::<Vec<_>>() as &[Option<i64>],
-        &entries.iter().map(|entry| moved.contains(&entry.account_id)).collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await?;

@@ -4,11 +4,14 @@ use std::collections::HashMap;
 
 use anyhow::Context;
 use contract::{AccountId, Balance, Command, MONEY_LIMIT, Outcome, RecordId};
-use ledger::{Entry, Forecast};
+use ledger::{Entry, Forecast, chain::NO_LINK};
 use runtime::postgres::PgPool;
 use runtime::worker::Failure;
 
-use super::entries::{Conflict, StoredEntry};
+use super::{
+    chain,
+    entries::{Conflict, StoredEntry},
+};
 
 /// Moves each account that allows its forecast effect, and inserts the entries of its
 /// commands. Missing accounts are inserted if `is_new` holds for them. Nothing is
@@ -19,8 +22,9 @@ use super::entries::{Conflict, StoredEntry};
 /// record decided during the wait violates the unique constraint, so nothing is ever
 /// applied twice.
 ///
-/// An entry has the time of its account's move, which is never before the account's
-/// last one. After a wait, PostgreSQL evaluates the move again, with the clock of then.
+/// An entry has the time and the link of its account's move. The time is never before the
+/// account's last one. After a wait, PostgreSQL evaluates the move again, with the clock and the
+/// link of then.
 ///
 /// Returns the applied entries by record; none after a conflict with another writer.
 /// The entries are committed when this returns.
@@ -39,27 +43,38 @@ pub(super) async fn apply(
         r#"
         WITH forecast AS (
             SELECT * FROM unnest($1::uuid[], $2::text[], $3::numeric[], $4::bigint[],
-                                 $5::numeric[], $6::numeric[], $7::bool[])
-                AS forecast (account_id, currency, net, count, lowest, highest, new)
+                                 $5::numeric[], $6::numeric[], $7::bool[], $16::bytea[])
+                AS forecast (account_id, currency, net, count, lowest, highest, new, contents)
             WHERE NOT EXISTS (SELECT FROM transactions WHERE record_id = ANY($8::uuid[]))
         ), added AS (
-            INSERT INTO accounts (account_id, currency, balance, account_seq, created_at, updated_at)
-            SELECT account_id, currency, net, count, at, at
+            INSERT INTO accounts
+                (account_id, currency, balance, account_seq, created_at, updated_at, chain_link,
+                 chain_hash)
+            SELECT account_id, currency, net, count, at, at, 1,
+                chain_hash($17, account_id, 1, count, net, at, contents)
             FROM (SELECT *, clock_timestamp() AS at FROM forecast) AS forecast
             WHERE new AND lowest >= 0 AND highest < $15
             ON CONFLICT DO NOTHING
-            RETURNING account_id, 0::numeric AS balance, 0::bigint AS account_seq, updated_at
+            RETURNING account_id, 0::numeric AS balance, 0::bigint AS account_seq, updated_at,
+                chain_link, chain_hash
         ), moved AS (
             UPDATE accounts SET balance = accounts.balance + forecast.net,
                 account_seq = accounts.account_seq + forecast.count,
-                updated_at = greatest(accounts.updated_at, clock_timestamp())
+                chain_link = accounts.chain_link + 1,
+                (updated_at, chain_hash) = (
+                    SELECT at, chain_hash(
+                        accounts.chain_hash, accounts.account_id, accounts.chain_link + 1,
+                        accounts.account_seq + forecast.count, accounts.balance + forecast.net, at,
+                        forecast.contents)
+                    FROM (SELECT greatest(accounts.updated_at, clock_timestamp()) AS at) AS clock)
             FROM forecast
             WHERE accounts.account_id = ANY (ARRAY[forecast.account_id])
                 AND accounts.currency = forecast.currency
                 AND accounts.balance + forecast.lowest >= 0
                 AND accounts.balance + forecast.highest < $15
             RETURNING accounts.account_id, accounts.balance - forecast.net AS balance,
-                accounts.account_seq - forecast.count AS account_seq, accounts.updated_at
+                accounts.account_seq - forecast.count AS account_seq, accounts.updated_at,
+                accounts.chain_link, accounts.chain_hash
         ), step AS (
             SELECT * FROM (SELECT * FROM added UNION ALL SELECT * FROM moved) AS before
                 FULL JOIN unnest($8::uuid[], $9::uuid[], $10::text[], $11::numeric[], $12::text[],
@@ -70,9 +85,9 @@ pub(super) async fn apply(
         )
         INSERT INTO transactions
             (record_id, account_id, type, amount, currency, status, balance_after, account_seq,
-             created_at)
+             created_at, chain_link, chain_hash)
         SELECT record_id, account_id, type, amount, currency, 'SUCCESS', balance + net,
-            account_seq + count, updated_at
+            account_seq + count, updated_at, chain_link, chain_hash
         FROM step WHERE balance IS NOT NULL ORDER BY at
         RETURNING id, record_id, balance_after AS "balance_after!", account_seq AS "account_seq!",
             created_at
@@ -92,6 +107,8 @@ pub(super) async fn apply(
         &forecast.totals.iter().map(|total| total.net).collect::<Vec<_>>(),
         &forecast.totals.iter().map(|total| total.count).collect::<Vec<_>>(),
         MONEY_LIMIT,
+        &chain::of_applied(commands).values().map(|hash| hash.to_vec()).collect::<Vec<_>>(),
+        &NO_LINK[..],
     )
     .fetch_all(pool)
     .await;

@@ -4,13 +4,15 @@
 //! statement moves the accounts that allow all their commands, and inserts the
 //! outcomes. The remaining commands (refusals, decided or repeated records) take
 //! the slow path, a transaction of its own: lock, read the decided records,
-//! decide in memory, write.
+//! decide in memory, write. Both add a link to the chain of each account: see
+//! [`ledger::chain`].
 //!
 //! Deciding in memory between two statements was three times as fast as one large
 //! statement with window sums. The fast path computes the sums beforehand: its
 //! statement only compares.
 
 mod accounts;
+mod chain;
 mod entries;
 mod fast_path;
 mod locked;

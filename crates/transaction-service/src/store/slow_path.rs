@@ -13,7 +13,7 @@ use runtime::{
 };
 
 use super::{
-    accounts,
+    accounts, chain,
     entries::{self, StoredEntry},
 };
 
@@ -77,7 +77,8 @@ async fn write(transaction: &mut PgTransaction, commands: &[Command]) -> Result<
     let stored = entries::find(transaction, commands).await?;
     let decided = stored.iter().map(|(id, stored)| (*id, stored.entry)).collect();
     let batch = decide(accounts, decided, commands);
-    accounts::write(transaction, &batch.moved).await?;
+    let links = chain::of_decided(&batch.entries);
+    accounts::write(transaction, &batch.moved, &links).await?;
     failpoint::point("ledger.balances-written", &commands);
     let Some(added) = entries::insert(transaction, batch.entries).await? else {
         return Ok(Written::LostRace);
