@@ -17,6 +17,10 @@ use ring::{
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
+/// DER prefix of a 32-byte Ed25519 public key (RFC 8410, section 4).
+const SPKI_PREFIX: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
 /// The length of a line of PEM (RFC 7468).
 const PEM_LINE: usize = 64;
 
@@ -91,6 +95,13 @@ impl SigningKey {
         pem("PRIVATE KEY", &self.pkcs8)
     }
 
+    /// The public key: PEM of its SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn public_key_pem(&self) -> String {
+        let der = [&SPKI_PREFIX[..], self.pair.public_key().as_ref()].concat();
+        pem("PUBLIC KEY", &der)
+    }
+
     /// The public key as a JSON Web Key Set (RFC 7517, RFC 8037). The services verify tokens
     /// with it (`PASSBOOK_JWKS_FILE`).
     #[must_use]
@@ -131,12 +142,12 @@ impl SigningKey {
             "iat": now.unix_timestamp(),
             "exp": (now + ttl).unix_timestamp(),
         });
-        self.sign(&json!({ "alg": "EdDSA", "typ": "JWT", "kid": self.key_id() }), &claims)
+        self.signed_token(&json!({ "alg": "EdDSA", "typ": "JWT", "kid": self.key_id() }), &claims)
     }
 
     /// A token with any header and claims.
     #[must_use]
-    pub fn sign(&self, header: &Value, claims: &Value) -> String {
+    pub fn signed_token(&self, header: &Value, claims: &Value) -> String {
         let signed = format!(
             "{}.{}",
             BASE64_URL_SAFE_NO_PAD.encode(header.to_string()),

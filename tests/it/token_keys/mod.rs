@@ -70,9 +70,11 @@ async fn a_new_key_is_fetched_at_once_and_unknown_ones_cause_one_fetch() {
     // Tokens that can't be valid with any key.
     let (valid, unnamed) = (token(&first), json!({ "alg": "EdDSA" }));
     let hmac = valid.replacen("eyJ", "eyJhbGciOiJIUzI1NiIsImtpZCI6IngifQ.eyJ", 1);
-    let crit =
-        second.sign(&json!({ "alg": "EdDSA", "kid": second.key_id(), "crit": ["x"] }), &json!({}));
-    for hopeless in ["x", "a.b.c", &hmac, &crit, &second.sign(&unnamed, &json!({}))] {
+    let crit = second.signed_token(
+        &json!({ "alg": "EdDSA", "kid": second.key_id(), "crit": ["x"] }),
+        &json!({}),
+    );
+    for hopeless in ["x", "a.b.c", &hmac, &crit, &second.signed_token(&unnamed, &json!({}))] {
         assert_eq!(get(&stack, hopeless).await.status, 401, "{hopeless}");
     }
     assert_eq!(issuer.requests(), 1);
