@@ -227,19 +227,19 @@ async fn a_token_must_be_of_this_issuer_for_this_audience_and_of_now() {
     };
     let (usual, ann) = (header("alg", "EdDSA".into()), claims("sub", "ann".into()));
     for (name, token) in [
-        ("wrong audience", key.sign(&usual, &claims("aud", "other".into()))),
-        ("no audience", key.sign(&usual, &claims("aud", Value::Null))),
-        ("wrong issuer", key.sign(&usual, &claims("iss", "https://other".into()))),
-        ("expired", key.sign(&usual, &claims("exp", (now - 40).into()))),
-        ("exp of 1e19", key.sign(&usual, &claims("exp", 1e19.into()))),
-        ("exp of -1e19", key.sign(&usual, &claims("exp", (-1e19).into()))),
-        ("no exp", key.sign(&usual, &claims("exp", Value::Null))),
-        ("not yet", key.sign(&usual, &claims("nbf", (now + 90).into()))),
-        ("crit", key.sign(&header("crit", json!(["b64"])), &ann)),
-        ("another kid", key.sign(&header("kid", "other".into()), &ann)),
-        ("another algorithm", key.sign(&header("alg", "RS256".into()), &ann)),
-        ("HS256", key.sign(&header("alg", "HS256".into()), &ann)),
-        ("none", key.sign(&header("alg", "none".into()), &ann)),
+        ("wrong audience", key.signed_token(&usual, &claims("aud", "other".into()))),
+        ("no audience", key.signed_token(&usual, &claims("aud", Value::Null))),
+        ("wrong issuer", key.signed_token(&usual, &claims("iss", "https://other".into()))),
+        ("expired", key.signed_token(&usual, &claims("exp", (now - 40).into()))),
+        ("exp of 1e19", key.signed_token(&usual, &claims("exp", 1e19.into()))),
+        ("exp of -1e19", key.signed_token(&usual, &claims("exp", (-1e19).into()))),
+        ("no exp", key.signed_token(&usual, &claims("exp", Value::Null))),
+        ("not yet", key.signed_token(&usual, &claims("nbf", (now + 90).into()))),
+        ("crit", key.signed_token(&header("crit", json!(["b64"])), &ann)),
+        ("another kid", key.signed_token(&header("kid", "other".into()), &ann)),
+        ("another algorithm", key.signed_token(&header("alg", "RS256".into()), &ann)),
+        ("HS256", key.signed_token(&header("alg", "HS256".into()), &ann)),
+        ("none", key.signed_token(&header("alg", "none".into()), &ann)),
         ("HS256 with the public key", hs256(&key, &ann)),
     ] {
         for path in ["/v1/accounts", "/v1/reports"] {
@@ -248,7 +248,7 @@ async fn a_token_must_be_of_this_issuer_for_this_audience_and_of_now() {
             assert_eq!((response.status, response.problem()), (401, "unauthenticated"), "{name}");
         }
     }
-    assert_eq!(get(stack, &key.sign(&usual, &ann)).await.status, 200);
+    assert_eq!(get(stack, &key.signed_token(&usual, &ann)).await.status, 200);
 }
 
 /// A token signed with the public key as the secret of an HMAC (RFC 2104).
