@@ -295,7 +295,8 @@ mod tests {
 
     #[test]
     fn each_change_is_found_and_named() {
-        let changes: [(&str, fn(&mut Sample)); 15] = [
+        type Change = fn(&mut Sample);
+        let changes: [(&str, Change); 15] = [
             ("accountSeq 2)", |(rows, ..)| rows[1].amount = Decimal::from(6)),
             ("link 2 (accountSeq 3", |(rows, ..)| rows[2].currency = "EUR".to_owned()),
             ("link 1 (accountSeq 2)", |(rows, ..)| rows[1].balance_after = Some(Decimal::from(6))),

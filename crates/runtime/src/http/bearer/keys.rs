@@ -106,7 +106,7 @@ impl Keys {
     /// # Errors
     /// If the machine has no root certificates.
     pub(super) fn at_url(url: Uri, refresh: Duration) -> anyhow::Result<Self> {
-        Ok(Self::new(Source::Url(HttpClient::new(url)?), refresh, None))
+        Ok(Self::new(Source::Url(Box::new(HttpClient::new(url)?)), refresh, None))
     }
 
     /// Reads the keys of a file, again when it changes.

@@ -19,7 +19,7 @@ use crate::http::client::{HttpClient, parse_url};
 pub(super) const FETCH_LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) enum Source {
-    Url(HttpClient),
+    Url(Box<HttpClient>),
     File(PathBuf),
 }
 
