@@ -373,6 +373,10 @@ async fn broken_links(monitored: &mut Monitored, account: &str) {
     monitored.resolved(&ALERTS).await;
     let clients = ["account-service-0", "account-service-1"]
         .map(|replica| Client::teller_at(&monitored.stack, replica));
+    // A replica looks up an account that it does not know once for all requests, by one connection.
+    for client in &clients {
+        assert_eq!(client.account(account).await.status, 200);
+    }
     for (link, fault) in [
         ("account-service-0/postgres", Fault::Silence),
         ("account-service-1/postgres", Fault::Refuse),
