@@ -176,7 +176,10 @@ impl Load {
     pub(super) async fn finish(mut self) -> History {
         self.stop.cancel();
         while let Some(client) = self.clients.join_next().await {
-            client.unwrap();
+            // It panics at a response that is not documented.
+            if let Err(stopped) = client {
+                self.history.lock().unwrap().unexpected.push(stopped.to_string());
+            }
         }
         Arc::into_inner(self.history).unwrap().into_inner().unwrap()
     }

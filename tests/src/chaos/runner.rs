@@ -13,6 +13,7 @@ use async_nats::{HeaderMap, jetstream};
 use devstack::{Fault, FaultClient};
 use futures::future::try_join_all;
 use tokio::{
+    sync::RwLock,
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -78,10 +79,12 @@ pub async fn run(experiment: &Experiment, dir: &Path, keep: bool) -> Report {
     let runner = Runner {
         faults: FaultClient::of(&stack.file()).unwrap(),
         stack,
+        cluster: *cluster,
         load,
         clock,
         timeline,
         start: Instant::now(),
+        nodes: RwLock::default(),
         active: Mutex::default(),
         recoveries: Mutex::new(Vec::new()),
     };
@@ -91,10 +94,12 @@ pub async fn run(experiment: &Experiment, dir: &Path, keep: bool) -> Report {
         let runner = Arc::clone(&runner);
         tasks.spawn(async move { runner.disrupt(disruption).await });
     }
+    let mut stopped = Vec::new();
     while let Some(task) = tasks.join_next().await {
-        task.unwrap();
+        stopped.extend(task.err().map(|panic| panic.to_string()));
     }
     let (mut report, stack) = Arc::into_inner(runner).unwrap().check(experiment).await;
+    report.findings.extend(stopped);
     report.memory = memory.finish().await;
     if keep && !report.findings.is_empty() {
         println!("the data and logs stay in {}", stack.keep().display());
@@ -112,12 +117,15 @@ struct Active {
 
 struct Runner {
     stack: Stack,
+    cluster: bool,
     faults: FaultClient,
     load: Load,
     /// None without libfaketime, or if no disruption needs it.
     clock: Option<Clock>,
     timeline: Timeline,
     start: Instant,
+    /// Read while a node of a cluster may be away, written while none may be.
+    nodes: RwLock<()>,
     active: Mutex<Active>,
     recoveries: Mutex<Vec<Recovery>>,
 }
@@ -158,9 +166,12 @@ impl Runner {
         let duration = disruption.duration.unwrap_or_default();
         match &disruption.action {
             Action::Fault { target, fault: Fault::Wipe, .. } => {
+                let _away = self.nodes.read().await;
                 self.wipe(target, disruption.to_string()).await
             }
             Action::Fault { target, fault, undo } => {
+                let of_a_node = streams::is_of_a_node(target);
+                let _away = if of_a_node { Some(self.nodes.read().await) } else { None };
                 let injected = self.faults.inject(target, *fault).await;
                 sleep(duration).await;
                 if let Some(undo) = undo {
@@ -205,6 +216,16 @@ impl Runner {
                 Ok(())
             }
             Action::LimitStream(stream, bytes) => {
+                // Each node discards from its own copy. One that is away then discards nothing, and
+                // what the others discarded comes back once it leads.
+                let _whole = if self.cluster && *stream == contract::TRANSACTION_RESULT {
+                    let whole = self.nodes.write().await;
+                    let is_whole = || async { streams::replicated(&self.broker().await?).await };
+                    databases::undone(is_whole).await.context("the cluster is not whole")?;
+                    Some(whole)
+                } else {
+                    None
+                };
                 self.limit(stream, duration, |config| config.max_bytes = *bytes).await
             }
             Action::LimitMessages(stream, bytes) => {

@@ -21,6 +21,11 @@ const LIMITED: [&str; 3] =
 /// The nodes of a cluster.
 const NODES: usize = 3;
 
+/// Whether a fault of this target takes a node away from the others.
+pub(super) fn is_of_a_node(target: &str) -> bool {
+    !target.contains('/') && target.contains("nats-")
+}
+
 /// Changes the configuration of a stream.
 pub(super) async fn reconfigure(
     jetstream: &jetstream::Context,
