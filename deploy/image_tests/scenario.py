@@ -186,12 +186,14 @@ class Scenario:
         self.progress.ok("a statement has the balance; the files of the early one outlived its pods")
 
     def run_audits(self, total: int) -> None:
-        """Runs the CronJobs `verify` and `doctor`."""
+        """Runs the CronJobs `verify`, `streams` and `doctor`."""
         # The broker redelivers the messages of a killed replica after half a minute.
         counts = f"{total} accepted = {total} settled + 0 PENDING; {total} in the ledger"
         wait_until(f"verify counts {total} accepted, settled and in the ledger",
                    lambda: counts in self.new_pod("CronJob", "verify").run_to_completion())
         self.progress.ok(f"CronJob verify: {total} records, no problem")
+        self.new_pod("CronJob", "streams").run_to_completion()
+        self.progress.ok("CronJob streams: done")
         self.new_pod("CronJob", "doctor").run_to_completion()
         self.progress.ok("CronJob doctor: no problem")
 

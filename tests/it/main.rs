@@ -8,6 +8,7 @@ mod addresses;
 mod ahead;
 mod alerts;
 mod asynchronous_standby;
+mod attacks;
 mod authentication;
 mod batches;
 mod bundles;

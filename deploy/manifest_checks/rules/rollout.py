@@ -1,6 +1,6 @@
 """How pods are replaced and placed, and how Jobs run and end."""
 
-from ..breaks import DEV, POD, PROD, remove_field, set_field
+from ..breaks import DEV, POD, PROD, remove_field, remove_object, set_field
 from ..objects import Manifests, Object, Workload, selects, title_of
 from ..registry import Violations, rule
 
@@ -88,3 +88,17 @@ def jobs(manifests: Manifests) -> Violations:
         if (spec.get("concurrencyPolicy") != "Forbid" or not spec.get("startingDeadlineSeconds")
                 or not spec["jobTemplate"]["spec"].get("activeDeadlineSeconds")):
             yield title_of(cron_job), "needs concurrencyPolicy: Forbid, startingDeadlineSeconds and activeDeadlineSeconds"
+
+
+# What finds drift, and what mends it.
+SCHEDULED = {"doctor", "streams", "verify"}
+
+
+@rule(
+    remove_object(DEV, "CronJob streams"),
+    remove_object(PROD, "CronJob streams"),
+)
+def scheduled(manifests: Manifests) -> Violations:
+    """Drift is found and mended without a person."""
+    for missing in sorted(SCHEDULED - {cron_job["metadata"]["name"] for cron_job in manifests.all("CronJob")}):
+        yield f"CronJob {missing}", "is missing"
