@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use report_renderer::function::{Config, run};
-use tokio::net::TcpListener;
+use runtime::http::listener::listen;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,10 +17,7 @@ async fn start(config: Config) -> anyhow::Result<()> {
     runtime::telemetry::logs::start(&config.logs)?;
     config.function.check()?;
     let stop = runtime::tasks::stop_on_signal()?;
-    let listen = config.function.listen;
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("PASSBOOK_LISTEN: listening on {listen}"))?;
+    let listener = listen("PASSBOOK_LISTEN", config.function.listen)?;
     tracing::info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"),
         "starting");
     run(config, listener, stop).await

@@ -18,7 +18,7 @@ async fn start(config: Config) -> anyhow::Result<()> {
     let metrics = runtime::telemetry::metrics::start()?;
     config.check()?;
     let stop = runtime::tasks::stop_on_signal()?;
-    let listeners = Listeners::bind(config.api.listen, config.service.process.admin_listen).await?;
+    let listeners = Listeners::bind(config.api.listen, config.service.process.admin_listen)?;
     tracing::info!(api = %listeners.api.local_addr()?, admin = %listeners.admin.local_addr()?,
         version = env!("CARGO_PKG_VERSION"), "starting");
     run(config, listeners, metrics, stop).await

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
-use tokio::net::TcpListener;
+use runtime::http::listener::listen;
 use transaction_service::{Config, run};
 
 #[global_allocator]
@@ -19,10 +18,7 @@ async fn start(config: Config) -> anyhow::Result<()> {
     let metrics = runtime::telemetry::metrics::start()?;
     config.service.check()?;
     let stop = runtime::tasks::stop_on_signal()?;
-    let address = config.service.process.admin_listen;
-    let admin = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("PASSBOOK_ADMIN_LISTEN: listening on {address}"))?;
+    let admin = listen("PASSBOOK_ADMIN_LISTEN", config.service.process.admin_listen)?;
     tracing::info!(admin = %admin.local_addr()?, version = env!("CARGO_PKG_VERSION"), "starting");
     run(config, admin, metrics, stop).await
 }

@@ -2,24 +2,19 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use axum::http::Uri;
 use clap::Args;
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    sync::Semaphore,
-};
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     bearer::{TokenVerifier, parse_jwks_url},
+    listener::listen,
     rate_limit::RateLimits,
     request_layer::RequestLimits,
 };
 use crate::setting::parse_duration;
-
-/// Maximum connections of the API that the kernel holds until they are accepted.
-const QUEUE: u32 = 4096;
 
 /// The public API.
 #[derive(Debug, Clone, Args)]
@@ -119,21 +114,10 @@ impl Listeners {
     ///
     /// # Errors
     /// If one is not free. The error names its setting.
-    pub async fn bind(api: SocketAddr, admin: SocketAddr) -> anyhow::Result<Self> {
+    pub fn bind(api: SocketAddr, admin: SocketAddr) -> anyhow::Result<Self> {
         Ok(Self {
-            api: listen(api).with_context(|| format!("PASSBOOK_LISTEN: listening on {api}"))?,
-            admin: TcpListener::bind(admin)
-                .await
-                .with_context(|| format!("PASSBOOK_ADMIN_LISTEN: listening on {admin}"))?,
+            api: listen("PASSBOOK_LISTEN", api)?,
+            admin: listen("PASSBOOK_ADMIN_LISTEN", admin)?,
         })
     }
-}
-
-/// Listens with a longer queue than the default of 128: a replica that pauses for a moment, as
-/// under a CPU limit, would lose connections, which their clients repeat after a second.
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(QUEUE)
 }

@@ -6,9 +6,10 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::Instant,
 };
 
@@ -27,6 +28,24 @@ const CONNECTION_MEMORY: u64 = 16 * 1024;
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// Failures are logged this often at most.
 const LOG_EVERY: Duration = Duration::from_secs(5);
+
+/// Maximum connections that the kernel holds until they are accepted.
+const QUEUE: u32 = 4096;
+
+/// Listens at an address, with a longer queue than the default of 128: a replica that pauses for a
+/// moment, as under a CPU limit, would lose connections, which their clients repeat after a second.
+///
+/// # Errors
+/// If the address is not free. The error names its setting.
+pub fn listen(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(QUEUE)
+    };
+    listen().with_context(|| format!("{setting}: listening on {address}"))
+}
 
 /// Accepts connections, and retries after a failure.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ mod connection;
 pub mod entity_tag;
 pub mod idempotency_key;
 pub mod json_body;
-mod listener;
+pub mod listener;
 pub mod openapi;
 pub mod page;
 pub mod path_id;

@@ -19,6 +19,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Interval of the attempts to make room while every connection has a request in process.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
+/// Connections that are closed at a time, at least, if there are as many places four times over.
+const MIN_CLOSED: usize = 16;
+
 /// The open connections, and the places for them.
 #[derive(Debug)]
 pub(super) struct Places {
@@ -85,7 +88,8 @@ impl Places {
             idle.extend(self.sorted(|connection| {
                 connection.idle_since().filter(|_| connection.in_head_since().is_none())
             }));
-            idle.iter().take(self.most / 16 + 1).for_each(|connection| connection.close());
+            let closed = self.most.div_ceil(16).max(MIN_CLOSED.min(self.most / 4));
+            idle.iter().take(closed).for_each(|connection| connection.close());
         }
         self.connections.iter().for_each(|connection| connection.release());
     }

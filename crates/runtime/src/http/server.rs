@@ -45,8 +45,10 @@ const MAX_HTTP2_HEAD: u32 = 32 * 1024;
 /// Interval of the pings that find out whether the host of an HTTP/2 client has vanished.
 const PING_EVERY: Duration = Duration::from_secs(75);
 
-/// Time for a head that has arrived, on a connection that is closed to make room.
-const LAST_HEAD: Duration = Duration::from_millis(100);
+/// Time for a head that has arrived, on a connection that is closed to make room. The runtime looks
+/// for what has arrived before it looks at the time, so this may be short. It bounds how fast silent
+/// connections pass through.
+const LAST_HEAD: Duration = Duration::from_millis(5);
 /// Time for the end of an HTTP/2 connection after its time limit.
 const GOODBYE: Duration = Duration::from_millis(100);
 
