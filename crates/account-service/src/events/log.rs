@@ -194,7 +194,7 @@ impl EventLog {
             [] => HashMap::new(),
             ids => limited(store::find_records(pool, ids)).await??,
         };
-        let mut accounts = match &opened[..] {
+        let accounts = match &opened[..] {
             [] => HashMap::new(),
             ids => limited(store::find_accounts(pool, ids)).await??,
         };
@@ -203,8 +203,8 @@ impl EventLog {
             match event.record {
                 Some(id) => Ok(EventDetail::Record(records.remove(&id).ok_or_else(missing)??)),
                 None => {
-                    let account = accounts.remove(&event.account).ok_or_else(missing)?;
-                    Ok(EventDetail::Account(account))
+                    let account = accounts.get(&event.account).ok_or_else(missing)?;
+                    Ok(EventDetail::Account(account.clone()))
                 }
             }
         };
