@@ -100,6 +100,7 @@ async fn each_request_needs_its_scope() {
         (Scope::AccountsRead, &*show, None),
         (Scope::AccountsRead, &list, None),
         (Scope::AccountsRead, &record, None),
+        (Scope::EventsRead, "/v1/events", None),
         (Scope::DepositsWrite, &move_by("deposits"), Some(&amount)),
         (Scope::WithdrawalsWrite, &move_by("withdrawals"), Some(&amount)),
         (Scope::ReportsRead, "/v1/reports", None),

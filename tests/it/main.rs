@@ -25,6 +25,7 @@ mod dlq;
 mod doctor;
 mod duplicate_commands;
 mod entity_tags;
+mod events;
 mod faults;
 mod frozen;
 mod graceful_stop;

@@ -8,7 +8,7 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{Stack, documented::assert_documented, eventually};
+use crate::{EventStream, Stack, documented::assert_documented, eventually};
 
 /// Sends requests to one address with one token.
 #[derive(Debug, Clone)]
@@ -142,6 +142,34 @@ impl Client {
         let response = Response { status, headers, body, bytes };
         assert_documented(&method, path, &response);
         Ok(response)
+    }
+
+    /// Opens a stream of events after the event with this id.
+    ///
+    /// # Errors
+    /// The response, if it is no stream; `None` without a response.
+    pub async fn follow(
+        &self,
+        query: &str,
+        last: Option<&str>,
+    ) -> Result<EventStream, Option<Response>> {
+        let path = format!("/v1/events?{query}");
+        let mut request = self.http.get(format!("{}{path}", self.base)).bearer_auth(&self.token);
+        request = request.header("accept", "text/event-stream").timeout(Duration::from_secs(600));
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.send().await.map_err(|_| None)?;
+        if response.status() == 200 {
+            assert_eq!(response.headers()["content-type"], "text/event-stream");
+            return Ok(EventStream::new(response));
+        }
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().await.map_err(|_| None)?.to_vec();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let response = Response { status, headers, body, bytes };
+        assert_documented(&Method::GET, &path, &response);
+        Err(Some(response))
     }
 
     pub async fn get(&self, path: &str) -> Response {

@@ -12,6 +12,7 @@ pub mod chaos;
 pub mod client;
 pub mod depositors;
 pub mod documented;
+pub mod event_stream;
 pub mod faketime;
 pub mod invariants;
 pub mod memory;
@@ -31,6 +32,7 @@ pub mod wait;
 
 pub use client::{Client, Response};
 pub use depositors::Depositors;
+pub use event_stream::EventStream;
 pub use pending_deposits::PendingDeposits;
 pub use stack::Stack;
 pub use standby::Standby;

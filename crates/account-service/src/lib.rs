@@ -3,7 +3,8 @@
 //! The path of a deposit: [`http`] takes the request, [`accept`] commits it as a
 //! PENDING [`record`], [`dispatch`] sends its command. When the ledger's result
 //! arrives, [`worker`] settles the record, and [`waiters`] notifies the waiting
-//! client. [`redrive`] sends commands again after a crash or an outage.
+//! client. [`redrive`] sends commands again after a crash or an outage. [`events`] is the log of
+//! what happened, for consumers.
 //!
 //! A stop takes at most the drain delay, the grace period and a few seconds. A
 //! SIGKILL must be sent later than that.
@@ -11,6 +12,7 @@
 pub mod accept;
 pub mod batcher;
 pub mod dispatch;
+pub mod events;
 pub mod http;
 pub mod labels;
 pub mod lookup;
@@ -40,7 +42,13 @@ use runtime::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{http::Api, redrive::Redrive, waiters::Waiters, worker::SettleRecords};
+use crate::{
+    events::EventLog,
+    http::{Api, EventTail, StreamSlots},
+    redrive::Redrive,
+    waiters::Waiters,
+    worker::SettleRecords,
+};
 
 /// The account-service: takes deposits and withdrawals over HTTP, stores each as a PENDING
 /// record, sends its command, and settles it with the ledger's result.
@@ -52,6 +60,9 @@ pub struct Config {
     /// Maximum records awaited by clients. Further requests are answered without a wait.
     #[arg(long, env = "PASSBOOK_MOST_WAITING", default_value_t = 10_000)]
     pub most_waiting: usize,
+    /// Maximum streams of events. Further ones get 503.
+    #[arg(long, env = "PASSBOOK_MOST_EVENT_STREAMS", default_value_t = 2000)]
+    pub most_event_streams: usize,
     /// The age at which a PENDING record is redriven: its command is sent again. The interval to
     /// each further redrive is twice as long, up to ten minutes, with a jitter of 25 %.
     #[arg(long, env = "PASSBOOK_REDRIVE_AFTER", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
@@ -125,7 +136,13 @@ pub async fn run(
     let (acceptor, writer) = accept::channel(pool.clone(), dispatch);
     let (lookup, reader) = lookup::channel();
     let reading = reader.run(pool.clone());
+    let events = EventLog::new(pool.clone());
+    let event_tail = EventTail::new(events.clone());
+    service.tasks.spawn("event tail", event_tail.clone().run(finished.clone()));
     let api = Api {
+        events,
+        event_tail,
+        stream_slots: StreamSlots::new(config.most_event_streams),
         pool,
         acceptor,
         lookup,

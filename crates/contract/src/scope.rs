@@ -19,11 +19,13 @@ pub enum Scope {
     ReportsRead,
     /// Ask for reports, cancel and retry them.
     ReportsWrite,
+    /// Read the events of accounts and records.
+    EventsRead,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AccountsRead,
         Self::AccountsWrite,
         Self::AccountsAny,
@@ -31,9 +33,10 @@ impl Scope {
         Self::WithdrawalsWrite,
         Self::ReportsRead,
         Self::ReportsWrite,
+        Self::EventsRead,
     ];
 
-    const fn bit(self) -> u8 {
+    const fn bit(self) -> u16 {
         match self {
             Self::AccountsRead => 1,
             Self::AccountsWrite => 1 << 1,
@@ -42,6 +45,7 @@ impl Scope {
             Self::WithdrawalsWrite => 1 << 4,
             Self::ReportsRead => 1 << 5,
             Self::ReportsWrite => 1 << 6,
+            Self::EventsRead => 1 << 8,
         }
     }
 
@@ -56,6 +60,7 @@ impl Scope {
             Self::WithdrawalsWrite => "withdrawals:write",
             Self::ReportsRead => "reports:read",
             Self::ReportsWrite => "reports:write",
+            Self::EventsRead => "events:read",
         }
     }
 }
@@ -68,14 +73,16 @@ impl fmt::Display for Scope {
 
 /// The scopes of a caller.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Scopes(u8);
+pub struct Scopes(u16);
 
 impl Scopes {
     /// What a customer needs. No deposits: a customer alone must not create money.
     #[must_use]
     pub fn customer() -> Self {
-        use Scope::{AccountsRead, AccountsWrite, ReportsRead, ReportsWrite, WithdrawalsWrite};
-        [AccountsRead, AccountsWrite, WithdrawalsWrite, ReportsRead, ReportsWrite]
+        use Scope::{
+            AccountsRead, AccountsWrite, EventsRead, ReportsRead, ReportsWrite, WithdrawalsWrite,
+        };
+        [AccountsRead, AccountsWrite, WithdrawalsWrite, ReportsRead, ReportsWrite, EventsRead]
             .into_iter()
             .collect()
     }

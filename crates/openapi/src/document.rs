@@ -41,6 +41,7 @@ pub(crate) fn document() -> anyhow::Result<Value> {
         "tags": [
             { "name": "Accounts", "description": "Accounts, each in one currency." },
             { "name": "Movements", "description": "Deposits, withdrawals and their records." },
+            { "name": "Events", "description": "What happened to accounts and records, in order." },
             { "name": "Reports", "description": "Statements and other long reports." },
             { "name": "Reference", "description": "This document and the types of problems." },
         ],
@@ -54,7 +55,8 @@ pub(crate) fn document() -> anyhow::Result<Value> {
                 "description": "A JWT signed with RS256, ES256 or EdDSA (Ed25519), with the claims `sub`, `scope`, `iss`, \
                                 `aud` and `exp`. `scope` has names with a blank between them: \
                                 `accounts:read`, `accounts:write`, `deposits:write`, \
-                                `withdrawals:write`, `reports:read`, `reports:write`. Without \
+                                `withdrawals:write`, `reports:read`, `reports:write`, \
+                                `events:read`. Without \
                                 `accounts:any`, a caller uses their own accounts only: others \
                                 look as if they did not exist.",
             } },

@@ -4,6 +4,7 @@ mod access;
 mod accounts;
 mod batch_items;
 mod batches;
+mod events;
 mod labels;
 mod movements;
 mod problems;
@@ -14,6 +15,7 @@ mod schemas;
 mod wait;
 
 pub use batches::BatchBodies;
+pub use events::{EventTail, StreamSlots};
 pub use problems::TYPES as PROBLEM_TYPES;
 
 use std::{ops::Deref, sync::Arc, time::Duration};
@@ -30,7 +32,7 @@ use tokio::sync::Semaphore;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{accept::Acceptor, lookup::Lookup, waiters::Waiters};
+use crate::{accept::Acceptor, events::EventLog, lookup::Lookup, waiters::Waiters};
 
 /// The state that the handlers share.
 #[derive(Debug)]
@@ -38,6 +40,10 @@ pub struct Api {
     pub pool: PgPool,
     pub acceptor: Acceptor,
     pub lookup: Lookup,
+    pub events: EventLog,
+    /// The new events, for streams.
+    pub event_tail: EventTail,
+    pub stream_slots: StreamSlots,
     /// The clients waiting for their records.
     pub waiters: Waiters,
     pub verifier: TokenVerifier,
@@ -106,6 +112,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(records::list))
         .routes(routes!(records::show))
         .routes(routes!(batches::accept))
+        .routes(routes!(events::read_events))
         .routes(routes!(reference::openapi))
         .routes(routes!(reference::problem))
         .route("/problems/{slug}", get(reference::problem))

@@ -22,6 +22,10 @@ problem_types! {
     pub(super) const RECORD_NOT_FOUND: (NOT_FOUND, "record-not-found",
         "There is no such record.",
         "Compare the id with the `recordId` or the `Location` of the deposit or withdrawal.");
+    /// The caller has too many streams of events.
+    pub(super) const TOO_MANY_STREAMS: (TOO_MANY_REQUESTS, "too-many-streams",
+        "The caller has too many streams.",
+        "Close other streams, or read pages. Try again after the seconds in `Retry-After`.");
 }
 
 pub(super) fn account_not_found(id: AccountId) -> Problem {

@@ -61,11 +61,18 @@ pub async fn open_account_once(
              INSERT INTO account_keys (caller, idempotency_key, request_hash, account_id)
              VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
              RETURNING account_id
+         ), opened AS (
+             INSERT INTO accounts (account_id, owner_id, currency, reference, metadata, event_seq)
+             SELECT account_id, $5, $6, $7, $8::text::jsonb, 1 FROM free
+             RETURNING account_id, owner_id, currency, status, balance, account_seq,
+                 reference, metadata::text AS metadata, created_at, updated_at
+         ), announced AS (
+             INSERT INTO events (account_id, sequence, type, created_at)
+             SELECT account_id, 1, 1, clock_timestamp() FROM opened
          )
-         INSERT INTO accounts (account_id, owner_id, currency, reference, metadata)
-         SELECT account_id, $5, $6, $7, $8::text::jsonb FROM free
-         RETURNING account_id, owner_id, currency, status, balance, account_seq,
-             reference, metadata::text AS metadata, created_at, updated_at",
+         SELECT account_id, owner_id, currency, status, balance, account_seq, reference, metadata,
+             created_at, updated_at
+         FROM opened",
         caller.as_str(),
         key.as_str(),
         &hash,

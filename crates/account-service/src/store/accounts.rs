@@ -68,7 +68,7 @@ impl TryFrom<AccountRow> for Account {
     }
 }
 
-/// Opens an empty account.
+/// Opens an empty account, with its first event.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -78,10 +78,18 @@ pub async fn open_account(
 ) -> Result<Account, StoreError> {
     sqlx::query_as!(
         AccountRow,
-        "INSERT INTO accounts (account_id, owner_id, currency, reference, metadata)
-         VALUES ($1, $2, $3, $4, $5::text::jsonb)
-         RETURNING account_id, owner_id, currency, status, balance, account_seq,
-             reference, metadata::text AS metadata, created_at, updated_at",
+        "WITH opened AS (
+             INSERT INTO accounts (account_id, owner_id, currency, reference, metadata, event_seq)
+             VALUES ($1, $2, $3, $4, $5::text::jsonb, 1)
+             RETURNING account_id, owner_id, currency, status, balance, account_seq,
+                 reference, metadata::text AS metadata, created_at, updated_at
+         ), announced AS (
+             INSERT INTO events (account_id, sequence, type, created_at)
+             SELECT account_id, 1, 1, clock_timestamp() FROM opened
+         )
+         SELECT account_id, owner_id, currency, status, balance, account_seq, reference, metadata,
+             created_at, updated_at
+         FROM opened",
         new.id.as_uuid(),
         new.owner.as_str(),
         new.currency.code(),
@@ -112,6 +120,29 @@ pub async fn find_account(
     .await?
     .map(Account::try_from)
     .transpose()
+}
+
+/// The existing accounts among these.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn find_accounts(
+    database: impl PgExecutor<'_>,
+    ids: &[AccountId],
+) -> Result<HashMap<AccountId, Account>, StoreError> {
+    let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
+    sqlx::query_as!(
+        AccountRow,
+        "SELECT account_id, owner_id, currency, status, balance, account_seq,
+             reference, metadata::text AS metadata, created_at, updated_at
+         FROM accounts WHERE account_id = ANY($1)",
+        &ids,
+    )
+    .fetch_all(database)
+    .await?
+    .into_iter()
+    .map(|row| Account::try_from(row).map(|account| (account.id, account)))
+    .collect()
 }
 
 /// All accounts with ids below `before`, newest first, by the primary key.

@@ -4,6 +4,7 @@ mod account_keys;
 mod accounts;
 mod columns;
 mod error;
+mod events;
 mod insert;
 mod key_scope;
 mod labels;
@@ -17,10 +18,14 @@ mod window;
 
 pub use account_keys::{NewAccount, Opened, open_account_once};
 pub use accounts::{
-    Account, find_account, find_owners, list_accounts, list_accounts_by_reference,
+    Account, find_account, find_accounts, find_owners, list_accounts, list_accounts_by_reference,
     list_accounts_of, open_account,
 };
 pub use error::StoreError;
+pub use events::{
+    LogEnd, LogRange, ended_below, find_event, find_event_id_key, find_log_end, list_events,
+    list_events_of_account, list_events_of_owner,
+};
 pub use insert::{Accepted, insert_all, insert_free, insert_unlocked};
 pub use locked::settle_unlocked;
 pub use pending::{Claimed, Listed, claim_for_redrive, read_list, redrive_within};

@@ -1,10 +1,14 @@
-//! Settles records, and moves the projected balances with them.
+//! Settles records, moves the projected balances with them, and writes their events.
 //!
 //! Rows are locked in key order, so that replicas wait for each other instead of
 //! deadlocking. The condition `id = ANY (ARRAY[…])` leaves the planner one plan,
 //! whatever the statistics: one index scan per key, in key order. `IS NOT
 //! DISTINCT FROM` keeps it from using the index on accounts, which would read all
 //! records of an account.
+//!
+//! The row of an account has the number of its last event. It is locked until the commit, and the
+//! position of an event is taken after that: so the positions of an account ascend with the
+//! numbers, in the order of the commits. The migration `create_events` has the rules.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -84,8 +88,8 @@ pub async fn settle(
     Ok(outcomes.map(|outcome| outcome.unwrap_or(SettleOutcome::NoRecord)).collect())
 }
 
-/// Settles the PENDING records whose movements are those of their results, and
-/// moves the projected balances. Returns their times by record id.
+/// Settles the PENDING records whose movements are those of their results, moves the projected
+/// balances and writes the events. Returns their times by record id.
 #[expect(clippy::as_conversions, reason = "sqlx takes the type of such an array this way")]
 async fn settle_pending(
     database: impl PgExecutor<'_>,
@@ -93,14 +97,16 @@ async fn settle_pending(
 ) -> sqlx::Result<HashMap<Uuid, Times>> {
     let settled_as = || results.clone().map(|result| Settlement::from(result).settled_as);
     // Results arrive in any order: only a higher `account_seq` moves a balance. The sort settles
-    // all records before the first account is locked.
+    // all records before the first account is locked. The events of an account are in the order
+    // of `account_seq`, then the refusals. The last sort locks all accounts before the first
+    // position is taken.
     let settled = sqlx::query!(
         "WITH settled AS (
              UPDATE transaction_records AS r
              SET status = CASE WHEN result.reason IS NULL THEN 'SUCCESS' ELSE 'FAILED' END,
                  transaction_id = result.transaction_id, reason = result.reason,
                  balance_after = result.balance_after, account_seq = result.account_seq,
-                 updated_at = greatest(now(), r.created_at)
+                 updated_at = greatest(now(), r.created_at), announced = true
              FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[], $5::text[],
                          $6::bigint[], $7::text[], $8::numeric[], $9::bigint[])
                  AS result (id, account_id, type, amount, currency, transaction_id, reason,
@@ -111,13 +117,26 @@ async fn settle_pending(
              RETURNING r.id, r.created_at, r.updated_at, result.account_id, r.account_seq, r.balance_after
          ), projected AS (
              UPDATE accounts
-             SET balance = newest.balance_after, account_seq = newest.account_seq,
-                 updated_at = now()
-             FROM (SELECT DISTINCT ON (account_id) account_id, account_seq, balance_after
-                   FROM settled WHERE account_seq IS NOT NULL
-                   ORDER BY account_id, account_seq DESC) AS newest
-             WHERE accounts.account_id = ANY (ARRAY[newest.account_id])
-                 AND accounts.account_seq < newest.account_seq
+             SET balance = CASE WHEN accounts.account_seq < touched.account_seq
+                     THEN touched.balances[touched.applied] ELSE accounts.balance END,
+                 account_seq = greatest(accounts.account_seq, touched.account_seq),
+                 updated_at = CASE WHEN accounts.account_seq < touched.account_seq
+                     THEN now() ELSE accounts.updated_at END,
+                 event_seq = accounts.event_seq + cardinality(touched.ids)
+             FROM (SELECT account_id, max(account_seq) AS account_seq, count(account_seq) AS applied,
+                       array_agg(id ORDER BY account_seq, id) AS ids,
+                       array_agg(balance_after ORDER BY account_seq, id) AS balances
+                   FROM settled GROUP BY account_id ORDER BY account_id) AS touched
+             WHERE accounts.account_id = ANY (ARRAY[touched.account_id])
+             RETURNING accounts.account_id, accounts.event_seq - cardinality(touched.ids) AS before,
+                 touched.ids, touched.balances
+         ), announced AS (
+             INSERT INTO events (account_id, sequence, type, record_id, created_at)
+             SELECT account_id, before + number, CASE WHEN balance IS NULL THEN 3 ELSE 2 END, id,
+                 clock_timestamp()
+             FROM (SELECT projected.account_id, before, number, id, balance
+                   FROM projected, unnest(ids, balances) WITH ORDINALITY AS e (id, balance, number)
+                   ORDER BY projected.account_id, number) AS numbered
          )
          SELECT id, created_at, updated_at FROM settled",
         &results.clone().map(|result| result.record_id.as_uuid()).collect::<Vec<_>>(),

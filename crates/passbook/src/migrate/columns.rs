@@ -26,18 +26,18 @@ const NO_DATABASE: [Writes; 0] = [];
 /// The last columns of an update may be there for the row lock only, which needs the privilege to
 /// update some column.
 fn of(database: &str) -> &'static [Writes] {
-    const ACCOUNT: [Writes; 5] = [
+    const ACCOUNT: [Writes; 7] = [
         writes(
             "accounts",
-            "account_id, owner_id, currency, reference, metadata",
-            "balance, account_seq, updated_at",
+            "account_id, owner_id, currency, reference, metadata, event_seq",
+            "balance, account_seq, updated_at, event_seq",
         ),
         writes(
             "transaction_records",
             "id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
              traceparent, created_at, updated_at, reference, description, metadata",
             "status, transaction_id, reason, balance_after, account_seq, updated_at, redrives,
-             redrive_at",
+             redrive_at, announced",
         ),
         // The redrive removes settled records from its list.
         Writes {
@@ -45,6 +45,9 @@ fn of(database: &str) -> &'static [Writes] {
             ..writes("pending_records", "record_id, account_id, listed_at", "listed_at")
         },
         writes("account_keys", "caller, idempotency_key, request_hash, account_id", ""),
+        // Its position is the database's.
+        writes("events", "account_id, sequence, type, record_id, created_at", ""),
+        writes("event_id_key", "", ""),
         writes("redrive_window", "", "floor, ceiling, left_floor, left_ceiling, moved_at"),
     ];
     const TRANSACTION: [Writes; 2] = [

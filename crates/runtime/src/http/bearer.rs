@@ -17,7 +17,7 @@ use std::{
 use anyhow::Context;
 use axum::{
     extract::{FromRef, FromRequestParts},
-    http::{Uri, header::AUTHORIZATION, request::Parts},
+    http::{HeaderMap, Uri, header::AUTHORIZATION, request::Parts},
 };
 use contract::{Scope, Scopes, UserId};
 use jsonwebtoken::{Header, Validation, decode_header, errors::ErrorKind};
@@ -147,6 +147,23 @@ impl TokenVerifier {
         self.0.keys.keep_current(health, stop).await;
     }
 
+    /// The caller of a request with these headers. A long response calls this again and again, so
+    /// that it ends with its token. It counts towards no rate limit.
+    ///
+    /// # Errors
+    /// `unauthenticated`, or `unavailable`
+    pub async fn caller_of(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = header.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+        });
+        let token = token.ok_or_else(|| {
+            UNAUTHENTICATED.because("Send the header Authorization: Bearer <token>.")
+        })?;
+        self.caller(token).await
+    }
+
     async fn caller(&self, token: &str) -> Result<Caller, Problem> {
         let keys = self.keys()?;
         if let Some(caller) = keys.cached(token, SystemTime::now()) {
@@ -241,15 +258,7 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = header.and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-        });
-        let token = token.ok_or_else(|| {
-            UNAUTHENTICATED.because("Send the header Authorization: Bearer <token>.")
-        })?;
-        let caller = TokenVerifier::from_ref(state).caller(token).await?;
+        let caller = TokenVerifier::from_ref(state).caller_of(&parts.headers).await?;
         Span::current().record("caller", caller.user_id.as_str());
         RateLimits::from_ref(state).admit(&caller, &parts.extensions)?;
         Ok(caller)

@@ -49,7 +49,7 @@ impl Page {
         cursor: Option<&str>,
         list: &[Option<&str>],
     ) -> Result<Self, Problem> {
-        let limit = limit.map_or(Ok(DEFAULT_LIMIT), parse_limit)?;
+        let limit = self::limit(limit)?;
         let list = list_digest(list);
         let before = cursor.map(|cursor| parse_cursor(cursor, list)).transpose()?;
         Ok(Self { limit, before, list })
@@ -75,6 +75,14 @@ impl Page {
     pub fn cursor(self, id: Uuid) -> String {
         URL_SAFE_NO_PAD.encode([id.as_bytes(), &self.list[..]].concat())
     }
+}
+
+/// The parameter `limit`: maximum items of a page.
+///
+/// # Errors
+/// `invalid-field`
+pub fn limit(parameter: Option<&str>) -> Result<u16, Problem> {
+    parameter.map_or(Ok(DEFAULT_LIMIT), parse_limit)
 }
 
 /// The parameters of a list's query.

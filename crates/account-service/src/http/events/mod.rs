@@ -1,0 +1,187 @@
+//! `/v1/events`: the event log, page by page or as a stream.
+
+mod slots;
+mod stream;
+mod tail;
+mod view;
+
+pub use slots::StreamSlots;
+pub use tail::EventTail;
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderValue, header::ACCEPT},
+    response::{IntoResponse, Response},
+};
+use contract::{AccountId, Scope};
+use runtime::http::{
+    bearer::Caller,
+    page::{self, INVALID_CURSOR},
+    problem::{INVALID_FIELD, Problem},
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use self::{
+    stream::EventStream,
+    view::{EventType, EventView, PageView},
+};
+use super::{ApiState, access, accounts, problems::read, record_query::unknown};
+use crate::events::{EventFilter, EventKind, LoggedEvent, Source};
+
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// The parameters of the query. Each may be left out.
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EventsQuery {
+    /// The `id` of an event, or a `nextCursor`: only later events. Without it, from the first one.
+    /// A stream prefers `Last-Event-ID`.
+    after: Option<String>,
+    /// Only events of this type.
+    #[param(value_type = Option<EventType>)]
+    r#type: Option<String>,
+    /// Only events of this account.
+    #[param(value_type = Option<Uuid>)]
+    account_id: Option<String>,
+    /// Maximum items of the page. A stream has no limit.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 100, default = 20)]
+    limit: Option<String>,
+}
+
+/// List or follow events
+///
+/// What happened to the accounts that the caller may see and to their records, in the order of
+/// the log. The events of an account have the numbers 1, 2, 3 … (`sequence`), without a gap and in
+/// this order: a consumer that has read them knows that it has missed none. Read on with
+/// `after=` and the last `nextCursor`, which can be kept for ever. The log begins with the release
+/// 0.1.0: records that were settled before have no event.
+///
+/// With `Accept: text/event-stream`, the response is a stream of server-sent events: each has an
+/// event's `id`, and the event as `data`, without a name. First the events after `Last-Event-ID`,
+/// then new ones within a second. The stream ends when its token expires and when a replica stops:
+/// connect again with the last id. Comments keep the connection open.
+#[utoipa::path(get, path = "/v1/events", tag = "Events", operation_id = "listEvents",
+    params(EventsQuery, ("Last-Event-ID" = Option<String>, Header,
+        description = "Of a stream: the `id` of the last event that the client has.")),
+    security(("token" = ["events:read"])),
+    responses(
+        (status = OK, description = "A page of events, or a stream.",
+            content((PageView = "application/json"), (String = "text/event-stream"))),
+        (status = BAD_REQUEST, description = "invalid-cursor"),
+        (status = NOT_FOUND, description = "account-not-found"),
+        (status = TOO_MANY_REQUESTS, description = "too-many-streams"),
+    ))]
+pub(super) async fn read_events(
+    State(api): State<ApiState>,
+    caller: Caller,
+    headers: HeaderMap,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    caller.require(Scope::EventsRead)?;
+    let query = page::query(query, "after, type, accountId and limit")?;
+    let limit = page::limit(query.limit.as_deref())?;
+    let filter = query.filter(&api, &caller).await?;
+    if wants_stream(&headers) {
+        return follow(&api, &caller, filter, &query, headers).await;
+    }
+    let after = match &query.after {
+        Some(cursor) => find_cursor(&api, &caller, cursor).await.map_err(at_after)?,
+        None => None,
+    };
+    let position = after.as_ref().map_or(0, |event| event.position);
+    let page = read(api.events.read(&filter, position, limit)).await?;
+    let details = read(api.events.details(&page.events)).await?;
+    let ids = read(api.events.ids()).await?;
+    let views = page.events.iter().zip(&details);
+    let items = views.map(|(event, detail)| EventView::new(ids, event, detail)).collect();
+    let last = page.last.or(after);
+    let next_cursor = last.map_or_else(|| ids.origin(), |event| ids.id(&event));
+    Ok(Json(PageView { items, next_cursor, has_more: page.has_more }).into_response())
+}
+
+impl EventsQuery {
+    /// The events that the caller asks for, among those that it may see.
+    async fn filter(&self, api: &ApiState, caller: &Caller) -> Result<EventFilter, Problem> {
+        let kind = self.r#type.as_deref().map(|name| {
+            let known = EventKind::ALL.map(EventKind::as_str);
+            EventKind::parse(name).ok_or_else(|| unknown("type", &known))
+        });
+        let account = self.account_id.as_deref().map(|id| {
+            let invalid = |error| INVALID_FIELD.because(format!("accountId {error}."));
+            id.parse::<AccountId>().map_err(|error| invalid(error).at_parameter("accountId"))
+        });
+        let (kind, account) = (kind.transpose()?, account.transpose()?);
+        let source = match (account, access::only_owner(caller)) {
+            (Some(account), _) => {
+                accounts::currency_of(api, caller, account).await?;
+                Source::Account(account)
+            }
+            (None, Some(owner)) => Source::Owner(owner),
+            (None, None) => Source::All,
+        };
+        Ok(EventFilter { source, kind })
+    }
+}
+
+/// The response with server-sent events.
+async fn follow(
+    api: &ApiState,
+    caller: &Caller,
+    filter: EventFilter,
+    query: &EventsQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let slot = api.stream_slots.take(caller)?;
+    // The batches begin before the first page is read.
+    let batches = api.event_tail.subscribe();
+    let last = headers.get(LAST_EVENT_ID).map(HeaderValue::to_str);
+    // A browser sends an empty one before its first event.
+    let last = last.map(|id| id.unwrap_or("-")).filter(|id| !id.is_empty());
+    let after = match (last, &query.after) {
+        (Some(last), _) => find_cursor(api, caller, last)
+            .await
+            .map_err(|problem| problem.at_header("Last-Event-ID"))?,
+        (None, Some(after)) => find_cursor(api, caller, after).await.map_err(at_after)?,
+        (None, None) => None,
+    };
+    let stream = EventStream {
+        log: api.events.clone(),
+        filter,
+        position: after.map_or(0, |event| event.position),
+        batches,
+        verifier: api.verifier.clone(),
+        headers,
+        draining: api.limits.draining.clone(),
+        _slot: slot,
+    };
+    Ok(stream.into_response())
+}
+
+fn wants_stream(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+    let types = accepted.flat_map(|value| value.split(','));
+    types
+        .filter_map(|range| range.split(';').next())
+        .any(|range| range.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+fn at_after(problem: Problem) -> Problem {
+    problem.at_parameter("after")
+}
+
+/// The event that a cursor names, if the caller may see it; `None` before the first one.
+async fn find_cursor(
+    api: &ApiState,
+    caller: &Caller,
+    cursor: &str,
+) -> Result<Option<LoggedEvent>, Problem> {
+    let found = read(api.events.find(cursor)).await?;
+    let is_visible = |event: &Option<LoggedEvent>| {
+        event.as_ref().is_none_or(|event| caller.may_use(event.owner.as_str()))
+    };
+    let invalid = || INVALID_CURSOR.because("It must be the id of an event, or a nextCursor.");
+    found.filter(is_visible).ok_or_else(invalid)
+}

@@ -1,0 +1,198 @@
+//! Reads the event log.
+//!
+//! The comparisons of rows leave the planner the index on accounts and positions only. With
+//! `account_id = $1`, it may expect to find an account's events soon by the primary key, and read
+//! those of everybody.
+
+use contract::{AccountId, RecordId, UserId};
+use sqlx::{PgExecutor, types::Uuid};
+use time::OffsetDateTime;
+
+use super::StoreError;
+use crate::events::{EventKind, LoggedEvent};
+
+struct EventRow {
+    position: i64,
+    sequence: i64,
+    kind: i16,
+    account_id: Uuid,
+    owner_id: String,
+    record_id: Option<Uuid>,
+    created_at: OffsetDateTime,
+}
+
+impl TryFrom<EventRow> for LoggedEvent {
+    type Error = StoreError;
+
+    fn try_from(row: EventRow) -> Result<Self, StoreError> {
+        let invalid = || StoreError::InvalidRow(format!("event {}", row.position));
+        Ok(Self {
+            position: row.position,
+            sequence: row.sequence,
+            kind: EventKind::from_code(row.kind).ok_or_else(invalid)?,
+            account: AccountId::from_uuid(row.account_id),
+            owner: row.owner_id.clone().try_into().map_err(|_| invalid())?,
+            record: row.record_id.map(RecordId::from_uuid),
+            created_at: row.created_at,
+        })
+    }
+}
+
+fn events(rows: Vec<EventRow>) -> Result<Vec<LoggedEvent>, StoreError> {
+    rows.into_iter().map(LoggedEvent::try_from).collect()
+}
+
+/// Part of the log: the positions above `after`, up to `to`, and how many events at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRange {
+    pub after: i64,
+    pub to: i64,
+    pub limit: u16,
+}
+
+/// The events of all accounts, by position.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn list_events(
+    database: impl PgExecutor<'_>,
+    range: LogRange,
+) -> Result<Vec<LoggedEvent>, StoreError> {
+    let rows = sqlx::query_as!(
+        EventRow,
+        "SELECT position, sequence, type AS kind, e.account_id, owner_id, record_id, e.created_at
+         FROM (SELECT * FROM events WHERE position > $1 AND position <= $2
+               ORDER BY position LIMIT $3) AS e
+             JOIN accounts USING (account_id)
+         ORDER BY position",
+        range.after,
+        range.to,
+        i64::from(range.limit),
+    );
+    events(rows.fetch_all(database).await?)
+}
+
+/// The events of an account, by position.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn list_events_of_account(
+    database: impl PgExecutor<'_>,
+    account: AccountId,
+    range: LogRange,
+) -> Result<Vec<LoggedEvent>, StoreError> {
+    let rows = sqlx::query_as!(
+        EventRow,
+        "SELECT position, sequence, type AS kind, e.account_id, owner_id, record_id, e.created_at
+         FROM (SELECT * FROM events
+               WHERE (account_id, position) > ($1, $2) AND (account_id, position) <= ($1, $3)
+               ORDER BY account_id, position LIMIT $4) AS e
+             JOIN accounts USING (account_id)
+         ORDER BY position",
+        account.as_uuid(),
+        range.after,
+        range.to,
+        i64::from(range.limit),
+    );
+    events(rows.fetch_all(database).await?)
+}
+
+/// The events of an owner's accounts, by position. It looks up the next event of each account, and
+/// reads those accounts whose next events are the first ones.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn list_events_of_owner(
+    database: impl PgExecutor<'_>,
+    owner: &UserId,
+    range: LogRange,
+) -> Result<Vec<LoggedEvent>, StoreError> {
+    let rows = sqlx::query_as!(
+        EventRow,
+        r#"SELECT position AS "position!", sequence AS "sequence!", type AS "kind!",
+                  account_id AS "account_id!", owner_id AS "owner_id!", record_id,
+                  created_at AS "created_at!"
+           FROM (SELECT owner_id, next.account_id AS next_id
+                 FROM accounts AS a CROSS JOIN LATERAL (
+                     SELECT account_id, position FROM events
+                     WHERE (account_id, position) > (a.account_id, $2)
+                         AND (account_id, position) <= (a.account_id, $3)
+                     ORDER BY account_id, position LIMIT 1) AS next
+                 WHERE owner_id = $1
+                 ORDER BY position LIMIT $4) AS first
+               CROSS JOIN LATERAL (
+                   SELECT * FROM events
+                   WHERE (account_id, position) > (next_id, $2)
+                       AND (account_id, position) <= (next_id, $3)
+                   ORDER BY account_id, position LIMIT $4) AS e
+           ORDER BY position LIMIT $4"#,
+        owner.as_str(),
+        range.after,
+        range.to,
+        i64::from(range.limit),
+    );
+    events(rows.fetch_all(database).await?)
+}
+
+/// The event at a position.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn find_event(
+    database: impl PgExecutor<'_>,
+    position: i64,
+) -> Result<Option<LoggedEvent>, StoreError> {
+    let row = sqlx::query_as!(
+        EventRow,
+        "SELECT position, sequence, type AS kind, account_id, owner_id, record_id, e.created_at
+         FROM events AS e JOIN accounts USING (account_id) WHERE position = $1",
+        position,
+    );
+    row.fetch_optional(database).await?.map(LoggedEvent::try_from).transpose()
+}
+
+/// The end of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The highest committed position; 0 without any.
+    pub newest: i64,
+    /// A new transaction id, if `newest` is above the position that the caller knows: higher than
+    /// the ids of all transactions that have taken positions up to `newest`.
+    pub fence: Option<i64>,
+}
+
+/// The end of the log. The highest position is that of the snapshot, which is older than the id.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn find_log_end(database: impl PgExecutor<'_>, known: i64) -> Result<LogEnd, StoreError> {
+    let end = sqlx::query_as!(
+        LogEnd,
+        r#"SELECT newest AS "newest!",
+                  CASE WHEN newest > $1 THEN pg_current_xact_id()::text::bigint END AS fence
+           FROM (SELECT coalesce(max(position), 0) AS newest FROM events) AS log"#,
+        known,
+    );
+    Ok(end.fetch_one(database).await?)
+}
+
+/// All transactions with ids below this one have ended.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn ended_below(database: impl PgExecutor<'_>) -> Result<i64, StoreError> {
+    let id = sqlx::query_scalar!(
+        r#"SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS "ended_below!""#
+    );
+    Ok(id.fetch_one(database).await?)
+}
+
+/// The key of the ids of events.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn find_event_id_key(database: impl PgExecutor<'_>) -> Result<Vec<u8>, StoreError> {
+    Ok(sqlx::query_scalar!("SELECT key FROM event_id_key WHERE only_row")
+        .fetch_one(database)
+        .await?)
+}
