@@ -49,7 +49,7 @@ pub(super) struct OpenAccount {
     #[schema(value_type = schemas::Currency)]
     currency: String,
     /// The owner: the caller by default. Another one needs the scope `accounts:any`.
-    #[schema(nullable = false)]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$", nullable = false)]
     owner_id: Option<String>,
     /// The client's own name for the account, such as the number of a customer. It need not be
     /// unique. Without control characters.
@@ -260,6 +260,7 @@ pub(super) async fn show(
 #[into_params(parameter_in = Query)]
 pub(super) struct AccountsQuery {
     /// Only accounts of this owner. To a customer, other owners have none.
+    #[param(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     owner_id: Option<String>,
     /// `ACTIVE`.
     status: Option<String>,
@@ -270,6 +271,7 @@ pub(super) struct AccountsQuery {
     #[param(value_type = Option<u16>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
     /// The `nextCursor` of the previous page. All other parameters but `limit` must be the same.
+    #[param(min_length = 1)]
     cursor: Option<String>,
 }
 

@@ -26,8 +26,10 @@ pub(super) struct RecordsQuery {
     r#type: Option<String>,
     /// The key of the request. It finds the record of the key's first caller, and those of the
     /// account's owner and of the token's user; with `requestedBy`, that of this caller.
+    #[param(min_length = 1)]
     idempotency_key: Option<String>,
     /// The caller who made the request.
+    #[param(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     requested_by: Option<String>,
     /// Only records with this reference.
     #[param(min_length = 1, max_length = 255)]
@@ -42,6 +44,7 @@ pub(super) struct RecordsQuery {
     #[param(value_type = Option<u16>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
     /// The `nextCursor` of the previous page. All other parameters but `limit` must be the same.
+    #[param(min_length = 1)]
     cursor: Option<String>,
 }
 

@@ -60,10 +60,11 @@ impl IntoParams for PreferHeader {
 }
 
 fn idempotency_key(required: Required) -> Parameter {
+    // A bare key without a comma, or a quoted string.
     let key = string()
         .min_length(Some(1))
         .max_length(Some(255))
-        .pattern(Some("^[!-~]+$"))
+        .pattern(Some(r#"^([!#-+\--~][!-+\--~]*|"([!#-\[\]-~]|\\["\\])+")$"#))
         .examples(["monday-1"]);
     let description = "The client's key for this request, the same in every retry: 1 to 255 \
                        visible ASCII characters, bare or as a quoted string. A key with a comma \
