@@ -39,6 +39,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 pub(super) struct EventsQuery {
     /// The `id` of an event, or a `nextCursor`: only later events. Without it, from the first one.
     /// A stream prefers `Last-Event-ID`.
+    #[param(min_length = 1)]
     after: Option<String>,
     /// Only events of this type.
     #[param(value_type = Option<EventType>)]
