@@ -19,11 +19,13 @@ pub enum Scope {
     ReportsRead,
     /// Ask for reports, cancel and retry them.
     ReportsWrite,
+    /// Create, list and revoke API keys.
+    Admin,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AccountsRead,
         Self::AccountsWrite,
         Self::AccountsAny,
@@ -31,6 +33,16 @@ impl Scope {
         Self::WithdrawalsWrite,
         Self::ReportsRead,
         Self::ReportsWrite,
+        Self::Admin,
+    ];
+
+    /// The scopes that an API key may have. Reports take tokens only, and no key manages keys.
+    pub const OF_API_KEYS: [Self; 5] = [
+        Self::AccountsRead,
+        Self::AccountsWrite,
+        Self::AccountsAny,
+        Self::DepositsWrite,
+        Self::WithdrawalsWrite,
     ];
 
     const fn bit(self) -> u8 {
@@ -42,6 +54,7 @@ impl Scope {
             Self::WithdrawalsWrite => 1 << 4,
             Self::ReportsRead => 1 << 5,
             Self::ReportsWrite => 1 << 6,
+            Self::Admin => 1 << 7,
         }
     }
 
@@ -56,6 +69,7 @@ impl Scope {
             Self::WithdrawalsWrite => "withdrawals:write",
             Self::ReportsRead => "reports:read",
             Self::ReportsWrite => "reports:write",
+            Self::Admin => "admin",
         }
     }
 }

@@ -22,6 +22,10 @@ problem_types! {
     pub(super) const RECORD_NOT_FOUND: (NOT_FOUND, "record-not-found",
         "There is no such record.",
         "Compare the id with the `recordId` or the `Location` of the deposit or withdrawal.");
+    /// No API key has this id.
+    pub(super) const API_KEY_NOT_FOUND: (NOT_FOUND, "api-key-not-found",
+        "There is no such API key.",
+        "Compare the id with the `apiKeyId` in the list of keys.");
 }
 
 pub(super) fn account_not_found(id: AccountId) -> Problem {
