@@ -103,6 +103,8 @@ async fn each_request_needs_its_scope() {
         (Scope::EventsRead, "/v1/events", None),
         (Scope::DepositsWrite, &move_by("deposits"), Some(&amount)),
         (Scope::WithdrawalsWrite, &move_by("withdrawals"), Some(&amount)),
+        (Scope::Admin, "/v1/api-keys", None),
+        (Scope::Admin, "/v1/api-keys", Some(&json!({ "name": "a test", "scopes": [] }))),
         (Scope::ReportsRead, "/v1/reports", None),
         (Scope::ReportsRead, &report, None),
         (Scope::ReportsRead, &format!("{report}/events"), None),
@@ -151,9 +153,14 @@ async fn a_callers_rate_is_limited_alone() {
     assert_eq!(limited.problem(), "too-many-requests");
     assert_eq!(limited.header("retry-after"), Some("1"));
     assert!(limited.header("ratelimit").unwrap().contains(";r=0;t=10"));
-    // Others are not.
+    // Others are not. An API key is a caller, too.
     bob.open_account("KRW").await;
     let teller = Client::teller(&stack);
+    let key = json!({ "name": "a test", "scopes": ["accounts:read"] });
+    let key = teller.post("/v1/api-keys", &[], &key).await;
+    let machine = Client::new(&stack.file().api, key.text("secret"));
+    let of_key = machine.get("/v1/accounts").await;
+    assert_eq!((of_key.status, of_key.header("ratelimit")), (200, Some("\"customer\";r=19;t=1")));
     for _ in 0..40 {
         let response = teller.account(&account).await;
         assert_eq!((response.status, response.header("ratelimit")), (200, None));

@@ -7,6 +7,7 @@ mod activity;
 mod addresses;
 mod ahead;
 mod alerts;
+mod api_keys;
 mod asynchronous_standby;
 mod attacks;
 mod authentication;

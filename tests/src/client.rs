@@ -113,6 +113,18 @@ impl Client {
         Self::new(http.unwrap(), &file.tokens.teller)
     }
 
+    /// The client's token.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// This caller at one replica, without the proxy.
+    #[must_use]
+    pub fn at(&self, stack: &Stack, replica: &str) -> Self {
+        Self { base: Self::teller_at(stack, replica).base, ..self.clone() }
+    }
+
     /// Sends any request, by default with the client's token. `body` must match the
     /// `content-type` in `headers`. Panics if the response is not documented.
     ///

@@ -134,7 +134,7 @@ pub async fn run(
     }
 
     let (acceptor, writer) = accept::channel(pool.clone(), dispatch);
-    let (lookup, reader) = lookup::channel();
+    let (lookup, key_lookup, reader) = lookup::channel();
     let reading = reader.run(pool.clone());
     let events = EventLog::new(pool.clone());
     let event_tail = EventTail::new(events.clone());
@@ -147,7 +147,7 @@ pub async fn run(
         acceptor,
         lookup,
         waiters,
-        verifier,
+        verifier: verifier.with_api_keys(Box::new(http::StoredKeys(key_lookup))),
         longest_wait: config.api.longest_wait,
         limits: config.api.limits(stop.clone())?,
         batch_permits: Api::batch_permits(),

@@ -1,12 +1,14 @@
-//! Looks up accounts and records in batches. An account's owner and currency
+//! Looks up accounts, records and API keys in batches. An account's owner and currency
 //! never change, so they are cached.
 
 use std::{collections::HashMap, hash::Hash};
 
 use contract::{AccountId, Currency, RecordId, UserId};
 use quick_cache::sync::Cache;
-use runtime::postgres::PgPool;
-use runtime::postgres::{NoAnswer, limited};
+use runtime::{
+    http::bearer::{ApiKey, ApiKeyHash},
+    postgres::{NoAnswer, PgPool, limited},
+};
 
 use crate::{
     batcher::{self, Batcher, Batches, Responder},
@@ -32,21 +34,27 @@ pub struct Lookup {
     records: Batcher<RecordId, Found<Record>>,
 }
 
-/// Reads the rows for a [`Lookup`].
+/// Looks up API keys: the handle for the verifier, which caches them.
+#[derive(Debug)]
+pub struct KeyLookup(Batcher<ApiKeyHash, Found<ApiKey>>);
+
+/// Reads the rows for a [`Lookup`] and a [`KeyLookup`].
 #[derive(Debug)]
 pub struct Reader {
+    api_keys: Batches<ApiKeyHash, Found<ApiKey>>,
     accounts: Batches<AccountId, Found<Account>>,
     records: Batches<RecordId, Found<Record>>,
 }
 
 /// Creates both ends of the queues.
 #[must_use]
-pub fn channel() -> (Lookup, Reader) {
+pub fn channel() -> (Lookup, KeyLookup, Reader) {
+    let (key_batcher, api_keys) = batcher::channel();
     let (account_batcher, accounts) = batcher::channel();
     let (record_batcher, records) = batcher::channel();
     let cache = Cache::new(CACHE_SIZE);
     let lookup = Lookup { cache, accounts: account_batcher, records: record_batcher };
-    (lookup, Reader { accounts, records })
+    (lookup, KeyLookup(key_batcher), Reader { api_keys, accounts, records })
 }
 
 impl Lookup {
@@ -80,14 +88,30 @@ impl Lookup {
     }
 }
 
+impl KeyLookup {
+    /// The key with this hash, unless it is revoked. It may have expired.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn api_key(&self, hash: ApiKeyHash) -> Found<ApiKey> {
+        request(&self.0, hash).await
+    }
+}
+
 async fn request<K, T>(batcher: &Batcher<K, Found<T>>, key: K) -> Found<T> {
     batcher.request(key).await.unwrap_or(Err(StoreError::Stopped))
 }
 
 impl Reader {
-    /// Reads until the [`Lookup`] is dropped.
+    /// Reads until the [`Lookup`] and the [`KeyLookup`] are dropped.
     pub async fn run(self, pool: PgPool) {
-        let Self { mut accounts, mut records } = self;
+        let Self { mut api_keys, mut accounts, mut records } = self;
+        let api_keys = async {
+            while let Some((hashes, responders)) = api_keys.next().await {
+                let rows = limited(store::find_api_keys(&pool, &hashes)).await;
+                respond(&hashes, responders, rows);
+            }
+        };
         let accounts = async {
             while let Some((ids, responders)) = accounts.next().await {
                 let rows = limited(store::find_owners(&pool, &ids)).await;
@@ -100,7 +124,7 @@ impl Reader {
                 respond(&ids, responders, rows);
             }
         };
-        tokio::join!(accounts, records);
+        tokio::join!(api_keys, accounts, records);
     }
 }
 

@@ -123,6 +123,11 @@ uuid_id! {
     ReportId
 }
 
+uuid_id! {
+    /// Identifies an API key. It is no secret.
+    ApiKeyId
+}
+
 impl RecordId {
     /// The lowest id.
     pub const FIRST: Self = Self(Uuid::nil());

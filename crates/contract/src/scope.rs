@@ -21,11 +21,13 @@ pub enum Scope {
     ReportsWrite,
     /// Read the events of accounts and records.
     EventsRead,
+    /// Create, list and revoke API keys.
+    Admin,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AccountsRead,
         Self::AccountsWrite,
         Self::AccountsAny,
@@ -33,6 +35,17 @@ impl Scope {
         Self::WithdrawalsWrite,
         Self::ReportsRead,
         Self::ReportsWrite,
+        Self::EventsRead,
+        Self::Admin,
+    ];
+
+    /// The scopes that an API key may have. Reports take tokens only, and no key manages keys.
+    pub const OF_API_KEYS: [Self; 6] = [
+        Self::AccountsRead,
+        Self::AccountsWrite,
+        Self::AccountsAny,
+        Self::DepositsWrite,
+        Self::WithdrawalsWrite,
         Self::EventsRead,
     ];
 
@@ -45,7 +58,8 @@ impl Scope {
             Self::WithdrawalsWrite => 1 << 4,
             Self::ReportsRead => 1 << 5,
             Self::ReportsWrite => 1 << 6,
-            Self::EventsRead => 1 << 8,
+            Self::EventsRead => 1 << 7,
+            Self::Admin => 1 << 8,
         }
     }
 
@@ -61,6 +75,7 @@ impl Scope {
             Self::ReportsRead => "reports:read",
             Self::ReportsWrite => "reports:write",
             Self::EventsRead => "events:read",
+            Self::Admin => "admin",
         }
     }
 }

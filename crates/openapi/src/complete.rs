@@ -118,7 +118,7 @@ fn implied(method: &str, operation: &Value) -> Vec<ProblemType> {
         problems.extend([MALFORMED_JSON, DUPLICATE_FIELD, INVALID_FIELD, BODY_TOO_LARGE]);
         problems.extend([BODY_TOO_SLOW, UNSUPPORTED_MEDIA_TYPE]);
     }
-    if method == "post" {
+    if matches!(method, "post" | "delete") {
         problems.push(OUTCOME_UNKNOWN);
     }
     for parameter in parameters(operation) {

@@ -42,6 +42,8 @@ pub(crate) fn document() -> anyhow::Result<Value> {
             { "name": "Accounts", "description": "Accounts, each in one currency." },
             { "name": "Movements", "description": "Deposits, withdrawals and their records." },
             { "name": "Events", "description": "What happened to accounts and records, in order." },
+            { "name": "API keys", "description": "The keys of machines. Tokens with the scope \
+                                                  `admin` manage them." },
             { "name": "Reports", "description": "Statements and other long reports." },
             { "name": "Reference", "description": "This document and the types of problems." },
         ],
@@ -57,8 +59,16 @@ pub(crate) fn document() -> anyhow::Result<Value> {
                                 `accounts:read`, `accounts:write`, `deposits:write`, \
                                 `withdrawals:write`, `reports:read`, `reports:write`, \
                                 `events:read`. Without \
+                                `withdrawals:write`, `reports:read`, `reports:write`, `admin`. Without \
                                 `accounts:any`, a caller uses their own accounts only: others \
                                 look as if they did not exist.",
+            }, "apiKey": {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "API key",
+                "description": "An API key of a machine (`pbk_…`), sent like a token: \
+                                `Authorization: Bearer pbk_…`. It has the scopes of its creation. \
+                                Reports take tokens only.",
             } },
         },
         "x-problem-types": problems::table(&types),

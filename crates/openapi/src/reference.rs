@@ -22,8 +22,9 @@ pub(crate) fn page(document: &Value) -> String {
         description = markdown(plain(&info["description"])),
     );
     let schemes = entries(at(document, "/components/securitySchemes"));
+    page += "<h2>Authentication</h2>\n";
     for (_, scheme) in schemes {
-        page += &format!("<h2>Authentication</h2>\n{}", markdown(plain(&scheme["description"])));
+        page += &markdown(plain(&scheme["description"]));
     }
     for tag in items(&document["tags"]) {
         let name = plain(&tag["name"]);
@@ -70,9 +71,7 @@ fn render(document: &Value, method: &str, path: &str, operation: &Value) -> Stri
         summary = text(&operation["summary"]),
         description = markdown(plain(&operation["description"])),
     );
-    if operation["security"].is_array() {
-        part += "<p>Needs no token.</p>\n";
-    }
+    part += &security(document, operation);
     if operation["parameters"].is_array() {
         part += "<table>\n<tr><th>Parameter<th>In<th>Type<th>Meaning\n";
         for parameter in items(&operation["parameters"]) {
@@ -96,6 +95,25 @@ fn render(document: &Value, method: &str, path: &str, operation: &Value) -> Stri
         part += &format!("<tr><td>{status}<td>{}\n", render_response(resolve(document, response)));
     }
     part + "</table>\n</details>\n"
+}
+
+/// What the operation needs.
+fn security(document: &Value, operation: &Value) -> String {
+    let of_operation = &operation["security"];
+    let all = if of_operation.is_null() { &document["security"] } else { of_operation };
+    let requirements: Vec<_> = items(all).flat_map(entries).collect();
+    if requirements.is_empty() {
+        return "<p>Needs no token.</p>\n".to_owned();
+    }
+    let takes_keys = requirements.iter().any(|(scheme, _)| *scheme == "apiKey");
+    let mut part = if takes_keys { "<p>A token or an API key" } else { "<p>A token" }.to_owned();
+    let scopes = requirements.first().map_or(&Value::Null, |(_, scopes)| scopes);
+    let scopes: Vec<_> =
+        items(scopes).map(|scope| format!("<code>{}</code>", text(scope))).collect();
+    if !scopes.is_empty() {
+        part += &format!(" with the scope {}", scopes.join(", "));
+    }
+    part + ".</p>\n"
 }
 
 fn render_response(response: &Value) -> String {

@@ -158,7 +158,7 @@ impl From<Account> for AccountView {
 /// Opens an account that belongs to the caller.
 #[utoipa::path(post, path = "/v1/accounts", tag = "Accounts", operation_id = "openAccount",
     params(OptionalIdempotencyKeyHeader),
-    security(("token" = ["accounts:write"])),
+    security(("token" = ["accounts:write"]), ("apiKey" = ["accounts:write"])),
     request_body = OpenAccount,
     responses(
         (status = CREATED, body = AccountView, description = "The account is open.",
@@ -233,7 +233,7 @@ fn opened(
 /// The balance follows the ledger within milliseconds, and after an outage once the results have
 /// arrived. `accountSeq` tells which of two balances is the later one.
 #[utoipa::path(get, path = "/v1/accounts/{account}", tag = "Accounts", operation_id = "getAccount",
-    security(("token" = ["accounts:read"])),
+    security(("token" = ["accounts:read"]), ("apiKey" = ["accounts:read"])),
     params(("account" = Uuid, Path, description = "The id of the account."), IfNoneMatchHeader),
     responses(
         (status = OK, body = AccountView, description = "The account.",
@@ -293,7 +293,7 @@ struct PageView {
 /// Newest first.
 #[utoipa::path(get, path = "/v1/accounts", tag = "Accounts", operation_id = "listAccounts",
     params(AccountsQuery),
-    security(("token" = ["accounts:read"])),
+    security(("token" = ["accounts:read"]), ("apiKey" = ["accounts:read"])),
     responses((status = OK, body = PageView, description = "A page of accounts.")))]
 pub(super) async fn list(
     State(api): State<ApiState>,

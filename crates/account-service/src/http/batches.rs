@@ -151,6 +151,7 @@ enum ItemView {
 /// send the batch again unchanged: stored items are replayed, the others are stored then.
 #[utoipa::path(post, path = "/v1/batches", tag = "Movements", operation_id = "createBatch",
     params(PreferHeader),
+    security(("token" = []), ("apiKey" = [])),
     request_body = Batch,
     responses((status = OK, body = BatchView, description = "The response to each item.")))]
 pub(super) async fn accept(

@@ -2,6 +2,8 @@
 
 mod access;
 mod accounts;
+mod api_key_request;
+mod api_keys;
 mod batch_items;
 mod batches;
 mod events;
@@ -14,6 +16,7 @@ mod reference;
 mod schemas;
 mod wait;
 
+pub use api_keys::StoredKeys;
 pub use batches::BatchBodies;
 pub use events::{EventTail, StreamSlots};
 pub use problems::TYPES as PROBLEM_TYPES;
@@ -113,6 +116,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(records::show))
         .routes(routes!(batches::accept))
         .routes(routes!(events::read_events))
+        .routes(routes!(api_keys::create, api_keys::list))
+        .routes(routes!(api_keys::revoke))
         .routes(routes!(reference::openapi))
         .routes(routes!(reference::problem))
         .route("/problems/{slug}", get(reference::problem))

@@ -70,7 +70,7 @@ pub(super) struct MovementBody {
 /// response, send the request again with the same key.
 #[utoipa::path(post, path = "/v1/accounts/{account}/deposits", tag = "Movements",
     operation_id = "deposit",
-    security(("token" = ["deposits:write"])),
+    security(("token" = ["deposits:write"]), ("apiKey" = ["deposits:write"])),
     params(
         ("account" = Uuid, Path, description = "The id of the account."),
         IdempotencyKeyHeader,
@@ -103,7 +103,7 @@ pub(super) async fn deposit(
 /// INSUFFICIENT_FUNDS.
 #[utoipa::path(post, path = "/v1/accounts/{account}/withdrawals", tag = "Movements",
     operation_id = "withdraw",
-    security(("token" = ["withdrawals:write"])),
+    security(("token" = ["withdrawals:write"]), ("apiKey" = ["withdrawals:write"])),
     params(
         ("account" = Uuid, Path, description = "The id of the account."),
         IdempotencyKeyHeader,

@@ -26,6 +26,10 @@ problem_types! {
     pub(super) const TOO_MANY_STREAMS: (TOO_MANY_REQUESTS, "too-many-streams",
         "The caller has too many streams.",
         "Close other streams, or read pages. Try again after the seconds in `Retry-After`.");
+    /// No API key has this id.
+    pub(super) const API_KEY_NOT_FOUND: (NOT_FOUND, "api-key-not-found",
+        "There is no such API key.",
+        "Compare the id with the `apiKeyId` in the list of keys.");
 }
 
 pub(super) fn account_not_found(id: AccountId) -> Problem {

@@ -184,7 +184,7 @@ pub(super) async fn respond(
 /// With `Prefer: wait=N`, `If-None-Match` is compared with the state after the wait: a client that
 /// knows the PENDING record gets 304 if it is PENDING still.
 #[utoipa::path(get, path = "/v1/records/{record}", tag = "Movements", operation_id = "getRecord",
-    security(("token" = ["accounts:read"])),
+    security(("token" = ["accounts:read"]), ("apiKey" = ["accounts:read"])),
     params(("record" = Uuid, Path, description = "The id of the record."), PreferHeader,
         IfNoneMatchHeader),
     responses(
@@ -257,7 +257,7 @@ struct PageView {
 #[utoipa::path(get, path = "/v1/accounts/{account}/records", tag = "Movements",
     operation_id = "listRecords",
     params(("account" = Uuid, Path, description = "The id of the account."), RecordsQuery),
-    security(("token" = ["accounts:read"])),
+    security(("token" = ["accounts:read"]), ("apiKey" = ["accounts:read"])),
     responses(
         (status = OK, body = PageView, description = "A page of records."),
         (status = NOT_FOUND, description = "account-not-found"),

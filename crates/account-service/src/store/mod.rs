@@ -2,6 +2,7 @@
 
 mod account_keys;
 mod accounts;
+mod api_keys;
 mod columns;
 mod error;
 mod events;
@@ -20,6 +21,10 @@ pub use account_keys::{NewAccount, Opened, open_account_once};
 pub use accounts::{
     Account, find_account, find_accounts, find_owners, list_accounts, list_accounts_by_reference,
     list_accounts_of, open_account,
+};
+pub use api_keys::{
+    ApiKeyRequest, ApiKeyRow, Creation, KeyToStore, create_api_key, find_api_keys, find_creation,
+    list_api_keys, revoke_api_key,
 };
 pub use error::StoreError;
 pub use events::{

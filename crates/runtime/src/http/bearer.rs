@@ -1,11 +1,14 @@
 //! Authentication: bearer tokens (JWT, RFC 7519), signed with RS256, ES256 or EdDSA. A service
-//! has the public keys only, so it can verify tokens but not issue them.
+//! has the public keys only, so it can verify tokens but not issue them. The service that stores
+//! API keys accepts those, too.
 
+mod api_keys;
 mod jwks;
 mod keys;
 mod signatures;
 mod source;
 
+pub use api_keys::{ApiKey, ApiKeyHash, ApiKeyStore, NewApiKey, key_caller};
 pub use source::parse_jwks_url;
 
 use std::{
@@ -26,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use self::{
+    api_keys::{ApiKeys, PREFIX, is_key_caller},
     jwks::{ALGORITHMS, Lookup, VerificationKey},
     keys::{Keys, LoadedKeys},
 };
@@ -36,12 +40,12 @@ use super::{
 use crate::health::Health;
 
 /// The authenticated caller of a request. As an extractor it rejects a request
-/// without a valid token, and one that exceeds the caller's rate limit.
+/// without a valid token or API key, and one that exceeds the caller's rate limit.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The token's subject.
+    /// The token's subject, or the user of the API key.
     pub user_id: UserId,
-    /// The token's scopes.
+    /// The scopes of the token or API key.
     pub scopes: Scopes,
 }
 
@@ -87,9 +91,11 @@ const LEEWAY: Duration = Duration::from_secs(30);
 pub struct TokenVerifier(Arc<Inner>);
 
 struct Inner {
-    keys: Keys,
+    keys: Arc<Keys>,
     /// Without the algorithm, which each key has.
     validation: Validation,
+    /// Only in the service that stores API keys.
+    api_keys: Option<ApiKeys>,
 }
 
 impl std::fmt::Debug for TokenVerifier {
@@ -134,7 +140,14 @@ impl TokenVerifier {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = LEEWAY.as_secs();
-        Self(Arc::new(Inner { keys, validation }))
+        Self(Arc::new(Inner { keys: Arc::new(keys), validation, api_keys: None }))
+    }
+
+    /// The same verifier of tokens, which also accepts the API keys of this store.
+    #[must_use]
+    pub fn with_api_keys(self, store: Box<dyn ApiKeyStore>) -> Self {
+        let (keys, validation) = (Arc::clone(&self.0.keys), self.0.validation.clone());
+        Self(Arc::new(Inner { keys, validation, api_keys: Some(ApiKeys::new(store)) }))
     }
 
     /// Adds the conditions of the keys to the health of the process.
@@ -165,6 +178,13 @@ impl TokenVerifier {
     }
 
     async fn caller(&self, token: &str) -> Result<Caller, Problem> {
+        if token.starts_with(PREFIX) {
+            let Some(keys) = &self.0.api_keys else {
+                let detail = "This path takes tokens of the issuer, and no API keys.";
+                return Err(UNAUTHENTICATED.because(detail));
+            };
+            return keys.caller(token).await;
+        }
         let keys = self.keys()?;
         if let Some(caller) = keys.cached(token, SystemTime::now()) {
             return Ok(caller);
@@ -231,6 +251,10 @@ impl TokenVerifier {
         }
         let user_id = UserId::try_from(claims.sub)
             .map_err(|error| UNAUTHENTICATED.because(format!("The token's sub {error}.")))?;
+        if is_key_caller(&user_id) {
+            let detail = "The token's sub is the name of an API key (key_ and a UUID).";
+            return Err(UNAUTHENTICATED.because(detail));
+        }
         Ok((Caller { user_id, scopes: Scopes::parse(&claims.scope) }, claims.exp))
     }
 }

@@ -78,11 +78,13 @@ problem_types! {
          `Idempotency-Key`: it is stored once at most. A new key could move the money twice. Go on \
          until a response other than 5xx: an `unavailable` meanwhile tells nothing about the \
          earlier request.");
-    /// The request has no bearer token, or an invalid or expired one.
+    /// The request has no bearer token, or an invalid or expired one. An API key may also be
+    /// revoked.
     pub const UNAUTHENTICATED: (UNAUTHORIZED, "unauthenticated",
         "A valid bearer token is required.",
-        "Get a new token from the issuer, and send it as `Authorization: Bearer <token>`.");
-    /// The token is valid, but does not allow this request.
+        "Get a new token from the issuer, or a new API key, and send it as `Authorization: Bearer \
+         <token>`.");
+    /// The token or API key is valid, but does not allow this request.
     pub const FORBIDDEN: (FORBIDDEN, "forbidden",
         "The token does not allow this.",
         "Use a token with the scope that `detail` and `WWW-Authenticate` name.");

@@ -1,0 +1,371 @@
+//! API keys: what they allow, until when, and that only their hashes are stored.
+
+use std::time::Duration;
+
+use contract::{ApiKeyId, Scope, Scopes};
+use devstack::{Fault, Secrets};
+use futures::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tests::{Client, Response, Stack, client::new_key, eventually};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::{Instant, sleep};
+
+const SOON: Duration = Duration::from_secs(30);
+
+async fn create(client: &Client, body: &Value) -> Response {
+    client.post("/v1/api-keys", &[], body).await
+}
+
+/// Creates a key as this caller. Gives its id, and a client with it at the proxy.
+async fn key_of(stack: &Stack, creator: &Client, body: &Value) -> (String, Client) {
+    let created = create(creator, body).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let client = Client::new(&stack.file().api, created.text("secret"));
+    (created.text("apiKeyId").to_owned(), client)
+}
+
+/// A key with these scopes.
+async fn key(stack: &Stack, scopes: &[&str]) -> (String, Client) {
+    let body = json!({ "name": "a test", "scopes": scopes });
+    key_of(stack, &Client::teller(stack), &body).await
+}
+
+async fn revoke(client: &Client, id: &str) -> Response {
+    client.send(Method::DELETE, &format!("/v1/api-keys/{id}"), &[], None).await.unwrap()
+}
+
+/// The key in the list.
+async fn listed(client: &Client, id: &str) -> Value {
+    let list = client.get("/v1/api-keys?limit=100").await;
+    let mut items = list.body["items"].as_array().unwrap().iter();
+    items.find(|key| key["apiKeyId"] == id).unwrap().clone()
+}
+
+fn assert_refused(response: &Response) {
+    assert_eq!((response.status, response.problem()), (401, "unauthenticated"), "{response:?}");
+    assert_eq!(response.text("detail"), "The API key is unknown, revoked or expired.");
+}
+
+#[tokio::test]
+async fn a_key_allows_its_scopes_and_is_stored_as_a_hash() {
+    let stack = Stack::shared().await;
+    let teller = Client::teller(stack);
+    let name = format!("billing {}", new_key());
+    let scopes = ["accounts:read", "accounts:write", "deposits:write"];
+    let created = create(&teller, &json!({ "name": name, "scopes": scopes })).await;
+    assert_eq!(created.status, 201);
+    let (id, secret) = (created.text("apiKeyId"), created.text("secret"));
+    assert_eq!(created.header("location"), Some(&*format!("/v1/api-keys/{id}")));
+    assert!(secret.starts_with(created.text("prefix")) && created.text("prefix").len() == 12);
+
+    let machine = Client::new(&stack.file().api, secret);
+    let account = machine.open_account("KRW").await;
+    let shown = machine.account(&account).await;
+    assert_eq!(shown.text("ownerId"), format!("key_{id}"));
+    let deposit = machine.deposit(&account, "100").await;
+    assert_eq!((deposit.status, deposit.text("requestedBy")), (200, &*format!("key_{id}")));
+    let refused = machine.withdraw(&account, "1").await;
+    assert_eq!((refused.status, refused.problem()), (403, "forbidden"));
+    // Reports take tokens only.
+    let reports = machine.get("/v1/reports").await;
+    assert_eq!(reports.status, 401);
+    assert!(reports.text("detail").contains("no API keys"), "{reports:?}");
+
+    let listed = listed(&teller, id).await;
+    assert_eq!((&listed["name"], &listed["createdBy"]), (&json!(name), &json!("teller")));
+    let mut without_secret = created.body.clone();
+    without_secret.as_object_mut().unwrap().remove("secret");
+    assert_eq!(listed, without_secret);
+    let row: (Vec<u8>, String) =
+        sqlx::query_as("SELECT secret_hash, api_keys::text FROM api_keys WHERE id = $1")
+            .bind(id.parse::<ApiKeyId>().unwrap().as_uuid())
+            .fetch_one(&stack.accounts().await)
+            .await
+            .unwrap();
+    assert_eq!(row.0, Sha256::digest(secret).to_vec());
+    assert!(!row.1.contains(&secret[4..]));
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_refused_by_every_replica_within_five_seconds() {
+    let stack = Stack::shared().await;
+    let (id, machine) = key(stack, &["accounts:read"]).await;
+    let replicas = ["account-service-0", "account-service-1"].map(|name| machine.at(stack, name));
+    for replica in &replicas {
+        assert_eq!(replica.get("/v1/accounts").await.status, 200);
+    }
+    let teller = Client::teller(stack);
+    assert_eq!(revoke(&teller, &id).await.status, 204);
+    let revoked = Instant::now();
+    // The use of the key meanwhile does not prolong it.
+    join_all(replicas.iter().map(async |replica| {
+        while replica.get("/v1/accounts").await.status == 200 {
+            assert!(revoked.elapsed() < Duration::from_secs(5), "the key is accepted for too long");
+            sleep(Duration::from_millis(50)).await;
+        }
+        assert_refused(&replica.get("/v1/accounts").await);
+    }))
+    .await;
+    // Once more changes nothing.
+    let before = listed(&teller, &id).await;
+    assert!(before["revokedAt"].is_string());
+    assert_eq!(revoke(&teller, &id).await.status, 204);
+    assert_eq!(listed(&teller, &id).await, before);
+    let unknown = revoke(&teller, &new_key()).await;
+    assert_eq!((unknown.status, unknown.problem()), (404, "api-key-not-found"));
+}
+
+#[tokio::test]
+async fn a_key_ends_at_its_expiry() {
+    let stack = Stack::shared().await;
+    let expires = OffsetDateTime::now_utc() + time::Duration::seconds(3);
+    let body = json!({
+        "name": "short", "scopes": ["accounts:read"],
+        "expiresAt": expires.format(&Rfc3339).unwrap(),
+    });
+    let (_, machine) = key_of(stack, &Client::teller(stack), &body).await;
+    assert_eq!(machine.get("/v1/accounts").await.status, 200);
+    eventually("the key has expired", Duration::from_secs(10), async || {
+        let response = machine.get("/v1/accounts").await;
+        (response.status != 200).then(|| assert_refused(&response))
+    })
+    .await;
+    assert!(OffsetDateTime::now_utc() >= expires);
+}
+
+#[tokio::test]
+async fn a_repeated_request_creates_one_key_and_shows_its_secret_once() {
+    let stack = Stack::shared().await;
+    let teller = Client::teller(stack);
+    let in_two_seconds = OffsetDateTime::now_utc() + time::Duration::seconds(2);
+    let body = |name: &str| {
+        let expires = in_two_seconds.format(&Rfc3339).unwrap();
+        json!({ "name": name, "scopes": ["accounts:read"], "expiresAt": expires })
+    };
+    let key = new_key();
+    let send = async |client: &Client, name: &str| {
+        client.post("/v1/api-keys", &[("idempotency-key", key.as_str())], &body(name)).await
+    };
+    let both = join_all(["a", "a"].map(|name| send(&teller, name))).await;
+    let secrets = both.iter().filter(|response| !response.text("secret").is_empty());
+    assert_eq!(secrets.count(), 1, "{both:?}");
+    let id = both[0].text("apiKeyId");
+    // A retry finds it after its expiry, too.
+    sleep(Duration::from_secs(2)).await;
+    let replay = send(&teller, "a").await;
+    for response in both.iter().chain([&replay]) {
+        assert_eq!((response.status, response.text("apiKeyId")), (201, id), "{response:?}");
+        let is_replay = response.header("idempotent-replayed") == Some("true");
+        assert_eq!(is_replay, response.body.get("secret").is_none());
+    }
+    let other = send(&teller, "b").await;
+    assert_eq!((other.status, other.problem()), (422, "idempotency-key-reused"));
+    // Another caller's key is another one.
+    let others = Client::user(stack, &new_key(), Scopes::all());
+    assert_eq!(send(&others, "a").await.text("field"), "expiresAt");
+}
+
+#[tokio::test]
+async fn nobody_gives_a_key_more_than_he_has() {
+    let stack = Stack::shared().await;
+    let admin: Scopes = [Scope::Admin, Scope::AccountsRead].into_iter().collect();
+    let name = new_key();
+    let admin = Client::user(stack, &name, admin);
+    let with = |scopes: Value| json!({ "name": "a test", "scopes": scopes });
+    let acting_as =
+        |user: &str| json!({ "name": "a test", "scopes": ["accounts:read"], "userId": user });
+    for (body, scope) in [
+        (with(json!(["accounts:read", "deposits:write"])), "deposits:write"),
+        (with(json!(["accounts:any"])), "accounts:any"),
+        (acting_as("ann"), "accounts:any"),
+    ] {
+        let refused = create(&admin, &body).await;
+        assert_eq!(refused.status, 403, "{body}");
+        assert!(refused.header("www-authenticate").unwrap().contains(scope), "{refused:?}");
+    }
+    for body in [with(json!(["accounts:read"])), acting_as(&name)] {
+        assert_eq!(create(&admin, &body).await.status, 201, "{body}");
+    }
+    let without: Scopes = Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).collect();
+    let without = Client::user(stack, &new_key(), without);
+    let (id, machine) = key(stack, &["accounts:read", "accounts:any"]).await;
+    for client in [&without, &machine] {
+        assert_eq!(create(client, &with(json!(["accounts:read"]))).await.status, 403);
+        assert_eq!(client.get("/v1/api-keys").await.status, 403);
+        assert_eq!(revoke(client, &id).await.status, 403);
+    }
+    assert_eq!(machine.get("/v1/accounts").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_invalid_request_creates_no_key() {
+    let stack = Stack::shared().await;
+    let teller = Client::teller(stack);
+    let name = format!("invalid {}", new_key());
+    let in_days = |days| {
+        let time = OffsetDateTime::now_utc() + time::Duration::days(days);
+        json!(time.format(&Rfc3339).unwrap())
+    };
+    for (field, value) in [
+        // No key manages keys or reads reports, whatever its creator has.
+        ("scopes", json!(["admin"])),
+        ("scopes", json!(["reports:read"])),
+        ("scopes", json!([])),
+        ("scopes", json!(["accounts"])),
+        ("scopes", json!(["accounts:read "])),
+        ("name", json!("")),
+        ("name", json!(" ")),
+        ("name", json!("a\nb")),
+        ("name", json!("x".repeat(101))),
+        ("userId", json!("a b")),
+        ("userId", json!("")),
+        ("expiresAt", json!("2020-01-01T00:00:00Z")),
+        ("expiresAt", json!("9999-12-31T23:59:59Z")),
+        ("expiresAt", json!("9999-12-31T23:59:59-23:59")),
+        ("expiresAt", in_days(367)),
+        ("expiresAt", json!("tomorrow")),
+        ("scope", json!("accounts:read")),
+    ] {
+        let mut body = json!({ "name": name, "scopes": ["accounts:read"] });
+        body[field] = value;
+        let refused = create(&teller, &body).await;
+        assert_eq!((refused.status, refused.text("field")), (422, field), "{body}");
+    }
+    let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM api_keys WHERE name = $1")
+        .bind(&name)
+        .fetch_one(&stack.accounts().await)
+        .await
+        .unwrap();
+    assert_eq!(stored, 0);
+    let valid = json!({ "name": name, "scopes": ["accounts:read"], "expiresAt": in_days(365) });
+    assert_eq!(create(&teller, &valid).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_key_sees_what_its_user_sees_and_no_more() {
+    let stack = Stack::shared().await;
+    let (ann, bob) = (new_key(), new_key());
+    let scopes = ["accounts:read", "accounts:write", "withdrawals:write"];
+    let body = json!({ "name": "of ann", "scopes": scopes, "userId": ann });
+    let (_, machine) = key_of(stack, &Client::teller(stack), &body).await;
+    let (_, own) = key(stack, &scopes).await;
+    let [ann, bob] = [ann, bob].map(|name| Client::customer(stack, &name));
+    let (of_ann, of_bob) = (ann.open_account("KRW").await, bob.open_account("KRW").await);
+    for (client, account, expected) in
+        [(&machine, &of_ann, 200), (&machine, &of_bob, 404), (&own, &of_ann, 404)]
+    {
+        assert_eq!(client.account(account).await.status, expected);
+        assert_eq!(client.withdraw(account, "1").await.status, expected);
+        let list = client.get(&format!("/v1/accounts/{account}/records")).await;
+        assert_eq!(list.status, expected);
+    }
+    let ids = |list: &Response| {
+        let items = list.body["items"].as_array().unwrap().iter();
+        items.map(|account| account["accountId"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&machine.get("/v1/accounts").await), [json!(of_ann)]);
+    assert!(ids(&own.get("/v1/accounts").await).is_empty());
+    // The caller is the same: so is the request with the same idempotency key.
+    let key = new_key();
+    let first = ann.movement("withdrawals", &of_ann, "5", &key, Some(20)).await;
+    let again = machine.movement("withdrawals", &of_ann, "5", &key, Some(20)).await;
+    assert_eq!(again.text("recordId"), first.text("recordId"));
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+}
+
+#[tokio::test]
+async fn the_list_of_keys_is_read_page_by_page() {
+    let stack = Stack::shared().await;
+    let teller = Client::teller(stack);
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.insert(0, key(stack, &["accounts:read"]).await.0);
+    }
+    let (mut read, mut path) = (Vec::<String>::new(), "/v1/api-keys?limit=2".to_owned());
+    while !ids.iter().all(|id| read.contains(id)) {
+        let page = teller.get(&path).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        let items = page.body["items"].as_array().unwrap();
+        assert_eq!(items.len(), 2);
+        read.extend(items.iter().map(|key| key["apiKeyId"].as_str().unwrap().to_owned()));
+        path = format!("/v1/api-keys?limit=2&cursor={}", page.text("nextCursor"));
+    }
+    // Other tests create keys meanwhile.
+    read.retain(|id| ids.contains(id));
+    assert_eq!(read, ids);
+    for query in ["limit=0", "limit=101", "cursor=x", "name=x"] {
+        let refused = teller.get(&format!("/v1/api-keys?{query}")).await;
+        assert!([400, 422].contains(&refused.status), "{query}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_token_passes_as_a_key_and_no_guess_as_one() {
+    let stack = Stack::shared().await;
+    let (id, machine) = key(stack, &["accounts:read"]).await;
+    let secrets = Secrets::read(&stack.dir).unwrap();
+    let name = format!("key_{id}");
+    let token = secrets.token(&name, Scopes::all(), time::Duration::hours(1)).unwrap();
+    let response = Client::new(&stack.file().api, &token).get("/v1/accounts").await;
+    assert_eq!(response.status, 401);
+    assert!(response.text("detail").contains("key_"), "{response:?}");
+    let secret = machine.token();
+    for text in [
+        "pbk_".to_owned(),
+        format!("pbk_{}", "A".repeat(43)),
+        format!("pbk_{}", "A".repeat(4000)),
+        // The right prefix with another rest.
+        format!("{}{}", &secret[..12], "A".repeat(35)),
+        format!("{secret}A"),
+        secret[..46].to_owned(),
+        secret[4..].to_owned(),
+        secret.replace("pbk_", "PBK_"),
+        secret.replace("pbk_", "pbk-"),
+    ] {
+        let response = Client::new(&stack.file().api, &text).get("/v1/accounts").await;
+        assert_eq!((response.status, response.problem()), (401, "unauthenticated"), "{text}");
+        if text.starts_with("pbk_") {
+            assert_refused(&response);
+        }
+        assert!(!response.body.to_string().contains(&secret[12..46]), "it repeats the key");
+    }
+    assert_eq!(machine.get("/v1/accounts").await.status, 200);
+    assert_eq!(machine.get("/v1/api-keys").await.status, 403);
+    // Neither valid nor refused keys are in a log.
+    for log in std::fs::read_dir(stack.dir.join("logs")).unwrap() {
+        let log = log.unwrap().path();
+        let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
+        assert!(!text.contains(&secret[12..46]), "{}", log.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_database_a_key_gets_503_and_never_401() {
+    let stack = Stack::start_with_faults("api-keys").await;
+    let (_, cached) = key(&stack, &["accounts:read"]).await;
+    let (_, cold) = key(&stack, &["accounts:read"]).await;
+    let [cached, cold] = [cached, cold].map(|client| client.at(&stack, "account-service-0"));
+    assert_eq!(cached.get("/v1/accounts").await.status, 200);
+    stack.fault("account-service-0/postgres", Fault::Refuse).await;
+    let begun = Instant::now();
+    // For longer than a key is cached.
+    while begun.elapsed() < Duration::from_secs(7) {
+        for client in [&cached, &cold] {
+            let response = client.get("/v1/accounts").await;
+            assert_eq!((response.status, response.problem()), (503, "unavailable"), "{response:?}");
+            assert!(response.header("retry-after").is_some());
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    stack.fault("account-service-0/postgres", Fault::Pass).await;
+    for client in [&cached, &cold] {
+        eventually("the key is accepted again", SOON, async || {
+            let response = client.get("/v1/accounts").await;
+            assert_ne!(response.status, 401, "{response:?}");
+            (response.status == 200).then_some(())
+        })
+        .await;
+    }
+}
