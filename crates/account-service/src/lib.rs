@@ -13,6 +13,7 @@ pub mod batcher;
 pub mod dispatch;
 pub mod http;
 pub mod labels;
+pub mod ledger_reads;
 pub mod lookup;
 pub mod record;
 pub mod redrive;
@@ -34,13 +35,15 @@ use runtime::{
         server,
     },
     service::{Identity, Service},
-    setting::parse_duration,
+    setting::{Secret, parse_duration},
     worker::LockedKeys,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{http::Api, redrive::Redrive, waiters::Waiters, worker::SettleRecords};
+use crate::{
+    http::Api, ledger_reads::LedgerReads, redrive::Redrive, waiters::Waiters, worker::SettleRecords,
+};
 
 /// The account-service: takes deposits and withdrawals over HTTP, stores each as a PENDING
 /// record, sends its command, and settles it with the ledger's result.
@@ -56,6 +59,12 @@ pub struct Config {
     /// each further redrive is twice as long, up to ten minutes, with a jitter of 25 %.
     #[arg(long, env = "PASSBOOK_REDRIVE_AFTER", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
     pub redrive_after: Duration,
+    /// URL of the transaction database, with the role ledger_reader. It may be a replica. Requests
+    /// with `consistency=ledger` and for past balances read it; no other request needs it.
+    /// Without it, these requests are answered with 501. It contains a password: set the variable,
+    /// not the flag.
+    #[arg(long, env = "PASSBOOK_LEDGER_URL", hide_env_values = true)]
+    pub ledger_url: Option<Secret>,
     #[command(flatten)]
     pub service: ServiceConfig,
 }
@@ -67,7 +76,14 @@ impl Config {
     /// The first invalid setting, by name.
     pub fn check(&self) -> anyhow::Result<()> {
         self.service.check()?;
+        self.ledger()?;
         self.api.verifier().map(drop)
+    }
+
+    fn ledger(&self) -> anyhow::Result<Option<LedgerReads>> {
+        // A variable without a value, as a deployment's template may set it.
+        let url = self.ledger_url.as_ref().filter(|url| !url.expose().is_empty());
+        url.map(LedgerReads::new).transpose()
     }
 }
 
@@ -86,6 +102,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let verifier = config.api.verifier()?;
+    let ledger = config.ledger()?;
     let identity = Identity {
         name: "account-service",
         // Without the broker, requests are still accepted. Their commands are sent later.
@@ -129,6 +146,7 @@ pub async fn run(
         pool,
         acceptor,
         lookup,
+        ledger,
         waiters,
         verifier,
         longest_wait: config.api.longest_wait,

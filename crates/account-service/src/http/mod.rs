@@ -2,8 +2,10 @@
 
 mod access;
 mod accounts;
+mod balances;
 mod batch_items;
 mod batches;
+mod consistency;
 mod labels;
 mod movements;
 mod problems;
@@ -30,7 +32,7 @@ use tokio::sync::Semaphore;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{accept::Acceptor, lookup::Lookup, waiters::Waiters};
+use crate::{accept::Acceptor, ledger_reads::LedgerReads, lookup::Lookup, waiters::Waiters};
 
 /// The state that the handlers share.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct Api {
     pub pool: PgPool,
     pub acceptor: Acceptor,
     pub lookup: Lookup,
+    /// The ledger, if this service may read it.
+    pub ledger: Option<LedgerReads>,
     /// The clients waiting for their records.
     pub waiters: Waiters,
     pub verifier: TokenVerifier,
@@ -101,6 +105,7 @@ fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(accounts::open, accounts::list))
         .routes(routes!(accounts::show))
+        .routes(routes!(balances::show))
         .routes(routes!(movements::deposit))
         .routes(routes!(movements::withdraw))
         .routes(routes!(records::list))
