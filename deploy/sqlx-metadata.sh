@@ -37,6 +37,7 @@ trap 'exit 143' TERM
 databases=(
     account-service:account
     transaction-service:transaction
+    ledger-reader:transaction
     reporting:transaction
     report-service:report
 )

@@ -34,6 +34,7 @@ mod idempotency;
 mod invalid_messages;
 mod invalid_requests;
 mod labels;
+mod ledger_reads;
 mod lists;
 mod load;
 mod long_reads;

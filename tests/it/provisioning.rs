@@ -58,7 +58,7 @@ fn assert_nothing_applied(output: &Output) {
     assert_eq!(applied, Value::Array(Vec::new()), "{output:?}");
 }
 
-const PASSWORDS: [(&str, &str); 8] = [
+const PASSWORDS: [(&str, &str); 9] = [
     ("PASSBOOK_ACCOUNT_OWNER_PASSWORD", "first"),
     ("PASSBOOK_ACCOUNT_SERVICE_PASSWORD", "it's \"second\" \\"),
     ("PASSBOOK_TRANSACTION_OWNER_PASSWORD", "third"),
@@ -67,6 +67,7 @@ const PASSWORDS: [(&str, &str); 8] = [
     ("PASSBOOK_REPORT_SERVICE_PASSWORD", "sixth"),
     ("PASSBOOK_AUDITOR_PASSWORD", "seventh"),
     ("PASSBOOK_REPORT_READER_PASSWORD", "eighth"),
+    ("PASSBOOK_LEDGER_READER_PASSWORD", "tenth"),
 ];
 
 #[tokio::test]
@@ -132,8 +133,10 @@ async fn a_bare_server_is_provisioned_with_least_privilege_roles() {
     let ledger = as_role(&urls.transaction, "transaction_service", "fourth");
     let auditor = as_role(&urls.account, "auditor", "seventh");
     let reader = as_role(&urls.account, "report_reader", "eighth");
-    let ledger_reader = as_role(&urls.transaction, "report_reader", "eighth");
+    let ledger_views = as_role(&urls.transaction, "report_reader", "eighth");
     let report_reader = as_role(&urls.report, "report_reader", "eighth");
+    let ledger_reader = as_role(&urls.transaction, "ledger_reader", "tenth");
+    let reader_elsewhere = as_role(&urls.account, "ledger_reader", "tenth");
     let [as_service, as_auditor, as_reader] = [&service, &auditor, &reader].map(|url| url.as_str());
     succeeds(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", as_service)]).await;
     succeeds(&["wait"], &[("PASSBOOK_TRANSACTION_DATABASE_URL", ledger.as_str())]).await;
@@ -151,15 +154,20 @@ async fn a_bare_server_is_provisioned_with_least_privilege_roles() {
     for (url, view) in [
         (as_reader, "SELECT * FROM reporting.added, reporting.accounts"),
         (as_reader, "SELECT * FROM reporting.transaction_records"),
-        (ledger_reader.as_str(), "SELECT * FROM reporting.accounts, reporting.transactions"),
+        (ledger_views.as_str(), "SELECT * FROM reporting.accounts, reporting.transactions"),
+        (ledger_views.as_str(), "SELECT * FROM reporting.writers"),
+        (ledger_reader.as_str(), "SELECT balance, account_seq FROM reporting.accounts"),
+        (ledger_reader.as_str(), "SELECT reason, balance_after FROM reporting.transactions"),
         (ledger_reader.as_str(), "SELECT * FROM reporting.writers"),
         (as_auditor, "SELECT * FROM reporting.added, reporting.accounts"),
     ] {
         let mut connection = PgConnection::connect(url).await.unwrap();
         sqlx::raw_sql(view).execute(&mut connection).await.unwrap();
     }
-    let error = error_of(as_reader, "CREATE TEMPORARY TABLE more (id int)").await;
-    assert!(error.contains("read-only"), "{error}");
+    for url in [as_reader, &ledger_reader] {
+        let error = error_of(url, "CREATE TEMPORARY TABLE more (id int)").await;
+        assert!(error.contains("read-only"), "{error}");
+    }
     for (url, statement) in [
         (as_service, "DELETE FROM added"),
         (as_auditor, "UPDATE added SET text = 'three'"),
@@ -176,7 +184,11 @@ async fn a_bare_server_is_provisioned_with_least_privilege_roles() {
         (as_auditor, "CREATE TABLE more (id int)"),
         (as_reader, "SELECT * FROM public.accounts"),
         (as_reader, "SELECT * FROM transaction_records"),
-        (ledger_reader.as_str(), "SELECT * FROM public.transactions"),
+        (ledger_views.as_str(), "SELECT * FROM public.transactions"),
+        (ledger_reader.as_str(), "SELECT record_id FROM public.transactions"),
+        (ledger_reader.as_str(), "SELECT chain_hash FROM reporting.transactions"),
+        (ledger_reader.as_str(), "SELECT * FROM reporting.accounts"),
+        (reader_elsewhere.as_str(), "SELECT 1"),
         (report_reader.as_str(), "SELECT 1"),
         (as_service, "SELECT * FROM reporting.accounts"),
     ] {
@@ -231,7 +243,7 @@ async fn a_role_with_createrole_and_createdb_can_provision_a_server() {
             sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
         }
     }
-    let builder = "DROP ROLE auditor, report_reader; CREATE ROLE builder LOGIN CREATEROLE CREATEDB PASSWORD 'one'";
+    let builder = "DROP ROLE auditor, report_reader, ledger_reader; CREATE ROLE builder LOGIN CREATEROLE CREATEDB PASSWORD 'one'";
     sqlx::raw_sql(builder).execute(&mut admin).await.unwrap();
     // The stack was provisioned by a superuser, so that not every role may connect.
     let connect = "GRANT CONNECT ON DATABASE postgres TO builder";

@@ -15,6 +15,7 @@ pub mod dispatch;
 pub mod events;
 pub mod http;
 pub mod labels;
+pub mod ledger_reads;
 pub mod lookup;
 pub mod record;
 pub mod redrive;
@@ -36,7 +37,7 @@ use runtime::{
         server,
     },
     service::{Identity, Service},
-    setting::parse_duration,
+    setting::{Secret, parse_duration},
     worker::LockedKeys,
 };
 use tokio::time::Instant;
@@ -45,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     events::EventLog,
     http::{Api, EventTail, StreamSlots},
+    ledger_reads::LedgerReads,
     redrive::Redrive,
     waiters::Waiters,
     worker::SettleRecords,
@@ -67,6 +69,12 @@ pub struct Config {
     /// each further redrive is twice as long, up to ten minutes, with a jitter of 25 %.
     #[arg(long, env = "PASSBOOK_REDRIVE_AFTER", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
     pub redrive_after: Duration,
+    /// URL of the transaction database, with the role ledger_reader. It may be a replica. Requests
+    /// with `consistency=ledger` and for past balances read it; no other request needs it.
+    /// Without it, these requests are answered with 501. It contains a password: set the variable,
+    /// not the flag.
+    #[arg(long, env = "PASSBOOK_LEDGER_URL", hide_env_values = true)]
+    pub ledger_url: Option<Secret>,
     #[command(flatten)]
     pub service: ServiceConfig,
 }
@@ -78,7 +86,14 @@ impl Config {
     /// The first invalid setting, by name.
     pub fn check(&self) -> anyhow::Result<()> {
         self.service.check()?;
+        self.ledger()?;
         self.api.verifier().map(drop)
+    }
+
+    fn ledger(&self) -> anyhow::Result<Option<LedgerReads>> {
+        // A variable without a value, as a deployment's template may set it.
+        let url = self.ledger_url.as_ref().filter(|url| !url.expose().is_empty());
+        url.map(LedgerReads::new).transpose()
     }
 }
 
@@ -97,6 +112,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let verifier = config.api.verifier()?;
+    let ledger = config.ledger()?;
     let identity = Identity {
         name: "account-service",
         // Without the broker, requests are still accepted. Their commands are sent later.
@@ -146,6 +162,7 @@ pub async fn run(
         pool,
         acceptor,
         lookup,
+        ledger,
         waiters,
         verifier: verifier.with_api_keys(Box::new(http::StoredKeys(key_lookup))),
         longest_wait: config.api.longest_wait,

@@ -38,4 +38,7 @@ pub(crate) static REPORT: Database = Database {
 /// and transactions.
 pub(crate) const REPORT_READER: &str = "report_reader";
 
+/// The role with which the account-service reads the ledger.
+pub(crate) const LEDGER_READER: &str = "ledger_reader";
+
 pub(crate) static DATABASES: [&Database; 3] = [&ACCOUNT, &TRANSACTION, &REPORT];

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use time::Duration;
 
 use crate::{
-    database::{DATABASES, REPORT_READER},
+    database::{DATABASES, LEDGER_READER, REPORT_READER},
     private_file,
     service::SERVICES,
 };
@@ -119,7 +119,7 @@ impl Secrets {
     /// Creates the secrets missing from the file of an earlier release.
     fn complete(&mut self) -> Result<()> {
         let roles = DATABASES.iter().map(|database| database.role);
-        self.postgres.complete(roles.chain([SUPERUSER, AUDITOR, REPORT_READER]))?;
+        self.postgres.complete(roles.chain([SUPERUSER, AUDITOR, REPORT_READER, LEDGER_READER]))?;
         if self.report_signing_key.is_empty() {
             self.report_signing_key = SigningKey::generate()?.to_base64();
         }

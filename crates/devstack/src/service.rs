@@ -60,7 +60,10 @@ pub static ACCOUNT: Service = Service {
     database: &database::ACCOUNT,
     broker_user: permissions::ACCOUNT_SERVICE,
     path_prefixes: &["/"],
-    environment: |_| Ok(vec![(DRAIN_DELAY.0, DRAIN_DELAY.1.to_owned())]),
+    environment: |StackParts { postgres, secrets, .. }| {
+        let ledger = postgres.ledger_reader_url(secrets)?;
+        Ok(vec![(DRAIN_DELAY.0, DRAIN_DELAY.1.to_owned()), ("PASSBOOK_LEDGER_URL", ledger)])
+    },
     inherited_prefixes: &[],
 };
 

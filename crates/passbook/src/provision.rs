@@ -17,8 +17,13 @@ pub(crate) const AUDITOR: &str = "auditor";
 /// The role with read access to the schema `reporting` of the account and the transaction database,
 /// and no other access.
 pub(crate) const REPORT_READER: &str = "report_reader";
+/// The role with which the account-service reads some columns of the transaction database's schema
+/// `reporting`, and no other access.
+pub(crate) const LEDGER_READER: &str = "ledger_reader";
 /// The databases with a schema `reporting`.
 pub(crate) const REPORTED: [&str; 2] = ["account", "transaction"];
+/// The database of the ledger.
+pub(crate) const LEDGER: &str = "transaction";
 /// Key of the advisory lock held during a run. Two concurrent runs would create the same role
 /// twice.
 const LOCK: i64 = 0x7061_7373_626f_6f6b;
@@ -30,7 +35,8 @@ const LOCK: i64 = 0x7061_7373_626f_6f6b;
 /// Passbook's databases. It changes nothing else. Repeat the command to rotate passwords. Pass
 /// passwords in the environment: other users of the machine can read argument lists. Each service
 /// may read, insert and update rows in its own database. It may not delete rows, change tables or
-/// connect to another service's database. The report-service also reads views of the other two.
+/// connect to another service's database. The report-service also reads views of the other two, and
+/// the account-service balances and decisions of the ledger.
 #[derive(Debug, Args)]
 pub(crate) struct Provision {
     /// URL of the server, with a superuser or a role permitted to create roles and databases.
@@ -110,6 +116,16 @@ pub(crate) struct Provision {
         value_parser = NonEmptyStringValueParser::new()
     )]
     report_reader_password: String,
+    /// Password of the role ledger_reader, the role with which the account-service reads balances
+    /// and decisions from the ledger.
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "PASSBOOK_LEDGER_READER_PASSWORD",
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    ledger_reader_password: String,
     #[command(flatten)]
     retry: Retry,
 }
@@ -128,9 +144,14 @@ impl Provision {
             self.retry.until_ok("PostgreSQL", || database::connect(&self.postgres_url)).await?;
         sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut connection).await?;
         role(&mut connection, AUDITOR, &self.auditor_password).await?;
-        role(&mut connection, REPORT_READER, &self.report_reader_password).await?;
-        let read_only = "ALTER ROLE report_reader SET default_transaction_read_only = on";
-        execute(&mut connection, read_only).await?;
+        for (reader, password) in [
+            (REPORT_READER, &self.report_reader_password),
+            (LEDGER_READER, &self.ledger_reader_password),
+        ] {
+            role(&mut connection, reader, password).await?;
+            let read_only = format!("ALTER ROLE {reader} SET default_transaction_read_only = on");
+            execute(&mut connection, &read_only).await?;
+        }
         let is_superuser = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user";
         let is_superuser: bool =
             sqlx::query_scalar(is_superuser).fetch_one(&mut connection).await?;
@@ -221,6 +242,9 @@ impl ServiceDatabase {
         let mut roles = vec![service, AUDITOR];
         if REPORTED.contains(database) {
             roles.push(REPORT_READER);
+        }
+        if *database == LEDGER {
+            roles.push(LEDGER_READER);
         }
         let roles = roles.join(", ");
         execute(server, &format!("GRANT CONNECT ON DATABASE {database} TO {roles}")).await?;

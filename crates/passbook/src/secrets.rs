@@ -33,7 +33,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const TOKEN_VALIDITY: time::Duration = time::Duration::days(90);
 
 /// Secrets with passwords of PostgreSQL's roles: the name of each Secret, and the role.
-const ROLES: [(&str, &str); 8] = [
+const ROLES: [(&str, &str); 9] = [
     ("account-database-owner", "account_owner"),
     ("account-database-service", "account_service"),
     ("transaction-database-owner", "transaction_owner"),
@@ -42,6 +42,7 @@ const ROLES: [(&str, &str); 8] = [
     ("report-database-service", "report_service"),
     ("database-auditor", provision::AUDITOR),
     ("database-report-reader", provision::REPORT_READER),
+    ("database-ledger-reader", provision::LEDGER_READER),
 ];
 /// Secrets with passwords of the broker's users: the name of each Secret, and the user.
 const USERS: [(&str, &str); 6] = [

@@ -4,11 +4,10 @@
 //! here. So the one statement of this module is checked when it runs, by a test.
 
 use contract::{AccountId, Currency};
+use ledger_reader::{InvalidUrl, report_pool};
 use runtime::postgres::PgPool;
 use sqlx::FromRow;
 use time::OffsetDateTime;
-
-use crate::ledger::{self, InvalidUrl};
 
 /// What a report says about an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +52,7 @@ impl Accounts {
     /// # Errors
     /// [`InvalidUrl`]
     pub fn new(url: &str) -> Result<Self, InvalidUrl> {
-        Ok(Self { pool: ledger::pool(url)? })
+        Ok(Self { pool: report_pool(url)? })
     }
 
     /// Looks an account up. `None` if it was never opened.

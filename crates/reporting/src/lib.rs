@@ -2,17 +2,16 @@
 //! account-service.
 //!
 //! The figures of a period never change once the period is final: every transaction
-//! with a time before its end has ended. [`ledger::Ledger::snapshot`] waits for that,
+//! with a time before its end has ended. [`Ledger::snapshot`] waits for that,
 //! and everything of a report is read from the one snapshot that it returns.
 
 pub mod accounts;
 pub mod activity;
 pub mod analysis;
-pub mod ledger;
 pub mod period;
 pub mod statement;
 
 pub use accounts::{AccountInfo, Accounts};
-pub use ledger::{Ledger, LedgerError, Snapshot};
+pub use ledger_reader::{Ledger, LedgerError, Snapshot};
 pub use period::{Period, PeriodError};
 pub use statement::{StatementError, position, statement};

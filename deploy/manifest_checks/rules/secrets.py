@@ -18,6 +18,7 @@ USERS = {
     "report-database-service": "report_service",
     "database-auditor": "auditor",
     "database-report-reader": "report_reader",
+    "database-ledger-reader": "ledger_reader",
     "postgres-superuser": "postgres",
     "nats-operator": "operator",
     "nats-account-service": "account-service",

@@ -141,6 +141,7 @@ async fn a_services_database_credentials_are_good_for_its_needs_only() {
         ("transaction", "auditor"),
         ("report", "auditor"),
         ("account", "report_reader"),
+        ("transaction", "ledger_reader"),
     ] {
         for statement in [
             "SELECT lo_create(0)",
@@ -170,9 +171,14 @@ async fn a_services_database_credentials_are_good_for_its_needs_only() {
             }
         }
     }
-    for role in
-        ["account_service", "transaction_service", "report_service", "auditor", "report_reader"]
-    {
+    for role in [
+        "account_service",
+        "transaction_service",
+        "report_service",
+        "auditor",
+        "report_reader",
+        "ledger_reader",
+    ] {
         for database in ["postgres", "template1"] {
             intruder.assert_denied(database, role, "SELECT 1".to_owned()).await;
         }

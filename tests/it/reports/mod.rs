@@ -11,7 +11,7 @@ mod frozen;
 mod function;
 mod one_at_a_time;
 mod outages;
-mod own_replica;
+pub(crate) mod own_replica;
 mod queue_settings;
 mod renderer;
 mod requests;

@@ -1,4 +1,4 @@
-//! A further report-service of a stack, started by the test with changed settings.
+//! A further replica of a service of a stack, started by the test with changed settings.
 
 use std::{
     fs,
@@ -9,23 +9,34 @@ use std::{
 
 use tests::{Client, Stack, eventually, faketime, process::passbook};
 
-/// A process with the settings of `report-service-0`, and others. Ends when it is dropped.
-pub(super) struct OwnReplica {
-    pub(super) child: Child,
+/// A process with the settings of a service's first replica, and others. Ends when it is dropped.
+pub(crate) struct OwnReplica {
+    pub(crate) child: Child,
     api: SocketAddr,
     admin: SocketAddr,
 }
 
 impl OwnReplica {
-    /// Starts it. `more` are further variables, `log` the name of its log in the stack's folder.
-    pub(super) fn start(stack: &Stack, log: &str, more: &[(&str, &str)]) -> Self {
+    /// Starts a report-service. `more` are further variables, `log` the name of its log in the
+    /// stack's folder.
+    pub(crate) fn start(stack: &Stack, log: &str, more: &[(&str, &str)]) -> Self {
+        Self::start_service(stack, "report-service", log, more)
+    }
+
+    /// Starts a replica of this service.
+    pub(crate) fn start_service(
+        stack: &Stack,
+        service: &str,
+        log: &str,
+        more: &[(&str, &str)],
+    ) -> Self {
         let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (api, admin) = (free_port(), free_port());
-        let environment = fs::read(format!("/proc/{}/environ", stack.pid("report-service-0")));
+        let environment = fs::read(format!("/proc/{}/environ", stack.pid(&format!("{service}-0"))));
         let environment = String::from_utf8(environment.unwrap()).unwrap();
         let variables = environment.split('\0').filter_map(|variable| variable.split_once('='));
         let log = fs::File::create(stack.dir.join(log)).unwrap();
-        let child = Command::new(passbook().with_file_name("report-service"))
+        let child = Command::new(passbook().with_file_name(service))
             .env_clear()
             .envs(variables)
             .env("PASSBOOK_LISTEN", api.to_string())
@@ -41,7 +52,7 @@ impl OwnReplica {
 
     /// Starts it with a clock that is a day ahead, by Debian's libfaketime, and waits until it
     /// is ready.
-    pub(super) async fn start_a_day_ahead(stack: &Stack) -> Self {
+    pub(crate) async fn start_a_day_ahead(stack: &Stack) -> Self {
         let library = faketime::library();
         let more = [
             ("LD_PRELOAD", library.to_str().unwrap()),
@@ -57,13 +68,13 @@ impl OwnReplica {
     }
 
     /// Whether `/readyz` answers with success.
-    pub(super) async fn is_ready(&self) -> bool {
+    pub(crate) async fn is_ready(&self) -> bool {
         let ready = reqwest::get(format!("http://{}/readyz", self.admin)).await;
         ready.is_ok_and(|ready| ready.status().is_success())
     }
 
     /// A client of this replica only.
-    pub(super) fn client(&self, stack: &Stack) -> Client {
+    pub(crate) fn client(&self, stack: &Stack) -> Client {
         Client::new(&format!("http://{}", self.api), &stack.file().tokens.teller)
     }
 }

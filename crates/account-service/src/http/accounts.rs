@@ -30,6 +30,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api, ApiState, access,
+    consistency::{self, ConsistencyQuery},
     labels::{self, Entries, MetadataSchema},
     problems::{account_not_found, read, write},
     record_query::{parse_user, unknown},
@@ -230,27 +231,44 @@ fn opened(
 
 /// Show an account
 ///
-/// The balance follows the ledger within milliseconds, and after an outage once the results have
-/// arrived. `accountSeq` tells which of two balances is the later one.
+/// By default, the balance is this service's copy. It follows the ledger within milliseconds, and
+/// after an outage once the results have arrived. `accountSeq` tells which of two balances is the
+/// later one. A movement is in the balance once its record shows SUCCESS.
+///
+/// With `consistency=ledger`, balance and `accountSeq` are the ledger's, or newer. Movements that
+/// the ledger has decided are not PENDING any more; of an account with more than 1,000 PENDING
+/// records, only the oldest 1,000 are looked up. `available` is never too high: each accepted
+/// withdrawal is in `balance`, in `pendingOut`, or refused.
 #[utoipa::path(get, path = "/v1/accounts/{account}", tag = "Accounts", operation_id = "getAccount",
     security(("token" = ["accounts:read"]), ("apiKey" = ["accounts:read"])),
-    params(("account" = Uuid, Path, description = "The id of the account."), IfNoneMatchHeader),
+    params(("account" = Uuid, Path, description = "The id of the account."), ConsistencyQuery,
+        IfNoneMatchHeader),
     responses(
         (status = OK, body = AccountView, description = "The account.",
             headers(("ETag" = String, description = "Of this representation."))),
         (status = NOT_MODIFIED, description = "The client has this state."),
         (status = NOT_FOUND, description = "account-not-found"),
+        (status = NOT_IMPLEMENTED, description = "ledger-reads-off"),
+        (status = SERVICE_UNAVAILABLE, description = "ledger-unavailable"),
     ))]
 pub(super) async fn show(
     State(api): State<ApiState>,
     caller: Caller,
     PathId(id): PathId<AccountId>,
+    query: Result<Query<ConsistencyQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     caller.require(Scope::AccountsRead)?;
+    let ledger = ConsistencyQuery::ledger(query, &api)?;
     // The owner is checked first: sums cost more than the account.
-    currency_of(&api, &caller, id).await?;
-    let account = with_pending(&api, id).await?;
+    let currency = currency_of(&api, &caller, id).await?;
+    let account = match ledger {
+        None => with_pending(&api, id).await?,
+        Some(ledger) => {
+            let account = consistency::read(ledger.account(&api.pool, id, currency)).await?;
+            account.ok_or_else(|| account_not_found(id))?
+        }
+    };
     Ok(TaggedJson::new(&AccountView::from(account))?.unless_known(&headers))
 }
 

@@ -4,8 +4,10 @@ mod access;
 mod accounts;
 mod api_key_request;
 mod api_keys;
+mod balances;
 mod batch_items;
 mod batches;
+mod consistency;
 mod events;
 mod labels;
 mod movements;
@@ -35,7 +37,9 @@ use tokio::sync::Semaphore;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{accept::Acceptor, events::EventLog, lookup::Lookup, waiters::Waiters};
+use crate::{
+    accept::Acceptor, events::EventLog, ledger_reads::LedgerReads, lookup::Lookup, waiters::Waiters,
+};
 
 /// The state that the handlers share.
 #[derive(Debug)]
@@ -47,6 +51,8 @@ pub struct Api {
     /// The new events, for streams.
     pub event_tail: EventTail,
     pub stream_slots: StreamSlots,
+    /// The ledger, if this service may read it.
+    pub ledger: Option<LedgerReads>,
     /// The clients waiting for their records.
     pub waiters: Waiters,
     pub verifier: TokenVerifier,
@@ -110,6 +116,7 @@ fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(accounts::open, accounts::list))
         .routes(routes!(accounts::show))
+        .routes(routes!(balances::show))
         .routes(routes!(movements::deposit))
         .routes(routes!(movements::withdraw))
         .routes(routes!(records::list))

@@ -30,6 +30,16 @@ problem_types! {
     pub(super) const API_KEY_NOT_FOUND: (NOT_FOUND, "api-key-not-found",
         "There is no such API key.",
         "Compare the id with the `apiKeyId` in the list of keys.");
+    /// The ledger's database can't be read now, or its replica is behind. Other requests are not
+    /// affected.
+    pub(super) const LEDGER_UNAVAILABLE: (SERVICE_UNAVAILABLE, "ledger-unavailable",
+        "The ledger can't be read now.",
+        "Send the request again after the seconds in `Retry-After`. Without `consistency=ledger` and \
+         `at`, the answer comes from this service's copy.");
+    /// The request asks for a read of the ledger, and this service has no access to it.
+    pub(super) const LEDGER_READS_OFF: (NOT_IMPLEMENTED, "ledger-reads-off",
+        "The service does not read the ledger.",
+        "Leave out `consistency=ledger`, or ask the operator for the setting that `detail` names.");
 }
 
 pub(super) fn account_not_found(id: AccountId) -> Problem {

@@ -126,7 +126,11 @@ pub(super) fn unknown(name: &'static str, known: &[&str]) -> Problem {
     INVALID_FIELD.because(format!("{name} must be one of {}.", known.join(", "))).at_parameter(name)
 }
 
-fn parse_time(name: &'static str, text: &str) -> Result<OffsetDateTime, Problem> {
+/// A time as a parameter. `name` is that of the parameter.
+///
+/// # Errors
+/// `invalid-field`
+pub(super) fn parse_time(name: &'static str, text: &str) -> Result<OffsetDateTime, Problem> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok();
     // PostgreSQL has no year 0, and its earliest time is far before any record.
     time.filter(|time| time.year() >= 1).ok_or_else(|| {

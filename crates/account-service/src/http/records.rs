@@ -27,6 +27,7 @@ use utoipa::ToSchema;
 
 use super::{
     Api, ApiState, accounts,
+    consistency::{self, ConsistencyQuery},
     labels::MetadataSchema,
     problems::{ACCOUNT_NOT_FOUND, RECORD_NOT_FOUND, read},
     record_query::RecordsQuery,
@@ -183,29 +184,44 @@ pub(super) async fn respond(
 ///
 /// With `Prefer: wait=N`, `If-None-Match` is compared with the state after the wait: a client that
 /// knows the PENDING record gets 304 if it is PENDING still.
+///
+/// By default, the record is this service's copy: once it is settled, it never changes. It can be
+/// PENDING for a moment after the ledger has decided it. With `consistency=ledger`, a PENDING
+/// record shows the decision as soon as the ledger has it.
 #[utoipa::path(get, path = "/v1/records/{record}", tag = "Movements", operation_id = "getRecord",
     security(("token" = ["accounts:read"]), ("apiKey" = ["accounts:read"])),
-    params(("record" = Uuid, Path, description = "The id of the record."), PreferHeader,
-        IfNoneMatchHeader),
+    params(("record" = Uuid, Path, description = "The id of the record."), ConsistencyQuery,
+        PreferHeader, IfNoneMatchHeader),
     responses(
         (status = OK, body = RecordView, description = "The record in its present state.",
             headers(("ETag" = String, description = "Of this representation."))),
         (status = NOT_MODIFIED, description = "The client has this state."),
         (status = NOT_FOUND, description = "record-not-found"),
+        (status = NOT_IMPLEMENTED, description = "ledger-reads-off"),
+        (status = SERVICE_UNAVAILABLE, description = "ledger-unavailable"),
     ))]
 pub(super) async fn show(
     State(api): State<ApiState>,
     caller: Caller,
     PathId(id): PathId<RecordId>,
+    query: Result<Query<ConsistencyQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     caller.require(Scope::AccountsRead)?;
+    let ledger = ConsistencyQuery::ledger(query, &api)?;
     let not_found = || RECORD_NOT_FOUND.because(format!("No record has the id {id}."));
     let record = read(api.lookup.record(id)).await?.ok_or_else(not_found)?;
     let account = accounts::currency_of(&api, &caller, record.account_id).await;
     account.map_err(|problem| if problem.is(ACCOUNT_NOT_FOUND) { not_found() } else { problem })?;
     let patience = prefer::wait(&headers, api.longest_wait);
-    let (record, patience) = wait_if_preferred(&api, record, patience, None).await;
+    let (record, patience) = match ledger {
+        None => wait_if_preferred(&api, record, patience, None).await,
+        Some(ledger) => {
+            let record = consistency::read(ledger.with_decision(record)).await?;
+            let (record, patience) = wait_if_preferred(&api, record, patience, None).await;
+            (consistency::read(ledger.with_decision(record)).await?, patience)
+        }
+    };
     let view = TaggedJson::new(&RecordView::from(&record))?;
     let mut response = view.unless_known(&headers);
     set_preference_applied(&mut response, patience);

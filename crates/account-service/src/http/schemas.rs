@@ -22,6 +22,8 @@ pub(super) struct MovementType;
 pub(super) struct RecordStatus;
 /// The reason of a FAILED record.
 pub(super) struct RefusalReason;
+/// Where a request is read.
+pub(super) struct Consistency;
 
 impl PartialSchema for Money {
     fn schema() -> RefOr<Schema> {
@@ -88,6 +90,14 @@ impl PartialSchema for RefusalReason {
     }
 }
 
+impl PartialSchema for Consistency {
+    fn schema() -> RefOr<Schema> {
+        let meaning = "the ledger itself: every decision until the request, even if its result is \
+                       still on its way to this service.";
+        names("Where a request is read.", [("ledger", meaning)])
+    }
+}
+
 impl ToSchema for Money {}
 impl ToSchema for Sum {}
 impl ToSchema for Amount {}
@@ -95,3 +105,4 @@ impl ToSchema for Currency {}
 impl ToSchema for MovementType {}
 impl ToSchema for RecordStatus {}
 impl ToSchema for RefusalReason {}
+impl ToSchema for Consistency {}

@@ -34,7 +34,10 @@ pub use events::{
 pub use insert::{Accepted, insert_all, insert_free, insert_unlocked};
 pub use locked::settle_unlocked;
 pub use pending::{Claimed, Listed, claim_for_redrive, read_list, redrive_within};
-pub use pending_amounts::{PendingAmounts, find_account_with_pending};
+pub use pending_amounts::{
+    LedgerBalance, PendingAmounts, SeenInLedger, find_account_beside_ledger,
+    find_account_with_pending,
+};
 pub use record_list::{Listing, RecordFilter, find_by_key, list_records};
 pub use records::find_records;
 pub use settle::{SettleOutcome, Times, account_seq, settle, settled_among};

@@ -8,9 +8,16 @@
 //! The one exception is safe. A balance moves to the newest result that has arrived. While the
 //! result of an earlier withdrawal is on its way, the withdrawal is in both, and `available` is
 //! too low for a moment. It is never too high.
+//!
+//! A read of the ledger gives a balance that may be newer than the projected one. It was read
+//! before this statement. So each applied movement is in that balance, in the projected one, or
+//! PENDING here. The newer of the two balances counts: the projected one, if results came in
+//! between. Records that the ledger has decided are not PENDING any more: they are in that balance,
+//! or refused.
 
-use contract::{AccountId, Balance, Currency};
-use sqlx::PgExecutor;
+use contract::{AccountId, Balance, Currency, RecordId};
+use sqlx::{PgExecutor, types::Uuid};
+use time::OffsetDateTime;
 
 use super::{
     StoreError,
@@ -46,6 +53,52 @@ pub async fn find_account_with_pending(
     database: impl PgExecutor<'_>,
     id: AccountId,
 ) -> Result<Option<(Account, PendingAmounts)>, StoreError> {
+    let found = find_account_beside_ledger(database, id, &SeenInLedger::default()).await?;
+    Ok(found.map(|found| (found.account, found.amounts)))
+}
+
+/// What the ledger had, before the account is read.
+#[derive(Debug, Clone, Default)]
+pub struct SeenInLedger {
+    /// Its balance. `None` keeps the projected balance.
+    pub balance: Option<LedgerBalance>,
+    /// Decided records. They do not count as PENDING.
+    pub decided: Vec<RecordId>,
+    /// How many PENDING records to name in the answer.
+    pub names: u16,
+}
+
+/// The ledger's balance of an account with movements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerBalance {
+    pub balance: Balance,
+    /// The number of the last movement in it.
+    pub account_seq: i64,
+    /// The time of that movement.
+    pub moved_at: OffsetDateTime,
+}
+
+/// An account with its PENDING amounts.
+#[derive(Debug, Clone)]
+pub struct AccountBesideLedger {
+    pub account: Account,
+    pub amounts: PendingAmounts,
+    /// The oldest PENDING records.
+    pub pending: Vec<RecordId>,
+}
+
+/// The account with this id: with the later of its projected and the ledger's balance, and with
+/// the PENDING amounts beside that.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn find_account_beside_ledger(
+    database: impl PgExecutor<'_>,
+    id: AccountId,
+    seen: &SeenInLedger,
+) -> Result<Option<AccountBesideLedger>, StoreError> {
+    let ledger = seen.balance;
+    let decided: Vec<Uuid> = seen.decided.iter().map(|id| id.as_uuid()).collect();
     let row = sqlx::query!(
         r#"WITH ranges AS (
                SELECT floor AS low, ceiling AS high FROM redrive_window
@@ -66,14 +119,27 @@ pub async fn find_account_with_pending(
            ), sums AS (
                SELECT coalesce(sum(amount) FILTER (WHERE type = 'DEPOSIT'), 0) AS incoming,
                    coalesce(sum(amount) FILTER (WHERE type = 'WITHDRAWAL'), 0) AS outgoing
-               FROM pending
+               FROM pending WHERE id NOT IN (SELECT unnest($2::uuid[]))
            )
-           SELECT account_id, owner_id, currency, status, balance, account_seq,
-               reference, metadata::text AS metadata, created_at, updated_at,
+           SELECT account_id, owner_id, currency, status, latest.balance AS "balance!",
+               latest.account_seq AS "account_seq!", reference, metadata::text AS metadata,
+               created_at, latest.updated_at AS "updated_at!",
                round(incoming, 4)::text AS "incoming!", round(outgoing, 4)::text AS "outgoing!",
-               round(balance - outgoing, 4)::text AS "available!"
-           FROM accounts CROSS JOIN sums WHERE account_id = $1"#,
+               round(latest.balance - outgoing, 4)::text AS "available!",
+               ARRAY(SELECT id FROM pending ORDER BY id LIMIT $6) AS "pending!"
+           FROM accounts CROSS JOIN sums CROSS JOIN LATERAL (
+               SELECT accounts.balance, accounts.account_seq, accounts.updated_at
+               WHERE accounts.account_seq >= $3
+               UNION ALL
+               SELECT $4::numeric, $3::bigint, greatest($5::timestamptz, accounts.updated_at)
+               WHERE accounts.account_seq < $3) AS latest
+           WHERE account_id = $1"#,
         id.as_uuid(),
+        &decided,
+        ledger.map_or(0, |ledger| ledger.account_seq),
+        ledger.map(|ledger| ledger.balance.as_decimal()),
+        ledger.map(|ledger| ledger.moved_at),
+        i64::from(seen.names),
     );
     let Some(row) = row.fetch_optional(database).await? else { return Ok(None) };
     let account = AccountRow {
@@ -96,7 +162,8 @@ pub async fn find_account_with_pending(
         outgoing: sum(&row.outgoing)?,
         available: sum(&row.available)?,
     };
-    Ok(Some((account, amounts)))
+    let pending = row.pending.into_iter().map(RecordId::from_uuid).collect();
+    Ok(Some(AccountBesideLedger { account, amounts, pending }))
 }
 
 /// A decimal with at least the currency's decimals, cut to them: the rest are zeros.

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use sqlx::{Connection, PgConnection};
 
 use crate::{
-    database::{self, DATABASES, Database, REPORT_READER},
+    database::{self, DATABASES, Database, LEDGER_READER, REPORT_READER},
     faults::Network,
     ports::Loopback,
     secrets::{SUPERUSER, Secrets},
@@ -121,6 +121,7 @@ impl Postgres {
             ("PASSBOOK_POSTGRES_URL", self.superuser_url("postgres", secrets)?),
             ("PASSBOOK_AUDITOR_PASSWORD", secrets.auditor_password()?.to_owned()),
             ("PASSBOOK_REPORT_READER_PASSWORD", secrets.postgres.of(REPORT_READER)?.to_owned()),
+            ("PASSBOOK_LEDGER_READER_PASSWORD", secrets.postgres.of(LEDGER_READER)?.to_owned()),
         ];
         for database in DATABASES {
             let password = secrets.postgres.of(database.role)?;
@@ -171,6 +172,15 @@ impl Postgres {
         secrets: &Secrets,
     ) -> Result<String> {
         Ok(self.url(REPORT_READER, secrets.postgres.of(REPORT_READER)?, database.name))
+    }
+
+    /// URL of the ledger, with the credentials of the account-service's reader.
+    ///
+    /// # Errors
+    /// If the role's password is missing.
+    pub(crate) fn ledger_reader_url(&self, secrets: &Secrets) -> Result<String> {
+        let password = secrets.postgres.of(LEDGER_READER)?;
+        Ok(self.url(LEDGER_READER, password, database::TRANSACTION.name))
     }
 
     fn superuser_url(&self, database: &str, secrets: &Secrets) -> Result<String> {

@@ -4,9 +4,11 @@
 //!
 //! Under one lock: first the rights of service, auditor and report reader on present and future
 //! tables, then the migrations, so that no table ever lacks them; last, the service's rights on
-//! the tables of this release are limited to the columns that it writes.
+//! the tables of this release are limited to the columns that it writes, and the ledger reader gets
+//! the columns that it reads.
 
 mod columns;
+mod ledger_reader;
 mod lock_waits;
 
 use std::{collections::HashSet, process::ExitCode, time::Duration};
@@ -23,7 +25,7 @@ use crate::{
     arguments::DatabaseArguments,
     database, migrations,
     output::{self, Format, Output},
-    provision::{AUDITOR, REPORT_READER, REPORTED},
+    provision::{AUDITOR, LEDGER, LEDGER_READER, REPORT_READER, REPORTED},
     retry::Retry,
 };
 
@@ -35,8 +37,8 @@ const LOCK: i64 = 0x7061_7373_6d69_6772;
 /// Migrate databases to the schema of this release.
 ///
 /// Migrates each database with a given URL; the URL's user must own the database. A second run at
-/// the same time waits for the first. The roles of the service, of the auditor and of the report
-/// reader are granted their privileges. With --wait, the command also waits until these roles exist.
+/// the same time waits for the first. The roles of the service, of the auditor and of the readers of
+/// reports and of the ledger are granted their privileges. With --wait, the command also waits until these roles exist.
 /// Prints the applied migrations.
 ///
 /// Safe beside running services and readers: a migration that needs a lock held by others waits for
@@ -132,6 +134,9 @@ impl Migrate {
         migrated.await?;
         let after = applied_versions(&mut connection, migrations).await?;
         columns::limit(&mut connection, database).await.context("limiting the privileges")?;
+        if database == LEDGER {
+            ledger_reader::grant(&mut connection).await.context("granting the ledger's columns")?;
+        }
         connection.close().await?;
         let newer = after.iter().filter(|&&version| !migrations.version_exists(version)).count();
         if newer > 0 {
@@ -185,6 +190,9 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
         sqlx::raw_sql(create).execute(&mut *connection).await?;
     }
     for role in roles(database).iter().filter(|role| !missing.contains(role)) {
+        if role == LEDGER_READER {
+            continue;
+        }
         if *role != service(database) && REPORTED.contains(&database) {
             grant_views(connection, role).await?;
         }
@@ -231,6 +239,9 @@ fn roles(database: &str) -> Vec<String> {
     let mut roles = vec![service(database), AUDITOR.to_owned()];
     if REPORTED.contains(&database) {
         roles.push(REPORT_READER.to_owned());
+    }
+    if database == LEDGER {
+        roles.push(LEDGER_READER.to_owned());
     }
     roles
 }

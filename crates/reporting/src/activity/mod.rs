@@ -42,6 +42,7 @@ pub use state::ActivityState;
 
 use std::time::Duration;
 
+use ledger_reader::{READ_LIMIT, limited};
 use report_document::Activity;
 use runtime::postgres::PgPool;
 use rust_decimal::prelude::ToPrimitive;
@@ -54,10 +55,7 @@ use self::{
     store::Slice,
     volumes::Days,
 };
-use crate::{
-    Ledger, LedgerError, Period,
-    ledger::{READ_LIMIT, limited},
-};
+use crate::{Ledger, LedgerError, Period};
 
 /// Time limit for the period to be final.
 const PATIENCE: Duration = Duration::from_secs(60);

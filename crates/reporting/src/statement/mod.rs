@@ -6,20 +6,16 @@
 //! is checked against the one before it (`running`), and written to a file. So the
 //! memory does not grow with the number of entries.
 
-mod history;
 mod running;
 
 use std::{io, ops::ControlFlow, time::Duration};
 
 use contract::AccountId;
+use ledger_reader::{History, HistoryError, READ_LIMIT, limited};
 use report_document::{EntryWriter, Position, Statement, TEMPLATE};
 use time::OffsetDateTime;
 
-use crate::{
-    AccountInfo, Ledger, LedgerError, Period,
-    ledger::{READ_LIMIT, limited},
-};
-use history::History;
+use crate::{AccountInfo, Ledger, LedgerError, Period};
 use running::Running;
 
 /// Why there is no statement.
@@ -69,6 +65,17 @@ impl From<sqlx::Error> for StatementError {
     }
 }
 
+impl From<HistoryError> for StatementError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Ledger(error) => Self::Ledger(error),
+            HistoryError::Inconsistent { account, finding } => {
+                Self::Inconsistent { account, finding }
+            }
+        }
+    }
+}
+
 impl StatementError {
     /// Whether every later attempt fails too, until somebody has repaired the ledger.
     #[must_use]
@@ -95,7 +102,15 @@ pub async fn position(
     at: OffsetDateTime,
 ) -> Result<Position, StatementError> {
     let mut snapshot = ledger.current().await?;
-    limited(READ_LIMIT, async { History::new(&mut snapshot, info).await?.position(at).await }).await
+    let position = limited(READ_LIMIT, async {
+        let mut history = History::new(&mut snapshot, info.account_id, info.currency).await?;
+        history.position(at).await
+    });
+    Ok(document(position.await?))
+}
+
+fn document(position: ledger_reader::Position) -> Position {
+    Position { balance: position.balance.as_decimal(), account_seq: position.account_seq }
 }
 
 /// Computes the statement of a period, and writes its entries. Waits until the period is
@@ -113,9 +128,10 @@ pub async fn statement(
     mut progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Statement, StatementError> {
     let mut snapshot = ledger.snapshot(period.to(), patience).await?;
-    let mut history = limited(READ_LIMIT, History::new(&mut snapshot, info)).await?;
-    let opening = limited(READ_LIMIT, history.position(period.from())).await?;
-    let closing = limited(READ_LIMIT, history.position(period.to())).await?;
+    let history = History::new(&mut snapshot, info.account_id, info.currency);
+    let mut history = limited(READ_LIMIT, history).await?;
+    let opening = document(limited(READ_LIMIT, history.position(period.from())).await?);
+    let closing = document(limited(READ_LIMIT, history.position(period.to())).await?);
     let mut running = Running::new(info, period, opening);
     let total = u64::try_from(closing.account_seq - opening.account_seq).unwrap_or_default();
     loop {

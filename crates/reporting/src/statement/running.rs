@@ -1,14 +1,12 @@
 //! The running balance of a statement: each entry is checked against the one before it.
 
 use contract::{AccountId, Amount, Balance, Currency, Kind, RecordId};
+use ledger_reader::{EntryRow, TOLERANCE, invalid_balance};
 use report_document::{Entry, Position, Total};
 use rust_decimal::Decimal;
 use time::OffsetDateTime;
 
-use super::{
-    StatementError,
-    history::{EntryRow, TOLERANCE, invalid_balance},
-};
+use super::StatementError;
 use crate::{AccountInfo, Period};
 
 /// The balance after the entries so far, and their totals.

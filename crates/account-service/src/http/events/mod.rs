@@ -67,7 +67,7 @@ pub(super) struct EventsQuery {
 #[utoipa::path(get, path = "/v1/events", tag = "Events", operation_id = "listEvents",
     params(EventsQuery, ("Last-Event-ID" = Option<String>, Header,
         description = "Of a stream: the `id` of the last event that the client has.")),
-    security(("token" = ["events:read"])),
+    security(("token" = ["events:read"]), ("apiKey" = ["events:read"])),
     responses(
         (status = OK, description = "A page of events, or a stream.",
             content((PageView = "application/json"), (String = "text/event-stream"))),

@@ -1,4 +1,4 @@
-//! The connection to the ledger, and the snapshot that a report is read from.
+//! The snapshot that a report or a past balance is read from.
 //!
 //! A transaction gets its time before it commits. A report made between the two would
 //! miss the transaction, and the same report made later would have it. So a snapshot
@@ -21,21 +21,20 @@
 
 use std::{collections::HashSet, future::Future, time::Duration};
 
-use runtime::postgres::{CALL_LIMIT, PgPool, PgTransaction, check_idle, parse_url};
-use sqlx::postgres::PgPoolOptions;
+use runtime::postgres::{PgPool, PgTransaction};
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::pool::{InvalidUrl, REPORTS, REQUESTS, pool};
 
 /// Longest time between a writer's clock and its commit. The ledger's statements and
 /// idle transactions are limited to 10 s each; after its clock, a writer has at most two
 /// statements left.
 pub const REPLICA_MARGIN: Duration = Duration::from_secs(60);
-/// How often the end of writers is polled.
+/// How often the end of writers is polled. Most end within milliseconds, so the first pause is
+/// shorter, and each further one twice as long.
 const POLL: Duration = Duration::from_millis(50);
-/// Maximum age of a connection. A smart shutdown of the server waits for all connections.
-const LIFETIME: Duration = Duration::from_secs(120);
-/// Connections of one process: one for each running report, and one for requests.
-const CONNECTIONS: u32 = 4;
+const FIRST_POLL: Duration = Duration::from_millis(2);
 
 /// A read-only transaction with one snapshot of the ledger.
 pub type Snapshot = PgTransaction;
@@ -63,73 +62,44 @@ pub enum LedgerError {
 }
 
 /// Time limit for a short read: a page of entries, or a slice of an activity.
-pub(crate) const READ_LIMIT: Duration = Duration::from_secs(25);
+pub const READ_LIMIT: Duration = Duration::from_secs(25);
 
 /// Runs a read within the limit.
 ///
 /// # Errors
 /// The read's error, or [`LedgerError::NoAnswer`].
-pub(crate) async fn limited<T, E: From<LedgerError>>(
+pub async fn limited<T, E: From<LedgerError>>(
     limit: Duration,
     read: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
     timeout(limit, read).await.unwrap_or_else(|_| Err(LedgerError::NoAnswer(limit).into()))
 }
 
-/// The URL of a database is malformed. The error does not show the URL, because it
-/// contains a password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be like postgres://report_reader:password@host:5432/database")]
-pub struct InvalidUrl;
-
-/// A pool for the role `report_reader`. It connects on first use.
-///
-/// # Errors
-/// [`InvalidUrl`]
-pub(crate) fn pool(url: &str) -> Result<PgPool, InvalidUrl> {
-    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(InvalidUrl);
-    }
-    let options = parse_url(url).map_err(|_| InvalidUrl)?;
-    let options = options.application_name("report-service").options([
-        // The role has this setting too. It is here for another role in the URL.
-        ("default_transaction_read_only", "on"),
-        // An activity report reads millions of rows in one statement.
-        ("statement_timeout", "15min"),
-        ("lock_timeout", "5s"),
-        // The snapshot of a report that hangs keeps dead rows from being removed.
-        ("idle_in_transaction_session_timeout", "5min"),
-        ("tcp_keepalives_idle", "10"),
-        ("tcp_keepalives_interval", "5"),
-        ("tcp_keepalives_count", "3"),
-        ("tcp_user_timeout", "25000"),
-        ("jit", "off"),
-    ]);
-    let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(Duration::from_secs(10))
-        .max_lifetime(LIFETIME)
-        .before_acquire(|connection, about| Box::pin(check_idle(connection, about)));
-    Ok(PgPool::connect_lazy(pool, options, CALL_LIMIT))
-}
-
-/// The transaction database, as reports see it.
+/// The transaction database, as its readers see it.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     pool: PgPool,
 }
 
 impl Ledger {
-    /// The ledger at this URL: of the primary or of a replica. Connects on first use.
+    /// The ledger at this URL, for reports: of the primary or of a replica. Connects on first use.
     ///
     /// # Errors
     /// [`InvalidUrl`]
     pub fn new(url: &str) -> Result<Self, InvalidUrl> {
-        Ok(Self { pool: pool(url)? })
+        Ok(Self { pool: pool(url, &REPORTS)? })
+    }
+
+    /// As [`Ledger::new`], with the shorter limits of requests, for reads by key.
+    ///
+    /// # Errors
+    /// [`InvalidUrl`]
+    pub fn for_requests(url: &str) -> Result<Self, InvalidUrl> {
+        Ok(Self { pool: pool(url, &REQUESTS)? })
     }
 
     /// For reading without a common snapshot, in a period that is final.
-    pub(crate) const fn pool(&self) -> &PgPool {
+    pub const fn pool(&self) -> &PgPool {
         &self.pool
     }
 
@@ -173,7 +143,7 @@ impl Ledger {
         before: OffsetDateTime,
         patience: Duration,
     ) -> Result<Snapshot, LedgerError> {
-        let begun = Instant::now();
+        let (begun, mut pause) = (Instant::now(), FIRST_POLL);
         let mut earlier: Option<HashSet<String>> = None;
         loop {
             let reason = match self.clock(before).await? {
@@ -197,7 +167,8 @@ impl Ledger {
             if waited >= patience {
                 return Err(LedgerError::NotFinal { before, waited, reason });
             }
-            sleep(POLL).await;
+            sleep(pause).await;
+            pause = POLL.min(pause * 2);
         }
     }
 
@@ -217,6 +188,14 @@ impl Ledger {
         } else {
             Clock::Primary { reached: row.reached }
         })
+    }
+
+    /// The database's clock.
+    ///
+    /// # Errors
+    /// The database's error.
+    pub async fn now(&self) -> sqlx::Result<OffsetDateTime> {
+        sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(&self.pool).await
     }
 
     /// The transactions that may have read the clock for rows not committed yet.

@@ -8,25 +8,56 @@
 //! entries up to it. An instant then divides the entries before the first one with that
 //! time or a later one from all others.
 
-use contract::{Balance, Currency};
-use report_document::Position;
+use contract::{AccountId, Balance, Currency};
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, types::Uuid};
 use time::{Duration, OffsetDateTime};
 
-use super::StatementError;
-use crate::{AccountInfo, Snapshot};
+use crate::{LedgerError, Snapshot};
 
 /// Entries read at once, some 200 bytes each.
 const PAGE: i64 = 5_000;
 /// How far a time may be before the time of an earlier entry. The longest transaction of
 /// earlier releases is shorter.
-pub(super) const TOLERANCE: Duration = Duration::seconds(60);
+pub const TOLERANCE: Duration = Duration::seconds(60);
+
+/// Why an account can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The ledger could not be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The entries contradict each other, the balance or the account.
+    #[error("account {account}: {finding}")]
+    Inconsistent {
+        /// The account.
+        account: AccountId,
+        /// What contradicts what.
+        finding: String,
+    },
+}
+
+impl From<sqlx::Error> for HistoryError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Ledger(error.into())
+    }
+}
+
+/// A balance and its place in the account's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The balance.
+    pub balance: Balance,
+    /// The number of applied transactions until then.
+    pub account_seq: i64,
+}
 
 /// One account in a snapshot.
-pub(super) struct History<'a> {
+#[derive(Debug)]
+pub struct History<'a> {
     snapshot: &'a mut PgConnection,
-    info: &'a AccountInfo,
+    account_id: AccountId,
+    currency: Currency,
     account: Uuid,
     /// The highest number.
     last: i64,
@@ -34,25 +65,30 @@ pub(super) struct History<'a> {
 
 /// An entry as the ledger has it.
 #[derive(Debug, Clone)]
-pub(super) struct EntryRow {
-    pub(super) account_seq: i64,
-    pub(super) id: i64,
-    pub(super) record_id: Uuid,
-    pub(super) kind: String,
-    pub(super) amount: Decimal,
-    pub(super) currency: String,
-    pub(super) balance_after: Decimal,
-    pub(super) created_at: OffsetDateTime,
+#[allow(missing_docs, reason = "the names of the columns")]
+pub struct EntryRow {
+    pub account_seq: i64,
+    pub id: i64,
+    pub record_id: Uuid,
+    pub kind: String,
+    pub amount: Decimal,
+    pub currency: String,
+    pub balance_after: Decimal,
+    pub created_at: OffsetDateTime,
 }
 
 impl<'a> History<'a> {
     /// The account's history, empty if the ledger has never seen the account. Its end is
     /// compared with the account's balance.
-    pub(super) async fn new(
+    ///
+    /// # Errors
+    /// [`HistoryError`]
+    pub async fn new(
         snapshot: &'a mut Snapshot,
-        info: &'a AccountInfo,
-    ) -> Result<Self, StatementError> {
-        let account = info.account_id.as_uuid();
+        account_id: AccountId,
+        currency: Currency,
+    ) -> Result<Self, HistoryError> {
+        let account = account_id.as_uuid();
         let row = sqlx::query!(
             r#"SELECT currency AS "currency!", balance AS "balance!", account_seq AS "account_seq!"
                FROM reporting.accounts WHERE account_id = $1"#,
@@ -60,11 +96,10 @@ impl<'a> History<'a> {
         )
         .fetch_optional(&mut **snapshot)
         .await?;
-        let mut history = Self { snapshot, info, account, last: 0 };
+        let mut history = Self { snapshot, account_id, currency, account, last: 0 };
         let Some(row) = row else { return Ok(history) };
-        if row.currency != info.currency.code() {
-            let finding =
-                format!("it is in {}, but the ledger has {}", info.currency, row.currency);
+        if row.currency != currency.code() {
+            let finding = format!("it is in {currency}, but the ledger has {}", row.currency);
             return Err(history.inconsistent(finding));
         }
         history.last = row.account_seq;
@@ -78,10 +113,10 @@ impl<'a> History<'a> {
     }
 
     /// The last entry before `at`, and the balance after it.
-    pub(super) async fn position(
-        &mut self,
-        at: OffsetDateTime,
-    ) -> Result<Position, StatementError> {
+    ///
+    /// # Errors
+    /// [`HistoryError`]
+    pub async fn position(&mut self, at: OffsetDateTime) -> Result<Position, HistoryError> {
         let reached = self.search(at, self.last).await?;
         // Only from here on can an entry before `reached` have a time of `at` or later.
         let settled = self.search(at - TOLERANCE, reached).await?;
@@ -96,13 +131,13 @@ impl<'a> History<'a> {
         .fetch_one(&mut *self.snapshot)
         .await?;
         let account_seq = first.map_or(reached, |first| first - 1);
-        let balance = self.balance(account_seq).await?.as_decimal();
+        let balance = self.balance(account_seq).await?;
         Ok(Position { balance, account_seq })
     }
 
     /// A number up to `last` with a time before `at`, followed by a time of `at` or later.
     /// 0 and the number after the last one count as such times.
-    async fn search(&mut self, at: OffsetDateTime, last: i64) -> Result<i64, StatementError> {
+    async fn search(&mut self, at: OffsetDateTime, last: i64) -> Result<i64, HistoryError> {
         let (mut before, mut after) = (0, last + 1);
         while after - before > 1 {
             let middle = before + (after - before) / 2;
@@ -115,7 +150,7 @@ impl<'a> History<'a> {
         Ok(before)
     }
 
-    async fn time(&mut self, account_seq: i64) -> Result<OffsetDateTime, StatementError> {
+    async fn time(&mut self, account_seq: i64) -> Result<OffsetDateTime, HistoryError> {
         let time = sqlx::query_scalar!(
             r#"SELECT created_at AS "created_at!" FROM reporting.transactions
                WHERE account_id = $1 AND account_seq = $2"#,
@@ -127,9 +162,9 @@ impl<'a> History<'a> {
         time.ok_or_else(|| self.missing(account_seq))
     }
 
-    async fn balance(&mut self, account_seq: i64) -> Result<Balance, StatementError> {
+    async fn balance(&mut self, account_seq: i64) -> Result<Balance, HistoryError> {
         if account_seq == 0 {
-            return Ok(Balance::zero(self.info.currency));
+            return Ok(Balance::zero(self.currency));
         }
         let balance = sqlx::query_scalar!(
             r#"SELECT balance_after AS "balance_after!" FROM reporting.transactions
@@ -140,17 +175,15 @@ impl<'a> History<'a> {
         .fetch_optional(&mut *self.snapshot)
         .await?;
         let balance = balance.ok_or_else(|| self.missing(account_seq))?;
-        let invalid = || invalid_balance(balance, account_seq, self.info.currency);
-        Balance::from_decimal(balance, self.info.currency)
-            .ok_or_else(|| self.inconsistent(invalid()))
+        let invalid = || invalid_balance(balance, account_seq, self.currency);
+        Balance::from_decimal(balance, self.currency).ok_or_else(|| self.inconsistent(invalid()))
     }
 
     /// The next entries after the number `after`, up to the number `last`, in order.
-    pub(super) async fn page(
-        &mut self,
-        after: i64,
-        last: i64,
-    ) -> Result<Vec<EntryRow>, StatementError> {
+    ///
+    /// # Errors
+    /// [`HistoryError`]
+    pub async fn page(&mut self, after: i64, last: i64) -> Result<Vec<EntryRow>, HistoryError> {
         if after >= last {
             return Ok(Vec::new());
         }
@@ -171,15 +204,17 @@ impl<'a> History<'a> {
         if rows.is_empty() { Err(self.missing(after + 1)) } else { Ok(rows) }
     }
 
-    fn missing(&self, account_seq: i64) -> StatementError {
+    fn missing(&self, account_seq: i64) -> HistoryError {
         self.inconsistent(format!("the ledger has no accountSeq {account_seq}"))
     }
 
-    fn inconsistent(&self, finding: String) -> StatementError {
-        StatementError::Inconsistent { account: self.info.account_id, finding }
+    fn inconsistent(&self, finding: String) -> HistoryError {
+        HistoryError::Inconsistent { account: self.account_id, finding }
     }
 }
 
-pub(super) fn invalid_balance(balance: Decimal, account_seq: i64, currency: Currency) -> String {
+/// What to say about a balance that the currency does not allow.
+#[must_use]
+pub fn invalid_balance(balance: Decimal, account_seq: i64, currency: Currency) -> String {
     format!("the balance {balance} at accountSeq {account_seq} is no balance in {currency}")
 }
