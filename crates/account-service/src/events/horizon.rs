@@ -62,7 +62,7 @@ impl Horizon {
     }
 
     /// The horizon now: it covers the events that were committed before the call, unless
-    /// transactions that began before them still run after [`PATIENCE`].
+    /// transactions that began before them still run after 100 ms.
     ///
     /// # Errors
     /// [`StoreError`]
