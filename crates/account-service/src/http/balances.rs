@@ -57,7 +57,7 @@ pub(super) struct BalancesQuery {
     #[param(value_type = Option<String>, format = DateTime)]
     at: Option<String>,
     /// Where to read. With `at`, always from the ledger.
-    #[param(value_type = Option<schemas::Consistency>)]
+    #[param(inline, value_type = Option<schemas::Consistency>)]
     consistency: Option<String>,
 }
 

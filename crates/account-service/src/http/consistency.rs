@@ -25,7 +25,7 @@ use crate::ledger_reads::{LedgerReads, ReadError, SETTING};
 #[into_params(parameter_in = Query)]
 pub(super) struct ConsistencyQuery {
     /// Where to read. By default, from this service's copy of the ledger.
-    #[param(value_type = Option<schemas::Consistency>)]
+    #[param(inline, value_type = Option<schemas::Consistency>)]
     consistency: Option<String>,
 }
 
