@@ -58,8 +58,7 @@ pub(crate) fn document() -> anyhow::Result<Value> {
                                 `aud` and `exp`. `scope` has names with a blank between them: \
                                 `accounts:read`, `accounts:write`, `deposits:write`, \
                                 `withdrawals:write`, `reports:read`, `reports:write`, \
-                                `events:read`. Without \
-                                `withdrawals:write`, `reports:read`, `reports:write`, `admin`. Without \
+                                `events:read`, `admin`. Without \
                                 `accounts:any`, a caller uses their own accounts only: others \
                                 look as if they did not exist.",
             }, "apiKey": {
