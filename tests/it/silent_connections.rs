@@ -11,8 +11,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// More than may wait for a head: 512 and 256 on the API, 64 on the admin port. And more than the
-/// kernel queues for the admin port.
+/// More than may wait for a head: 512 and 256 on the API, 64 on the admin port.
 const API: usize = 1600;
 const ADMIN: usize = 1600;
 /// The time limit of a head, and the interval of the checks.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -148,6 +149,27 @@ pub enum Outcome {
     },
     /// The balance did not move.
     Refused(Reason),
+}
+
+impl Outcome {
+    /// The outcome in the columns of the ledger's transaction. `None` if they contradict each
+    /// other, or one is invalid.
+    #[must_use]
+    pub fn from_columns(
+        reason: Option<&str>,
+        balance_after: Option<Decimal>,
+        account_seq: Option<i64>,
+        currency: Currency,
+    ) -> Option<Self> {
+        match (reason, balance_after, account_seq) {
+            (None, Some(balance), Some(account_seq)) => {
+                let balance_after = Balance::from_decimal(balance, currency)?;
+                Some(Self::Applied { balance_after, account_seq })
+            }
+            (Some(reason), None, None) => Reason::parse(reason).map(Self::Refused),
+            _ => None,
+        }
+    }
 }
 
 /// Carries the decided outcome of one record.

@@ -1,8 +1,6 @@
 //! The ledger's decision about one record.
 
-use contract::{
-    AccountId, Amount, Balance, Currency, Kind, Outcome, Reason, RecordId, TransactionResult,
-};
+use contract::{AccountId, Amount, Currency, Kind, Outcome, RecordId, TransactionResult};
 use rust_decimal::Decimal;
 use sqlx::types::Uuid;
 use time::OffsetDateTime;
@@ -53,14 +51,8 @@ impl Ledger {
 impl DecisionRow {
     fn result(self, record_id: RecordId) -> Option<TransactionResult> {
         let currency = Currency::parse(&self.currency).ok()?;
-        let outcome = match (&self.reason, self.balance_after, self.account_seq) {
-            (None, Some(balance), Some(account_seq)) => {
-                let balance_after = Balance::from_decimal(balance, currency)?;
-                Outcome::Applied { balance_after, account_seq }
-            }
-            (Some(reason), None, None) => Outcome::Refused(Reason::parse(reason)?),
-            _ => return None,
-        };
+        let (reason, balance, seq) = (self.reason.as_deref(), self.balance_after, self.account_seq);
+        let outcome = Outcome::from_columns(reason, balance, seq, currency)?;
         Some(TransactionResult {
             record_id,
             transaction_id: self.id,

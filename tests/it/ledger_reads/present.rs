@@ -144,6 +144,11 @@ async fn available_is_never_too_high_while_withdrawals_are_on_their_way() {
     let account = client.open_account("KRW").await;
     client.deposit(&account, &FUNDS.to_string()).await;
     let path = format!("/v1/accounts/{account}");
+    // The first read opens a connection.
+    eventually("the ledger is read", Duration::from_secs(20), || async {
+        (query(&client, &path, LEDGER).await.status == 200).then_some(())
+    })
+    .await;
     let (accepted, done) = (AtomicI64::new(0), AtomicBool::new(false));
     let (client, account) = (&client, &account);
     let (accepted, done) = (&accepted, &done);
@@ -164,6 +169,7 @@ async fn available_is_never_too_high_while_withdrawals_are_on_their_way() {
             for query in ["", LEDGER] {
                 let before = accepted.load(Ordering::SeqCst);
                 let shown = client.get(&format!("{path}?{query}")).await;
+                assert_eq!(shown.status, 200, "{shown:?}");
                 let available = decimal(&shown.body["available"]);
                 assert!(available <= (FUNDS - before).into(), "{before} accepted: {shown:?}");
                 reads += 1;

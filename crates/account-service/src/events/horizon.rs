@@ -61,8 +61,8 @@ impl Horizon {
         Self { pool, state: Mutex::default() }
     }
 
-    /// The horizon now: it covers the events that were committed before the call, unless
-    /// transactions that began before them still run after 100 ms.
+    /// The horizon now. It covers all events that were committed before the call. If an earlier
+    /// transaction still runs after 100 ms, it stays below that one.
     ///
     /// # Errors
     /// [`StoreError`]

@@ -26,13 +26,13 @@ pub(super) struct CreateApiKey {
     #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// What the key allows: `accounts:read`, `accounts:write`, `accounts:any`, `deposits:write`,
-    /// `withdrawals:write`. The caller must have each of them.
+    /// `withdrawals:write`, `events:read`. The caller must have each of them.
     #[schema(min_items = 1)]
     scopes: Vec<String>,
     /// The user that the key acts as: the caller of its requests and the owner of its accounts. By
     /// default the key itself, as `key_` and its id. Another user than the caller needs the scope
-    /// `accounts:any`. The successor of a key has the `userId` of that key, so that it uses the
-    /// same accounts and idempotency keys.
+    /// `accounts:any`. To replace a key, create the new one with the `userId` of the old one: its
+    /// accounts and idempotency keys stay the same.
     #[schema(nullable = false)]
     user_id: Option<String>,
     /// From then on, the key is invalid: within 366 days. By default, in 90 days.

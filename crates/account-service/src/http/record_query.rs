@@ -123,7 +123,9 @@ pub(super) fn parse_user(name: &'static str, user: String) -> Result<UserId, Pro
 
 /// The problem of a parameter that must be one of these.
 pub(super) fn unknown(name: &'static str, known: &[&str]) -> Problem {
-    INVALID_FIELD.because(format!("{name} must be one of {}.", known.join(", "))).at_parameter(name)
+    let which = if known.len() == 1 { "" } else { "one of " };
+    let detail = format!("{name} must be {which}{}.", known.join(", "));
+    INVALID_FIELD.because(detail).at_parameter(name)
 }
 
 /// A time as a parameter. `name` is that of the parameter.

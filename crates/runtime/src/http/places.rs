@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Interval of the attempts to make room while every connection has a request in process.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// Connections that are closed at a time, at least, if there are as many places four times over.
+/// Connections that are closed at a time, at least. Of few places, a quarter.
 const MIN_CLOSED: usize = 16;
 
 /// The open connections, and the places for them.

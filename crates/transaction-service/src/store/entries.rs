@@ -3,9 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, anyhow};
-use contract::{
-    AccountId, Amount, Balance, Command, Kind, Outcome, Reason, RecordId, TransactionResult,
-};
+use contract::{AccountId, Amount, Command, Kind, Outcome, RecordId, TransactionResult};
 use ledger::Entry;
 use runtime::worker::Failure;
 use rust_decimal::Decimal;
@@ -202,16 +200,9 @@ impl TryFrom<TransactionRow> for StoredEntry {
     fn try_from(row: TransactionRow) -> anyhow::Result<Self> {
         let invalid = || format!("transaction {} has an invalid value", row.id);
         let currency = currency(&row.currency)?;
-        let outcome = match (&row.reason, row.balance_after, row.account_seq) {
-            (None, Some(balance), Some(account_seq)) => Outcome::Applied {
-                balance_after: Balance::from_decimal(balance, currency).with_context(invalid)?,
-                account_seq,
-            },
-            (Some(name), None, None) => {
-                Outcome::Refused(Reason::parse(name).with_context(invalid)?)
-            }
-            _ => return Err(anyhow!(invalid())),
-        };
+        let (reason, balance, seq) = (row.reason.as_deref(), row.balance_after, row.account_seq);
+        let outcome =
+            Outcome::from_columns(reason, balance, seq, currency).with_context(invalid)?;
         Ok(Self {
             entry: Entry {
                 record_id: RecordId::from_uuid(row.record_id),

@@ -1,8 +1,8 @@
 //! Events as server-sent events.
 //!
 //! A stream reads pages until it has caught up, then it takes the batches of the replica's
-//! [`EventTail`](super::EventTail). It knows the position up to which it has sent everything: a
-//! batch that begins later, and a batch that it was too slow for, send it back to the pages. So a
+//! [`EventTail`](super::EventTail). It keeps the position up to which it has sent everything. If
+//! the next batch begins later, or the stream was too slow for a batch, it reads pages again. So a
 //! slow client costs reads, and no memory.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
