@@ -29,6 +29,9 @@ async fn each_broken_invariant_is_found() {
     assert_eq!(clean["streams"]["checked"], true, "{clean:#}");
     assert_eq!(clean["dropped"]["compared"], json!(5), "one result a record: {clean:#}");
 
+    let recovered = verified_while_a_stream_can_not_be_read(&stack).await;
+    assert_eq!(recovered["dropped"]["compared"], json!(5), "counted once: {recovered:#}");
+
     let accounts = stack.accounts().await;
     let ledger = stack.ledger().await;
     let fill_in = |statement: &str| {
@@ -238,6 +241,20 @@ async fn a_result_neither_settled_nor_dead_lettered_is_found() {
         assert_eq!(report["streams"]["checked"], false, "{report:#}");
         assert!(report["streams"]["why"].is_string(), "{report:#}");
     }
+}
+
+/// Verifies while the results can't be read for some seconds, as in a cluster without a leader.
+async fn verified_while_a_stream_can_not_be_read(stack: &Stack) -> Value {
+    let jetstream = broker::connect(stack).await;
+    let mut results = broker::stream(&jetstream, "TRANSACTION_RESULT").await.config;
+    results.allow_direct = false;
+    jetstream.update_stream(&results).await.unwrap();
+    let readable_again = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        results.allow_direct = true;
+        jetstream.update_stream(&results).await.unwrap();
+    };
+    tokio::join!(invariants::assert_verified(stack), readable_again).0
 }
 
 #[tokio::test]

@@ -211,7 +211,7 @@ crashes! {
     a_record_settles_through_a_crash_before_its_redrive_is_sent:
         account("publish.begun").with(COMMANDS) => Unsent(1, ArmedFor::Redrive);
     fifty_records_settle_through_a_crash_with_half_of_their_redrives_sent:
-        account("publish.half").with(COMMANDS) => Unsent(50, ArmedFor::SentRedrive);
+        account("publish.half").with(COMMANDS) => Unsent(50, ArmedFor::AccountPartSent);
     a_record_settles_through_a_crash_before_its_redrives_puback:
         account("publish.sent").with(COMMANDS) => Unsent(1, ArmedFor::SentRedrive);
     a_record_settles_through_a_crash_after_its_redrives_puback:

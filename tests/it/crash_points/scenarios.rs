@@ -79,6 +79,9 @@ pub(super) enum ArmedFor {
     Redrive,
     /// The message id of the first record's redrive. The command is sent before the crash.
     SentRedrive,
+    /// The id of their account. A part of the commands is sent before the crash. Both replicas may
+    /// claim some of the records at the same time, so the first record may be claimed alone.
+    AccountPartSent,
 }
 
 impl Scenario {
@@ -289,7 +292,10 @@ async fn unsent(fixture: &Fixture, turn: Turn<'_>, count: usize, armed_for: Arme
     // The point is armed before the records are stored: a redrive may claim them at once.
     let records = fixture.unsent_ids(count);
     let first_redrive = format!("{}.1", records[0]);
-    let about = if armed_for == ArmedFor::Account { &account } else { &first_redrive };
+    let about = match armed_for {
+        ArmedFor::Account | ArmedFor::AccountPartSent => &account,
+        ArmedFor::Redrive | ArmedFor::SentRedrive => &first_redrive,
+    };
     let amounts = vec![10; count];
     let stored = fixture.store_unsent(&account, &records, &amounts);
     turn.crash(about, stored).await;
@@ -299,7 +305,7 @@ async fn unsent(fixture: &Fixture, turn: Turn<'_>, count: usize, armed_for: Arme
             let results = fixture.results_of(&records[0]);
             assert!(!results.contains(&first_redrive), "the command was sent: {results:?}");
         }
-        ArmedFor::SentRedrive => {
+        ArmedFor::SentRedrive | ArmedFor::AccountPartSent => {
             wait::eventually_now("the sent command is answered, too", SETTLED_WITHIN, || {
                 fixture.results_of(&records[0]).contains(&first_redrive).then_some(())
             })

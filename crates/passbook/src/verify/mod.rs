@@ -32,6 +32,11 @@ use crate::{
 };
 use report::{LISTED, Report};
 
+/// How long the streams are tried again: a stream or a consumer of a cluster has no leader for some
+/// seconds after a node went or came back.
+const STREAMS_READABLE_WITHIN: Duration = Duration::from_secs(30);
+const STREAMS_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
 /// Verify the invariants over the databases and the streams.
 ///
 /// Exits with 1 when an invariant is broken. Without a NATS URL, the streams are not checked; without
@@ -158,9 +163,22 @@ impl Verify {
             Some(address) => address,
         };
         let broker = Broker::connect(address).await?;
-        let mut accounts = database::connect(&urls.account).await?;
-        let mut ledger = database::connect(&urls.transaction).await?;
-        streams::verify(&broker, &mut accounts, &mut ledger, report).await
+        let begun = Instant::now();
+        loop {
+            let mut accounts = database::connect(&urls.account).await?;
+            let mut ledger = database::connect(&urls.transaction).await?;
+            let Err(error) = streams::verify(&broker, &mut accounts, &mut ledger, report).await
+            else {
+                return Ok(());
+            };
+            if report.dropped.findings > 0 || begun.elapsed() > STREAMS_READABLE_WITHIN {
+                return Err(error);
+            }
+            let reason = error_chain::describe(&error);
+            tracing::warn!(reason, "the streams can't be read; trying again");
+            report.forget_streams();
+            tokio::time::sleep(STREAMS_AGAIN_AFTER).await;
+        }
     }
 }
 

@@ -41,6 +41,16 @@ fn record_metrics(check: &Check) {
     gauge!("passbook_verify_compared", &invariant).set(pushgateway::count(check.compared));
 }
 
+/// The check of the streams, before it looked.
+const fn dropped() -> Check {
+    Check::new(
+        "dropped",
+        "every command and result is processed, in flight or a dead letter",
+        "results",
+        LISTED,
+    )
+}
+
 /// The result of all checks, and the work in flight.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,19 +69,19 @@ pub(super) struct Report {
 impl Report {
     /// The findings in the databases, before a look at the streams.
     pub(super) fn new(databases: Findings) -> Self {
-        let dropped = Check::new(
-            "dropped",
-            "every command and result is processed, in flight or a dead letter",
-            "results",
-            LISTED,
-        );
         Self {
             databases,
-            dropped,
+            dropped: dropped(),
             streams: StreamCounts::default(),
             reports: None,
             reports_not_checked: None,
         }
+    }
+
+    /// As before a look at the streams.
+    pub(super) fn forget_streams(&mut self) {
+        self.dropped = dropped();
+        self.streams = StreamCounts::default();
     }
 
     fn checks(&self) -> Vec<&Check> {
