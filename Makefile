@@ -4,7 +4,6 @@ BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 PASSBOOK := $(BUILT)/passbook
 CHAOS := $(BUILT)/chaos
 BENCH := $(or $(CARGO_TARGET_DIR),target)/release/bench
-CRASH_POINTS := account-service/crash-points,transaction-service/crash-points,report-service/crash-points
 # The programs of a running system. `make run` compiles only these.
 PROGRAMS := --package passbook --package account-service --package transaction-service \
 	--package report-service
@@ -13,7 +12,7 @@ STACK := .passbook
 .DEFAULT_GOAL := help
 # One target at a time, even with -j: cargo itself uses all processors.
 .NOTPARALLEL:
-.PHONY: help run demo test check chaos reliability bench bench-quick images test-images test-api verify prepare clean reset build build-all release crash-points \
+.PHONY: help run demo test check chaos reliability bench bench-quick images test-images test-api verify prepare clean reset build build-all release \
         check-format check-migrations check-metadata check-lints check-reports check-manifests check-observability check-dependencies check-docs \
         check-openapi
 
@@ -28,7 +27,7 @@ demo: build ## start the whole system, move some money, check every amount, stop
 
 # Most tests wait for other processes, so more of them run than there are processors to use.
 test: export RUST_TEST_THREADS ?= 5
-test: crash-points ## run every test, against real servers
+test: build-all ## run every test, against real servers
 	cargo test --workspace --no-fail-fast
 
 check: check-format check-migrations check-metadata check-openapi check-lints check-reports check-manifests check-observability check-dependencies check-docs ## check format, SQL, OpenAPI, lints, statements, manifests, alerts, dependencies, docs
@@ -43,7 +42,7 @@ RELIABILITY = faults:: chaos:: graceful_stop:: reports:: frozen:: slow_disks:: a
               storage:: streams:: database_modes:: asynchronous_standby:: long_reads:: unknown_outcomes:: restore:: \
               stores::
 
-reliability: crash-points release ## the fault tests at the sizes of docs/reliability.md, with figures (over an hour)
+reliability: build-all release ## the fault tests at the sizes of docs/reliability.md, with figures (over an hour)
 	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 $(RELIABILITY)
 
 bench: release ## measure the system beside pgbench and wrk, write a report (over 20 minutes): make bench ARGS="--only drain"
@@ -87,16 +86,6 @@ build-all:
 release:
 	cargo build $(PROGRAMS) --package bench --bins --release
 
-# The services with failpoints, in a directory of their own; the last line restores the plain ones.
-# A copy older than the plain program is out of date; the tests report it.
-crash-points: build-all
-	cargo build --workspace --bin account-service --bin transaction-service --bin report-service \
-		--features $(CRASH_POINTS)
-	@mkdir -p $(BUILT)/crash-points
-	@cp -f $(BUILT)/account-service $(BUILT)/transaction-service $(BUILT)/report-service \
-		$(BUILT)/crash-points/
-	@cargo build --workspace --bins
-
 check-format:
 	cargo fmt --all --check
 
@@ -120,7 +109,6 @@ check-manifests: build-all
 
 check-lints:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked --workspace --lib --bins --features $(CRASH_POINTS) -- -D warnings
 	cargo clippy --locked --workspace --no-default-features --bins -- -D warnings
 
 # Statements in each format, read by programs that know nothing of Passbook.

@@ -35,7 +35,6 @@ pub struct Options {
     pub passbook: PathBuf,
     /// The folder of the services' programs.
     pub programs: PathBuf,
-    /// The folder for arming crash points. Only programs built with crash
-    /// points read it.
+    /// The folder for arming crash points. Only debug builds read it.
     pub crash_points: Option<PathBuf>,
 }

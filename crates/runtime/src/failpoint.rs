@@ -1,8 +1,7 @@
 //! Failpoints: named places between two effects where a test crashes a process, to
 //! check the data that remain and the process that continues.
 //!
-//! Only a build with the feature `crash-points` has them, and only a debug build
-//! can have the feature. In any other build a failpoint does nothing.
+//! Only debug builds have them. In a release build a failpoint does nothing.
 //!
 //! `PASSBOOK_CRASH_POINTS` names a directory. A file `<point>/<name>` in it arms
 //! a point: the process crashes there as soon as every line of the file occurs
@@ -13,9 +12,6 @@
 
 use std::fmt::Debug;
 
-#[cfg(all(feature = "crash-points", not(debug_assertions)))]
-compile_error!("the feature crash-points is for tests only: build releases without it");
-
 /// Crashes here, if this point is armed for the data in process.
 #[inline]
 pub fn point(name: &'static str, data: &impl Debug) {
@@ -24,9 +20,9 @@ pub fn point(name: &'static str, data: &impl Debug) {
     }
 }
 
-pub use build::{Armed, armed, warn};
+pub use build::{Armed, armed, warn_if_armable};
 
-#[cfg(not(feature = "crash-points"))]
+#[cfg(not(debug_assertions))]
 mod build {
     use std::{convert::Infallible, fmt::Debug};
 
@@ -49,10 +45,10 @@ mod build {
 
     /// This build has no failpoints.
     #[inline]
-    pub const fn warn() {}
+    pub const fn warn_if_armable() {}
 }
 
-#[cfg(feature = "crash-points")]
+#[cfg(debug_assertions)]
 mod build {
     use std::{fmt::Debug, fs, path::PathBuf, process, sync::LazyLock};
 
@@ -93,11 +89,13 @@ mod build {
         }
     }
 
-    /// Warns that this is a build for tests.
-    pub fn warn() {
-        tracing::warn!(
-            directory = ?*DIRECTORY,
-            "built with the feature crash-points, for tests only: this process can crash on purpose"
-        );
+    /// Warns that this process can crash on purpose.
+    pub fn warn_if_armable() {
+        if let Some(directory) = &*DIRECTORY {
+            tracing::warn!(
+                directory = %directory.display(),
+                "PASSBOOK_CRASH_POINTS is set, for tests only: this process can crash on purpose"
+            );
+        }
     }
 }

@@ -80,7 +80,7 @@ impl Service {
         metrics: PrometheusHandle,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        failpoint::warn();
+        failpoint::warn_if_armable();
         describe();
         broker_metrics::describe();
         clock::describe();

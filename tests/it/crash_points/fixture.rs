@@ -15,8 +15,7 @@ use reqwest::Method;
 use runtime::postgres::PgPool;
 use serde_json::{Value, json};
 use tests::{
-    Client, PendingDeposits, Response, Stack, broker, client::new_key, eventually, process, stack,
-    wait,
+    Client, PendingDeposits, Response, Stack, broker, client::new_key, eventually, stack, wait,
 };
 use tokio::sync::{MutexGuard, OnceCell};
 use uuid::Uuid;
@@ -63,16 +62,6 @@ impl Fixture {
     }
 
     async fn start() -> Self {
-        let programs = process::passbook().with_file_name("crash-points");
-        for service in [ACCOUNT, TRANSACTION] {
-            let built = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
-            let (with_points, plain) = (programs.join(service), programs.with_file_name(service));
-            assert!(
-                built(&with_points).is_some() && built(&with_points) >= built(&plain),
-                "{} is missing or out of date: `make crash-points` builds it, as does `make test`",
-                with_points.display()
-            );
-        }
         let dir = stack::initialized_folder("crash-points").await;
         let armed = stack::folder("crash-points-armed");
         for part in ["new", "reached"] {

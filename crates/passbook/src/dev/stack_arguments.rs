@@ -40,8 +40,7 @@ pub(crate) struct StackArguments {
     /// `cargo build --workspace --release`.
     #[arg(long)]
     release: bool,
-    /// Run the services' build with crash points, armed by files in DIR. Build it with `make
-    /// crash-points`.
+    /// Crash the services at the points that files in DIR arm.
     #[arg(long, value_name = "DIR", hide = true, conflicts_with = "release")]
     crash_points: Option<PathBuf>,
     /// Folder for installing the servers missing on this machine.
@@ -69,11 +68,8 @@ impl StackArguments {
     pub(super) fn options(self, port: ProxyPort) -> Result<Options> {
         let passbook = env::current_exe().context("finding the path of this program")?;
         let folder = passbook.parent().context("the path of this program has no folder")?;
-        let programs = match &self.crash_points {
-            Some(_) => folder.join("crash-points"),
-            None if self.release => folder.with_file_name("release"),
-            None => folder.to_owned(),
-        };
+        let programs =
+            if self.release { folder.with_file_name("release") } else { folder.to_owned() };
         Ok(Options {
             dir: self.dir.path().to_owned(),
             tools: std::path::absolute(self.tools_dir)?,
