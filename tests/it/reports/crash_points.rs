@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tests::{Client, Stack, broker, eventually, process, stack, wait::eventually_now};
+use tests::{Client, Stack, broker, eventually, stack, wait::eventually_now};
 
 use super::statement;
 
