@@ -101,6 +101,7 @@ async fn each_request_needs_its_scope() {
         (Scope::AccountsRead, &list, None),
         (Scope::AccountsRead, &record, None),
         (Scope::EventsRead, "/v1/events", None),
+        (Scope::AuditRead, "/v1/audit-log", None),
         (Scope::DepositsWrite, &move_by("deposits"), Some(&amount)),
         (Scope::WithdrawalsWrite, &move_by("withdrawals"), Some(&amount)),
         (Scope::Admin, "/v1/api-keys", None),

@@ -87,6 +87,14 @@ async fn a_services_database_credentials_are_good_for_its_needs_only() {
         (account_service, "UPDATE api_keys SET scopes = 'accounts:any'".to_owned()),
         (account_service, "UPDATE api_keys SET user_id = 'm'".to_owned()),
         (account_service, "UPDATE api_keys SET expires_at = 'infinity'".to_owned()),
+        (account_service, "UPDATE audit_log SET actor = 'm'".to_owned()),
+        (
+            account_service,
+            format!(
+                "INSERT INTO audit_log (id, created_at, actor, action, resource, details)
+                 VALUES ('{new}', '2020-01-01', 'm', 'a', 'r', '{{}}')"
+            ),
+        ),
         (account_service, "INSERT INTO redrive_window DEFAULT VALUES".to_owned()),
         (account_service, "DELETE FROM redrive_window".to_owned()),
         (transaction_service, format!("{transaction} '2020-01-01')")),
