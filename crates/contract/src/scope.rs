@@ -108,7 +108,14 @@ impl Scopes {
             .collect()
     }
 
-    /// Every scope: what a teller or a system of the bank needs.
+    /// What a teller needs: all but the administration of keys, and the log of what tellers did.
+    #[must_use]
+    pub fn teller() -> Self {
+        let of_admins = [Scope::Admin, Scope::AuditRead];
+        Scope::ALL.into_iter().filter(|scope| !of_admins.contains(scope)).collect()
+    }
+
+    /// Every scope: what an administrator of the bank needs.
     #[must_use]
     pub fn all() -> Self {
         Scope::ALL.into_iter().collect()
