@@ -45,7 +45,7 @@ field() { # prints a field of the stack's file
     python3 -c 'import functools, json, sys
 print(functools.reduce(dict.get, sys.argv[2:], json.load(open(sys.argv[1]))))' "$scratch/stack/stack.json" "$@"
 }
-PASSBOOK_URL=$(field api) PASSBOOK_TOKEN=$(field tokens teller)
+PASSBOOK_URL=$(field api) PASSBOOK_TOKEN=$(field tokens admin)
 export PASSBOOK_URL PASSBOOK_TOKEN
 
 python3 -m unittest discover --start-directory examples/python

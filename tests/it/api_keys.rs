@@ -29,7 +29,7 @@ async fn key_of(stack: &Stack, creator: &Client, body: &Value) -> (String, Clien
 /// A key with these scopes.
 async fn key(stack: &Stack, scopes: &[&str]) -> (String, Client) {
     let body = json!({ "name": "a test", "scopes": scopes });
-    key_of(stack, &Client::teller(stack), &body).await
+    key_of(stack, &Client::admin(stack), &body).await
 }
 
 async fn revoke(client: &Client, id: &str) -> Response {
@@ -51,10 +51,10 @@ fn assert_refused(response: &Response) {
 #[tokio::test]
 async fn a_key_allows_its_scopes_and_is_stored_as_a_hash() {
     let stack = Stack::shared().await;
-    let teller = Client::teller(stack);
+    let admin = Client::admin(stack);
     let name = format!("billing {}", new_key());
     let scopes = ["accounts:read", "accounts:write", "deposits:write"];
-    let created = create(&teller, &json!({ "name": name, "scopes": scopes })).await;
+    let created = create(&admin, &json!({ "name": name, "scopes": scopes })).await;
     assert_eq!(created.status, 201);
     let (id, secret) = (created.text("apiKeyId"), created.text("secret"));
     assert_eq!(created.header("location"), Some(&*format!("/v1/api-keys/{id}")));
@@ -73,8 +73,8 @@ async fn a_key_allows_its_scopes_and_is_stored_as_a_hash() {
     assert_eq!(reports.status, 401);
     assert!(reports.text("detail").contains("no API keys"), "{reports:?}");
 
-    let listed = listed(&teller, id).await;
-    assert_eq!((&listed["name"], &listed["createdBy"]), (&json!(name), &json!("teller")));
+    let listed = listed(&admin, id).await;
+    assert_eq!((&listed["name"], &listed["createdBy"]), (&json!(name), &json!("admin")));
     let mut without_secret = created.body.clone();
     without_secret.as_object_mut().unwrap().remove("secret");
     assert_eq!(listed, without_secret);
@@ -96,8 +96,8 @@ async fn a_revoked_key_is_refused_by_every_replica_within_five_seconds() {
     for replica in &replicas {
         assert_eq!(replica.get("/v1/accounts").await.status, 200);
     }
-    let teller = Client::teller(stack);
-    assert_eq!(revoke(&teller, &id).await.status, 204);
+    let admin = Client::admin(stack);
+    assert_eq!(revoke(&admin, &id).await.status, 204);
     let revoked = Instant::now();
     // The use of the key meanwhile does not prolong it.
     join_all(replicas.iter().map(async |replica| {
@@ -109,11 +109,11 @@ async fn a_revoked_key_is_refused_by_every_replica_within_five_seconds() {
     }))
     .await;
     // Once more changes nothing.
-    let before = listed(&teller, &id).await;
+    let before = listed(&admin, &id).await;
     assert!(before["revokedAt"].is_string());
-    assert_eq!(revoke(&teller, &id).await.status, 204);
-    assert_eq!(listed(&teller, &id).await, before);
-    let unknown = revoke(&teller, &new_key()).await;
+    assert_eq!(revoke(&admin, &id).await.status, 204);
+    assert_eq!(listed(&admin, &id).await, before);
+    let unknown = revoke(&admin, &new_key()).await;
     assert_eq!((unknown.status, unknown.problem()), (404, "api-key-not-found"));
 }
 
@@ -125,7 +125,7 @@ async fn a_key_ends_at_its_expiry() {
         "name": "short", "scopes": ["accounts:read"],
         "expiresAt": expires.format(&Rfc3339).unwrap(),
     });
-    let (_, machine) = key_of(stack, &Client::teller(stack), &body).await;
+    let (_, machine) = key_of(stack, &Client::admin(stack), &body).await;
     assert_eq!(machine.get("/v1/accounts").await.status, 200);
     eventually("the key has expired", Duration::from_secs(10), async || {
         let response = machine.get("/v1/accounts").await;
@@ -138,7 +138,7 @@ async fn a_key_ends_at_its_expiry() {
 #[tokio::test]
 async fn a_repeated_request_creates_one_key_and_shows_its_secret_once() {
     let stack = Stack::shared().await;
-    let teller = Client::teller(stack);
+    let admin = Client::admin(stack);
     let in_two_seconds = OffsetDateTime::now_utc() + time::Duration::seconds(2);
     let body = |name: &str| {
         let expires = in_two_seconds.format(&Rfc3339).unwrap();
@@ -148,19 +148,19 @@ async fn a_repeated_request_creates_one_key_and_shows_its_secret_once() {
     let send = async |client: &Client, name: &str| {
         client.post("/v1/api-keys", &[("idempotency-key", key.as_str())], &body(name)).await
     };
-    let both = join_all(["a", "a"].map(|name| send(&teller, name))).await;
+    let both = join_all(["a", "a"].map(|name| send(&admin, name))).await;
     let secrets = both.iter().filter(|response| !response.text("secret").is_empty());
     assert_eq!(secrets.count(), 1, "{both:?}");
     let id = both[0].text("apiKeyId");
     // A retry finds it after its expiry, too.
     sleep(Duration::from_secs(2)).await;
-    let replay = send(&teller, "a").await;
+    let replay = send(&admin, "a").await;
     for response in both.iter().chain([&replay]) {
         assert_eq!((response.status, response.text("apiKeyId")), (201, id), "{response:?}");
         let is_replay = response.header("idempotent-replayed") == Some("true");
         assert_eq!(is_replay, response.body.get("secret").is_none());
     }
-    let other = send(&teller, "b").await;
+    let other = send(&admin, "b").await;
     assert_eq!((other.status, other.problem()), (422, "idempotency-key-reused"));
     // Another caller's key is another one.
     let others = Client::user(stack, &new_key(), Scopes::all());
@@ -191,7 +191,7 @@ async fn nobody_gives_a_key_more_than_he_has() {
     let without: Scopes = Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).collect();
     let without = Client::user(stack, &new_key(), without);
     let (id, machine) = key(stack, &["accounts:read", "accounts:any"]).await;
-    for client in [&without, &machine] {
+    for client in [&without, &machine, &Client::teller(stack)] {
         assert_eq!(create(client, &with(json!(["accounts:read"]))).await.status, 403);
         assert_eq!(client.get("/v1/api-keys").await.status, 403);
         assert_eq!(revoke(client, &id).await.status, 403);
@@ -202,7 +202,7 @@ async fn nobody_gives_a_key_more_than_he_has() {
 #[tokio::test]
 async fn an_invalid_request_creates_no_key() {
     let stack = Stack::shared().await;
-    let teller = Client::teller(stack);
+    let admin = Client::admin(stack);
     let name = format!("invalid {}", new_key());
     let in_days = |days| {
         let time = OffsetDateTime::now_utc() + time::Duration::days(days);
@@ -230,7 +230,7 @@ async fn an_invalid_request_creates_no_key() {
     ] {
         let mut body = json!({ "name": name, "scopes": ["accounts:read"] });
         body[field] = value;
-        let refused = create(&teller, &body).await;
+        let refused = create(&admin, &body).await;
         assert_eq!((refused.status, refused.text("field")), (422, field), "{body}");
     }
     let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM api_keys WHERE name = $1")
@@ -240,7 +240,7 @@ async fn an_invalid_request_creates_no_key() {
         .unwrap();
     assert_eq!(stored, 0);
     let valid = json!({ "name": name, "scopes": ["accounts:read"], "expiresAt": in_days(365) });
-    assert_eq!(create(&teller, &valid).await.status, 201);
+    assert_eq!(create(&admin, &valid).await.status, 201);
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ async fn a_key_sees_what_its_user_sees_and_no_more() {
     let (ann, bob) = (new_key(), new_key());
     let scopes = ["accounts:read", "accounts:write", "withdrawals:write"];
     let body = json!({ "name": "of ann", "scopes": scopes, "userId": ann });
-    let (_, machine) = key_of(stack, &Client::teller(stack), &body).await;
+    let (_, machine) = key_of(stack, &Client::admin(stack), &body).await;
     let (_, own) = key(stack, &scopes).await;
     let [ann, bob] = [ann, bob].map(|name| Client::customer(stack, &name));
     let (of_ann, of_bob) = (ann.open_account("KRW").await, bob.open_account("KRW").await);
@@ -278,14 +278,14 @@ async fn a_key_sees_what_its_user_sees_and_no_more() {
 #[tokio::test]
 async fn the_list_of_keys_is_read_page_by_page() {
     let stack = Stack::shared().await;
-    let teller = Client::teller(stack);
+    let admin = Client::admin(stack);
     let mut ids = Vec::new();
     for _ in 0..5 {
         ids.insert(0, key(stack, &["accounts:read"]).await.0);
     }
     let (mut read, mut path) = (Vec::<String>::new(), "/v1/api-keys?limit=2".to_owned());
     while !ids.iter().all(|id| read.contains(id)) {
-        let page = teller.get(&path).await;
+        let page = admin.get(&path).await;
         assert_eq!(page.status, 200, "{page:?}");
         let items = page.body["items"].as_array().unwrap();
         assert_eq!(items.len(), 2);
@@ -296,7 +296,7 @@ async fn the_list_of_keys_is_read_page_by_page() {
     read.retain(|id| ids.contains(id));
     assert_eq!(read, ids);
     for query in ["limit=0", "limit=101", "cursor=x", "name=x"] {
-        let refused = teller.get(&format!("/v1/api-keys?{query}")).await;
+        let refused = admin.get(&format!("/v1/api-keys?{query}")).await;
         assert!([400, 422].contains(&refused.status), "{query}: {refused:?}");
     }
 }

@@ -101,6 +101,7 @@ async fn each_request_needs_its_scope() {
         (Scope::AccountsRead, &list, None),
         (Scope::AccountsRead, &record, None),
         (Scope::EventsRead, "/v1/events", None),
+        (Scope::AuditRead, "/v1/audit-log", None),
         (Scope::DepositsWrite, &move_by("deposits"), Some(&amount)),
         (Scope::WithdrawalsWrite, &move_by("withdrawals"), Some(&amount)),
         (Scope::Admin, "/v1/api-keys", None),
@@ -157,7 +158,7 @@ async fn a_callers_rate_is_limited_alone() {
     bob.open_account("KRW").await;
     let teller = Client::teller(&stack);
     let key = json!({ "name": "a test", "scopes": ["accounts:read"] });
-    let key = teller.post("/v1/api-keys", &[], &key).await;
+    let key = Client::admin(&stack).post("/v1/api-keys", &[], &key).await;
     let machine = Client::new(&stack.file().api, key.text("secret"));
     let of_key = machine.get("/v1/accounts").await;
     assert_eq!((of_key.status, of_key.header("ratelimit")), (200, Some("\"customer\";r=19;t=1")));

@@ -10,6 +10,7 @@ mod alerts;
 mod api_keys;
 mod asynchronous_standby;
 mod attacks;
+mod audit_log;
 mod authentication;
 mod batches;
 mod bundles;

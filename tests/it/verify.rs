@@ -15,8 +15,8 @@ async fn each_broken_invariant_is_found() {
     let other = client.open_account("KRW").await;
     client.deposit(&other, "5").await;
     client.deposit(&account, "100").await;
-    client.deposit(&account, "20").await;
     client.withdraw(&account, "1000").await;
+    client.deposit(&account, "20").await;
     // An account whose only movement was refused.
     let poor = client.open_account("KRW").await;
     client.withdraw(&poor, "1").await;
@@ -106,8 +106,10 @@ async fn each_broken_invariant_is_found() {
             "agreed",
             &accounts,
             "UPDATE transaction_records SET status = 'PENDING', amount = 21, transaction_id = NULL,
-             balance_after = NULL, redrive_at = now() + interval '1 hour'
-             WHERE account_id = @ AND amount = 20",
+             balance_after = NULL, announced = NULL, redrive_at = now() + interval '1 hour'
+             WHERE account_id = @ AND amount = 20;
+             DELETE FROM events WHERE account_id = @ AND sequence = 4;
+             UPDATE accounts SET event_seq = 3 WHERE account_id = @",
             "UPDATE transaction_records SET amount = 20, redrive_at = NULL
              WHERE account_id = @ AND amount = 21",
         ),
@@ -115,12 +117,12 @@ async fn each_broken_invariant_is_found() {
             "settled",
             &accounts,
             "UPDATE transaction_records SET status = 'PENDING', transaction_id = NULL,
-             balance_after = NULL, redrive_at = now() + interval '1 hour',
-             created_at = created_at - interval '16 minutes'
-             WHERE account_id = @ AND amount = 100",
+             reason = NULL, announced = NULL, redrive_at = now() + interval '1 hour',
+             created_at = created_at - interval '16 minutes' WHERE account_id = #;
+             DELETE FROM events WHERE account_id = # AND sequence = 2;
+             UPDATE accounts SET event_seq = 1 WHERE account_id = #",
             "UPDATE transaction_records SET redrive_at = NULL,
-             created_at = created_at + interval '16 minutes'
-             WHERE account_id = @ AND amount = 100",
+             created_at = created_at + interval '16 minutes' WHERE account_id = #",
         ),
         (
             "projected",

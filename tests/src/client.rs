@@ -83,6 +83,13 @@ impl Client {
         Self::new(&file.api, &file.tokens.teller)
     }
 
+    /// An administrator at the proxy: manages API keys.
+    #[must_use]
+    pub fn admin(stack: &Stack) -> Self {
+        let file = stack.file();
+        Self::new(&file.api, &file.tokens.admin)
+    }
+
     /// A customer with this name, at the proxy.
     #[must_use]
     pub fn customer(stack: &Stack, name: &str) -> Self {

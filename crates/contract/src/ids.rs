@@ -128,6 +128,11 @@ uuid_id! {
     ApiKeyId
 }
 
+uuid_id! {
+    /// Identifies an entry of the audit log.
+    AuditEntryId
+}
+
 impl RecordId {
     /// The lowest id.
     pub const FIRST: Self = Self(Uuid::nil());

@@ -21,13 +21,15 @@ pub enum Scope {
     ReportsWrite,
     /// Read the events of accounts and records.
     EventsRead,
+    /// Read the audit log.
+    AuditRead,
     /// Create, list and revoke API keys.
     Admin,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AccountsRead,
         Self::AccountsWrite,
         Self::AccountsAny,
@@ -36,17 +38,19 @@ impl Scope {
         Self::ReportsRead,
         Self::ReportsWrite,
         Self::EventsRead,
+        Self::AuditRead,
         Self::Admin,
     ];
 
     /// The scopes that an API key may have. Reports take tokens only, and no key manages keys.
-    pub const OF_API_KEYS: [Self; 6] = [
+    pub const OF_API_KEYS: [Self; 7] = [
         Self::AccountsRead,
         Self::AccountsWrite,
         Self::AccountsAny,
         Self::DepositsWrite,
         Self::WithdrawalsWrite,
         Self::EventsRead,
+        Self::AuditRead,
     ];
 
     const fn bit(self) -> u16 {
@@ -60,6 +64,7 @@ impl Scope {
             Self::ReportsWrite => 1 << 6,
             Self::EventsRead => 1 << 7,
             Self::Admin => 1 << 8,
+            Self::AuditRead => 1 << 9,
         }
     }
 
@@ -75,6 +80,7 @@ impl Scope {
             Self::ReportsRead => "reports:read",
             Self::ReportsWrite => "reports:write",
             Self::EventsRead => "events:read",
+            Self::AuditRead => "audit:read",
             Self::Admin => "admin",
         }
     }
@@ -102,7 +108,14 @@ impl Scopes {
             .collect()
     }
 
-    /// Every scope: what a teller or a system of the bank needs.
+    /// What a teller needs: all but the administration of keys, and the log of what tellers did.
+    #[must_use]
+    pub fn teller() -> Self {
+        let of_admins = [Scope::Admin, Scope::AuditRead];
+        Scope::ALL.into_iter().filter(|scope| !of_admins.contains(scope)).collect()
+    }
+
+    /// Every scope: what an administrator of the bank needs.
     #[must_use]
     pub fn all() -> Self {
         Scope::ALL.into_iter().collect()

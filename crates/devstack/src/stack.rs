@@ -131,7 +131,7 @@ impl Stack {
             nats_monitor: nats.monitor_url(),
             databases: postgres.admin_urls(&self.secrets)?,
             tokens: Tokens {
-                teller: self.secrets.token("teller", Scopes::all(), TOKEN_LIFETIME)?,
+                teller: self.secrets.token("teller", Scopes::teller(), TOKEN_LIFETIME)?,
                 admin: self.secrets.token("admin", Scopes::all(), TOKEN_LIFETIME)?,
             },
             supervisor: std::process::id(),

@@ -58,9 +58,9 @@ pub struct Databases {
 /// A bearer token for each of two roles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {
-    /// May act on every account.
+    /// May act on every account, but has no administrative scope.
     pub teller: String,
-    /// May use the administrative routes.
+    /// Has every scope: may also manage API keys and read the audit log.
     pub admin: String,
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn document() -> anyhow::Result<Value> {
             { "name": "Events", "description": "What happened to accounts and records, in order." },
             { "name": "API keys", "description": "The keys of machines. Tokens with the scope \
                                                   `admin` manage them." },
+            { "name": "Audit log", "description": "Who changed access, or acted for others." },
             { "name": "Reports", "description": "Statements and other long reports." },
             { "name": "Reference", "description": "This document and the types of problems." },
         ],
@@ -58,7 +59,7 @@ pub(crate) fn document() -> anyhow::Result<Value> {
                                 `aud` and `exp`. `scope` has names with a blank between them: \
                                 `accounts:read`, `accounts:write`, `deposits:write`, \
                                 `withdrawals:write`, `reports:read`, `reports:write`, \
-                                `events:read`, `admin`. Without \
+                                `events:read`, `audit:read`, `admin`. Without \
                                 `accounts:any`, a caller uses their own accounts only: others \
                                 look as if they did not exist.",
             }, "apiKey": {

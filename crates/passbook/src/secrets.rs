@@ -140,12 +140,16 @@ impl SecretsArguments {
         if self.dev {
             secrets.push(self.login("postgres-superuser", "postgres", random_password()?));
             let key = SigningKey::generate()?;
-            let token = |user| key.token(user, Scopes::all(), TOKEN_VALIDITY);
+            let token = |user, scopes| key.token(user, scopes, TOKEN_VALIDITY);
             // One Secret, because the key verifies these tokens only.
             secrets.push(self.secret(
                 "token-verifier",
                 OPAQUE,
-                [("jwks.json", key.jwks()), ("teller", token("teller")), ("admin", token("admin"))],
+                [
+                    ("jwks.json", key.jwks()),
+                    ("teller", token("teller", Scopes::teller())),
+                    ("admin", token("admin", Scopes::all())),
+                ],
             ));
         }
         Ok(secrets)

@@ -30,6 +30,7 @@ pub struct Findings {
     pub projected: Check,
     pub dated: Check,
     pub chained: Check,
+    pub announced: Check,
     /// `None` if no heads were given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exported: Option<Check>,
@@ -68,6 +69,11 @@ impl Findings {
                 "the hashes over an account's transactions are those of its rows",
                 "accounts",
             ),
+            announced: check(
+                "announced",
+                "events are numbered 1, 2, 3 … in each account, and a settled record has one",
+                "events",
+            ),
             exported: None,
             dated: check("dated", "a record or transaction was not made in the future", "rows"),
             counts: Counts::default(),
@@ -79,9 +85,9 @@ impl Findings {
     /// All checks, in their order.
     #[must_use]
     pub fn checks(&self) -> Vec<&Check> {
-        let Self { once, pinned, conserved, settled, agreed, projected, dated, .. } = self;
-        let checks = [once, pinned, conserved, settled, agreed, projected, dated, &self.chained];
-        checks.into_iter().chain(&self.exported).collect()
+        let Self { once, pinned, conserved, settled, agreed, projected, dated, chained, .. } = self;
+        let checks = [once, pinned, conserved, settled, agreed, projected, dated, chained];
+        checks.into_iter().chain([&self.announced]).chain(&self.exported).collect()
     }
 
     /// Begins the check of exported heads.

@@ -1,7 +1,8 @@
 //! Compares the records of the account-service with the ledger: each record is
 //! applied at most once, outcomes are pinned, money is conserved, no record stays
-//! PENDING, both sides agree, and the chains of the ledger are whole. `passbook verify` and the reconciliation report
-//! run the same comparison.
+//! PENDING, both sides agree, the chains of the ledger are whole, and the event log
+//! tells everything once. `passbook verify` and the reconciliation report run the
+//! same comparison.
 //!
 //! Each database is read in one pass in the order of its keys, and the two are
 //! merged, so that memory does not grow with the data.
@@ -18,6 +19,7 @@ mod chain;
 mod chains;
 mod check;
 mod document;
+mod events;
 mod findings;
 pub mod movement_row;
 mod ownership;
@@ -73,6 +75,8 @@ pub enum Progress {
     Balances(u64),
     /// Accounts of the ledger whose chains were followed.
     Chains(u64),
+    /// Events of the account-service's event log.
+    Events(u64),
 }
 
 /// Compares both databases and returns what was found. Exported heads, if given, must be in the
@@ -92,6 +96,7 @@ pub async fn reconcile(
     records::compare(&mut connections, limits.pending, progress, &mut findings).await?;
     balances::compare(&mut connections, progress, &mut findings).await?;
     chains::compare(&mut connections, heads, progress, &mut findings).await?;
+    events::compare(&mut connections, progress, &mut findings).await?;
     ownership::compare(&mut connections, &mut findings).await?;
     Ok(findings)
 }

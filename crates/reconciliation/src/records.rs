@@ -135,7 +135,7 @@ pub(crate) async fn compare(
 }
 
 /// The subject of a finding.
-fn record_subject(id: Uuid) -> String {
+pub(crate) fn record_subject(id: Uuid) -> String {
     format!("record {id}")
 }
 

@@ -123,6 +123,7 @@ impl Figures {
                 Progress::Records(rows) => ("read records", rows),
                 Progress::Balances(rows) => ("read balances", rows),
                 Progress::Chains(rows) => ("check chains", rows),
+                Progress::Events(rows) => ("check events", rows),
             };
             control.step(step, None);
             control.rows(rows);

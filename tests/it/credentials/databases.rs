@@ -6,7 +6,9 @@ use std::{
 };
 
 use devstack::Secrets;
+use reqwest::Method;
 use runtime::postgres::DatabaseConfig;
+use serde_json::json;
 use sqlx::{Connection, PgConnection, Row};
 use tests::{Client, Stack, client::new_key};
 
@@ -25,6 +27,7 @@ async fn a_services_database_credentials_are_good_for_its_needs_only() {
     let account = client.open_account("KRW").await;
     let settled = client.deposit(&account, "100").await;
     let record = settled.text("recordId");
+    let key = revoked_key(stack).await;
     let (account_service, transaction_service, report_service) = (
         ("account", "account_service"),
         ("transaction", "transaction_service"),
@@ -87,6 +90,19 @@ async fn a_services_database_credentials_are_good_for_its_needs_only() {
         (account_service, "UPDATE api_keys SET scopes = 'accounts:any'".to_owned()),
         (account_service, "UPDATE api_keys SET user_id = 'm'".to_owned()),
         (account_service, "UPDATE api_keys SET expires_at = 'infinity'".to_owned()),
+        (account_service, format!("UPDATE api_keys SET revoked_at = NULL WHERE id = '{key}'")),
+        (
+            account_service,
+            format!("UPDATE api_keys SET revoked_at = 'infinity' WHERE id = '{key}'"),
+        ),
+        (account_service, "UPDATE audit_log SET actor = 'm'".to_owned()),
+        (
+            account_service,
+            format!(
+                "INSERT INTO audit_log (id, created_at, actor, action, resource, details)
+                 VALUES ('{new}', '2020-01-01', 'm', 'a', 'r', '{{}}')"
+            ),
+        ),
         (account_service, "INSERT INTO redrive_window DEFAULT VALUES".to_owned()),
         (account_service, "DELETE FROM redrive_window".to_owned()),
         (transaction_service, format!("{transaction} '2020-01-01')")),
@@ -185,6 +201,17 @@ async fn a_services_database_credentials_are_good_for_its_needs_only() {
     }
     // All of it changed nothing.
     assert_eq!(client.record(record).await.body, settled.body);
+}
+
+/// The id of a new key that is revoked.
+async fn revoked_key(stack: &Stack) -> String {
+    let admin = Client::admin(stack);
+    let body = json!({ "name": "a test", "scopes": ["accounts:read"] });
+    let key = admin.post("/v1/api-keys", &[], &body).await.text("apiKeyId").to_owned();
+    let path = format!("/v1/api-keys/{key}");
+    let revoked = admin.send(Method::DELETE, &path, &[], None).await.unwrap();
+    assert_eq!(revoked.status, 204, "{revoked:?}");
+    key
 }
 
 async fn tables(stack: &Stack, database: &str) -> Vec<String> {

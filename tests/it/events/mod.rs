@@ -5,6 +5,7 @@ mod kills;
 mod older_release;
 mod pages;
 mod streams;
+mod verified;
 
 use std::collections::BTreeMap;
 

@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     labels::Reference,
-    store::{self, Account, NewAccount, Opened, PendingAmounts},
+    store::{self, Account, Actor, NewAccount, Opened, PendingAmounts},
 };
 
 /// The account to open.
@@ -185,16 +185,16 @@ pub(super) async fn open(
     }
     let labels = labels::of_account(body.reference, body.metadata)?;
     let new = NewAccount { id: AccountId::new(), owner, currency, labels };
-    let deadline = Instant::now() + CALL_LIMIT;
+    let (actor, deadline) = (Actor::new(&caller), Instant::now() + CALL_LIMIT);
     let Some(key) = idempotency_key::optional(&headers)? else {
         let remedy = "The account may have been opened. Send the request again: an unused \
                       account does no harm.";
-        let account = write(deadline, remedy, store::open_account(&api.pool, &new)).await?;
+        let account = write(deadline, remedy, store::open_account(&api.pool, &new, actor)).await?;
         return newly_opened(account);
     };
     let remedy = "The account may have been opened. Send the request again with the same \
                   Idempotency-Key: it is opened once at most.";
-    let once = store::open_account_once(&api.pool, &new, &caller.user_id, &key);
+    let once = store::open_account_once(&api.pool, &new, actor, &key);
     match write(deadline, remedy, once).await? {
         Opened::New(account) => newly_opened(account),
         Opened::Replayed(account) => {

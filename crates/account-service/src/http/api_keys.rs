@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     lookup::KeyLookup,
-    store::{self, ApiKeyRow, Creation, KeyToStore, StoreError},
+    store::{self, Actor, ApiKeyRow, Creation, KeyToStore, StoreError},
 };
 
 /// The keys in the database.
@@ -151,8 +151,8 @@ pub(super) async fn create(
     let remedy = "The key may have been created, and its secret is lost. Look for it in the list \
                   of keys, or send the request again with the same Idempotency-Key. Revoke it, \
                   then create another one.";
-    let stored =
-        store::create_api_key(&api.pool, &request, &to_store, &caller.user_id, key.as_ref());
+    let creator = Actor::new(&caller);
+    let stored = store::create_api_key(&api.pool, &request, &to_store, creator, key.as_ref());
     match (write(Instant::now() + CALL_LIMIT, remedy, stored).await?, &key) {
         (Some(row), _) => {
             tracing::info!(api_key = %id, prefix = new.prefix, "an API key was created");
@@ -252,7 +252,7 @@ pub(super) async fn revoke(
 ) -> Result<Response, Problem> {
     caller.require(Scope::Admin)?;
     let remedy = "The key may be revoked. Send the request again.";
-    let revoked = store::revoke_api_key(&api.pool, id);
+    let revoked = store::revoke_api_key(&api.pool, id, Actor::new(&caller));
     if !write(Instant::now() + CALL_LIMIT, remedy, revoked).await? {
         return Err(API_KEY_NOT_FOUND.because(format!("No API key has the id {id}.")));
     }

@@ -4,6 +4,7 @@ mod access;
 mod accounts;
 mod api_key_request;
 mod api_keys;
+mod audit_log;
 mod balances;
 mod batch_items;
 mod batches;
@@ -125,6 +126,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(events::read_events))
         .routes(routes!(api_keys::create, api_keys::list))
         .routes(routes!(api_keys::revoke))
+        .routes(routes!(audit_log::list))
         .routes(routes!(reference::openapi))
         .routes(routes!(reference::problem))
         .route("/problems/{slug}", get(reference::problem))

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::{
     StoreError,
     accounts::{Account, AccountRow},
+    audit_log::Actor,
     labels,
 };
 use crate::labels::Labels;
@@ -43,15 +44,15 @@ pub enum Opened {
     KeyReused,
 }
 
-/// Opens an empty account, unless the caller has opened one under this key. Account and key are
-/// stored together or not at all.
+/// Opens an empty account, unless the caller has opened one under this key. Account, key and entry
+/// in the audit log are stored together or not at all.
 ///
 /// # Errors
 /// [`StoreError`]. The account may be opened nevertheless. A retry with the same key finds it.
 pub async fn open_account_once(
     pool: &PgPool,
     new: &NewAccount,
-    caller: &UserId,
+    caller: Actor<'_>,
     key: &IdempotencyKey,
 ) -> Result<Opened, StoreError> {
     let hash = new.request_hash();
@@ -69,11 +70,16 @@ pub async fn open_account_once(
          ), announced AS (
              INSERT INTO events (account_id, sequence, type, created_at)
              SELECT account_id, 1, 1, clock_timestamp() FROM opened
+         ), audited AS (
+             INSERT INTO audit_log (id, actor, api_key_id, action, resource, details)
+             SELECT $9, $1, $10, 'account.created', '/v1/accounts/' || account_id,
+                 jsonb_build_object('ownerId', owner_id, 'currency', currency)
+             FROM opened WHERE owner_id <> $1
          )
          SELECT account_id, owner_id, currency, status, balance, account_seq, reference, metadata,
              created_at, updated_at
          FROM opened",
-        caller.as_str(),
+        caller.user_id.as_str(),
         key.as_str(),
         &hash,
         new.id.as_uuid(),
@@ -81,6 +87,8 @@ pub async fn open_account_once(
         new.currency.code(),
         labels::reference(&new.labels),
         labels::metadata(&new.labels),
+        caller.entry.as_uuid(),
+        caller.api_key_id(),
     )
     .fetch_optional(pool)
     .await?;
@@ -92,7 +100,7 @@ pub async fn open_account_once(
              reference, metadata::text AS metadata, accounts.created_at, updated_at
          FROM account_keys JOIN accounts USING (account_id)
          WHERE caller = $1 AND idempotency_key = $2",
-        caller.as_str(),
+        caller.user_id.as_str(),
         key.as_str(),
     )
     .fetch_optional(pool)

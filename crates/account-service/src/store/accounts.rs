@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use super::{
     StoreError,
     account_keys::NewAccount,
+    audit_log::Actor,
     labels::{self, LabelColumns},
 };
 use crate::labels::{Labels, Reference};
@@ -68,13 +69,15 @@ impl TryFrom<AccountRow> for Account {
     }
 }
 
-/// Opens an empty account, with its first event.
+/// Opens an empty account, with its first event, and an entry in the audit log if its owner is not
+/// the caller.
 ///
 /// # Errors
 /// [`StoreError`]
 pub async fn open_account(
     database: impl PgExecutor<'_>,
     new: &NewAccount,
+    caller: Actor<'_>,
 ) -> Result<Account, StoreError> {
     sqlx::query_as!(
         AccountRow,
@@ -86,6 +89,11 @@ pub async fn open_account(
          ), announced AS (
              INSERT INTO events (account_id, sequence, type, created_at)
              SELECT account_id, 1, 1, clock_timestamp() FROM opened
+         ), audited AS (
+             INSERT INTO audit_log (id, actor, api_key_id, action, resource, details)
+             SELECT $6, $7, $8, 'account.created', '/v1/accounts/' || account_id,
+                 jsonb_build_object('ownerId', owner_id, 'currency', currency)
+             FROM opened WHERE owner_id <> $7
          )
          SELECT account_id, owner_id, currency, status, balance, account_seq, reference, metadata,
              created_at, updated_at
@@ -95,6 +103,9 @@ pub async fn open_account(
         new.currency.code(),
         labels::reference(&new.labels),
         labels::metadata(&new.labels),
+        caller.entry.as_uuid(),
+        caller.user_id.as_str(),
+        caller.api_key_id(),
     )
     .fetch_one(database)
     .await?

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
-use super::StoreError;
+use super::{StoreError, audit_log::Actor};
 
 /// A request to create a key.
 #[derive(Debug)]
@@ -72,7 +72,8 @@ pub enum Creation {
     Other,
 }
 
-/// Stores a new key. `None` if the creator has used the idempotency key before.
+/// Stores a new key, with its entry in the audit log. `None` if the creator has used the idempotency
+/// key before.
 ///
 /// # Errors
 /// [`StoreError`]. The key may be stored nevertheless.
@@ -80,27 +81,38 @@ pub async fn create_api_key(
     pool: &PgPool,
     request: &ApiKeyRequest,
     key: &KeyToStore<'_>,
-    created_by: &UserId,
+    created_by: Actor<'_>,
     idempotency_key: Option<&IdempotencyKey>,
 ) -> Result<Option<ApiKeyRow>, StoreError> {
     let row = sqlx::query_as!(
         ApiKeyRow,
-        "INSERT INTO api_keys (id, secret_hash, prefix, name, user_id, scopes, created_by,
-             idempotency_key, request_hash, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-         ON CONFLICT (created_by, idempotency_key) DO NOTHING
-         RETURNING id, prefix, name, user_id, scopes, created_by, created_at, expires_at,
-             revoked_at",
+        "WITH created AS (
+             INSERT INTO api_keys (id, secret_hash, prefix, name, user_id, scopes, created_by,
+                 idempotency_key, request_hash, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+             ON CONFLICT (created_by, idempotency_key) DO NOTHING
+             RETURNING id, prefix, name, user_id, scopes, created_by, created_at, expires_at,
+                 revoked_at
+         ), audited AS (
+             INSERT INTO audit_log (id, actor, api_key_id, action, resource, details)
+             SELECT $11, created_by, $12, 'api-key.created', '/v1/api-keys/' || id,
+                 jsonb_build_object('userId', user_id, 'scopes', scopes)
+             FROM created
+         )
+         SELECT id, prefix, name, user_id, scopes, created_by, created_at, expires_at, revoked_at
+         FROM created",
         key.id.as_uuid(),
         &key.secret_hash,
         key.prefix,
         request.name,
         key.user_id.as_str(),
         request.scopes.to_string(),
-        created_by.as_str(),
+        created_by.user_id.as_str(),
         idempotency_key.map(IdempotencyKey::as_str),
         &request.hash(),
         key.expires_at,
+        created_by.entry.as_uuid(),
+        created_by.api_key_id(),
     )
     .fetch_optional(pool)
     .await?;
@@ -162,6 +174,7 @@ pub async fn find_api_keys(
         let hash = ApiKeyHash::try_from(row.secret_hash).ok()?;
         let invalid = |_| StoreError::InvalidRow(format!("API key {}", row.id));
         let key = UserId::try_from(row.user_id).map_err(invalid).map(|user_id| ApiKey {
+            id: ApiKeyId::from_uuid(row.id),
             user_id,
             scopes: Scopes::parse(&row.scopes),
             expires_at: SystemTime::from(row.expires_at),
@@ -192,19 +205,30 @@ pub async fn list_api_keys(
     Ok(rows)
 }
 
-/// Revokes a key, unless it is revoked. Gives whether the key exists.
+/// Revokes a key, with an entry in the audit log, unless it is revoked. Gives whether the key exists.
 ///
 /// # Errors
 /// [`StoreError`]. The key may be revoked nevertheless.
 pub async fn revoke_api_key(
     database: impl PgExecutor<'_>,
     id: ApiKeyId,
+    revoked_by: Actor<'_>,
 ) -> Result<bool, StoreError> {
-    let revoked = sqlx::query!(
-        "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1",
+    let exists = sqlx::query_scalar!(
+        r#"WITH revoked AS (
+               UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL
+               RETURNING id
+           ), audited AS (
+               INSERT INTO audit_log (id, actor, api_key_id, action, resource, details)
+               SELECT $2, $3, $4, 'api-key.revoked', '/v1/api-keys/' || id, '{}' FROM revoked
+           )
+           SELECT EXISTS (SELECT FROM api_keys WHERE id = $1) AS "exists!""#,
         id.as_uuid(),
+        revoked_by.entry.as_uuid(),
+        revoked_by.user_id.as_str(),
+        revoked_by.api_key_id(),
     )
-    .execute(database)
+    .fetch_one(database)
     .await?;
-    Ok(revoked.rows_affected() == 1)
+    Ok(exists)
 }

@@ -3,6 +3,7 @@
 mod account_keys;
 mod accounts;
 mod api_keys;
+mod audit_log;
 mod columns;
 mod error;
 mod events;
@@ -26,6 +27,7 @@ pub use api_keys::{
     ApiKeyRequest, ApiKeyRow, Creation, KeyToStore, create_api_key, find_api_keys, find_creation,
     list_api_keys, revoke_api_key,
 };
+pub use audit_log::{Actor, AuditAction, AuditFilter, AuditRow, list_audit_log};
 pub use error::StoreError;
 pub use events::{
     LogEnd, LogRange, ended_below, find_event, find_event_id_key, find_log_end, list_events,

@@ -26,7 +26,7 @@ const NO_DATABASE: [Writes; 0] = [];
 /// The last columns of an update may be there for the row lock only, which needs the privilege to
 /// update some column.
 fn of(database: &str) -> &'static [Writes] {
-    const ACCOUNT: [Writes; 8] = [
+    const ACCOUNT: [Writes; 9] = [
         writes(
             "accounts",
             "account_id, owner_id, currency, reference, metadata, event_seq",
@@ -48,6 +48,8 @@ fn of(database: &str) -> &'static [Writes] {
         // Its position is the database's.
         writes("events", "account_id, sequence, type, record_id, created_at", ""),
         writes("event_id_key", "", ""),
+        // Rows are only added.
+        writes("audit_log", "id, actor, api_key_id, action, resource, details", ""),
         // A key changes by its revocation only.
         writes(
             "api_keys",

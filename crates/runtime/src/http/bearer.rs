@@ -22,7 +22,7 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     http::{HeaderMap, Uri, header::AUTHORIZATION, request::Parts},
 };
-use contract::{Scope, Scopes, UserId};
+use contract::{ApiKeyId, Scope, Scopes, UserId};
 use jsonwebtoken::{Header, Validation, decode_header, errors::ErrorKind};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,8 @@ pub struct Caller {
     pub user_id: UserId,
     /// The scopes of the token or API key.
     pub scopes: Scopes,
+    /// The API key, unless the caller sent a token.
+    pub api_key: Option<ApiKeyId>,
 }
 
 impl Caller {
@@ -255,7 +257,8 @@ impl TokenVerifier {
             let detail = "The token's sub is the name of an API key (key_ and a UUID).";
             return Err(UNAUTHENTICATED.because(detail));
         }
-        Ok((Caller { user_id, scopes: Scopes::parse(&claims.scope) }, claims.exp))
+        let scopes = Scopes::parse(&claims.scope);
+        Ok((Caller { user_id, scopes, api_key: None }, claims.exp))
     }
 }
 

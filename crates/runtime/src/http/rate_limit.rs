@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     fn caller(name: &str, scopes: Scopes) -> Caller {
-        Caller { user_id: UserId::try_from(name.to_owned()).unwrap(), scopes }
+        Caller { user_id: UserId::try_from(name.to_owned()).unwrap(), scopes, api_key: None }
     }
 
     #[test]

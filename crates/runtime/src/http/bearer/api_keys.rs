@@ -49,6 +49,7 @@ pub type ApiKeyHash = [u8; 32];
 /// A key that is not revoked.
 #[derive(Debug, Clone)]
 pub struct ApiKey {
+    pub id: ApiKeyId,
     /// The caller of requests with the key.
     pub user_id: UserId,
     pub scopes: Scopes,
@@ -173,7 +174,8 @@ impl ApiKeys {
         let at = Instant::now();
         match self.store.find(hash).await? {
             Some(key) => {
-                let caller = Caller { user_id: key.user_id, scopes: key.scopes };
+                let caller =
+                    Caller { user_id: key.user_id, scopes: key.scopes, api_key: Some(key.id) };
                 let known = Known { caller, expires_at: key.expires_at, at };
                 self.known.insert(hash, known.clone());
                 known.caller()

@@ -38,6 +38,7 @@ impl OneKey {
 fn keys(valid_for: Duration) -> (Arc<OneKey>, ApiKeys, String) {
     let (new, id) = (NewApiKey::generate().unwrap(), ApiKeyId::new());
     let key = ApiKey {
+        id,
         user_id: key_caller(id).unwrap(),
         scopes: Scopes::customer(),
         expires_at: SystemTime::now() + valid_for,
