@@ -7,7 +7,7 @@ BENCH := $(or $(CARGO_TARGET_DIR),target)/release/bench
 CRASH_POINTS := account-service/crash-points,transaction-service/crash-points,report-service/crash-points
 # The programs of a running system. `make run` compiles only these.
 PROGRAMS := --package passbook --package account-service --package transaction-service \
-	--package report-service
+	--package report-service --package webhook-service
 STACK := .passbook
 
 .DEFAULT_GOAL := help

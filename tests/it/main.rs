@@ -67,3 +67,4 @@ mod traces;
 mod unknown_outcomes;
 mod vanished_hosts;
 mod verify;
+mod webhooks;

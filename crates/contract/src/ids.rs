@@ -128,6 +128,11 @@ uuid_id! {
     ApiKeyId
 }
 
+uuid_id! {
+    /// Identifies a webhook endpoint.
+    WebhookEndpointId
+}
+
 impl RecordId {
     /// The lowest id.
     pub const FIRST: Self = Self(Uuid::nil());

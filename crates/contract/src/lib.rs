@@ -20,7 +20,7 @@ mod stream_storage;
 mod topology;
 mod wire;
 
-pub use ids::{AccountId, ApiKeyId, ParseIdError, RecordId, ReportId, UserId};
+pub use ids::{AccountId, ApiKeyId, ParseIdError, RecordId, ReportId, UserId, WebhookEndpointId};
 pub use job::Job;
 pub use messages::{Command, InvalidMessage, Kind, Movement, Outcome, Reason, TransactionResult};
 pub use money::{Amount, AmountError, Balance, Currency, MONEY_LIMIT, UnknownCurrency};

@@ -21,13 +21,15 @@ pub enum Scope {
     ReportsWrite,
     /// Read the events of accounts and records.
     EventsRead,
+    /// Keep webhook endpoints, which receive events.
+    WebhooksWrite,
     /// Create, list and revoke API keys.
     Admin,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AccountsRead,
         Self::AccountsWrite,
         Self::AccountsAny,
@@ -36,17 +38,19 @@ impl Scope {
         Self::ReportsRead,
         Self::ReportsWrite,
         Self::EventsRead,
+        Self::WebhooksWrite,
         Self::Admin,
     ];
 
     /// The scopes that an API key may have. Reports take tokens only, and no key manages keys.
-    pub const OF_API_KEYS: [Self; 6] = [
+    pub const OF_API_KEYS: [Self; 7] = [
         Self::AccountsRead,
         Self::AccountsWrite,
         Self::AccountsAny,
         Self::DepositsWrite,
         Self::WithdrawalsWrite,
         Self::EventsRead,
+        Self::WebhooksWrite,
     ];
 
     const fn bit(self) -> u16 {
@@ -59,7 +63,8 @@ impl Scope {
             Self::ReportsRead => 1 << 5,
             Self::ReportsWrite => 1 << 6,
             Self::EventsRead => 1 << 7,
-            Self::Admin => 1 << 8,
+            Self::WebhooksWrite => 1 << 8,
+            Self::Admin => 1 << 9,
         }
     }
 
@@ -75,6 +80,7 @@ impl Scope {
             Self::ReportsRead => "reports:read",
             Self::ReportsWrite => "reports:write",
             Self::EventsRead => "events:read",
+            Self::WebhooksWrite => "webhooks:write",
             Self::Admin => "admin",
         }
     }
@@ -95,11 +101,12 @@ impl Scopes {
     #[must_use]
     pub fn customer() -> Self {
         use Scope::{
-            AccountsRead, AccountsWrite, EventsRead, ReportsRead, ReportsWrite, WithdrawalsWrite,
+            AccountsRead, AccountsWrite, EventsRead, ReportsRead, ReportsWrite, WebhooksWrite,
+            WithdrawalsWrite,
         };
-        [AccountsRead, AccountsWrite, WithdrawalsWrite, ReportsRead, ReportsWrite, EventsRead]
-            .into_iter()
-            .collect()
+        let accounts = [AccountsRead, AccountsWrite, WithdrawalsWrite];
+        let others = [ReportsRead, ReportsWrite, EventsRead, WebhooksWrite];
+        accounts.into_iter().chain(others).collect()
     }
 
     /// Every scope: what a teller or a system of the bank needs.
