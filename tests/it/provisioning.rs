@@ -403,7 +403,7 @@ async fn printed_secrets_are_complete_and_new_each_time() {
     };
     let (first, second) = (print().await, print().await);
     let items = first["items"].as_array().unwrap();
-    assert_eq!((&first["kind"], items.len()), (&"List".into(), 19));
+    assert_eq!((&first["kind"], items.len()), (&"List".into(), 21));
     for (one, other) in items.iter().zip(second["items"].as_array().unwrap()) {
         assert_eq!(one["metadata"]["namespace"], "elsewhere");
         assert_eq!(one["metadata"], other["metadata"]);

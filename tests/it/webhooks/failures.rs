@@ -105,7 +105,10 @@ async fn no_request_goes_to_a_private_address() {
         assert_eq!(problem, (422, "webhook-url-not-allowed"), "{url}: {refused:?}");
     }
     // Names are resolved, and their addresses checked, when a connection is made.
-    let hidden = [format!("http://0x7f.2:{}/", receiver.port), "http://localhost:1/".to_owned()];
+    // Nothing listens on the second one.
+    let closed = Receiver::start().await.port;
+    let hidden =
+        [format!("http://0x7f.2:{}/", receiver.port), format!("http://localhost:{closed}/")];
     let mut endpoints = Vec::new();
     for url in &hidden {
         endpoints.push(Endpoint::with(&ann, json!({ "url": url })).await);
