@@ -22,14 +22,15 @@ FROM chef AS build
 COPY --from=recipe /passbook/recipe.json recipe.json
 RUN cargo chef cook --release --locked --no-default-features --recipe-path recipe.json \
         --package account-service --package transaction-service --package report-service \
-        --package report-renderer --package passbook
+        --package webhook-service --package report-renderer --package passbook
 COPY . .
 RUN cargo build --release --locked --no-default-features \
         --package account-service --package transaction-service --package report-service \
-        --package report-renderer --package passbook \
+        --package webhook-service --package report-renderer --package passbook \
     && install -Dt /programs \
         target/release/account-service target/release/transaction-service \
-        target/release/report-service target/release/report-renderer target/release/passbook
+        target/release/report-service target/release/webhook-service \
+        target/release/report-renderer target/release/passbook
 
 FROM ${BASE} AS runtime
 ARG VERSION=0.0.0
@@ -63,6 +64,13 @@ LABEL org.opencontainers.image.title="report-service" \
 COPY --from=build /programs/report-service /usr/local/bin/report-service
 EXPOSE 8080 9090
 ENTRYPOINT ["/usr/local/bin/report-service"]
+
+FROM runtime AS webhook-service
+LABEL org.opencontainers.image.title="webhook-service" \
+      org.opencontainers.image.description="Delivers the event log to webhook endpoints, signed"
+COPY --from=build /programs/webhook-service /usr/local/bin/webhook-service
+EXPOSE 8080 9090
+ENTRYPOINT ["/usr/local/bin/webhook-service"]
 
 FROM runtime AS report-renderer
 LABEL org.opencontainers.image.title="report-renderer" \

@@ -6,7 +6,7 @@ CHAOS := $(BUILT)/chaos
 BENCH := $(or $(CARGO_TARGET_DIR),target)/release/bench
 # The programs of a running system. `make run` compiles only these.
 PROGRAMS := --package passbook --package account-service --package transaction-service \
-	--package report-service
+	--package report-service --package webhook-service
 STACK := .passbook
 
 .DEFAULT_GOAL := help

@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-programs='account-service transaction-service report-service report-renderer passbook'
+programs='account-service transaction-service report-service webhook-service report-renderer passbook'
 
 works() { # succeeds if the tool $1 can build: docker's client alone can't, without its engine
     command -v "$1" >/dev/null || return 1

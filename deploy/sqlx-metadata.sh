@@ -40,6 +40,7 @@ databases=(
     ledger-reader:transaction
     reporting:transaction
     report-service:report
+    webhook-service:account
 )
 packages=("${databases[@]%:*}")
 
@@ -48,7 +49,8 @@ programs=(--workspace)
 if [ "$mode" = prepare ]; then programs=(--package passbook); fi
 cargo build --quiet --locked "${programs[@]}" --bins
 if ! "$passbook" dev up --output json --dir "$scratch/stack" --port 0 --detach \
-    --account-replicas 0 --transaction-replicas 0 --report-replicas 0 >"$scratch/stack.json" 2>"$scratch/log"; then
+    --account-replicas 0 --transaction-replicas 0 --report-replicas 0 --webhook-replicas 0 \
+    >"$scratch/stack.json" 2>"$scratch/log"; then
     cat "$scratch/log" >&2
     exit 1
 fi

@@ -25,6 +25,7 @@ awk -F '": "' '
     key == "password" { print name "_PASSWORD=\"" $2 "\"" }
     key == "jwks.json" { gsub(/\\"/, "\"", $2); print $2 > "jwks.partial" }
     key == "private-key" { print name "_PRIVATE_KEY=\"" $2 "\"" }
+    key == "keys" { print name "=\"" $2 "\"" }
     key == "token" { print name "_TOKEN=\"" $2 "\"" }
     key == "teller" { print "TELLER_TOKEN=\"" $2 "\"" }
 ' .env.json >.env.partial

@@ -14,6 +14,7 @@ MAX_ADDED_MEGABYTES = {
     "account-service": 60,
     "transaction-service": 60,
     "report-service": 100,
+    "webhook-service": 60,
     "report-renderer": 60,
     # 43.7 MB without the commands for development (built without optimization): it can compare
     # the storage of reports with their rows.

@@ -87,7 +87,8 @@ class Scenario:
             [self.new_pod("Deployment", name, replica) for replica in range(replicas[name])]
             for name in MONEY_SERVICES)
         self.report_pod = self.new_pod("Deployment", "report-service")
-        self.service_pods = self.account_pods + self.transaction_pods + [self.report_pod]
+        self.webhook_pod = self.new_pod("Deployment", "webhook-service")
+        self.service_pods = self.account_pods + self.transaction_pods + [self.report_pod, self.webhook_pod]
         require(min(replicas.values()) >= 2, f"each money service needs two replicas or more, but has {replicas}")
 
     def start_in_the_hardest_order(self) -> None:
@@ -105,8 +106,8 @@ class Scenario:
             self.progress.ok(f"Job {job}, while the services' pods wait")
         for pod in self.service_pods:
             pod.await_ready()
-        self.progress.ok(f"{len(self.account_pods)} + {len(self.transaction_pods)} replicas and the report-service "
-                         "waited, started and are ready")
+        self.progress.ok(f"{len(self.account_pods)} + {len(self.transaction_pods)} replicas, the report-service and the "
+                         "webhook-service waited, started and are ready")
 
     def check_running_pods(self) -> None:
         metric = rf'^passbook_build_info\{{.*version="{VERSION}".*\}} 1$'
@@ -131,7 +132,7 @@ class Scenario:
                              f"of {pod.grace_seconds} s, no request failed")
 
     def kill_a_pod_of_each_service_under_load(self, load: Load) -> None:
-        for pod in (self.account_pods[0], self.transaction_pods[0], self.report_pod):
+        for pod in (self.account_pods[0], self.transaction_pods[0], self.report_pod, self.webhook_pod):
             pod.kill()
             load.await_deposits()
             pod.replace()

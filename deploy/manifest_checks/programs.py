@@ -22,7 +22,8 @@ class Settings(NamedTuple):
 
 def require_built_programs() -> None:
     """Exits if a program is missing: without its --help its settings are unknown."""
-    for program in ("account-service", "transaction-service", "report-service", "report-renderer", "passbook"):
+    for program in ("account-service", "transaction-service", "report-service", "webhook-service", "report-renderer",
+                    "passbook"):
         if not (BUILT / program).exists():
             sys.exit(f"{BUILT / program} is missing: build it with cargo build --workspace --bins")
 

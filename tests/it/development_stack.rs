@@ -182,8 +182,10 @@ async fn a_folder_with_files_of_a_person_is_refused_and_left_as_it_is() {
 #[tokio::test]
 async fn an_interrupted_first_start_is_continued_and_only_its_data_is_removed() {
     let dir = folder("interrupted");
-    let services = ["--account-replicas", "--transaction-replicas", "--report-replicas"];
-    let services: Vec<_> = services.into_iter().flat_map(|service| [service, "0"]).collect();
+    let services = ["account", "transaction", "report", "webhook"];
+    let services = services.map(|service| format!("--{service}-replicas"));
+    let services: Vec<_> =
+        services.iter().map(String::as_str).flat_map(|service| [service, "0"]).collect();
     let up = [&["dev", "up", "--port", "0", "--dir", path(&dir)], &services[..]].concat();
     let log = dir.with_extension("log");
     for by in [Signal::SIGKILL, Signal::SIGINT] {

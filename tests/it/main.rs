@@ -68,3 +68,4 @@ mod traces;
 mod unknown_outcomes;
 mod vanished_hosts;
 mod verify;
+mod webhooks;

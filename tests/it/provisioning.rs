@@ -58,7 +58,7 @@ fn assert_nothing_applied(output: &Output) {
     assert_eq!(applied, Value::Array(Vec::new()), "{output:?}");
 }
 
-const PASSWORDS: [(&str, &str); 9] = [
+const PASSWORDS: [(&str, &str); 10] = [
     ("PASSBOOK_ACCOUNT_OWNER_PASSWORD", "first"),
     ("PASSBOOK_ACCOUNT_SERVICE_PASSWORD", "it's \"second\" \\"),
     ("PASSBOOK_TRANSACTION_OWNER_PASSWORD", "third"),
@@ -67,6 +67,7 @@ const PASSWORDS: [(&str, &str); 9] = [
     ("PASSBOOK_REPORT_SERVICE_PASSWORD", "sixth"),
     ("PASSBOOK_AUDITOR_PASSWORD", "seventh"),
     ("PASSBOOK_REPORT_READER_PASSWORD", "eighth"),
+    ("PASSBOOK_WEBHOOK_SERVICE_PASSWORD", "ninth"),
     ("PASSBOOK_LEDGER_READER_PASSWORD", "tenth"),
 ];
 
@@ -402,7 +403,7 @@ async fn printed_secrets_are_complete_and_new_each_time() {
     };
     let (first, second) = (print().await, print().await);
     let items = first["items"].as_array().unwrap();
-    assert_eq!((&first["kind"], items.len()), (&"List".into(), 19));
+    assert_eq!((&first["kind"], items.len()), (&"List".into(), 21));
     for (one, other) in items.iter().zip(second["items"].as_array().unwrap()) {
         assert_eq!(one["metadata"]["namespace"], "elsewhere");
         assert_eq!(one["metadata"], other["metadata"]);

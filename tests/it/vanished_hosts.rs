@@ -166,7 +166,7 @@ async fn a_command_ends_with_an_error_when_the_host_of_its_database_vanishes() {
     let services = ["ACCOUNT_SERVICE", "TRANSACTION_SERVICE", "REPORT_SERVICE", "AUDITOR"];
     let passwords: Vec<_> = services
         .into_iter()
-        .chain(["REPORT_READER", "LEDGER_READER"])
+        .chain(["REPORT_READER", "LEDGER_READER", "WEBHOOK_SERVICE"])
         .map(|role| format!("PASSBOOK_{role}_PASSWORD"))
         .collect();
     let mut provision: Vec<_> = passwords.iter().map(|name| (name.as_str(), "any")).collect();

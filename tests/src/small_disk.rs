@@ -95,7 +95,8 @@ impl BrokerDisk {
         let script = format!("{} && exec \"$@\"", self.script());
         let (program, dir) = (program.to_str().unwrap(), self.dir.to_str().unwrap());
         let command = ["unshare", "--mount", "sh", "-c", &script, "sh", program];
-        let up = ["dev", "up", "--dir", dir, "--port", "0", "--report-replicas", "0"];
+        let none = ["--report-replicas", "0", "--webhook-replicas", "0"];
+        let up = [&["dev", "up", "--dir", dir, "--port", "0"][..], &none].concat();
         Stack::ready(start_by(&command, &up, None, Stdio::null(), &log), &self.dir, log).await
     }
 
@@ -146,7 +147,7 @@ pub async fn start_with_small_storage(name: &str, settings: &[String]) -> Option
     command.extend([program.to_str().unwrap(), "dev", "up", "--dir", dir.to_str().unwrap()]);
     let replicas = ["--account-replicas", "--transaction-replicas", "--report-replicas"];
     let arguments: Vec<_> = replicas.into_iter().flat_map(|service| [service, "1"]).collect();
-    let arguments = [&["--port", "0"], &arguments[..]].concat();
+    let arguments = [&["--port", "0", "--webhook-replicas", "0"], &arguments[..]].concat();
     let child = start_by(&command, &arguments, None, Stdio::null(), &log);
     Some(Stack::ready(child, &dir, log).await)
 }

@@ -31,6 +31,8 @@ static INITIALIZED: OnceCell<PathBuf> = OnceCell::const_new();
 
 const NO_REPLICAS: [&str; 6] =
     ["--account-replicas", "0", "--transaction-replicas", "0", "--report-replicas", "0"];
+/// Services that a test asks for: most tests are about money, and these would only take time.
+const LEFT_OUT: [&str; 2] = ["--report-replicas", "--webhook-replicas"];
 
 /// A running system.
 #[derive(Debug)]
@@ -131,8 +133,7 @@ impl Stack {
         let dir_text = dir.to_str().unwrap();
         let release: &[&str] = if scale::full() { &["--release"] } else { &[] };
         let arguments =
-            [&["dev", "up", "--dir", dir_text], release, without_reports(arguments), arguments]
-                .concat();
+            [&["dev", "up", "--dir", dir_text], release, &left_out(arguments), arguments].concat();
         let child = start(&arguments, None, stdin, &log);
         Self::ready(child, dir, log).await
     }
@@ -144,7 +145,7 @@ impl Stack {
         let command: Vec<_> = ["env"].into_iter().chain(settings).chain(program.to_str()).collect();
         let dir_text = dir.to_str().unwrap();
         let arguments =
-            [&["dev", "up", "--dir", dir_text], without_reports(arguments), arguments].concat();
+            [&["dev", "up", "--dir", dir_text], &left_out(arguments)[..], arguments].concat();
         let child = start_by(&command, &arguments, None, Stdio::null(), &log);
         Self::ready(child, dir, log).await
     }
@@ -272,9 +273,10 @@ impl Drop for Stack {
     }
 }
 
-/// Most tests are about money: a report-service would only take time.
-fn without_reports(arguments: &[&str]) -> &'static [&'static str] {
-    if arguments.contains(&"--report-replicas") { &[] } else { &["--report-replicas", "0"] }
+/// Zero replicas of the services that these arguments do not name.
+fn left_out(arguments: &[&str]) -> Vec<&'static str> {
+    let services = LEFT_OUT.into_iter().filter(|service| !arguments.contains(service));
+    services.flat_map(|service| [service, "0"]).collect()
 }
 
 /// A log file. It is read when it is shown.

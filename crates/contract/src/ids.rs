@@ -133,6 +133,11 @@ uuid_id! {
     AuditEntryId
 }
 
+uuid_id! {
+    /// Identifies a webhook endpoint.
+    WebhookEndpointId
+}
+
 impl RecordId {
     /// The lowest id.
     pub const FIRST: Self = Self(Uuid::nil());

@@ -20,7 +20,9 @@ mod stream_storage;
 mod topology;
 mod wire;
 
-pub use ids::{AccountId, ApiKeyId, AuditEntryId, ParseIdError, RecordId, ReportId, UserId};
+pub use ids::{
+    AccountId, ApiKeyId, AuditEntryId, ParseIdError, RecordId, ReportId, UserId, WebhookEndpointId,
+};
 pub use job::Job;
 pub use messages::{Command, InvalidMessage, Kind, Movement, Outcome, Reason, TransactionResult};
 pub use money::{Amount, AmountError, Balance, Currency, MONEY_LIMIT, UnknownCurrency};

@@ -21,6 +21,8 @@ pub enum Scope {
     ReportsWrite,
     /// Read the events of accounts and records.
     EventsRead,
+    /// Keep webhook endpoints, which receive events.
+    WebhooksWrite,
     /// Read the audit log.
     AuditRead,
     /// Create, list and revoke API keys.
@@ -29,7 +31,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AccountsRead,
         Self::AccountsWrite,
         Self::AccountsAny,
@@ -38,18 +40,20 @@ impl Scope {
         Self::ReportsRead,
         Self::ReportsWrite,
         Self::EventsRead,
+        Self::WebhooksWrite,
         Self::AuditRead,
         Self::Admin,
     ];
 
     /// The scopes that an API key may have. Reports take tokens only, and no key manages keys.
-    pub const OF_API_KEYS: [Self; 7] = [
+    pub const OF_API_KEYS: [Self; 8] = [
         Self::AccountsRead,
         Self::AccountsWrite,
         Self::AccountsAny,
         Self::DepositsWrite,
         Self::WithdrawalsWrite,
         Self::EventsRead,
+        Self::WebhooksWrite,
         Self::AuditRead,
     ];
 
@@ -63,8 +67,9 @@ impl Scope {
             Self::ReportsRead => 1 << 5,
             Self::ReportsWrite => 1 << 6,
             Self::EventsRead => 1 << 7,
-            Self::Admin => 1 << 8,
+            Self::WebhooksWrite => 1 << 8,
             Self::AuditRead => 1 << 9,
+            Self::Admin => 1 << 10,
         }
     }
 
@@ -80,6 +85,7 @@ impl Scope {
             Self::ReportsRead => "reports:read",
             Self::ReportsWrite => "reports:write",
             Self::EventsRead => "events:read",
+            Self::WebhooksWrite => "webhooks:write",
             Self::AuditRead => "audit:read",
             Self::Admin => "admin",
         }
@@ -101,11 +107,12 @@ impl Scopes {
     #[must_use]
     pub fn customer() -> Self {
         use Scope::{
-            AccountsRead, AccountsWrite, EventsRead, ReportsRead, ReportsWrite, WithdrawalsWrite,
+            AccountsRead, AccountsWrite, EventsRead, ReportsRead, ReportsWrite, WebhooksWrite,
+            WithdrawalsWrite,
         };
-        [AccountsRead, AccountsWrite, WithdrawalsWrite, ReportsRead, ReportsWrite, EventsRead]
-            .into_iter()
-            .collect()
+        let accounts = [AccountsRead, AccountsWrite, WithdrawalsWrite];
+        let others = [ReportsRead, ReportsWrite, EventsRead, WebhooksWrite];
+        accounts.into_iter().chain(others).collect()
     }
 
     /// What a teller needs: all but the administration of keys, and the log of what tellers did.

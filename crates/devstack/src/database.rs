@@ -34,11 +34,22 @@ pub(crate) static REPORT: Database = Database {
     password_variable: "PASSBOOK_REPORT_SERVICE_PASSWORD",
 };
 
+/// The account database, with the role of the webhook-service: its tables are there too.
+pub(crate) static WEBHOOKS: Database = Database {
+    name: ACCOUNT.name,
+    role: "webhook_service",
+    url_variable: ACCOUNT.url_variable,
+    password_variable: "PASSBOOK_WEBHOOK_SERVICE_PASSWORD",
+};
+
 /// The role that reads the figures of reports from the databases of accounts
 /// and transactions.
 pub(crate) const REPORT_READER: &str = "report_reader";
 
 /// The role with which the account-service reads the ledger.
 pub(crate) const LEDGER_READER: &str = "ledger_reader";
+
+/// Every role of a service, with its database.
+pub(crate) static SERVICE_ROLES: [&Database; 4] = [&ACCOUNT, &TRANSACTION, &REPORT, &WEBHOOKS];
 
 pub(crate) static DATABASES: [&Database; 3] = [&ACCOUNT, &TRANSACTION, &REPORT];

@@ -88,14 +88,15 @@ impl ReplicaBuilder<'_> {
         let name = format!("{}-{number}", service.name);
         let http = if service.has_api() { Some(address(ports)?) } else { None };
         let admin = address(ports)?;
-        let nats_password = self.secrets.nats.of(service.broker_user)?;
-        let mut environment = vec![
-            ("PASSBOOK_NATS_URL", self.nats.urls(network, &name)?),
-            ("PASSBOOK_NATS_USER", service.broker_user.to_owned()),
-            ("PASSBOOK_NATS_PASSWORD", nats_password.to_owned()),
-            ("PASSBOOK_STREAM_REPLICAS", self.nats.stream_replicas().to_string()),
-            ("PASSBOOK_ADMIN_LISTEN", admin.clone()),
-        ];
+        let mut environment = vec![("PASSBOOK_ADMIN_LISTEN", admin.clone())];
+        if let Some(user) = service.broker_user {
+            environment.extend([
+                ("PASSBOOK_NATS_URL", self.nats.urls(network, &name)?),
+                ("PASSBOOK_NATS_USER", user.to_owned()),
+                ("PASSBOOK_NATS_PASSWORD", self.secrets.nats.of(user)?.to_owned()),
+                ("PASSBOOK_STREAM_REPLICAS", self.nats.stream_replicas().to_string()),
+            ]);
+        }
         let postgres = self.postgres.as_seen_by(network, &name)?;
         let database_url = postgres.service_url(service.database, self.secrets)?;
         environment.push(("PASSBOOK_DATABASE_URL", database_url));

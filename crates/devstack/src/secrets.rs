@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 
 use anyhow::{Context, Result};
 use contract::{Scopes, permissions};
-use credentials::{SigningKey, random_password};
+use credentials::{SigningKey, random_key, random_password};
 use serde::{Deserialize, Serialize};
 use time::Duration;
 
 use crate::{
-    database::{DATABASES, LEDGER_READER, REPORT_READER},
+    database::{LEDGER_READER, REPORT_READER, SERVICE_ROLES},
     private_file,
     service::SERVICES,
 };
@@ -36,6 +36,10 @@ pub struct Secrets {
     /// earlier release.
     #[serde(default)]
     report_signing_key: String,
+    /// Encrypts the secrets of webhook endpoints: 32 bytes in base64. Empty in
+    /// the file of an earlier release.
+    #[serde(default)]
+    webhook_secret_key: String,
 }
 
 /// A password for each role or user.
@@ -93,6 +97,7 @@ impl Secrets {
                 nats: Passwords::default(),
                 signing_key: SigningKey::generate()?.to_base64(),
                 report_signing_key: String::new(),
+                webhook_secret_key: String::new(),
             },
             _ => {
                 let secrets = Self::read(dir)?;
@@ -118,12 +123,15 @@ impl Secrets {
 
     /// Creates the secrets missing from the file of an earlier release.
     fn complete(&mut self) -> Result<()> {
-        let roles = DATABASES.iter().map(|database| database.role);
+        let roles = SERVICE_ROLES.iter().map(|database| database.role);
         self.postgres.complete(roles.chain([SUPERUSER, AUDITOR, REPORT_READER, LEDGER_READER]))?;
         if self.report_signing_key.is_empty() {
             self.report_signing_key = SigningKey::generate()?.to_base64();
         }
-        let users = SERVICES.iter().map(|service| service.broker_user);
+        if self.webhook_secret_key.is_empty() {
+            self.webhook_secret_key = random_key()?;
+        }
+        let users = SERVICES.iter().filter_map(|service| service.broker_user);
         self.nats.complete(users.chain([permissions::OPERATOR, permissions::AUDITOR]))
     }
 
@@ -154,6 +162,12 @@ impl Secrets {
     /// The key pair that signs the files of reports.
     pub(crate) fn report_signing_key(&self) -> Result<SigningKey> {
         SigningKey::from_base64(&self.report_signing_key)
+    }
+
+    /// The key that encrypts the secrets of webhook endpoints.
+    pub(crate) fn webhook_secret_key(&self) -> Result<&str> {
+        let key = Some(self.webhook_secret_key.as_str()).filter(|key| !key.is_empty());
+        key.with_context(|| format!("{NAME} has no webhook_secret_key"))
     }
 
     /// A bearer token for `subject` with these scopes, valid for `ttl` from now. A
@@ -187,6 +201,7 @@ mod tests {
         let key = secrets.report_signing_key().unwrap().key_id();
         secrets.complete().unwrap();
         assert_eq!(secrets.report_signing_key().unwrap().key_id(), key);
+        assert_eq!(secrets.webhook_secret_key().unwrap().len(), 44);
         assert_eq!(secrets.nats.of(permissions::OPERATOR).unwrap(), "n1");
         assert_eq!(secrets.nats.of(permissions::ACCOUNT_SERVICE).unwrap(), "n2");
         assert_eq!(secrets.nats.of(permissions::AUDITOR).unwrap().len(), 32);
@@ -210,6 +225,7 @@ mod tests {
             nats: Passwords::default(),
             signing_key: String::new(),
             report_signing_key: String::new(),
+            webhook_secret_key: String::new(),
         };
         secrets.complete().unwrap();
         permissions::broker_accounts(&contract::STANDARD, |user| {

@@ -2,8 +2,8 @@
 //! environment, database URLs, broker users, the proxy's routes and the
 //! processes in `stack.json` derive from it.
 //!
-//! To add a service: give it a database in `database.rs` and a broker user in
-//! [`permissions`], add its [`Service`] to `SERVICES`, and set its number of
+//! To add a service: give it a database in `database.rs` and, if it uses the
+//! broker, a user in [`permissions`], add its [`Service`] to `SERVICES`, and set its number of
 //! [`Replicas`] in `passbook dev up`.
 
 use std::{collections::BTreeMap, path::Path};
@@ -38,8 +38,9 @@ pub struct Service {
     /// `<name>-1` and so on.
     pub(crate) name: &'static str,
     pub(crate) database: &'static Database,
-    /// Its user of the broker, from [`permissions`].
-    pub(crate) broker_user: &'static str,
+    /// Its user of the broker, from [`permissions`]. `None`: it does not use
+    /// the broker.
+    pub(crate) broker_user: Option<&'static str>,
     /// The paths of its API: the proxy forwards a request to the service with
     /// the longest matching prefix. A service without any has no API, and only
     /// an admin port.
@@ -58,7 +59,7 @@ pub(crate) const DRAIN_DELAY: (&str, &str) = ("PASSBOOK_DRAIN_DELAY", "1s");
 pub static ACCOUNT: Service = Service {
     name: "account-service",
     database: &database::ACCOUNT,
-    broker_user: permissions::ACCOUNT_SERVICE,
+    broker_user: Some(permissions::ACCOUNT_SERVICE),
     path_prefixes: &["/"],
     environment: |StackParts { postgres, secrets, .. }| {
         let ledger = postgres.ledger_reader_url(secrets)?;
@@ -71,7 +72,7 @@ pub static ACCOUNT: Service = Service {
 pub static TRANSACTION: Service = Service {
     name: "transaction-service",
     database: &database::TRANSACTION,
-    broker_user: permissions::TRANSACTION_SERVICE,
+    broker_user: Some(permissions::TRANSACTION_SERVICE),
     path_prefixes: &[],
     environment: |_| Ok(Vec::new()),
     inherited_prefixes: &[],
@@ -82,13 +83,31 @@ pub static TRANSACTION: Service = Service {
 pub static REPORT: Service = Service {
     name: "report-service",
     database: &database::REPORT,
-    broker_user: permissions::REPORT_SERVICE,
+    broker_user: Some(permissions::REPORT_SERVICE),
     path_prefixes: &["/v1/reports"],
     environment: report_service::environment,
     inherited_prefixes: &["PASSBOOK_REPORT_", "PASSBOOK_LLM_"],
 };
 
-pub(crate) static SERVICES: [&Service; 3] = [&ACCOUNT, &TRANSACTION, &REPORT];
+/// The webhook-service. On this machine it delivers to receivers of this
+/// machine too, and without TLS.
+pub static WEBHOOKS: Service = Service {
+    name: "webhook-service",
+    database: &database::WEBHOOKS,
+    broker_user: None,
+    path_prefixes: &["/v1/webhook-endpoints"],
+    environment: |StackParts { secrets, .. }| {
+        Ok(vec![
+            (DRAIN_DELAY.0, DRAIN_DELAY.1.to_owned()),
+            ("PASSBOOK_WEBHOOK_SECRET_KEYS", secrets.webhook_secret_key()?.to_owned()),
+            ("PASSBOOK_WEBHOOK_ALLOW_HTTP", "true".to_owned()),
+            ("PASSBOOK_WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8,::1/128".to_owned()),
+        ])
+    },
+    inherited_prefixes: &["PASSBOOK_WEBHOOK_"],
+};
+
+pub(crate) static SERVICES: [&Service; 4] = [&ACCOUNT, &TRANSACTION, &REPORT, &WEBHOOKS];
 
 impl Service {
     pub(crate) fn has_api(&self) -> bool {
@@ -124,11 +143,11 @@ mod tests {
     }
 
     #[test]
-    fn no_two_services_share_a_name_a_database_or_a_broker_user() {
+    fn no_two_services_share_a_name_a_role_or_a_broker_user() {
         for key in [
             |service: &Service| service.name,
-            |service: &Service| service.database.name,
-            |service: &Service| service.broker_user,
+            |service: &Service| service.database.role,
+            |service: &Service| service.broker_user.unwrap_or("none"),
         ] {
             let mut keys: Vec<_> = SERVICES.iter().map(|service| key(service)).collect();
             keys.sort_unstable();

@@ -23,7 +23,12 @@ const DESCRIPTION: &str = "Passbook takes deposits and withdrawals and applies e
 /// If the parts contradict each other.
 pub(crate) fn document() -> anyhow::Result<Value> {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
-    for part in [account_service::http::openapi(), report_service::http::openapi()] {
+    let parts = [
+        account_service::http::openapi(),
+        report_service::http::openapi(),
+        webhook_service::http::openapi(),
+    ];
+    for part in parts {
         add(part, &mut paths, &mut schemas)?;
     }
     schemas.insert(ProblemView::name().into_owned(), serde_json::to_value(ProblemView::schema())?);
@@ -42,6 +47,7 @@ pub(crate) fn document() -> anyhow::Result<Value> {
             { "name": "Accounts", "description": "Accounts, each in one currency." },
             { "name": "Movements", "description": "Deposits, withdrawals and their records." },
             { "name": "Events", "description": "What happened to accounts and records, in order." },
+            { "name": "Webhooks", "description": "Endpoints that receive the events, signed." },
             { "name": "API keys", "description": "The keys of machines. Tokens with the scope \
                                                   `admin` manage them." },
             { "name": "Audit log", "description": "Who changed access, or acted for others." },
@@ -59,7 +65,7 @@ pub(crate) fn document() -> anyhow::Result<Value> {
                                 `aud` and `exp`. `scope` has names with a blank between them: \
                                 `accounts:read`, `accounts:write`, `deposits:write`, \
                                 `withdrawals:write`, `reports:read`, `reports:write`, \
-                                `events:read`, `audit:read`, `admin`. Without \
+                                `events:read`, `webhooks:write`, `audit:read`, `admin`. Without \
                                 `accounts:any`, a caller uses their own accounts only: others \
                                 look as if they did not exist.",
             }, "apiKey": {

@@ -18,6 +18,7 @@ pub(crate) fn all() -> anyhow::Result<Vec<ProblemType>> {
         page::TYPES,
         account_service::http::PROBLEM_TYPES,
         report_service::http::PROBLEM_TYPES,
+        webhook_service::http::PROBLEM_TYPES,
     ];
     let mut types = tables.concat();
     types.sort_by_key(|problem| problem.slug);

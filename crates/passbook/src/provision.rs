@@ -20,6 +20,10 @@ pub(crate) const REPORT_READER: &str = "report_reader";
 /// The role with which the account-service reads some columns of the transaction database's schema
 /// `reporting`, and no other access.
 pub(crate) const LEDGER_READER: &str = "ledger_reader";
+/// The role of the webhook-service, which shares the account database with the account-service.
+pub(crate) const WEBHOOK_SERVICE: &str = "webhook_service";
+/// The database with the event log and the tables of webhooks.
+pub(crate) const WEBHOOKS: &str = "account";
 /// The databases with a schema `reporting`.
 pub(crate) const REPORTED: [&str; 2] = ["account", "transaction"];
 /// The database of the ledger.
@@ -36,7 +40,8 @@ const LOCK: i64 = 0x7061_7373_626f_6f6b;
 /// passwords in the environment: other users of the machine can read argument lists. Each service
 /// may read, insert and update rows in its own database. It may not delete rows, change tables or
 /// connect to another service's database. The report-service also reads views of the other two, and
-/// the account-service balances and decisions of the ledger.
+/// the account-service balances and decisions of the ledger. The webhook-service reads the event log
+/// in the account database, and writes its own tables there.
 #[derive(Debug, Args)]
 pub(crate) struct Provision {
     /// URL of the server, with a superuser or a role permitted to create roles and databases.
@@ -97,6 +102,15 @@ pub(crate) struct Provision {
         value_parser = NonEmptyStringValueParser::new()
     )]
     report_owner_password: Option<String>,
+    /// Password of the role webhook_service.
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "PASSBOOK_WEBHOOK_SERVICE_PASSWORD",
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    webhook_service_password: String,
     /// Password of the role auditor, the role for `passbook verify` and `passbook doctor`.
     #[arg(
         long,
@@ -144,6 +158,7 @@ impl Provision {
             self.retry.until_ok("PostgreSQL", || database::connect(&self.postgres_url)).await?;
         sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut connection).await?;
         role(&mut connection, AUDITOR, &self.auditor_password).await?;
+        role(&mut connection, WEBHOOK_SERVICE, &self.webhook_service_password).await?;
         for (reader, password) in [
             (REPORT_READER, &self.report_reader_password),
             (LEDGER_READER, &self.ledger_reader_password),
@@ -245,6 +260,9 @@ impl ServiceDatabase {
         }
         if *database == LEDGER {
             roles.push(LEDGER_READER);
+        }
+        if *database == WEBHOOKS {
+            roles.push(WEBHOOK_SERVICE);
         }
         let roles = roles.join(", ");
         execute(server, &format!("GRANT CONNECT ON DATABASE {database} TO {roles}")).await?;

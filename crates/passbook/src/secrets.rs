@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, env, fs, process::ExitCode, sync::Arc, time::Du
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, Subcommand};
 use contract::{Scopes, permissions};
-use credentials::{SigningKey, random_password};
+use credentials::{SigningKey, random_key, random_password};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -33,13 +33,14 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const TOKEN_VALIDITY: time::Duration = time::Duration::days(90);
 
 /// Secrets with passwords of PostgreSQL's roles: the name of each Secret, and the role.
-const ROLES: [(&str, &str); 9] = [
+const ROLES: [(&str, &str); 10] = [
     ("account-database-owner", "account_owner"),
     ("account-database-service", "account_service"),
     ("transaction-database-owner", "transaction_owner"),
     ("transaction-database-service", "transaction_service"),
     ("report-database-owner", "report_owner"),
     ("report-database-service", "report_service"),
+    ("webhook-database-service", provision::WEBHOOK_SERVICE),
     ("database-auditor", provision::AUDITOR),
     ("database-report-reader", provision::REPORT_READER),
     ("database-ledger-reader", provision::LEDGER_READER),
@@ -136,6 +137,7 @@ impl SecretsArguments {
         // Signs the files of reports. Unlike the key of tokens, no other system needs it.
         let private_key = SigningKey::generate()?.private_key_pem();
         secrets.push(self.secret("report-signing-key", OPAQUE, [("private-key", private_key)]));
+        secrets.push(self.secret("webhook-secret-keys", OPAQUE, [("keys", random_key()?)]));
         secrets.push(self.secret("report-renderer", OPAQUE, [("token", random_password()?)]));
         if self.dev {
             secrets.push(self.login("postgres-superuser", "postgres", random_password()?));

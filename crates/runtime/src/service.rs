@@ -18,7 +18,7 @@ use crate::{
     health::{self, Health, Need},
     http::{admin, bearer::TokenVerifier},
     nats::{broker_metrics, connection, max_payload, streams},
-    postgres,
+    postgres::{self, DatabaseConfig},
     tasks::Tasks,
     telemetry::{
         metrics::{describe, upkeep},
@@ -67,37 +67,39 @@ pub struct Service {
     ended: CancellationToken,
 }
 
-impl Service {
-    /// Starts the admin port and the connections. The database and the broker may
-    /// still be unreachable.
+/// The parts of a service that has no broker: the database, the admin port, and the tasks that
+/// watch them.
+#[derive(Debug)]
+pub struct Base {
+    pub pool: PgPool,
+    pub health: Health,
+    pub tasks: Tasks,
+    /// Cancelled by the end of the tasks.
+    pub finished: CancellationToken,
+}
+
+impl Base {
+    /// Starts the admin port. The database may still be unreachable.
     ///
     /// # Errors
     /// If the configuration is invalid.
-    pub async fn start(
-        identity: Identity,
-        config: &ServiceConfig,
+    pub fn start(
+        name: &'static str,
+        database: &DatabaseConfig,
         admin_listener: TcpListener,
         metrics: PrometheusHandle,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
         failpoint::warn_if_armable();
         describe();
-        broker_metrics::describe();
         clock::describe();
         metrics::gauge!("passbook_build_info",
-            "service" => identity.name, "version" => env!("CARGO_PKG_VERSION"))
+            "service" => name, "version" => env!("CARGO_PKG_VERSION"))
         .set(1);
-        let ended = CancellationToken::new();
-        let exporter = Exporter::start(&config.traces, identity.name)?;
-        let exporter = exporter.map(|exporter| tokio::spawn(exporter.run(ended.clone())));
         let health = Health::default();
         health.expect("postgres", Need::Required);
         health.expect(clock::CONDITION, Need::Degraded);
-        health.expect("nats", identity.broker);
-        health.expect(broker_metrics::CONDITION, Need::Degraded);
-        health.expect(max_payload::CONDITION, Need::Degraded);
-        let pool = postgres::pool(&config.database, identity.name)?;
-        let client = connection::connect(&config.nats, identity.name).await?;
+        let pool = postgres::pool(database, name)?;
         let finished = CancellationToken::new();
         let mut tasks = Tasks::new(finished.clone());
         let admin = admin::serve(
@@ -114,6 +116,34 @@ impl Service {
         tasks.spawn("postgres watch", watch);
         let watch = clock::watch(health.clone(), pool.clone(), finished.clone());
         tasks.spawn("clock watch", watch);
+        Ok(Self { pool, health, tasks, finished })
+    }
+}
+
+impl Service {
+    /// Starts the admin port and the connections. The database and the broker may
+    /// still be unreachable.
+    ///
+    /// # Errors
+    /// If the configuration is invalid.
+    pub async fn start(
+        identity: Identity,
+        config: &ServiceConfig,
+        admin_listener: TcpListener,
+        metrics: PrometheusHandle,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        broker_metrics::describe();
+        let ended = CancellationToken::new();
+        let exporter = Exporter::start(&config.traces, identity.name)?;
+        let exporter = exporter.map(|exporter| tokio::spawn(exporter.run(ended.clone())));
+        let database = &config.database;
+        let base = Base::start(identity.name, database, admin_listener, metrics, stop)?;
+        let Base { pool, health, mut tasks, finished } = base;
+        health.expect("nats", identity.broker);
+        health.expect(broker_metrics::CONDITION, Need::Degraded);
+        health.expect(max_payload::CONDITION, Need::Degraded);
+        let client = connection::connect(&config.nats, identity.name).await?;
         let watch = health::watch_nats(health.clone(), client.clone(), finished.clone());
         tasks.spawn_fallible("nats watch", watch);
         let watch = max_payload::watch(health.clone(), client.clone(), finished.clone());

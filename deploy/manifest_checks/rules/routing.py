@@ -9,7 +9,7 @@ from ..registry import Violations, rule
 
 # The public paths, and the Service of each.
 API = {"/v1": "account-service", "/docs": "account-service", "/problems": "account-service",
-       "/v1/reports": "report-service"}
+       "/v1/reports": "report-service", "/v1/webhook-endpoints": "webhook-service"}
 ONLY_THE_API = "must route " + ", ".join(f"{path} to {name}" for path, name in API.items()) + ", and nothing else"
 
 

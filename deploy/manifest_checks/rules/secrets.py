@@ -16,6 +16,7 @@ USERS = {
     "transaction-database-service": "transaction_service",
     "report-database-owner": "report_owner",
     "report-database-service": "report_service",
+    "webhook-database-service": "webhook_service",
     "database-auditor": "auditor",
     "database-report-reader": "report_reader",
     "database-ledger-reader": "ledger_reader",
@@ -30,6 +31,7 @@ USERS = {
 KEYS = {name: {"username", "password"} for name in USERS} | {
     "token-verifier": {"jwks.json"},
     "report-signing-key": {"private-key"},
+    "webhook-secret-keys": {"keys"},
     "report-bucket": {"access-key-id", "secret-access-key"},
     "report-renderer": {"token"},
     "report-alerts": {"url"},

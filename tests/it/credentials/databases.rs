@@ -12,6 +12,9 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection, Row};
 use tests::{Client, Stack, client::new_key};
 
+/// The tables from which the webhook-service deletes rows.
+const DELETED_WEBHOOKS: [&str; 3] = ["webhook_endpoints", "webhook_secrets", "webhook_deliveries"];
+
 /// The URL of a database with this role of the stack.
 fn as_role(stack: &Stack, database: &str, role: &str) -> String {
     let secrets = Secrets::read(&stack.dir).unwrap();
@@ -33,6 +36,7 @@ async fn a_services_database_credentials_are_good_for_its_needs_only() {
         ("transaction", "transaction_service"),
         ("report", "report_service"),
     );
+    let webhook_service = ("account", "webhook_service");
     let new = new_key();
     let transaction = format!(
         "INSERT INTO transactions (record_id, account_id, type, amount, currency, status, reason, created_at)
@@ -146,6 +150,15 @@ async fn a_services_database_credentials_are_good_for_its_needs_only() {
         (report_service, "UPDATE report_artifacts SET sha256 = sha256".to_owned()),
         (report_service, "UPDATE report_artifacts SET path = path".to_owned()),
         (report_service, "UPDATE report_alerts SET payload = '{}'".to_owned()),
+        (account_service, "SELECT FROM webhook_secrets".to_owned()),
+        (("account", "auditor"), "SELECT FROM webhook_secrets".to_owned()),
+        (account_service, "UPDATE webhook_endpoints SET url = url".to_owned()),
+        (webhook_service, "UPDATE webhook_endpoints SET owner_id = 'mallory'".to_owned()),
+        (webhook_service, "UPDATE webhook_secrets SET sealed = sealed".to_owned()),
+        (webhook_service, "UPDATE accounts SET balance = 1".to_owned()),
+        (webhook_service, "UPDATE events SET sequence = 1".to_owned()),
+        (webhook_service, "UPDATE api_keys SET revoked_at = NULL".to_owned()),
+        (webhook_service, "SELECT FROM pending_records".to_owned()),
     ] {
         intruder.assert_denied(database, role, statement).await;
     }
@@ -153,6 +166,7 @@ async fn a_services_database_credentials_are_good_for_its_needs_only() {
         account_service,
         transaction_service,
         report_service,
+        webhook_service,
         ("account", "auditor"),
         ("transaction", "auditor"),
         ("report", "auditor"),
@@ -182,7 +196,12 @@ async fn a_services_database_credentials_are_good_for_its_needs_only() {
             ] {
                 intruder.assert_denied(database, role, statement).await;
             }
-            if (role, table.as_str()) != ("account_service", "pending_records") {
+            let may_delete = match role {
+                "account_service" => table == "pending_records",
+                "webhook_service" => DELETED_WEBHOOKS.contains(&table.as_str()),
+                _ => false,
+            };
+            if !may_delete {
                 intruder.assert_denied(database, role, format!("DELETE FROM {table}")).await;
             }
         }
@@ -191,6 +210,7 @@ async fn a_services_database_credentials_are_good_for_its_needs_only() {
         "account_service",
         "transaction_service",
         "report_service",
+        "webhook_service",
         "auditor",
         "report_reader",
         "ledger_reader",

@@ -43,6 +43,16 @@ impl EventKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
+    /// Its number in the database.
+    #[must_use]
+    pub const fn code(self) -> i16 {
+        match self {
+            Self::AccountCreated => 1,
+            Self::RecordSucceeded => 2,
+            Self::RecordFailed => 3,
+        }
+    }
+
     /// The kind with this number in the database.
     #[must_use]
     pub const fn from_code(code: i16) -> Option<Self> {

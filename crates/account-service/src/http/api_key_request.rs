@@ -26,7 +26,8 @@ pub(super) struct CreateApiKey {
     #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// What the key allows: `accounts:read`, `accounts:write`, `accounts:any`, `deposits:write`,
-    /// `withdrawals:write`, `events:read`, `audit:read`. The caller must have each of them.
+    /// `withdrawals:write`, `events:read`, `webhooks:write`, `audit:read`. The caller must have each
+    /// of them.
     #[schema(min_items = 1)]
     scopes: Vec<String>,
     /// The user that the key acts as: the caller of its requests and the owner of its accounts. By

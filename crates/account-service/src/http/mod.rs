@@ -21,7 +21,7 @@ mod wait;
 
 pub use api_keys::StoredKeys;
 pub use batches::BatchBodies;
-pub use events::{EventTail, StreamSlots};
+pub use events::{EventTail, StreamSlots, event_json};
 pub use problems::TYPES as PROBLEM_TYPES;
 
 use std::{ops::Deref, sync::Arc, time::Duration};

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use sqlx::{Connection, PgConnection};
 
 use crate::{
-    database::{self, DATABASES, Database, LEDGER_READER, REPORT_READER},
+    database::{self, DATABASES, Database, LEDGER_READER, REPORT_READER, SERVICE_ROLES},
     faults::Network,
     ports::Loopback,
     secrets::{SUPERUSER, Secrets},
@@ -123,7 +123,7 @@ impl Postgres {
             ("PASSBOOK_REPORT_READER_PASSWORD", secrets.postgres.of(REPORT_READER)?.to_owned()),
             ("PASSBOOK_LEDGER_READER_PASSWORD", secrets.postgres.of(LEDGER_READER)?.to_owned()),
         ];
-        for database in DATABASES {
+        for database in SERVICE_ROLES {
             let password = secrets.postgres.of(database.role)?;
             environment.push((database.password_variable, password.to_owned()));
         }

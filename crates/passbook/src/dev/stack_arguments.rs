@@ -25,6 +25,9 @@ pub(crate) struct StackArguments {
     /// Replicas of the report-service. At most one report runs at a time, whatever their number.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     report_replicas: u16,
+    /// Replicas of the webhook-service.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    webhook_replicas: u16,
     /// Servers of the broker: 1, or 3 for a cluster. The cluster keeps three replicas of each
     /// stream, and writes every message to disk before acknowledging it.
     #[arg(long, value_name = "NUMBER", value_enum, default_value_t = NatsNodes::One)]
@@ -77,6 +80,7 @@ impl StackArguments {
                 (&service::ACCOUNT, self.account_replicas),
                 (&service::TRANSACTION, self.transaction_replicas),
                 (&service::REPORT, self.report_replicas),
+                (&service::WEBHOOKS, self.webhook_replicas),
             ]),
             brokers: match self.nats_nodes {
                 NatsNodes::One => Brokers::Single,

@@ -23,7 +23,8 @@ const DEFAULT_PORT: u16 = 8080;
 /// in DIR, which must be new or empty at the first start. Then starts the services, and a proxy with one HTTP address before them. The data is
 /// kept for the next run. The environment variables PASSBOOK_WORKER_BATCH, PASSBOOK_WORKERS,
 /// PASSBOOK_THREADS, PASSBOOK_DATABASE_CONNECTIONS and PASSBOOK_STREAM_STORAGE are passed to the
-/// services, those that begin with PASSBOOK_REPORT_ or PASSBOOK_LLM_ to the report-service only.
+/// services, those that begin with PASSBOOK_REPORT_ or PASSBOOK_LLM_ to the report-service only, and
+/// those that begin with PASSBOOK_WEBHOOK_ to the webhook-service only.
 #[derive(Debug, Args)]
 pub(crate) struct Up {
     #[command(flatten)]

@@ -4,12 +4,13 @@
 //!
 //! Under one lock: first the rights of service, auditor and report reader on present and future
 //! tables, then the migrations, so that no table ever lacks them; last, the service's rights on
-//! the tables of this release are limited to the columns that it writes, and the ledger reader gets
-//! the columns that it reads.
+//! the tables of this release are limited to the columns that it writes, and the ledger reader and
+//! the webhook-service get the columns that they use.
 
 mod columns;
 mod ledger_reader;
 mod lock_waits;
+mod webhooks;
 
 use std::{collections::HashSet, process::ExitCode, time::Duration};
 
@@ -25,7 +26,9 @@ use crate::{
     arguments::DatabaseArguments,
     database, migrations,
     output::{self, Format, Output},
-    provision::{AUDITOR, LEDGER, LEDGER_READER, REPORT_READER, REPORTED},
+    provision::{
+        AUDITOR, LEDGER, LEDGER_READER, REPORT_READER, REPORTED, WEBHOOK_SERVICE, WEBHOOKS,
+    },
     retry::Retry,
 };
 
@@ -137,6 +140,9 @@ impl Migrate {
         if database == LEDGER {
             ledger_reader::grant(&mut connection).await.context("granting the ledger's columns")?;
         }
+        if database == WEBHOOKS {
+            webhooks::grant(&mut connection).await.context("granting the tables of webhooks")?;
+        }
         connection.close().await?;
         let newer = after.iter().filter(|&&version| !migrations.version_exists(version)).count();
         if newer > 0 {
@@ -190,7 +196,7 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
         sqlx::raw_sql(create).execute(&mut *connection).await?;
     }
     for role in roles(database).iter().filter(|role| !missing.contains(role)) {
-        if role == LEDGER_READER {
+        if [LEDGER_READER, WEBHOOK_SERVICE].contains(&role.as_str()) {
             continue;
         }
         if *role != service(database) && REPORTED.contains(&database) {
@@ -201,11 +207,13 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
             AUDITOR => "",
             _ => ", INSERT, UPDATE",
         };
+        let hidden = webhooks::hide_secrets(role);
         // An identity column needs no privilege on its sequence.
         let grants = format!(
             "BEGIN;
              GRANT USAGE ON SCHEMA public TO {role};
              GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role};
+             {hidden}
              REVOKE USAGE ON ALL SEQUENCES IN SCHEMA public FROM {role};
              GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role};
              ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT{writes} ON TABLES TO {role};
@@ -242,6 +250,9 @@ fn roles(database: &str) -> Vec<String> {
     }
     if database == LEDGER {
         roles.push(LEDGER_READER.to_owned());
+    }
+    if database == WEBHOOKS {
+        roles.push(WEBHOOK_SERVICE.to_owned());
     }
     roles
 }

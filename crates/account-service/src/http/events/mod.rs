@@ -28,7 +28,20 @@ use self::{
     view::{EventType, EventView, PageView},
 };
 use super::{ApiState, access, accounts, problems::read, record_query::unknown};
-use crate::events::{EventFilter, EventKind, LoggedEvent, Source};
+use crate::events::{EventDetail, EventFilter, EventIds, EventKind, LoggedEvent, Source};
+
+/// The id of an event, and its JSON as [`read_events`] gives it.
+///
+/// # Errors
+/// None: the JSON has string keys only.
+pub fn event_json(
+    ids: &EventIds,
+    event: &LoggedEvent,
+    detail: &EventDetail,
+) -> serde_json::Result<(String, Vec<u8>)> {
+    let view = EventView::new(ids, event, detail);
+    Ok((view.id().to_owned(), serde_json::to_vec(&view)?))
+}
 
 const LAST_EVENT_ID: &str = "last-event-id";
 

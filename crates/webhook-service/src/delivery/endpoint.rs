@@ -1,0 +1,229 @@
+//! Delivers to one endpoint while its lease is held: rounds of attempts, each settled before the
+//! next.
+//!
+//! A crash between the requests and the settlement delivers the events of one round again, under
+//! the same ids.
+
+use std::{
+    collections::HashSet,
+    future::ready,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use account_service::{
+    events::{EventFilter, LoggedEvent},
+    http::event_json,
+};
+use anyhow::Context;
+use axum::http::Uri;
+use futures::{StreamExt, stream};
+use runtime::postgres::limited;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Deliveries;
+use crate::{
+    round::{Attempt, Before},
+    seal::SecretName,
+    sender::{Delivery, Outcome},
+    signature::{Algorithm, SigningKey},
+    store::{self, ClaimedEndpoint, DueDelivery},
+};
+
+/// How long one lease is used. Then other endpoints get the place. With the last requests and
+/// their settlement, it is over before the lease ends.
+const TURN: Duration = Duration::from_secs(10);
+/// New events of a round.
+const PAGE: u16 = 100;
+/// Retries of a round.
+const MAX_RETRIES: i64 = 20;
+/// With more waiting retries, an endpoint gets no new events.
+const MAX_WAITING: i64 = 1000;
+/// The pause of new events meanwhile.
+const FULL_PAUSE: Duration = Duration::from_secs(60);
+
+/// The events of a round.
+struct Work {
+    events: Vec<WorkItem>,
+    /// The cursor after all new events.
+    through: i64,
+    /// Retries whose events do not exist any more.
+    lost: Vec<i64>,
+    /// Whether there is more to do after this round.
+    has_more: bool,
+    /// Whether there are too many retries for new events.
+    is_full: bool,
+}
+
+struct WorkItem {
+    position: i64,
+    /// Failed attempts before; `None` for a new event.
+    earlier: Option<i32>,
+    id: String,
+    body: Vec<u8>,
+}
+
+impl Deliveries {
+    /// Delivers until there is nothing due, the endpoint fails, its turn is over, or `stop`.
+    ///
+    /// # Errors
+    /// If the database fails, or a secret does not open.
+    pub(super) async fn serve(
+        &self,
+        endpoint: ClaimedEndpoint,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let end = Instant::now() + TURN;
+        let url: Uri = endpoint.url.parse().context("the stored URL")?;
+        let keys = self.keys(endpoint.id).await?;
+        let mut before = Before { position: endpoint.position, failures: endpoint.failures };
+        loop {
+            let work = self.read(&endpoint, before).await?;
+            let (lost, through, has_more, is_full) =
+                (work.lost, work.through, work.has_more, work.is_full);
+            let items = work.events.len();
+            let attempts = self.attempt(work.events, &url, &keys, end, stop).await;
+            let is_complete = attempts.len() == items;
+            let started = attempts.iter().filter(|attempt| attempt.earlier.is_none());
+            let last = started.map(|attempt| attempt.position).max();
+            let cursor = if is_complete { through } else { last.unwrap_or(before.position) };
+            let mut round = before.after(attempts, cursor, rand::random::<f64>);
+            round.finished.extend(lost);
+            let is_over = stop.is_cancelled() || Instant::now() >= end;
+            if round.pause.is_none() && (is_over || (is_complete && !has_more)) {
+                let pause = if is_full { FULL_PAUSE } else { Duration::ZERO };
+                round.pause = Some(pause.as_secs_f64());
+            }
+            let settle = store::settle(
+                &self.pool,
+                endpoint.id,
+                endpoint.fence,
+                &round,
+                self.limits.disable_after,
+            );
+            let goes_on = limited(settle).await??;
+            if round.is_gone {
+                metrics::counter!("passbook_webhook_endpoints_gone_total").increment(1);
+            }
+            if round.pause.is_some() || !goes_on {
+                return Ok(());
+            }
+            before = Before { position: round.position, failures: round.failures };
+        }
+    }
+
+    /// The keys that sign, the current one first.
+    async fn keys(&self, endpoint: Uuid) -> anyhow::Result<Vec<SigningKey>> {
+        let rows = limited(store::find_secrets(&self.pool, endpoint)).await??;
+        let keys = rows.into_iter().map(|row| {
+            let name = SecretName { endpoint, secret: row.id };
+            let algorithm = Algorithm::from_code(row.algorithm).context("unknown algorithm")?;
+            let secret = self.sealing.open(name, &row.sealed)?;
+            Ok(SigningKey::new(algorithm, &secret)?)
+        });
+        let keys: Vec<_> = keys.collect::<anyhow::Result<_>>()?;
+        anyhow::ensure!(!keys.is_empty(), "the endpoint has no secret");
+        Ok(keys)
+    }
+
+    /// Due retries first, then new events. A failing endpoint gets one of them.
+    async fn read(&self, endpoint: &ClaimedEndpoint, before: Before) -> anyhow::Result<Work> {
+        let retries = if before.is_failing() { 1 } else { MAX_RETRIES };
+        let mut due = Vec::new();
+        let mut is_full = false;
+        if endpoint.has_waiting || before.failures > 0 {
+            due = limited(store::find_due(&self.pool, endpoint.id, retries)).await??;
+            let waiting = store::count_waiting(&self.pool, endpoint.id, MAX_WAITING);
+            is_full = limited(waiting).await?? >= MAX_WAITING;
+        }
+        let has_more_due = i64::try_from(due.len()) == Ok(retries);
+        let (mut events, mut earlier, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+        for DueDelivery { position, attempts } in due {
+            let event = account_service::store::find_event(&self.pool, position);
+            match limited(event).await?? {
+                Some(event) => {
+                    events.push(event);
+                    earlier.push(Some(attempts));
+                }
+                None => lost.push(position),
+            }
+        }
+        let may_read = endpoint.may_read && before.position < endpoint.announced && !is_full;
+        let mut through = before.position;
+        let mut has_more_new = false;
+        let is_probed = before.is_failing() && !events.is_empty();
+        if may_read && !is_probed {
+            let filter = EventFilter { source: endpoint.source.clone(), kind: None };
+            let page = self.log.read_to(&filter, before.position, endpoint.announced, PAGE).await?;
+            has_more_new = page.has_more;
+            through = page.through;
+            let mut new: Vec<_> =
+                page.events.into_iter().filter(|event| is_wanted(endpoint, event)).collect();
+            if before.is_failing() && new.len() > 1 {
+                new.truncate(1);
+                through = new.first().map_or(before.position, |event| event.position);
+                has_more_new = true;
+            }
+            // A replay may be of an event that waits for a retry: it is sent once in this round.
+            let retried: HashSet<_> = events.iter().map(|event| event.position).collect();
+            new.retain(|event| !retried.contains(&event.position));
+            earlier.extend(std::iter::repeat_n(None, new.len()));
+            events.extend(new);
+        }
+        let events = self.items(events, earlier).await?;
+        Ok(Work { events, through, lost, has_more: has_more_due || has_more_new, is_full })
+    }
+
+    async fn items(
+        &self,
+        events: Vec<LoggedEvent>,
+        earlier: Vec<Option<i32>>,
+    ) -> anyhow::Result<Vec<WorkItem>> {
+        let details = self.log.details(&events).await?;
+        let ids = self.log.ids().await?;
+        let items = events.iter().zip(earlier).zip(&details).map(|((event, earlier), detail)| {
+            let (id, body) = event_json(ids, event, detail)?;
+            Ok(WorkItem { position: event.position, earlier, id, body })
+        });
+        items.collect()
+    }
+
+    /// Makes the attempts, in the order of their ends. After a failure, at the end of the turn or
+    /// at the stop, no further one begins.
+    async fn attempt(
+        &self,
+        items: Vec<WorkItem>,
+        url: &Uri,
+        keys: &[SigningKey],
+        end: Instant,
+        stop: &CancellationToken,
+    ) -> Vec<Attempt> {
+        let has_failed = AtomicBool::new(false);
+        let may_begin =
+            || !has_failed.load(Ordering::Relaxed) && Instant::now() < end && !stop.is_cancelled();
+        let attempts = stream::iter(items)
+            .take_while(|_| ready(may_begin()))
+            .map(|WorkItem { position, earlier, id, body }| {
+                let has_failed = &has_failed;
+                async move {
+                    let outcome = self.sender.send(Delivery { url, keys, id: &id, body }).await;
+                    let is_delivered = outcome == Outcome::Delivered;
+                    if !is_delivered {
+                        has_failed.store(true, Ordering::Relaxed);
+                    }
+                    let label = if is_delivered { "delivered" } else { "failed" };
+                    metrics::counter!("passbook_webhook_attempts_total", "outcome" => label)
+                        .increment(1);
+                    Attempt { position, earlier, outcome }
+                }
+            })
+            .buffer_unordered(self.limits.in_flight);
+        attempts.collect().await
+    }
+}
+
+fn is_wanted(endpoint: &ClaimedEndpoint, event: &LoggedEvent) -> bool {
+    endpoint.types.as_ref().is_none_or(|types| types.contains(&event.kind.code()))
+}

@@ -1,0 +1,31 @@
+//! Permissions of callers: those without `accounts:any` see the endpoints of their own accounts
+//! only.
+
+use contract::{Scope, WebhookEndpointId};
+use runtime::http::{bearer::Caller, problem::Problem};
+
+use super::{
+    Api,
+    problems::{endpoint_not_found, read},
+};
+use crate::store::{self, EndpointRow};
+
+/// The endpoint, if the caller may see it. Otherwise it does not exist to the caller.
+///
+/// # Errors
+/// `webhook-endpoint-not-found`
+pub(super) async fn find(
+    api: &Api,
+    caller: &Caller,
+    id: WebhookEndpointId,
+) -> Result<EndpointRow, Problem> {
+    let row = read(store::find_endpoint(&api.pool, id.as_uuid())).await?;
+    row.filter(|row| may_use(caller, row)).ok_or_else(|| endpoint_not_found(id))
+}
+
+fn may_use(caller: &Caller, row: &EndpointRow) -> bool {
+    match &row.owner_id {
+        Some(owner) => caller.may_use(owner),
+        None => caller.scopes.contains(Scope::AccountsAny),
+    }
+}

@@ -1,0 +1,93 @@
+//! `PATCH /v1/webhook-endpoints/{id}`
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use contract::{Scope, WebhookEndpointId};
+use runtime::http::{
+    bearer::Caller,
+    json_body::JsonBody,
+    path_id::PathId,
+    problem::{INVALID_FIELD, Problem},
+};
+use serde::{Deserialize, Deserializer};
+use utoipa::ToSchema;
+
+use super::{
+    ApiState, access,
+    create::{check_description, parse_types},
+    endpoints::view,
+    problems::{endpoint_not_found, write},
+    view::{EndpointView, StateSchema},
+};
+use crate::store::{self, EndpointChanges};
+
+/// What to change. A field that is left out keeps its value.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ChangeWebhookEndpoint {
+    #[schema(max_length = 2048, nullable = false)]
+    url: Option<String>,
+    /// `null` removes it.
+    #[schema(max_length = 500, value_type = Option<String>)]
+    #[serde(default, deserialize_with = "given")]
+    description: Option<Option<String>>,
+    /// `null` for all types.
+    #[schema(min_items = 1, value_type = Option<Vec<String>>)]
+    #[serde(default, deserialize_with = "given")]
+    types: Option<Option<Vec<String>>>,
+    /// An endpoint that is enabled again gets the events that it has missed.
+    #[schema(value_type = Option<StateSchema>, nullable = false)]
+    state: Option<String>,
+}
+
+/// Tells `null` from a field that is left out.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
+}
+
+/// Change a webhook endpoint
+///
+/// Events that are under way may be delivered twice.
+#[utoipa::path(patch, path = "/v1/webhook-endpoints/{endpoint}", tag = "Webhooks",
+    operation_id = "changeWebhookEndpoint",
+    security(("token" = ["webhooks:write"]), ("apiKey" = ["webhooks:write"])),
+    params(("endpoint" = Uuid, Path, description = "The id of the endpoint.")),
+    request_body = ChangeWebhookEndpoint,
+    responses(
+        (status = OK, body = EndpointView, description = "The changed endpoint."),
+        (status = NOT_FOUND, description = "webhook-endpoint-not-found"),
+        (status = UNPROCESSABLE_ENTITY, description = "webhook-url-not-allowed"),
+    ))]
+pub(super) async fn change(
+    State(api): State<ApiState>,
+    caller: Caller,
+    PathId(id): PathId<WebhookEndpointId>,
+    JsonBody(body): JsonBody<ChangeWebhookEndpoint>,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WebhooksWrite)?;
+    if let Some(url) = &body.url {
+        api.url_rules().check(url)?;
+    }
+    let description = body.description.as_ref().map(|text| text.as_deref());
+    check_description(description.flatten())?;
+    let types = body.types.as_ref().map(|names| parse_types(names.as_deref())).transpose()?;
+    let enabled = body.state.as_deref().map(|state| match state {
+        "ENABLED" => Ok(true),
+        "DISABLED" => Ok(false),
+        _ => Err(INVALID_FIELD.because("state must be ENABLED or DISABLED.").at("state")),
+    });
+    access::find(&api, &caller, id).await?;
+    let changes = EndpointChanges {
+        url: body.url.as_deref(),
+        description,
+        types: types.as_ref().map(|types| types.as_deref()),
+        enabled: enabled.transpose()?,
+    };
+    let remedy = "The endpoint may be changed. Send the request again.";
+    let changed = store::update_endpoint(&api.pool, id.as_uuid(), &changes);
+    let row = write(remedy, changed).await?.ok_or_else(|| endpoint_not_found(id))?;
+    Ok(Json::<EndpointView>(view(&api, row).await?).into_response())
+}

@@ -1,0 +1,87 @@
+//! `POST /v1/webhook-endpoints/{id}/redeliver`
+
+use account_service::events::LoggedEvent;
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use contract::{Scope, WebhookEndpointId};
+use runtime::http::{
+    bearer::Caller,
+    json_body::JsonBody,
+    path_id::PathId,
+    problem::{INVALID_FIELD, Problem},
+};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{
+    ApiState, access,
+    problems::{endpoint_not_found, read, write},
+};
+use crate::store::{self, EndpointRow};
+
+/// What to deliver again: one of the fields.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Redeliver {
+    /// The `id` of an event: this event.
+    #[schema(nullable = false)]
+    event_id: Option<String>,
+    /// The `id` of an event, or a `nextCursor`: all events after it.
+    #[schema(nullable = false)]
+    after: Option<String>,
+}
+
+/// Deliver events again
+///
+/// Also events that were delivered. They have the same ids. A disabled endpoint gets them when it
+/// is enabled.
+#[utoipa::path(post, path = "/v1/webhook-endpoints/{endpoint}/redeliver", tag = "Webhooks",
+    operation_id = "redeliverEvents",
+    security(("token" = ["webhooks:write"]), ("apiKey" = ["webhooks:write"])),
+    params(("endpoint" = Uuid, Path, description = "The id of the endpoint.")),
+    request_body = Redeliver,
+    responses(
+        (status = ACCEPTED, description = "The events will be delivered."),
+        (status = NOT_FOUND, description = "webhook-endpoint-not-found"),
+    ))]
+pub(super) async fn redeliver(
+    State(api): State<ApiState>,
+    caller: Caller,
+    PathId(id): PathId<WebhookEndpointId>,
+    JsonBody(body): JsonBody<Redeliver>,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WebhooksWrite)?;
+    let row = access::find(&api, &caller, id).await?;
+    let (field, cursor) = match (&body.event_id, &body.after) {
+        (Some(event), None) => ("eventId", event),
+        (None, Some(after)) => ("after", after),
+        _ => return Err(INVALID_FIELD.because("Send either eventId or after.").at("eventId")),
+    };
+    let found = read(api.log.find(cursor)).await?;
+    let found = found.filter(|event| event.as_ref().is_none_or(|event| is_of(&row, event)));
+    let unknown = || INVALID_FIELD.because(format!("{field} must be the id of an event."));
+    let event = found.ok_or_else(|| unknown().at(field))?;
+    let remedy = "The events may be delivered again. Send the request again to be sure.";
+    let exists = match (field, event) {
+        ("eventId", Some(event)) => {
+            write(remedy, store::replay_event(&api.pool, row.id, event.position)).await?
+        }
+        ("eventId", None) => return Err(unknown().at(field)),
+        (_, event) => {
+            let position = event.map_or(0, |event| event.position);
+            write(remedy, store::replay_after(&api.pool, row.id, position)).await?
+        }
+    };
+    if !exists {
+        return Err(endpoint_not_found(id));
+    }
+    Ok(StatusCode::ACCEPTED.into_response())
+}
+
+/// Whether the endpoint may get this event.
+fn is_of(row: &EndpointRow, event: &LoggedEvent) -> bool {
+    row.owner_id.as_deref().is_none_or(|owner| owner == event.owner.as_str())
+}

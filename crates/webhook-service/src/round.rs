@@ -1,0 +1,162 @@
+//! What a round of attempts means for its endpoint. Pure.
+
+use std::time::Duration;
+
+use crate::{
+    schedule::{self, FAILING},
+    sender::Outcome,
+    store::{Failed, Round},
+};
+
+/// An attempt that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Of the event.
+    pub position: i64,
+    /// Failed attempts before; `None` for a new event.
+    pub earlier: Option<i32>,
+    pub outcome: Outcome,
+}
+
+/// The endpoint before the round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    pub position: i64,
+    /// Failed attempts in a row.
+    pub failures: i32,
+}
+
+impl Before {
+    /// Whether the endpoint gets one event at a time, as a probe.
+    #[must_use]
+    pub const fn is_failing(self) -> bool {
+        self.failures >= FAILING
+    }
+
+    /// The round after these attempts, in the order of their ends. `through` is the cursor once
+    /// all new events are taken or wait for a retry. `random` gives numbers between 0 and 1.
+    #[must_use]
+    pub fn after(
+        self,
+        attempts: Vec<Attempt>,
+        through: i64,
+        mut random: impl FnMut() -> f64,
+    ) -> Round {
+        let mut round = Round { position: through, failures: self.failures, ..Round::default() };
+        let mut asked: Option<Duration> = None;
+        for Attempt { position, earlier, outcome } in attempts {
+            let failure = match outcome {
+                Outcome::Delivered => {
+                    round.failures = 0;
+                    round.has_delivered = true;
+                    if earlier.is_some() {
+                        round.finished.push(position);
+                    }
+                    continue;
+                }
+                Outcome::Failed(failure) => failure,
+            };
+            round.failures = round.failures.saturating_add(1);
+            if failure.is_overloaded {
+                round.failures = round.failures.max(FAILING);
+            }
+            round.is_gone |= failure.is_gone;
+            round.last_error = Some(failure.error.clone());
+            asked = asked.max(failure.retry_after);
+            if earlier.is_none() && self.is_failing() {
+                // The probe stays the head of the queue, and needs no row.
+                round.position = self.position;
+                continue;
+            }
+            let attempts = earlier.unwrap_or(0).saturating_add(1);
+            let next = schedule::after_attempts(attempts, failure.retry_after, random());
+            round.failed.push(Failed {
+                position,
+                attempts,
+                next_in: next.map(|next| next.as_secs_f64()),
+                error: failure.error,
+            });
+        }
+        round.has_recovered = self.is_failing() && round.has_delivered;
+        if round.failures >= FAILING || asked.is_some() {
+            let pause = schedule::pause_after(round.failures, asked, random());
+            round.pause = Some(pause.as_secs_f64());
+        }
+        round
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sender::Failure;
+
+    fn attempt(position: i64, earlier: Option<i32>, outcome: Outcome) -> Attempt {
+        Attempt { position, earlier, outcome }
+    }
+
+    fn failed() -> Outcome {
+        Outcome::Failed(Failure { error: "e".to_owned(), ..Failure::default() })
+    }
+
+    fn after(failures: i32, attempts: Vec<Attempt>, through: i64) -> Round {
+        Before { position: 10, failures }.after(attempts, through, || 0.5)
+    }
+
+    #[test]
+    fn taken_events_move_the_cursor_and_need_no_row() {
+        let round = after(2, vec![attempt(11, None, Outcome::Delivered)], 12);
+        let expected = Round { position: 12, has_delivered: true, ..Round::default() };
+        assert_eq!(round, expected);
+    }
+
+    #[test]
+    fn a_failed_event_waits_in_a_row_and_others_go_on() {
+        let attempts = vec![attempt(11, None, failed()), attempt(12, None, Outcome::Delivered)];
+        let round = after(0, attempts, 12);
+        assert_eq!((round.position, round.failures, round.pause), (12, 0, None));
+        let row = Failed { position: 11, attempts: 1, next_in: Some(5.0), error: "e".to_owned() };
+        assert_eq!(round.failed, [row]);
+    }
+
+    #[test]
+    fn a_retry_goes_on_in_its_schedule_until_it_is_given_up() {
+        let round = after(0, vec![attempt(5, Some(1), failed())], 10);
+        assert_eq!(round.failed[0].next_in, Some(300.0));
+        let round = after(0, vec![attempt(5, Some(9), failed())], 10);
+        assert_eq!((round.failed[0].attempts, round.failed[0].next_in), (10, None));
+        let round = after(0, vec![attempt(5, Some(1), Outcome::Delivered)], 10);
+        assert_eq!(round.finished, [5]);
+    }
+
+    #[test]
+    fn the_fifth_failure_pauses_the_endpoint() {
+        let round = after(4, vec![attempt(11, None, failed())], 11);
+        assert_eq!((round.failures, round.pause, round.position), (5, Some(5.0), 11));
+        assert_eq!(round.failed.len(), 1);
+    }
+
+    #[test]
+    fn a_failed_probe_stays_the_head_of_the_queue() {
+        let round = after(6, vec![attempt(11, None, failed())], 11);
+        assert_eq!((round.position, round.failures, round.pause), (10, 7, Some(20.0)));
+        assert!(round.failed.is_empty() && !round.has_recovered);
+        let round = after(6, vec![attempt(11, None, Outcome::Delivered)], 11);
+        assert_eq!((round.position, round.failures, round.pause), (11, 0, None));
+        assert!(round.has_recovered);
+    }
+
+    #[test]
+    fn an_overloaded_receiver_pauses_at_once_and_410_disables() {
+        let overloaded = Failure {
+            is_overloaded: true,
+            retry_after: Some(Duration::from_secs(90)),
+            ..Failure::default()
+        };
+        let round = after(0, vec![attempt(11, None, Outcome::Failed(overloaded))], 11);
+        assert_eq!((round.failures, round.pause), (FAILING, Some(90.0)));
+        let gone = Failure { is_gone: true, ..Failure::default() };
+        let round = after(0, vec![attempt(11, None, Outcome::Failed(gone))], 11);
+        assert!(round.is_gone && round.failed.len() == 1);
+    }
+}

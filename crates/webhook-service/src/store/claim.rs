@@ -1,0 +1,83 @@
+//! Leases of endpoints. A replica delivers to an endpoint while it holds the lease.
+
+use account_service::events::Source;
+use contract::UserId;
+use sqlx::{PgExecutor, types::Uuid};
+
+use super::StoreError;
+
+/// Which endpoints are claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Their last attempt was delivered.
+    Healthy,
+    /// Their last attempt failed.
+    Failing,
+}
+
+/// An endpoint with a lease.
+#[derive(Debug, Clone)]
+pub struct ClaimedEndpoint {
+    pub id: Uuid,
+    pub fence: i64,
+    /// The accounts whose events are delivered.
+    pub source: Source,
+    pub url: String,
+    /// The types that are delivered. `None`: all.
+    pub types: Option<Vec<i16>>,
+    pub position: i64,
+    pub announced: i64,
+    /// Failed attempts in a row.
+    pub failures: i32,
+    /// Whether new events may be tried now.
+    pub may_read: bool,
+    /// Whether deliveries wait for a retry.
+    pub has_waiting: bool,
+}
+
+/// Claims due endpoints for a minute, those first that were served longest ago.
+///
+/// # Errors
+/// [`StoreError`]. Endpoints may be claimed nevertheless, until their leases end.
+pub async fn claim(
+    database: impl PgExecutor<'_>,
+    lane: Lane,
+    limit: i64,
+) -> Result<Vec<ClaimedEndpoint>, StoreError> {
+    let rows = sqlx::query!(
+        r#"UPDATE webhook_endpoints
+           SET fence = fence + 1, lease_until = clock_timestamp() + interval '60 seconds'
+           WHERE id IN (SELECT id FROM webhook_endpoints
+                        WHERE (failures > 0) = $1 AND due_at <= clock_timestamp()
+                        ORDER BY due_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)
+           RETURNING id, fence, owner_id, url, types, position, announced, failures,
+               announced > position AND not_before <= clock_timestamp() AS "may_read!",
+               retry_at < 'infinity' AS "has_waiting!""#,
+        lane == Lane::Failing,
+        limit,
+    )
+    .fetch_all(database)
+    .await?;
+    let rows = rows.into_iter().map(|row| {
+        let source = match row.owner_id {
+            None => Source::All,
+            Some(owner) => {
+                let invalid = |_| StoreError::InvalidRow(format!("webhook endpoint {}", row.id));
+                Source::Owner(UserId::try_from(owner).map_err(invalid)?)
+            }
+        };
+        Ok(ClaimedEndpoint {
+            id: row.id,
+            fence: row.fence,
+            source,
+            url: row.url,
+            types: row.types,
+            position: row.position,
+            announced: row.announced,
+            failures: row.failures,
+            may_read: row.may_read,
+            has_waiting: row.has_waiting,
+        })
+    });
+    rows.collect()
+}

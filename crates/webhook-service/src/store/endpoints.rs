@@ -1,0 +1,276 @@
+//! The endpoints, for the API. Each change ends the lease: its holder settles nothing any more.
+
+use runtime::postgres::PgPool;
+use sqlx::{PgExecutor, types::Uuid};
+use time::OffsetDateTime;
+
+use super::{
+    StoreError,
+    secrets::{SecretToStore, insert_secret},
+    settle::set_retry_at,
+};
+
+/// A new endpoint.
+#[derive(Debug)]
+pub struct EndpointToStore<'a> {
+    pub id: Uuid,
+    /// `None`: the events of all accounts.
+    pub owner: Option<&'a str>,
+    pub url: &'a str,
+    pub description: Option<&'a str>,
+    pub types: Option<&'a [i16]>,
+    pub created_by: &'a str,
+    pub idempotency_key: Option<&'a str>,
+    pub request_hash: [u8; 32],
+}
+
+/// A stored endpoint.
+#[derive(Debug, Clone)]
+pub struct EndpointRow {
+    pub id: Uuid,
+    pub owner_id: Option<String>,
+    pub url: String,
+    pub description: Option<String>,
+    pub types: Option<Vec<i16>>,
+    pub created_by: String,
+    pub request_hash: Vec<u8>,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+    pub enabled: bool,
+    pub disabled_because: Option<String>,
+    pub failures: i32,
+    pub failing_since: Option<OffsetDateTime>,
+    pub last_error: Option<String>,
+    pub last_delivered_at: Option<OffsetDateTime>,
+}
+
+/// Stores an endpoint with its first key. It begins at the end of the log. `None` if the creator
+/// has used the idempotency key before.
+///
+/// # Errors
+/// [`StoreError`]. The endpoint may be stored nevertheless.
+pub async fn insert_endpoint(
+    pool: &PgPool,
+    endpoint: &EndpointToStore<'_>,
+    secret: &SecretToStore<'_>,
+) -> Result<Option<EndpointRow>, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let row = sqlx::query_as!(
+        EndpointRow,
+        "WITH fanout AS (SELECT position FROM webhook_fanout WHERE only_row FOR SHARE)
+         INSERT INTO webhook_endpoints (id, owner_id, url, description, types, created_by,
+             idempotency_key, request_hash, position, announced)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, position, position FROM fanout
+         ON CONFLICT (created_by, idempotency_key) DO NOTHING
+         RETURNING id, owner_id, url, description, types, created_by, request_hash, created_at,
+             updated_at, enabled, disabled_because, failures, failing_since, last_error,
+             last_delivered_at",
+        endpoint.id,
+        endpoint.owner,
+        endpoint.url,
+        endpoint.description,
+        endpoint.types,
+        endpoint.created_by,
+        endpoint.idempotency_key,
+        &endpoint.request_hash,
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if row.is_some() {
+        insert_secret(&mut *transaction, endpoint.id, secret).await?;
+    }
+    transaction.commit().await?;
+    Ok(row)
+}
+
+/// The number of an owner's endpoints; of those for all accounts without an owner.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn count_endpoints(
+    database: impl PgExecutor<'_>,
+    owner: Option<&str>,
+) -> Result<i64, StoreError> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM webhook_endpoints
+           WHERE owner_id IS NOT DISTINCT FROM $1"#,
+        owner,
+    );
+    Ok(count.fetch_one(database).await?)
+}
+
+/// The endpoint with this id.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn find_endpoint(
+    database: impl PgExecutor<'_>,
+    id: Uuid,
+) -> Result<Option<EndpointRow>, StoreError> {
+    let row = sqlx::query_as!(
+        EndpointRow,
+        "SELECT id, owner_id, url, description, types, created_by, request_hash, created_at,
+             updated_at, enabled, disabled_because, failures, failing_since, last_error,
+             last_delivered_at
+         FROM webhook_endpoints WHERE id = $1",
+        id,
+    );
+    Ok(row.fetch_optional(database).await?)
+}
+
+/// The endpoint that this creator has made with this idempotency key.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn find_endpoint_by_key(
+    database: impl PgExecutor<'_>,
+    created_by: &str,
+    idempotency_key: &str,
+) -> Result<Option<EndpointRow>, StoreError> {
+    let row = sqlx::query_as!(
+        EndpointRow,
+        "SELECT id, owner_id, url, description, types, created_by, request_hash, created_at,
+             updated_at, enabled, disabled_because, failures, failing_since, last_error,
+             last_delivered_at
+         FROM webhook_endpoints WHERE created_by = $1 AND idempotency_key = $2",
+        created_by,
+        idempotency_key,
+    );
+    Ok(row.fetch_optional(database).await?)
+}
+
+/// The endpoints with ids below `before`, newest first: an owner's, or all.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn list_endpoints(
+    database: impl PgExecutor<'_>,
+    owner: Option<&str>,
+    before: Option<Uuid>,
+    limit: u16,
+) -> Result<Vec<EndpointRow>, StoreError> {
+    let rows = sqlx::query_as!(
+        EndpointRow,
+        "SELECT id, owner_id, url, description, types, created_by, request_hash, created_at,
+             updated_at, enabled, disabled_because, failures, failing_since, last_error,
+             last_delivered_at
+         FROM webhook_endpoints WHERE ($1::text IS NULL OR owner_id = $1) AND id < $2
+         ORDER BY id DESC LIMIT $3",
+        owner,
+        before.unwrap_or(Uuid::max()),
+        i64::from(limit),
+    );
+    Ok(rows.fetch_all(database).await?)
+}
+
+/// What a request changes. `None` keeps a value.
+#[derive(Debug, Default)]
+pub struct EndpointChanges<'a> {
+    pub url: Option<&'a str>,
+    /// `Some(None)` removes it.
+    pub description: Option<Option<&'a str>>,
+    /// `Some(None)`: all types.
+    pub types: Option<Option<&'a [i16]>>,
+    pub enabled: Option<bool>,
+}
+
+/// Changes an endpoint. Enabling it, or a new URL, ends its failures. `None` without such an
+/// endpoint.
+///
+/// # Errors
+/// [`StoreError`]. The endpoint may be changed nevertheless.
+pub async fn update_endpoint(
+    database: impl PgExecutor<'_>,
+    id: Uuid,
+    changes: &EndpointChanges<'_>,
+) -> Result<Option<EndpointRow>, StoreError> {
+    let row = sqlx::query_as!(
+        EndpointRow,
+        "UPDATE webhook_endpoints
+         SET url = coalesce($2, url),
+             description = CASE WHEN $3 THEN $4 ELSE description END,
+             types = CASE WHEN $5 THEN $6 ELSE types END,
+             enabled = coalesce($7, enabled),
+             disabled_because = CASE coalesce($7, enabled)
+                 WHEN true THEN NULL ELSE coalesce(disabled_because, 'request') END,
+             failures = CASE WHEN $7 OR $2 IS NOT NULL THEN 0 ELSE failures END,
+             failing_since = CASE WHEN $7 OR $2 IS NOT NULL THEN NULL ELSE failing_since END,
+             not_before = CASE WHEN $7 OR $2 IS NOT NULL THEN clock_timestamp()
+                 ELSE not_before END,
+             fence = fence + 1, lease_until = '-infinity', updated_at = now()
+         WHERE id = $1
+         RETURNING id, owner_id, url, description, types, created_by, request_hash, created_at,
+             updated_at, enabled, disabled_because, failures, failing_since, last_error,
+             last_delivered_at",
+        id,
+        changes.url,
+        changes.description.is_some(),
+        changes.description.flatten(),
+        changes.types.is_some(),
+        changes.types.flatten(),
+        changes.enabled,
+    );
+    Ok(row.fetch_optional(database).await?)
+}
+
+/// Deletes an endpoint with its keys and deliveries. Gives whether there was one.
+///
+/// # Errors
+/// [`StoreError`]. The endpoint may be deleted nevertheless.
+pub async fn delete_endpoint(database: impl PgExecutor<'_>, id: Uuid) -> Result<bool, StoreError> {
+    let deleted = sqlx::query!("DELETE FROM webhook_endpoints WHERE id = $1", id);
+    Ok(deleted.execute(database).await?.rows_affected() == 1)
+}
+
+/// Delivers the events after this position again, and then goes on. Gives whether there is such an
+/// endpoint.
+///
+/// # Errors
+/// [`StoreError`]. The endpoint may be changed nevertheless.
+pub async fn replay_after(
+    database: impl PgExecutor<'_>,
+    id: Uuid,
+    position: i64,
+) -> Result<bool, StoreError> {
+    // It has no later events than the log has.
+    let changed = sqlx::query!(
+        "WITH fanout AS (SELECT position FROM webhook_fanout WHERE only_row FOR SHARE)
+         UPDATE webhook_endpoints AS e
+         SET position = least(e.position, $2), announced = fanout.position,
+             not_before = least(not_before, clock_timestamp()),
+             fence = fence + 1, lease_until = '-infinity'
+         FROM fanout WHERE id = $1",
+        id,
+        position,
+    );
+    Ok(changed.execute(database).await?.rows_affected() == 1)
+}
+
+/// Delivers one event again now, with all its attempts. Gives whether there is such an endpoint.
+///
+/// # Errors
+/// [`StoreError`]. The endpoint may be changed nevertheless.
+pub async fn replay_event(pool: &PgPool, id: Uuid, position: i64) -> Result<bool, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let changed = sqlx::query!(
+        "UPDATE webhook_endpoints SET fence = fence + 1, lease_until = '-infinity' WHERE id = $1",
+        id,
+    );
+    if changed.execute(&mut *transaction).await?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query!(
+        "INSERT INTO webhook_deliveries
+             (endpoint_id, position, attempts, next_attempt_at, last_error, last_attempt_at)
+         VALUES ($1, $2, 0, clock_timestamp(), '', clock_timestamp())
+         ON CONFLICT (endpoint_id, position) DO UPDATE
+         SET attempts = 0, next_attempt_at = excluded.next_attempt_at",
+        id,
+        position,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    set_retry_at(&mut transaction, id).await?;
+    transaction.commit().await?;
+    Ok(true)
+}

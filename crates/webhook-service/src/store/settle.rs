@@ -1,0 +1,237 @@
+//! What a round of deliveries has done. Each statement is of the holder of the lease.
+
+use std::time::Duration;
+
+use runtime::postgres::{PgPool, PgTransaction};
+use sqlx::{PgExecutor, types::Uuid};
+
+use super::StoreError;
+
+/// A failed delivery whose time has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueDelivery {
+    /// Of the event.
+    pub position: i64,
+    /// Failed attempts so far.
+    pub attempts: i32,
+}
+
+/// Deliveries that wait for a retry no longer.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn find_due(
+    database: impl PgExecutor<'_>,
+    endpoint: Uuid,
+    limit: i64,
+) -> Result<Vec<DueDelivery>, StoreError> {
+    let due = sqlx::query_as!(
+        DueDelivery,
+        "SELECT position, attempts FROM webhook_deliveries
+         WHERE endpoint_id = $1 AND next_attempt_at <= clock_timestamp()
+         ORDER BY next_attempt_at LIMIT $2",
+        endpoint,
+        limit,
+    );
+    Ok(due.fetch_all(database).await?)
+}
+
+/// The number of deliveries that wait for a retry, up to `most`.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn count_waiting(
+    database: impl PgExecutor<'_>,
+    endpoint: Uuid,
+    most: i64,
+) -> Result<i64, StoreError> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM (
+               SELECT FROM webhook_deliveries
+               WHERE endpoint_id = $1 AND next_attempt_at IS NOT NULL LIMIT $2) AS waiting"#,
+        endpoint,
+        most,
+    );
+    Ok(count.fetch_one(database).await?)
+}
+
+/// A failed attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failed {
+    pub position: i64,
+    /// Failed attempts with this one.
+    pub attempts: i32,
+    /// Seconds until the next attempt. `None`: given up.
+    pub next_in: Option<f64>,
+    pub error: String,
+}
+
+/// What a round has done.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Round {
+    /// The new position of the cursor.
+    pub position: i64,
+    /// Failed attempts in a row, after this round.
+    pub failures: i32,
+    /// Whether the endpoint was failing, and has taken a delivery.
+    pub has_recovered: bool,
+    /// Whether a delivery was taken.
+    pub has_delivered: bool,
+    pub last_error: Option<String>,
+    /// Whether the receiver answered 410.
+    pub is_gone: bool,
+    /// Retries that were taken, or whose events do not exist.
+    pub finished: Vec<i64>,
+    pub failed: Vec<Failed>,
+    /// Seconds until new events are tried. `None`: the lease goes on.
+    pub pause: Option<f64>,
+}
+
+/// Settles a round. Returns `false` if the lease is lost or the endpoint is disabled: then the
+/// task ends. If the lease was lost, nothing is stored, and the events are delivered again.
+///
+/// # Errors
+/// [`StoreError`]. The round may be settled nevertheless.
+pub async fn settle(
+    pool: &PgPool,
+    endpoint: Uuid,
+    fence: i64,
+    round: &Round,
+    disable_after: Duration,
+) -> Result<bool, StoreError> {
+    if round.finished.is_empty() && round.failed.is_empty() && !round.has_recovered {
+        let settled = update_endpoint(pool, endpoint, fence, round, disable_after).await?;
+        return Ok(settled.unwrap_or(false));
+    }
+    let mut transaction = pool.begin().await?;
+    let settled = update_endpoint(&mut *transaction, endpoint, fence, round, disable_after).await?;
+    let Some(is_enabled) = settled else {
+        transaction.rollback().await?;
+        return Ok(false);
+    };
+    // The row of the endpoint is locked: no one else changes its deliveries.
+    update_deliveries(&mut transaction, endpoint, round).await?;
+    transaction.commit().await?;
+    Ok(is_enabled)
+}
+
+/// Whether the endpoint is enabled; `None` if the lease is lost.
+async fn update_endpoint(
+    database: impl PgExecutor<'_>,
+    endpoint: Uuid,
+    fence: i64,
+    round: &Round,
+    disable_after: Duration,
+) -> Result<Option<bool>, StoreError> {
+    let enabled = sqlx::query_scalar!(
+        "WITH held AS (
+             SELECT id, $4 > 0 AND failing_since
+                        < clock_timestamp() - make_interval(secs => $5::float8) AS is_failing_for_long
+             FROM webhook_endpoints WHERE id = $1 AND fence = $2 FOR NO KEY UPDATE
+         )
+         UPDATE webhook_endpoints AS e
+         SET position = greatest(position, $3),
+             failures = $4,
+             failing_since = CASE WHEN $4 > 0 THEN coalesce(failing_since, clock_timestamp()) END,
+             last_error = coalesce($6, last_error),
+             last_delivered_at = CASE WHEN $7 THEN clock_timestamp() ELSE last_delivered_at END,
+             enabled = NOT ($8 OR coalesce(is_failing_for_long, false)),
+             disabled_because = CASE WHEN $8 THEN 'gone'
+                                     WHEN is_failing_for_long THEN 'failing' END,
+             not_before = clock_timestamp() + make_interval(secs => coalesce($9::float8, 0)),
+             lease_until = CASE WHEN $9::float8 IS NULL
+                 THEN clock_timestamp() + interval '60 seconds' ELSE '-infinity' END
+         FROM held WHERE e.id = held.id
+         RETURNING enabled",
+        endpoint,
+        fence,
+        round.position,
+        round.failures,
+        disable_after.as_secs_f64(),
+        round.last_error,
+        round.has_delivered,
+        round.is_gone,
+        round.pause,
+    );
+    Ok(enabled.fetch_optional(database).await?)
+}
+
+async fn update_deliveries(
+    transaction: &mut PgTransaction,
+    endpoint: Uuid,
+    round: &Round,
+) -> Result<(), StoreError> {
+    if !round.finished.is_empty() {
+        sqlx::query!(
+            "DELETE FROM webhook_deliveries WHERE endpoint_id = $1 AND position = ANY($2)",
+            endpoint,
+            &round.finished,
+        )
+        .execute(&mut **transaction)
+        .await?;
+    }
+    for failed in &round.failed {
+        sqlx::query!(
+            "INSERT INTO webhook_deliveries
+                 (endpoint_id, position, attempts, next_attempt_at, last_error, last_attempt_at)
+             VALUES ($1, $2, $3, clock_timestamp() + make_interval(secs => $4), $5,
+                 clock_timestamp())
+             ON CONFLICT (endpoint_id, position) DO UPDATE
+             SET attempts = excluded.attempts, next_attempt_at = excluded.next_attempt_at,
+                 last_error = excluded.last_error, last_attempt_at = excluded.last_attempt_at",
+            endpoint,
+            failed.position,
+            failed.attempts,
+            failed.next_in,
+            failed.error,
+        )
+        .execute(&mut **transaction)
+        .await?;
+    }
+    if round.has_recovered {
+        // Spread over a minute, so that the receiver is not overloaded again.
+        sqlx::query!(
+            "UPDATE webhook_deliveries
+             SET next_attempt_at = least(next_attempt_at,
+                 clock_timestamp() + make_interval(secs => 60 * random()))
+             WHERE endpoint_id = $1 AND next_attempt_at IS NOT NULL",
+            endpoint,
+        )
+        .execute(&mut **transaction)
+        .await?;
+    }
+    set_retry_at(transaction, endpoint).await
+}
+
+/// Sets when the next delivery is tried again. The row of the endpoint is locked.
+pub(super) async fn set_retry_at(
+    transaction: &mut PgTransaction,
+    endpoint: Uuid,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE webhook_endpoints
+         SET retry_at = coalesce((SELECT min(next_attempt_at) FROM webhook_deliveries
+                                  WHERE endpoint_id = $1), 'infinity')
+         WHERE id = $1",
+        endpoint,
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// Deletes some deliveries that were given up more than 30 days ago. Returns their number.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn delete_old(database: impl PgExecutor<'_>) -> Result<u64, StoreError> {
+    let deleted = sqlx::query!(
+        "DELETE FROM webhook_deliveries
+         WHERE (endpoint_id, position) IN (
+             SELECT endpoint_id, position FROM webhook_deliveries
+             WHERE next_attempt_at IS NULL
+                 AND last_attempt_at < clock_timestamp() - interval '30 days'
+             LIMIT 1000)",
+    );
+    Ok(deleted.execute(database).await?.rows_affected())
+}

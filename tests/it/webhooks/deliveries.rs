@@ -1,0 +1,112 @@
+//! What a receiver gets: signed events, and only those it may have.
+
+use reqwest::Method;
+use serde_json::json;
+use tests::Client;
+
+use super::{Endpoint, SOON, customer, open_accounts, receiver::Receiver, send, shared};
+
+#[tokio::test]
+async fn an_event_is_delivered_as_it_is_in_the_log_and_its_signature_verifies() {
+    let stack = shared().await;
+    let ann = customer(stack);
+    let (hmac, ed25519) = (Receiver::start().await, Receiver::start().await);
+    let first = Endpoint::create(&ann, &hmac).await;
+    let body = json!({ "url": ed25519.url, "signature": "v1a" });
+    let second = Endpoint::with(&ann, body).await;
+    assert!(second.created.body.get("secret").is_none(), "the private key stays");
+    let [account] = &open_accounts(&ann, 1).await[..] else { panic!() };
+
+    let log = ann.get("/v1/events").await;
+    let logged = &log.body["items"][0];
+    for (receiver, endpoint) in [(&hmac, &first), (&ed25519, &second)] {
+        let delivery = receiver.received(1, SOON).await.remove(0);
+        assert_eq!(&delivery.event(), logged);
+        assert_eq!(
+            (&*delivery.id, &delivery.event()["accountId"]),
+            (logged["id"].as_str().unwrap(), &json!(account))
+        );
+        assert_eq!(delivery.signatures.len(), 1);
+        let sent: u64 = delivery.timestamp.parse().unwrap();
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        assert!(now.abs_diff(sent) < 60);
+        assert!(endpoint.show().await["lastDeliveredAt"].is_string());
+    }
+    let delivery = hmac.deliveries().remove(0);
+    assert!(delivery.is_signed_by(first.secret()));
+    let mut changed = delivery.clone();
+    changed.body.push(b' ');
+    assert!(!changed.is_signed_by(first.secret()));
+    let key = second.created.text("publicKey");
+    assert!(ed25519.deliveries()[0].is_signed_by_owner_of(key));
+}
+
+#[tokio::test]
+async fn an_endpoint_gets_its_types_of_its_owners_accounts_and_a_teller_may_have_all() {
+    let stack = shared().await;
+    let (ann, bob, teller) = (customer(stack), customer(stack), Client::teller(stack));
+    let [own, other_type, all] =
+        [Receiver::start().await, Receiver::start().await, Receiver::start().await];
+    Endpoint::create(&ann, &own).await;
+    Endpoint::with(&ann, json!({ "url": other_type.url, "types": ["record.failed"] })).await;
+    let of_all = json!({ "url": all.url, "allAccounts": true });
+    let refused = ann.post("/v1/webhook-endpoints", &[], &of_all).await;
+    assert_eq!((refused.status, refused.problem()), (403, "forbidden"));
+    let endpoint = Endpoint::with(&teller, of_all).await;
+    let (of_bob, of_ann) = (open_accounts(&bob, 2).await, open_accounts(&ann, 2).await);
+    all.received_all(&[of_bob, of_ann.clone()].concat(), SOON).await;
+    own.received_all(&of_ann, SOON).await;
+    assert_eq!(own.deliveries().len(), 2);
+    assert!(other_type.deliveries().is_empty());
+    let deleted = send(&teller, Method::DELETE, &endpoint.path, &json!({})).await;
+    assert_eq!(deleted.status, 204);
+}
+
+#[tokio::test]
+async fn during_a_rotation_both_secrets_sign() {
+    let stack = shared().await;
+    let ann = customer(stack);
+    let receiver = Receiver::start().await;
+    let endpoint = Endpoint::create(&ann, &receiver).await;
+    let rotated = endpoint.post("rotate-secret", &json!({})).await;
+    assert_eq!(rotated.status, 200, "{rotated:?}");
+    let (old, new) = (endpoint.secret(), rotated.text("secret"));
+    assert_ne!(old, new);
+    open_accounts(&ann, 1).await;
+    let both = receiver.received(1, SOON).await.remove(0);
+    assert!(both.is_signed_by(old) && both.is_signed_by(new) && both.signatures.len() == 2);
+
+    // A day later.
+    let expire = "UPDATE webhook_secrets SET expires_at = now() WHERE expires_at IS NOT NULL";
+    sqlx::query(expire).execute(&stack.accounts().await).await.unwrap();
+    open_accounts(&ann, 1).await;
+    let one = receiver.received(2, SOON).await.remove(1);
+    assert!(!one.is_signed_by(old) && one.is_signed_by(new) && one.signatures.len() == 1);
+}
+
+#[tokio::test]
+async fn events_are_delivered_again_on_request() {
+    let ann = customer(shared().await);
+    let receiver = Receiver::start().await;
+    let endpoint = Endpoint::create(&ann, &receiver).await;
+    let accounts = open_accounts(&ann, 3).await;
+    receiver.received_all(&accounts, SOON).await;
+    let first = receiver.deliveries().remove(0);
+
+    let one = endpoint.post("redeliver", &json!({ "eventId": first.id })).await;
+    assert_eq!(one.status, 202, "{one:?}");
+    let again = receiver.received(4, SOON).await.remove(3);
+    assert_eq!((&again.id, &again.body), (&first.id, &first.body));
+
+    // The events after the first one of the log.
+    let log = ann.get("/v1/events").await;
+    let oldest = log.body["items"][0]["id"].as_str().unwrap();
+    let after = endpoint.post("redeliver", &json!({ "after": oldest })).await;
+    assert_eq!(after.status, 202, "{after:?}");
+    let mut again: Vec<_> =
+        receiver.received(6, SOON).await[4..].iter().map(|d| d.event()).collect();
+    again.sort_by_key(|event| event["accountId"].to_string());
+    assert_eq!(again, log.body["items"].as_array().unwrap()[1..]);
+    let unknown = endpoint.post("redeliver", &json!({ "eventId": "unknown" })).await;
+    assert_eq!((unknown.status, unknown.text("field")), (422, "eventId"), "{unknown:?}");
+}

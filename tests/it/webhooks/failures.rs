@@ -1,0 +1,132 @@
+//! Receivers that fail, hang, are gone, or may not be reached.
+
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tests::eventually;
+
+use super::{
+    Endpoint, SOON, TIMEOUT, customer, open_accounts,
+    receiver::{Receiver, SILENT},
+    shared,
+};
+
+#[tokio::test]
+async fn a_failed_delivery_is_repeated_with_the_same_id_and_a_signature_of_its_time() {
+    let ann = customer(shared().await);
+    let receiver = Receiver::start().await;
+    receiver.answer(500);
+    let endpoint = Endpoint::create(&ann, &receiver).await;
+    open_accounts(&ann, 1).await;
+    let first = receiver.received(1, SOON).await.remove(0);
+    receiver.answer(204);
+    eventually("the failure is shown", SOON, async || {
+        let shown = endpoint.show().await;
+        (shown["lastError"] == "the receiver answered 500").then_some(())
+    })
+    .await;
+    let second = receiver.received(2, SOON).await.remove(1);
+    let pause = second.at.duration_since(first.at).unwrap();
+    assert!(pause > Duration::from_millis(4500), "{pause:?}");
+    assert_eq!((&second.id, &second.body), (&first.id, &first.body));
+    assert_ne!(second.timestamp, first.timestamp);
+    assert!(first.is_signed_by(endpoint.secret()) && second.is_signed_by(endpoint.secret()));
+    eventually("no failure is left", SOON, async || {
+        endpoint.show().await["failingSince"].is_null().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_disables_its_endpoint_which_loses_nothing() {
+    let ann = customer(shared().await);
+    let receiver = Receiver::start().await;
+    receiver.answer(410);
+    let endpoint = Endpoint::create(&ann, &receiver).await;
+    let mut accounts = open_accounts(&ann, 1).await;
+    eventually("the endpoint is disabled", SOON, async || {
+        let shown = endpoint.show().await;
+        (shown["state"] == "DISABLED").then(|| assert_eq!(shown["disabledBecause"], "gone"))
+    })
+    .await;
+    receiver.answer(204);
+    let asked = receiver.deliveries().len();
+    accounts.extend(open_accounts(&ann, 2).await);
+    // Another endpoint gets them meanwhile.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(receiver.deliveries().len(), asked);
+    let enabled = endpoint.change(&json!({ "state": "ENABLED" })).await;
+    assert_eq!((enabled.status, enabled.text("state")), (200, "ENABLED"), "{enabled:?}");
+    receiver.received_all(&accounts[1..], SOON).await;
+    eventually("the first event arrives again", SOON, async || {
+        let deliveries = receiver.deliveries();
+        let again = deliveries.iter().filter(|d| d.event()["accountId"] == *accounts[0]);
+        (again.count() > asked).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_delays_no_other_one() {
+    let stack = shared().await;
+    let (ann, bob) = (customer(stack), customer(stack));
+    let dead = [Receiver::start().await, Receiver::start().await];
+    for receiver in &dead {
+        receiver.answer(SILENT);
+        Endpoint::create(&ann, receiver).await;
+    }
+    let healthy = Receiver::start().await;
+    Endpoint::create(&bob, &healthy).await;
+    open_accounts(&ann, 20).await;
+    for receiver in &dead {
+        receiver.received(1, SOON).await;
+    }
+    for number in 1..=5 {
+        let begun = Instant::now();
+        open_accounts(&bob, 1).await;
+        healthy.received(number, SOON).await;
+        assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn no_request_goes_to_a_private_address() {
+    let ann = customer(shared().await);
+    // The stack allows 127.0.0.1 only.
+    let receiver = Receiver::start_at(Ipv4Addr::new(127, 0, 0, 2)).await;
+    for url in
+        [receiver.url.as_str(), "http://10.0.0.1/", "http://169.254.169.254/", "http://[::1]/"]
+    {
+        let refused = ann.post("/v1/webhook-endpoints", &[], &json!({ "url": url })).await;
+        let problem = (refused.status, refused.problem());
+        assert_eq!(problem, (422, "webhook-url-not-allowed"), "{url}: {refused:?}");
+    }
+    // Names are resolved, and their addresses checked, when a connection is made.
+    // Nothing listens on the second one.
+    let closed = Receiver::start().await.port;
+    let hidden =
+        [format!("http://0x7f.2:{}/", receiver.port), format!("http://localhost:{closed}/")];
+    let mut endpoints = Vec::new();
+    for url in &hidden {
+        endpoints.push(Endpoint::with(&ann, json!({ "url": url })).await);
+    }
+    let redirecting = Receiver::start().await;
+    redirecting.answer(307);
+    let redirected = Endpoint::create(&ann, &redirecting).await;
+    open_accounts(&ann, 1).await;
+    let refused = ["the host has no public address", "no connection"];
+    for (endpoint, error) in endpoints.iter().zip(refused) {
+        eventually(error, SOON, async || {
+            (endpoint.show().await["lastError"] == error).then_some(())
+        })
+        .await;
+    }
+    eventually("a redirect is a failure", SOON, async || {
+        (redirected.show().await["lastError"] == "the receiver answered 307").then_some(())
+    })
+    .await;
+    assert!(receiver.deliveries().is_empty());
+}

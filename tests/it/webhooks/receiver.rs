@@ -1,0 +1,143 @@
+//! A receiver of webhooks, and the checks of its library.
+
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use ring::{
+    hmac,
+    signature::{ED25519, UnparsedPublicKey},
+};
+use serde_json::Value;
+use tests::wait;
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+/// No answer: the connection stays open.
+pub(super) const SILENT: u16 = 0;
+
+/// A request as it arrived.
+#[derive(Debug, Clone)]
+pub(super) struct Delivery {
+    pub(super) id: String,
+    pub(super) timestamp: String,
+    pub(super) signatures: Vec<String>,
+    pub(super) body: Vec<u8>,
+    pub(super) at: SystemTime,
+}
+
+impl Delivery {
+    pub(super) fn event(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    fn content(&self) -> Vec<u8> {
+        [self.id.as_bytes(), b".", self.timestamp.as_bytes(), b".", &self.body].concat()
+    }
+
+    /// Whether a signature is by this secret, `whsec_…`.
+    pub(super) fn is_signed_by(&self, secret: &str) -> bool {
+        let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+        self.any("v1,", |signature| hmac::verify(&key, &self.content(), signature).is_ok())
+    }
+
+    /// Whether a signature is by the owner of this public key, `whpk_…`.
+    pub(super) fn is_signed_by_owner_of(&self, public_key: &str) -> bool {
+        let key = STANDARD.decode(public_key.strip_prefix("whpk_").unwrap()).unwrap();
+        let key = UnparsedPublicKey::new(&ED25519, key);
+        self.any("v1a,", |signature| key.verify(&self.content(), signature).is_ok())
+    }
+
+    fn any(&self, version: &str, verifies: impl Fn(&[u8]) -> bool) -> bool {
+        let signatures = self.signatures.iter().filter_map(|text| text.strip_prefix(version));
+        signatures.map(|text| STANDARD.decode(text).unwrap()).any(|signature| verifies(&signature))
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Shared {
+    status: Arc<AtomicU16>,
+    deliveries: Arc<Mutex<Vec<Delivery>>>,
+}
+
+/// An HTTP server that keeps what it receives, and gives one answer.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    pub(super) url: String,
+    pub(super) port: u16,
+    shared: Shared,
+    _server: AbortOnDropHandle<()>,
+}
+
+impl Receiver {
+    pub(super) async fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST).await
+    }
+
+    pub(super) async fn start_at(address: Ipv4Addr) -> Self {
+        let shared = Shared { status: Arc::new(AtomicU16::new(204)), deliveries: Arc::default() };
+        let router = Router::new().fallback(receive).with_state(shared.clone());
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let url = format!("http://{address}:{port}/hooks?a=b");
+        let server = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+        Self { url, port, shared, _server: AbortOnDropHandle::new(server) }
+    }
+
+    /// Sets the answer, also of the requests to come.
+    pub(super) fn answer(&self, status: u16) {
+        self.shared.status.store(status, Ordering::Relaxed);
+    }
+
+    pub(super) fn deliveries(&self) -> Vec<Delivery> {
+        self.shared.deliveries.lock().unwrap().clone()
+    }
+
+    /// Waits for this many deliveries.
+    pub(super) async fn received(&self, number: usize, within: Duration) -> Vec<Delivery> {
+        wait::eventually_now(&format!("{number} deliveries arrive"), within, || {
+            Some(self.deliveries()).filter(|deliveries| deliveries.len() >= number)
+        })
+        .await
+    }
+
+    /// Waits until the event of each of these accounts has arrived.
+    pub(super) async fn received_all(&self, accounts: &[String], within: Duration) {
+        wait::eventually_now("an event of each account arrives", within, || {
+            let arrived: Vec<_> = self.deliveries().iter().map(Delivery::event).collect();
+            let has =
+                |account: &String| arrived.iter().any(|event| event["accountId"] == **account);
+            accounts.iter().all(has).then_some(())
+        })
+        .await;
+    }
+}
+
+async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let text = |name: &str| headers[name].to_str().unwrap().to_owned();
+    let delivery = Delivery {
+        id: text("webhook-id"),
+        timestamp: text("webhook-timestamp"),
+        signatures: text("webhook-signature").split(' ').map(str::to_owned).collect(),
+        body: body.to_vec(),
+        at: SystemTime::now(),
+    };
+    shared.deliveries.lock().unwrap().push(delivery);
+    match shared.status.load(Ordering::Relaxed) {
+        SILENT => std::future::pending().await,
+        status => StatusCode::from_u16(status).unwrap(),
+    }
+}
