@@ -30,7 +30,7 @@ def check() -> int:
         print(f"{CURRENT}: compatible with {released}")
     elif released.endswith("-draft.json"):
         print(f"These changes are incompatible with {released}. If they are meant, run\n"
-              f"  cp {CURRENT} {released}\nand describe them in CHANGELOG.md. See docs/api/README.md.")
+              f"  cp {CURRENT} {released}\nand say in the commit why. See docs/api/README.md.")
     else:
         print(f"These changes are incompatible with the released {released}, so clients would break: "
               "add beside the old instead. See docs/api/README.md.")

@@ -140,8 +140,8 @@ BREAKS = (
     change(f"{SCHEMAS} > Problem > properties > status > maximum", 999, "Problem/status in a response: maximum is wider: was 599, is 999"),
     remove(f"{SCHEMAS} > Account > properties > accountSeq > minimum", "Account/accountSeq in a response: minimum is wider: was 0, is any"),
     change(f"{SCHEMAS} > RecordPage > properties > items > items", {"type": "string"}, "RecordPage/items/* in a response: type is wider: was object, is string"),
-    remove(f"{SCHEMAS} > BatchItemResult > oneOf > 1 > properties > problem", "BatchItemResult/problem in a response: the property is removed"),
-    append(f"{SCHEMAS} > EventData > oneOf", {"type": "string"}, "Event/data in a response: type is wider"),
+    remove(f"{SCHEMAS} > OpenedAccount > properties > ownerId", "OpenedAccount/ownerId in a response: the property is removed"),
+    append(f"{SCHEMAS} > Record > properties > balanceAfter > oneOf", {"type": "integer"}, "Record/balanceAfter in a response: type is wider: was string or null, is string or null or integer"),
 )
 
 COMPATIBLE = (
@@ -163,7 +163,7 @@ COMPATIBLE = (
     change(f"{SCHEMAS} > Batch > properties > items > maxItems", 5000),
     change(f"{SCHEMAS} > Record > properties > purpose", {"type": "string"}),
     change(f"{SCHEMAS} > Record > properties > idempotencyKey > maxLength", 255),
-    append(f"{SCHEMAS} > BatchItemResult > oneOf > 0 > required", "replayed"),
+    append(f"{SCHEMAS} > BatchItemResult > required", "replayed"),
     take(f"{SCHEMAS} > RefusalReason > enum", "CURRENCY_MISMATCH"),
     change(f"{SCHEMAS} > Record > properties > accountSeq > type", "integer"),
     append("x-problem-types", {"slug": "teapot", "status": 418}),

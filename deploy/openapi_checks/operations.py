@@ -25,6 +25,11 @@ def incompatible_changes(old: Document, new: Document) -> list[Change]:
         found += parameter_changes(name, requests, old.parameters(operation), new.parameters(other))
         found += body_changes(name, requests, operation.get("requestBody"), other.get("requestBody"))
         found += response_changes(name, responses, operation["responses"], other["responses"])
+    # Schemas without a reference to them: descriptions name them, as those of objects in responses.
+    compared = {component for pair in requests.compared | responses.compared for component in pair}
+    for name in (old.components("schemas").keys() & new.components("schemas").keys()) - compared:
+        reference = {"$ref": f"#/components/schemas/{name}"}
+        found += responses.changes(name, reference, reference)
     return list(dict.fromkeys(found))
 
 
