@@ -12,7 +12,7 @@ STACK := .passbook
 .DEFAULT_GOAL := help
 # One target at a time, even with -j: cargo itself uses all processors.
 .NOTPARALLEL:
-.PHONY: help run demo test check chaos reliability bench bench-quick images test-images test-api verify prepare clean reset build build-all release \
+.PHONY: help run demo test check chaos reliability bench bench-quick images test-images test-api test-clients verify prepare clean reset build build-all release \
         check-format check-migrations check-metadata check-lints check-reports check-manifests check-observability check-dependencies check-docs \
         check-openapi
 
@@ -63,6 +63,9 @@ test-images: ## run the system from its images and manifests: needs podman, runc
 test-api: build-all ## send made-up requests to a running system, run the examples (2 minutes): make test-api ARGS="--seed 7"
 	deploy/test-api.sh $(ARGS)
 
+test-clients: build-all ## make TypeScript and Python clients, use a system through them: make test-clients ARGS="python"
+	deploy/test-clients.sh $(ARGS)
+
 prepare: ## update the SQL metadata and the OpenAPI document after a change to a statement or the API
 	deploy/sqlx-metadata.sh prepare
 	cargo run --package openapi -- write
@@ -92,9 +95,10 @@ check-format:
 check-metadata: build-all
 	deploy/sqlx-metadata.sh check
 
-# docs/openapi.json is made from the handlers.
+# docs/openapi.json is made from the handlers, and stays compatible with the last release's.
 check-openapi: build-all
 	$(BUILT)/openapi check
+	deploy/check-openapi.sh
 
 check-migrations:
 	deploy/check-migrations.sh

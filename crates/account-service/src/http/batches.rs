@@ -116,33 +116,28 @@ struct BatchView {
     items: Vec<ItemView>,
 }
 
-/// The response to the item as if it were a request of its own, in the order of the items.
+/// The response to the item as if it were a request of its own, in the order of the items. It has
+/// either `record` or `problem`.
 #[derive(Serialize, ToSchema)]
-#[serde(untagged)]
 #[schema(as = BatchItemResult)]
-enum ItemView {
-    #[schema(title = "AcceptedItem")]
-    Accepted {
-        /// The place of the item in the request, from 0 on.
-        #[schema(minimum = 0)]
-        index: usize,
-        /// 200 if the record is settled, 202 while it is PENDING.
-        status: u16,
-        /// Whether the item was accepted before, under the same key.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        replayed: bool,
-        record: Box<RecordView>,
-    },
-    #[schema(title = "RefusedItem")]
-    Refused {
-        /// The place of the item in the request, from 0 on.
-        #[schema(minimum = 0)]
-        index: usize,
-        /// The `status` of the problem.
-        status: u16,
-        #[schema(value_type = ProblemView)]
-        problem: Problem,
-    },
+struct ItemView {
+    /// The place of the item in the request, from 0 on.
+    #[schema(minimum = 0)]
+    index: usize,
+    /// 200 if the record is settled, 202 while it is PENDING; the `status` of the problem if the
+    /// item was refused.
+    status: u16,
+    /// Whether the item was accepted before, under the same key.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replayed: bool,
+    /// The record of an accepted item.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    record: Option<Box<RecordView>>,
+    /// The problem of a refused item.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ProblemView>, nullable = false)]
+    problem: Option<Problem>,
 }
 
 /// Move money in a batch
@@ -365,16 +360,20 @@ fn all_unavailable(results: &[ItemResult]) -> Option<Problem> {
 impl ItemView {
     fn new(index: usize, result: ItemResult) -> Self {
         match result {
-            Ok((record, replayed)) => Self::Accepted {
+            Ok((record, replayed)) => Self {
                 index,
                 status: records::status_of(&record).as_u16(),
                 replayed: replayed == Replayed::Yes,
-                record: Box::new(RecordView::from(&record)),
+                record: Some(Box::new(RecordView::from(&record))),
+                problem: None,
             },
-            Err(problem) => {
-                let status = problem.status().as_u16();
-                Self::Refused { index, status, problem: problem.in_item("items", index) }
-            }
+            Err(problem) => Self {
+                index,
+                status: problem.status().as_u16(),
+                replayed: false,
+                record: None,
+                problem: Some(problem.in_item("items", index)),
+            },
         }
     }
 }

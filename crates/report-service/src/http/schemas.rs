@@ -6,8 +6,8 @@ use runtime::http::openapi::{names, text};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        Ref, RefOr, Schema,
-        schema::{AnyOfBuilder, ObjectBuilder},
+        RefOr, Schema,
+        schema::{AdditionalProperties, ObjectBuilder},
     },
 };
 
@@ -99,9 +99,10 @@ impl PartialSchema for PeriodBound {
 
 impl PartialSchema for JsonFile {
     fn schema() -> RefOr<Schema> {
-        let signature = Ref::from_schema_name(FileSignatureView::name());
-        let document = ObjectBuilder::new().description(Some("The report in JSON."));
-        Schema::AnyOf(AnyOfBuilder::new().item(signature).item(document).build()).into()
+        let object = ObjectBuilder::new()
+            .description(Some("The report in JSON, or the `FileSignature` of a file."))
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)));
+        Schema::Object(object.build()).into()
     }
 }
 

@@ -8,7 +8,10 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::{
     PartialSchema, ToSchema,
-    openapi::{RefOr, Schema},
+    openapi::{
+        RefOr, Schema,
+        schema::{AdditionalProperties, ObjectBuilder},
+    },
 };
 
 use super::super::{labels::MetadataSchema, records::RecordView, schemas};
@@ -61,7 +64,8 @@ pub(super) struct EventView {
     /// the events after it.
     #[schema(min_length = 32, max_length = 32)]
     id: String,
-    #[schema(value_type = EventType)]
+    /// What happened: an `EventType`. Later releases may add types.
+    #[schema(value_type = String)]
     r#type: &'static str,
     /// When it was written: after the settlement of its record, by the clock of the database.
     #[serde(with = "timestamp")]
@@ -79,12 +83,32 @@ pub(super) struct EventView {
     data: EventData,
 }
 
-/// What the event tells: the record or the account.
-#[derive(Serialize, ToSchema)]
+/// What the event tells: the record or the account. In the document it is any object: a generated
+/// client must be able to read the events of types that it does not know.
+#[derive(Serialize)]
 #[serde(untagged)]
 enum EventData {
     Record(Box<RecordView>),
     Account(OpenedAccountView),
+}
+
+impl PartialSchema for EventData {
+    fn schema() -> RefOr<Schema> {
+        let description = "What the event tells: an `OpenedAccount` of `account.created`, a \
+                           `Record` of `record.succeeded` and `record.failed`.";
+        let object = ObjectBuilder::new()
+            .description(Some(description))
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)));
+        Schema::Object(object.build()).into()
+    }
+}
+
+impl ToSchema for EventData {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((EventType::name().into_owned(), EventType::schema()));
+        schemas.push((OpenedAccountView::name().into_owned(), OpenedAccountView::schema()));
+        OpenedAccountView::schemas(schemas);
+    }
 }
 
 /// An account that was opened: what never changes of it.

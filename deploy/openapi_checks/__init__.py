@@ -1,0 +1,1 @@
+"""Checks that docs/openapi.json is compatible with the document of the last release."""
