@@ -76,7 +76,8 @@ impl Stack {
         let mut command = Command::new(passbook()?);
         let parent = std::process::id().to_string();
         command.args(["bound-exec", "--signal", "SIGTERM", "--parent", &parent, "--"]);
-        command.arg(passbook()?).args(["dev", "up", "--release", "--port", "0", "--dir"]).arg(&dir);
+        command.arg(passbook()?).args(["dev", "up", "--release", "--port", "0"]);
+        command.args(["--webhook-replicas", "0", "--dir"]).arg(&dir);
         command.args(settings.arguments).envs(settings.environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let mut child = command.spawn()?;
