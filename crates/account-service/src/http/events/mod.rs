@@ -30,7 +30,7 @@ use self::{
 use super::{ApiState, access, accounts, problems::read, record_query::unknown};
 use crate::events::{EventDetail, EventFilter, EventIds, EventKind, LoggedEvent, Source};
 
-/// The id of an event, and its JSON as [`read_events`] gives it.
+/// The id of an event, and its JSON as a page of events has it.
 ///
 /// # Errors
 /// None: the JSON has string keys only.
