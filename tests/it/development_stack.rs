@@ -119,7 +119,7 @@ async fn a_detached_stack_answers_status_and_down() {
     assert_eq!(status.status.code(), Some(0), "{status:?}");
     let file = devstack::StackFile::read(&dir).unwrap();
     let pids: Vec<_> = file.processes.iter().map(|process| process.pid).collect();
-    assert_eq!(pids.len(), 7);
+    assert_eq!(pids.len(), 8);
     let printed = String::from_utf8_lossy(&up.stdout);
     let hint = printed.lines().find_map(|line| line.strip_prefix("passbook dev down")).unwrap();
     let down = format!("{} dev down{hint}", process::passbook().display());
