@@ -33,7 +33,21 @@ quietly() {
 }
 quietly "$promtool" check config prometheus/prometheus.yml
 quietly "$promtool" check rules prometheus/rules.yaml
-if [ $# = 0 ]; then quietly "$promtool" test rules prometheus/rules.test.yaml; fi
+# promtool takes one processor: two of it take half the time.
+test_rules() {
+    python3 - "$work" <<'PYTHON'
+import pathlib, re, sys
+
+work = pathlib.Path(sys.argv[1])
+folder = pathlib.Path("prometheus")
+(work / "rules.yaml").write_bytes((folder / "rules.yaml").read_bytes())
+head, *tests = re.split(r"(?m)^(?=  - name: )", (folder / "rules.test.yaml").read_text())
+for half in (0, 1):
+    (work / f"half-{half}.yaml").write_text(head + "".join(tests[half::2]))
+PYTHON
+    printf '%s\n' "$work"/half-*.yaml | xargs -P 2 -n 1 "$promtool" test rules
+}
+if [ $# = 0 ]; then quietly test_rules; fi
 
 summary=$(python3 - "$work/queries.yaml" "${dumps[@]}" <<'PYTHON'
 import json, pathlib, re, sys
