@@ -1,6 +1,7 @@
 //! The endpoints as a resource: whose they are, and where their secrets are not.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use contract::Scope;
 use devstack::Secrets;
 use reqwest::Method;
 use serde_json::json;
@@ -33,6 +34,29 @@ async fn another_owners_endpoint_does_not_exist() {
     assert_eq!(endpoint.show().await, expected);
     let teller = Client::teller(stack);
     assert_eq!(teller.get(path).await.body, expected);
+}
+
+#[tokio::test]
+async fn only_who_may_read_events_sends_them_anywhere() {
+    let stack = shared().await;
+    let name = new_key();
+    let ann = Client::user(stack, &name, Scope::ALL.into_iter().collect());
+    let receiver = Receiver::start().await;
+    let endpoint = Endpoint::create(&ann, &receiver).await;
+    let before = endpoint.show().await;
+    let blind = Client::user(stack, &name, [Scope::WebhooksWrite].into_iter().collect());
+    let path = &endpoint.path;
+    let elsewhere = json!({ "url": receiver.url });
+    let attempts = [
+        blind.post("/v1/webhook-endpoints", &[], &elsewhere).await,
+        send(&blind, Method::PATCH, path, &elsewhere).await,
+        blind.post(&format!("{path}/rotate-secret"), &[], &json!({})).await,
+        blind.post(&format!("{path}/redeliver"), &[], &json!({ "after": "any" })).await,
+    ];
+    for refused in attempts {
+        assert_eq!((refused.status, refused.problem()), (403, "forbidden"), "{refused:?}");
+    }
+    assert_eq!(endpoint.show().await, before);
 }
 
 #[tokio::test]

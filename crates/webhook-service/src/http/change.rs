@@ -68,6 +68,8 @@ pub(super) async fn change(
     JsonBody(body): JsonBody<ChangeWebhookEndpoint>,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WebhooksWrite)?;
+    // As for a new endpoint: it receives what the caller may read.
+    caller.require(Scope::EventsRead)?;
     if let Some(url) = &body.url {
         api.url_rules().check(url)?;
     }

@@ -54,6 +54,7 @@ pub(super) async fn redeliver(
     JsonBody(body): JsonBody<Redeliver>,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WebhooksWrite)?;
+    caller.require(Scope::EventsRead)?;
     let row = access::find(&api, &caller, id).await?;
     let (field, cursor) = match (&body.event_id, &body.after) {
         (Some(event), None) => ("eventId", event),

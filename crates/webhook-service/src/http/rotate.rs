@@ -35,6 +35,7 @@ pub(super) async fn rotate(
     PathId(id): PathId<WebhookEndpointId>,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WebhooksWrite)?;
+    caller.require(Scope::EventsRead)?;
     let row = access::find(&api, &caller, id).await?;
     let keys = read(store::find_current_keys(&api.pool, &[row.id])).await?;
     let algorithm = keys.first().and_then(|key| Algorithm::from_code(key.algorithm));
