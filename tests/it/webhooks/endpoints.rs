@@ -3,6 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use contract::Scope;
 use devstack::Secrets;
+use futures::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -57,6 +58,18 @@ async fn only_who_may_read_events_sends_them_anywhere() {
         assert_eq!((refused.status, refused.problem()), (403, "forbidden"), "{refused:?}");
     }
     assert_eq!(endpoint.show().await, before);
+}
+
+#[tokio::test]
+async fn an_owner_has_at_most_16_endpoints_also_by_requests_at_the_same_time() {
+    let ann = customer(shared().await);
+    let body = json!({ "url": "https://example.com/" });
+    let requests = (0..24).map(|_| ann.post("/v1/webhook-endpoints", &[], &body));
+    let mut statuses: Vec<_> = join_all(requests).await.iter().map(|r| r.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [[201; 16].as_slice(), &[409; 8]].concat());
+    let list = ann.get("/v1/webhook-endpoints?limit=100").await;
+    assert_eq!(list.body["items"].as_array().unwrap().len(), 16);
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     signature::Algorithm,
-    store::{self, EndpointRow, EndpointToStore},
+    store::{self, EndpointRow, EndpointToStore, Insertion},
 };
 
 /// Maximum endpoints of an owner.
@@ -104,10 +104,6 @@ pub(super) async fn create(
             return replayed(&api, row, request_hash).await;
         }
     }
-    if read(store::count_endpoints(&api.pool, owner)).await? >= MAX_ENDPOINTS {
-        let detail = format!("There may be {MAX_ENDPOINTS} endpoints.");
-        return Err(TOO_MANY_ENDPOINTS.because(detail));
-    }
     let id = WebhookEndpointId::new();
     let new = NewKey::generate(&api.sealing, id, algorithm)?;
     let endpoint = EndpointToStore {
@@ -124,19 +120,23 @@ pub(super) async fn create(
                   list of endpoints, or send the request again with the same Idempotency-Key. Then \
                   rotate its secret.";
     let secret = new.to_store();
-    let stored = write(remedy, store::insert_endpoint(&api.pool, &endpoint, &secret)).await?;
-    match (stored, text) {
-        (Some(row), _) => {
+    let stored = store::insert_endpoint(&api.pool, &endpoint, &secret, MAX_ENDPOINTS);
+    match (write(remedy, stored).await?, text) {
+        (Insertion::Stored(row), _) => {
             tracing::info!(webhook_endpoint = %id, "a webhook endpoint was created");
-            Ok(created(EndpointView::new(row, Some(&new.shown)).with_secret(new.secret)))
+            Ok(created(EndpointView::new(*row, Some(&new.shown)).with_secret(new.secret)))
+        }
+        (Insertion::TooMany, _) => {
+            let detail = format!("There may be {MAX_ENDPOINTS} endpoints.");
+            Err(TOO_MANY_ENDPOINTS.because(detail))
         }
         // The same request arrived twice.
-        (None, Some(text)) => {
+        (Insertion::KeyUsed, Some(text)) => {
             let earlier = store::find_endpoint_by_key(&api.pool, creator, text);
             let row = read(earlier).await?.ok_or_else(not_stored)?;
             replayed(&api, row, request_hash).await
         }
-        (None, None) => Err(not_stored()),
+        (Insertion::KeyUsed, None) => Err(not_stored()),
     }
 }
 

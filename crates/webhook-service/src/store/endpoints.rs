@@ -44,8 +44,18 @@ pub struct EndpointRow {
     pub last_delivered_at: Option<OffsetDateTime>,
 }
 
-/// Stores an endpoint with its first key. It begins at the end of the log. `None` if the creator
-/// has used the idempotency key before.
+/// What became of a new endpoint.
+#[derive(Debug)]
+pub enum Insertion {
+    Stored(Box<EndpointRow>),
+    /// The creator has used the idempotency key before.
+    KeyUsed,
+    /// The owner has as many endpoints as allowed.
+    TooMany,
+}
+
+/// Stores an endpoint with its first key, if its owner has at most `most` endpoints then. It begins
+/// at the end of the log.
 ///
 /// # Errors
 /// [`StoreError`]. The endpoint may be stored nevertheless.
@@ -53,8 +63,16 @@ pub async fn insert_endpoint(
     pool: &PgPool,
     endpoint: &EndpointToStore<'_>,
     secret: &SecretToStore<'_>,
-) -> Result<Option<EndpointRow>, StoreError> {
+    most: i64,
+) -> Result<Insertion, StoreError> {
     let mut transaction = pool.begin().await?;
+    // Creations of an owner count one after the other.
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock(hashtextextended('webhook endpoints of ' || $1, 0))",
+        endpoint.owner.unwrap_or_default(),
+    )
+    .execute(&mut *transaction)
+    .await?;
     let row = sqlx::query_as!(
         EndpointRow,
         "WITH fanout AS (SELECT position FROM webhook_fanout WHERE only_row FOR SHARE)
@@ -76,18 +94,21 @@ pub async fn insert_endpoint(
     )
     .fetch_optional(&mut *transaction)
     .await?;
-    if row.is_some() {
-        insert_secret(&mut *transaction, endpoint.id, secret).await?;
+    let Some(row) = row else {
+        transaction.rollback().await?;
+        return Ok(Insertion::KeyUsed);
+    };
+    if count_endpoints(&mut *transaction, endpoint.owner).await? > most {
+        transaction.rollback().await?;
+        return Ok(Insertion::TooMany);
     }
+    insert_secret(&mut *transaction, endpoint.id, secret).await?;
     transaction.commit().await?;
-    Ok(row)
+    Ok(Insertion::Stored(Box::new(row)))
 }
 
 /// The number of an owner's endpoints; of those for all accounts without an owner.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn count_endpoints(
+async fn count_endpoints(
     database: impl PgExecutor<'_>,
     owner: Option<&str>,
 ) -> Result<i64, StoreError> {

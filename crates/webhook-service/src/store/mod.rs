@@ -9,7 +9,7 @@ mod settle;
 pub use account_service::store::StoreError;
 pub use claim::{ClaimedEndpoint, Lane, claim};
 pub use endpoints::{
-    EndpointChanges, EndpointRow, EndpointToStore, count_endpoints, delete_endpoint, find_endpoint,
+    EndpointChanges, EndpointRow, EndpointToStore, Insertion, delete_endpoint, find_endpoint,
     find_endpoint_by_key, insert_endpoint, list_endpoints, replay_after, replay_event,
     update_endpoint,
 };
