@@ -97,8 +97,10 @@ class Scenario:
             pod.begin()
         postgres, nats = start_postgres(self.run, self.overlay), start_nats(self.run, self.overlay)
         self.progress.ok(f"PostgreSQL {postgres} and nats-server {nats}, with the manifests' settings")
-        for job in ("migrate", "streams"):
-            for pod in self.service_pods:
+        # The webhook-service has no broker: it waits for the migrations only.
+        for job, waiting in (("migrate", self.service_pods),
+                             ("streams", [pod for pod in self.service_pods if pod is not self.webhook_pod])):
+            for pod in waiting:
                 require(not pod.find_state(pod.main), f"{pod.name} did not wait for the Jobs")
                 wait = pod.containers[0]
                 require(pod.state(wait)["Status"] == "running", f"{pod.container_id(wait)} ended before the Jobs")
