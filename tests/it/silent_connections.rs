@@ -15,7 +15,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// More than may wait for a head: 512 and 256 on the API, 64 on the admin port.
+/// More than may wait for a head: 512 and 256 on each port.
 const API: usize = 1600;
 const ADMIN: usize = 1600;
 /// The time limit of a head, and the interval of the checks.
@@ -84,7 +84,7 @@ async fn silent_and_dripping_connections_are_closed_and_others_are_served() {
     // The excess is closed at once, before the time limit of a head.
     eventually_now("connections are closed for room", Duration::from_secs(5), || {
         while open.try_join_next().is_some() {}
-        (open.len() <= 512 + 256 + 64).then_some(())
+        (open.len() <= 2 * (512 + 256)).then_some(())
     })
     .await;
     println!("opened and closed for room within {:.1?}", began.elapsed());

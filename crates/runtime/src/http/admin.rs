@@ -9,11 +9,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{listener::Listener, places::Places, server::serve_until};
+use super::{
+    listener::{Listener, admin_limit},
+    places::Places,
+    server::serve_until,
+};
 use crate::{health::Health, postgres, telemetry::process_metrics};
 
-/// Maximum connections: some probes, and some readers of the metrics.
-const MAX_CONNECTIONS: usize = 64;
 /// Time limit for the requests in process at the stop.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -44,7 +46,7 @@ pub async fn serve(
         .route("/metrics", get(metrics_text))
         .with_state(Admin { health, metrics, pool, draining });
     let listener = Listener::new(listener, "admin port");
-    let places = Places::new(MAX_CONNECTIONS);
+    let places = Places::new(admin_limit());
     let served = serve_until(stop.cancelled_owned(), listener, router, places, GRACE).await;
     if let Err(error) = served {
         tracing::warn!(%error, "the admin port closed before its last response was sent");

@@ -23,7 +23,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::Notify,
+    sync::{Notify, OwnedSemaphorePermit},
     time::Instant,
 };
 
@@ -96,6 +96,8 @@ struct Phase {
     responses: usize,
     /// Whether it is new, or a head has begun.
     in_head: bool,
+    /// Held until its first request.
+    unserved: Option<OwnedSemaphorePermit>,
     /// Bytes since the last request.
     unclaimed: usize,
     http2: bool,
@@ -107,13 +109,14 @@ struct Phase {
 }
 
 impl Connection {
-    pub(super) fn new(heads: &Arc<Heads>) -> Arc<Self> {
+    pub(super) fn new(heads: &Arc<Heads>, unserved: OwnedSemaphorePermit) -> Arc<Self> {
         heads.begin();
         let since = Instant::now();
         let phase = Phase {
             requests: 0,
             responses: 0,
             in_head: true,
+            unserved: Some(unserved),
             unclaimed: 0,
             http2: false,
             since,
@@ -139,6 +142,12 @@ impl Connection {
         phase.closed = true;
         self.end_head(&mut phase);
         self.close.notify_one();
+    }
+
+    /// The connection is closed.
+    pub(super) fn ended(&self) {
+        self.close();
+        self.phase().unserved = None;
     }
 
     /// Waits for [`Self::close`].
@@ -228,6 +237,7 @@ impl Connection {
     pub(super) fn request(self: &Arc<Self>, version: Version) -> InProcess {
         let mut phase = self.phase();
         phase.requests += 1;
+        phase.unserved = None;
         self.end_head(&mut phase);
         phase.unclaimed = 0;
         phase.http2 = version == Version::HTTP_2;

@@ -19,7 +19,7 @@ const MAX_CONNECTIONS: u64 = 20_000;
 const MIN_CONNECTIONS: u64 = 16;
 /// Descriptors reserved for the database, the broker, the admin port and files: a quarter,
 /// within these bounds.
-const RESERVED: (u64, u64) = (128, 1024);
+const RESERVED: (u64, u64) = (128, 2048);
 /// Memory of an open connection between two requests, in bytes. At most half of the memory is
 /// for these.
 const CONNECTION_MEMORY: u64 = 16 * 1024;
@@ -106,6 +106,15 @@ pub(super) fn raise_and_limit() -> usize {
     usize::try_from(connections).unwrap_or(usize::MAX)
 }
 
+/// Maximum connections of the admin port: half of the reserved descriptors. Probes and readers of the
+/// metrics need few, but silent ones are accepted as fast as they come while there are more places
+/// than may wait for a head. Where accepting waits, the kernel drops connections, and their clients
+/// try again after a second.
+pub(super) fn admin_limit() -> usize {
+    let descriptors = raised().unwrap_or(MAX_CONNECTIONS);
+    usize::try_from(reserved(descriptors) / 2).unwrap_or(usize::MAX)
+}
+
 /// Sets the soft limit to the hard one. Many systems start processes with a soft limit of
 /// 1,024, for the sake of programs that use `select`.
 fn raised() -> nix::Result<u64> {
@@ -117,10 +126,13 @@ fn raised() -> nix::Result<u64> {
     Ok(hard)
 }
 
-fn connections(descriptors: u64) -> u64 {
+fn reserved(descriptors: u64) -> u64 {
     let (least, most) = RESERVED;
-    let reserved = (descriptors / 4).clamp(least, most);
-    descriptors.saturating_sub(reserved).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
+    (descriptors / 4).clamp(least, most)
+}
+
+fn connections(descriptors: u64) -> u64 {
+    descriptors.saturating_sub(reserved(descriptors)).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }
 
 /// The memory limit of the container in bytes, if it has one (cgroup version 2).
@@ -140,7 +152,7 @@ mod tests {
     #[test]
     fn connections_leave_descriptors_for_the_rest_of_the_process() {
         let limits = [64, 256, 1024, 20_000, 1_048_576, u64::MAX].map(connections);
-        assert_eq!(limits, [16, 128, 768, 18_976, 20_000, 20_000]);
+        assert_eq!(limits, [16, 128, 768, 17_952, 20_000, 20_000]);
     }
 
     #[test]

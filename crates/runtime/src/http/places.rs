@@ -16,8 +16,14 @@ use super::connection::{Connection, Heads, MAX_IN_HEAD};
 /// The connections are looked through after so many new ones, and after this time.
 const LOOK_AFTER: usize = 256;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Interval of the looks while too many wait for a head: each looks at all connections.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
 /// Interval of the attempts to make room while every connection has a request in process.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// Connections that have had no request yet, and are not closed. Those that are being closed count:
+/// where there is little processor time, they would take all memory.
+const MAX_UNSERVED: usize = 3072;
 
 /// Connections that are closed at a time, at least. Of few places, a quarter.
 const MIN_CLOSED: usize = 16;
@@ -27,6 +33,7 @@ const MIN_CLOSED: usize = 16;
 pub(super) struct Places {
     most: usize,
     free: Arc<Semaphore>,
+    unserved: Arc<Semaphore>,
     /// Some may be closed already.
     connections: Vec<Arc<Connection>>,
     heads: Arc<Heads>,
@@ -38,16 +45,28 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn new(most: usize) -> Self {
         let free = Arc::new(Semaphore::new(most));
-        let heads = Arc::default();
-        Self { most, free, connections: Vec::new(), heads, added: 0, looked: Instant::now() }
+        Self {
+            most,
+            free,
+            unserved: Arc::new(Semaphore::new(MAX_UNSERVED)),
+            connections: Vec::new(),
+            heads: Arc::default(),
+            added: 0,
+            looked: Instant::now(),
+        }
     }
 
     /// Waits until the connections must be looked through.
     pub(super) async fn due(&self) {
         tokio::select! {
             () = tokio::time::sleep_until(self.looked + LOOK_EVERY) => {}
-            () = self.heads.too_many() => {}
+            () = self.too_many_heads() => {}
         }
+    }
+
+    async fn too_many_heads(&self) {
+        tokio::time::sleep_until(self.looked + LOOK_PAUSE).await;
+        self.heads.too_many().await;
     }
 
     /// A place for a new connection. Closes others if there is none, and waits while all of them
@@ -56,20 +75,25 @@ impl Places {
         if self.added >= LOOK_AFTER {
             self.make_room();
         }
-        let place = loop {
-            if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
-                break place;
-            }
-            self.make_room();
-            let place = Arc::clone(&self.free).acquire_owned();
-            if let Ok(Ok(place)) = tokio::time::timeout(RETRY_AFTER, place).await {
-                break place;
-            }
-        };
-        let connection = Connection::new(&self.heads);
+        let place = self.permit(Arc::clone(&self.free)).await;
+        let unserved = self.permit(Arc::clone(&self.unserved)).await;
+        let connection = Connection::new(&self.heads, unserved);
         self.connections.push(Arc::clone(&connection));
         self.added += 1;
         (connection, place)
+    }
+
+    async fn permit(&mut self, permits: Arc<Semaphore>) -> OwnedSemaphorePermit {
+        loop {
+            if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+                return permit;
+            }
+            self.make_room();
+            let permit = Arc::clone(&permits).acquire_owned();
+            if let Ok(Ok(permit)) = tokio::time::timeout(RETRY_AFTER, permit).await {
+                return permit;
+            }
+        }
     }
 
     /// Closes connections that wait for a head, if there are too many: those with a large

@@ -202,7 +202,7 @@ async fn run(
             },
         }
     }
-    connection.close();
+    connection.ended();
     drop(place);
 }
 
