@@ -63,7 +63,7 @@ test-images: ## run the system from its images and manifests: needs podman, runc
 test-api: build-all ## send made-up requests to a running system, run the examples (2 minutes): make test-api ARGS="--seed 7"
 	deploy/test-api.sh $(ARGS)
 
-test-clients: build-all ## make TypeScript and Python clients, use a system through them: make test-clients ARGS="python"
+test-clients: build-all ## make TypeScript, Python and Java clients, use a system through them: make test-clients ARGS="python"
 	deploy/test-clients.sh $(ARGS)
 
 prepare: ## update the SQL metadata and the OpenAPI document after a change to a statement or the API

@@ -73,7 +73,7 @@ pub(super) struct EventsQuery {
 /// `after=` and the last `nextCursor`, which can be kept for ever. The log begins with the release
 /// 0.1.0: records that were settled before have no event.
 ///
-/// With `Accept: text/event-stream`, the response is a stream of server-sent events: each has an
+/// With `Accept: text/event-stream`, and not `application/json` alike, the response is a stream of server-sent events: each has an
 /// event's `id`, and the event as `data`, without a name. First the events after `Last-Event-ID`,
 /// then new ones within a second. The stream ends when its token expires and when a replica stops:
 /// connect again with the last id. Comments keep the connection open.
@@ -174,12 +174,26 @@ async fn follow(
     Ok(stream.into_response())
 }
 
+/// Whether the client prefers a stream. Generated clients accept every media type of the document
+/// alike: they get a page.
 fn wants_stream(headers: &HeaderMap) -> bool {
+    let stream = quality(headers, "text/event-stream").filter(|quality| *quality > 0.0);
+    stream
+        .is_some_and(|stream| quality(headers, "application/json").is_none_or(|page| page < stream))
+}
+
+/// The quality that `Accept` gives to a media type by its name (RFC 9110, section 12.5.1).
+fn quality(headers: &HeaderMap, media_type: &str) -> Option<f32> {
     let accepted = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    let types = accepted.flat_map(|value| value.split(','));
-    types
-        .filter_map(|range| range.split(';').next())
-        .any(|range| range.trim().eq_ignore_ascii_case("text/event-stream"))
+    accepted.flat_map(|value| value.split(',')).find_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_named = parts.next()?.eq_ignore_ascii_case(media_type);
+        let quality = parts.find_map(|part| {
+            let (name, value) = part.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse().ok())?
+        });
+        is_named.then_some(quality.unwrap_or(1.0))
+    })
 }
 
 fn at_after(problem: Problem) -> Problem {
@@ -198,4 +212,33 @@ async fn find_cursor(
     };
     let invalid = || INVALID_CURSOR.because("It must be the id of an event, or a nextCursor.");
     found.filter(is_visible).ok_or_else(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_for_clients_that_prefer_it() {
+        for (accept, expected) in [
+            (None, false),
+            (Some("text/event-stream"), true),
+            (Some("TEXT/Event-Stream; charset=utf-8"), true),
+            (Some("text/event-stream, */*"), true),
+            (Some("*/*"), false),
+            (Some("application/json"), false),
+            (Some("application/json, text/event-stream, application/problem+json"), false),
+            (Some("text/event-stream,application/json"), false),
+            (Some("text/event-stream, application/json;q=0.5"), true),
+            (Some("text/event-stream;q=0.4, application/json; q=0.5"), false),
+            (Some("text/event-stream;q=0"), false),
+            (Some("text/event-stream;q=many"), true),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(accept) = accept {
+                headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            }
+            assert_eq!(wants_stream(&headers), expected, "{accept:?}");
+        }
+    }
 }

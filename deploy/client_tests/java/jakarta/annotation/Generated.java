@@ -1,0 +1,8 @@
+package jakarta.annotation;
+
+/** Stands in for jakarta.annotation-api, which a project has from its build tool. */
+public @interface Generated {
+    String[] value();
+
+    String comments() default "";
+}
