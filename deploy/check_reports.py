@@ -58,7 +58,7 @@ def check_camt(path, statement, schema):
         same("amount", (found.amount, found.credit_debit_indicator), (entry["amount"], indicator))
         same("currency", found.currency, statement["currency"])
         same("number", found.reference, str(entry["accountSeq"]))
-        same("transaction", found.account_servicer_ref, str(entry["transactionId"]))
+        same("transaction", found.account_servicer_ref, entry["transactionId"])
         same("time", found.booking_date, entry["at"])
         same("record", found.details[0].instruction_id, entry["recordId"].replace("-", ""))
 
@@ -138,8 +138,8 @@ def check_pdf(path, statement):
     for entry in statement["entries"]:
         at = datetime.fromisoformat(entry["at"])
         kind = entry["type"].capitalize()
-        expect("entry", f"{at:%Y-%m-%d} {at:%H:%M:%S} {entry['at'][-6:]} {kind} · transaction {entry['transactionId']} "
-               f"{entry['recordId']} {written(entry['amount'])} {written(entry['balanceAfter'])}")
+        expect("entry", f"{at:%Y-%m-%d} {at:%H:%M:%S} {entry['at'][-6:]} {kind} transaction {entry['transactionId']} "
+               f"record {entry['recordId']} {written(entry['amount'])} {written(entry['balanceAfter'])}")
     expect("totals", f"Total {written(statement['debits']['amount'])} {written(statement['credits']['amount'])}")
     expect("closing", f"Closing balance {written(statement['closing']['balance'])}")
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, io};
 
-use contract::{AccountId, Kind as MovementKind, RecordId};
+use contract::{AccountId, Kind as MovementKind, RecordId, TransactionId};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, serde::rfc3339};
@@ -75,8 +75,8 @@ pub struct Total {
 pub struct Entry {
     /// Its number in the account: 1, 2, 3 …
     pub account_seq: i64,
-    /// The ledger's id.
-    pub transaction_id: i64,
+    /// The id of the ledger's decision.
+    pub transaction_id: TransactionId,
     /// The record that it settled.
     pub record_id: RecordId,
     /// Deposit or withdrawal.

@@ -23,8 +23,8 @@ use crate::{
 };
 
 const TITLE: &str = "Account statement";
-/// Lines of an entry, in the table's size: the second one is a note.
-const ENTRY_LINES: f32 = 1.0 + NOTE;
+/// Lines of an entry, in the table's size: the second and the third one are notes.
+const ENTRY_LINES: f32 = 1.0 + 2.0 * NOTE;
 
 pub(super) fn about(statement: &Statement) -> About {
     let period = words::period(&statement.period);
@@ -139,11 +139,12 @@ fn cells(entry: &Entry, statement: &Statement) -> [Cell; 5] {
         Kind::Deposit => (Cell::default(), amount),
         Kind::Withdrawal => (amount, Cell::default()),
     };
-    let kind = words::kind(entry.r#type);
-    let details = format!("{kind} · transaction {}", entry.transaction_id);
+    let details = Cell::new(words::kind(entry.r#type))
+        .note(format!("transaction {}", entry.transaction_id))
+        .note(format!("record {}", entry.record_id));
     [
         Cell::new(date).note(time),
-        Cell::new(details).note(entry.record_id.to_string()),
+        details,
         debit,
         credit,
         Cell::new(money(entry.balance_after, statement)),
@@ -188,8 +189,9 @@ impl Grid {
         let balances = [bold("Balance"), money(closing), money(highest), money(lowest)];
         let balance = widest(&balances);
         let date = bold("0000-00-00").max(bold("00:00:00 +00:00") * NOTE);
-        let id = bold("dddddddd-dddd-dddd-dddd-dddddddddddd") * NOTE;
-        let details = id.max(bold("Withdrawal · transaction 0000000000"));
+        let transaction = bold("transaction dddddddddddddddddddddddddddddddd");
+        let record = bold("record dddddddd-dddd-dddd-dddd-dddddddddddd");
+        let details = transaction.max(record) * NOTE;
         let sides = 2.0 * SIDE;
         let smallest = SIZES.last().copied().unwrap_or(8.0);
         let fits = |size: &f32| {

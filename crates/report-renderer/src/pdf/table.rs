@@ -70,7 +70,7 @@ impl Cell {
         self
     }
 
-    /// A second paragraph in small print.
+    /// Another paragraph, in small print.
     pub(super) fn note(mut self, text: impl Into<String>) -> Self {
         self.0.push(Part { color: MUTED, scale: NOTE, ..Part::new(text.into()) });
         self

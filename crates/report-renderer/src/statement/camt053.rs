@@ -5,7 +5,7 @@
 //!   gives the same message.
 //! - The schema allows 34 characters for an account and 35 for a reference. Ids of
 //!   accounts and records are written without hyphens: 32 characters.
-//! - An entry has the ledger's transaction id as `AcctSvcrRef`, its number in the
+//! - An entry has the id of its transaction as `AcctSvcrRef`, its number in the
 //!   account as `NtryRef`, and the record's id as `InstrId`.
 //! - The schema has no place for a running balance. `AddtlNtryInf` has it as text.
 //! - An amount has at most 18 digits. A sum with more is left out, a longer balance is

@@ -42,7 +42,7 @@ const COLUMNS: [(&str, f64); 9] = [
     ("Credit", 20.0),
     ("Debit", 20.0),
     ("Balance", 22.0),
-    ("Transaction", 14.0),
+    ("Transaction", 34.0),
     ("Record", 38.0),
 ];
 
@@ -201,7 +201,7 @@ fn write_entry(
     sheet.write_string(row, 3, entry.r#type.as_str())?;
     write_number(sheet, row, amount_column, entry.amount, &styles.money)?;
     write_number(sheet, row, 6, entry.balance_after, &styles.money)?;
-    write_number(sheet, row, 7, Decimal::from(entry.transaction_id), &styles.id)?;
+    sheet.write_string(row, 7, entry.transaction_id.to_string())?;
     sheet.write_string(row, 8, entry.record_id.to_string())?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, io};
 
-use contract::{AccountId, Kind, RecordId};
+use contract::{AccountId, Kind, RecordId, TransactionId};
 use report_document::{
     Activity, Analysis, AnalysisSource, Check, DayVolume, Entries, Entry, Finding, LargestAccount,
     Period, Position, Reconciliation, RefusalCount, SettlementTime, Statement, TEMPLATE, Total,
@@ -59,10 +59,11 @@ impl MadeEntries {
             balance += if r#type == Kind::Deposit { units } else { -units };
             let at = at("2026-03-29T01:59:00.123456+01:00") + Duration::milliseconds(n * 40);
             let offset = if n > 1_500 { 2 } else { 1 };
+            let record_id = record(u128::try_from(n).unwrap());
             Entry {
                 account_seq: 41 + n,
-                transaction_id: 7_000 + n * 3,
-                record_id: record(u128::try_from(n).unwrap()),
+                transaction_id: TransactionId::of(record_id),
+                record_id,
                 r#type,
                 amount: money(units, self.exponent),
                 balance_after: money(balance, self.exponent),
@@ -179,7 +180,7 @@ pub(crate) fn activity() -> Activity {
             items: (0..6_i64)
                 .map(|n| UnusualEntry {
                     account_id: account(u128::try_from(n).unwrap()),
-                    transaction_id: 90_000 + n,
+                    transaction_id: TransactionId::of(record(u128::try_from(n).unwrap())),
                     record_id: record(u128::try_from(n).unwrap()),
                     r#type: Kind::Deposit,
                     currency: if n % 2 == 0 { "EUR" } else { "KRW" }.to_owned(),

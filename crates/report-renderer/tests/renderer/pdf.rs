@@ -85,7 +85,6 @@ fn the_longest_amounts_and_strange_names_are_laid_out() {
     ];
     let entry = |number: i64| Entry {
         account_seq: number,
-        transaction_id: i64::MAX,
         amount: Decimal::from_str_exact("999999999999999999.9999").unwrap(),
         balance_after: Decimal::from_str_exact("999999999999999999.9999").unwrap(),
         ..first_entry()

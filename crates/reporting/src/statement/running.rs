@@ -1,6 +1,6 @@
 //! The running balance of a statement: each entry is checked against the one before it.
 
-use contract::{AccountId, Amount, Balance, Currency, Kind, RecordId};
+use contract::{AccountId, Amount, Balance, Currency, Kind, RecordId, TransactionId};
 use ledger_reader::{EntryRow, TOLERANCE, invalid_balance};
 use report_document::{Entry, Position, Total};
 use rust_decimal::Decimal;
@@ -90,10 +90,11 @@ impl<'a> Running<'a> {
             )));
         }
         self.position = Position { balance, account_seq: seq };
+        let record_id = RecordId::from_uuid(row.record_id);
         Ok(Entry {
             account_seq: seq,
-            transaction_id: row.id,
-            record_id: RecordId::from_uuid(row.record_id),
+            transaction_id: TransactionId::of(record_id),
+            record_id,
             r#type: kind,
             amount,
             balance_after: balance,
