@@ -90,6 +90,10 @@ pub struct Entry {
     /// When the ledger applied it, with the offset of the period's time zone.
     #[serde(with = "rfc3339")]
     pub at: OffsetDateTime,
+    /// The client's own name for the movement.
+    pub reference: Option<String>,
+    /// The client's note.
+    pub description: Option<String>,
 }
 
 /// The entries of a statement, in order. They can be read several times.

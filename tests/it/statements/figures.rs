@@ -186,7 +186,7 @@ async fn a_long_statement_is_read_in_pages_and_can_be_stopped() {
     let writer = report_document::EntryWriter::create(&path).unwrap();
     let mut calls = 0;
     let stopped = reporting::statement(
-        &books.ledger,
+        books.sources(),
         &info,
         &period,
         "Passbook",

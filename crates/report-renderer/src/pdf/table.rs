@@ -76,6 +76,20 @@ impl Cell {
         self
     }
 
+    /// Another paragraph of this many lines at most, in the size of a note.
+    pub(super) fn text(mut self, text: &str, lines: usize) -> Self {
+        self.0.push(Part { scale: NOTE, lines, ..Part::new(text.to_owned()) });
+        self
+    }
+
+    /// The last paragraph has this many lines at most.
+    pub(super) fn lines(mut self, lines: usize) -> Self {
+        if let Some(last) = self.0.last_mut() {
+            last.lines = lines;
+        }
+        self
+    }
+
     /// No paragraph has a second line.
     pub(super) fn in_one_line(mut self) -> Self {
         self.0.iter_mut().for_each(|part| part.lines = 1);

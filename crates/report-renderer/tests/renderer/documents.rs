@@ -47,6 +47,25 @@ pub(crate) struct MadeEntries {
 
 const OPENING: i64 = 100_000_005;
 
+/// Some entries have labels, which try to be formulas, rows and markup.
+fn reference(n: i64) -> Option<&'static str> {
+    match n % 7 {
+        1 => Some("invoice 4711"),
+        2 => Some("=SUM(A1:A9) \"x\""),
+        3 => Some("a reference of more than the 35 characters of ISO 20022 <&> 한국"),
+        _ => None,
+    }
+}
+
+fn description(n: i64) -> Option<String> {
+    match n % 7 {
+        2 => Some("\u{ac00}\nENTRY,1,\"2\"\t</Ustrd>&".to_owned()),
+        3 if n < 10 => Some("A long description of a payment. ".repeat(30).trim_end().to_owned()),
+        4 => Some("+1 <b>bold</b>".to_owned()),
+        _ => None,
+    }
+}
+
 impl MadeEntries {
     fn iter(self) -> impl Iterator<Item = Entry> {
         let mut balance = OPENING;
@@ -68,6 +87,8 @@ impl MadeEntries {
                 amount: money(units, self.exponent),
                 balance_after: money(balance, self.exponent),
                 at: at.to_offset(time::UtcOffset::from_hms(offset, 0, 0).unwrap()),
+                reference: reference(n).map(str::to_owned),
+                description: description(n),
             }
         })
     }

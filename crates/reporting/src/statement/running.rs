@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use time::OffsetDateTime;
 
 use super::StatementError;
-use crate::{AccountInfo, Period};
+use crate::{AccountInfo, Labels, Period};
 
 /// The balance after the entries so far, and their totals.
 pub(super) struct Running<'a> {
@@ -56,7 +56,7 @@ impl<'a> Running<'a> {
     ///
     /// # Errors
     /// If it does not follow from the entries before it, or is not in the period.
-    pub(super) fn add(&mut self, row: EntryRow) -> Result<Entry, StatementError> {
+    pub(super) fn add(&mut self, row: EntryRow, labels: Labels) -> Result<Entry, StatementError> {
         let seq = row.account_seq;
         if seq != self.position.account_seq + 1 {
             let missing = self.position.account_seq + 1;
@@ -99,6 +99,8 @@ impl<'a> Running<'a> {
             amount,
             balance_after: balance,
             at: self.period.local(self.time(seq, row.created_at)?),
+            reference: labels.reference,
+            description: labels.description,
         })
     }
 
