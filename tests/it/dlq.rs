@@ -206,9 +206,10 @@ async fn a_harmful_or_invalid_replay_is_refused_and_the_others_continue() {
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     let settled = client.deposit(&account, "100").await;
+    let transaction = stack.transaction_number(settled.text("recordId")).await;
     let jetstream = broker::connect(&stack).await;
     let result = json!({
-        "recordId": settled.text("recordId"), "transactionId": settled.body["transactionId"],
+        "recordId": settled.text("recordId"), "transactionId": transaction,
         "accountId": account, "type": "DEPOSIT", "amount": "100", "currency": "KRW",
         "status": "SUCCESS", "reason": null, "balanceAfter": "100", "accountSeq": 1,
         "processedAt": "2026-01-02T03:04:05Z",

@@ -57,7 +57,8 @@ async fn a_command_without_a_message_id_is_answered_like_any_other() {
     let command = broker::command_of(&settled).to_string();
     jetstream.publish("transaction.deposit", command.into()).await.unwrap().await.unwrap();
     let result = broker::result_of(&mut results, settled.text("recordId")).await;
-    assert_eq!(result["transactionId"], settled.body["transactionId"]);
+    let transaction = stack.transaction_number(settled.text("recordId")).await;
+    assert_eq!(result["transactionId"], transaction);
     invariants::holds(&stack.ledger().await, "accounts", &account, 100).await.unwrap();
 }
 

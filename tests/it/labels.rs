@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use tests::{Client, Response, Stack, client::new_key};
 
+use crate::reports::statement;
+
 fn labels(body: &Value) -> [&Value; 3] {
     [&body["reference"], &body["description"], &body["metadata"]]
 }
@@ -271,4 +273,45 @@ async fn a_reference_finds_its_accounts_and_records() {
             assert_eq!(found, (422, "invalid-field", "reference"), "{list} {bad}: {answer:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_statement_has_the_labels_of_its_movements() {
+    let client = Client::merchant(Stack::shared().await, &new_key());
+    let account = client.open_account("KRW").await;
+    let path = format!("/v1/accounts/{account}/deposits");
+    let mut records = Vec::new();
+    for body in [
+        json!({
+            "amount": "1", "reference": "=1+1", "description": "two\nlines",
+            "metadata": { "internal": "secret" },
+        }),
+        json!({ "amount": "2" }),
+        json!({ "amount": "3", "reference": "invoice 4711" }),
+    ] {
+        let key = new_key();
+        let headers = [("idempotency-key", key.as_str()), ("prefer", "wait=20")];
+        records.push(client.post(&path, &headers, &body).await);
+    }
+    let formats = ["json", "csv", "camt053"];
+    let report = client.report(&statement(&account, &formats), 30).await;
+    assert_eq!(report.text("state"), "SUCCEEDED", "{report:?}");
+    let mut files = Vec::new();
+    for format in formats {
+        let path = format!("/v1/reports/{}/artifacts/{format}", report.text("reportId"));
+        files.push(String::from_utf8(client.get(&path).await.bytes).unwrap());
+    }
+    let [document, csv, camt] = &files[..] else { panic!() };
+    let document: Value = serde_json::from_str(document).unwrap();
+    let entries = document["entries"].as_array().unwrap();
+    assert_eq!(entries.len(), records.len());
+    for (entry, record) in entries.iter().zip(&records) {
+        for field in ["recordId", "transactionId", "reference", "description"] {
+            assert_eq!(entry[field], record.body[field], "{field}");
+        }
+    }
+    assert!(csv.contains(",'=1+1,two lines\r\n") && csv.contains(",invoice 4711,\r\n"), "{csv}");
+    assert!(camt.contains("<EndToEndId>=1+1</EndToEndId>"), "{camt}");
+    assert!(camt.contains("<RmtInf><Ustrd>two lines</Ustrd></RmtInf>"), "{camt}");
+    assert!(files.iter().all(|file| !file.contains("secret")));
 }

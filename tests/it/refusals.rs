@@ -26,7 +26,7 @@ async fn a_refused_withdrawal_stays_refused_when_its_command_comes_again() {
     let result = broker::result_of(&mut results, refused.text("recordId")).await;
     assert_eq!(
         (&result["status"], &result["transactionId"]),
-        (&"FAILED".into(), &refused.body["transactionId"])
+        (&"FAILED".into(), &stack.transaction_number(refused.text("recordId")).await.into())
     );
     let record = client.record(refused.text("recordId")).await;
     assert_eq!(record.body, refused.body);

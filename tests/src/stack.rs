@@ -231,6 +231,13 @@ impl Stack {
         pool(&self.file().databases.transaction).await
     }
 
+    /// The ledger's number of the transaction of a settled record, as the account database has it.
+    pub async fn transaction_number(&self, record: &str) -> i64 {
+        let number = "SELECT transaction_id FROM transaction_records WHERE id = $1::uuid";
+        let number = sqlx::query_scalar(number).bind(record);
+        number.fetch_one(&self.accounts().await).await.unwrap()
+    }
+
     /// A pool on the report database.
     pub async fn reports(&self) -> PgPool {
         pool(&self.file().databases.report).await

@@ -18,6 +18,7 @@ mod report_queue;
 mod scope;
 mod stream_storage;
 mod topology;
+mod transaction_id;
 mod wire;
 
 pub use ids::{
@@ -33,3 +34,4 @@ pub use topology::{
     ConsumerSpec, DEAD_LETTER, MAX_DELIVERIES, MOVEMENT_STREAMS, Retention, STANDARD, StreamSpec,
     TRANSACTION, TRANSACTION_RESULT, Topology, WhenFull, consumers, subjects,
 };
+pub use transaction_id::{InvalidTransactionId, TransactionId};

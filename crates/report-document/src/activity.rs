@@ -1,6 +1,6 @@
 //! The activity of all accounts in one period.
 
-use contract::{AccountId, Kind as MovementKind, RecordId};
+use contract::{AccountId, Kind as MovementKind, RecordId, TransactionId};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, serde::rfc3339};
@@ -108,8 +108,8 @@ pub struct UnusualEntries {
 pub struct UnusualEntry {
     /// The account.
     pub account_id: AccountId,
-    /// The ledger's id.
-    pub transaction_id: i64,
+    /// The id of the ledger's decision.
+    pub transaction_id: TransactionId,
     /// The record.
     pub record_id: RecordId,
     /// Deposit or withdrawal.

@@ -34,7 +34,7 @@ use time::{OffsetDateTime, serde::rfc3339};
 
 /// The version of all layouts. A change to the bytes of a rendered file increases
 /// it, so that a statement can be made again with the template of its time.
-pub const TEMPLATE: u32 = 1;
+pub const TEMPLATE: u32 = 2;
 
 /// A half-open period `[from, to)` in a named time zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

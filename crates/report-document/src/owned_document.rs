@@ -165,7 +165,7 @@ mod tests {
 
     fn statement() -> (Statement, Vec<Entry>) {
         let statement = json!({
-            "template": 1, "issuer": "Passbook", "ownerId": "ann", "currency": "KRW", "exponent": 0,
+            "template": 2, "issuer": "Passbook", "ownerId": "ann", "currency": "KRW", "exponent": 0,
             "accountId": "0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c11",
             "period": {"from": "2026-01-01T00:00:00+09:00", "to": "2026-02-01T00:00:00+09:00",
                 "timeZone": "Asia/Seoul"},
@@ -175,7 +175,7 @@ mod tests {
         });
         let entry = |seq: i64| {
             serde_json::from_value(json!({
-                "accountSeq": seq, "transactionId": seq + 6, "type": "DEPOSIT", "amount": "15",
+                "accountSeq": seq, "transactionId": format!("{seq:032x}"), "type": "DEPOSIT", "amount": "15",
                 "recordId": "0199d4a2-7c1e-7b7a-9a55-3f1d8f6f2c12",
                 "balanceAfter": (15 * seq).to_string(), "at": "2026-01-02T00:00:00.5+09:00",
             }))

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, io};
 
-use contract::{AccountId, Kind as MovementKind, RecordId};
+use contract::{AccountId, Kind as MovementKind, RecordId, TransactionId};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, serde::rfc3339};
@@ -75,8 +75,8 @@ pub struct Total {
 pub struct Entry {
     /// Its number in the account: 1, 2, 3 …
     pub account_seq: i64,
-    /// The ledger's id.
-    pub transaction_id: i64,
+    /// The id of the ledger's decision.
+    pub transaction_id: TransactionId,
     /// The record that it settled.
     pub record_id: RecordId,
     /// Deposit or withdrawal.
@@ -90,6 +90,10 @@ pub struct Entry {
     /// When the ledger applied it, with the offset of the period's time zone.
     #[serde(with = "rfc3339")]
     pub at: OffsetDateTime,
+    /// The client's own name for the movement.
+    pub reference: Option<String>,
+    /// The client's note.
+    pub description: Option<String>,
 }
 
 /// The entries of a statement, in order. They can be read several times.

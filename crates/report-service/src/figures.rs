@@ -11,7 +11,7 @@ use contract::AccountId;
 use reconciliation::{Limits, Progress, Replicas, Schema, Sources};
 use report_document::{EntryFile, EntryWriter, OwnedDocument};
 use reporting::{
-    Accounts, Ledger, Period, StatementError,
+    Accounts, Ledger, Period, StatementError, StatementSources,
     activity::{ActivityConfig, ActivityError, ActivityReader},
     analysis::{LanguageModel, analyse},
 };
@@ -156,15 +156,9 @@ impl Figures {
                 ControlFlow::Break(())
             }
         };
-        let statement = reporting::statement(
-            &self.ledger,
-            &info,
-            &period,
-            &self.issuer,
-            PATIENCE,
-            writer,
-            progress,
-        );
+        let sources = StatementSources { ledger: &self.ledger, accounts: &self.accounts };
+        let statement =
+            reporting::statement(sources, &info, &period, &self.issuer, PATIENCE, writer, progress);
         match statement.await {
             Ok(statement) => Ok(OwnedDocument::LargeStatement(statement, file)),
             Err(StatementError::Stopped) => Err(AttemptError::Ended),

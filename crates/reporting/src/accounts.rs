@@ -55,6 +55,11 @@ impl Accounts {
         Ok(Self { pool: report_pool(url)? })
     }
 
+    /// For the other reads of this database.
+    pub(crate) const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// Looks an account up. `None` if it was never opened.
     ///
     /// # Errors

@@ -214,7 +214,12 @@ async fn refused(fixture: &Fixture, turn: Turn<'_>) {
             .fetch_all(&fixture.ledger)
             .await
             .unwrap();
-    let transaction = settled.body["transactionId"].as_i64().unwrap();
+    let transaction: i64 =
+        sqlx::query_scalar("SELECT transaction_id FROM transaction_records WHERE id = $1")
+            .bind(Uuid::parse_str(&record).unwrap())
+            .fetch_one(&fixture.accounts)
+            .await
+            .unwrap();
     assert_eq!(decided, [(transaction, "FAILED".to_owned())]);
     let shown = fixture.account(&account).await;
     assert_eq!((shown.text("balance"), &shown.body["accountSeq"]), ("100", &json!(1)));

@@ -7,6 +7,7 @@ use report_document::Total;
 use rust_decimal::Decimal;
 use tests::Stack;
 use time::{Duration, OffsetDateTime, macros::datetime};
+use uuid::Uuid;
 
 use super::fixture::{Books, period, unopened};
 
@@ -79,13 +80,13 @@ struct Sums {
     debits: Decimal,
     credit_count: i64,
     debit_count: i64,
-    ids: Vec<i64>,
+    records: Vec<Uuid>,
 }
 
 async fn sums(books: &Books, account: AccountId, dates: (&str, &str), zone: &str) -> Sums {
     sqlx::query_as(
         "WITH entry AS (
-             SELECT id, account_seq, CASE type WHEN 'DEPOSIT' THEN amount ELSE 0 END AS credit,
+             SELECT record_id, account_seq, CASE type WHEN 'DEPOSIT' THEN amount ELSE 0 END AS credit,
                  CASE type WHEN 'WITHDRAWAL' THEN amount ELSE 0 END AS debit,
                  created_at >= $2::date::timestamp AT TIME ZONE $4 AS begun,
                  created_at < $3::date::timestamp AT TIME ZONE $4 AS unended
@@ -98,7 +99,8 @@ async fn sums(books: &Books, account: AccountId, dates: (&str, &str), zone: &str
              coalesce(sum(debit) FILTER (WHERE begun AND unended), 0) AS debits,
              count(*) FILTER (WHERE begun AND unended AND credit > 0) AS credit_count,
              count(*) FILTER (WHERE begun AND unended AND debit > 0) AS debit_count,
-             coalesce(array_agg(id ORDER BY account_seq) FILTER (WHERE begun AND unended), '{}') AS ids
+             coalesce(array_agg(record_id ORDER BY account_seq) FILTER (WHERE begun AND unended), '{}')
+                 AS records
          FROM entry",
     )
     .bind(account.as_uuid())
@@ -139,7 +141,7 @@ async fn a_statements_figures_are_the_sums_of_its_account_and_period() {
             debits,
             credit_count: credit_count.try_into().unwrap(),
             debit_count: debit_count.try_into().unwrap(),
-            ids: entries.iter().map(|entry| entry.transaction_id).collect(),
+            records: entries.iter().map(|entry| entry.record_id.as_uuid()).collect(),
         };
         assert_eq!(found, sums, "{account} {dates:?} {zone}");
         for balance in [statement.opening.balance, statement.closing.balance, credits, debits] {
@@ -184,7 +186,7 @@ async fn a_long_statement_is_read_in_pages_and_can_be_stopped() {
     let writer = report_document::EntryWriter::create(&path).unwrap();
     let mut calls = 0;
     let stopped = reporting::statement(
-        &books.ledger,
+        books.sources(),
         &info,
         &period,
         "Passbook",

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, time::Duration};
 
 use contract::{AccountId, Currency, Kind};
 use report_document::{Entries, Entry, EntryFile, EntryWriter, Statement};
-use reporting::{AccountInfo, Accounts, Ledger, Period, StatementError};
+use reporting::{AccountInfo, Accounts, Ledger, Period, StatementError, StatementSources};
 use runtime::postgres::PgPool;
 use rust_decimal::Decimal;
 use tests::Stack;
@@ -16,6 +16,7 @@ pub(super) struct Books {
     pub(super) accounts: PgPool,
     pub(super) transactions: PgPool,
     pub(super) ledger: Ledger,
+    reported_accounts: Accounts,
     directory: std::path::PathBuf,
 }
 
@@ -26,6 +27,7 @@ impl Books {
             accounts: stack.accounts().await,
             transactions: stack.ledger().await,
             ledger: Ledger::new(&urls.transaction).unwrap(),
+            reported_accounts: Accounts::new(&urls.account).unwrap(),
             directory: stack.dir.clone(),
         }
     }
@@ -110,6 +112,11 @@ impl Books {
         accounts.find(account).await.unwrap().unwrap()
     }
 
+    /// What a statement is read from.
+    pub(super) const fn sources(&self) -> StatementSources<'_> {
+        StatementSources { ledger: &self.ledger, accounts: &self.reported_accounts }
+    }
+
     pub(super) async fn statement(
         &self,
         info: &AccountInfo,
@@ -117,7 +124,7 @@ impl Books {
     ) -> Result<(Statement, Vec<Entry>), StatementError> {
         let path = self.directory.join(format!("{}.ndjson", Uuid::now_v7()));
         let statement = reporting::statement(
-            &self.ledger,
+            self.sources(),
             info,
             period,
             "Passbook",

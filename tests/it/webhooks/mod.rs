@@ -6,6 +6,7 @@ mod endpoints;
 mod failures;
 mod receiver;
 mod replicas;
+mod transaction_ids;
 
 use std::time::Duration;
 

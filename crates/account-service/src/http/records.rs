@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
-use contract::{AccountId, RecordId, Scope};
+use contract::{AccountId, RecordId, Scope, TransactionId};
 use ledger::SettledAs;
 use runtime::http::{
     bearer::Caller,
@@ -50,7 +50,7 @@ use crate::{
     "currency": "KRW",
     "status": "SUCCESS",
     "reason": null,
-    "transactionId": 4,
+    "transactionId": "bb761f1f0087d0517a44c459f5705e56",
     "balanceAfter": "10000",
     "accountSeq": 1,
     "idempotencyKey": "monday-1",
@@ -77,9 +77,9 @@ pub(super) struct RecordView {
     /// Why the record FAILED; otherwise null.
     #[schema(value_type = Option<schemas::RefusalReason>, required)]
     reason: Option<&'static str>,
-    /// The ledger's id of the decision; null while PENDING.
-    #[schema(required)]
-    transaction_id: Option<i64>,
+    /// The id of the ledger's decision; null while PENDING.
+    #[schema(value_type = Option<schemas::TransactionId>, required)]
+    transaction_id: Option<TransactionId>,
     /// The account's balance right after the movement; null unless SUCCESS.
     #[schema(value_type = Option<schemas::Money>, required)]
     balance_after: Option<String>,
@@ -118,7 +118,7 @@ impl From<&Record> for RecordView {
             currency: record.currency.code(),
             status: record.status().as_str(),
             reason: settled_as.and_then(SettledAs::reason).map(|reason| reason.as_str()),
-            transaction_id: record.settlement.map(|settlement| settlement.transaction_id),
+            transaction_id: settled_as.map(|_| TransactionId::of(record.id)),
             balance_after: settled_as
                 .and_then(SettledAs::balance_after)
                 .map(|balance| balance.to_string()),

@@ -18,6 +18,8 @@ pub(super) struct Amount;
 pub(super) struct Currency;
 /// The type of a movement.
 pub(super) struct MovementType;
+/// The public id of a ledger transaction.
+pub(super) struct TransactionId;
 /// The state of a record.
 pub(super) struct RecordStatus;
 /// The reason of a FAILED record.
@@ -67,6 +69,14 @@ impl PartialSchema for MovementType {
     }
 }
 
+impl PartialSchema for TransactionId {
+    fn schema() -> RefOr<Schema> {
+        let description = "The id of a decision of the ledger, the same in records, events and \
+                           statements. It has no order and tells nothing of other movements.";
+        text(description, "^[0-9a-f]{32}$", "bb761f1f0087d0517a44c459f5705e56")
+    }
+}
+
 impl PartialSchema for RecordStatus {
     fn schema() -> RefOr<Schema> {
         let states = [
@@ -103,6 +113,7 @@ impl ToSchema for Sum {}
 impl ToSchema for Amount {}
 impl ToSchema for Currency {}
 impl ToSchema for MovementType {}
+impl ToSchema for TransactionId {}
 impl ToSchema for RecordStatus {}
 impl ToSchema for RefusalReason {}
 impl ToSchema for Consistency {}

@@ -23,8 +23,11 @@ use crate::{
 };
 
 const TITLE: &str = "Account statement";
-/// Lines of an entry, in the table's size: the second one is a note.
-const ENTRY_LINES: f32 = 1.0 + NOTE;
+/// Lines of an entry without labels, in the table's size: the second and the third one are notes.
+const ENTRY_LINES: f32 = 1.0 + 2.0 * NOTE;
+/// The most lines of a reference and of a description. A longer one ends in an ellipsis.
+const REFERENCE_LINES: usize = 2;
+const DESCRIPTION_LINES: usize = 4;
 
 pub(super) fn about(statement: &Statement) -> About {
     let period = words::period(&statement.period);
@@ -61,8 +64,16 @@ pub(super) fn write(
     let opening = money(statement.opening.balance, statement);
     table.row(sheet, &line("Opening balance", ["", "", &opening]));
     if sheet.is_counting() {
+        // Most entries have no labels, and their height is known without their text.
         let height = table.row_height(ENTRY_LINES);
-        (0..statement.entries()).for_each(|_| table.skip(sheet, height));
+        rows::for_each(statement, entries, &mut |_| progress(0), |entry| {
+            if entry.reference.is_none() && entry.description.is_none() {
+                table.skip(sheet, height);
+            } else {
+                table.row(sheet, &cells(entry, statement));
+            }
+            Ok(())
+        })?;
     } else {
         rows::for_each(statement, entries, progress, |entry| {
             table.row(sheet, &cells(entry, statement));
@@ -139,16 +150,20 @@ fn cells(entry: &Entry, statement: &Statement) -> [Cell; 5] {
         Kind::Deposit => (Cell::default(), amount),
         Kind::Withdrawal => (amount, Cell::default()),
     };
-    let kind = words::kind(entry.r#type);
-    let details = format!("{kind} · transaction {}", entry.transaction_id);
-    [
-        Cell::new(date).note(time),
-        Cell::new(details).note(entry.record_id.to_string()),
-        debit,
-        credit,
-        Cell::new(money(entry.balance_after, statement)),
-    ]
-    .map(Cell::in_one_line)
+    let reference = entry.reference.as_deref().unwrap_or_default();
+    let description = entry.description.as_deref().unwrap_or_default();
+    let details = Cell::new(words::kind(entry.r#type))
+        .lines(1)
+        .text(reference, REFERENCE_LINES)
+        .text(description, DESCRIPTION_LINES)
+        .note(format!("transaction {}", entry.transaction_id))
+        .lines(1)
+        .note(format!("record {}", entry.record_id))
+        .lines(1);
+    let balance = Cell::new(money(entry.balance_after, statement));
+    let [date, debit, credit, balance] =
+        [Cell::new(date).note(time), debit, credit, balance].map(Cell::in_one_line);
+    [date, details, debit, credit, balance]
 }
 
 /// `2026-03-29` and `03:00:00 +02:00`.
@@ -188,8 +203,9 @@ impl Grid {
         let balances = [bold("Balance"), money(closing), money(highest), money(lowest)];
         let balance = widest(&balances);
         let date = bold("0000-00-00").max(bold("00:00:00 +00:00") * NOTE);
-        let id = bold("dddddddd-dddd-dddd-dddd-dddddddddddd") * NOTE;
-        let details = id.max(bold("Withdrawal · transaction 0000000000"));
+        let transaction = bold("transaction dddddddddddddddddddddddddddddddd");
+        let record = bold("record dddddddd-dddd-dddd-dddd-dddddddddddd");
+        let details = transaction.max(record) * NOTE;
         let sides = 2.0 * SIDE;
         let smallest = SIZES.last().copied().unwrap_or(8.0);
         let fits = |size: &f32| {

@@ -70,9 +70,23 @@ impl Cell {
         self
     }
 
-    /// A second paragraph in small print.
+    /// Another paragraph, in small print.
     pub(super) fn note(mut self, text: impl Into<String>) -> Self {
         self.0.push(Part { color: MUTED, scale: NOTE, ..Part::new(text.into()) });
+        self
+    }
+
+    /// Another paragraph of this many lines at most, in the size of a note.
+    pub(super) fn text(mut self, text: &str, lines: usize) -> Self {
+        self.0.push(Part { scale: NOTE, lines, ..Part::new(text.to_owned()) });
+        self
+    }
+
+    /// The last paragraph has this many lines at most.
+    pub(super) fn lines(mut self, lines: usize) -> Self {
+        if let Some(last) = self.0.last_mut() {
+            last.lines = lines;
+        }
         self
     }
 

@@ -5,8 +5,10 @@
 //!   gives the same message.
 //! - The schema allows 34 characters for an account and 35 for a reference. Ids of
 //!   accounts and records are written without hyphens: 32 characters.
-//! - An entry has the ledger's transaction id as `AcctSvcrRef`, its number in the
+//! - An entry has the id of its transaction as `AcctSvcrRef`, its number in the
 //!   account as `NtryRef`, and the record's id as `InstrId`.
+//! - The client's reference is the `EndToEndId`, cut to 35 characters. A longer one is in
+//!   `AddtlTxInf` as a whole. The description is in `Ustrd`, in parts of 140 characters.
 //! - The schema has no place for a running balance. `AddtlNtryInf` has it as text.
 //! - An amount has at most 18 digits. A sum with more is left out, a longer balance is
 //!   [`RenderError::AmountTooLong`].
@@ -21,12 +23,16 @@ use report_document::{Entries, Entry, Format, Statement, Total};
 use rust_decimal::Decimal;
 use sha2::{Digest, Sha256};
 
-use super::{ends_with_a_day, rfc3339, xml::Xml};
+use super::{ends_with_a_day, one_line, rfc3339, xml::Xml};
 use crate::{Progress, RenderError, number, rows};
 
 const NAMESPACE: &str = "urn:iso:std:iso:20022:tech:xsd:camt.053.001.08";
 /// Digits of an amount: `ActiveOrHistoricCurrencyAndAmount`.
 const MAX_DIGITS: usize = 18;
+/// Characters of a reference: `Max35Text`.
+const MAX_REFERENCE: usize = 35;
+/// Characters of a remittance text: `Max140Text`.
+const MAX_REMITTANCE: usize = 140;
 
 pub(crate) fn render(
     statement: &Statement,
@@ -202,15 +208,36 @@ fn entry<W: Write>(
     xml.open("Refs")?;
     xml.leaf("AcctSvcrRef", &transaction)?;
     xml.leaf("InstrId", &entry.record_id.as_uuid().simple().to_string())?;
+    let reference = entry.reference.as_deref().map(one_line);
+    if let Some(reference) = &reference {
+        xml.leaf("EndToEndId", &first(reference, MAX_REFERENCE))?;
+    }
     xml.close("Refs")?;
     amount(xml, statement, entry.amount)?;
     xml.leaf("CdtDbtInd", indicator)?;
+    if let Some(description) = &entry.description {
+        remittance(xml, &one_line(description))?;
+    }
+    if let Some(long) = reference.filter(|text| text.chars().count() > MAX_REFERENCE) {
+        xml.leaf("AddtlTxInf", &format!("Reference: {long}"))?;
+    }
     xml.close("TxDtls")?;
     xml.close("NtryDtls")?;
     let balance = format!("Balance after: {} {}", entry.balance_after, statement.currency);
     xml.leaf("AddtlNtryInf", &balance)?;
     xml.close("Ntry")?;
     Ok(xml.line()?)
+}
+
+fn remittance<W: Write>(xml: &mut Xml<W>, description: &str) -> Result<(), RenderError> {
+    xml.open("RmtInf")?;
+    let mut rest = description;
+    while !rest.is_empty() {
+        let part = first(rest, MAX_REMITTANCE);
+        xml.leaf("Ustrd", &part)?;
+        rest = rest.get(part.len()..).unwrap_or_default();
+    }
+    Ok(xml.close("RmtInf")?)
 }
 
 fn amount<W: Write>(

@@ -8,6 +8,8 @@
 //! A spreadsheet takes a text for a formula if it starts with certain characters.
 //! Such a text gets an apostrophe before it, as OWASP recommends for "CSV injection".
 //! Numbers are written by this program and stay numbers.
+//!
+//! A row is one line: the line breaks of a description are spaces.
 
 use std::{
     fs::File,
@@ -18,10 +20,10 @@ use contract::Kind;
 use report_document::{Entries, Position, Statement};
 use time::OffsetDateTime;
 
-use super::rfc3339;
+use super::{one_line, rfc3339};
 use crate::{Progress, RenderError, rows};
 
-const HEADER: [&str; 12] = [
+const HEADER: [&str; 14] = [
     "row",
     "accountSeq",
     "bookedAt",
@@ -34,6 +36,8 @@ const HEADER: [&str; 12] = [
     "recordId",
     "accountId",
     "ownerId",
+    "reference",
+    "description",
 ];
 
 pub(crate) fn render(
@@ -62,6 +66,8 @@ pub(crate) fn render(
             String::new(),
             account_id.clone(),
             neutral(&statement.owner_id),
+            String::new(),
+            String::new(),
         ])
     };
     csv.write_record(balance("OPENING".into(), &statement.opening, statement.period.from)?)
@@ -85,6 +91,8 @@ pub(crate) fn render(
             &entry.record_id.to_string(),
             &account_id,
             "",
+            &label(entry.reference.as_deref()),
+            &label(entry.description.as_deref()),
         ])
         .map_err(from_csv)
     })?;
@@ -94,10 +102,15 @@ pub(crate) fn render(
     Ok(file.flush()?)
 }
 
+fn label(text: Option<&str>) -> String {
+    text.map(|text| neutral(&one_line(text))).unwrap_or_default()
+}
+
 /// A text that no spreadsheet takes for a formula.
 /// <https://owasp.org/www-community/attacks/CSV_Injection>
 fn neutral(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) {
+    let first_sign = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+    if text.starts_with(['\t', '\r', '\n']) || text.trim_start().starts_with(first_sign) {
         format!("'{text}")
     } else {
         text.to_owned()
@@ -114,11 +127,18 @@ mod tests {
 
     #[test]
     fn a_text_never_starts_a_formula() {
-        for text in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1"] {
+        for text in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1", "  =1"] {
             assert_eq!(neutral(text), format!("'{text}"));
         }
         for text in ["", "ann", "a=1", "1-1", "'=1"] {
             assert_eq!(neutral(text), text);
         }
+    }
+
+    #[test]
+    fn a_label_is_one_line() {
+        assert_eq!(label(Some("a\r\nENTRY,\tb\u{2028}c")), "a  ENTRY, b c");
+        assert_eq!(label(Some("\n=1+1")), "' =1+1");
+        assert_eq!(label(None), "");
     }
 }

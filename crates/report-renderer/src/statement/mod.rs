@@ -7,6 +7,8 @@ pub(crate) mod json;
 pub(crate) mod xlsx;
 mod xml;
 
+use std::borrow::Cow;
+
 use report_document::Period;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -15,6 +17,16 @@ use crate::RenderError;
 /// The time with its offset: `2026-03-29T03:00:00.25+02:00`.
 fn rfc3339(at: OffsetDateTime) -> Result<String, RenderError> {
     at.format(&Rfc3339).map_err(|error| RenderError::Other(format!("{at}: {error}")))
+}
+
+/// The text in one line: a line break or a tab becomes a space.
+fn one_line(text: &str) -> Cow<'_, str> {
+    let is_break = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    if text.contains(is_break) {
+        Cow::Owned(text.replace(is_break, " "))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// Whether the period ends with a day, so that its last day is the one before `to`.

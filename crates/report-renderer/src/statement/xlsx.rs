@@ -25,7 +25,7 @@ use rust_xlsxwriter::{
 };
 use time::{OffsetDateTime, UtcOffset};
 
-use super::rfc3339;
+use super::{rfc3339, xml::allowed};
 use crate::{Progress, RenderError, number, rows};
 
 /// Excel's rows of a sheet, without the header.
@@ -34,7 +34,7 @@ const MAX_ENTRIES: u64 = 1_048_575;
 const MAX_DIGITS: usize = 15;
 
 /// The header of a column, and its width in characters.
-const COLUMNS: [(&str, f64); 9] = [
+const COLUMNS: [(&str, f64); 11] = [
     ("No.", 9.0),
     ("Booked at", 21.0),
     ("UTC offset", 10.0),
@@ -42,8 +42,10 @@ const COLUMNS: [(&str, f64); 9] = [
     ("Credit", 20.0),
     ("Debit", 20.0),
     ("Balance", 22.0),
-    ("Transaction", 14.0),
+    ("Transaction", 34.0),
     ("Record", 38.0),
+    ("Reference", 30.0),
+    ("Description", 50.0),
 ];
 
 pub(crate) fn render(
@@ -176,7 +178,7 @@ fn lay_out(
         sheet.write_string_with_format(0, column, header, &styles.header)?;
     }
     let last_row = u32::try_from(statement.entries()).unwrap_or(u32::MAX);
-    sheet.autofilter(0, 0, last_row, 8)?;
+    sheet.autofilter(0, 0, last_row, 10)?;
     sheet.set_freeze_panes(1, 0)?.set_repeat_rows(0, 0)?;
     sheet.set_landscape().set_paper_size(9).set_print_fit_to_pages(1, 0);
     sheet.set_footer("&L&F&RPage &P of &N");
@@ -201,8 +203,14 @@ fn write_entry(
     sheet.write_string(row, 3, entry.r#type.as_str())?;
     write_number(sheet, row, amount_column, entry.amount, &styles.money)?;
     write_number(sheet, row, 6, entry.balance_after, &styles.money)?;
-    write_number(sheet, row, 7, Decimal::from(entry.transaction_id), &styles.id)?;
+    sheet.write_string(row, 7, entry.transaction_id.to_string())?;
     sheet.write_string(row, 8, entry.record_id.to_string())?;
+    for (column, label) in [(9, &entry.reference), (10, &entry.description)] {
+        if let Some(text) = label {
+            // A string, so never a formula.
+            sheet.write_string(row, column, allowed(text))?;
+        }
+    }
     Ok(())
 }
 

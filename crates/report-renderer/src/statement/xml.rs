@@ -69,7 +69,7 @@ impl<W: Write> Xml<W> {
 
 /// XML 1.0 has no form for most control characters: each becomes U+FFFD.
 /// <https://www.w3.org/TR/xml/#charsets>
-fn allowed(text: &str) -> Cow<'_, str> {
+pub(super) fn allowed(text: &str) -> Cow<'_, str> {
     let is_forbidden = |c: char| matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
     if text.contains(is_forbidden) {
         Cow::Owned(text.replace(is_forbidden, "\u{fffd}"))

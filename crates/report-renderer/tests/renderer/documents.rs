@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, io};
 
-use contract::{AccountId, Kind, RecordId};
+use contract::{AccountId, Kind, RecordId, TransactionId};
 use report_document::{
     Activity, Analysis, AnalysisSource, Check, DayVolume, Entries, Entry, Finding, LargestAccount,
     Period, Position, Reconciliation, RefusalCount, SettlementTime, Statement, TEMPLATE, Total,
@@ -47,6 +47,25 @@ pub(crate) struct MadeEntries {
 
 const OPENING: i64 = 100_000_005;
 
+/// Some entries have labels, which try to be formulas, rows and markup.
+fn reference(n: i64) -> Option<&'static str> {
+    match n % 7 {
+        1 => Some("invoice 4711"),
+        2 => Some("=SUM(A1:A9) \"x\""),
+        3 => Some("a reference of more than the 35 characters of ISO 20022 <&> 한국"),
+        _ => None,
+    }
+}
+
+fn description(n: i64) -> Option<String> {
+    match n % 7 {
+        2 => Some("\u{ac00}\nENTRY,1,\"2\"\t</Ustrd>&".to_owned()),
+        3 if n < 10 => Some("A long description of a payment. ".repeat(30).trim_end().to_owned()),
+        4 => Some("+1 <b>bold</b>".to_owned()),
+        _ => None,
+    }
+}
+
 impl MadeEntries {
     fn iter(self) -> impl Iterator<Item = Entry> {
         let mut balance = OPENING;
@@ -59,14 +78,17 @@ impl MadeEntries {
             balance += if r#type == Kind::Deposit { units } else { -units };
             let at = at("2026-03-29T01:59:00.123456+01:00") + Duration::milliseconds(n * 40);
             let offset = if n > 1_500 { 2 } else { 1 };
+            let record_id = record(u128::try_from(n).unwrap());
             Entry {
                 account_seq: 41 + n,
-                transaction_id: 7_000 + n * 3,
-                record_id: record(u128::try_from(n).unwrap()),
+                transaction_id: TransactionId::of(record_id),
+                record_id,
                 r#type,
                 amount: money(units, self.exponent),
                 balance_after: money(balance, self.exponent),
                 at: at.to_offset(time::UtcOffset::from_hms(offset, 0, 0).unwrap()),
+                reference: reference(n).map(str::to_owned),
+                description: description(n),
             }
         })
     }
@@ -179,7 +201,7 @@ pub(crate) fn activity() -> Activity {
             items: (0..6_i64)
                 .map(|n| UnusualEntry {
                     account_id: account(u128::try_from(n).unwrap()),
-                    transaction_id: 90_000 + n,
+                    transaction_id: TransactionId::of(record(u128::try_from(n).unwrap())),
                     record_id: record(u128::try_from(n).unwrap()),
                     r#type: Kind::Deposit,
                     currency: if n % 2 == 0 { "EUR" } else { "KRW" }.to_owned(),

@@ -85,7 +85,6 @@ fn the_longest_amounts_and_strange_names_are_laid_out() {
     ];
     let entry = |number: i64| Entry {
         account_seq: number,
-        transaction_id: i64::MAX,
         amount: Decimal::from_str_exact("999999999999999999.9999").unwrap(),
         balance_after: Decimal::from_str_exact("999999999999999999.9999").unwrap(),
         ..first_entry()
@@ -97,6 +96,12 @@ fn the_longest_amounts_and_strange_names_are_laid_out() {
         statement.credits.count = 200;
         statement.credits.amount = Decimal::from_str_exact("199999999999999999999.98").unwrap();
         statement.debits.amount = Decimal::from_str_exact("99999999999999999999.9999").unwrap();
+        let labelled = |entry: &Entry| Entry {
+            reference: Some(name.clone()),
+            description: Some(name.repeat(4)),
+            ..entry.clone()
+        };
+        let entries: Vec<Entry> = entries.iter().map(labelled).collect();
         (statement.issuer, statement.owner_id) = (name.clone(), name);
         let pdf = rendered(Format::Pdf, &Document::Statement(&statement, &entries)).unwrap();
         assert!(pages(&pdf) > 4);

@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::{AccountId, Kind, RecordId};
+use contract::{AccountId, Kind, RecordId, TransactionId};
 use report_document::{UnusualEntries, UnusualEntry};
 use rust_decimal::{
     Decimal,
@@ -199,7 +199,7 @@ impl UnusualFound {
     pub(super) fn figures(&self, period: &Period) -> UnusualEntries {
         let items = self.listed.iter().map(|entry| UnusualEntry {
             account_id: entry.account_id,
-            transaction_id: entry.id,
+            transaction_id: TransactionId::of(entry.record_id),
             record_id: entry.record_id,
             r#type: if entry.is_withdrawal { Kind::Withdrawal } else { Kind::Deposit },
             currency: entry.currency.clone(),

@@ -1,6 +1,6 @@
 //! The figures of a small report, for the tests.
 
-use contract::{AccountId, Kind, RecordId};
+use contract::{AccountId, Kind, RecordId, TransactionId};
 use report_document::{
     Activity, DayVolume, LargestAccount, Period, RefusalCount, SettlementTime, TEMPLATE,
     UnusualEntries, UnusualEntry, Volume,
@@ -33,6 +33,7 @@ fn account(currency: &str, count: u64, credits: &str, debits: &str) -> LargestAc
 /// Four days in two currencies, with refusals, unusual entries and settlement times.
 pub(super) fn activity() -> Activity {
     use Kind::{Deposit, Withdrawal};
+    let record = RecordId::new();
     Activity {
         template: TEMPLATE,
         issuer: "Bank".to_owned(),
@@ -69,8 +70,8 @@ pub(super) fn activity() -> Activity {
             count: 27,
             items: vec![UnusualEntry {
                 account_id: AccountId::new(),
-                transaction_id: 987_654_321,
-                record_id: RecordId::new(),
+                transaction_id: TransactionId::of(record),
+                record_id: record,
                 r#type: Withdrawal,
                 currency: "EUR".to_owned(),
                 amount: decimal("31234.56"),

@@ -10,12 +10,12 @@ mod running;
 
 use std::{io, ops::ControlFlow, time::Duration};
 
-use contract::AccountId;
+use contract::{AccountId, RecordId};
 use ledger_reader::{History, HistoryError, READ_LIMIT, limited};
 use report_document::{EntryWriter, Position, Statement, TEMPLATE};
 use time::OffsetDateTime;
 
-use crate::{AccountInfo, Ledger, LedgerError, Period};
+use crate::{AccountInfo, Accounts, LabelsError, Ledger, LedgerError, Period};
 use running::Running;
 
 /// Why there is no statement.
@@ -51,6 +51,9 @@ pub enum StatementError {
         /// What contradicts what.
         finding: String,
     },
+    /// The labels of the records could not be read.
+    #[error(transparent)]
+    Labels(#[from] LabelsError),
     /// The file with the entries could not be written.
     #[error("writing the entries of the statement")]
     Write(#[source] io::Error),
@@ -82,6 +85,15 @@ impl StatementError {
     pub const fn is_permanent(&self) -> bool {
         matches!(self, Self::TimesRunBackwards { .. } | Self::Inconsistent { .. })
     }
+}
+
+/// Where a statement is read.
+#[derive(Debug, Clone, Copy)]
+pub struct StatementSources<'a> {
+    /// The entries.
+    pub ledger: &'a Ledger,
+    /// Their labels.
+    pub accounts: &'a Accounts,
 }
 
 /// The entries written so far, and all entries of the period.
@@ -119,7 +131,7 @@ fn document(position: ledger_reader::Position) -> Position {
 /// # Errors
 /// [`StatementError`]. The file then holds a part of the entries.
 pub async fn statement(
-    ledger: &Ledger,
+    StatementSources { ledger, accounts }: StatementSources<'_>,
     info: &AccountInfo,
     period: &Period,
     issuer: &str,
@@ -140,7 +152,11 @@ pub async fn statement(
         if page.is_empty() {
             break;
         }
-        let entries = page.into_iter().map(|row| running.add(row));
+        let records: Vec<_> = page.iter().map(|row| RecordId::from_uuid(row.record_id)).collect();
+        let mut labels = accounts.labels(&records).await?;
+        let entries = page.into_iter().zip(records);
+        let entries = entries
+            .map(|(row, record)| running.add(row, labels.remove(&record).unwrap_or_default()));
         let entries = entries.collect::<Result<Vec<_>, _>>()?;
         writer = write(writer, entries).await.map_err(StatementError::Write)?;
         if progress(Progress { done: running.entries(), total }).is_break() {

@@ -1,13 +1,13 @@
 //! The running balance of a statement: each entry is checked against the one before it.
 
-use contract::{AccountId, Amount, Balance, Currency, Kind, RecordId};
+use contract::{AccountId, Amount, Balance, Currency, Kind, RecordId, TransactionId};
 use ledger_reader::{EntryRow, TOLERANCE, invalid_balance};
 use report_document::{Entry, Position, Total};
 use rust_decimal::Decimal;
 use time::OffsetDateTime;
 
 use super::StatementError;
-use crate::{AccountInfo, Period};
+use crate::{AccountInfo, Labels, Period};
 
 /// The balance after the entries so far, and their totals.
 pub(super) struct Running<'a> {
@@ -56,7 +56,7 @@ impl<'a> Running<'a> {
     ///
     /// # Errors
     /// If it does not follow from the entries before it, or is not in the period.
-    pub(super) fn add(&mut self, row: EntryRow) -> Result<Entry, StatementError> {
+    pub(super) fn add(&mut self, row: EntryRow, labels: Labels) -> Result<Entry, StatementError> {
         let seq = row.account_seq;
         if seq != self.position.account_seq + 1 {
             let missing = self.position.account_seq + 1;
@@ -90,14 +90,17 @@ impl<'a> Running<'a> {
             )));
         }
         self.position = Position { balance, account_seq: seq };
+        let record_id = RecordId::from_uuid(row.record_id);
         Ok(Entry {
             account_seq: seq,
-            transaction_id: row.id,
-            record_id: RecordId::from_uuid(row.record_id),
+            transaction_id: TransactionId::of(record_id),
+            record_id,
             r#type: kind,
             amount,
             balance_after: balance,
             at: self.period.local(self.time(seq, row.created_at)?),
+            reference: labels.reference,
+            description: labels.description,
         })
     }
 
