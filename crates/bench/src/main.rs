@@ -9,9 +9,11 @@
 //! measured in turn. Each scenario has its own stack, and ends with `passbook
 //! verify`, because a fast wrong answer is worthless.
 
+mod api;
 mod backlog;
 mod bench;
 mod database_figures;
+mod event_streams;
 mod history;
 mod machine;
 mod nats;

@@ -23,6 +23,9 @@ use crate::{bench::Bench, machine::Machine};
 /// Time limit for the start of a stack.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
+/// The webhook-service runs in a scenario that asks for it.
+const WEBHOOKS: &str = "--webhook-replicas";
+
 /// A running stack. Its processes end with this process.
 #[derive(Debug)]
 pub(crate) struct Stack {
@@ -77,8 +80,11 @@ impl Stack {
         let parent = std::process::id().to_string();
         command.args(["bound-exec", "--signal", "SIGTERM", "--parent", &parent, "--"]);
         command.arg(passbook()?).args(["dev", "up", "--release", "--port", "0"]);
-        command.args(["--webhook-replicas", "0", "--dir"]).arg(&dir);
-        command.args(settings.arguments).envs(settings.environment.iter().copied());
+        if !settings.arguments.contains(&WEBHOOKS) {
+            command.args([WEBHOOKS, "0"]);
+        }
+        command.arg("--dir").arg(&dir).args(settings.arguments);
+        command.envs(settings.environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let mut child = command.spawn()?;
         let begun = Instant::now();

@@ -1,5 +1,6 @@
 //! The event log.
 
+mod consumers;
 mod horizon;
 mod kills;
 mod older_release;

@@ -4,7 +4,7 @@
 mod deliveries;
 mod endpoints;
 mod failures;
-mod receiver;
+pub(crate) mod receiver;
 mod replicas;
 mod transaction_ids;
 
@@ -45,7 +45,7 @@ fn customer(stack: &Stack) -> Client {
 }
 
 /// An endpoint, with the secret of its creation.
-struct Endpoint {
+pub(crate) struct Endpoint {
     client: Client,
     path: String,
     created: Response,
@@ -53,7 +53,7 @@ struct Endpoint {
 
 impl Endpoint {
     /// Creates an endpoint of this caller for the receiver.
-    async fn create(client: &Client, receiver: &Receiver) -> Self {
+    pub(crate) async fn create(client: &Client, receiver: &Receiver) -> Self {
         Self::with(client, json!({ "url": receiver.url })).await
     }
 
@@ -64,7 +64,7 @@ impl Endpoint {
         Self { client: client.clone(), path, created }
     }
 
-    fn secret(&self) -> &str {
+    pub(crate) fn secret(&self) -> &str {
         self.created.text("secret")
     }
 

@@ -1,6 +1,7 @@
 //! The scenarios, one file each.
 
 mod accounts;
+mod api_keys;
 mod batches;
 mod deposits;
 mod drain;
@@ -11,6 +12,8 @@ mod replicas;
 mod replication;
 mod reports;
 mod resources;
+mod streams;
+mod webhooks;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -40,6 +43,12 @@ pub(crate) enum Scenario {
     Idle,
     /// An activity report over 5,000,000 rows, and its effect on deposits.
     Reports,
+    /// 1,000 streams of events, and their effect on deposits.
+    Streams,
+    /// A webhook that hangs, and its effect on the latency of deposits.
+    Webhooks,
+    /// Requests with an API key, compared with tokens.
+    ApiKeys,
 }
 
 impl Scenario {
@@ -66,6 +75,9 @@ impl Scenario {
             Self::Resources => "resources",
             Self::Idle => "idle",
             Self::Reports => "reports",
+            Self::Streams => "streams",
+            Self::Webhooks => "webhooks",
+            Self::ApiKeys => "api-keys",
         }
     }
 
@@ -83,6 +95,9 @@ impl Scenario {
             Self::Resources => resources::run(bench).await,
             Self::Idle => idle::run(bench).await,
             Self::Reports => reports::run(bench).await,
+            Self::Streams => streams::run(bench).await,
+            Self::Webhooks => webhooks::run(bench).await,
+            Self::ApiKeys => api_keys::run(bench).await,
         };
         let mut section = section.context(self.name())?;
         self.present(&mut section);
@@ -102,6 +117,9 @@ impl Scenario {
             Self::Resources => resources::present(section),
             Self::Idle => idle::present(section),
             Self::Reports => reports::present(section),
+            Self::Streams => streams::present(section),
+            Self::Webhooks => webhooks::present(section),
+            Self::ApiKeys => api_keys::present(section),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod slots;
 mod stream;
+mod subscribers;
 mod tail;
 mod view;
 
@@ -149,8 +150,8 @@ async fn follow(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let slot = api.stream_slots.take(caller)?;
-    // The batches begin before the first page is read.
-    let batches = api.event_tail.subscribe();
+    // The news begin before the first page is read.
+    let subscription = api.event_tail.subscribe(&filter);
     let last = headers.get(LAST_EVENT_ID).map(HeaderValue::to_str);
     // A browser sends an empty one before its first event.
     let last = last.map(|id| id.unwrap_or("-")).filter(|id| !id.is_empty());
@@ -165,7 +166,8 @@ async fn follow(
         log: api.events.clone(),
         filter,
         position: after.map_or(0, |event| event.position),
-        batches,
+        tail: api.event_tail.clone(),
+        subscription,
         verifier: api.verifier.clone(),
         headers,
         draining: api.limits.draining.clone(),

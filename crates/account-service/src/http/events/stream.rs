@@ -1,11 +1,11 @@
 //! Events as server-sent events.
 //!
-//! A stream reads pages until it has caught up, then it takes the batches of the replica's
-//! [`EventTail`](super::EventTail). It keeps the position up to which it has sent everything. If
-//! the next batch begins later, or the stream was too slow for a batch, it reads pages again. So a
-//! slow client costs reads, and no memory.
+//! A stream subscribes to the replica's [`EventTail`](super::EventTail), reads pages until it has
+//! caught up, then it takes the news of the tail. It keeps the position up to which it has sent
+//! everything. If it is too slow for the news, its subscription ends: it subscribes again, and
+//! reads pages. So a slow client costs reads, and no memory.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -14,15 +14,13 @@ use axum::{
 };
 use futures::stream;
 use runtime::http::{bearer::TokenVerifier, problem::UNAUTHENTICATED};
-use tokio::{
-    sync::broadcast::{Receiver, error::RecvError},
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     slots::Slot,
-    tail::{Batch, LOST},
+    subscribers::Subscription,
+    tail::{EventTail, News},
     view::EventView,
 };
 use crate::{
@@ -52,7 +50,8 @@ pub(super) struct EventStream {
     pub(super) filter: EventFilter,
     /// Everything up to this position was sent.
     pub(super) position: i64,
-    pub(super) batches: Receiver<Arc<Batch>>,
+    pub(super) tail: EventTail,
+    pub(super) subscription: Subscription,
     pub(super) verifier: TokenVerifier,
     /// Of the request, with its token.
     pub(super) headers: HeaderMap,
@@ -112,16 +111,16 @@ impl Running {
             tokio::select! {
                 biased;
                 () = self.stream.draining.cancelled() => return None,
-                batch = self.stream.batches.recv() => match batch {
-                    Ok(batch) if batch.through == LOST => return None,
-                    Ok(batch) => {
-                        let bytes = self.batch(&batch);
+                news = self.stream.subscription.next() => match news {
+                    Some(News::Events { through, events }) => {
+                        let bytes = self.take(through, &events);
                         if !bytes.is_empty() {
                             return Some(bytes);
                         }
                     }
-                    Err(RecvError::Lagged(_)) => self.is_behind = true,
-                    Err(RecvError::Closed) => return None,
+                    Some(News::Behind) => self.is_behind = true,
+                    Some(News::Lost) => return None,
+                    None => self.subscribe_again(),
                 },
                 () = sleep_until(self.next_comment) => return Some(Bytes::from_static(b":\n\n")),
                 () = sleep_until(self.next_check) => {}
@@ -153,25 +152,25 @@ impl Running {
         Ok(bytes.into())
     }
 
-    /// The client's events of a batch.
-    fn batch(&mut self, batch: &Batch) -> Bytes {
-        let EventStream { filter, position, .. } = &mut self.stream;
-        if batch.after > *position {
-            self.is_behind = true;
-            return Bytes::new();
-        }
-        let sent = *position;
-        *position = sent.max(batch.through);
-        let events = batch.events.iter();
-        let mut own = events.filter(|(event, _)| event.position > sent && filter.includes(event));
-        match (own.next(), own.next()) {
+    /// The events that were not sent by a page.
+    fn take(&mut self, through: i64, events: &[(i64, Bytes)]) -> Bytes {
+        let sent = self.stream.position;
+        self.stream.position = sent.max(through);
+        let mut new = events.iter().filter(|(position, _)| *position > sent);
+        match (new.next(), new.next()) {
             (None, _) => Bytes::new(),
             (Some((_, frame)), None) => frame.clone(),
             (Some((_, first)), Some((_, second))) => {
                 let mut bytes = [&first[..], second].concat();
-                own.for_each(|(_, frame)| bytes.extend_from_slice(frame));
+                new.for_each(|(_, frame)| bytes.extend_from_slice(frame));
                 bytes.into()
             }
         }
+    }
+
+    /// After the news of a subscription that has ended: pages have the events since.
+    fn subscribe_again(&mut self) {
+        self.stream.subscription = self.stream.tail.subscribe(&self.stream.filter);
+        self.is_behind = true;
     }
 }

@@ -1,13 +1,18 @@
-//! Reads new events once for all streams of this replica, while there are any.
+//! Reads new events once for all streams of this replica, while there are any, and hands each
+//! stream its own. Events that no stream gets are not rendered, and a stream is woken by its own
+//! events only: a thousand streams of accounts without movements cost little.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::body::Bytes;
 use runtime::tasks::sleep_unless_stopped;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::stream::frame;
+use super::{
+    stream::frame,
+    subscribers::{Subscribers, Subscription},
+};
 use crate::{
     events::{EventFilter, EventLog, LoggedEvent, Source},
     store::StoreError,
@@ -18,26 +23,24 @@ const EVERY: Duration = Duration::from_millis(50);
 /// Pause after an error.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Maximum events of a batch.
-const BATCH: u16 = 200;
-/// Batches that a slow stream may be behind. Then it reads pages of its own.
-const BATCHES: usize = 32;
+const BATCH: u16 = 500;
 
-/// The position of a batch that ends all streams: the database has lost events.
-pub(super) const LOST: i64 = -1;
-
-/// New events: all above one position, up to another.
+/// What a stream is told.
 #[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) after: i64,
-    pub(super) through: i64,
-    pub(super) events: Vec<(LoggedEvent, Bytes)>,
+pub(super) enum News {
+    /// Its events, each with its position. It has all events up to `through` then.
+    Events { through: i64, events: Vec<(i64, Bytes)> },
+    /// Some of its events may not be told: it has to read them.
+    Behind,
+    /// The database has lost events: the stream ends.
+    Lost,
 }
 
 /// The new events of the log, for streams.
 #[derive(Debug, Clone)]
 pub struct EventTail {
     log: EventLog,
-    sender: broadcast::Sender<Arc<Batch>>,
+    subscribers: Subscribers,
     first: Arc<Notify>,
 }
 
@@ -45,23 +48,22 @@ impl EventTail {
     /// The tail of this log. [`EventTail::run`] reads it.
     #[must_use]
     pub fn new(log: EventLog) -> Self {
-        let (sender, _) = broadcast::channel(BATCHES);
-        Self { log, sender, first: Arc::default() }
+        Self { log, subscribers: Subscribers::default(), first: Arc::default() }
     }
 
-    /// The batches from now on. The first one may begin later than a page that was read before;
-    /// never later than one that is read afterwards.
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
-        let receiver = self.sender.subscribe();
+    /// The events from now on. Those that were read before this call are below the horizon of any
+    /// page that is read after it.
+    pub(super) fn subscribe(&self, filter: &EventFilter) -> Subscription {
+        let subscription = self.subscribers.add(filter);
         self.first.notify_one();
-        receiver
+        subscription
     }
 
     /// Reads until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut position = None;
         while !stop.is_cancelled() {
-            if self.sender.receiver_count() == 0 {
+            if self.subscribers.is_empty() {
                 position = None;
                 let _ = stop.run_until_cancelled(self.first.notified()).await;
                 continue;
@@ -78,38 +80,40 @@ impl EventTail {
         }
     }
 
-    /// Sends one batch, unless there is nothing new. Returns whether there is more.
+    /// Hands out one batch, unless there is nothing new. Returns whether there is more.
     async fn step(&self, position: &mut Option<i64>) -> Result<bool, StoreError> {
         let now = self.log.horizon().advance().await?;
         let Some(after) = *position else {
-            // An empty batch: a stream that has read up to here goes on, others read a page.
-            self.send(now, now, Vec::new());
+            // A stream may have read a page that ends before this position.
+            self.subscribers.tell_all(|| News::Behind);
             *position = Some(now);
             return Ok(false);
         };
         if now < after {
-            self.send(LOST, LOST, Vec::new());
+            self.subscribers.tell_all(|| News::Lost);
             *position = None;
             return Ok(false);
         }
         let all = EventFilter { source: Source::All, kind: None };
         let page = self.log.read_to(&all, after, now, BATCH).await?;
         if page.through > after {
-            let details = self.log.details(&page.events).await?;
-            let ids = self.log.ids().await?;
-            let frames = page.events.into_iter().zip(&details);
-            let events = frames.map(|(event, detail)| {
-                let frame = frame(ids, &event, detail);
-                (event, frame)
-            });
-            self.send(after, page.through, events.collect());
+            // A stream that subscribes later reads pages up to this horizon or a later one.
+            let (wanted, readers): (Vec<_>, Vec<_>) =
+                self.subscribers.readers(page.events).into_iter().unzip();
+            let frames = self.frames(&wanted).await?;
+            let events = wanted.iter().map(|event| event.position).zip(frames);
+            self.subscribers.hand_out(page.through, events.zip(readers));
             *position = Some(page.through);
         }
         Ok(page.has_more)
     }
 
-    fn send(&self, after: i64, through: i64, events: Vec<(LoggedEvent, Bytes)>) {
-        // An error means that the last stream has ended.
-        let _ = self.sender.send(Arc::new(Batch { after, through, events }));
+    async fn frames(&self, events: &[LoggedEvent]) -> Result<Vec<Bytes>, StoreError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let details = self.log.details(events).await?;
+        let ids = self.log.ids().await?;
+        Ok(events.iter().zip(&details).map(|(event, detail)| frame(ids, event, detail)).collect())
     }
 }
