@@ -28,6 +28,7 @@ mod doctor;
 mod duplicate_commands;
 mod entity_tags;
 mod events;
+mod examples;
 mod faults;
 mod frozen;
 mod graceful_stop;

@@ -1,10 +1,16 @@
-//! A client of the HTTP API, as a user of the API writes one.
+//! The tests' layer over the client of the API: any request, without retries, each response
+//! compared with the document.
 
 use std::{fmt, time::Duration};
 
+use client::{Answer, Error, Request, Retry};
 use contract::{Scope, Scopes};
 use devstack::Secrets;
-use reqwest::{Method, header::HeaderMap};
+use http_body_util::BodyExt;
+use reqwest::{
+    Method, Url,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -13,7 +19,8 @@ use crate::{EventStream, Stack, documented::assert_documented, eventually};
 /// Sends requests to one address with one token.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    /// The client as users have it, without retries.
+    pub api: client::Client,
     base: String,
     token: String,
 }
@@ -72,8 +79,9 @@ impl Client {
 
     #[must_use]
     pub fn with_timeout(base: &str, token: &str, timeout: Duration) -> Self {
-        let http = reqwest::Client::builder().timeout(timeout).build().unwrap();
-        Self { http, base: base.to_owned(), token: token.to_owned() }
+        let builder = client::Client::builder(base, token).timeout(timeout).retry(Retry::NEVER);
+        let api = builder.longest_answer(usize::MAX).build().unwrap();
+        Self { api, base: base.to_owned(), token: token.to_owned() }
     }
 
     /// A teller at the proxy in front of all replicas.
@@ -129,7 +137,7 @@ impl Client {
     /// This caller at one replica, without the proxy.
     #[must_use]
     pub fn at(&self, stack: &Stack, replica: &str) -> Self {
-        Self { base: Self::teller_at(stack, replica).base, ..self.clone() }
+        Self::new(&Self::teller_at(stack, replica).base, &self.token)
     }
 
     /// Sends any request, by default with the client's token. `body` must match the
@@ -143,24 +151,38 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: Option<Vec<u8>>,
-    ) -> Result<Response, reqwest::Error> {
-        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
-        if !headers.iter().any(|(name, _)| *name == "authorization") {
-            request = request.bearer_auth(&self.token);
-        }
+    ) -> Result<Response, Error> {
+        let request = self.request(method.clone(), path, headers, body);
+        Ok(self.response(&method, path, self.api.send(&request).await?))
+    }
+
+    /// A request as it is, but for the path: it is encoded as browsers do it.
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> Request {
+        let url: Url = format!("{}{path}", self.base).parse().unwrap();
+        let query = url.query().map_or_else(String::new, |query| format!("?{query}"));
+        let mut request = Request::new(method, format!("{}{query}", url.path()));
         for (name, value) in headers {
-            request = request.header(*name, *value);
+            let (name, value): (HeaderName, HeaderValue) =
+                (name.parse().unwrap(), value.parse().unwrap());
+            request.headers.append(name, value);
         }
-        if let Some(body) = body {
-            request = request.body(body);
-        }
-        let response = request.send().await?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let bytes = response.bytes().await?.to_vec();
+        request.body = body.unwrap_or_default().into();
+        request
+    }
+
+    fn response(&self, method: &Method, path: &str, answer: Answer) -> Response {
+        let bytes = answer.body.to_vec();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let (status, headers) = (answer.status.as_u16(), answer.headers);
         let response = Response { status, headers, body, bytes };
-        assert_documented(&method, path, &response);
-        Ok(response)
+        assert_documented(method, path, &response);
+        response
     }
 
     /// Opens a stream of events after the event with this id.
@@ -173,22 +195,17 @@ impl Client {
         last: Option<&str>,
     ) -> Result<EventStream, Option<Response>> {
         let path = format!("/v1/events?{query}");
-        let mut request = self.http.get(format!("{}{path}", self.base)).bearer_auth(&self.token);
-        request = request.header("accept", "text/event-stream").timeout(Duration::from_secs(600));
-        if let Some(last) = last {
-            request = request.header("last-event-id", last);
+        let mut headers = vec![("accept", "text/event-stream")];
+        headers.extend(last.map(|last| ("last-event-id", last)));
+        let request = self.request(Method::GET, &path, &headers, None);
+        let (head, body) = self.api.open(&request).await.map_err(|_| None)?.into_parts();
+        if head.status == 200 {
+            assert_eq!(head.headers["content-type"], "text/event-stream");
+            return Ok(EventStream::new(body));
         }
-        let response = request.send().await.map_err(|_| None)?;
-        if response.status() == 200 {
-            assert_eq!(response.headers()["content-type"], "text/event-stream");
-            return Ok(EventStream::new(response));
-        }
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let bytes = response.bytes().await.map_err(|_| None)?.to_vec();
-        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        let response = Response { status, headers, body, bytes };
-        assert_documented(&Method::GET, &path, &response);
-        Err(Some(response))
+        let body = body.collect().await.map_err(|_| None)?.to_bytes();
+        let answer = Answer { status: head.status, headers: head.headers, body };
+        Err(Some(self.response(&Method::GET, &path, answer)))
     }
 
     pub async fn get(&self, path: &str) -> Response {
@@ -241,7 +258,7 @@ impl Client {
         amount: &str,
         key: &str,
         wait: Option<u32>,
-    ) -> Result<Response, reqwest::Error> {
+    ) -> Result<Response, Error> {
         let path = format!("/v1/accounts/{account}/{resource}");
         let wait = wait.map(|seconds| format!("wait={seconds}"));
         let mut headers = vec![("content-type", "application/json"), ("idempotency-key", key)];

@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::time::timeout;
 
 /// The events of one response.
 #[derive(Debug)]
 pub struct EventStream {
-    response: reqwest::Response,
+    body: Incoming,
     received: Vec<u8>,
 }
 
 impl EventStream {
     #[must_use]
-    pub const fn new(response: reqwest::Response) -> Self {
-        Self { response, received: Vec::new() }
+    pub const fn new(body: Incoming) -> Self {
+        Self { body, received: Vec::new() }
     }
 
     /// The next event. `None` at the end of the response, and if the connection is lost.
@@ -47,8 +49,8 @@ impl EventStream {
                 let block = self.received.drain(..end + 2).collect();
                 return Some(String::from_utf8(block).unwrap());
             }
-            let bytes = self.response.chunk().await.ok().flatten()?;
-            self.received.extend_from_slice(&bytes);
+            let frame = self.body.frame().await?.ok()?;
+            self.received.extend_from_slice(frame.data_ref().map_or(&[][..], |bytes| bytes));
         }
     }
 }

@@ -30,7 +30,7 @@ pub mod stack;
 pub mod standby;
 pub mod wait;
 
-pub use client::{Client, Response};
+pub use self::client::{Client, Response};
 pub use depositors::Depositors;
 pub use event_stream::EventStream;
 pub use pending_deposits::PendingDeposits;

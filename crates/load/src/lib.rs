@@ -4,9 +4,10 @@
 //!
 //! It runs on the same processors as the measured system, so it must cost very
 //! little. It uses one thread, and one connection per client straight to the
-//! replicas. Requests are written by hand, and responses are parsed only as far
-//! as they are counted. A general HTTP client costs several times as much;
-//! [`Report::cpu_micros_per_request`] gives the cost of a run.
+//! replicas. The requests of a run are written by hand, and responses are parsed
+//! only as far as they are counted. A general HTTP client costs several times as
+//! much; [`Report::cpu_micros_per_request`] gives the cost of a run. Before and
+//! after a run, the crate `client` opens the accounts and lists the records.
 
 mod accounts;
 mod client;

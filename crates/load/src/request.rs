@@ -1,4 +1,4 @@
-//! Writes HTTP requests as bytes.
+//! Writes the requests of a run as bytes.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Amount of a deposit, in the account's currency.
-const DEPOSIT: &str = "100";
+pub(crate) const DEPOSIT: &str = "100";
 /// Amount of a withdrawal: a hundredth of a deposit.
 const WITHDRAWAL: &str = "1";
 /// Amount of an overdraft: nine tenths of the balance limit.
@@ -82,22 +82,6 @@ impl RequestWriter {
         }
         body.extend_from_slice(b"]}");
         self.post(buffer, "/v1/batches", &body);
-    }
-
-    /// Opens an account in KRW.
-    pub(crate) fn account(&self, buffer: &mut Vec<u8>) {
-        self.post(buffer, "/v1/accounts", br#"{"currency":"KRW"}"#);
-    }
-
-    /// A page of the account's records, with 100 at most.
-    pub(crate) fn records(&self, buffer: &mut Vec<u8>, account: &str, cursor: Option<&str>) {
-        let headers = &self.headers;
-        let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
-        buffer.clear();
-        write(
-            buffer,
-            format_args!("GET /v1/accounts/{account}/records?limit=100{cursor}{headers}\r\n"),
-        );
     }
 
     /// As long as a UUID, the usual key of a client, and in random order.

@@ -3,20 +3,17 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, ensure};
-use contract::RecordId;
-use serde::Deserialize;
+use ::client::{RecordFilter, Status};
+use anyhow::{Context, Result};
+use contract::{AccountId, RecordId};
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::{
-    Target, WaitFor,
-    connection::Connection,
-    request::{METRICS, RequestWriter},
-    run::connect,
-};
+use crate::{Target, connection::Connection, request::METRICS};
 
 const COUNTER: &str = "passbook_records_settled_total";
+/// Records of a page: the maximum of the API.
+const PAGE: u32 = 100;
 /// Time limit for the metrics of a busy replica.
 const METRICS_LIMIT: Duration = Duration::from_secs(10);
 
@@ -105,35 +102,19 @@ pub async fn count_records(
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Page {
-    items: Vec<Record>,
-    next_cursor: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Record {
-    status: String,
-}
-
 async fn count_in_api(target: &Target, accounts: &[String]) -> Result<RecordCounts> {
-    let writer = RequestWriter::new(target, WaitFor::Accepted);
-    let (mut counts, mut request) = (RecordCounts::default(), Vec::new());
-    let connections = connect(target, 1).await?;
-    let (_, mut connection) = connections.into_iter().next().context("the API has no address")?;
+    let client = target.clients()?.into_iter().next().context("the API has no address")?;
+    let filter = RecordFilter { limit: Some(PAGE), ..RecordFilter::default() };
+    let mut counts = RecordCounts::default();
     for account in accounts {
-        let mut cursor = None;
+        let (account, mut cursor): (AccountId, _) = (account.parse()?, None);
         loop {
-            writer.records(&mut request, account, cursor.as_deref());
-            let response = connection.exchange(&request).await?;
-            let (status, body) = (response.status, String::from_utf8_lossy(response.body));
-            ensure!(status == 200, "listing records failed with status {status}: {body}");
-            let page: Page = serde_json::from_str(&body).context("parsing a page of records")?;
+            let page = client.records(account, &filter, cursor.as_deref()).await;
+            let page = page.context("listing records")?;
             for record in page.items {
                 counts.total += 1;
-                counts.pending += u64::from(record.status == "PENDING");
-                counts.refused += u64::from(record.status == "FAILED");
+                counts.pending += u64::from(record.status == Status::Pending);
+                counts.refused += u64::from(record.status == Status::Failed);
             }
             cursor = page.next_cursor;
             if cursor.is_none() {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use ::client::Client;
 use anyhow::{Context, Result, ensure};
 use devstack::{Process, StackFile};
 
@@ -60,6 +61,16 @@ impl Target {
         let replicas: Vec<_> = found.with_context(|| format!("looking up {address}"))?.collect();
         ensure!(!replicas.is_empty(), "{address} has no address");
         Ok(Self { replicas, host: host.to_owned(), admins: Vec::new(), token, database: None })
+    }
+
+    /// A client of each replica, or of the API of a system that is reached by it only.
+    pub(crate) fn clients(&self) -> Result<Vec<Client>> {
+        let hosts = match self.database {
+            Some(_) => self.replicas.iter().map(ToString::to_string).collect(),
+            None => vec![self.host.clone()],
+        };
+        let client = |host: String| Ok(Client::new(&format!("http://{host}"), &self.token)?);
+        hosts.into_iter().map(client).collect()
     }
 }
 

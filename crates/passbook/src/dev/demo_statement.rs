@@ -3,13 +3,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Result;
+use client::{IdempotencyKey, Request};
 use devstack::StackFile;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use uuid::Uuid;
 
 use super::demo_steps::{Step, Teller};
 
@@ -26,24 +27,20 @@ pub(super) async fn run(
     let now = OffsetDateTime::now_utc();
     // As exact as PostgreSQL.
     let now = now.replace_microsecond(now.microsecond())?.format(&Rfc3339)?;
-    let request = teller
-        .http
-        .post(format!("{}/v1/reports", file.api))
-        .header("Idempotency-Key", Uuid::now_v7().to_string())
-        .header("Prefer", "wait=30")
-        .json(&json!({
-            "kind": "statement",
-            "accountId": account.get("accountId"),
-            "from": account.get("createdAt"),
-            "to": now,
-            "timeZone": "Asia/Seoul",
-            "formats": ["pdf", "json"],
-        }));
+    let request = json!({
+        "kind": "statement",
+        "accountId": account.get("accountId"),
+        "from": account.get("createdAt"),
+        "to": now,
+        "timeZone": "Asia/Seoul",
+        "formats": ["pdf", "json"],
+    });
+    let request = Request::post("/v1/reports", &request)?.key(&IdempotencyKey::random());
+    let request = request.wait(Some(Duration::from_secs(30)));
     let make = Step::new("make a statement", request).expect("state", "SUCCEEDED");
     let report = teller.perform(make).await?;
     let Some(figures) = href(&report, "json") else { return Ok(()) };
-    let figures = teller.http.get(format!("{}{figures}", file.api));
-    let figures = Step::new("read the statement", figures)
+    let figures = Step::new("read the statement", Request::get(figures))
         .expect("opening.balance", "0")
         .expect("credits.amount", "10000")
         .expect("debits.amount", "2500")

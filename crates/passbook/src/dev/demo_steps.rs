@@ -1,13 +1,18 @@
 //! Moves some money through the API, makes a statement, and checks every response.
 
-use std::{collections::BTreeMap, io::Write, path::Path, process::ExitCode, time::Instant};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
+use client::{Client, IdempotencyKey, Request};
 use devstack::StackFile;
-use reqwest::{Client, RequestBuilder};
 use serde::Serialize;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::demo_statement;
 
@@ -45,17 +50,16 @@ struct StepReport {
 /// When the API can't be reached.
 pub(super) async fn run(file: &StackFile, dir: &Path, out: &mut dyn Write) -> Result<DemoReport> {
     let mut teller = Teller {
-        http: Client::builder().no_proxy().build()?,
-        url: format!("{}/v1/accounts", file.api),
-        token: file.tokens.teller.clone(),
+        client: Client::new(&file.api, &file.tokens.teller)?,
+        account: "/v1/accounts".to_owned(),
         steps: Vec::new(),
         out,
     };
-    let open = teller.http.post(&teller.url).json(&json!({ "currency": "KRW" }));
+    let open = Request::post(&teller.account, &json!({ "currency": "KRW" }))?;
     let open = Step::new("open an account in KRW", open).expect("balance", "0");
     let account = teller.perform(open).await?;
     if let Some(id) = account.get("accountId").and_then(Value::as_str) {
-        teller.url = format!("{}/{id}", teller.url);
+        teller.account = format!("{}/{id}", teller.account);
         teller.deposit_and_withdraw().await?;
         // A stack can be started without a report-service.
         if file.processes.iter().any(|process| process.name.starts_with("report-service")) {
@@ -69,9 +73,9 @@ pub(super) async fn run(file: &StackFile, dir: &Path, out: &mut dyn Write) -> Re
 }
 
 pub(super) struct Teller<'a> {
-    pub(super) http: Client,
-    url: String,
-    token: String,
+    client: Client,
+    /// The path of the account.
+    account: String,
     steps: Vec<StepReport>,
     pub(super) out: &'a mut dyn Write,
 }
@@ -79,14 +83,14 @@ pub(super) struct Teller<'a> {
 /// A request with its expected response.
 pub(super) struct Step {
     name: &'static str,
-    request: RequestBuilder,
+    request: Request,
     /// Fields and their values. A dot leads into an object.
     expected: Vec<(&'static str, Value)>,
     replayed: bool,
 }
 
 impl Step {
-    pub(super) fn new(name: &'static str, request: RequestBuilder) -> Self {
+    pub(super) fn new(name: &'static str, request: Request) -> Self {
         Self { name, request, expected: Vec::new(), replayed: false }
     }
 
@@ -103,49 +107,49 @@ fn field<'a>(body: &'a Value, path: &str) -> Option<&'a Value> {
 
 impl Teller<'_> {
     async fn deposit_and_withdraw(&mut self) -> Result<()> {
-        let key = Uuid::now_v7().to_string();
-        let deposit = Step::new("deposit 10000", self.movement("deposits", "10000", &key))
+        let key = IdempotencyKey::random();
+        let deposit = Step::new("deposit 10000", self.movement("deposits", "10000", &key)?)
             .expect("status", "SUCCESS")
             .expect("balanceAfter", "10000");
         let record = self.perform(deposit).await?;
 
-        let again = Step::new("the same again, same key", self.movement("deposits", "10000", &key))
-            .expect("recordId", record.get("recordId").cloned().unwrap_or_default())
-            .expect("balanceAfter", "10000");
+        let again =
+            Step::new("the same again, same key", self.movement("deposits", "10000", &key)?)
+                .expect("recordId", record.get("recordId").cloned().unwrap_or_default())
+                .expect("balanceAfter", "10000");
         self.perform(Step { replayed: true, ..again }).await?;
 
-        let withdraw = self.movement("withdrawals", "2500", &Uuid::now_v7().to_string());
+        let withdraw = self.movement("withdrawals", "2500", &IdempotencyKey::random())?;
         let withdraw = Step::new("withdraw 2500", withdraw)
             .expect("status", "SUCCESS")
             .expect("balanceAfter", "7500");
         self.perform(withdraw).await?;
 
-        let too_much = self.movement("withdrawals", "1000000", &Uuid::now_v7().to_string());
+        let too_much = self.movement("withdrawals", "1000000", &IdempotencyKey::random())?;
         let too_much = Step::new("withdraw 1000000", too_much)
             .expect("status", "FAILED")
             .expect("reason", "INSUFFICIENT_FUNDS");
         self.perform(too_much).await?;
 
-        let account = Step::new("look at the account", self.http.get(&self.url))
+        let account = Step::new("look at the account", Request::get(&self.account))
             .expect("balance", "7500")
             .expect("accountSeq", 2);
         self.perform(account).await?;
         Ok(())
     }
 
-    fn movement(&self, resource: &str, amount: &str, key: &str) -> RequestBuilder {
-        let request = self.http.post(format!("{}/{resource}", self.url));
-        let request = request.header("Idempotency-Key", key).header("Prefer", "wait=10");
-        request.json(&json!({ "amount": amount }))
+    fn movement(&self, resource: &str, amount: &str, key: &IdempotencyKey) -> Result<Request> {
+        let request =
+            Request::post(format!("{}/{resource}", self.account), &json!({ "amount": amount }));
+        Ok(request?.key(key).wait(Some(Duration::from_secs(10))))
     }
 
     /// Sends a request, and checks and prints its response.
     pub(super) async fn perform(&mut self, step: Step) -> Result<Value> {
         let clock = Instant::now();
-        let response = step.request.bearer_auth(&self.token).send().await.context(step.name)?;
-        let status = response.status();
-        let replayed = response.headers().contains_key("Idempotent-Replayed");
-        let text = response.text().await.context(step.name)?;
+        let answer = self.client.send(&step.request).await.context(step.name)?;
+        let (status, replayed) = (answer.status, answer.is_replayed());
+        let text = String::from_utf8_lossy(&answer.body);
         let milliseconds = clock.elapsed().as_millis();
         let body: Value = serde_json::from_str(&text).unwrap_or_default();
 
