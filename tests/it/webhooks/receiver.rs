@@ -13,7 +13,8 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header::LOCATION},
+    response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::{
@@ -36,11 +37,17 @@ pub(super) struct Delivery {
     pub(super) signatures: Vec<String>,
     pub(super) body: Vec<u8>,
     pub(super) at: SystemTime,
+    /// The answer.
+    status: u16,
 }
 
 impl Delivery {
     pub(super) fn event(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(super) fn is_taken(&self) -> bool {
+        (200..300).contains(&self.status)
     }
 
     fn content(&self) -> Vec<u8> {
@@ -70,6 +77,7 @@ impl Delivery {
 #[derive(Debug, Clone)]
 struct Shared {
     status: Arc<AtomicU16>,
+    location: Arc<Mutex<Option<String>>>,
     deliveries: Arc<Mutex<Vec<Delivery>>>,
 }
 
@@ -88,7 +96,8 @@ impl Receiver {
     }
 
     pub(super) async fn start_at(address: Ipv4Addr) -> Self {
-        let shared = Shared { status: Arc::new(AtomicU16::new(204)), deliveries: Arc::default() };
+        let status = Arc::new(AtomicU16::new(204));
+        let shared = Shared { status, location: Arc::default(), deliveries: Arc::default() };
         let router = Router::new().fallback(receive).with_state(shared.clone());
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -100,6 +109,12 @@ impl Receiver {
     /// Sets the answer, also of the requests to come.
     pub(super) fn answer(&self, status: u16) {
         self.shared.status.store(status, Ordering::Relaxed);
+    }
+
+    /// Answers with a redirect to this URL from now on.
+    pub(super) fn redirect(&self, url: &str) {
+        *self.shared.location.lock().unwrap() = Some(url.to_owned());
+        self.answer(307);
     }
 
     pub(super) fn deliveries(&self) -> Vec<Delivery> {
@@ -114,30 +129,36 @@ impl Receiver {
         .await
     }
 
-    /// Waits until the event of each of these accounts has arrived.
+    /// Waits until the event of each of these accounts has arrived and was taken.
     pub(super) async fn received_all(&self, accounts: &[String], within: Duration) {
-        wait::eventually_now("an event of each account arrives", within, || {
-            let arrived: Vec<_> = self.deliveries().iter().map(Delivery::event).collect();
-            let has =
-                |account: &String| arrived.iter().any(|event| event["accountId"] == **account);
+        wait::eventually_now("an event of each account is taken", within, || {
+            let deliveries = self.deliveries();
+            let taken = deliveries.iter().filter(|delivery| delivery.is_taken());
+            let taken: Vec<_> = taken.map(Delivery::event).collect();
+            let has = |account: &String| taken.iter().any(|event| event["accountId"] == **account);
             accounts.iter().all(has).then_some(())
         })
         .await;
     }
 }
 
-async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
     let text = |name: &str| headers[name].to_str().unwrap().to_owned();
+    let status = shared.status.load(Ordering::Relaxed);
     let delivery = Delivery {
         id: text("webhook-id"),
         timestamp: text("webhook-timestamp"),
         signatures: text("webhook-signature").split(' ').map(str::to_owned).collect(),
         body: body.to_vec(),
         at: SystemTime::now(),
+        status,
     };
     shared.deliveries.lock().unwrap().push(delivery);
-    match shared.status.load(Ordering::Relaxed) {
+    match status {
         SILENT => std::future::pending().await,
-        status => StatusCode::from_u16(status).unwrap(),
+        status => {
+            let location = shared.location.lock().unwrap().clone().map(|url| [(LOCATION, url)]);
+            (StatusCode::from_u16(status).unwrap(), location, ()).into_response()
+        }
     }
 }
