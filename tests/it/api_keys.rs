@@ -140,31 +140,38 @@ async fn a_repeated_request_creates_one_key_and_shows_its_secret_once() {
     let stack = Stack::shared().await;
     let admin = Client::admin(stack);
     let in_two_seconds = OffsetDateTime::now_utc() + time::Duration::seconds(2);
-    let body = |name: &str| {
-        let expires = in_two_seconds.format(&Rfc3339).unwrap();
-        json!({ "name": name, "scopes": ["accounts:read"], "expiresAt": expires })
-    };
+    let expires = in_two_seconds.format(&Rfc3339).unwrap();
+    let body = json!({ "name": "a", "scopes": ["accounts:read"], "expiresAt": expires });
     let key = new_key();
-    let send = async |client: &Client, name: &str| {
-        client.post("/v1/api-keys", &[("idempotency-key", key.as_str())], &body(name)).await
+    let send = async |client: &Client, body: &Value| {
+        client.post("/v1/api-keys", &[("idempotency-key", key.as_str())], body).await
     };
-    let both = join_all(["a", "a"].map(|name| send(&admin, name))).await;
+    let both = join_all([&body, &body].map(|body| send(&admin, body))).await;
     let secrets = both.iter().filter(|response| !response.text("secret").is_empty());
     assert_eq!(secrets.count(), 1, "{both:?}");
     let id = both[0].text("apiKeyId");
     // A retry finds it after its expiry, too.
     sleep(Duration::from_secs(2)).await;
-    let replay = send(&admin, "a").await;
+    let replay = send(&admin, &body).await;
     for response in both.iter().chain([&replay]) {
         assert_eq!((response.status, response.text("apiKeyId")), (201, id), "{response:?}");
         let is_replay = response.header("idempotent-replayed") == Some("true");
         assert_eq!(is_replay, response.body.get("secret").is_none());
     }
-    let other = send(&admin, "b").await;
-    assert_eq!((other.status, other.problem()), (422, "idempotency-key-reused"));
+    for (field, value) in [
+        ("name", json!("b")),
+        ("scopes", json!(["accounts:write"])),
+        ("userId", json!("ann")),
+        ("expiresAt", Value::Null),
+    ] {
+        let mut other = body.clone();
+        other[field] = value;
+        let other = send(&admin, &other).await;
+        assert_eq!((other.status, other.problem()), (422, "idempotency-key-reused"), "{field}");
+    }
     // Another caller's key is another one.
     let others = Client::user(stack, &new_key(), Scopes::all());
-    assert_eq!(send(&others, "a").await.text("field"), "expiresAt");
+    assert_eq!(send(&others, &body).await.text("field"), "expiresAt");
 }
 
 #[tokio::test]

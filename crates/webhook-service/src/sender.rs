@@ -211,6 +211,11 @@ mod tests {
             assert!(failure(status).is_overloaded, "{status}");
         }
         assert!(failure(410).is_gone);
+        let later = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("7"))]);
+        let Outcome::Failed(failure) = judge(StatusCode::SERVICE_UNAVAILABLE, &later) else {
+            panic!("503 is a failure")
+        };
+        assert_eq!(failure.retry_after, Some(Duration::from_secs(7)));
     }
 
     #[test]

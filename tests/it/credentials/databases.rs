@@ -277,6 +277,41 @@ impl<'a> Intruder<'a> {
     }
 }
 
+/// The other columns are the database's, or never change.
+#[tokio::test]
+async fn a_service_writes_no_other_columns_of_keys_the_audit_log_and_webhooks() {
+    let stack = Stack::shared().await;
+    let database = stack.accounts().await;
+    let columns = "SELECT coalesce(string_agg(attname, ' ' ORDER BY attnum), '')
+                   FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0
+                       AND has_column_privilege($2, attrelid, attnum, $3)";
+    let key = "id secret_hash prefix name user_id scopes created_by idempotency_key request_hash \
+               expires_at";
+    let audit = "id actor api_key_id action resource details";
+    for (table, role, may_insert, may_update) in [
+        ("api_keys", "account_service", key, "revoked_at"),
+        ("api_keys", "webhook_service", "", ""),
+        ("audit_log", "account_service", audit, ""),
+        ("audit_log", "webhook_service", "", ""),
+        ("webhook_fanout", "webhook_service", "", "position"),
+        (
+            "webhook_secrets",
+            "webhook_service",
+            "id endpoint_id algorithm sealed public_key",
+            "expires_at",
+        ),
+        ("webhook_secrets", "account_service", "", ""),
+        ("webhook_endpoints", "account_service", "", ""),
+        ("webhook_deliveries", "account_service", "", ""),
+    ] {
+        for (privilege, expected) in [("INSERT", may_insert), ("UPDATE", may_update)] {
+            let query = sqlx::query_scalar(columns).bind(table).bind(role).bind(privilege);
+            let found: String = query.fetch_one(&database).await.unwrap();
+            assert_eq!(found, expected, "{role}: {privilege} {table}");
+        }
+    }
+}
+
 /// A role may change the settings of its own sessions.
 #[tokio::test]
 async fn a_service_commits_to_the_disk_whatever_its_role_has_set() {

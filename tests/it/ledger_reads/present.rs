@@ -1,14 +1,10 @@
 //! `consistency=ledger`: the ledger's decisions while their results are on the way.
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicI64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use futures::future::join_all;
 use reqwest::Method;
 use runtime::postgres::{PgPool, PgTransaction};
-use tests::{Client, Response, Stack, client::new_key, decimal, eventually};
+use tests::{Client, Response, Stack, client::new_key, eventually};
 use uuid::Uuid;
 
 use super::{position, query};
@@ -135,47 +131,63 @@ async fn a_decision_shows_before_its_result_has_arrived() {
     .await;
 }
 
-/// Whatever arrives between the reads of the two databases, an accepted withdrawal counts.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn available_is_never_too_high_while_withdrawals_are_on_their_way() {
-    const FUNDS: i64 = 100_000;
-    let stack = Stack::start("ledger-reads-available").await;
-    let client = Client::teller(&stack);
-    let account = client.open_account("KRW").await;
-    client.deposit(&account, &FUNDS.to_string()).await;
-    let path = format!("/v1/accounts/{account}");
-    // The first read opens a connection.
-    eventually("the ledger is read", Duration::from_secs(20), || async {
-        (query(&client, &path, LEDGER).await.status == 200).then_some(())
+/// Reads an account. `meanwhile` happens once the ledger was read, before this service's copy is.
+async fn read_around(
+    client: &Client,
+    accounts: &PgPool,
+    path: &str,
+    meanwhile: impl AsyncFnOnce(),
+) -> Response {
+    let mut hold = accounts.begin().await.unwrap();
+    let lock = "LOCK TABLE pending_records IN ACCESS EXCLUSIVE MODE";
+    sqlx::query(lock).execute(&mut *hold).await.unwrap();
+    let (client, path) = (client.clone(), path.to_owned());
+    let read = tokio::spawn(async move { client.get(&path).await });
+    eventually("the read waits", Duration::from_secs(20), || async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE wait_event_type = 'Lock' AND query LIKE 'WITH ranges%'";
+        let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(accounts).await.unwrap();
+        (waiting > 0).then_some(())
     })
     .await;
-    let (accepted, done) = (AtomicI64::new(0), AtomicBool::new(false));
-    let (client, account) = (&client, &account);
-    let (accepted, done) = (&accepted, &done);
-    let withdraw = async {
-        join_all((0..4).map(|_| async {
-            for _ in 0..100 {
-                let record = client.movement("withdrawals", account, "1", &new_key(), None).await;
-                assert!([200, 202].contains(&record.status), "{record:?}");
-                accepted.fetch_add(1, Ordering::SeqCst);
-            }
-        }))
+    meanwhile().await;
+    hold.rollback().await.unwrap();
+    read.await.unwrap()
+}
+
+/// Whatever arrives between the reads of the two databases, an accepted withdrawal counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn available_is_never_too_high_while_a_withdrawal_is_on_its_way() {
+    let stack = Stack::start("ledger-reads-available").await;
+    let client = Client::teller(&stack);
+    let (accounts, ledger) = (stack.accounts().await, stack.ledger().await);
+    let account = client.open_account("KRW").await;
+    client.deposit(&account, "100").await;
+    let default = format!("/v1/accounts/{account}");
+    let of_ledger = format!("{default}?{LEDGER}");
+    // The first read opens a connection.
+    eventually("the ledger is read", Duration::from_secs(20), || async {
+        (client.get(&of_ledger).await.status == 200).then_some(())
+    })
+    .await;
+    // The withdrawal is accepted, decided and settled.
+    for (path, expected) in [(&default, "90"), (&of_ledger, "80")] {
+        let shown = read_around(&client, &accounts, path, async || {
+            let record = client.withdraw(&account, "10").await;
+            assert_eq!(record.text("status"), "SUCCESS", "{record:?}");
+        })
         .await;
-        done.store(true, Ordering::SeqCst);
-    };
-    let read = async {
-        let mut reads = 0;
-        while !done.load(Ordering::SeqCst) {
-            for query in ["", LEDGER] {
-                let before = accepted.load(Ordering::SeqCst);
-                let shown = client.get(&format!("{path}?{query}")).await;
-                assert_eq!(shown.status, 200, "{shown:?}");
-                let available = decimal(&shown.body["available"]);
-                assert!(available <= (FUNDS - before).into(), "{before} accepted: {shown:?}");
-                reads += 1;
-            }
-        }
-        println!("{reads} reads");
-    };
-    tokio::join!(withdraw, read);
+        assert_eq!(amounts(&shown), [expected, "0", "0", expected], "{path}");
+    }
+    // It was accepted before; the ledger decides it, and the result does not arrive.
+    let paused = stack.pause_workers();
+    client.movement("withdrawals", &account, "10", &new_key(), None).await;
+    let held = hold_results(&accounts, &account).await;
+    let shown = read_around(&client, &accounts, &of_ledger, async || {
+        drop(paused);
+        decided(&ledger, &account, 4).await;
+    })
+    .await;
+    assert_eq!(amounts(&shown), ["80", "0", "10", "70"]);
+    held.rollback().await.unwrap();
 }

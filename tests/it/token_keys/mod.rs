@@ -2,7 +2,11 @@
 
 mod issuer;
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use axum::http::StatusCode;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -85,12 +89,15 @@ async fn a_new_key_is_fetched_at_once_and_unknown_ones_cause_one_fetch() {
     assert_eq!((statuses, issuer.requests()), (vec![200; 20], 2));
     assert_eq!(status(&stack, &first).await, 200);
 
+    // None of these waits for a fetch.
+    let begun = Instant::now();
     for _ in 0..20 {
         let refused = get(&stack, &token(&third)).await;
         assert_eq!((refused.status, refused.problem()), (401, "unauthenticated"));
         assert!(refused.text("detail").contains("kid) is unknown"), "{refused:?}");
     }
     assert_eq!(issuer.requests(), 2);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

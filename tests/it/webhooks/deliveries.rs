@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::json;
-use tests::Client;
+use tests::{Client, eventually};
 
 use super::{Endpoint, SOON, customer, open_accounts, receiver::Receiver, send, shared};
 
@@ -30,7 +30,10 @@ async fn an_event_is_delivered_as_it_is_in_the_log_and_its_signature_verifies() 
         let sent: u64 = delivery.timestamp.parse().unwrap();
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
         assert!(now.abs_diff(sent) < 60);
-        assert!(endpoint.show().await["lastDeliveredAt"].is_string());
+        eventually("the delivery shows", SOON, async || {
+            endpoint.show().await["lastDeliveredAt"].is_string().then_some(())
+        })
+        .await;
     }
     let delivery = hmac.deliveries().remove(0);
     assert!(delivery.is_signed_by(first.secret()));
@@ -59,7 +62,7 @@ async fn an_endpoint_gets_its_types_of_its_owners_accounts_and_a_teller_may_have
     assert_eq!(own.deliveries().len(), 2);
     assert!(other_type.deliveries().is_empty());
     let deleted = send(&teller, Method::DELETE, &endpoint.path, &json!({})).await;
-    assert_eq!(deleted.status, 204);
+    assert_eq!((deleted.status, teller.get(&endpoint.path).await.status), (204, 404));
 }
 
 #[tokio::test]
@@ -82,11 +85,18 @@ async fn during_a_rotation_both_secrets_sign() {
     open_accounts(&ann, 1).await;
     let one = receiver.received(2, SOON).await.remove(1);
     assert!(!one.is_signed_by(old) && one.is_signed_by(new) && one.signatures.len() == 1);
+
+    // At most five secrets are valid at a time.
+    for expected in [200, 200, 200, 200, 409] {
+        let rotated = endpoint.post("rotate-secret", &json!({})).await;
+        assert_eq!(rotated.status, expected, "{rotated:?}");
+    }
 }
 
 #[tokio::test]
 async fn events_are_delivered_again_on_request() {
-    let ann = customer(shared().await);
+    let stack = shared().await;
+    let (ann, bob) = (customer(stack), customer(stack));
     let receiver = Receiver::start().await;
     let endpoint = Endpoint::create(&ann, &receiver).await;
     let accounts = open_accounts(&ann, 3).await;
@@ -107,6 +117,27 @@ async fn events_are_delivered_again_on_request() {
         receiver.received(6, SOON).await[4..].iter().map(|d| d.event()).collect();
     again.sort_by_key(|event| event["accountId"].to_string());
     assert_eq!(again, log.body["items"].as_array().unwrap()[1..]);
-    let unknown = endpoint.post("redeliver", &json!({ "eventId": "unknown" })).await;
-    assert_eq!((unknown.status, unknown.text("field")), (422, "eventId"), "{unknown:?}");
+    open_accounts(&bob, 1).await;
+    let anothers = bob.get("/v1/events").await.body["items"][0]["id"].clone();
+    for field in ["eventId", "after"] {
+        for event in [&json!("unknown"), &anothers] {
+            let unknown = endpoint.post("redeliver", &json!({ field: event })).await;
+            assert_eq!((unknown.status, unknown.text("field")), (422, field), "{unknown:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_changed_endpoint_gets_the_next_event_where_it_is_now() {
+    let ann = customer(shared().await);
+    let (before, after) = (Receiver::start().await, Receiver::start().await);
+    let endpoint = Endpoint::create(&ann, &before).await;
+    let change = json!({ "url": after.url, "description": "moved", "types": ["account.created"] });
+    let changed = endpoint.change(&change).await;
+    assert_eq!(changed.status, 200, "{changed:?}");
+    for field in ["url", "description", "types"] {
+        assert_eq!(changed.body[field], change[field]);
+    }
+    after.received_all(&open_accounts(&ann, 1).await, SOON).await;
+    assert!(before.deliveries().is_empty());
 }

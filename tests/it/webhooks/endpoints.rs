@@ -70,6 +70,14 @@ async fn an_owner_has_at_most_16_endpoints_also_by_requests_at_the_same_time() {
     assert_eq!(statuses, [[201; 16].as_slice(), &[409; 8]].concat());
     let list = ann.get("/v1/webhook-endpoints?limit=100").await;
     assert_eq!(list.body["items"].as_array().unwrap().len(), 16);
+    let first = ann.get("/v1/webhook-endpoints?limit=10").await;
+    let next = format!("/v1/webhook-endpoints?limit=10&cursor={}", first.text("nextCursor"));
+    let second = ann.get(&next).await;
+    let items = [&first, &second].map(|page| page.body["items"].as_array().unwrap().clone());
+    assert_eq!(json!(items.concat()), list.body["items"]);
+    assert!(second.body["nextCursor"].is_null());
+    let of_another = customer(shared().await).get(&next).await;
+    assert_eq!((of_another.status, of_another.problem()), (400, "invalid-cursor"));
 }
 
 #[tokio::test]
@@ -86,6 +94,12 @@ async fn the_secret_is_shown_once_and_the_database_has_it_encrypted() {
     assert_eq!(replayed.text("webhookEndpointId"), created.text("webhookEndpointId"));
     let secret = created.text("secret").strip_prefix("whsec_").unwrap();
     assert!(replayed.body.get("secret").is_none());
+    for (field, value) in [("url", json!("https://example.com/")), ("signature", json!("v1a"))] {
+        let mut other = body.clone();
+        other[field] = value;
+        let other = ann.post("/v1/webhook-endpoints", &headers, &other).await;
+        assert_eq!((other.status, other.problem()), (422, "idempotency-key-reused"), "{other:?}");
+    }
 
     let secrets = Secrets::read(&stack.dir).unwrap();
     let url = stack.file().databases.account;

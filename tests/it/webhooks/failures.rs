@@ -73,10 +73,13 @@ async fn a_receiver_that_is_gone_disables_its_endpoint_which_loses_nothing() {
 async fn a_dead_endpoint_delays_no_other_one() {
     let stack = shared().await;
     let (ann, bob) = (customer(stack), customer(stack));
-    let dead = [Receiver::start().await, Receiver::start().await];
-    for receiver in &dead {
+    // So many that they would take longer than the time limit, one after the other in each replica.
+    let mut dead = Vec::new();
+    for _ in 0..8 {
+        let receiver = Receiver::start().await;
         receiver.answer(SILENT);
-        Endpoint::create(&ann, receiver).await;
+        Endpoint::create(&ann, &receiver).await;
+        dead.push(receiver);
     }
     let healthy = Receiver::start().await;
     Endpoint::create(&bob, &healthy).await;
@@ -113,8 +116,8 @@ async fn no_request_goes_to_a_private_address() {
     for url in &hidden {
         endpoints.push(Endpoint::with(&ann, json!({ "url": url })).await);
     }
-    let redirecting = Receiver::start().await;
-    redirecting.answer(307);
+    let (redirecting, target) = (Receiver::start().await, Receiver::start().await);
+    redirecting.redirect(&target.url);
     let redirected = Endpoint::create(&ann, &redirecting).await;
     open_accounts(&ann, 1).await;
     let refused = ["the host has no public address", "no connection"];
@@ -128,5 +131,59 @@ async fn no_request_goes_to_a_private_address() {
         (redirected.show().await["lastError"] == "the receiver answered 307").then_some(())
     })
     .await;
-    assert!(receiver.deliveries().is_empty());
+    assert!(receiver.deliveries().is_empty() && target.deliveries().is_empty());
+}
+
+#[tokio::test]
+async fn retries_are_spread_and_an_endpoint_that_fails_for_days_is_disabled() {
+    let stack = shared().await;
+    let ann = customer(stack);
+    let receiver = Receiver::start().await;
+    receiver.answer(500);
+    let endpoint = Endpoint::create(&ann, &receiver).await;
+    let id = endpoint.created.text("webhookEndpointId");
+    open_accounts(&ann, 3).await;
+    let accounts = stack.accounts().await;
+    let waiting = "SELECT attempts, extract(epoch FROM next_attempt_at - last_attempt_at)::float8
+                   FROM webhook_deliveries WHERE endpoint_id = $1::uuid";
+    let pauses: Vec<(i32, f64)> = eventually("three deliveries wait", SOON, async || {
+        let rows = sqlx::query_as(waiting).bind(id).fetch_all(&accounts).await.unwrap();
+        (rows.len() == 3).then_some(rows)
+    })
+    .await;
+    // Of the schedule: the first retry comes after 5 s, the next after 5 min.
+    let share = |(attempts, pause): &(i32, f64)| pause / if *attempts == 1 { 5.0 } else { 300.0 };
+    let mut shares: Vec<_> = pauses.iter().map(share).collect();
+    shares.sort_by(f64::total_cmp);
+    let (least, most) = (shares[0], shares[2]);
+    assert!(least > 0.899 && most < 1.101 && most - least > 0.0001, "{pauses:?}");
+
+    // Five days later.
+    for later in [
+        "UPDATE webhook_deliveries SET next_attempt_at = now() WHERE endpoint_id = $1::uuid",
+        "UPDATE webhook_endpoints SET failing_since = now() - interval '121 hours',
+             not_before = now(), retry_at = now() WHERE id = $1::uuid",
+    ] {
+        sqlx::query(later).bind(id).execute(&accounts).await.unwrap();
+    }
+    eventually("the endpoint is disabled", SOON, async || {
+        let shown = endpoint.show().await;
+        (shown["state"] == "DISABLED").then(|| assert_eq!(shown["disabledBecause"], "failing"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_attempt_under_way_does_not_undo_a_change() {
+    let ann = customer(shared().await);
+    let receiver = Receiver::start().await;
+    receiver.answer(SILENT);
+    let endpoint = Endpoint::create(&ann, &receiver).await;
+    open_accounts(&ann, 1).await;
+    receiver.received(1, SOON).await;
+    let disabled = endpoint.change(&json!({ "state": "DISABLED" })).await;
+    assert_eq!(disabled.status, 200, "{disabled:?}");
+    // The attempt ends meanwhile.
+    tokio::time::sleep(TIMEOUT + Duration::from_secs(1)).await;
+    assert_eq!(endpoint.show().await, disabled.body);
 }

@@ -14,7 +14,8 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header::LOCATION},
+    response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::{
@@ -46,6 +47,10 @@ impl Delivery {
         serde_json::from_slice(&self.body).unwrap()
     }
 
+    pub(crate) fn is_taken(&self) -> bool {
+        (200..300).contains(&self.answer)
+    }
+
     fn content(&self) -> Vec<u8> {
         [self.id.as_bytes(), b".", self.timestamp.as_bytes(), b".", &self.body].concat()
     }
@@ -73,6 +78,7 @@ impl Delivery {
 #[derive(Debug, Clone)]
 struct Shared {
     status: Arc<AtomicU16>,
+    location: Arc<Mutex<Option<String>>>,
     deliveries: Arc<Mutex<Vec<Delivery>>>,
 }
 
@@ -91,7 +97,8 @@ impl Receiver {
     }
 
     pub(crate) async fn start_at(address: Ipv4Addr) -> Self {
-        let shared = Shared { status: Arc::new(AtomicU16::new(204)), deliveries: Arc::default() };
+        let status = Arc::new(AtomicU16::new(204));
+        let shared = Shared { status, location: Arc::default(), deliveries: Arc::default() };
         let router = Router::new().fallback(receive).with_state(shared.clone());
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -105,15 +112,14 @@ impl Receiver {
         self.shared.status.store(status, Ordering::Relaxed);
     }
 
-    pub(crate) fn deliveries(&self) -> Vec<Delivery> {
-        self.shared.deliveries.lock().unwrap().clone()
+    /// Answers with a redirect to this URL from now on.
+    pub(crate) fn redirect(&self, url: &str) {
+        *self.shared.location.lock().unwrap() = Some(url.to_owned());
+        self.answer(307);
     }
 
-    /// The number of different events among these deliveries.
-    pub(crate) fn count_events(&self, counts: impl Fn(&Delivery) -> bool) -> usize {
-        let deliveries = self.shared.deliveries.lock().unwrap();
-        let ids = deliveries.iter().filter(|delivery| counts(delivery));
-        ids.map(|delivery| delivery.id.as_str()).collect::<HashSet<_>>().len()
+    pub(crate) fn deliveries(&self) -> Vec<Delivery> {
+        self.shared.deliveries.lock().unwrap().clone()
     }
 
     /// Waits for this many deliveries.
@@ -124,32 +130,43 @@ impl Receiver {
         .await
     }
 
-    /// Waits until the event of each of these accounts has arrived.
+    /// The number of different events among these deliveries.
+    pub(crate) fn count_events(&self, counts: impl Fn(&Delivery) -> bool) -> usize {
+        let deliveries = self.shared.deliveries.lock().unwrap();
+        let ids = deliveries.iter().filter(|delivery| counts(delivery));
+        ids.map(|delivery| delivery.id.as_str()).collect::<HashSet<_>>().len()
+    }
+
+    /// Waits until the event of each of these accounts has arrived and was taken.
     pub(crate) async fn received_all(&self, accounts: &[String], within: Duration) {
-        wait::eventually_now("an event of each account arrives", within, || {
-            let arrived: Vec<_> = self.deliveries().iter().map(Delivery::event).collect();
-            let has =
-                |account: &String| arrived.iter().any(|event| event["accountId"] == **account);
+        wait::eventually_now("an event of each account is taken", within, || {
+            let deliveries = self.deliveries();
+            let taken = deliveries.iter().filter(|delivery| delivery.is_taken());
+            let taken: Vec<_> = taken.map(Delivery::event).collect();
+            let has = |account: &String| taken.iter().any(|event| event["accountId"] == **account);
             accounts.iter().all(has).then_some(())
         })
         .await;
     }
 }
 
-async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
     let text = |name: &str| headers[name].to_str().unwrap().to_owned();
-    let answer = shared.status.load(Ordering::Relaxed);
+    let status = shared.status.load(Ordering::Relaxed);
     let delivery = Delivery {
         id: text("webhook-id"),
         timestamp: text("webhook-timestamp"),
         signatures: text("webhook-signature").split(' ').map(str::to_owned).collect(),
         body: body.to_vec(),
         at: SystemTime::now(),
-        answer,
+        answer: status,
     };
     shared.deliveries.lock().unwrap().push(delivery);
-    match answer {
+    match status {
         SILENT => std::future::pending().await,
-        status => StatusCode::from_u16(status).unwrap(),
+        status => {
+            let location = shared.location.lock().unwrap().clone().map(|url| [(LOCATION, url)]);
+            (StatusCode::from_u16(status).unwrap(), location, ()).into_response()
+        }
     }
 }

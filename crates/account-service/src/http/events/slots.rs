@@ -93,3 +93,32 @@ fn gauge(streams: usize) {
     let streams = u32::try_from(streams).unwrap_or(u32::MAX);
     metrics::gauge!("passbook_event_streams").set(streams);
 }
+
+#[cfg(test)]
+mod tests {
+    use contract::Scopes;
+
+    use super::*;
+
+    fn caller(name: &str, scopes: Scopes) -> Caller {
+        Caller { user_id: name.to_owned().try_into().unwrap(), scopes, api_key: None }
+    }
+
+    #[test]
+    fn a_replica_and_a_customer_have_a_number_of_streams() {
+        let (ann, teller) = (caller("ann", Scopes::default()), caller("teller", Scopes::all()));
+        let slots = StreamSlots::new(MAX_OF_CUSTOMER + 5);
+        let mut of_ann: Vec<_> = (0..MAX_OF_CUSTOMER).map(|_| slots.take(&ann).unwrap()).collect();
+        assert!(slots.take(&ann).unwrap_err().is(TOO_MANY_STREAMS));
+        let mut others: Vec<_> = (0..5).map(|_| slots.take(&teller).unwrap()).collect();
+        for other in [&ann, &teller, &caller("ben", Scopes::default())] {
+            assert!(slots.take(other).unwrap_err().is(UNAVAILABLE));
+        }
+        // A stream that ends leaves its place. A customer with as many as allowed can't take it.
+        others.pop();
+        assert!(slots.take(&ann).unwrap_err().is(TOO_MANY_STREAMS));
+        others.push(slots.take(&teller).unwrap());
+        of_ann.pop();
+        of_ann.push(slots.take(&ann).unwrap());
+    }
+}
