@@ -32,7 +32,7 @@ test: build-all ## run every test, against real servers
 
 check: check-format check-migrations check-metadata check-openapi check-lints check-reports check-manifests check-observability check-dependencies check-docs ## check format, SQL, OpenAPI, lints, statements, manifests, alerts, dependencies, docs
 
-# `make test` runs each target for a second, without coverage.
+# `make test` runs each target for two seconds, without coverage.
 fuzz: ## fuzz the parsers, guided by coverage (32 minutes): make fuzz TARGET=amounts SECONDS=3600
 	deploy/fuzz.sh $(or $(TARGET),all) $(or $(SECONDS),60)
 

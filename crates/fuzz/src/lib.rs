@@ -2,7 +2,7 @@
 //! broker, receivers of webhooks, and files from elsewhere.
 //!
 //! A target gets any bytes and panics if an invariant of its parser breaks. Two engines run it:
-//! `tests/corpus.rs`, in `make test`, repeats the committed corpus and mutates it for a second;
+//! `tests/corpus.rs`, in `make test`, repeats the committed corpus and mutates it for two seconds;
 //! `make fuzz` runs libFuzzer, which mutates what reaches new code.
 //!
 //! All of it is test code: it panics where a parser is wrong.

@@ -1,4 +1,4 @@
-//! Runs each target on its corpus, and on random mutations of it: for a second, or for
+//! Runs each target on its corpus, and on random mutations of it: for two seconds, or for
 //! `PASSBOOK_FUZZ_SECONDS`. Other inputs each time; `PASSBOOK_FUZZ_SEED` repeats those of a
 //! failure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -26,7 +26,7 @@ fn run(name: &str) {
     }
     let inputs = inputs.into_iter().map(|(_, input)| input).collect();
     let seed = setting("PASSBOOK_FUZZ_SEED").unwrap_or_else(rand::random);
-    let limit = Duration::from_secs(setting("PASSBOOK_FUZZ_SECONDS").unwrap_or(1));
+    let limit = Duration::from_secs(setting("PASSBOOK_FUZZ_SECONDS").unwrap_or(2));
     let mut mutator = Mutator::new(seed, inputs, corpus::words());
     let (begun, mut count) = (Instant::now(), 0);
     while begun.elapsed() < limit {

@@ -30,16 +30,27 @@ pub struct Digester {
     size: u64,
 }
 
-impl Digester {
-    pub fn new() -> Self {
+impl Default for Digester {
+    fn default() -> Self {
         Self { context: digest::Context::new(&SHA256), size: 0 }
     }
+}
 
+impl Digester {
+    /// A digest of no bytes yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the next piece.
     pub fn add(&mut self, bytes: &[u8]) {
         self.context.update(bytes);
         self.size = self.size.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     }
 
+    /// The digest and the length of all pieces.
+    #[must_use]
     pub fn finish(self) -> FileDigest {
         let mut sha256 = String::new();
         for byte in self.context.finish().as_ref() {
@@ -109,6 +120,7 @@ impl PublicKey {
 
 /// What is wrong with a file, its signature or its key. `None` if the signature of this key is one
 /// of this file.
+#[must_use]
 pub fn check(file: &FileDigest, signature: &FileSignature, key: &PublicKey) -> Option<String> {
     if signature.algorithm != ALGORITHM {
         return Some(format!("the algorithm {:?} is unknown", signature.algorithm));
