@@ -12,7 +12,7 @@ STACK := .passbook
 .DEFAULT_GOAL := help
 # One target at a time, even with -j: cargo itself uses all processors.
 .NOTPARALLEL:
-.PHONY: help run demo test check chaos reliability bench bench-quick images test-images test-api test-clients verify prepare clean reset build build-all release \
+.PHONY: help run demo test check fuzz chaos reliability bench bench-quick images test-images test-api test-clients verify prepare clean reset build build-all release \
         check-format check-migrations check-metadata check-lints check-reports check-manifests check-observability check-dependencies check-docs \
         check-openapi
 
@@ -31,6 +31,10 @@ test: build-all ## run every test, against real servers
 	cargo test --workspace --no-fail-fast
 
 check: check-format check-migrations check-metadata check-openapi check-lints check-reports check-manifests check-observability check-dependencies check-docs ## check format, SQL, OpenAPI, lints, statements, manifests, alerts, dependencies, docs
+
+# `make test` runs each target for two seconds, without coverage.
+fuzz: ## fuzz the parsers, guided by coverage (32 minutes): make fuzz TARGET=amounts SECONDS=3600
+	deploy/fuzz.sh $(or $(TARGET),all) $(or $(SECONDS),60)
 
 chaos: build-all ## inject faults in a random order: make chaos ARGS="--seed 7 --seconds 120"
 	@exec $(CHAOS) $(ARGS)

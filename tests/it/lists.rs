@@ -160,6 +160,7 @@ async fn records_are_filtered() {
         ("status=DONE", 422, "invalid-field", "status"),
         ("status=", 422, "invalid-field", "status"),
         ("type=GIFT", 422, "invalid-field", "type"),
+        ("from=9999-12-31T23:59:59-23:59", 422, "invalid-field", "from"),
         ("from=yesterday", 422, "invalid-field", "from"),
         ("to=2026-11-29T09:00:00+09:00", 422, "invalid-field", "to"),
         ("from=2026-01-02T00:00:00Z&to=2026-01-02T00:00:00Z", 422, "invalid-field", "to"),

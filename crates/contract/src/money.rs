@@ -125,12 +125,7 @@ impl Amount {
     /// [`AmountError::NotPositive`].
     pub fn parse(text: &str, currency: Currency) -> Result<Self, AmountError> {
         let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-        let (whole, decimals) = digits.split_once('.').unwrap_or((digits, "0"));
-        let plain = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        let padded = whole.len() > 1 && whole.starts_with('0');
-        if !plain(whole) || !plain(decimals) || padded {
-            return Err(AmountError::NotANumber);
-        }
+        let (whole, decimals) = plain_parts(digits).ok_or(AmountError::NotANumber)?;
         let zero = digits.bytes().all(|byte| matches!(byte, b'0' | b'.'));
         if negative || zero {
             return Err(AmountError::NotPositive);
@@ -189,6 +184,15 @@ impl Balance {
         Self(with_decimals(Decimal::ZERO, currency))
     }
 
+    /// Parses a balance in a message: a plain number, as an amount is. `None` for any other text,
+    /// outside the limits, or with more decimals than the currency has.
+    #[must_use]
+    pub fn parse(text: &str, currency: Currency) -> Option<Self> {
+        let (whole, decimals) = plain_parts(text)?;
+        let value = Decimal::from_str_exact(&format!("{whole}.{decimals}")).ok()?;
+        Self::from_decimal(value, currency)
+    }
+
     /// The balance of a decimal, such as a column's; `None` outside the limits, or
     /// with more decimals than the currency has.
     #[must_use]
@@ -221,6 +225,14 @@ impl fmt::Display for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// The digits before and after the point of a plain number without leading zeros.
+fn plain_parts(text: &str) -> Option<(&str, &str)> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let plain = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let padded = whole.len() > 1 && whole.starts_with('0');
+    (plain(whole) && plain(decimals) && !padded).then_some((whole, decimals))
 }
 
 fn with_decimals(value: Decimal, currency: Currency) -> Decimal {
@@ -297,5 +309,10 @@ mod tests {
         assert_eq!(full.plus(one), None);
         assert_eq!(full.minus(most), Some(Balance::zero(krw)));
         assert_eq!(Balance::zero(krw).minus(one), None);
+        assert_eq!(Balance::parse("999999999999999999", krw), Some(full));
+        assert_eq!(Balance::parse("0.00", krw), Some(Balance::zero(krw)));
+        for text in ["", "-0", "-1", "+1", "1_0", ".5", "1.5", "01", "1000000000000000000"] {
+            assert_eq!(Balance::parse(text, krw), None, "{text:?}");
+        }
     }
 }

@@ -4,7 +4,6 @@
 
 use std::{borrow::Cow, fmt};
 
-use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize, de, ser};
 use time::{OffsetDateTime, serde::rfc3339};
 
@@ -156,9 +155,7 @@ impl<'de> Deserialize<'de> for TransactionResult {
         let currency = Currency::parse(&wire.currency).map_err(|e| invalid("currency", e))?;
         let outcome = match (wire.status, wire.reason, wire.balance_after, wire.account_seq) {
             (StatusWire::Success, None, Some(balance), Some(account_seq)) if account_seq > 0 => {
-                let balance_after = Decimal::from_str_exact(&balance)
-                    .ok()
-                    .and_then(|value| Balance::from_decimal(value, currency))
+                let balance_after = Balance::parse(&balance, currency)
                     .ok_or_else(|| invalid("balanceAfter", "must be a balance of the currency"))?;
                 Outcome::Applied { balance_after, account_seq }
             }

@@ -18,29 +18,40 @@ const MAX_FILE: u64 = 64 << 10;
 
 /// The digest and the length of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FileDigest {
+pub struct FileDigest {
     /// SHA-256, in lowercase hexadecimal digits.
-    pub(crate) sha256: String,
-    pub(crate) size: u64,
+    pub sha256: String,
+    pub size: u64,
 }
 
 /// Computes the digest of bytes that arrive in pieces.
-pub(crate) struct Digester {
+pub struct Digester {
     context: digest::Context,
     size: u64,
 }
 
-impl Digester {
-    pub(crate) fn new() -> Self {
+impl Default for Digester {
+    fn default() -> Self {
         Self { context: digest::Context::new(&SHA256), size: 0 }
     }
+}
 
-    pub(crate) fn add(&mut self, bytes: &[u8]) {
+impl Digester {
+    /// A digest of no bytes yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the next piece.
+    pub fn add(&mut self, bytes: &[u8]) {
         self.context.update(bytes);
         self.size = self.size.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     }
 
-    pub(crate) fn finish(self) -> FileDigest {
+    /// The digest and the length of all pieces.
+    #[must_use]
+    pub fn finish(self) -> FileDigest {
         let mut sha256 = String::new();
         for byte in self.context.finish().as_ref() {
             let _ = write!(sha256, "{byte:02x}");
@@ -53,7 +64,7 @@ impl Digester {
 ///
 /// # Errors
 /// When the file can't be read.
-pub(crate) fn digest_file(path: &Path) -> Result<FileDigest> {
+pub fn digest_file(path: &Path) -> Result<FileDigest> {
     let read = || digest(&mut std::fs::File::open(path)?);
     read().with_context(|| path.display().to_string())
 }
@@ -62,7 +73,7 @@ pub(crate) fn digest_file(path: &Path) -> Result<FileDigest> {
 ///
 /// # Errors
 /// When the file can't be read.
-pub(crate) fn digest(file: &mut std::fs::File) -> std::io::Result<FileDigest> {
+pub fn digest(file: &mut std::fs::File) -> std::io::Result<FileDigest> {
     let mut digester = Digester::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -78,7 +89,7 @@ pub(crate) fn digest(file: &mut std::fs::File) -> std::io::Result<FileDigest> {
 ///
 /// # Errors
 /// When it can't be read, or is too long.
-pub(crate) fn read_text(path: &Path) -> Result<String> {
+pub fn read_text(path: &Path) -> Result<String> {
     let read = || -> Result<String> {
         let mut text = String::new();
         std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
@@ -90,14 +101,14 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 
 /// An Ed25519 public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PublicKey([u8; 32]);
+pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
     /// Reads the PEM of a SubjectPublicKeyInfo.
     ///
     /// # Errors
     /// When it is none of an Ed25519 key.
-    pub(crate) fn from_pem(pem: &str) -> Result<Self> {
+    pub fn from_pem(pem: &str) -> Result<Self> {
         let lines = pem.lines().map(str::trim);
         let base64: String = lines.filter(|line| !line.starts_with("-----")).collect();
         let der = BASE64_STANDARD.decode(base64).ok();
@@ -109,11 +120,8 @@ impl PublicKey {
 
 /// What is wrong with a file, its signature or its key. `None` if the signature of this key is one
 /// of this file.
-pub(crate) fn check(
-    file: &FileDigest,
-    signature: &FileSignature,
-    key: &PublicKey,
-) -> Option<String> {
+#[must_use]
+pub fn check(file: &FileDigest, signature: &FileSignature, key: &PublicKey) -> Option<String> {
     if signature.algorithm != ALGORITHM {
         return Some(format!("the algorithm {:?} is unknown", signature.algorithm));
     }

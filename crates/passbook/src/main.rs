@@ -20,7 +20,6 @@ mod doctor;
 #[cfg(test)]
 mod documents;
 mod error_chain;
-mod file_signature;
 mod heads;
 mod logs;
 mod migrate;
@@ -42,6 +41,7 @@ mod wait;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use passbook::{file_signature, heads_file};
 
 use crate::cli::Cli;
 

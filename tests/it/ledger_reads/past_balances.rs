@@ -166,6 +166,7 @@ async fn other_owners_and_invalid_parameters_get_a_problem() {
         (&balances, "at=", 422, "invalid-field", "at"),
         (&balances, "at=2026-01-01T00:00:00.1234567Z", 422, "invalid-field", "at"),
         (&balances, "at=2026-01-01T00:00:00", 422, "invalid-field", "at"),
+        (&balances, "at=9999-12-31T23:59:59-23:59", 422, "invalid-field", "at"),
         (&balances, "at=0000-01-01T00:00:00Z", 422, "invalid-field", "at"),
         (&balances, "at=9999-12-31T23:59:59Z", 422, "invalid-field", "at"),
         (&balances, &*format!("at={ahead}"), 422, "invalid-field", "at"),

@@ -104,7 +104,7 @@ impl AuditQuery {
     ///
     /// # Errors
     /// `invalid-field`
-    fn filter(&self) -> Result<AuditFilter, Problem> {
+    pub(super) fn filter(&self) -> Result<AuditFilter, Problem> {
         let action = self.action.as_deref().map(|name| {
             let known = AuditAction::ALL.map(AuditAction::as_str);
             AuditAction::parse(name).ok_or_else(|| unknown("action", &known))

@@ -114,8 +114,11 @@ pub(super) async fn show(
     Ok(TaggedJson::new(&view)?.unless_known(&headers))
 }
 
-/// An instant that PostgreSQL can compare exactly.
-fn parse_instant(text: &str) -> Result<OffsetDateTime, Problem> {
+/// The parameter `at`: an instant that PostgreSQL can compare exactly.
+///
+/// # Errors
+/// `invalid-field`
+pub fn parse_instant(text: &str) -> Result<OffsetDateTime, Problem> {
     let at = parse_time("at", text)?;
     if at.nanosecond() % 1_000 != 0 {
         let detail = "at must have at most six decimals: the ledger's times are microseconds.";

@@ -77,16 +77,16 @@ const PERMIT_LIMIT: Duration = Duration::from_secs(5);
 /// Movements that do not depend on each other.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Batch {
+pub(super) struct Batch {
     #[schema(value_type = Vec<Item>, min_items = 1, max_items = 1000)]
-    items: Items<Item, MAX_ITEMS>,
+    pub(super) items: Items<Item, MAX_ITEMS>,
 }
 
 /// One movement of a batch.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = BatchItem)]
-struct Item {
+pub(super) struct Item {
     #[schema(value_type = Uuid)]
     account_id: String,
     #[schema(value_type = schemas::MovementType)]

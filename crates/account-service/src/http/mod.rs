@@ -12,6 +12,7 @@ mod consistency;
 mod events;
 mod labels;
 mod movements;
+mod parsers;
 mod problems;
 mod record_query;
 mod records;
@@ -20,8 +21,12 @@ mod schemas;
 mod wait;
 
 pub use api_keys::StoredKeys;
+pub use balances::parse_instant;
 pub use batches::BatchBodies;
 pub use events::{EventTail, StreamSlots, event_json};
+pub use parsers::{
+    ParsedBatch, parse_api_key, parse_audit_query, parse_batch, parse_movement, parse_records_query,
+};
 pub use problems::TYPES as PROBLEM_TYPES;
 
 use std::{ops::Deref, sync::Arc, time::Duration};

@@ -48,20 +48,20 @@ pub(super) const SEND_AGAIN: &str = "The database did not answer in time, so the
 pub(super) struct MovementBody {
     /// The amount to move, above zero, with at most the currency's decimals.
     #[schema(value_type = schemas::Amount)]
-    amount: String,
+    pub(super) amount: String,
     /// The account's currency. Another one is refused, so that an amount is never booked in a
     /// currency that the client did not mean.
     #[schema(value_type = Option<schemas::Currency>, nullable = false)]
-    currency: Option<String>,
+    pub(super) currency: Option<String>,
     /// The client's own name for the movement, such as the number of an invoice. It need not be
     /// unique. Without control characters.
     #[schema(min_length = 1, max_length = 255, nullable = false)]
-    reference: Option<String>,
+    pub(super) reference: Option<String>,
     /// A note. Without control characters, except line breaks and tabs.
     #[schema(min_length = 1, max_length = 1000, nullable = false)]
-    description: Option<String>,
+    pub(super) description: Option<String>,
     #[schema(value_type = Option<MetadataSchema>, nullable = false)]
-    metadata: Option<Entries>,
+    pub(super) metadata: Option<Entries>,
 }
 
 /// Deposit money

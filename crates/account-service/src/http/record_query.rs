@@ -7,7 +7,7 @@ use runtime::http::{
     problem::{INVALID_FIELD, Problem},
 };
 use serde::Deserialize;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 use utoipa::IntoParams;
 
 use super::{labels, schemas};
@@ -134,8 +134,11 @@ pub(super) fn unknown(name: &'static str, known: &[&str]) -> Problem {
 /// `invalid-field`
 pub(super) fn parse_time(name: &'static str, text: &str) -> Result<OffsetDateTime, Problem> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok();
-    // PostgreSQL has no year 0, and its earliest time is far before any record.
-    time.filter(|time| time.year() >= 1).ok_or_else(|| {
+    // In UTC, as statements send it: an offset can lead out of the years 1 to 9999.
+    let has_year = |time: &OffsetDateTime| {
+        time.checked_to_offset(UtcOffset::UTC).is_some_and(|utc| utc.year() >= 1)
+    };
+    time.filter(has_year).ok_or_else(|| {
         let detail = format!(
             "{name} must be a time such as 2026-11-29T09:00:00Z (RFC 3339). In a URL, a + is \
              written as %2B."
@@ -154,9 +157,15 @@ mod tests {
         {
             assert!(parse_time("from", good).is_ok(), "{good}");
         }
-        for bad in
-            ["", "2026-11-29", "1764406800", "2026-11-29T09:00:00 09:00", "0000-01-01T00:00:00Z"]
-        {
+        for bad in [
+            "",
+            "2026-11-29",
+            "1764406800",
+            "2026-11-29T09:00:00 09:00",
+            "0000-01-01T00:00:00Z",
+            "0001-01-01T00:00:00+00:01",
+            "9999-12-31T23:59:59-00:01",
+        ] {
             assert!(parse_time("from", bad).is_err(), "{bad}");
         }
     }

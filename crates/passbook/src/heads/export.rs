@@ -17,11 +17,11 @@ use sqlx::{Connection, PgConnection};
 use tempfile::NamedTempFile;
 use time::OffsetDateTime;
 
-use super::file::{Header, Line, signature_path};
 use crate::{
     arguments::SystemArguments,
     database,
     file_signature::{self, Digester, FileDigest},
+    heads_file::{Header, Line, signature_path},
     new_file::NewFile,
     output::{self, Format, Output},
 };

@@ -5,14 +5,13 @@
 //! end and changed the account to match. An exported head shows both.
 
 mod export;
-mod file;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Subcommand;
 
-pub(crate) use file::{HeadsArguments, HeadsFile};
+pub(crate) use crate::heads_file::{HeadsArguments, HeadsFile};
 
 /// Export the heads of the ledger's chains, signed.
 #[derive(Debug, Subcommand)]

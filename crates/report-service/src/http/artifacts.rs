@@ -261,26 +261,34 @@ fn matches(request: &HeaderMap, header: axum::http::HeaderName, etag: &str) -> b
 
 /// The range of a request.
 #[derive(Debug, PartialEq, Eq)]
-enum Requested {
+pub enum Requested {
+    /// The whole file.
     Whole,
+    /// These bytes, which the file has.
     Part(Range<u64>),
+    /// None of the file's bytes.
     Outside,
 }
 
 /// Parses a `Range` with one part. Several parts, and anything malformed, mean the whole
 /// file (RFC 9110, section 14.2).
-fn parse_range(text: &str, size: u64) -> Requested {
+#[must_use]
+pub fn parse_range(text: &str, size: u64) -> Requested {
     let Some((first, last)) =
         text.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-'))
     else {
         return Requested::Whole;
     };
-    let range = match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
+    // A number with a sign is a number for `parse`, but not in HTTP.
+    if !first.bytes().chain(last.bytes()).all(|byte| byte.is_ascii_digit()) {
+        return Requested::Whole;
+    }
+    let range = match (first.parse::<u64>(), last.parse::<u64>()) {
         (Ok(first), Ok(last)) if first <= last => first..last.saturating_add(1).min(size),
-        (Ok(first), Err(_)) if last.trim().is_empty() => first..size,
+        (Ok(first), Err(_)) if last.is_empty() => first..size,
         // The last bytes.
-        (Err(_), Ok(0)) if first.trim().is_empty() => return Requested::Outside,
-        (Err(_), Ok(last)) if first.trim().is_empty() => size.saturating_sub(last)..size,
+        (Err(_), Ok(0)) if first.is_empty() => return Requested::Outside,
+        (Err(_), Ok(last)) if first.is_empty() => size.saturating_sub(last)..size,
         _ => return Requested::Whole,
     };
     if range.start >= size { Requested::Outside } else { Requested::Part(range) }
@@ -341,6 +349,9 @@ mod tests {
             ("lines=1-2", Requested::Whole),
             ("bytes=a-b", Requested::Whole),
             ("bytes=-", Requested::Whole),
+            ("bytes=+0-+1", Requested::Whole),
+            ("bytes=--1", Requested::Whole),
+            ("bytes=0-18446744073709551615", part(0..10)),
         ] {
             assert_eq!(parse_range(text, 10), expected, "{text}");
         }

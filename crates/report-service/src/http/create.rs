@@ -42,7 +42,7 @@ use crate::{
 #[schema(as = ReportRequest)]
 pub(super) struct ReportBody {
     #[schema(value_type = schemas::ReportKind)]
-    kind: String,
+    pub(super) kind: String,
     /// The account of a statement.
     #[schema(value_type = Option<Uuid>)]
     account_id: Option<String>,
@@ -57,7 +57,7 @@ pub(super) struct ReportBody {
     time_zone: Option<String>,
     /// The files to make, each format once. `pdf` if absent.
     #[schema(value_type = Option<Vec<schemas::ReportFormat>>, min_items = 1)]
-    formats: Option<Vec<String>>,
+    pub(super) formats: Option<Vec<String>>,
     /// Whether an activity report has an analysis.
     analysis: Option<bool>,
     /// Whether the request may join an open report of the same kind, parameters, formats and
@@ -189,7 +189,7 @@ async fn accept(
 
 /// Rejects fields that the kind does not have: a misunderstanding would otherwise show
 /// only in the report.
-fn check_fields(kind: Kind, body: &ReportBody) -> Result<(), Problem> {
+pub(super) fn check_fields(kind: Kind, body: &ReportBody) -> Result<(), Problem> {
     let period = kind != Kind::Reconciliation;
     let fields = [
         ("accountId", body.account_id.is_some(), kind == Kind::Statement),
@@ -211,7 +211,7 @@ fn check_fields(kind: Kind, body: &ReportBody) -> Result<(), Problem> {
     Ok(())
 }
 
-fn parse_formats(kind: Kind, names: Option<&[String]>) -> Result<Vec<Format>, Problem> {
+pub(super) fn parse_formats(kind: Kind, names: Option<&[String]>) -> Result<Vec<Format>, Problem> {
     let known = || kind.formats().iter().map(|format| format.as_str()).collect::<Vec<_>>();
     let invalid = || {
         let detail = format!(
@@ -270,7 +270,7 @@ async fn account(api: &Api, caller: &Caller, id: AccountId) -> Result<AccountInf
     account.ok_or_else(|| ACCOUNT_NOT_FOUND.because(format!("No account has the id {id}.")))
 }
 
-fn period(body: &ReportBody, now: OffsetDateTime) -> Result<Period, Problem> {
+pub(super) fn period(body: &ReportBody, now: OffsetDateTime) -> Result<Period, Problem> {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     let zone = body.time_zone.as_deref().unwrap_or("UTC");
     Period::parse(&text(&body.from), &text(&body.to), zone, now).map_err(period_problem)

@@ -4,11 +4,14 @@ mod access;
 mod artifacts;
 mod create;
 mod events;
+mod parsers;
 mod problems;
 mod reports;
 mod schemas;
 mod view;
 
+pub use artifacts::{Requested, parse_range};
+pub use parsers::{ParsedReport, parse_report};
 pub use problems::TYPES as PROBLEM_TYPES;
 
 use std::{ops::Deref, sync::Arc, time::Duration};

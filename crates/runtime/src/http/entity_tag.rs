@@ -41,8 +41,8 @@ impl EntityTag {
             request.get_all(IF_NONE_MATCH).into_iter().filter_map(|line| line.to_str().ok());
         lines
             .flat_map(|line| line.split(','))
-            .map(|tag| tag.trim().trim_start_matches("W/"))
-            .any(|tag| tag == self.0 || tag == "*")
+            .map(str::trim)
+            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0)
     }
 }
 
@@ -117,7 +117,10 @@ mod tests {
         {
             assert!(known(lines), "{lines:?}");
         }
-        for lines in [&[][..], &["\"x\""], &[own.trim_matches('"')], &["\"\", \"*\""]] {
+        let twice = format!("W/{weak}");
+        for lines in
+            [&[][..], &["\"x\""], &[own.trim_matches('"')], &["\"\", \"*\""], &["W/*"], &[&twice]]
+        {
             assert!(!known(lines), "{lines:?}");
         }
     }

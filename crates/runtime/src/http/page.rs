@@ -92,11 +92,13 @@ pub fn limit(parameter: Option<&str>) -> Result<u16, Problem> {
 pub fn query<T>(query: Result<Query<T>, QueryRejection>, known: &str) -> Result<T, Problem> {
     query.map(|Query(parameters)| parameters).map_err(|error| {
         let text = error.body_text();
-        let named = text.split_once("field `").and_then(|(_, rest)| rest.split('`').next());
-        let Some(name) = named else {
+        let named = text
+            .split_once("field `")
+            .and_then(|(before, rest)| Some((before, rest.split('`').next()?)));
+        let Some((before, name)) = named else {
             return INVALID_QUERY.because(format!("The query takes {known}: {text}."));
         };
-        let reason = if text.contains("duplicate") { "occurs twice" } else { "is unknown" };
+        let reason = if before.contains("duplicate") { "occurs twice" } else { "is unknown" };
         let detail = format!("The parameter {name} {reason}. The query takes {known}.");
         INVALID_QUERY.because(detail).at_parameter(name)
     })
@@ -118,7 +120,8 @@ fn list_digest(list: &[Option<&str>]) -> ListDigest {
 }
 
 fn parse_limit(text: &str) -> Result<u16, Problem> {
-    let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let limit = text.parse().ok().filter(|limit| is_number && (1..=MAX_LIMIT).contains(limit));
     limit.ok_or_else(|| {
         INVALID_FIELD.because(format!("limit must be 1 to {MAX_LIMIT}.")).at_parameter("limit")
     })
@@ -139,7 +142,34 @@ fn parse_cursor(text: &str, list: ListDigest) -> Result<Uuid, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::Uri;
+    use serde::Deserialize;
+
     use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Example {
+        limit: Option<String>,
+    }
+
+    #[test]
+    fn a_wrong_parameter_is_named_with_the_reason() {
+        for (uri, reason) in [
+            ("/?limit=1&limit=2", "The parameter limit occurs twice."),
+            ("/?lim=1", "The parameter lim is unknown."),
+            ("/?duplicate=1", "The parameter duplicate is unknown."),
+        ] {
+            let uri: Uri = uri.parse().unwrap();
+            let problem = query(Query::<Example>::try_from_uri(&uri), "limit").unwrap_err();
+            let problem = serde_json::to_string(&problem).unwrap();
+            assert!(problem.contains(reason), "{problem}");
+        }
+        for limit in ["0", "101", "+5", "-1", "5 ", ""] {
+            assert!(super::limit(Some(limit)).is_err(), "{limit}");
+        }
+    }
 
     #[test]
     fn a_cursor_continues_only_its_own_list() {

@@ -14,8 +14,16 @@ pub fn wait(headers: &HeaderMap, longest: Duration) -> Option<Duration> {
         .flat_map(|line| line.split(','))
         .filter_map(|preference| preference.split(';').next()?.split_once('='))
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
-        .and_then(|(_, value)| value.trim().trim_matches('"').parse().ok())?;
+        .and_then(|(_, value)| seconds(value.trim()))?;
     Some(Duration::from_secs(seconds).min(longest))
+}
+
+/// A number, bare or quoted.
+fn seconds(value: &str) -> Option<u64> {
+    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    let digits = quoted.unwrap_or(value);
+    // A sign is none of a number in HTTP.
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -31,6 +39,8 @@ mod tests {
             ("Wait = \"7\" ; x=y", Some(7)),
             ("wait=9999", Some(30)),
             ("wait=-1", None),
+            ("wait=+1", None),
+            ("wait=\"1", None),
             ("wait", None),
             ("return=minimal", None),
         ] {

@@ -213,15 +213,18 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let in_process = connection.request(request.version());
-    let response = match check(&request) {
+    let response = match check_head(&request) {
         Ok(()) => router.call(request.map(Body::new)).await?,
         Err(problem) => problem.into_response(),
     };
     Ok(response.map(|body| in_process.respond(body)))
 }
 
-/// Checks the head of a request.
-fn check(request: &Request<Incoming>) -> Result<(), Problem> {
+/// Checks the head of a request: its lengths, and that it has one `Host`.
+///
+/// # Errors
+/// `uri-too-long`, `head-too-large` or `malformed-request`
+pub fn check_head<B>(request: &Request<B>) -> Result<(), Problem> {
     let (uri, headers) = (request.uri(), request.headers());
     let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
     if path > MAX_URI {

@@ -20,6 +20,8 @@ pub(super) fn dead_letter(
     max_payload: usize,
 ) -> Outgoing {
     let Delivery { place, trace, .. } = delivery;
+    // It may quote the message.
+    let reason = dead_letter::header_text(reason);
     trace.log_span().in_scope(|| {
         tracing::error!(
             consumer = consumer.name,
@@ -30,7 +32,7 @@ pub(super) fn dead_letter(
     });
     metrics::counter!("passbook_dead_letters_total", "consumer" => consumer.name).increment(1);
     let mut headers = HeaderMap::new();
-    headers.insert(dead_letter::REASON, dead_letter::header_text(reason));
+    headers.insert(dead_letter::REASON, reason);
     headers.insert(dead_letter::SUBJECT, dead_letter::header_text(&delivery.subject));
     headers.insert(dead_letter::PLACE, place.as_str());
     if delivery.message_id != *place {

@@ -29,15 +29,15 @@ use crate::store::{self, EndpointChanges};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ChangeWebhookEndpoint {
     #[schema(max_length = 2048, nullable = false)]
-    url: Option<String>,
+    pub(super) url: Option<String>,
     /// `null` removes it.
     #[schema(max_length = 500, value_type = Option<String>)]
     #[serde(default, deserialize_with = "given")]
-    description: Option<Option<String>>,
+    pub(super) description: Option<Option<String>>,
     /// `null` for all types.
     #[schema(min_items = 1, value_type = Option<Vec<String>>)]
     #[serde(default, deserialize_with = "given")]
-    types: Option<Option<Vec<String>>>,
+    pub(super) types: Option<Option<Vec<String>>>,
     /// An endpoint that is enabled again gets the events that it has missed.
     #[schema(value_type = Option<StateSchema>, nullable = false)]
     state: Option<String>,

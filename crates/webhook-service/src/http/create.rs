@@ -42,16 +42,16 @@ const LONGEST_DESCRIPTION: usize = 500;
 pub(super) struct CreateWebhookEndpoint {
     /// Where events are posted: `https`, with a public host.
     #[schema(max_length = 2048)]
-    url: String,
+    pub(super) url: String,
     /// What the endpoint is for. Without control characters.
     #[schema(max_length = 500)]
-    description: Option<String>,
+    pub(super) description: Option<String>,
     /// The types of events to deliver. By default all, those of later releases included.
     #[schema(min_items = 1)]
-    types: Option<Vec<String>>,
+    pub(super) types: Option<Vec<String>>,
     /// How to sign. By default `v1`.
     #[schema(value_type = Option<SignatureSchema>, nullable = false)]
-    signature: Option<String>,
+    pub(super) signature: Option<String>,
     /// Deliver the events of all accounts instead of the caller's own. Needs the scope
     /// `accounts:any`.
     #[serde(default)]
@@ -206,7 +206,7 @@ pub(super) fn parse_types(names: Option<&[String]>) -> Result<Option<Vec<i16>>, 
     Ok(Some(codes))
 }
 
-fn parse_algorithm(name: Option<&str>) -> Result<Algorithm, Problem> {
+pub(super) fn parse_algorithm(name: Option<&str>) -> Result<Algorithm, Problem> {
     let Some(name) = name else { return Ok(Algorithm::Hmac) };
     Algorithm::parse(name)
         .ok_or_else(|| INVALID_FIELD.because("signature must be v1 or v1a.").at("signature"))

@@ -5,13 +5,16 @@ mod change;
 mod create;
 mod endpoints;
 mod new_key;
+mod parsers;
 mod problems;
 mod redeliver;
 mod rotate;
 mod url;
 mod view;
 
+pub use parsers::{ParsedEndpoint, parse_change, parse_endpoint};
 pub use problems::TYPES as PROBLEM_TYPES;
+pub use url::UrlRules;
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -29,7 +32,6 @@ use runtime::{
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::url::UrlRules;
 use crate::{address::AddressGuard, seal::SealingKeys};
 
 /// The state that the handlers share.

@@ -12,10 +12,12 @@ use crate::address::AddressGuard;
 /// Maximum characters.
 const LONGEST: usize = 2048;
 
+/// The rules for URLs.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct UrlRules<'a> {
-    pub(super) guard: &'a AddressGuard,
-    pub(super) allow_http: bool,
+pub struct UrlRules<'a> {
+    pub guard: &'a AddressGuard,
+    /// Whether `http` is allowed beside `https`.
+    pub allow_http: bool,
 }
 
 impl UrlRules<'_> {
@@ -23,7 +25,7 @@ impl UrlRules<'_> {
     ///
     /// # Errors
     /// `invalid-field` or `webhook-url-not-allowed`
-    pub(super) fn check(self, text: &str) -> Result<(), Problem> {
+    pub fn check(self, text: &str) -> Result<(), Problem> {
         let invalid = || {
             let detail = format!(
                 "url must be like https://host/path: at most {LONGEST} visible \

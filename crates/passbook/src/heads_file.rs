@@ -31,7 +31,7 @@ const MAX_LINE: u64 = 1_000;
 /// The first line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Header {
+pub struct Header {
     format: String,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -40,7 +40,7 @@ pub(super) struct Header {
 /// The line of an account.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Line {
+pub struct Line {
     account_id: Uuid,
     link: i64,
     account_seq: i64,
@@ -49,27 +49,43 @@ pub(super) struct Line {
 }
 
 impl Header {
-    pub(super) fn new(created_at: OffsetDateTime) -> Self {
+    /// The header of a file that is written at this time.
+    #[must_use]
+    pub fn new(created_at: OffsetDateTime) -> Self {
         Self { format: FORMAT.to_owned(), created_at }
     }
 
-    pub(super) fn to_line(&self) -> Result<String> {
+    /// The line, with its end.
+    ///
+    /// # Errors
+    /// When RFC 3339 has no form of the time.
+    pub fn to_line(&self) -> Result<String> {
         Ok(serde_json::to_string(self)? + "\n")
     }
 }
 
 impl Line {
-    pub(super) fn new(head: &Head) -> Self {
+    /// The line of a head.
+    #[must_use]
+    pub fn new(head: &Head) -> Self {
         let Head { account_id, link, account_seq, hash } = *head;
         let hash = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         Self { account_id, link, account_seq, hash }
     }
 
-    pub(super) fn to_line(&self) -> Result<String> {
+    /// The line, with its end.
+    ///
+    /// # Errors
+    /// None: all of it has a JSON form.
+    pub fn to_line(&self) -> Result<String> {
         Ok(serde_json::to_string(self)? + "\n")
     }
 
     fn head(&self) -> Option<Head> {
+        // `from_str_radix` also accepts a sign.
+        if !self.hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
         let mut hash = [0; 32];
         for (index, byte) in hash.iter_mut().enumerate() {
             *byte = u8::from_str_radix(self.hash.get(index * 2..index * 2 + 2)?, 16).ok()?;
@@ -80,7 +96,8 @@ impl Line {
 }
 
 /// Where the signature of a file is.
-pub(super) fn signature_path(file: &Path) -> PathBuf {
+#[must_use]
+pub fn signature_path(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".sig");
     name.into()
@@ -88,7 +105,7 @@ pub(super) fn signature_path(file: &Path) -> PathBuf {
 
 /// Heads to compare with the chains.
 #[derive(Debug, Args)]
-pub(crate) struct HeadsArguments {
+pub struct HeadsArguments {
     /// File of `passbook heads export`. Each of its heads must still be in the chain of its account.
     /// Its signature is read from FILE.sig.
     #[arg(long, value_name = "FILE", requires = "heads_public_key")]
@@ -104,7 +121,7 @@ impl HeadsArguments {
     ///
     /// # Errors
     /// When a file can't be read, or the signature is not one of the file by this key.
-    pub(crate) fn open(&self) -> Result<Option<HeadsFile>> {
+    pub fn open(&self) -> Result<Option<HeadsFile>> {
         let Some((path, key)) = self.heads.as_ref().zip(self.heads_public_key.as_ref()) else {
             return Ok(None);
         };
@@ -127,13 +144,17 @@ impl HeadsArguments {
 
 /// The heads of a file.
 #[derive(Debug)]
-pub(crate) struct HeadsFile {
-    reader: BufReader<File>,
+pub struct HeadsFile<R = File> {
+    reader: BufReader<R>,
     last: Option<Uuid>,
 }
 
-impl HeadsFile {
-    fn new(file: File) -> Result<Self> {
+impl<R: Read> HeadsFile<R> {
+    /// Reads the first line.
+    ///
+    /// # Errors
+    /// When it can't be read, or is that of no such file.
+    pub fn new(file: R) -> Result<Self> {
         let mut heads = Self { reader: BufReader::new(file), last: None };
         let header = heads.line()?.and_then(|line| serde_json::from_str::<Header>(&line).ok());
         let format = header.map(|header| header.format);
@@ -158,7 +179,7 @@ impl HeadsFile {
     }
 }
 
-impl Iterator for HeadsFile {
+impl<R: Read> Iterator for HeadsFile<R> {
     type Item = io::Result<Head>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -191,7 +212,9 @@ mod tests {
         let heads: Vec<_> = heads.into_iter().map(io::Result::unwrap).collect();
         assert_eq!(heads, [head(1), head(2)]);
         assert!(read(std::slice::from_ref(&header)).unwrap().is_empty());
-        for wrong in [line(1), "{}\n".to_owned(), line(2).replace("abab", "äb")] {
+        for wrong in
+            [line(1), "{}\n".to_owned(), line(2).replace("abab", "äb"), line(2).replace("ab", "+a")]
+        {
             assert!(read(&[header.clone(), line(1), wrong]).unwrap()[1].is_err());
         }
         for wrong in [String::new(), line(1), header.replace("v1", "v2")] {
