@@ -109,6 +109,7 @@ impl Client {
     /// answer was lost.
     pub async fn delete_webhook_endpoint(&self, id: WebhookEndpointId) -> Result<(), Error> {
         let path = format!("/v1/webhook-endpoints/{id}");
-        Ok(self.try_again(&Request::new(Method::DELETE, path), |_| Ok(())).await?.0)
+        self.try_again(&Request::new(Method::DELETE, path), |_| Ok(())).await?;
+        Ok(())
     }
 }
