@@ -62,5 +62,6 @@ fn a_csv_has_crlf_and_no_formula() {
     let csv = text(Format::Csv, &Document::Statement(&statement, &entries));
     assert_eq!(csv.matches("\r\n").count(), 5);
     assert_eq!(csv.matches('\n').count(), 5);
-    assert!(csv.contains(",'=ann@example.com\r\n"), "{csv}");
+    assert!(csv.contains(",'=ann@example.com,,\r\n"), "{csv}");
+    assert!(csv.contains(",\"'=SUM(A1:A9) \"\"x\"\"\",\"가 ENTRY,"), "{csv}");
 }
