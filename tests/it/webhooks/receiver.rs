@@ -26,20 +26,20 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 /// No answer: the connection stays open.
-pub(super) const SILENT: u16 = 0;
+pub(crate) const SILENT: u16 = 0;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub(super) struct Delivery {
-    pub(super) id: String,
-    pub(super) timestamp: String,
-    pub(super) signatures: Vec<String>,
-    pub(super) body: Vec<u8>,
-    pub(super) at: SystemTime,
+pub(crate) struct Delivery {
+    pub(crate) id: String,
+    pub(crate) timestamp: String,
+    pub(crate) signatures: Vec<String>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) at: SystemTime,
 }
 
 impl Delivery {
-    pub(super) fn event(&self) -> Value {
+    pub(crate) fn event(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
@@ -48,14 +48,14 @@ impl Delivery {
     }
 
     /// Whether a signature is by this secret, `whsec_…`.
-    pub(super) fn is_signed_by(&self, secret: &str) -> bool {
+    pub(crate) fn is_signed_by(&self, secret: &str) -> bool {
         let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
         self.any("v1,", |signature| hmac::verify(&key, &self.content(), signature).is_ok())
     }
 
     /// Whether a signature is by the owner of this public key, `whpk_…`.
-    pub(super) fn is_signed_by_owner_of(&self, public_key: &str) -> bool {
+    pub(crate) fn is_signed_by_owner_of(&self, public_key: &str) -> bool {
         let key = STANDARD.decode(public_key.strip_prefix("whpk_").unwrap()).unwrap();
         let key = UnparsedPublicKey::new(&ED25519, key);
         self.any("v1a,", |signature| key.verify(&self.content(), signature).is_ok())
@@ -75,19 +75,19 @@ struct Shared {
 
 /// An HTTP server that keeps what it receives, and gives one answer.
 #[derive(Debug)]
-pub(super) struct Receiver {
-    pub(super) url: String,
-    pub(super) port: u16,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
+    pub(crate) port: u16,
     shared: Shared,
     _server: AbortOnDropHandle<()>,
 }
 
 impl Receiver {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_at(Ipv4Addr::LOCALHOST).await
     }
 
-    pub(super) async fn start_at(address: Ipv4Addr) -> Self {
+    pub(crate) async fn start_at(address: Ipv4Addr) -> Self {
         let shared = Shared { status: Arc::new(AtomicU16::new(204)), deliveries: Arc::default() };
         let router = Router::new().fallback(receive).with_state(shared.clone());
         let listener = TcpListener::bind((address, 0)).await.unwrap();
@@ -98,16 +98,16 @@ impl Receiver {
     }
 
     /// Sets the answer, also of the requests to come.
-    pub(super) fn answer(&self, status: u16) {
+    pub(crate) fn answer(&self, status: u16) {
         self.shared.status.store(status, Ordering::Relaxed);
     }
 
-    pub(super) fn deliveries(&self) -> Vec<Delivery> {
+    pub(crate) fn deliveries(&self) -> Vec<Delivery> {
         self.shared.deliveries.lock().unwrap().clone()
     }
 
     /// Waits for this many deliveries.
-    pub(super) async fn received(&self, number: usize, within: Duration) -> Vec<Delivery> {
+    pub(crate) async fn received(&self, number: usize, within: Duration) -> Vec<Delivery> {
         wait::eventually_now(&format!("{number} deliveries arrive"), within, || {
             Some(self.deliveries()).filter(|deliveries| deliveries.len() >= number)
         })
@@ -115,7 +115,7 @@ impl Receiver {
     }
 
     /// Waits until the event of each of these accounts has arrived.
-    pub(super) async fn received_all(&self, accounts: &[String], within: Duration) {
+    pub(crate) async fn received_all(&self, accounts: &[String], within: Duration) {
         wait::eventually_now("an event of each account arrives", within, || {
             let arrived: Vec<_> = self.deliveries().iter().map(Delivery::event).collect();
             let has =
