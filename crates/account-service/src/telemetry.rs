@@ -43,11 +43,6 @@ pub fn describe() {
         Unit::Count,
         "Commands left to the redrive: no PubAck in time, or a full queue."
     );
-    describe_gauge!(
-        "passbook_events_horizon_age_seconds",
-        Unit::Seconds,
-        "Time for which running transactions have held events back from readers, 0 without any: moves while somebody reads events."
-    );
     describe_gauge!("passbook_event_streams", Unit::Count, "Open streams of events.");
     for metric in [
         "passbook_redrives_total",

@@ -8,7 +8,7 @@ use anyhow::Context;
 use async_nats::{Client, jetstream};
 use contract::{ConsumerSpec, StreamSpec, Topology};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     tasks::Tasks,
     telemetry::{
         metrics::{describe, upkeep},
-        otlp::{self, Exporter},
+        otlp::Export,
     },
     worker::{
         BatchProcessor, DeadLetterAll, Exhausted, Fetch, Handler, JobHandler, JobProcessor,
@@ -62,9 +62,7 @@ pub struct Service {
     config: ServiceConfig,
     topology: &'static Topology,
     unstored: Arc<UnstoredLetters>,
-    /// The task that exports spans. It ends last.
-    exporter: Option<JoinHandle<()>>,
-    ended: CancellationToken,
+    spans: Export,
 }
 
 /// The parts of a service that has no broker: the database, the admin port, and the tasks that
@@ -134,9 +132,7 @@ impl Service {
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
         broker_metrics::describe();
-        let ended = CancellationToken::new();
-        let exporter = Exporter::start(&config.traces, identity.name)?;
-        let exporter = exporter.map(|exporter| tokio::spawn(exporter.run(ended.clone())));
+        let spans = Export::start(&config.traces, identity.name)?;
         let database = &config.database;
         let base = Base::start(identity.name, database, admin_listener, metrics, stop)?;
         let Base { pool, health, mut tasks, finished } = base;
@@ -175,8 +171,7 @@ impl Service {
             config,
             topology,
             unstored,
-            exporter,
-            ended,
+            spans,
         })
     }
 
@@ -327,13 +322,7 @@ impl Service {
         // This sends the acks of the last batch.
         connection::flush(&self.client).await;
         postgres::close(&self.pool).await;
-        if let Some(exporter) = self.exporter {
-            self.ended.cancel();
-            let within = until(deadline).min(otlp::LAST_BATCHES);
-            if !matches!(tokio::time::timeout(within, exporter).await, Ok(Ok(()))) {
-                tracing::warn!("the last spans were not exported in time");
-            }
-        }
+        self.spans.end(until(deadline)).await;
         ended
     }
 }

@@ -9,6 +9,7 @@ use runtime::{
     http::api::ApiConfig,
     postgres::{self, DatabaseConfig},
     setting::{Secret, parse_duration},
+    telemetry::otlp::{self, TracesConfig},
 };
 
 use crate::{
@@ -27,6 +28,8 @@ pub struct Config {
     pub webhooks: WebhookConfig,
     #[command(flatten)]
     pub process: ProcessConfig,
+    #[command(flatten)]
+    pub traces: TracesConfig,
     /// The account database, with the role webhook_service.
     #[command(flatten)]
     pub database: DatabaseConfig,
@@ -69,6 +72,10 @@ pub struct WebhookConfig {
     /// How long a secret signs beside its successor. Default: a day.
     #[arg(long, env = "PASSBOOK_WEBHOOK_SECRET_OVERLAP", value_parser = parse_duration, value_name = "DURATION", default_value = "1440m")]
     pub webhook_secret_overlap: Duration,
+    /// How long after the start secrets that an earlier key has sealed are sealed with the first
+    /// key. By then, each replica must have that key.
+    #[arg(long, env = "PASSBOOK_WEBHOOK_RESEAL_AFTER", value_parser = parse_duration, value_name = "DURATION", default_value = "10m")]
+    pub webhook_reseal_after: Duration,
 }
 
 /// The lease of an endpoint bounds an attempt.
@@ -86,6 +93,7 @@ impl Config {
     pub fn check(&self) -> anyhow::Result<()> {
         postgres::options(&self.database)?;
         self.webhooks.sealing_keys()?;
+        otlp::endpoint(&self.traces)?;
         self.api.verifier().map(drop)
     }
 }

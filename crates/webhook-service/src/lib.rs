@@ -13,7 +13,9 @@ pub mod config;
 pub mod connector;
 pub mod delivery;
 pub mod fanout;
+pub mod gauges;
 pub mod http;
+pub mod reseal;
 pub mod round;
 pub mod schedule;
 pub mod seal;
@@ -30,6 +32,7 @@ use runtime::{
     postgres::{self, limited},
     service::{Base, until},
     tasks::sleep_unless_stopped,
+    telemetry::otlp::Export,
 };
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -59,11 +62,13 @@ pub async fn run(
     let verifier = config.api.verifier()?;
     let sealing = config.webhooks.sealing_keys()?;
     let sender = Sender::new(config.webhooks.guard(), config.webhooks.webhook_timeout)?;
+    let spans = Export::start(&config.traces, NAME)?;
     let base = Base::start(NAME, &config.database, listeners.admin, metrics, &stop)?;
     let Base { pool, health, mut tasks, finished } = base;
     verifier.expect_keys(&health);
     tasks.spawn("token keys", verifier.clone().keep_keys(health, finished.clone()));
 
+    gauges::describe();
     let (log, announced) = (EventLog::new(pool.clone()), Arc::new(Notify::new()));
     let fanout = Fanout { pool: pool.clone(), log: log.clone(), announced: Arc::clone(&announced) };
     tasks.spawn("fan-out", fanout.run(finished.clone()));
@@ -76,6 +81,9 @@ pub async fn run(
         announced,
     };
     tasks.spawn("deliveries", deliveries.run(finished.clone()));
+    tasks.spawn("gauges", gauges::run(pool.clone(), Arc::clone(&sealing), finished.clone()));
+    let (keys, after) = (Arc::clone(&sealing), config.webhooks.webhook_reseal_after);
+    tasks.spawn("sealing", reseal::run(pool.clone(), keys, after, finished.clone()));
     tasks.spawn("clean-up", clean_up(pool.clone(), finished.clone()));
 
     let grace = config.process.grace_period;
@@ -101,6 +109,7 @@ pub async fn run(
     let deadline = Instant::now() + *served.as_ref().unwrap_or(&GRACE_AFTER_ERROR);
     let ended = tasks.finish(until(deadline)).await;
     postgres::close(&pool).await;
+    spans.end(until(deadline)).await;
     served.and(ended)
 }
 

@@ -85,6 +85,13 @@ impl SealingKeys {
         Ok([&[FORM][..], id, &nonce, &text].concat())
     }
 
+    /// How everything begins that the first key seals.
+    #[must_use]
+    pub fn present(&self) -> Vec<u8> {
+        let id = self.0.first().map(|key| key.id).unwrap_or_default();
+        [&[FORM][..], &id].concat()
+    }
+
     /// Opens a sealed secret.
     ///
     /// # Errors
@@ -142,6 +149,7 @@ mod tests {
         assert_eq!(both.open(name(1, 2), &sealed).unwrap(), b"secret");
         let new = both.seal(name(1, 2), b"secret").unwrap();
         assert_eq!(keys(&[2]).open(name(1, 2), &new).unwrap(), b"secret");
+        assert!(new.starts_with(&both.present()) && !sealed.starts_with(&both.present()));
         assert_eq!(keys(&[2]).open(name(1, 2), &sealed), Err(SealError::UnknownKey));
     }
 

@@ -65,6 +65,20 @@ impl Failure {
     }
 }
 
+/// An attempt that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// The status of the response, if there was one.
+    pub status: Option<u16>,
+    pub outcome: Outcome,
+}
+
+impl From<Failure> for Sent {
+    fn from(failure: Failure) -> Self {
+        Self { status: None, outcome: Outcome::Failed(failure) }
+    }
+}
+
 /// One request.
 #[derive(Debug)]
 pub struct Delivery<'a> {
@@ -103,23 +117,24 @@ impl Sender {
     }
 
     /// Makes one attempt.
-    pub async fn send(&self, delivery: Delivery<'_>) -> Outcome {
+    pub async fn send(&self, delivery: Delivery<'_>) -> Sent {
         let request = match request(delivery) {
             Ok(request) => request,
-            Err(failure) => return Outcome::Failed(failure),
+            Err(failure) => return failure.into(),
         };
         let Ok(response) = timeout(self.limit, self.client.request(request)).await else {
-            return Outcome::Failed(Failure::because(format!("no answer in {:?}", self.limit)));
+            return Failure::because(format!("no answer in {:?}", self.limit)).into();
         };
         let response = match response {
             Ok(response) => response,
-            Err(error) => return Outcome::Failed(Failure::because(describe(&error))),
+            Err(error) => return Failure::because(describe(&error)).into(),
         };
-        let outcome = judge(response.status(), response.headers());
+        let status = response.status();
+        let outcome = judge(status, response.headers());
         // Its content is of no use, and would show an attacker more than the status.
         let body = Limited::new(response.into_body(), MAX_BODY).collect();
         let _ = timeout(BODY_LIMIT, body).await;
-        outcome
+        Sent { status: Some(status.as_u16()), outcome }
     }
 }
 

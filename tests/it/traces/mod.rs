@@ -3,6 +3,7 @@
 
 mod collector;
 mod reports;
+mod webhooks;
 
 use std::time::{Duration, Instant};
 

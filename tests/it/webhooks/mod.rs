@@ -1,12 +1,15 @@
 //! Webhooks: deliveries to receivers in the tests. The event is that of an opened account, so the
 //! stack has no transaction-service.
 
+mod audit;
 mod deliveries;
 mod endpoints;
 mod failures;
 pub(crate) mod receiver;
 mod replicas;
 mod transaction_ids;
+mod sealing;
+mod shown_failures;
 
 use std::time::Duration;
 
@@ -33,6 +36,8 @@ async fn start(name: &str, replicas: &str) -> Stack {
     let settings = [
         format!("PASSBOOK_WEBHOOK_TIMEOUT={}s", TIMEOUT.as_secs()),
         "PASSBOOK_WEBHOOK_ALLOWED_NETWORKS=127.0.0.1/32".to_owned(),
+        format!("PASSBOOK_WEBHOOK_SECRET_KEYS={}", sealing::keys()),
+        "PASSBOOK_WEBHOOK_RESEAL_AFTER=1s".to_owned(),
     ];
     let arguments = ["--port", "0", "--account-replicas", "1", "--transaction-replicas", "0"];
     let arguments = [&arguments[..], &["--webhook-replicas", replicas]].concat();

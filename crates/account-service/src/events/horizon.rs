@@ -58,6 +58,12 @@ impl Horizon {
     /// The horizon of the log in this database.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
+        metrics::describe_gauge!(
+            "passbook_events_horizon_age_seconds",
+            metrics::Unit::Seconds,
+            "Time for which running transactions have held events back from readers, 0 without \
+             any: moves while somebody reads events."
+        );
         Self { pool, state: Mutex::default() }
     }
 

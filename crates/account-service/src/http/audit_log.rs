@@ -43,18 +43,22 @@ const LONGEST_RESOURCE: usize = 255;
 struct AuditEntryView {
     #[schema(value_type = Uuid)]
     entry_id: AuditEntryId,
-    /// The caller who did it.
+    /// The caller who did it; `webhook-service` for `webhook-endpoint.disabled`.
     actor: String,
     /// The API key that the caller used; null for a token.
     #[schema(required, value_type = Option<Uuid>)]
     api_key_id: Option<ApiKeyId>,
-    /// `account.created` (for another owner than the caller), `api-key.created` or
-    /// `api-key.revoked`. Later releases may add actions.
+    /// `account.created` (for another owner than the caller), `api-key.created`,
+    /// `api-key.revoked`, or of a webhook endpoint `webhook-endpoint.created`, `.changed`,
+    /// `.secret-rotated`, `.redelivery-requested`, `.deleted` or `.disabled` (by the service).
+    /// Later releases may add actions.
     action: String,
     /// The path of the resource.
     resource: String,
     /// What the action set: of an account `currency` and `ownerId`, of a key `scopes` and
-    /// `userId`. Later releases may add members.
+    /// `userId`. Of a webhook endpoint: `ownerId` (unless it is for all accounts), the `origin` of
+    /// its URL, the `changed` fields and the new `state`, the `eventId` or `after` of a
+    /// redelivery, and `because` it was disabled. Later releases may add members.
     details: BTreeMap<String, String>,
     #[serde(with = "timestamp")]
     created_at: OffsetDateTime,
@@ -85,7 +89,7 @@ pub(super) struct AuditQuery {
     /// Only what this caller did.
     #[param(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     actor: Option<String>,
-    /// Only this action: `account.created`, `api-key.created` or `api-key.revoked`.
+    /// Only this action, such as `api-key.created`.
     #[param(min_length = 1)]
     action: Option<String>,
     /// Only what was done to this resource: its path, such as `/v1/accounts/` and the id.
@@ -141,10 +145,10 @@ struct PageView {
 
 /// Read the audit log
 ///
-/// Who did what to which resource: the API keys that were created and revoked, and the accounts
-/// that were opened for another owner than the caller. Newest first. An entry is stored together
-/// with what it tells, and never changes. A refused request, and one that changes nothing, such as
-/// a retry, has no entry.
+/// Who did what to which resource: the API keys that were created and revoked, the accounts that
+/// were opened for another owner than the caller, and what was done to webhook endpoints. Newest
+/// first. An entry is stored together with what it tells, and never changes. A refused request, and
+/// one that changes nothing, such as a retry, has no entry.
 ///
 /// A movement has no entry: `requestedBy` of its record names the caller. Reports have none either.
 ///

@@ -15,10 +15,28 @@ pub enum AuditAction {
     AccountCreated,
     ApiKeyCreated,
     ApiKeyRevoked,
+    WebhookEndpointCreated,
+    WebhookEndpointChanged,
+    WebhookSecretRotated,
+    /// A caller asked for events to be delivered again.
+    WebhookRedeliveryRequested,
+    WebhookEndpointDeleted,
+    /// The webhook-service disabled an endpoint.
+    WebhookEndpointDisabled,
 }
 
 impl AuditAction {
-    pub const ALL: [Self; 3] = [Self::AccountCreated, Self::ApiKeyCreated, Self::ApiKeyRevoked];
+    pub const ALL: [Self; 9] = [
+        Self::AccountCreated,
+        Self::ApiKeyCreated,
+        Self::ApiKeyRevoked,
+        Self::WebhookEndpointCreated,
+        Self::WebhookEndpointChanged,
+        Self::WebhookSecretRotated,
+        Self::WebhookRedeliveryRequested,
+        Self::WebhookEndpointDeleted,
+        Self::WebhookEndpointDisabled,
+    ];
 
     /// Its name in the API and in the database.
     #[must_use]
@@ -27,6 +45,12 @@ impl AuditAction {
             Self::AccountCreated => "account.created",
             Self::ApiKeyCreated => "api-key.created",
             Self::ApiKeyRevoked => "api-key.revoked",
+            Self::WebhookEndpointCreated => "webhook-endpoint.created",
+            Self::WebhookEndpointChanged => "webhook-endpoint.changed",
+            Self::WebhookSecretRotated => "webhook-endpoint.secret-rotated",
+            Self::WebhookRedeliveryRequested => "webhook-endpoint.redelivery-requested",
+            Self::WebhookEndpointDeleted => "webhook-endpoint.deleted",
+            Self::WebhookEndpointDisabled => "webhook-endpoint.disabled",
         }
     }
 
@@ -53,7 +77,9 @@ impl<'a> Actor<'a> {
         Self { entry: AuditEntryId::new(), user_id, api_key: *api_key }
     }
 
-    pub(super) fn api_key_id(self) -> Option<Uuid> {
+    /// The API key that the caller used.
+    #[must_use]
+    pub fn api_key_id(self) -> Option<Uuid> {
         self.api_key.map(ApiKeyId::as_uuid)
     }
 }

@@ -4,6 +4,8 @@
 //! `account_id = $1`, it may expect to find an account's events soon by the primary key, and read
 //! those of everybody.
 
+use std::collections::HashMap;
+
 use contract::{AccountId, RecordId, UserId};
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
@@ -149,6 +151,24 @@ pub async fn find_event(
         position,
     );
     row.fetch_optional(database).await?.map(LoggedEvent::try_from).transpose()
+}
+
+/// The events at these positions, by position. Those that do not exist are left out.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn find_events(
+    database: impl PgExecutor<'_>,
+    positions: &[i64],
+) -> Result<HashMap<i64, LoggedEvent>, StoreError> {
+    let rows = sqlx::query_as!(
+        EventRow,
+        "SELECT position, sequence, type AS kind, account_id, owner_id, record_id, e.created_at
+         FROM events AS e JOIN accounts USING (account_id) WHERE position = ANY($1)",
+        positions,
+    );
+    let events = events(rows.fetch_all(database).await?)?;
+    Ok(events.into_iter().map(|event| (event.position, event)).collect())
 }
 
 /// The end of the log.

@@ -30,8 +30,8 @@ pub use api_keys::{
 pub use audit_log::{Actor, AuditAction, AuditFilter, AuditRow, list_audit_log};
 pub use error::StoreError;
 pub use events::{
-    LogEnd, LogRange, ended_below, find_event, find_event_id_key, find_log_end, list_events,
-    list_events_of_account, list_events_of_owner,
+    LogEnd, LogRange, ended_below, find_event, find_event_id_key, find_events, find_log_end,
+    list_events, list_events_of_account, list_events_of_owner,
 };
 pub use insert::{Accepted, insert_all, insert_free, insert_unlocked};
 pub use locked::settle_unlocked;
@@ -41,6 +41,6 @@ pub use pending_amounts::{
     find_account_with_pending,
 };
 pub use record_list::{Listing, RecordFilter, find_by_key, list_records};
-pub use records::find_records;
+pub use records::{find_records, find_traces};
 pub use settle::{SettleOutcome, Times, account_seq, settle, settled_among};
 pub use window::{Leave, Window, WindowView, fence, find_window, leave, list_early};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use contract::{AccountId, Amount, Balance, Currency, Kind, Reason, RecordId};
 use ledger::{SettledAs, Settlement};
+use runtime::telemetry::trace::Trace;
 use rust_decimal::Decimal;
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
@@ -95,4 +96,26 @@ pub async fn find_records(
     .await?;
     let rows = rows.into_iter().map(|row| (RecordId::from_uuid(row.id), row.try_into()));
     Ok(rows.collect())
+}
+
+/// The trace contexts of these records' requests, of those that are recorded.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn find_traces(
+    database: impl PgExecutor<'_>,
+    ids: &[RecordId],
+) -> Result<HashMap<RecordId, Trace>, StoreError> {
+    let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
+    let rows = sqlx::query!(
+        r#"SELECT id, traceparent AS "traceparent!" FROM transaction_records
+           WHERE id = ANY($1) AND traceparent IS NOT NULL"#,
+        &ids,
+    );
+    let traces = rows
+        .fetch_all(database)
+        .await?
+        .into_iter()
+        .filter_map(|row| Some((RecordId::from_uuid(row.id), Trace::parse(&row.traceparent)?)));
+    Ok(traces.collect())
 }

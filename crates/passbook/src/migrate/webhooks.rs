@@ -1,5 +1,5 @@
-//! What the webhook-service may do in the account database: read the event log, and write the
-//! tables of webhooks. The secrets of endpoints are hidden from everyone else.
+//! What the webhook-service may do in the account database: read the event log, write the tables
+//! of webhooks, and add to the audit log. The secrets of endpoints are hidden from everyone else.
 
 use anyhow::Result;
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -18,13 +18,14 @@ const WRITES: &str = "
             position, announced),
         UPDATE (url, description, types, updated_at, enabled, disabled_because, position,
             announced, fence, lease_until, not_before, retry_at, failures, failing_since,
-            last_error, last_delivered_at),
+            last_error, last_failed_at, last_delivered_at),
         DELETE ON webhook_endpoints;
-    INSERT (id, endpoint_id, algorithm, sealed, public_key), UPDATE (expires_at), DELETE
-        ON webhook_secrets;
+    INSERT (id, endpoint_id, algorithm, sealed, public_key), UPDATE (sealed, expires_at),
+        DELETE ON webhook_secrets;
     INSERT (endpoint_id, position, attempts, next_attempt_at, last_error, last_attempt_at),
         UPDATE (attempts, next_attempt_at, last_error, last_attempt_at),
-        DELETE ON webhook_deliveries";
+        DELETE ON webhook_deliveries;
+    INSERT (id, actor, api_key_id, action, resource, details) ON audit_log";
 
 /// Grants the role its privileges, if it exists, and hides the secrets from the roles that may read
 /// new tables.

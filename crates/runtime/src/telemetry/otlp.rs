@@ -22,7 +22,7 @@ use opentelemetry_sdk::{
     Resource,
     trace::{SpanData, SpanExporter as _},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -58,7 +58,7 @@ const BATCH_DELAY: Duration = Duration::from_millis(100);
 /// Time limit for exporting a batch.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for the last batches at the end of the process.
-pub(crate) const LAST_BATCHES: Duration = Duration::from_secs(3);
+const LAST_BATCHES: Duration = Duration::from_secs(3);
 /// The interval between log lines about dropped spans.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
@@ -75,7 +75,8 @@ struct Queue {
 }
 
 /// Whether spans are exported.
-pub(crate) fn is_on() -> bool {
+#[must_use]
+pub fn is_on() -> bool {
     QUEUE.get().is_some()
 }
 
@@ -104,7 +105,7 @@ fn dropped(reason: &'static str, spans: u64) {
 ///
 /// # Errors
 /// If it is malformed, or contains a user.
-pub(crate) fn endpoint(config: &TracesConfig) -> anyhow::Result<Option<Uri>> {
+pub fn endpoint(config: &TracesConfig) -> anyhow::Result<Option<Uri>> {
     const FORM: &str = "OTEL_EXPORTER_OTLP_ENDPOINT must be an address like http://collector:4318";
     let text = config.otlp_endpoint.as_deref().unwrap_or_default().trim_end_matches('/');
     if text.is_empty() {
@@ -120,9 +121,38 @@ pub(crate) fn endpoint(config: &TracesConfig) -> anyhow::Result<Option<Uri>> {
     Ok(Some(address))
 }
 
+/// The export of the process's spans. It ends after everything that makes spans.
+#[derive(Debug)]
+pub struct Export {
+    task: Option<JoinHandle<()>>,
+    ended: CancellationToken,
+}
+
+impl Export {
+    /// Starts recording and exporting spans, if a collector is configured.
+    ///
+    /// # Errors
+    /// If the configuration is invalid.
+    pub fn start(config: &TracesConfig, service: &'static str) -> anyhow::Result<Self> {
+        let ended = CancellationToken::new();
+        let exporter = Exporter::start(config, service)?;
+        let task = exporter.map(|exporter| tokio::spawn(exporter.run(ended.clone())));
+        Ok(Self { task, ended })
+    }
+
+    /// Exports what is queued, within this time and three seconds at most.
+    pub async fn end(self, within: Duration) {
+        let Some(task) = self.task else { return };
+        self.ended.cancel();
+        if !matches!(tokio::time::timeout(within.min(LAST_BATCHES), task).await, Ok(Ok(()))) {
+            tracing::warn!("the last spans were not exported in time");
+        }
+    }
+}
+
 /// Sends queued spans to a collector.
 #[derive(Debug)]
-pub(crate) struct Exporter {
+struct Exporter {
     spans: mpsc::Receiver<SpanData>,
     exporter: SpanExporter,
     /// Spans of failed exports, not logged yet.
@@ -135,10 +165,7 @@ impl Exporter {
     ///
     /// # Errors
     /// If the configuration is invalid.
-    pub(crate) fn start(
-        config: &TracesConfig,
-        service: &'static str,
-    ) -> anyhow::Result<Option<Self>> {
+    fn start(config: &TracesConfig, service: &'static str) -> anyhow::Result<Option<Self>> {
         let Some(endpoint) = endpoint(config)? else { return Ok(None) };
         let builder = SpanExporter::builder()
             .with_http()
@@ -189,7 +216,7 @@ impl Exporter {
     }
 
     /// Exports until `stop`, then empties the queue.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
+    async fn run(mut self, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         loop {
             let received =

@@ -5,7 +5,7 @@
 //! the same ids.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     future::ready,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -17,13 +17,17 @@ use account_service::{
 };
 use anyhow::Context;
 use axum::http::Uri;
+use contract::RecordId;
 use futures::{StreamExt, stream};
-use runtime::postgres::limited;
+use runtime::{
+    postgres::limited,
+    telemetry::{otlp, trace::Trace},
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Deliveries;
+use super::{Deliveries, attempt_span::AttemptSpan};
 use crate::{
     round::{Attempt, Before},
     seal::SecretName,
@@ -63,6 +67,16 @@ struct WorkItem {
     earlier: Option<i32>,
     id: String,
     body: Vec<u8>,
+    /// The trace of the movement.
+    movement: Option<Trace>,
+}
+
+/// Where the events go.
+#[derive(Clone, Copy)]
+struct Receiver<'a> {
+    endpoint: Uuid,
+    url: &'a Uri,
+    keys: &'a [SigningKey],
 }
 
 impl Deliveries {
@@ -84,7 +98,8 @@ impl Deliveries {
             let (lost, through, has_more, is_full) =
                 (work.lost, work.through, work.has_more, work.is_full);
             let items = work.events.len();
-            let attempts = self.attempt(work.events, &url, &keys, end, stop).await;
+            let receiver = Receiver { endpoint: endpoint.id, url: &url, keys: &keys };
+            let attempts = self.attempt(work.events, receiver, end, stop).await;
             let is_complete = attempts.len() == items;
             let started = attempts.iter().filter(|attempt| attempt.earlier.is_none());
             let last = started.map(|attempt| attempt.position).max();
@@ -103,11 +118,18 @@ impl Deliveries {
                 &round,
                 self.limits.disable_after,
             );
-            let goes_on = limited(settle).await??;
-            if round.is_gone {
-                metrics::counter!("passbook_webhook_endpoints_gone_total").increment(1);
+            // Without the lease, the task ends.
+            let Some(settled) = limited(settle).await?? else { return Ok(()) };
+            if !settled.enabled {
+                let because = settled.disabled_because.unwrap_or_default();
+                tracing::info!(webhook_endpoint = %endpoint.id, because,
+                    "a webhook endpoint was disabled");
+                metrics::counter!("passbook_webhook_endpoints_disabled_total",
+                    "because" => because)
+                .increment(1);
+                return Ok(());
             }
-            if round.pause.is_some() || !goes_on {
+            if round.pause.is_some() {
                 return Ok(());
             }
             before = Before { position: round.position, failures: round.failures };
@@ -183,11 +205,22 @@ impl Deliveries {
     ) -> anyhow::Result<Vec<WorkItem>> {
         let details = self.log.details(&events).await?;
         let ids = self.log.ids().await?;
+        let traces = self.traces(&events).await?;
         let items = events.iter().zip(earlier).zip(&details).map(|((event, earlier), detail)| {
             let (id, body) = event_json(ids, event, detail)?;
-            Ok(WorkItem { position: event.position, earlier, id, body })
+            let movement = event.record.and_then(|record| traces.get(&record).copied());
+            Ok(WorkItem { position: event.position, earlier, id, body, movement })
         });
         items.collect()
+    }
+
+    /// The traces of the movements, if spans are exported.
+    async fn traces(&self, events: &[LoggedEvent]) -> anyhow::Result<HashMap<RecordId, Trace>> {
+        let records: Vec<_> = events.iter().filter_map(|event| event.record).collect();
+        if records.is_empty() || !otlp::is_on() {
+            return Ok(HashMap::new());
+        }
+        Ok(limited(account_service::store::find_traces(&self.pool, &records)).await??)
     }
 
     /// Makes the attempts, in the order of their ends. After a failure, at the end of the turn or
@@ -195,8 +228,7 @@ impl Deliveries {
     async fn attempt(
         &self,
         items: Vec<WorkItem>,
-        url: &Uri,
-        keys: &[SigningKey],
+        receiver: Receiver<'_>,
         end: Instant,
         stop: &CancellationToken,
     ) -> Vec<Attempt> {
@@ -205,10 +237,14 @@ impl Deliveries {
             || !has_failed.load(Ordering::Relaxed) && Instant::now() < end && !stop.is_cancelled();
         let attempts = stream::iter(items)
             .take_while(|_| ready(may_begin()))
-            .map(|WorkItem { position, earlier, id, body }| {
+            .map(|WorkItem { position, earlier, id, body, movement }| {
                 let has_failed = &has_failed;
                 async move {
-                    let outcome = self.sender.send(Delivery { url, keys, id: &id, body }).await;
+                    let Receiver { endpoint, url, keys } = receiver;
+                    let span = AttemptSpan::begin(movement);
+                    let sent = self.sender.send(Delivery { url, keys, id: &id, body }).await;
+                    span.end(endpoint, url, &id, earlier, &sent);
+                    let outcome = sent.outcome;
                     let is_delivered = outcome == Outcome::Delivered;
                     if !is_delivered {
                         has_failed.store(true, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 //! A replica has a number of places. An endpoint that hangs keeps its place for the time limit of
 //! one request; then it is failing, and failing endpoints get a quarter of the places.
 
+mod attempt_span;
 mod endpoint;
 
 use std::{sync::Arc, time::Duration};

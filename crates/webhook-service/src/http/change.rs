@@ -1,5 +1,6 @@
 //! `PATCH /v1/webhook-endpoints/{id}`
 
+use account_service::store::Actor;
 use axum::{
     Json,
     extract::State,
@@ -89,7 +90,7 @@ pub(super) async fn change(
         enabled: enabled.transpose()?,
     };
     let remedy = "The endpoint may be changed. Send the request again.";
-    let changed = store::update_endpoint(&api.pool, id.as_uuid(), &changes);
+    let changed = store::update_endpoint(&api.pool, id.as_uuid(), &changes, Actor::new(&caller));
     let row = write(remedy, changed).await?.ok_or_else(|| endpoint_not_found(id))?;
     Ok(Json::<EndpointView>(view(&api, row).await?).into_response())
 }

@@ -1,6 +1,6 @@
 //! `POST /v1/webhook-endpoints`
 
-use account_service::events::EventKind;
+use account_service::{events::EventKind, store::Actor};
 use axum::{
     Json,
     extract::State,
@@ -120,7 +120,8 @@ pub(super) async fn create(
                   list of endpoints, or send the request again with the same Idempotency-Key. Then \
                   rotate its secret.";
     let secret = new.to_store();
-    let stored = store::insert_endpoint(&api.pool, &endpoint, &secret, MAX_ENDPOINTS);
+    let actor = Actor::new(&caller);
+    let stored = store::insert_endpoint(&api.pool, &endpoint, &secret, actor, MAX_ENDPOINTS);
     match (write(remedy, stored).await?, text) {
         (Insertion::Stored(row), _) => {
             tracing::info!(webhook_endpoint = %id, "a webhook endpoint was created");

@@ -1,5 +1,6 @@
 //! Lists, shows and deletes endpoints.
 
+use account_service::store::Actor;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -110,7 +111,8 @@ pub(super) async fn delete(
     caller.require(Scope::WebhooksWrite)?;
     access::find(&api, &caller, id).await?;
     let remedy = "The endpoint may be deleted. Send the request again; 404 means that it is.";
-    if !write(remedy, store::delete_endpoint(&api.pool, id.as_uuid())).await? {
+    let deleted = store::delete_endpoint(&api.pool, id.as_uuid(), Actor::new(&caller));
+    if !write(remedy, deleted).await? {
         return Err(endpoint_not_found(id));
     }
     tracing::info!(webhook_endpoint = %id, "a webhook endpoint was deleted");

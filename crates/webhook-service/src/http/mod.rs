@@ -3,6 +3,7 @@
 mod access;
 mod change;
 mod create;
+mod deliveries;
 mod endpoints;
 mod new_key;
 mod parsers;
@@ -86,6 +87,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(endpoints::show, change::change, endpoints::delete))
         .routes(routes!(rotate::rotate))
         .routes(routes!(redeliver::redeliver))
+        .routes(routes!(deliveries::list))
 }
 
 /// This service's part of the OpenAPI document.

@@ -1,6 +1,6 @@
 //! `POST /v1/webhook-endpoints/{id}/redeliver`
 
-use account_service::events::LoggedEvent;
+use account_service::{events::LoggedEvent, store::Actor};
 use axum::{
     extract::State,
     http::StatusCode,
@@ -20,7 +20,7 @@ use super::{
     ApiState, access,
     problems::{endpoint_not_found, read, write},
 };
-use crate::store::{self, EndpointRow};
+use crate::store::{self, EndpointRow, Replay};
 
 /// What to deliver again: one of the fields.
 #[derive(Deserialize, ToSchema)]
@@ -66,23 +66,22 @@ pub(super) async fn redeliver(
     let unknown = || INVALID_FIELD.because(format!("{field} must be the id of an event."));
     let event = found.ok_or_else(|| unknown().at(field))?;
     let remedy = "The events may be delivered again. Send the request again to be sure.";
-    let exists = match (field, event) {
-        ("eventId", Some(event)) => {
-            write(remedy, store::replay_event(&api.pool, row.id, event.position)).await?
-        }
+    let replay = match (field, event) {
+        ("eventId", Some(event)) => Replay::Event { id: cursor, position: event.position },
         ("eventId", None) => return Err(unknown().at(field)),
         (_, event) => {
             let position = event.map_or(0, |event| event.position);
-            write(remedy, store::replay_after(&api.pool, row.id, position)).await?
+            Replay::After { id: cursor, position }
         }
     };
-    if !exists {
+    let replayed = store::replay(&api.pool, row.id, replay, Actor::new(&caller));
+    if !write(remedy, replayed).await? {
         return Err(endpoint_not_found(id));
     }
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
 /// Whether the endpoint may get this event.
-fn is_of(row: &EndpointRow, event: &LoggedEvent) -> bool {
+pub(super) fn is_of(row: &EndpointRow, event: &LoggedEvent) -> bool {
     row.owner_id.as_deref().is_none_or(|owner| owner == event.owner.as_str())
 }

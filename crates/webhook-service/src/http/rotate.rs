@@ -1,5 +1,6 @@
 //! `POST /v1/webhook-endpoints/{id}/rotate-secret`
 
+use account_service::store::Actor;
 use axum::{
     Json,
     extract::State,
@@ -44,8 +45,8 @@ pub(super) async fn rotate(
     let remedy = "The secret may be rotated, and the new one is lost. Send the request again: \
                   the old one stays valid for its time.";
     let (secret, overlap) = (new.to_store(), api.secret_overlap.as_secs_f64());
-    let rotated = write(remedy, store::rotate_secret(&api.pool, row.id, &secret, overlap)).await?;
-    match rotated {
+    let rotated = store::rotate_secret(&api.pool, row.id, &secret, overlap, Actor::new(&caller));
+    match write(remedy, rotated).await? {
         None => Err(endpoint_not_found(id)),
         Some(false) => {
             Err(TOO_MANY_SECRETS.because("The secret was rotated several times lately."))

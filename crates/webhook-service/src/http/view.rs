@@ -76,9 +76,12 @@ impl ToSchema for DisabledSchema {}
     "signature": "v1",
     "state": "ENABLED",
     "disabledBecause": null,
+    "failures": 0,
     "failingSince": null,
     "lastError": null,
+    "lastFailedAt": null,
     "lastDeliveredAt": "2026-11-21T21:34:55.848209Z",
+    "nextAttemptAt": null,
     "createdBy": "ann",
     "createdAt": "2026-11-21T21:34:55.848209Z",
     "updatedAt": "2026-11-21T21:34:55.848209Z",
@@ -109,16 +112,28 @@ pub(super) struct EndpointView {
     state: &'static str,
     #[schema(value_type = Option<DisabledSchema>, required)]
     disabled_because: Option<String>,
-    /// The first of the failures in a row.
+    /// Failed attempts in a row. From five on, only one event at a time is tried, as a probe.
+    #[schema(minimum = 0)]
+    failures: i32,
+    /// The first of these failures.
     #[schema(required)]
     #[serde(with = "timestamp::option")]
     failing_since: Option<OffsetDateTime>,
     /// Why an attempt failed last.
     #[schema(required)]
     last_error: Option<String>,
+    /// When that was.
+    #[schema(required)]
+    #[serde(with = "timestamp::option")]
+    last_failed_at: Option<OffsetDateTime>,
     #[schema(required)]
     #[serde(with = "timestamp::option")]
     last_delivered_at: Option<OffsetDateTime>,
+    /// When a delivery is due; in the past if it is under way. `null` if nothing waits, and for a
+    /// disabled endpoint.
+    #[schema(required)]
+    #[serde(with = "timestamp::option")]
+    next_attempt_at: Option<OffsetDateTime>,
     created_by: String,
     #[serde(with = "timestamp")]
     created_at: OffsetDateTime,
@@ -145,9 +160,12 @@ impl EndpointView {
             public_key: public_key.map(show_public_key),
             state: if row.enabled { "ENABLED" } else { "DISABLED" },
             disabled_because: row.disabled_because,
+            failures: row.failures,
             failing_since: row.failing_since,
             last_error: row.last_error,
+            last_failed_at: row.last_failed_at,
             last_delivered_at: row.last_delivered_at,
+            next_attempt_at: row.next_attempt_at,
             created_by: row.created_by,
             created_at: row.created_at,
             updated_at: row.updated_at,

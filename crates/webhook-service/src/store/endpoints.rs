@@ -1,13 +1,15 @@
-//! The endpoints, for the API. Each change ends the lease: its holder settles nothing any more.
+//! The endpoints, for the API. Each change ends the lease: its holder settles nothing any more. Its
+//! entry in the audit log is stored with it.
 
+use account_service::store::{Actor, AuditAction};
 use runtime::postgres::PgPool;
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
 use super::{
     StoreError,
+    audit::{self, Details},
     secrets::{SecretToStore, insert_secret},
-    settle::set_retry_at,
 };
 
 /// A new endpoint.
@@ -41,7 +43,10 @@ pub struct EndpointRow {
     pub failures: i32,
     pub failing_since: Option<OffsetDateTime>,
     pub last_error: Option<String>,
+    pub last_failed_at: Option<OffsetDateTime>,
     pub last_delivered_at: Option<OffsetDateTime>,
+    /// When a delivery is due. `None`: nothing waits, or the endpoint is disabled.
+    pub next_attempt_at: Option<OffsetDateTime>,
 }
 
 /// What became of a new endpoint.
@@ -63,6 +68,7 @@ pub async fn insert_endpoint(
     pool: &PgPool,
     endpoint: &EndpointToStore<'_>,
     secret: &SecretToStore<'_>,
+    creator: Actor<'_>,
     most: i64,
 ) -> Result<Insertion, StoreError> {
     let mut transaction = pool.begin().await?;
@@ -82,7 +88,10 @@ pub async fn insert_endpoint(
          ON CONFLICT (created_by, idempotency_key) DO NOTHING
          RETURNING id, owner_id, url, description, types, created_by, request_hash, created_at,
              updated_at, enabled, disabled_because, failures, failing_since, last_error,
-             last_delivered_at",
+             last_failed_at, last_delivered_at,
+             CASE WHEN enabled THEN nullif(least(retry_at, CASE WHEN announced > position
+                 THEN greatest(not_before, created_at) ELSE 'infinity' END), 'infinity') END
+                 AS next_attempt_at",
         endpoint.id,
         endpoint.owner,
         endpoint.url,
@@ -103,6 +112,9 @@ pub async fn insert_endpoint(
         return Ok(Insertion::TooMany);
     }
     insert_secret(&mut *transaction, endpoint.id, secret).await?;
+    let details = Details::of_new(endpoint.owner, endpoint.url);
+    let action = AuditAction::WebhookEndpointCreated;
+    audit::add(&mut *transaction, creator, action, endpoint.id, details).await?;
     transaction.commit().await?;
     Ok(Insertion::Stored(Box::new(row)))
 }
@@ -132,7 +144,10 @@ pub async fn find_endpoint(
         EndpointRow,
         "SELECT id, owner_id, url, description, types, created_by, request_hash, created_at,
              updated_at, enabled, disabled_because, failures, failing_since, last_error,
-             last_delivered_at
+             last_failed_at, last_delivered_at,
+             CASE WHEN enabled THEN nullif(least(retry_at, CASE WHEN announced > position
+                 THEN greatest(not_before, created_at) ELSE 'infinity' END), 'infinity') END
+                 AS next_attempt_at
          FROM webhook_endpoints WHERE id = $1",
         id,
     );
@@ -152,7 +167,10 @@ pub async fn find_endpoint_by_key(
         EndpointRow,
         "SELECT id, owner_id, url, description, types, created_by, request_hash, created_at,
              updated_at, enabled, disabled_because, failures, failing_since, last_error,
-             last_delivered_at
+             last_failed_at, last_delivered_at,
+             CASE WHEN enabled THEN nullif(least(retry_at, CASE WHEN announced > position
+                 THEN greatest(not_before, created_at) ELSE 'infinity' END), 'infinity') END
+                 AS next_attempt_at
          FROM webhook_endpoints WHERE created_by = $1 AND idempotency_key = $2",
         created_by,
         idempotency_key,
@@ -174,7 +192,10 @@ pub async fn list_endpoints(
         EndpointRow,
         "SELECT id, owner_id, url, description, types, created_by, request_hash, created_at,
              updated_at, enabled, disabled_because, failures, failing_since, last_error,
-             last_delivered_at
+             last_failed_at, last_delivered_at,
+             CASE WHEN enabled THEN nullif(least(retry_at, CASE WHEN announced > position
+                 THEN greatest(not_before, created_at) ELSE 'infinity' END), 'infinity') END
+                 AS next_attempt_at
          FROM webhook_endpoints WHERE ($1::text IS NULL OR owner_id = $1) AND id < $2
          ORDER BY id DESC LIMIT $3",
         owner,
@@ -201,11 +222,14 @@ pub struct EndpointChanges<'a> {
 /// # Errors
 /// [`StoreError`]. The endpoint may be changed nevertheless.
 pub async fn update_endpoint(
-    database: impl PgExecutor<'_>,
+    pool: &PgPool,
     id: Uuid,
     changes: &EndpointChanges<'_>,
+    changed_by: Actor<'_>,
 ) -> Result<Option<EndpointRow>, StoreError> {
-    let row = sqlx::query_as!(
+    let mut transaction = pool.begin().await?;
+    let Some(old) = lock_endpoint(&mut *transaction, id).await? else { return Ok(None) };
+    let new = sqlx::query_as!(
         EndpointRow,
         "UPDATE webhook_endpoints
          SET url = coalesce($2, url),
@@ -222,7 +246,10 @@ pub async fn update_endpoint(
          WHERE id = $1
          RETURNING id, owner_id, url, description, types, created_by, request_hash, created_at,
              updated_at, enabled, disabled_because, failures, failing_since, last_error,
-             last_delivered_at",
+             last_failed_at, last_delivered_at,
+             CASE WHEN enabled THEN nullif(least(retry_at, CASE WHEN announced > position
+                 THEN greatest(not_before, created_at) ELSE 'infinity' END), 'infinity') END
+                 AS next_attempt_at",
         id,
         changes.url,
         changes.description.is_some(),
@@ -230,6 +257,32 @@ pub async fn update_endpoint(
         changes.types.is_some(),
         changes.types.flatten(),
         changes.enabled,
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    if let Some(details) = Details::of_change(&old, &new) {
+        let action = AuditAction::WebhookEndpointChanged;
+        audit::add(&mut *transaction, changed_by, action, id, details).await?;
+    }
+    transaction.commit().await?;
+    Ok(Some(new))
+}
+
+/// The endpoint, with a lock that keeps it as it is.
+async fn lock_endpoint(
+    database: impl PgExecutor<'_>,
+    id: Uuid,
+) -> Result<Option<EndpointRow>, StoreError> {
+    let row = sqlx::query_as!(
+        EndpointRow,
+        "SELECT id, owner_id, url, description, types, created_by, request_hash, created_at,
+             updated_at, enabled, disabled_because, failures, failing_since, last_error,
+             last_failed_at, last_delivered_at,
+             CASE WHEN enabled THEN nullif(least(retry_at, CASE WHEN announced > position
+                 THEN greatest(not_before, created_at) ELSE 'infinity' END), 'infinity') END
+                 AS next_attempt_at
+         FROM webhook_endpoints WHERE id = $1 FOR NO KEY UPDATE",
+        id,
     );
     Ok(row.fetch_optional(database).await?)
 }
@@ -238,60 +291,20 @@ pub async fn update_endpoint(
 ///
 /// # Errors
 /// [`StoreError`]. The endpoint may be deleted nevertheless.
-pub async fn delete_endpoint(database: impl PgExecutor<'_>, id: Uuid) -> Result<bool, StoreError> {
-    let deleted = sqlx::query!("DELETE FROM webhook_endpoints WHERE id = $1", id);
-    Ok(deleted.execute(database).await?.rows_affected() == 1)
-}
-
-/// Delivers the events after this position again, and then goes on. Gives whether there is such an
-/// endpoint.
-///
-/// # Errors
-/// [`StoreError`]. The endpoint may be changed nevertheless.
-pub async fn replay_after(
-    database: impl PgExecutor<'_>,
+pub async fn delete_endpoint(
+    pool: &PgPool,
     id: Uuid,
-    position: i64,
+    deleted_by: Actor<'_>,
 ) -> Result<bool, StoreError> {
-    // It has no later events than the log has.
-    let changed = sqlx::query!(
-        "WITH fanout AS (SELECT position FROM webhook_fanout WHERE only_row FOR SHARE)
-         UPDATE webhook_endpoints AS e
-         SET position = least(e.position, $2), announced = fanout.position,
-             not_before = least(not_before, clock_timestamp()),
-             fence = fence + 1, lease_until = '-infinity'
-         FROM fanout WHERE id = $1",
-        id,
-        position,
-    );
-    Ok(changed.execute(database).await?.rows_affected() == 1)
-}
-
-/// Delivers one event again now, with all its attempts. Gives whether there is such an endpoint.
-///
-/// # Errors
-/// [`StoreError`]. The endpoint may be changed nevertheless.
-pub async fn replay_event(pool: &PgPool, id: Uuid, position: i64) -> Result<bool, StoreError> {
     let mut transaction = pool.begin().await?;
-    let changed = sqlx::query!(
-        "UPDATE webhook_endpoints SET fence = fence + 1, lease_until = '-infinity' WHERE id = $1",
-        id,
-    );
-    if changed.execute(&mut *transaction).await?.rows_affected() == 0 {
+    let deleted =
+        sqlx::query!("DELETE FROM webhook_endpoints WHERE id = $1 RETURNING owner_id, url", id);
+    let Some(deleted) = deleted.fetch_optional(&mut *transaction).await? else {
         return Ok(false);
-    }
-    sqlx::query!(
-        "INSERT INTO webhook_deliveries
-             (endpoint_id, position, attempts, next_attempt_at, last_error, last_attempt_at)
-         VALUES ($1, $2, 0, clock_timestamp(), '', clock_timestamp())
-         ON CONFLICT (endpoint_id, position) DO UPDATE
-         SET attempts = 0, next_attempt_at = excluded.next_attempt_at",
-        id,
-        position,
-    )
-    .execute(&mut *transaction)
-    .await?;
-    set_retry_at(&mut transaction, id).await?;
+    };
+    let details = Details::of_new(deleted.owner_id.as_deref(), &deleted.url);
+    let action = AuditAction::WebhookEndpointDeleted;
+    audit::add(&mut *transaction, deleted_by, action, id, details).await?;
     transaction.commit().await?;
     Ok(true)
 }

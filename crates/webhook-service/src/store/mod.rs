@@ -1,20 +1,29 @@
 //! The SQL of webhooks. `account_service::store` reads the log.
 
+mod audit;
 mod claim;
+mod deliveries;
 mod endpoints;
 mod fanout;
+mod replay;
 mod secrets;
 mod settle;
+mod stats;
 
 pub use account_service::store::StoreError;
 pub use claim::{ClaimedEndpoint, Lane, claim};
+pub use deliveries::{DeliveryRow, list_deliveries};
 pub use endpoints::{
     EndpointChanges, EndpointRow, EndpointToStore, Insertion, delete_endpoint, find_endpoint,
-    find_endpoint_by_key, insert_endpoint, list_endpoints, replay_after, replay_event,
-    update_endpoint,
+    find_endpoint_by_key, insert_endpoint, list_endpoints, update_endpoint,
 };
 pub use fanout::{announce, find_announced};
+pub use replay::{Replay, replay};
 pub use secrets::{
-    CurrentKey, SecretRow, SecretToStore, find_current_keys, find_secrets, rotate_secret,
+    CurrentKey, OldSeal, SecretRow, SecretToStore, find_current_keys, find_old_seals, find_secrets,
+    replace_seal, rotate_secret,
 };
-pub use settle::{DueDelivery, Failed, Round, count_waiting, delete_old, find_due, settle};
+pub use settle::{
+    DueDelivery, Failed, Round, Settled, count_waiting, delete_old, find_due, settle,
+};
+pub use stats::{Backlog, EndpointCounts, count_endpoints_by_state, find_backlog};

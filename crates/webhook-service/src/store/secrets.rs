@@ -1,9 +1,13 @@
 //! The keys of endpoints, sealed.
 
+use account_service::store::{Actor, AuditAction};
 use runtime::postgres::PgPool;
 use sqlx::{PgExecutor, types::Uuid};
 
-use super::StoreError;
+use super::{
+    StoreError,
+    audit::{self, Details},
+};
 
 /// Maximum keys that sign at a time.
 const MAX_SECRETS: i64 = 5;
@@ -80,6 +84,7 @@ pub async fn rotate_secret(
     endpoint: Uuid,
     secret: &SecretToStore<'_>,
     overlap: f64,
+    rotated_by: Actor<'_>,
 ) -> Result<Option<bool>, StoreError> {
     let mut transaction = pool.begin().await?;
     // The lease ends: its holder signs with the keys that it has read.
@@ -114,6 +119,8 @@ pub async fn rotate_secret(
     .execute(&mut *transaction)
     .await?;
     insert_secret(&mut *transaction, endpoint, secret).await?;
+    let action = AuditAction::WebhookSecretRotated;
+    audit::add(&mut *transaction, rotated_by, action, endpoint, Details::default()).await?;
     transaction.commit().await?;
     Ok(Some(true))
 }
@@ -135,4 +142,51 @@ pub(super) async fn insert_secret(
     .execute(database)
     .await?;
     Ok(())
+}
+
+/// A key that is sealed with another key than the present one.
+#[derive(Debug)]
+pub struct OldSeal {
+    pub id: Uuid,
+    pub endpoint_id: Uuid,
+    pub sealed: Vec<u8>,
+}
+
+/// Some of the keys that sign, with ids above `after`, whose sealed form begins otherwise.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn find_old_seals(
+    database: impl PgExecutor<'_>,
+    present: &[u8],
+    after: Uuid,
+) -> Result<Vec<OldSeal>, StoreError> {
+    let seals = sqlx::query_as!(
+        OldSeal,
+        "SELECT id, endpoint_id, sealed FROM webhook_secrets
+         WHERE substring(sealed FROM 1 FOR octet_length($1::bytea)) <> $1 AND id > $2
+             AND (expires_at IS NULL OR expires_at > clock_timestamp())
+         ORDER BY id LIMIT 100",
+        present,
+        after,
+    );
+    Ok(seals.fetch_all(database).await?)
+}
+
+/// Replaces the sealed form of a key, unless it has changed. Gives whether it was replaced.
+///
+/// # Errors
+/// [`StoreError`]. It may be replaced nevertheless.
+pub async fn replace_seal(
+    database: impl PgExecutor<'_>,
+    old: &OldSeal,
+    sealed: &[u8],
+) -> Result<bool, StoreError> {
+    let replaced = sqlx::query!(
+        "UPDATE webhook_secrets SET sealed = $3 WHERE id = $1 AND sealed = $2",
+        old.id,
+        old.sealed,
+        sealed,
+    );
+    Ok(replaced.execute(database).await?.rows_affected() == 1)
 }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use account_service::store::AuditAction;
+use contract::AuditEntryId;
 use runtime::postgres::{PgPool, PgTransaction};
 use sqlx::{PgExecutor, types::Uuid};
 
 use super::StoreError;
+use crate::NAME;
 
 /// A failed delivery whose time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +90,16 @@ pub struct Round {
     pub pause: Option<f64>,
 }
 
-/// Settles a round. Returns `false` if the lease is lost or the endpoint is disabled: then the
-/// task ends. If the lease was lost, nothing is stored, and the events are delivered again.
+/// The endpoint after a round.
+#[derive(Debug)]
+pub struct Settled {
+    pub enabled: bool,
+    /// Why this round disabled it: `gone` or `failing`.
+    pub disabled_because: Option<String>,
+}
+
+/// Settles a round. `None` if the lease is lost: then nothing is stored, and the events are
+/// delivered again. The entry in the audit log about an endpoint that is disabled is stored with it.
 ///
 /// # Errors
 /// [`StoreError`]. The round may be settled nevertheless.
@@ -98,51 +109,61 @@ pub async fn settle(
     fence: i64,
     round: &Round,
     disable_after: Duration,
-) -> Result<bool, StoreError> {
+) -> Result<Option<Settled>, StoreError> {
     if round.finished.is_empty() && round.failed.is_empty() && !round.has_recovered {
-        let settled = update_endpoint(pool, endpoint, fence, round, disable_after).await?;
-        return Ok(settled.unwrap_or(false));
+        return update_endpoint(pool, endpoint, fence, round, disable_after).await;
     }
     let mut transaction = pool.begin().await?;
     let settled = update_endpoint(&mut *transaction, endpoint, fence, round, disable_after).await?;
-    let Some(is_enabled) = settled else {
+    if settled.is_none() {
         transaction.rollback().await?;
-        return Ok(false);
-    };
+        return Ok(None);
+    }
     // The row of the endpoint is locked: no one else changes its deliveries.
     update_deliveries(&mut transaction, endpoint, round).await?;
     transaction.commit().await?;
-    Ok(is_enabled)
+    Ok(settled)
 }
 
-/// Whether the endpoint is enabled; `None` if the lease is lost.
+/// `None` if the lease is lost.
 async fn update_endpoint(
     database: impl PgExecutor<'_>,
     endpoint: Uuid,
     fence: i64,
     round: &Round,
     disable_after: Duration,
-) -> Result<Option<bool>, StoreError> {
-    let enabled = sqlx::query_scalar!(
-        "WITH held AS (
+) -> Result<Option<Settled>, StoreError> {
+    let settled = sqlx::query_as!(
+        Settled,
+        r#"WITH held AS (
              SELECT id, $4 > 0 AND failing_since
                         < clock_timestamp() - make_interval(secs => $5::float8) AS is_failing_for_long
              FROM webhook_endpoints WHERE id = $1 AND fence = $2 FOR NO KEY UPDATE
+         ), settled AS (
+             UPDATE webhook_endpoints AS e
+             SET position = greatest(position, $3),
+                 failures = $4,
+                 failing_since =
+                     CASE WHEN $4 > 0 THEN coalesce(failing_since, clock_timestamp()) END,
+                 last_error = coalesce($6, last_error),
+                 last_failed_at = CASE WHEN $6::text IS NULL
+                     THEN last_failed_at ELSE clock_timestamp() END,
+                 last_delivered_at = CASE WHEN $7 THEN clock_timestamp() ELSE last_delivered_at END,
+                 enabled = NOT ($8 OR coalesce(is_failing_for_long, false)),
+                 disabled_because = CASE WHEN $8 THEN 'gone'
+                                         WHEN is_failing_for_long THEN 'failing' END,
+                 not_before = clock_timestamp() + make_interval(secs => coalesce($9::float8, 0)),
+                 lease_until = CASE WHEN $9::float8 IS NULL
+                     THEN clock_timestamp() + interval '60 seconds' ELSE '-infinity' END
+             FROM held WHERE e.id = held.id
+             RETURNING e.id, enabled, disabled_because
+         ), audited AS (
+             INSERT INTO audit_log (id, actor, action, resource, details)
+             SELECT $10, $11, $12, '/v1/webhook-endpoints/' || id,
+                 jsonb_build_object('because', disabled_because)
+             FROM settled WHERE NOT enabled
          )
-         UPDATE webhook_endpoints AS e
-         SET position = greatest(position, $3),
-             failures = $4,
-             failing_since = CASE WHEN $4 > 0 THEN coalesce(failing_since, clock_timestamp()) END,
-             last_error = coalesce($6, last_error),
-             last_delivered_at = CASE WHEN $7 THEN clock_timestamp() ELSE last_delivered_at END,
-             enabled = NOT ($8 OR coalesce(is_failing_for_long, false)),
-             disabled_because = CASE WHEN $8 THEN 'gone'
-                                     WHEN is_failing_for_long THEN 'failing' END,
-             not_before = clock_timestamp() + make_interval(secs => coalesce($9::float8, 0)),
-             lease_until = CASE WHEN $9::float8 IS NULL
-                 THEN clock_timestamp() + interval '60 seconds' ELSE '-infinity' END
-         FROM held WHERE e.id = held.id
-         RETURNING enabled",
+         SELECT enabled AS "enabled!", disabled_because FROM settled"#,
         endpoint,
         fence,
         round.position,
@@ -152,8 +173,11 @@ async fn update_endpoint(
         round.has_delivered,
         round.is_gone,
         round.pause,
+        AuditEntryId::new().as_uuid(),
+        NAME,
+        AuditAction::WebhookEndpointDisabled.as_str(),
     );
-    Ok(enabled.fetch_optional(database).await?)
+    Ok(settled.fetch_optional(database).await?)
 }
 
 async fn update_deliveries(

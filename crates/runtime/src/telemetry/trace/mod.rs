@@ -221,6 +221,31 @@ impl Trace {
         });
     }
 
+    /// Records the span of a request to a server outside of the system. The span of the request
+    /// that is the reason, if `link` names it, may be days older.
+    pub fn called(&self, called: Called) {
+        let mut attributes = vec![
+            KeyValue::new("http.request.method", called.method),
+            KeyValue::new("server.address", truncated(called.host)),
+        ];
+        if let Some(port) = called.port {
+            attributes.push(KeyValue::new("server.port", i64::from(port)));
+        }
+        if let Some(status) = called.status {
+            attributes.push(KeyValue::new("http.response.status_code", i64::from(status)));
+        }
+        let more = called.attributes.into_iter();
+        attributes.extend(more.map(|(key, value)| KeyValue::new(key, truncated(value))));
+        self.record(Span {
+            name: called.name.into(),
+            kind: SpanKind::Client,
+            begun: called.begun,
+            attributes,
+            link: called.link,
+            error: called.error.map(Cow::Owned),
+        });
+    }
+
     /// Records the span of publishing a message, with or without a PubAck.
     pub(crate) fn published(&self, published: Published<'_>) {
         let mut attributes = messaging("publish", "send", published.subject, published.message_id);
@@ -301,6 +326,24 @@ pub struct Served {
     pub path: String,
     /// The status of the response.
     pub status: u16,
+}
+
+/// A request to a server outside of the system.
+#[derive(Debug)]
+pub struct Called {
+    pub begun: SystemTime,
+    pub name: &'static str,
+    pub method: &'static str,
+    /// Of the URL. Its other parts may contain secrets.
+    pub host: String,
+    pub port: Option<u16>,
+    /// The status of the response, if there was one.
+    pub status: Option<u16>,
+    pub attributes: Vec<(&'static str, String)>,
+    /// The request that is the reason.
+    pub link: Option<Trace>,
+    /// Why it failed.
+    pub error: Option<String>,
 }
 
 /// A step of a longer work.

@@ -1,0 +1,76 @@
+//! The keys of the settings, which seal the secrets of endpoints in the database.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use sha2::{Digest, Sha256};
+use sqlx::types::Uuid;
+use tests::{eventually, metrics::Scrape};
+
+use super::{Endpoint, SOON, customer, open_accounts, receiver::Receiver, shared};
+
+/// The present key, an earlier one, and one that the settings do not have any more.
+const PRESENT: [u8; 32] = [1; 32];
+const EARLIER: [u8; 32] = [2; 32];
+const REMOVED: [u8; 32] = [3; 32];
+
+/// The setting.
+pub(super) fn keys() -> String {
+    [PRESENT, EARLIER].map(|key| STANDARD.encode(key)).join(",")
+}
+
+/// What the service stores of a secret that it seals with this key.
+fn sealed(key: [u8; 32], endpoint: Uuid, id: Uuid, secret: &str) -> Vec<u8> {
+    let mut text = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
+    let name = [&endpoint.as_bytes()[..], id.as_bytes()].concat();
+    let nonce = [7; 12];
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).unwrap())
+        .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(name), &mut text)
+        .unwrap();
+    [&beginning(key)[..], &nonce, &text].concat()
+}
+
+fn beginning(key: [u8; 32]) -> Vec<u8> {
+    let hash = Sha256::digest([&b"webhook secret key"[..], &key].concat());
+    [&[1], &hash[..4]].concat()
+}
+
+#[tokio::test]
+async fn a_secret_of_an_earlier_key_is_sealed_with_the_present_one() {
+    let stack = shared().await;
+    let ann = customer(stack);
+    let receivers = [Receiver::start().await, Receiver::start().await];
+    let [of_earlier, of_removed] =
+        [Endpoint::create(&ann, &receivers[0]).await, Endpoint::create(&ann, &receivers[1]).await];
+    let pool = stack.accounts().await;
+    let stored = async |endpoint: &Endpoint| -> (Uuid, Vec<u8>) {
+        let of = Uuid::parse_str(endpoint.created.text("webhookEndpointId")).unwrap();
+        let select = "SELECT id, sealed FROM webhook_secrets WHERE endpoint_id = $1";
+        sqlx::query_as(select).bind(of).fetch_one(&pool).await.unwrap()
+    };
+    for (endpoint, key) in [(&of_earlier, EARLIER), (&of_removed, REMOVED)] {
+        let of = Uuid::parse_str(endpoint.created.text("webhookEndpointId")).unwrap();
+        let (id, present) = stored(endpoint).await;
+        assert!(present.starts_with(&beginning(PRESENT)));
+        let old = sealed(key, of, id, endpoint.secret());
+        let update = "UPDATE webhook_secrets SET sealed = $2 WHERE id = $1";
+        sqlx::query(update).bind(id).bind(old).execute(&pool).await.unwrap();
+    }
+    eventually("it has the present key", SOON, async || {
+        stored(&of_earlier).await.1.starts_with(&beginning(PRESENT)).then_some(())
+    })
+    .await;
+    open_accounts(&ann, 1).await;
+    let delivery = receivers[0].received(1, SOON).await.remove(0);
+    assert!(delivery.is_signed_by(of_earlier.secret()));
+    // Without its key, a secret stays as it is, is counted, and delivers nothing.
+    let (_, removed) = stored(&of_removed).await;
+    assert!(removed.starts_with(&beginning(REMOVED)));
+    eventually("it is counted", SOON, async || {
+        let scrape = Scrape::of(stack, "webhook-service-0").await;
+        let untried = [("reason", "untried")];
+        let waits = scrape.sum("passbook_webhook_oldest_event_seconds", &untried)? > 0.0;
+        (waits && scrape.sum("passbook_webhook_secrets_old_key", &[])? == 1.0).then_some(())
+    })
+    .await;
+    assert!(receivers[1].deliveries().is_empty());
+}
