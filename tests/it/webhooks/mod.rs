@@ -7,9 +7,9 @@ mod endpoints;
 mod failures;
 pub(crate) mod receiver;
 mod replicas;
-mod transaction_ids;
 mod sealing;
 mod shown_failures;
+mod transaction_ids;
 
 use std::time::Duration;
 
