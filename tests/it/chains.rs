@@ -284,7 +284,7 @@ async fn heads_that_were_changed_or_signed_by_another_key_are_rejected() {
     std::fs::write(&heads.file, content.replace("\"link\":4", "\"link\":3")).unwrap();
     let (code, error) = heads.verify(&stack).await;
     assert_eq!(code, 2, "{error}");
-    assert!(error.as_str().unwrap().contains("changed"), "{error}");
+    assert!(error.as_str().unwrap().contains("the file was changed"), "{error}");
     std::fs::write(&heads.file, &content).unwrap();
     assert_eq!(heads.verify(&stack).await.0, 0);
     let other_key = "-----BEGIN PUBLIC KEY-----\n\

@@ -59,6 +59,11 @@ async fn pending_movements_show_beside_the_balance_wherever_the_redrive_has_them
     // As a replica of the release before lists them.
     sqlx::query("UPDATE pending_records SET account_id = NULL").execute(&database).await.unwrap();
     assert_eq!(amounts(&client.account(account).await), pending);
+    // Listed records that the window, or the range that it has left, has as well count once.
+    let both = "UPDATE redrive_window SET left_ceiling = floor,
+                    left_floor = '00000000-0000-0000-0000-000000000000'";
+    sqlx::query(both).execute(&database).await.unwrap();
+    assert_eq!(amounts(&client.account(account).await), pending);
     // Lists leave them out.
     let list = client.get("/v1/accounts").await;
     assert!(list.body["items"][0].get("available").is_none(), "{list:?}");

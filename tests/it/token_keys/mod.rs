@@ -113,7 +113,8 @@ async fn the_last_good_keys_stay_while_their_source_fails() {
         eventually("two fetches have failed", Duration::from_secs(60), failed).await;
         issuer.answer(Answer::Body(keys.clone()));
     });
-    assert_eq!(status(&stack, &first).await, 200);
+    let cached = token(&first);
+    assert_eq!(get(&stack, &cached).await.status, 200);
     assert_eq!(condition(&stack, "token-keys-source").await, (true, None));
 
     let long = format!("{{\"keys\":[],\"padding\":\"{}\"}}", "x".repeat(300_000));
@@ -143,6 +144,7 @@ async fn the_last_good_keys_stay_while_their_source_fails() {
     issuer.answer(Answer::Body(key_set(&[&second])));
     becomes(&stack, &second, 200).await;
     becomes(&stack, &first, 401).await;
+    assert_eq!(get(&stack, &cached).await.status, 401);
     assert_eq!(condition(&stack, "token-keys-source").await, (true, None));
 }
 
