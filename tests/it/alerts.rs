@@ -3,6 +3,7 @@
 //! in a healthy system.
 
 mod reports;
+mod webhooks;
 
 use std::{
     cell::RefCell,
@@ -38,8 +39,8 @@ const HEALTHY: Duration = Duration::from_secs(15);
 /// Between two queries. Prometheus evaluates the rules once a second.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Shorter time windows in the rules. Besides these, only `for`, [`PENDING_THRESHOLD`] and
-/// [`QUEUED_THRESHOLD`] change.
+/// Shorter time windows in the rules. Besides these, only `for`, [`PENDING_THRESHOLD`],
+/// [`QUEUED_THRESHOLD`] and [`WEBHOOK_THRESHOLDS`] change.
 const SHORT_WINDOWS: [(&str, &str); 10] = [
     ("[2m]", "[10s]"),
     ("[5m]", "[20s]"),
@@ -57,6 +58,11 @@ const PENDING_THRESHOLD: (&str, &str) = ("oldest_seconds) > 120", "oldest_second
 /// Half an hour as well.
 const QUEUED_THRESHOLD: (&str, &str) =
     ("oldest_queued_seconds) > 1800", "oldest_queued_seconds) > 5");
+/// Minutes and hours.
+const WEBHOOK_THRESHOLDS: [(&str, &str); 2] = [
+    ("{reason=\"untried\"}) > 600", "{reason=\"untried\"}) > 5"),
+    ("{reason=\"failing\"}) > 12 * 3600", "{reason=\"failing\"}) > 5"),
+];
 /// No test reaches 80 % of 128 MiB.
 const MEMORY_THRESHOLD: (&str, &str) = ("0.8 * 128 * 2^20", "0.8 * 1 * 2^20");
 
@@ -78,7 +84,8 @@ fn short_rules() -> String {
     // Not zero: a busy machine may miss a scrape.
     let short_for = |line| if is_for(line) { "        for: 3s" } else { line };
     let rules: Vec<_> = rules.lines().map(short_for).collect();
-    let changes = SHORT_WINDOWS.iter().chain([&PENDING_THRESHOLD, &QUEUED_THRESHOLD]);
+    let thresholds = [&PENDING_THRESHOLD, &QUEUED_THRESHOLD];
+    let changes = SHORT_WINDOWS.iter().chain(thresholds).chain(&WEBHOOK_THRESHOLDS);
     changes.fold(rules.join("\n"), |rules, change| replace(&rules, *change))
 }
 
@@ -144,7 +151,7 @@ impl Monitored {
     async fn healthy(&self) {
         let ready = "sum(min by (job, instance) (passbook_condition_up)) \
                      - max(passbook_records_pending)";
-        self.has_value("the system is healthy", ready, |value| value == 5.0).await;
+        self.has_value("the system is healthy", ready, |value| value == 7.0).await;
     }
 
     /// Waits until the expression has a value for which the condition holds.
@@ -201,6 +208,7 @@ async fn each_alert_fires_on_its_condition_and_none_fires_in_a_healthy_system() 
     reports::failed_reports(&mut monitored, &client, &account).await;
     reports::blocked_reports(&mut monitored, &client, &account).await;
     reports::orphaned_files(&mut monitored).await;
+    webhooks::failing_receivers_and_late_deliveries(&mut monitored, &client).await;
 
     let all = monitored.prometheus.alerts().await.into_iter().map(|alert| alert.name);
     let untested: Vec<_> = all.filter(|alert| !monitored.fired.contains(alert)).collect();
@@ -337,10 +345,11 @@ async fn old_runs_old_versions_and_memory(monitored: &mut Monitored) {
 
 async fn replicas_down(monitored: &mut Monitored) {
     const ONE: [&str; 2] = ["PassbookReplicaDown", "PassbookFewReplicas"];
-    const ALL: [&str; 3] = [
+    const ALL: [&str; 4] = [
         "PassbookServiceDown account-service",
         "PassbookServiceDown transaction-service",
         "PassbookServiceDown report-service",
+        "PassbookServiceDown webhook-service",
     ];
     monitored.resolved(&["PassbookRestarts"]).await;
     for killed in 1..=4 {

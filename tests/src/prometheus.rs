@@ -217,6 +217,7 @@ fn configuration(stack: &Stack, gateway: &Pushgateway) -> Value {
             job("account-service"),
             job("transaction-service"),
             job("report-service"),
+            job("webhook-service"),
             {
                 "job_name": "pushgateway",
                 "honor_labels": true,

@@ -68,7 +68,7 @@ impl Outside {
         Self { renderer: Endpoint::start().await, receiver: Endpoint::start().await }
     }
 
-    /// A stack with fault injection, one report-service and short times.
+    /// A stack with fault injection, one report-service, two webhook-services and short times.
     pub(super) async fn start_stack(&self) -> Stack {
         let settings = [
             format!("PASSBOOK_REPORT_RENDERER_URL={}", self.renderer.url),
@@ -80,7 +80,8 @@ impl Outside {
             "PASSBOOK_MESSAGE_PARTS=1".to_owned(),
             "PASSBOOK_WORKER_BATCH=100".to_owned(),
         ];
-        let arguments = ["--port", "0", "--faults", "--report-replicas", "1"];
+        let arguments =
+            ["--port", "0", "--faults", "--report-replicas", "1", "--webhook-replicas", "2"];
         Stack::start_under(&initialized_folder("alerts").await, &settings, &arguments).await
     }
 }
