@@ -56,7 +56,7 @@ struct Progress {
 impl Progress {
     fn is_over(&self) -> bool {
         self.accepted.load(Ordering::Relaxed) >= size(10_000, 320)
-            && self.rounds.load(Ordering::Relaxed) >= size(5, 2)
+            && self.rounds.load(Ordering::Relaxed) >= size(5, 1)
     }
 }
 

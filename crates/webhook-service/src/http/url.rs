@@ -1,7 +1,7 @@
 //! Which URLs an endpoint may have. Its addresses are checked again at each connection: this is for
 //! an early answer.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::Uri;
 use runtime::http::problem::{INVALID_FIELD, Problem};
@@ -64,8 +64,17 @@ impl UrlRules<'_> {
         if port < 1024_u16 && ![80, 443].contains(&port) {
             return refused("must have the port 80, 443, or one from 1024 on");
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        if host.parse::<IpAddr>().is_ok_and(|address| !self.guard.permits(address)) {
+        let host = authority.host();
+        let address = match host.strip_prefix('[') {
+            Some(rest) => {
+                let address = rest.strip_suffix(']').and_then(|v6| v6.parse::<Ipv6Addr>().ok());
+                Some(IpAddr::V6(address.ok_or_else(invalid)?))
+            }
+            // The parser allows brackets anywhere.
+            None if host.contains(['[', ']']) => return Err(invalid()),
+            None => host.parse().ok(),
+        };
+        if address.is_some_and(|address| !self.guard.permits(address)) {
             return refused("must have a public address");
         }
         Ok(())
@@ -124,6 +133,9 @@ mod tests {
             "https://a/\r\nx: y",
             "https://ä.example/",
             "https://a:99999/",
+            "https://169.254.1.1[]/",
+            "https://[169.254.1.1]/",
+            "https://a]/",
         ] {
             assert_eq!(kind(text, false), "invalid", "{text}");
         }
