@@ -97,7 +97,7 @@ pub struct Record {
     /// Why it FAILED.
     pub reason: Option<RefusalReason>,
     /// The transaction in the ledger, once it is settled.
-    pub transaction_id: Option<i64>,
+    pub transaction_id: Option<String>,
     /// The balance right after the movement; only of SUCCESS.
     #[serde(default, with = "money::optional")]
     pub balance_after: Option<Decimal>,
@@ -251,7 +251,7 @@ mod tests {
             "recordId": "01a20008-a367-77bd-a6bf-eaa3667171b3",
             "accountId": "01a20008-a367-77bd-a6bf-eaa3667171b3",
             "type": "DEPOSIT", "amount": "0.10", "currency": "USD", "status": "FAILED",
-            "reason": "INSUFFICIENT_FUNDS", "transactionId": 7, "balanceAfter": null,
+            "reason": "INSUFFICIENT_FUNDS", "transactionId": "593e2975b2183f9ed91c844ac53f8a2f", "balanceAfter": null,
             "accountSeq": null, "idempotencyKey": "k", "requestedBy": "ann", "reference": null,
             "description": null, "metadata": {}, "createdAt": "2026-11-21T21:34:55.848209Z",
             "updatedAt": "2026-11-21T21:34:55.848209Z", "colour": "of a later release",
