@@ -38,7 +38,7 @@ async fn another_owners_endpoint_does_not_exist() {
 }
 
 #[tokio::test]
-async fn only_who_may_read_events_sends_them_anywhere() {
+async fn only_who_may_read_events_sends_them_anywhere_or_lists_deliveries() {
     let stack = shared().await;
     let name = new_key();
     let ann = Client::user(stack, &name, Scope::ALL.into_iter().collect());
@@ -53,6 +53,7 @@ async fn only_who_may_read_events_sends_them_anywhere() {
         send(&blind, Method::PATCH, path, &elsewhere).await,
         blind.post(&format!("{path}/rotate-secret"), &[], &json!({})).await,
         blind.post(&format!("{path}/redeliver"), &[], &json!({ "after": "any" })).await,
+        blind.get(&format!("{path}/deliveries")).await,
     ];
     for refused in attempts {
         assert_eq!((refused.status, refused.problem()), (403, "forbidden"), "{refused:?}");

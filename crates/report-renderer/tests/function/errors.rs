@@ -1,6 +1,6 @@
 //! Requests that are refused: 422 if another try is in vain.
 
-use report_document::{Document, Format};
+use report_document::{Document, Format, TEMPLATE};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -48,8 +48,8 @@ async fn a_document_that_no_try_can_render_is_422() {
         (changed("/entries/4/balanceAfter", json!("1.00")), "invalid-document", "balance 1.00"),
         (changed("/entries", json!({})), "invalid-document", "expected a sequence"),
         (changed("/opening", json!(7)), "invalid-document", "Position"),
-        (changed("/template", json!(2)), "invalid-field", "layout 1 only"),
-        (with("template", json!(2)), "invalid-field", "layout 1 only"),
+        (changed("/template", json!(TEMPLATE + 1)), "invalid-field", "layout 2 only"),
+        (with("template", json!(TEMPLATE - 1)), "invalid-field", "layout 2 only"),
         (with("format", json!("html")), "invalid-field", "can't be made as html"),
         (with("format", json!("docx")), "invalid-field", "docx"),
         (with("kind", json!("activity")), "invalid-field", "can't be made as xlsx"),

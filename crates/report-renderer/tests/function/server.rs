@@ -3,7 +3,7 @@
 use std::{fs::File, io::Read, path::Path, time::Duration};
 
 use clap::Parser;
-use report_document::{Document, Format};
+use report_document::{Document, Format, TEMPLATE};
 use report_renderer::function::{Config, run};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -84,7 +84,7 @@ pub(crate) fn sha256(path: &Path) -> String {
 /// A request for a statement, with `rest` as its document.
 pub(crate) fn request(format: Format, rest: &Value) -> Value {
     let mut request = json!({
-        "reportId": REPORT, "attempt": 1, "format": format, "kind": "statement", "template": 1,
+        "reportId": REPORT, "attempt": 1, "format": format, "kind": "statement", "template": TEMPLATE,
     });
     for (name, value) in rest.as_object().unwrap() {
         request[name] = value.clone();

@@ -54,7 +54,8 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Opt
 /// Events that are under way may be delivered twice.
 #[utoipa::path(patch, path = "/v1/webhook-endpoints/{endpoint}", tag = "Webhooks",
     operation_id = "changeWebhookEndpoint",
-    security(("token" = ["webhooks:write"]), ("apiKey" = ["webhooks:write"])),
+    security(("token" = ["webhooks:write", "events:read"]),
+        ("apiKey" = ["webhooks:write", "events:read"])),
     params(("endpoint" = Uuid, Path, description = "The id of the endpoint.")),
     request_body = ChangeWebhookEndpoint,
     responses(

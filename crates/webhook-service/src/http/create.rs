@@ -70,7 +70,8 @@ pub(super) struct CreateWebhookEndpoint {
 #[utoipa::path(post, path = "/v1/webhook-endpoints", tag = "Webhooks",
     operation_id = "createWebhookEndpoint",
     params(OptionalIdempotencyKeyHeader),
-    security(("token" = ["webhooks:write"]), ("apiKey" = ["webhooks:write"])),
+    security(("token" = ["webhooks:write", "events:read"]),
+        ("apiKey" = ["webhooks:write", "events:read"])),
     request_body = CreateWebhookEndpoint,
     responses(
         (status = CREATED, body = EndpointView, description = "The endpoint.",

@@ -143,7 +143,8 @@ pub(super) struct DeliveriesQuery {
 /// were not tried yet are not listed either: they wait in the log.
 #[utoipa::path(get, path = "/v1/webhook-endpoints/{endpoint}/deliveries", tag = "Webhooks",
     operation_id = "listWebhookDeliveries",
-    security(("token" = ["webhooks:write"]), ("apiKey" = ["webhooks:write"])),
+    security(("token" = ["webhooks:write", "events:read"]),
+        ("apiKey" = ["webhooks:write", "events:read"])),
     params(("endpoint" = Uuid, Path, description = "The id of the endpoint."), DeliveriesQuery),
     responses(
         (status = OK, body = PageView, description = "A page of deliveries."),
@@ -157,6 +158,7 @@ pub(super) async fn list(
     query: Result<Query<DeliveriesQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WebhooksWrite)?;
+    caller.require(Scope::EventsRead)?;
     let query = page::query(query, "after and limit")?;
     let limit = page::limit(query.limit.as_deref())?;
     let endpoint = access::find(&api, &caller, id).await?;

@@ -40,7 +40,8 @@ pub(super) struct Redeliver {
 /// is enabled.
 #[utoipa::path(post, path = "/v1/webhook-endpoints/{endpoint}/redeliver", tag = "Webhooks",
     operation_id = "redeliverEvents",
-    security(("token" = ["webhooks:write"]), ("apiKey" = ["webhooks:write"])),
+    security(("token" = ["webhooks:write", "events:read"]),
+        ("apiKey" = ["webhooks:write", "events:read"])),
     params(("endpoint" = Uuid, Path, description = "The id of the endpoint.")),
     request_body = Redeliver,
     responses(

@@ -23,7 +23,8 @@ use crate::{signature::Algorithm, store};
 /// secret as well. If the response was lost, rotate again.
 #[utoipa::path(post, path = "/v1/webhook-endpoints/{endpoint}/rotate-secret", tag = "Webhooks",
     operation_id = "rotateWebhookSecret",
-    security(("token" = ["webhooks:write"]), ("apiKey" = ["webhooks:write"])),
+    security(("token" = ["webhooks:write", "events:read"]),
+        ("apiKey" = ["webhooks:write", "events:read"])),
     params(("endpoint" = Uuid, Path, description = "The id of the endpoint.")),
     responses(
         (status = OK, body = EndpointView, description = "The endpoint with its new secret."),
