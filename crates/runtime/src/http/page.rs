@@ -98,7 +98,8 @@ pub fn query<T>(query: Result<Query<T>, QueryRejection>, known: &str) -> Result<
         let Some((before, name)) = named else {
             return INVALID_QUERY.because(format!("The query takes {known}: {text}."));
         };
-        let reason = if before.contains("duplicate") { "occurs twice" } else { "is unknown" };
+        let reason =
+            if before.trim_end().ends_with("duplicate") { "occurs twice" } else { "is unknown" };
         let detail = format!("The parameter {name} {reason}. The query takes {known}.");
         INVALID_QUERY.because(detail).at_parameter(name)
     })
