@@ -32,6 +32,9 @@ test: build-all ## run every test, against real servers
 
 # The checks of files take one processor, so they run beside those that compile.
 check: check-format check-migrations check-metadata check-openapi check-reports ## check format, SQL, OpenAPI, lints, statements, manifests, alerts, dependencies, docs
+	@files=$$(mktemp); $(MAKE) --no-print-directory check-files >$$files 2>&1 & beside=$$!; \
+	$(MAKE) --no-print-directory check-lints check-docs; compiled=$$?; \
+	wait $$beside; checked=$$?; cat $$files; rm -f $$files; [ $$compiled = 0 ] && [ $$checked = 0 ]
 
 # `make test` runs each target for two seconds, without coverage.
 fuzz: ## fuzz the parsers, guided by coverage (32 minutes): make fuzz TARGET=amounts SECONDS=3600
@@ -93,6 +96,9 @@ build-all:
 # Link-time optimization is most of the time, once for each program: only the needed ones.
 release:
 	cargo build $(PROGRAMS) --package bench --bins --release
+
+check-files: check-observability check-dependencies
+	deploy/check-manifests.sh
 
 check-format:
 	cargo fmt --all --check
