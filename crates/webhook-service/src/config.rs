@@ -52,7 +52,7 @@ pub struct WebhookConfig {
         value_name = "CIDR"
     )]
     pub webhook_allowed_networks: Vec<Network>,
-    /// Accept endpoints with http, also on ports below 1024. For development.
+    /// Accept endpoints with http, too. For development.
     #[arg(long, env = "PASSBOOK_WEBHOOK_ALLOW_HTTP")]
     pub webhook_allow_http: bool,
     /// Time limit for one attempt.
