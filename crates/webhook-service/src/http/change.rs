@@ -21,6 +21,7 @@ use super::{
     create::{check_description, parse_types},
     endpoints::view,
     problems::{endpoint_not_found, write},
+    url::UrlRules,
     view::{EndpointView, StateSchema},
 };
 use crate::store::{self, EndpointChanges};
@@ -38,10 +39,33 @@ pub(super) struct ChangeWebhookEndpoint {
     /// `null` for all types.
     #[schema(min_items = 1, value_type = Option<Vec<String>>)]
     #[serde(default, deserialize_with = "given")]
-    pub(super) types: Option<Option<Vec<String>>>,
+    types: Option<Option<Vec<String>>>,
     /// An endpoint that is enabled again gets the events that it has missed.
     #[schema(value_type = Option<StateSchema>, nullable = false)]
     state: Option<String>,
+}
+
+/// The numbers of the types, and whether the endpoint is enabled, as far as they change.
+type Changed = (Option<Option<Vec<i16>>>, Option<bool>);
+
+impl ChangeWebhookEndpoint {
+    /// Checks all parts.
+    ///
+    /// # Errors
+    /// `invalid-field` or `webhook-url-not-allowed`
+    pub(super) fn check(&self, rules: UrlRules<'_>) -> Result<Changed, Problem> {
+        if let Some(url) = &self.url {
+            rules.check(url)?;
+        }
+        check_description(self.description.as_ref().and_then(|text| text.as_deref()))?;
+        let types = self.types.as_ref().map(|names| parse_types(names.as_deref())).transpose()?;
+        let enabled = self.state.as_deref().map(|state| match state {
+            "ENABLED" => Ok(true),
+            "DISABLED" => Ok(false),
+            _ => Err(INVALID_FIELD.because("state must be ENABLED or DISABLED.").at("state")),
+        });
+        Ok((types, enabled.transpose()?))
+    }
 }
 
 /// Tells `null` from a field that is left out.
@@ -72,23 +96,13 @@ pub(super) async fn change(
     caller.require(Scope::WebhooksWrite)?;
     // As for a new endpoint: it receives what the caller may read.
     caller.require(Scope::EventsRead)?;
-    if let Some(url) = &body.url {
-        api.url_rules().check(url)?;
-    }
-    let description = body.description.as_ref().map(|text| text.as_deref());
-    check_description(description.flatten())?;
-    let types = body.types.as_ref().map(|names| parse_types(names.as_deref())).transpose()?;
-    let enabled = body.state.as_deref().map(|state| match state {
-        "ENABLED" => Ok(true),
-        "DISABLED" => Ok(false),
-        _ => Err(INVALID_FIELD.because("state must be ENABLED or DISABLED.").at("state")),
-    });
+    let (types, enabled) = body.check(api.url_rules())?;
     access::find(&api, &caller, id).await?;
     let changes = EndpointChanges {
         url: body.url.as_deref(),
-        description,
+        description: body.description.as_ref().map(|text| text.as_deref()),
         types: types.as_ref().map(|types| types.as_deref()),
-        enabled: enabled.transpose()?,
+        enabled,
     };
     let remedy = "The endpoint may be changed. Send the request again.";
     let changed = store::update_endpoint(&api.pool, id.as_uuid(), &changes, Actor::new(&caller));

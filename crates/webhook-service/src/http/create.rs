@@ -24,6 +24,7 @@ use super::{
     endpoints::view,
     new_key::NewKey,
     problems::{TOO_MANY_ENDPOINTS, read, write},
+    url::UrlRules,
     view::{EndpointView, SignatureSchema},
 };
 use crate::{
@@ -48,14 +49,30 @@ pub(super) struct CreateWebhookEndpoint {
     pub(super) description: Option<String>,
     /// The types of events to deliver. By default all, those of later releases included.
     #[schema(min_items = 1)]
-    pub(super) types: Option<Vec<String>>,
+    types: Option<Vec<String>>,
     /// How to sign. By default `v1`.
     #[schema(value_type = Option<SignatureSchema>, nullable = false)]
-    pub(super) signature: Option<String>,
+    signature: Option<String>,
     /// Deliver the events of all accounts instead of the caller's own. Needs the scope
     /// `accounts:any`.
     #[serde(default)]
     all_accounts: bool,
+}
+
+impl CreateWebhookEndpoint {
+    /// Checks all parts. Gives the numbers of the types, and the algorithm.
+    ///
+    /// # Errors
+    /// `invalid-field` or `webhook-url-not-allowed`
+    pub(super) fn check(
+        &self,
+        rules: UrlRules<'_>,
+    ) -> Result<(Option<Vec<i16>>, Algorithm), Problem> {
+        rules.check(&self.url)?;
+        check_description(self.description.as_deref())?;
+        let types = parse_types(self.types.as_deref())?;
+        Ok((types, parse_algorithm(self.signature.as_deref())?))
+    }
 }
 
 /// Create a webhook endpoint
@@ -91,10 +108,7 @@ pub(super) async fn create(
     if body.all_accounts {
         caller.require(Scope::AccountsAny)?;
     }
-    api.url_rules().check(&body.url)?;
-    check_description(body.description.as_deref())?;
-    let types = parse_types(body.types.as_deref())?;
-    let algorithm = parse_algorithm(body.signature.as_deref())?;
+    let (types, algorithm) = body.check(api.url_rules())?;
     let owner = (!body.all_accounts).then(|| caller.user_id.as_str());
     let request_hash = hash(&body, types.as_deref(), algorithm);
     let key = idempotency_key::optional(&headers)?;
@@ -208,7 +222,7 @@ pub(super) fn parse_types(names: Option<&[String]>) -> Result<Option<Vec<i16>>, 
     Ok(Some(codes))
 }
 
-pub(super) fn parse_algorithm(name: Option<&str>) -> Result<Algorithm, Problem> {
+fn parse_algorithm(name: Option<&str>) -> Result<Algorithm, Problem> {
     let Some(name) = name else { return Ok(Algorithm::Hmac) };
     Algorithm::parse(name)
         .ok_or_else(|| INVALID_FIELD.because("signature must be v1 or v1a.").at("signature"))
