@@ -2,7 +2,7 @@
 """Receives webhooks and verifies them: webhooks.py PORT INBOX
 
 Listens at http://127.0.0.1:PORT and keeps each event once, in INBOX, an SQLite file. Passbook sends
-to https: put a proxy with TLS before it. PASSBOOK_WEBHOOK_SECRET is the `secret` of the endpoint,
+to https: put a proxy with TLS before it. PASSBOOK_WEBHOOK_KEY is the `secret` of the endpoint,
 `whsec_…`; during a rotation both, with a space between them."""
 
 import base64
@@ -109,7 +109,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def main(port, path):
-    verifier = Verifier(os.environ.get("PASSBOOK_WEBHOOK_SECRET", "").split())
+    verifier = Verifier(os.environ.get("PASSBOOK_WEBHOOK_KEY", "").split())
     with Receiver(int(port), verifier, Inbox(path)) as receiver:
         receiver.serve_forever()
 
