@@ -126,3 +126,31 @@ impl Places {
         ranked.into_iter().map(|(_, connection)| Arc::clone(connection)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Version;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_without_a_request_wait_at_their_bound_until_one_is_served_or_closed() {
+        let mut places = Places::new(2 * MAX_UNSERVED);
+        let mut open = Vec::new();
+        for _ in 0..MAX_UNSERVED {
+            open.push(places.take().await);
+        }
+        let waits =
+            async |places: &mut Places| tokio::time::timeout(LOOK_EVERY, places.take()).await;
+        assert!(waits(&mut places).await.is_err());
+        // Closing takes time: those that are being closed count.
+        assert!(open.iter().any(|(connection, _)| connection.is_closed()));
+        let (served, _) = &open[0];
+        let request = served.request(Version::HTTP_11);
+        let next = waits(&mut places).await.unwrap();
+        assert!(waits(&mut places).await.is_err());
+        open[1].0.ended();
+        assert!(waits(&mut places).await.is_ok());
+        drop((request, next));
+    }
+}
