@@ -9,11 +9,6 @@ use crate::worker;
 /// Describes the metrics, and starts counters at zero, so that the first event shows
 /// as an increase.
 pub fn describe() {
-    describe_histogram!(
-        "passbook_http_request_seconds",
-        Unit::Seconds,
-        "From a request's head to its response, including the client's wait (Prefer)."
-    );
     describe_counter!("passbook_records_accepted_total", Unit::Count, "Records stored as PENDING.");
     describe_counter!("passbook_records_settled_total", Unit::Count, "PENDING records settled.");
     describe_histogram!(

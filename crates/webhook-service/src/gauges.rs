@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use runtime::{
     postgres::{PgPool, limited},
     tasks::sleep_unless_stopped,
@@ -20,11 +20,6 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// Describes the metrics of this service. Counters start at zero.
 pub fn describe() {
-    describe_histogram!(
-        "passbook_http_request_seconds",
-        Unit::Seconds,
-        "From a request's head to its response."
-    );
     describe_counter!(
         "passbook_webhook_attempts_total",
         Unit::Count,

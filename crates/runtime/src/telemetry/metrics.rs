@@ -54,6 +54,11 @@ pub(crate) fn describe() {
         "1 if a condition of /readyz is up. A required condition that is down makes the process not ready."
     );
     describe_histogram!(
+        "passbook_http_request_seconds",
+        Unit::Seconds,
+        "From a request's head to its response, including the client's wait (Prefer)."
+    );
+    describe_histogram!(
         "passbook_worker_batch_messages",
         Unit::Count,
         "Messages in a fetched batch."
