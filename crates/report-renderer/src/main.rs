@@ -17,8 +17,8 @@ async fn start(config: Config) -> anyhow::Result<()> {
     runtime::telemetry::logs::start(&config.logs)?;
     config.function.check()?;
     let stop = runtime::tasks::stop_on_signal()?;
-    let listener = listen("PASSBOOK_LISTEN", config.function.listen)?;
-    tracing::info!(listen = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"),
+    let listening = listen("PASSBOOK_LISTEN", config.function.listen)?;
+    tracing::info!(listen = %listening.local_addr()?, version = env!("CARGO_PKG_VERSION"),
         "starting");
-    run(config, listener, stop).await
+    run(config, listening, stop).await
 }

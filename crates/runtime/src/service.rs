@@ -8,7 +8,7 @@ use anyhow::Context;
 use async_nats::{Client, jetstream};
 use contract::{ConsumerSpec, StreamSpec, Topology};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     config::ServiceConfig,
     failpoint,
     health::{self, Health, Need},
-    http::{admin, bearer::TokenVerifier},
+    http::{admin, bearer::TokenVerifier, listener::Listening},
     nats::{broker_metrics, connection, max_payload, streams},
     postgres::{self, DatabaseConfig},
     tasks::Tasks,
@@ -84,7 +84,7 @@ impl Base {
     pub fn start(
         name: &'static str,
         database: &DatabaseConfig,
-        admin_listener: TcpListener,
+        admin: Listening,
         metrics: PrometheusHandle,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
@@ -100,15 +100,15 @@ impl Base {
         let pool = postgres::pool(database, name)?;
         let finished = CancellationToken::new();
         let mut tasks = Tasks::new(finished.clone());
-        let admin = admin::serve(
-            admin_listener,
+        let admin_port = admin::serve(
+            admin,
             health.clone(),
             metrics.clone(),
             pool.clone(),
             stop.clone(),
             finished.clone(),
         );
-        tasks.spawn_fallible("admin port", admin);
+        tasks.spawn_fallible("admin port", admin_port);
         tasks.spawn("metrics upkeep", upkeep(metrics, finished.clone()));
         let watch = health::watch_postgres(health.clone(), pool.clone(), finished.clone());
         tasks.spawn("postgres watch", watch);
@@ -127,14 +127,14 @@ impl Service {
     pub async fn start(
         identity: Identity,
         config: &ServiceConfig,
-        admin_listener: TcpListener,
+        admin: Listening,
         metrics: PrometheusHandle,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
         broker_metrics::describe();
         let spans = Export::start(&config.traces, identity.name)?;
         let database = &config.database;
-        let base = Base::start(identity.name, database, admin_listener, metrics, stop)?;
+        let base = Base::start(identity.name, database, admin, metrics, stop)?;
         let Base { pool, health, mut tasks, finished } = base;
         health.expect("nats", identity.broker);
         health.expect(broker_metrics::CONDITION, Need::Degraded);

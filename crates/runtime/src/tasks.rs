@@ -93,6 +93,10 @@ impl Tasks {
     }
 }
 
+/// Events of sockets that a thread takes before it looks at the time. More connections than may wait
+/// for a head: what has arrived on one of them is seen before its time is over.
+const MAX_EVENTS: usize = 8192;
+
 /// Runs a process to its end on `threads` threads and logs how it ended.
 ///
 /// The default is one thread: waking a task then wakes no other thread. Waking a
@@ -102,7 +106,11 @@ pub fn run(threads: u16, process: impl Future<Output = anyhow::Result<()>>) -> E
         0 | 1 => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),
     };
-    let runtime = builder.worker_threads(usize::from(threads.max(1))).enable_all().build();
+    let runtime = builder
+        .worker_threads(usize::from(threads.max(1)))
+        .max_io_events_per_tick(MAX_EVENTS)
+        .enable_all()
+        .build();
     let outcome = runtime.context("starting threads").and_then(|runtime| runtime.block_on(process));
     match outcome {
         Ok(()) => {

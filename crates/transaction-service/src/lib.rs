@@ -17,10 +17,11 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use runtime::{
     config::ServiceConfig,
     health::Need,
+    http::listener::Listening,
     service::{Identity, Service, until},
     tasks::Tasks,
 };
-use tokio::{net::TcpListener, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{store::Ledger, worker::ApplyCommands};
@@ -43,7 +44,7 @@ pub struct Config {
 /// If a setting or a stream is unusable, or a task failed.
 pub async fn run(
     config: Config,
-    admin_listener: TcpListener,
+    admin: Listening,
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -58,8 +59,7 @@ pub async fn run(
         streams: MOVEMENT_STREAMS.to_vec(),
         topology: Topology::leak(ReportQueue::DEFAULT, config.service.nats.stream_storage),
     };
-    let mut service =
-        Service::start(identity, &config.service, admin_listener, metrics, &stop).await?;
+    let mut service = Service::start(identity, &config.service, admin, metrics, &stop).await?;
     service.keep_streams(&[TRANSACTION_RESULT, DEAD_LETTER]);
     service.dead_letter_exhausted(consumers::COMMANDS_MAX_DELIVERIES, &QUEUES)?;
 

@@ -29,8 +29,8 @@ use axum::{
     routing::{get, post},
 };
 use report_document::RenderRequest;
-use runtime::http::{json_body::JsonBody, problem::Problem, server};
-use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
+use runtime::http::{json_body::JsonBody, listener::Listening, problem::Problem, server};
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{config::Config, config::FunctionConfig};
@@ -59,7 +59,7 @@ struct Parts {
 /// If the storage can't be opened, or a rendering did not end in time.
 pub async fn run(
     config: Config,
-    listener: TcpListener,
+    listening: Listening,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let storage = config.storage.as_ref().map(ArtifactStore::open).transpose()?;
@@ -75,7 +75,7 @@ pub async fn run(
     let router =
         Router::new().route("/", post(render)).route("/livez", get(|| async { "alive\n" }));
     let router = server::with_defaults(router).with_state(function);
-    let serving = server::serve(listener, router, stop.clone(), Duration::ZERO, grace + ABORT);
+    let serving = server::serve(listening, router, stop.clone(), Duration::ZERO, grace + ABORT);
     let aborting = async {
         stop.cancelled().await;
         tokio::time::sleep(grace).await;

@@ -6,8 +6,9 @@ use clap::Parser;
 use report_document::{Document, Format, TEMPLATE};
 use report_renderer::function::{Config, run};
 use reqwest::{Response, StatusCode};
+use runtime::http::listener::listen;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::documents::MadeEntries;
@@ -35,10 +36,10 @@ pub(crate) async fn start(flags: &[&str]) -> Server {
     }
     arguments.extend(flags.iter().filter(|flag| **flag != "no-storage"));
     let config = Config::parse_from(arguments);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let listening = listen("--listen", ([127, 0, 0, 1], 0).into()).unwrap();
+    let url = format!("http://{}/", listening.local_addr().unwrap());
     let stop = CancellationToken::new();
-    let running = tokio::spawn(run(config, listener, stop.clone()));
+    let running = tokio::spawn(run(config, listening, stop.clone()));
     Server { url, http: reqwest::Client::new(), scratch, storage, stop, running }
 }
 

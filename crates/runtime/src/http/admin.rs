@@ -6,11 +6,10 @@ use std::time::Duration;
 use crate::postgres::PgPool;
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    listener::{Listener, admin_limit},
+    listener::{Listener, Listening, admin_limit},
     places::Places,
     server::serve_until,
 };
@@ -33,7 +32,7 @@ struct Admin {
 /// # Errors
 /// None. The signature is that of a fallible task.
 pub async fn serve(
-    listener: TcpListener,
+    listening: Listening,
     health: Health,
     metrics: PrometheusHandle,
     pool: PgPool,
@@ -45,7 +44,7 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
         .with_state(Admin { health, metrics, pool, draining });
-    let listener = Listener::new(listener, "admin port");
+    let listener = Listener::new(listening, "admin port");
     let places = Places::new(admin_limit());
     let served = serve_until(stop.cancelled_owned(), listener, router, places, GRACE).await;
     if let Err(error) = served {

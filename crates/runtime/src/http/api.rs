@@ -5,12 +5,12 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::bail;
 use axum::http::Uri;
 use clap::Args;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     bearer::{TokenVerifier, parse_jwks_url},
-    listener::listen,
+    listener::{Listening, listen},
     rate_limit::RateLimits,
     request_layer::RequestLimits,
 };
@@ -105,8 +105,8 @@ fn parse_refresh(text: &str) -> Result<Duration, String> {
 #[derive(Debug)]
 pub struct Listeners {
     /// The public API.
-    pub api: TcpListener,
-    pub admin: TcpListener,
+    pub api: Listening,
+    pub admin: Listening,
 }
 
 impl Listeners {

@@ -4,7 +4,7 @@
 //! Clients must not use up the descriptors: the process would lose its probes and could not
 //! connect again to the database and the broker. So a part is reserved for these.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{future::poll_fn, io, net::SocketAddr, task::Poll, time::Duration};
 
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -29,42 +29,96 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// Failures are logged this often at most.
 const LOG_EVERY: Duration = Duration::from_secs(5);
 
-/// Maximum connections that the kernel holds until they are accepted.
+/// Maximum connections that the kernel holds for a socket until they are accepted. Linux permits
+/// no more by default (`net.core.somaxconn`).
 const QUEUE: u32 = 4096;
+/// Sockets that listen at an address. Each has its own queue, and the kernel spreads connections.
+const SOCKETS: usize = 4;
 
-/// Listens at an address, with a longer queue than the default of 128: a replica that pauses for a
-/// moment, as under a CPU limit, would lose connections, which their clients repeat after a second.
+/// What listens at an address.
+///
+/// A replica that pauses for a moment, as under a CPU limit, or has thousands of new connections at
+/// once, loses those that no queue holds. Their clients repeat them after a second.
+#[derive(Debug)]
+pub struct Listening {
+    sockets: Vec<TcpListener>,
+    /// The socket that is looked at first.
+    first: usize,
+}
+
+/// Listens at an address.
 ///
 /// # Errors
 /// If the address is not free. The error names its setting.
-pub fn listen(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(QUEUE)
-    };
-    listen().with_context(|| format!("{setting}: listening on {address}"))
+pub fn listen(setting: &str, address: SocketAddr) -> anyhow::Result<Listening> {
+    Listening::bind(address).with_context(|| format!("{setting}: listening on {address}"))
+}
+
+impl Listening {
+    fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.set_reuseaddr(true)?;
+            Ok::<_, io::Error>(socket)
+        };
+        // The first one shares its address once it has it. So it fails if another process listens
+        // there, also one of the same kind.
+        let first = socket()?;
+        first.bind(address)?;
+        first.set_reuseport(true)?;
+        let address = first.local_addr()?;
+        let mut sockets = vec![first.listen(QUEUE)?];
+        for _ in 1..SOCKETS {
+            let socket = socket()?;
+            socket.set_reuseport(true)?;
+            socket.bind(address)?;
+            sockets.push(socket.listen(QUEUE)?);
+        }
+        Ok(Self { sockets, first: 0 })
+    }
+
+    /// The address, with the port that the system picked for port 0.
+    ///
+    /// # Errors
+    /// If the system can't tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.sockets[0].local_addr()
+    }
+
+    /// Waits for the next connection. The sockets take turns.
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        poll_fn(|context| {
+            for _ in 0..self.sockets.len() {
+                self.first = (self.first + 1) % self.sockets.len();
+                let accepted = self.sockets[self.first].poll_accept(context);
+                if accepted.is_ready() {
+                    return accepted;
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 /// Accepts connections, and retries after a failure.
 #[derive(Debug)]
 pub(super) struct Listener {
-    socket: TcpListener,
+    listening: Listening,
     /// What listens, for the log.
     name: &'static str,
     logged: Option<Instant>,
 }
 
 impl Listener {
-    pub(super) const fn new(socket: TcpListener, name: &'static str) -> Self {
-        Self { socket, name, logged: None }
+    pub(super) const fn new(listening: Listening, name: &'static str) -> Self {
+        Self { listening, name, logged: None }
     }
 
     /// Waits for the next connection.
     pub(super) async fn next(&mut self) -> (TcpStream, SocketAddr) {
         loop {
-            match self.socket.accept().await {
+            match self.listening.accept().await {
                 Ok((socket, address)) => {
                     if let Err(error) = socket.set_nodelay(true) {
                         tracing::debug!(%error, "setting TCP_NODELAY failed");
@@ -147,7 +201,27 @@ fn connections_in(memory: Option<u64>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::HashSet, net::Ipv4Addr};
+
     use super::*;
+
+    #[tokio::test]
+    async fn an_address_is_shared_by_the_sockets_of_one_process_only() {
+        let mut listening = Listening::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = listening.local_addr().unwrap();
+        let refused = listen("PASSBOOK_LISTEN", address).unwrap_err();
+        assert!(format!("{refused:#}").contains("in use"), "{refused:#}");
+        let mut clients = Vec::new();
+        for _ in 0..64 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut sockets = HashSet::new();
+        for _ in 0..clients.len() {
+            listening.accept().await.unwrap();
+            sockets.insert(listening.first);
+        }
+        assert_eq!(sockets.len(), SOCKETS);
+    }
 
     #[test]
     fn connections_leave_descriptors_for_the_rest_of_the_process() {

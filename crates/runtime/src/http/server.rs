@@ -18,17 +18,13 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::OwnedSemaphorePermit,
-    time::Instant,
-};
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
     connection::{Connection, ResponseBody, Socket},
-    listener::{Listener, raise_and_limit},
+    listener::{Listener, Listening, raise_and_limit},
     places::Places,
     problem::{
         HEAD_TOO_LARGE, INTERNAL, MALFORMED_REQUEST, METHOD_NOT_ALLOWED, NO_SUCH_PATH, Problem,
@@ -73,7 +69,7 @@ pub fn with_defaults<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Rou
 /// # Errors
 /// If requests still ran after `grace`.
 pub async fn serve(
-    listener: TcpListener,
+    listening: Listening,
     router: Router,
     draining: CancellationToken,
     drain_delay: Duration,
@@ -84,7 +80,7 @@ pub async fn serve(
         tokio::time::sleep(drain_delay).await;
     };
     let places = Places::new(raise_and_limit());
-    serve_until(drained, Listener::new(listener, "API"), router, places, grace).await
+    serve_until(drained, Listener::new(listening, "API"), router, places, grace).await
 }
 
 /// Serves at most `places` connections until `drained`.
