@@ -24,8 +24,8 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(25);
 const SERVED_WITHIN: Duration = Duration::from_secs(5);
 
 const SERVICE: &str = "account-service-0";
-/// More than may wait for a head, and fewer than the kernel queues for a listener.
-const BURST: usize = 1000;
+/// More than may wait for a head, and more than the kernel queues for one socket.
+const BURST: usize = 6000;
 /// Connections that begin a large head after a response.
 const KEPT_OPEN: usize = 3000;
 /// Without the bound, they take more than 32 KiB each.
@@ -114,7 +114,9 @@ async fn requests_that_arrive_all_at_once_are_all_answered() {
     let paused = Paused::new([pid]);
     let mut sockets = Vec::new();
     for _ in 0..BURST {
-        let mut socket = TcpStream::connect(address(&process.http)).await.unwrap();
+        let connect = TcpStream::connect(address(&process.http));
+        let connected = tokio::time::timeout(SERVED_WITHIN, connect).await;
+        let mut socket = connected.expect("a queue has room").unwrap();
         socket.write_all(b"GET /nothing HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         sockets.push(socket);
     }

@@ -204,11 +204,11 @@ impl Connection {
     }
 
     /// Whether it must not begin a head, or read more of a large one, because there are too many.
-    /// It goes on after [`Self::release`].
+    /// It goes on after [`Self::release`]. One that is being closed reads what has arrived.
     fn is_held(&self, cx: &Context<'_>) -> bool {
         let mut phase = self.phase();
         let begins = !phase.in_head && !phase.http2;
-        let held = phase.is_idle() && (begins || phase.unclaimed >= LARGE);
+        let held = phase.is_idle() && !phase.closed && (begins || phase.unclaimed >= LARGE);
         let held = held && self.heads.are_too_many();
         phase.held = held.then(|| cx.waker().clone());
         held
