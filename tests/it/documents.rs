@@ -14,21 +14,9 @@ use tests::{
     process::passbook,
     stack::{folder, initialized_folder},
 };
-use tokio::{process::Command, sync::OnceCell};
+use tokio::process::Command;
 
 const GUIDE: &str = "docs/api/guide.md";
-
-static STACK: OnceCell<Stack> = OnceCell::const_new();
-
-/// A stack of these tests: `verify` prints the state of all of it.
-async fn shared() -> &'static Stack {
-    let start = || async {
-        let arguments = ["--port", "0", "--account-replicas", "1", "--transaction-replicas", "1"];
-        let arguments = [&arguments[..], &["--report-replicas", "1"]].concat();
-        Stack::start_in(&initialized_folder("documents").await, &arguments).await
-    };
-    STACK.get_or_init(start).await
-}
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -110,9 +98,13 @@ fn without_numbers(text: &str) -> String {
     comparable(text).split(digits).filter(|part| !part.is_empty()).collect()
 }
 
-/// Runs the examples one after the other, in one shell, in a folder as after `make run`.
+/// Runs the examples one after the other, in one shell, in a folder as after `make run`. The stack
+/// is their own: `verify` prints the state of all of it.
 async fn assert_printed(name: &str, document: &str) {
-    let (stack, folder) = (shared().await, folder(name));
+    let arguments = ["--port", "0", "--account-replicas", "1", "--transaction-replicas", "1"];
+    let arguments = [&arguments[..], &["--report-replicas", "1"]].concat();
+    let stack = Stack::start_in(&initialized_folder(name).await, &arguments).await;
+    let folder = folder(&format!("{name}-clone"));
     symlink(&stack.dir, folder.join(".passbook")).unwrap();
     fs::create_dir(folder.join("target")).unwrap();
     symlink(passbook().parent().unwrap(), folder.join("target/debug")).unwrap();
