@@ -25,6 +25,7 @@ mod descriptors;
 mod development_stack;
 mod dlq;
 mod doctor;
+mod documents;
 mod duplicate_commands;
 mod entity_tags;
 mod events;
