@@ -33,6 +33,7 @@ mod faults;
 mod frozen;
 mod graceful_stop;
 mod idempotency;
+mod interrupted_migrations;
 mod invalid_messages;
 mod invalid_requests;
 mod labels;
