@@ -16,6 +16,7 @@ mod batches;
 mod bundles;
 mod chains;
 mod chaos;
+mod client_tls;
 mod clocks;
 mod concurrency;
 mod crash_points;
