@@ -7,11 +7,17 @@
 # - A migration expands the schema or loosens a constraint. A migration that contracts
 #   the schema must ship later than the last release that needs the removed part, and
 #   must name this release in a line `-- contracts: …`.
+# - A migration without a transaction may be interrupted, and is applied again. So the
+#   file before the creation of an index drops this index; `passbook migrate` repeats
+#   both.
 # - A file name is a timestamp, then a verb and a noun.
 set -euo pipefail
 cd "${1:-"$(dirname "$0")/../migrations"}"
 
 failed=0
+# The last file and its statements.
+before=
+dropping=
 fail() {
     echo "migrations/$1" >&2
     failed=1
@@ -42,5 +48,20 @@ for file in */*.sql; do
     if found=$(grep -iE 'CREATE (UNIQUE )?INDEX' <<<"$rest" | grep -ivm 1 CONCURRENTLY); then
         fail "$file: blocks writes while the index is created; use CONCURRENTLY in a migration without a transaction:$found"
     fi
+    if grep -qi CONCURRENTLY <<<"$statements" || grep -q '^-- no-transaction' "$file"; then
+        only=$(tr -d '\n' <<<"$statements" | sed -E 's/^ +| +$//g')
+        index=$(sed -nE 's/^CREATE (UNIQUE )?INDEX CONCURRENTLY ([a-z_0-9]+) ON .*/\2/p' <<<"$only")
+        if [[ $(wc -w <<<"$(tr -d ' ' <<<"$statements")") != 1 || $(head -n 1 "$file") != "-- no-transaction" ]]; then
+            fail "$file: must have one statement and begin with -- no-transaction"
+        elif [[ -z $index && ! $only =~ ^DROP\ INDEX\ CONCURRENTLY\ IF\ EXISTS\ [a-z_0-9]+$ ]]; then
+            fail "$file: may be interrupted; only CREATE [UNIQUE] INDEX CONCURRENTLY name ON … and DROP INDEX CONCURRENTLY IF EXISTS name can be repeated"
+        elif [[ -n $index && "${before%/*} $dropping" != "${file%/*} DROP INDEX CONCURRENTLY IF EXISTS $index" ]]; then
+            fail "$file: an interrupted attempt leaves an invalid index; the migration before must be DROP INDEX CONCURRENTLY IF EXISTS $index, alone"
+        fi
+        dropping=$only
+    else
+        dropping=
+    fi
+    before=$file
 done
 exit "$failed"

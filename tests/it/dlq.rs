@@ -279,6 +279,59 @@ async fn a_harmful_or_invalid_replay_is_refused_and_the_others_continue() {
     assert_eq!(invariants::verify(&stack).await.0, 1);
 }
 
+/// Text from outside must not move the cursor, change colours or the direction of text, or set the
+/// title of the terminal.
+#[tokio::test]
+async fn hostile_dead_letters_are_harmless_to_a_terminal() {
+    const HOSTILE: &str = "\u{1b}[2J\u{9b}31m\u{1b}]0;owned\u{7}\u{202e}\r\u{8}";
+    let stack = Stack::start("hostile-letters").await;
+    let account = Client::teller(&stack).open_account("KRW").await;
+    let jetstream = broker::connect(&stack).await;
+    let in_header = HOSTILE.replace('\r', "");
+    let forged = format!("transaction.{in_header}");
+    let reason = [("Passbook-Reason", in_header.as_str())];
+    let message = [("Passbook-Message-Id", in_header.as_str())];
+    let quoted = serde_json::to_string(HOSTILE).unwrap();
+    let hostile_number = deposit_command(&new_key(), &account, "7").replace("\"7\"", &quoted);
+    let long = HOSTILE.repeat(900_000 / HOSTILE.len());
+    let mut ids = Vec::new();
+    for (subject, body, headers) in [
+        ("transaction.deposit", long.as_str(), &reason),
+        ("transaction.deposit", &hostile_number, &message),
+        (&forged, &deposit_command(&new_key(), &account, "7"), &reason),
+    ] {
+        ids.push(publish_dead_letter(&jetstream, COMMANDS, subject, body, headers).await);
+    }
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    let harmless = |c: char| {
+        c == '\n'
+            || !(c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'))
+    };
+    let selected = |first: &[&'static str]| [first, &ids].concat();
+    for (arguments, bound) in [
+        (vec!["ls"], 10_000),
+        (selected(&["redrive", "--dry-run"]), 10_000),
+        (selected(&["redrive"]), 10_000),
+        (selected(&["discard", "--dry-run"]), 10_000),
+        // Each byte is shown as six.
+        (vec!["show", ids[0]], 6_000_000),
+        (vec!["show", ids[1]], 10_000),
+        (vec!["show", ids[2]], 10_000),
+    ] {
+        let (_, stdout, stderr) = dlq_text(&stack, &arguments).await;
+        assert!(!stdout.is_empty(), "{arguments:?}: {stderr}");
+        let dir = stack.dir.to_str().unwrap();
+        let as_json = [&["dlq"], &arguments[..], &["-o", "json", "--dir", dir]].concat();
+        let as_json = process::run(&as_json).await;
+        let as_json = String::from_utf8([as_json.stdout, as_json.stderr].concat()).unwrap();
+        for text in [&stdout, &stderr, &as_json] {
+            let wrong = text.chars().find(|&c| !harmless(c));
+            assert_eq!(wrong, None, "{arguments:?}");
+        }
+        assert!(stdout.len() < bound, "{arguments:?}: {} bytes", stdout.len());
+    }
+}
+
 /// A service may write dead letters, and the operator may publish everything.
 #[tokio::test]
 async fn a_dead_letter_is_replayed_to_no_subject_outside_its_stream() {

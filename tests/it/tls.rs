@@ -16,10 +16,10 @@ use tests::{
 };
 use tokio::process::{Child, Command};
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
 /// A CA, and the file with its certificate.
-fn new_authority(dir: &Path, name: &str) -> (Authority, PathBuf) {
+pub(crate) fn new_authority(dir: &Path, name: &str) -> (Authority, PathBuf) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();

@@ -39,9 +39,11 @@ const LOCK: i64 = 0x7061_7373_626f_6f6b;
 /// Passbook's databases. It changes nothing else. Repeat the command to rotate passwords. Pass
 /// passwords in the environment: other users of the machine can read argument lists. Each service
 /// may read, insert and update rows in its own database. It may not delete rows, change tables or
-/// connect to another service's database. The report-service also reads views of the other two, and
-/// the account-service balances and decisions of the ledger. The webhook-service reads the event log
-/// in the account database, and writes its own tables there.
+/// connect to another service's database. But the account-service may delete rows of the redrive's
+/// list. The report-service also reads views of the other two, and the account-service balances and
+/// decisions of the ledger. The webhook-service has a role of its own in the account database. It
+/// reads the event log there, writes the tables of webhooks, and may delete endpoints, their secrets
+/// and their deliveries.
 #[derive(Debug, Args)]
 pub(crate) struct Provision {
     /// URL of the server, with a superuser or a role permitted to create roles and databases.

@@ -67,20 +67,21 @@ def keys_of_tokens(manifests: Manifests) -> Violations:
             yield where, "must have one of PASSBOOK_JWKS_URL and PASSBOOK_JWKS_FILE"
         if url and not url.startswith("https://"):
             yield where, "PASSBOOK_JWKS_URL must be an https URL"
-        if url and not reaches_any_host(manifests, workload.name):
+        if url and not reaches_hosts_outside(manifests, workload.name):
             yield where, "no network policy lets it reach PASSBOOK_JWKS_URL"
         folders = [mount["mountPath"] + "/" for mount in container.get("volumeMounts", [])]
         if file and not file.startswith(tuple(folders)):
             yield where, "PASSBOOK_JWKS_FILE is not in a volume"
 
 
-def reaches_any_host(manifests: Manifests, name: str) -> bool:
+def reaches_hosts_outside(manifests: Manifests, name: str) -> bool:
     """Whether a policy lets the pods of a workload reach port 443 of hosts outside of the cluster."""
     for policy in manifests.all("NetworkPolicy"):
         selected = [pod.name for pod in manifests.pods(policy["spec"]["podSelector"])]
         for opening in policy["spec"].get("egress", []):
             ports = [port["port"] for port in opening.get("ports", [])]
-            if name in selected and "to" not in opening and 443 in ports:
+            outside = "to" not in opening or any("ipBlock" in peer for peer in opening["to"])
+            if name in selected and outside and 443 in ports:
                 return True
     return False
 

@@ -113,23 +113,22 @@ fn of(database: &str) -> &'static [Writes] {
     }
 }
 
-/// Grants a service the tables of which it may write no column yet.
-pub(super) async fn grant_new(connection: &mut PgConnection, role: &str) -> Result<()> {
-    let grants = format!(
-        "DO $$ DECLARE added regclass; BEGIN
-             FOR added IN
-                 SELECT oid FROM pg_class
-                 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
-                     AND relname <> '_sqlx_migrations'
-                     AND NOT has_any_column_privilege('{role}', oid, 'INSERT, UPDATE')
-             LOOP
-                 EXECUTE format('GRANT INSERT, UPDATE ON %s TO {role}', added);
-             END LOOP;
-             REVOKE INSERT, UPDATE ON _sqlx_migrations FROM {role};
-         END $$"
-    );
-    sqlx::raw_sql(AssertSqlSafe(grants)).execute(connection).await?;
-    Ok(())
+/// Revokes the writes to the tables that the service never writes, after each migration: a new table
+/// has them by default, and later migrations may wait for long.
+pub(super) async fn revoke_unwritten(connection: &mut PgConnection, database: &str) -> Result<()> {
+    let role = service(database);
+    let unwritten =
+        of(database).iter().filter(|writes| writes.insert.is_empty() && writes.update.is_empty());
+    let revokes: String = unwritten
+        .map(|Writes { table, .. }| {
+            // Without the table, the privilege is null.
+            format!(
+                "IF has_table_privilege('{role}', to_regclass('public.{table}'), 'INSERT, UPDATE')
+                 THEN REVOKE INSERT, UPDATE ON public.{table} FROM {role}; END IF;\n"
+            )
+        })
+        .collect();
+    if_role_exists(connection, &role, &revokes).await
 }
 
 /// Limits the service's privileges to these columns, after the migrations.
@@ -154,8 +153,12 @@ pub(super) async fn limit(connection: &mut PgConnection, database: &str) -> Resu
             limits.push_str(&format!("GRANT DELETE ON public.{table} TO {role};\n"));
         }
     }
-    let limits =
-        format!("DO $$ BEGIN IF to_regrole('{role}') IS NOT NULL THEN\n{limits}END IF; END $$");
-    sqlx::raw_sql(AssertSqlSafe(limits)).execute(connection).await?;
+    if_role_exists(connection, &role, &limits).await
+}
+
+async fn if_role_exists(connection: &mut PgConnection, role: &str, statements: &str) -> Result<()> {
+    let block =
+        format!("DO $$ BEGIN IF to_regrole('{role}') IS NOT NULL THEN\n{statements}END IF; END $$");
+    sqlx::raw_sql(AssertSqlSafe(block)).execute(connection).await?;
     Ok(())
 }

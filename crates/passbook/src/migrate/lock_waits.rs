@@ -13,9 +13,11 @@ use std::{
 use anyhow::{Result, bail};
 use clap::Args;
 use sqlx::{
-    PgConnection,
+    Executor as _, PgConnection,
     migrate::{MigrateError, Migration, Migrator},
 };
+
+use super::index_pairs;
 
 /// Longest wait for a lock. A request that waits behind it takes this much longer.
 const WAIT: &str = "1s";
@@ -50,36 +52,21 @@ impl fmt::Display for Wait {
 }
 
 impl LockWaits {
-    /// Applies the pending migrations. `observer` is another connection to the same database.
+    /// Applies a pending migration. `observer` is another connection to the same database.
     ///
     /// # Errors
-    /// If a migration fails, or gets no lock for too long.
-    pub(super) async fn migrate(
-        self,
-        connection: &mut PgConnection,
-        observer: &mut PgConnection,
-        migrations: &Migrator,
-        is_applied: impl Fn(i64) -> bool,
-    ) -> Result<()> {
-        for migration in migrations.iter().filter(|migration| !is_applied(migration.version)) {
-            // `CONCURRENTLY` waits for others, but nobody waits behind it. Cut short, it would
-            // leave an invalid index.
-            let wait = if migration.no_tx { "0" } else { WAIT };
-            set_lock_timeout(connection, wait).await?;
-            self.apply(connection, observer, migrations, migration).await?;
-        }
-        set_lock_timeout(connection, "0").await?;
-        // Nothing is pending: this compares the applied ones with those of this release.
-        Ok(migrations.run(connection).await?)
-    }
-
-    async fn apply(
+    /// If the migration fails, or gets no lock for too long.
+    pub(super) async fn apply(
         self,
         connection: &mut PgConnection,
         observer: &mut PgConnection,
         migrations: &Migrator,
         migration: &Migration,
     ) -> Result<()> {
+        // `CONCURRENTLY` waits for others, but nobody waits behind it. Cut short, it would leave an
+        // invalid index.
+        let wait = if migration.no_tx { "0" } else { WAIT };
+        set_lock_timeout(connection, wait).await?;
         let begun = Instant::now();
         let (version, description) = (migration.version, &*migration.description);
         let process = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *connection);
@@ -87,11 +74,11 @@ impl LockWaits {
         loop {
             let mut last = None;
             let applied = tokio::select! {
-                applied = migrations.run_to(version, &mut *connection) => applied,
+                applied = attempt(connection, migrations, migration) => applied,
                 never = observe(observer, process, migration, &mut last) => match never {},
             };
             match applied {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(set_lock_timeout(connection, "0").await?),
                 Err(error) if lacks_lock(&error) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -112,6 +99,20 @@ impl LockWaits {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// Applies a migration. If it creates an index, first drops the one that an interrupted attempt has
+/// left.
+async fn attempt(
+    connection: &mut PgConnection,
+    migrations: &Migrator,
+    migration: &Migration,
+) -> Result<(), MigrateError> {
+    if let Some(before) = index_pairs::drop_before(migrations, migration) {
+        let dropped = connection.execute(before.sql.clone()).await;
+        dropped.map_err(|error| MigrateError::ExecuteMigration(error, before.version))?;
+    }
+    migrations.run_to(migration.version, connection).await
 }
 
 /// Keeps what the process waits for in `last`. For a migration without a limit, it is logged.

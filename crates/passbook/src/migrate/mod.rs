@@ -3,11 +3,13 @@
 //! The migrations are part of this program, so a release migrates with the same binary everywhere.
 //!
 //! Under one lock: first the rights of service, auditor and report reader on present and future
-//! tables, then the migrations, so that no table ever lacks them; last, the service's rights on
-//! the tables of this release are limited to the columns that it writes, and the ledger reader and
-//! the webhook-service get the columns that they use.
+//! tables, then the migrations, so that no new table ever lacks them; one that the service never
+//! writes loses its writes at once. Last, the service's rights on the tables of this release are
+//! limited to the columns that it writes, and the ledger reader and the webhook-service get the
+//! columns that they use.
 
 mod columns;
+mod index_pairs;
 mod ledger_reader;
 mod lock_waits;
 mod webhooks;
@@ -131,10 +133,15 @@ impl Migrate {
         lock(&mut connection).await?;
         let before = applied_versions(&mut connection, migrations).await?;
         grant(&mut connection, database).await.context("granting privileges")?;
-        let is_applied = |version| before.contains(&version);
-        let migrated =
-            self.lock_waits.migrate(&mut connection, &mut observer, migrations, is_applied);
-        migrated.await?;
+        for migration in migrations.iter().filter(|pending| !before.contains(&pending.version)) {
+            let apply =
+                self.lock_waits.apply(&mut connection, &mut observer, migrations, migration);
+            apply.await?;
+            let revoke = columns::revoke_unwritten(&mut connection, database);
+            revoke.await.context("revoking privileges")?;
+        }
+        // Nothing is pending: this compares the applied ones with those of this release.
+        migrations.run(&mut connection).await?;
         let after = applied_versions(&mut connection, migrations).await?;
         columns::limit(&mut connection, database).await.context("limiting the privileges")?;
         if database == LEDGER {
@@ -176,12 +183,12 @@ async fn lock(connection: &mut PgConnection) -> Result<()> {
 }
 
 /// Grants the roles their privileges. A service may read, insert and update rows; it may neither
-/// change tables nor delete rows. An auditor may read. A report reader may read the views of the
-/// schema `reporting`, which the services' roles can't see.
+/// change tables nor delete rows, except as [`columns`] and [`webhooks`] say. An auditor may read. A
+/// report reader may read the views of the schema `reporting`, which the services' roles can't see.
 ///
-/// The grants cover existing tables and, as default privileges, the tables of later migrations. So
-/// a new table always has its grants, even if this process is killed. Then [`columns::limit`]
-/// limits them; a table that it has limited stays as it is here.
+/// A service may read all tables. As a default privilege, it may write the tables of later
+/// migrations, so a new table always has its grants, even if this process is killed. The writes to
+/// existing tables stay as they are here: [`columns`] grants and limits them.
 async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
     let missing = missing_roles(connection, database).await?;
     if !missing.is_empty() {
@@ -213,6 +220,7 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
             "BEGIN;
              GRANT USAGE ON SCHEMA public TO {role};
              GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role};
+             REVOKE INSERT, UPDATE ON _sqlx_migrations FROM {role};
              {hidden}
              REVOKE USAGE ON ALL SEQUENCES IN SCHEMA public FROM {role};
              GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role};
@@ -222,9 +230,6 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
              COMMIT"
         );
         sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut *connection).await?;
-        if *role == service(database) {
-            columns::grant_new(connection, role).await?;
-        }
     }
     Ok(())
 }
