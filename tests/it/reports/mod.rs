@@ -1,6 +1,7 @@
 //! Reports over the API: requests, states, files.
 
 mod broker_clock;
+mod cleanup;
 mod cli;
 mod crash_points;
 mod crashes;
