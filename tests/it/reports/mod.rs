@@ -1,5 +1,6 @@
 //! Reports over the API: requests, states, files.
 
+mod access;
 mod broker_clock;
 mod cleanup;
 mod cli;

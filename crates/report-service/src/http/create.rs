@@ -107,7 +107,7 @@ pub(super) async fn create(
         unique_at,
         retry_of: None,
     };
-    accept(&api, new, &headers, trace).await
+    accept(&api, &caller, new, &headers, trace).await
 }
 
 /// Retry a report
@@ -157,11 +157,12 @@ pub(super) async fn retry(
         unique_at: None,
         retry_of: Some(id),
     };
-    accept(&api, new, &headers, trace).await
+    accept(&api, &caller, new, &headers, trace).await
 }
 
 async fn accept(
     api: &Api,
+    caller: &Caller,
     new: NewReport,
     headers: &HeaderMap,
     trace: Trace,
@@ -183,7 +184,7 @@ async fn accept(
             return Err(KEY_REUSED.because(detail).at_header("Idempotency-Key"));
         }
     };
-    let response = reports::respond(api, report, headers, replayed).await;
+    let response = reports::respond(api, caller, report, headers, replayed).await;
     response.map_err(|problem| after_write(remedy, problem))
 }
 

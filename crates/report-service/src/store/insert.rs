@@ -129,7 +129,8 @@ async fn insert_once(
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now())
          ON CONFLICT DO NOTHING
          RETURNING id, parameters, formats, requested_by, account_owner, state, attempt,
-                cancel_requested, step, done, total, error, retry_of, created_at, updated_at",
+                cancel_requested, step, done, total, error, public_error, retry_of, created_at,
+                updated_at",
         new.id.as_uuid(),
         new.parameters.kind().as_str(),
         new.requested_by,
