@@ -77,6 +77,8 @@ pub struct NewReport {
     pub unique_at: Option<i64>,
     /// The report that this one repeats.
     pub retry_of: Option<ReportId>,
+    /// Maximum open reports of the caller; `None` without a limit.
+    pub most_open: Option<u32>,
 }
 
 impl NewReport {

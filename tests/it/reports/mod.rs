@@ -11,6 +11,7 @@ mod early_ends;
 mod files;
 mod frozen;
 mod function;
+mod limits;
 mod one_at_a_time;
 mod outages;
 pub(crate) mod own_replica;

@@ -31,6 +31,7 @@ async fn ask(pool: &PgPool) -> ReportId {
         formats: vec![Format::Pdf],
         unique_at: None,
         retry_of: None,
+        most_open: None,
     };
     match store::insert(pool, &new, &Trace::begin()).await.unwrap() {
         Accepted::New(report) => report.id,

@@ -11,6 +11,9 @@ use runtime::http::{bearer::Caller, problem::Problem};
 use super::problems::report_not_found;
 use crate::report::Report;
 
+/// Maximum open reports of a customer.
+const MAX_OPEN: u32 = 10;
+
 /// The only owner of accounts whose statements the caller may see; `None` if it may see every
 /// report.
 pub(super) fn only_owner(caller: &Caller) -> Option<&UserId> {
@@ -20,6 +23,11 @@ pub(super) fn only_owner(caller: &Caller) -> Option<&UserId> {
 /// Whether the caller may see what happens inside the service: replicas, and causes of errors.
 pub(super) fn sees_internals(caller: &Caller) -> bool {
     only_owner(caller).is_none()
+}
+
+/// Maximum open reports of the caller; `None` without a limit.
+pub(super) fn most_open(caller: &Caller) -> Option<u32> {
+    only_owner(caller).map(|_| MAX_OPEN)
 }
 
 /// Checks that the caller may ask for reports of this kind.

@@ -72,7 +72,7 @@ pub(super) async fn respond(
     replayed: bool,
 ) -> Result<Response, Problem> {
     let patience = prefer::wait(headers, api.longest_wait);
-    let report = wait(api, report, patience).await?;
+    let (report, patience) = wait(api, caller, report, patience).await?;
     let ended = report.state.is_end() && patience.is_some();
     let status = if ended { StatusCode::OK } else { StatusCode::ACCEPTED };
     let location = format!("/v1/reports/{}", report.id);
@@ -86,12 +86,23 @@ pub(super) async fn respond(
     Ok(response)
 }
 
-async fn wait(api: &Api, report: Report, patience: Option<Duration>) -> Result<Report, Problem> {
-    let Some(patience) = patience.filter(|_| !report.state.is_end()) else { return Ok(report) };
-    let Some(mut follower) = api.watch.follow(report.id) else { return Ok(report) };
-    let _ = tokio::time::timeout(patience, follower.ended()).await;
+/// Waits for the end of a report. Gives it in its present state, and the applied wait: none if the
+/// caller, or this replica, has too many followers.
+async fn wait(
+    api: &Api,
+    caller: &Caller,
+    report: Report,
+    patience: Option<Duration>,
+) -> Result<(Report, Option<Duration>), Problem> {
+    let Some(limit) = patience.filter(|_| !report.state.is_end()) else {
+        return Ok((report, patience));
+    };
+    let Ok(mut follower) = api.watch.follow(access::only_owner(caller), report.id) else {
+        return Ok((report, None));
+    };
+    let _ = tokio::time::timeout(limit, follower.ended()).await;
     let present = read(store::find(&api.pool, report.id)).await?;
-    Ok(present.unwrap_or(report))
+    Ok((present.unwrap_or(report), patience))
 }
 
 fn set_preference_applied(response: &mut Response, patience: Option<Duration>) {
@@ -117,7 +128,7 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let report = visible(&api, &caller, Scope::ReportsRead, id).await?;
     let patience = prefer::wait(&headers, api.longest_wait);
-    let report = wait(&api, report, patience).await?;
+    let (report, patience) = wait(&api, &caller, report, patience).await?;
     let mut response = Json(view(&api, &caller, report).await?).into_response();
     set_preference_applied(&mut response, patience);
     Ok(response)
