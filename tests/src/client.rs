@@ -194,10 +194,25 @@ impl Client {
         query: &str,
         last: Option<&str>,
     ) -> Result<EventStream, Option<Response>> {
-        let path = format!("/v1/events?{query}");
         let mut headers = vec![("accept", "text/event-stream")];
         headers.extend(last.map(|last| ("last-event-id", last)));
-        let request = self.request(Method::GET, &path, &headers, None);
+        self.stream(&format!("/v1/events?{query}"), &headers).await
+    }
+
+    /// Opens the stream of a report's progress.
+    ///
+    /// # Errors
+    /// As [`Client::follow`].
+    pub async fn follow_report(&self, id: &str) -> Result<EventStream, Option<Response>> {
+        self.stream(&format!("/v1/reports/{id}/events"), &[]).await
+    }
+
+    async fn stream(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<EventStream, Option<Response>> {
+        let request = self.request(Method::GET, path, headers, None);
         let (head, body) = self.api.open(&request).await.map_err(|_| None)?.into_parts();
         if head.status == 200 {
             assert_eq!(head.headers["content-type"], "text/event-stream");
@@ -205,7 +220,7 @@ impl Client {
         }
         let body = body.collect().await.map_err(|_| None)?.to_bytes();
         let answer = Answer { status: head.status, headers: head.headers, body };
-        Err(Some(self.response(&Method::GET, &path, answer)))
+        Err(Some(self.response(&Method::GET, path, answer)))
     }
 
     pub async fn get(&self, path: &str) -> Response {

@@ -124,12 +124,13 @@ impl LocalFolder {
         fs::metadata(&probe)?.modified()
     }
 
-    /// Removes unfinished files that are older than `age`. Returns their number.
+    /// Removes unfinished files that are older than `age`. Returns their number. The first error
+    /// does not keep the others.
     pub(crate) fn remove_unfinished(&self, age: Duration) -> Result<u64, StorageError> {
         self.check_root()?;
         let now = self.time().unwrap_or_else(|_| SystemTime::now());
         let Some(limit) = now.checked_sub(age) else { return Ok(0) };
-        let mut removed = 0;
+        let (mut removed, mut first) = (0, None);
         self.walk(Prefix::All, &mut |file| {
             let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let unfinished = name
@@ -137,12 +138,14 @@ impl LocalFolder {
                 .is_some_and(|(name, number)| !name.is_empty() && number.parse::<u32>().is_ok());
             let is_old = || fs::symlink_metadata(file)?.modified().map(|time| time < limit);
             if unfinished && is_old().is_ok_and(|old| old) {
-                fs::remove_file(file).map_err(|error| at(file, &error))?;
-                removed += 1;
+                match fs::remove_file(file) {
+                    Ok(()) => removed += 1,
+                    Err(error) => _ = first.get_or_insert_with(|| at(file, &error)),
+                }
             }
             Ok(true)
         })?;
-        Ok(removed)
+        first.map_or(Ok(removed), Err)
     }
 
     /// Visits everything in the attempts' folders, without following symbolic links, until

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store;
 
-/// Maximum expired files of a round.
-const MAX_EXPIRED: i64 = 1000;
+/// Expired files of a page.
+const PAGE: i64 = 1000;
 /// A file younger than this may belong to an attempt whose commit is in progress, or
 /// to a renderer that may take 15 minutes.
 const ORPHAN_AGE: Duration = Duration::from_secs(20 * 60);
@@ -44,24 +44,20 @@ impl Cleanup {
         }
     }
 
-    /// Runs one round.
+    /// Runs one round. An error about one file, or of one part of the round, does not keep the
+    /// others: the next round would meet it again.
     ///
     /// # Errors
-    /// If the database or the storage is unavailable.
+    /// The first one.
     pub async fn run_once(&self) -> anyhow::Result<()> {
-        self.delete_expired().await?;
-        self.delete_scratch().await?;
+        let mut first = FirstError::default();
+        first.note(self.delete_expired().await);
+        first.note(self.delete_scratch().await);
         // A killed process leaves files that no listing shows.
-        self.storage.remove_unfinished(ORPHAN_AGE).await.context("deleting unfinished files")?;
-        let listed = self.storage.list(Prefix::All);
-        pin_mut!(listed);
-        while let Some(file) = listed.next().await {
-            let file = file.context("listing the storage")?;
-            if is_old(&file) {
-                delete_if_unwanted(&self.pool, &self.storage, &file.path).await?;
-            }
-        }
-        Ok(())
+        let removed = self.storage.remove_unfinished(ORPHAN_AGE).await;
+        first.note(removed.map(drop).context("deleting unfinished files"));
+        first.note(delete_listed(&self.pool, &self.storage, Prefix::All, is_old).await);
+        first.result()
     }
 
     /// Deletes the temporary files of attempts that no longer run. A killed worker leaves
@@ -87,15 +83,44 @@ impl Cleanup {
         Ok(())
     }
 
+    /// Deletes all expired files, page by page: those that can't be deleted stay on their page.
     async fn delete_expired(&self) -> anyhow::Result<()> {
-        for file in limited(store::expired(&self.pool, MAX_EXPIRED)).await?? {
-            // A path that this version does not write can't be deleted by it either.
-            if let Ok(path) = file.path.parse::<ArtifactPath>() {
-                self.storage.delete(&path).await.with_context(|| format!("deleting {path}"))?;
+        let mut first = FirstError::default();
+        let mut last = None;
+        loop {
+            let page = limited(store::expired(&self.pool, last.as_ref(), PAGE)).await??;
+            for file in &page {
+                // A path that this version does not write can't be deleted by it either.
+                if let Ok(path) = file.path.parse::<ArtifactPath>() {
+                    let deleted = self.storage.delete(&path).await;
+                    if let Err(error) = deleted.with_context(|| format!("deleting {path}")) {
+                        first.note(Err(error));
+                        continue;
+                    }
+                }
+                limited(store::set_deleted(&self.pool, file)).await??;
             }
-            limited(store::set_deleted(&self.pool, &file)).await??;
+            last = page.into_iter().next_back();
+            if last.is_none() {
+                return first.result();
+            }
         }
-        Ok(())
+    }
+}
+
+/// The first error of several steps.
+#[derive(Debug, Default)]
+struct FirstError(Option<anyhow::Error>);
+
+impl FirstError {
+    fn note(&mut self, step: anyhow::Result<()>) {
+        if let Err(error) = step {
+            self.0.get_or_insert(error);
+        }
+    }
+
+    fn result(self) -> anyhow::Result<()> {
+        self.0.map_or(Ok(()), Err)
     }
 }
 
@@ -107,21 +132,33 @@ fn is_old(file: &ListedFile) -> bool {
 /// Deletes the unwanted files of an attempt.
 ///
 /// # Errors
-/// If the database or the storage is unavailable.
+/// The first one. It does not keep the other files.
 pub(crate) async fn delete_unwanted(
     pool: &PgPool,
     storage: &ArtifactStore,
     (report, attempt): (ReportId, i32),
 ) -> anyhow::Result<()> {
     let attempt = u32::try_from(attempt).context("the number of the attempt")?;
-    let prefix = Prefix::Attempt(report.as_uuid(), attempt);
+    delete_listed(pool, storage, Prefix::Attempt(report.as_uuid(), attempt), |_| true).await
+}
+
+/// Deletes the unwanted files among those below `prefix` that fit.
+async fn delete_listed(
+    pool: &PgPool,
+    storage: &ArtifactStore,
+    prefix: Prefix,
+    fits: impl Fn(&ListedFile) -> bool,
+) -> anyhow::Result<()> {
+    let mut first = FirstError::default();
     let listed = storage.list(prefix);
     pin_mut!(listed);
     while let Some(file) = listed.next().await {
         let file = file.context("listing the storage")?;
-        delete_if_unwanted(pool, storage, &file.path).await?;
+        if fits(&file) {
+            first.note(delete_if_unwanted(pool, storage, &file.path).await);
+        }
     }
-    Ok(())
+    first.result()
 }
 
 async fn delete_if_unwanted(

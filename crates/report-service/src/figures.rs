@@ -172,6 +172,6 @@ fn parse(period: &report_document::Period) -> Result<Period, AttemptError> {
     let period = Period::from_document(period);
     period.map_err(|error| {
         let parameter = error.parameter();
-        AttemptError::Permanent(format!("{parameter} {error}"))
+        AttemptError::Impossible(format!("{parameter} {error}"))
     })
 }

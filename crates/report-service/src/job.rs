@@ -69,6 +69,8 @@ pub enum Outcome {
     Failed(String),
     /// It failed; every other attempt would fail, too.
     FailedForGood(String),
+    /// The request can't be fulfilled. The client may read why.
+    Impossible(String),
     /// Its lease ended: the worker crashed or was cut off.
     Lost,
     /// Its worker stops, and leaves the report to another one.
@@ -82,20 +84,31 @@ impl Outcome {
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::Failed(_) | Self::FailedForGood(_) => "FAILED",
+            Self::Failed(_) | Self::FailedForGood(_) | Self::Impossible(_) => "FAILED",
             Self::Lost => "LOST",
             Self::HandedOver => "HANDED_OVER",
             Self::Cancelled => "CANCELLED",
         }
     }
 
-    /// The cause, for the client and the operator.
+    /// The cause, for the operator.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
         match self {
-            Self::Failed(error) | Self::FailedForGood(error) => Some(error),
+            Self::Failed(error) | Self::FailedForGood(error) | Self::Impossible(error) => {
+                Some(error)
+            }
             Self::Lost => Some("the worker crashed, or lost its lease"),
             Self::HandedOver | Self::Cancelled => None,
+        }
+    }
+
+    /// The cause, for the client: only if it is in the request.
+    #[must_use]
+    pub fn public_error(&self) -> Option<&str> {
+        match self {
+            Self::Impossible(error) => Some(error),
+            _ => None,
         }
     }
 }
@@ -134,7 +147,7 @@ pub fn after(outcome: &Outcome, failures: i32, cancel_requested: bool, tries: Tr
         Outcome::Cancelled => next(State::Cancelled),
         _ if cancel_requested => next(State::Cancelled),
         Outcome::HandedOver => next(State::Queued),
-        Outcome::FailedForGood(_) => {
+        Outcome::FailedForGood(_) | Outcome::Impossible(_) => {
             let failures = failures.saturating_add(1);
             // After the other failures, the report still needs an operator.
             Next { failures, alert: failures >= tries.max_failures, ..next(State::Failed) }
@@ -192,6 +205,7 @@ mod tests {
             Outcome::Lost,
             Outcome::Failed(String::new()),
             Outcome::FailedForGood(String::new()),
+            Outcome::Impossible(String::new()),
         ] {
             let next = after(&outcome, 4, true, TRIES);
             assert_eq!((next.state, next.alert), (State::Cancelled, false), "{outcome:?}");
@@ -200,8 +214,10 @@ mod tests {
 
     #[test]
     fn a_permanent_failure_ends_at_once_without_an_alert() {
-        let next = after(&Outcome::FailedForGood("too long".into()), 0, false, TRIES);
-        assert_eq!((next.state, next.failures, next.alert), (State::Failed, 1, false));
+        for outcome in [Outcome::FailedForGood, Outcome::Impossible] {
+            let next = after(&outcome("too long".into()), 0, false, TRIES);
+            assert_eq!((next.state, next.failures, next.alert), (State::Failed, 1, false));
+        }
     }
 
     #[test]

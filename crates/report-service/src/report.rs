@@ -77,6 +77,8 @@ pub struct NewReport {
     pub unique_at: Option<i64>,
     /// The report that this one repeats.
     pub retry_of: Option<ReportId>,
+    /// Maximum open reports of the caller; `None` without a limit.
+    pub most_open: Option<u32>,
 }
 
 impl NewReport {
@@ -139,6 +141,8 @@ pub struct Report {
     pub total: Option<i64>,
     /// The cause of the latest failure.
     pub error: Option<String>,
+    /// The cause, if it is in the request and its caller may read it.
+    pub public_error: Option<String>,
     /// The report that this one repeats.
     pub retry_of: Option<ReportId>,
     /// When it was asked for.

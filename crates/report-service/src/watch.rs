@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use contract::ReportId;
+use contract::{ReportId, UserId};
 use runtime::postgres::PgPool;
 use runtime::{postgres::limited, tasks::sleep_unless_stopped};
 use tokio::sync::watch;
@@ -16,79 +16,121 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::{self, Glance};
 
-type Senders = HashMap<ReportId, watch::Sender<Option<Glance>>>;
-
-/// The followed reports of this process.
-#[derive(Debug, Clone, Default)]
-pub struct Watch(Arc<Mutex<Senders>>);
-
 /// Maximum followed reports.
 const MAX_REPORTS: usize = 1000;
 /// The interval between two reads.
 const EVERY: Duration = Duration::from_millis(500);
 
+/// The followed reports of this process.
+#[derive(Debug, Clone, Default)]
+pub struct Watch(Arc<Mutex<Followed>>);
+
+#[derive(Debug, Default)]
+struct Followed {
+    senders: HashMap<ReportId, watch::Sender<Seen>>,
+    of_customers: HashMap<UserId, usize>,
+}
+
+/// The latest read of a report.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Seen {
+    #[default]
+    NotRead,
+    Present(Glance),
+    /// The database does not have the report: a failover has lost it.
+    Missing,
+}
+
+/// Why a report is not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotFollowed {
+    /// The customer has as many followers as allowed.
+    TooManyOfCustomer,
+    /// This process follows too many reports.
+    TooManyReports,
+}
+
 /// One client that follows one report.
 #[derive(Debug)]
 pub struct Follower {
     id: ReportId,
-    receiver: watch::Receiver<Option<Glance>>,
+    customer: Option<UserId>,
+    receiver: watch::Receiver<Seen>,
     watch: Watch,
 }
 
 impl Watch {
-    /// Starts to follow a report. `None` if too many reports are followed.
-    #[must_use]
-    pub fn follow(&self, id: ReportId) -> Option<Follower> {
-        let mut senders = self.lock();
-        if senders.len() >= MAX_REPORTS && !senders.contains_key(&id) {
-            return None;
+    /// Maximum followers of a customer.
+    pub const MAX_OF_CUSTOMER: usize = 20;
+
+    /// Starts to follow a report for a customer, or for a caller without a limit.
+    ///
+    /// # Errors
+    /// [`NotFollowed`]
+    pub fn follow(&self, customer: Option<&UserId>, id: ReportId) -> Result<Follower, NotFollowed> {
+        let mut followed = self.lock();
+        if followed.senders.len() >= MAX_REPORTS && !followed.senders.contains_key(&id) {
+            return Err(NotFollowed::TooManyReports);
         }
-        let sender = senders.entry(id).or_insert_with(|| watch::channel(None).0);
-        Some(Follower { id, receiver: sender.subscribe(), watch: self.clone() })
+        if let Some(customer) = customer {
+            let followers = followed.of_customers.entry(customer.clone()).or_default();
+            if *followers >= Self::MAX_OF_CUSTOMER {
+                return Err(NotFollowed::TooManyOfCustomer);
+            }
+            *followers += 1;
+        }
+        let sender = followed.senders.entry(id).or_default();
+        let (receiver, customer) = (sender.subscribe(), customer.cloned());
+        Ok(Follower { id, customer, receiver, watch: self.clone() })
     }
 
     /// Reads the followed reports until `stop`. Then every follower ends.
     pub async fn poll(self, pool: PgPool, stop: CancellationToken) {
         while sleep_unless_stopped(EVERY, &stop).await {
-            let ids: Vec<_> = self.lock().keys().copied().collect();
+            let ids: Vec<_> = self.lock().senders.keys().copied().collect();
             if ids.is_empty() {
                 continue;
             }
             let read = limited(store::glance(&pool, &ids)).await;
             match read.map_err(Into::into).and_then(|read| read) {
-                Ok(glances) => self.notify(glances),
+                Ok(glances) => self.notify(&ids, glances),
                 Err(error) => tracing::debug!(%error, "reading followed reports failed"),
             }
         }
-        self.lock().clear();
+        self.lock().senders.clear();
     }
 
-    fn notify(&self, glances: Vec<(ReportId, Glance)>) {
-        let senders = self.lock();
-        for (id, glance) in glances {
-            if let Some(sender) = senders.get(&id) {
-                sender.send_if_modified(|last| {
-                    let changed = last.as_ref() != Some(&glance);
-                    *last = Some(glance);
-                    changed
-                });
-            }
+    /// Tells the followers of these reports what was read. A report without a glance is missing.
+    fn notify(&self, ids: &[ReportId], glances: Vec<(ReportId, Glance)>) {
+        let mut glances: HashMap<_, _> = glances.into_iter().collect();
+        let followed = self.lock();
+        for id in ids {
+            let Some(sender) = followed.senders.get(id) else { continue };
+            let seen = glances.remove(id).map_or(Seen::Missing, Seen::Present);
+            sender.send_if_modified(|last| {
+                let changed = *last != seen;
+                *last = seen;
+                changed
+            });
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Senders> {
+    fn lock(&self) -> MutexGuard<'_, Followed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Follower {
-    /// The next change. `None` once this process stops.
+    /// The next change. `None` once this process stops, or the database has lost the report.
     pub async fn changed(&mut self) -> Option<Glance> {
         self.receiver.changed().await.ok()?;
-        self.receiver.borrow_and_update().clone()
+        match &*self.receiver.borrow_and_update() {
+            Seen::Present(glance) => Some(glance.clone()),
+            Seen::NotRead | Seen::Missing => None,
+        }
     }
 
-    /// Waits until the report has ended, or this process stops.
+    /// Waits until the report has ended or is lost, or this process stops.
     pub async fn ended(&mut self) {
         while let Some(glance) = self.changed().await {
             if glance.state.is_end() {
@@ -100,10 +142,17 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        let mut senders = self.watch.lock();
+        let mut followed = self.watch.lock();
         // The count includes this receiver.
-        if senders.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
-            senders.remove(&self.id);
+        if followed.senders.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
+            followed.senders.remove(&self.id);
+        }
+        let Some(customer) = &self.customer else { return };
+        if let Some(followers) = followed.of_customers.get_mut(customer) {
+            *followers = followers.saturating_sub(1);
+            if *followers == 0 {
+                followed.of_customers.remove(customer);
+            }
         }
     }
 }

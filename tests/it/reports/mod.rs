@@ -1,6 +1,8 @@
 //! Reports over the API: requests, states, files.
 
+mod access;
 mod broker_clock;
+mod cleanup;
 mod cli;
 mod crash_points;
 mod crashes;
@@ -9,6 +11,7 @@ mod early_ends;
 mod files;
 mod frozen;
 mod function;
+mod limits;
 mod one_at_a_time;
 mod outages;
 pub(crate) mod own_replica;

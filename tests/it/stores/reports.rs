@@ -31,6 +31,7 @@ async fn ask(pool: &PgPool) -> ReportId {
         formats: vec![Format::Pdf],
         unique_at: None,
         retry_of: None,
+        most_open: None,
     };
     match store::insert(pool, &new, &Trace::begin()).await.unwrap() {
         Accepted::New(report) => report.id,
@@ -224,10 +225,10 @@ async fn rows_that_another_transaction_holds_delay_no_round_of_the_report_servic
     ] {
         sqlx::query(table).bind(held.as_uuid()).fetch_all(&mut *hold).await.unwrap();
     }
-    for file in store::expired(&pool, 10).await.unwrap() {
+    for file in store::expired(&pool, None, 10).await.unwrap() {
         store::set_deleted(&pool, &file).await.unwrap();
     }
-    let left = store::expired(&pool, 10).await.unwrap();
+    let left = store::expired(&pool, None, 10).await.unwrap();
     assert_eq!(left.iter().map(|file| file.report_id).collect::<Vec<_>>(), [held.as_uuid()]);
     assert_eq!(store::cap_times(&pool, LEASE).await.unwrap(), 1);
     hold.rollback().await.unwrap();

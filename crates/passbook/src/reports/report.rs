@@ -54,7 +54,7 @@ pub(super) struct Parameters {
 #[serde(rename_all = "camelCase")]
 struct Attempt {
     number: i64,
-    worker: String,
+    worker: Option<String>,
     started_at: String,
     ended_at: Option<String>,
     outcome: Option<String>,
@@ -149,7 +149,7 @@ impl Fields {
                     attempt.outcome.clone().unwrap_or_else(|| "runs".to_owned()),
                     attempt.started_at.clone(),
                     attempt.ended_at.clone().unwrap_or_default(),
-                    attempt.worker.clone(),
+                    attempt.worker.clone().unwrap_or_default(),
                     attempt.error.clone().unwrap_or_default(),
                 ]
             }),

@@ -1,12 +1,34 @@
 //! Permissions of callers: those without `accounts:any` see the statements of their own accounts
 //! only.
+//!
+//! A report belongs to its account, not to the caller who asked for it: a caller may have lost
+//! `accounts:any` since, or may hold a second token without it.
 
-use contract::Scope;
+use contract::{Scope, UserId};
 use report_document::Kind;
 use runtime::http::{bearer::Caller, problem::Problem};
 
 use super::problems::report_not_found;
 use crate::report::Report;
+
+/// Maximum open reports of a customer.
+const MAX_OPEN: u32 = 10;
+
+/// The only owner of accounts whose statements the caller may see; `None` if it may see every
+/// report.
+pub(super) fn only_owner(caller: &Caller) -> Option<&UserId> {
+    (!caller.scopes.contains(Scope::AccountsAny)).then_some(&caller.user_id)
+}
+
+/// Whether the caller may see what happens inside the service: replicas, and causes of errors.
+pub(super) fn sees_internals(caller: &Caller) -> bool {
+    only_owner(caller).is_none()
+}
+
+/// Maximum open reports of the caller; `None` without a limit.
+pub(super) fn most_open(caller: &Caller) -> Option<u32> {
+    only_owner(caller).map(|_| MAX_OPEN)
+}
 
 /// Checks that the caller may ask for reports of this kind.
 ///
@@ -21,8 +43,21 @@ pub(super) fn check_kind(caller: &Caller, kind: Kind) -> Result<(), Problem> {
 /// # Errors
 /// `report-not-found`
 pub(super) fn check_report(caller: &Caller, report: &Report) -> Result<(), Problem> {
-    let owner = report.account_owner.as_deref();
-    let allowed =
-        caller.may_use(&report.requested_by) || owner.is_some_and(|owner| caller.may_use(owner));
+    let allowed = match &report.account_owner {
+        Some(owner) => caller.may_use(owner),
+        None => caller.scopes.contains(Scope::AccountsAny),
+    };
     if allowed { Ok(()) } else { Err(report_not_found(report.id)) }
+}
+
+/// Checks that the caller, who may see this report, may also cancel it. The owner of an account
+/// does not cancel the statements that a teller asked for.
+///
+/// # Errors
+/// `forbidden`
+pub(super) fn check_cancel(caller: &Caller, report: &Report) -> Result<(), Problem> {
+    if report.requested_by == caller.user_id.as_str() {
+        return Ok(());
+    }
+    caller.require(Scope::AccountsAny)
 }

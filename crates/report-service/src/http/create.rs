@@ -24,7 +24,9 @@ use utoipa::ToSchema;
 
 use super::{
     Api, ApiState, access,
-    problems::{ACCOUNT_NOT_FOUND, STATE_CONFLICT, after_write, unavailable, write},
+    problems::{
+        ACCOUNT_NOT_FOUND, STATE_CONFLICT, TOO_MANY_OPEN_REPORTS, after_write, unavailable, write,
+    },
     reports::{self, parse_kind, visible},
     schemas,
     view::ReportView,
@@ -69,7 +71,7 @@ pub(super) struct ReportBody {
 /// Ask for a report
 ///
 /// Reports are made one at a time, in the order of asking. The report is durable once the response
-/// arrives.
+/// arrives. A customer has at most ten open reports.
 #[utoipa::path(post, path = "/v1/reports", tag = "Reports", operation_id = "createReport",
     security(("token" = ["reports:write"])),
     params(IdempotencyKeyHeader, PreferHeader),
@@ -80,6 +82,7 @@ pub(super) struct ReportBody {
         (status = ACCEPTED, body = ReportView, description = "The report is durable.",
             headers(("Location" = String, description = "The path of the report."))),
         (status = NOT_FOUND, description = "account-not-found"),
+        (status = TOO_MANY_REQUESTS, description = "too-many-open-reports"),
     ))]
 pub(super) async fn create(
     State(api): State<ApiState>,
@@ -106,8 +109,9 @@ pub(super) async fn create(
         formats,
         unique_at,
         retry_of: None,
+        most_open: access::most_open(&caller),
     };
-    accept(&api, new, &headers, trace).await
+    accept(&api, &caller, new, &headers, trace).await
 }
 
 /// Retry a report
@@ -129,6 +133,7 @@ pub(super) async fn create(
             headers(("Location" = String, description = "The path of the new report."))),
         (status = NOT_FOUND, description = "report-not-found"),
         (status = CONFLICT, description = "report-state-conflict"),
+        (status = TOO_MANY_REQUESTS, description = "too-many-open-reports"),
     ))]
 pub(super) async fn retry(
     State(api): State<ApiState>,
@@ -156,12 +161,14 @@ pub(super) async fn retry(
         formats: report.formats,
         unique_at: None,
         retry_of: Some(id),
+        most_open: access::most_open(&caller),
     };
-    accept(&api, new, &headers, trace).await
+    accept(&api, &caller, new, &headers, trace).await
 }
 
 async fn accept(
     api: &Api,
+    caller: &Caller,
     new: NewReport,
     headers: &HeaderMap,
     trace: Trace,
@@ -182,8 +189,13 @@ async fn accept(
             let detail = "Send a new key for a new request, or the first request again.";
             return Err(KEY_REUSED.because(detail).at_header("Idempotency-Key"));
         }
+        Accepted::TooManyOpen => {
+            let most = new.most_open.unwrap_or_default();
+            let detail = format!("A customer may have {most} open reports. Nothing was stored.");
+            return Err(TOO_MANY_OPEN_REPORTS.because(detail).retry_after(10));
+        }
     };
-    let response = reports::respond(api, report, headers, replayed).await;
+    let response = reports::respond(api, caller, report, headers, replayed).await;
     response.map_err(|problem| after_write(remedy, problem))
 }
 

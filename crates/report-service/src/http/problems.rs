@@ -38,6 +38,14 @@ problem_types! {
     pub(super) const RANGE_NOT_SATISFIABLE: (RANGE_NOT_SATISFIABLE, "range-not-satisfiable",
         "The range is outside the file.",
         "Ask for a range within the length that `Content-Range` names, or leave out `Range`.");
+    /// The customer has as many open reports as allowed: QUEUED or RUNNING ones. Nothing was stored.
+    pub(super) const TOO_MANY_OPEN_REPORTS: (TOO_MANY_REQUESTS, "too-many-open-reports",
+        "The caller has too many open reports.",
+        "Wait until a report has ended, or cancel one. Then send the request again.");
+    /// The caller has too many streams of events.
+    pub(super) const TOO_MANY_STREAMS: (TOO_MANY_REQUESTS, "too-many-streams",
+        "The caller has too many streams.",
+        "Close other streams, or read pages. Try again after the seconds in `Retry-After`.");
     /// The state of the report does not allow the request: an ended report can't be cancelled, and
     /// only one that is FAILED or CANCELLED can be retried.
     pub(super) const STATE_CONFLICT: (CONFLICT, "report-state-conflict",

@@ -47,30 +47,36 @@ pub(super) async fn visible(
     Ok(report)
 }
 
-/// The view of a report with its attempts and files.
-pub(super) async fn view(api: &Api, report: Report) -> Result<ReportView, Problem> {
+/// The view of a report with its attempts and files, for this caller.
+pub(super) async fn view(
+    api: &Api,
+    caller: &Caller,
+    report: Report,
+) -> Result<ReportView, Problem> {
     let attempts = read(store::attempts_of(&api.pool, report.id)).await?;
     let artifacts = match report.state {
         ReportState::Succeeded => read(store::artifacts_of(&api.pool, report.id)).await?,
         _ => Vec::new(),
     };
-    Ok(ReportView::new(report, Some(attempts), artifacts))
+    let view = ReportView::new(report, Some(attempts), artifacts);
+    Ok(view.for_caller(access::sees_internals(caller)))
 }
 
 /// The response to a request for a report: 200 if the client waited and the report has
 /// ended, otherwise 202.
 pub(super) async fn respond(
     api: &Api,
+    caller: &Caller,
     report: Report,
     headers: &HeaderMap,
     replayed: bool,
 ) -> Result<Response, Problem> {
     let patience = prefer::wait(headers, api.longest_wait);
-    let report = wait(api, report, patience).await?;
+    let (report, patience) = wait(api, caller, report, patience).await?;
     let ended = report.state.is_end() && patience.is_some();
     let status = if ended { StatusCode::OK } else { StatusCode::ACCEPTED };
     let location = format!("/v1/reports/{}", report.id);
-    let view = Json(view(api, report).await?);
+    let view = Json(view(api, caller, report).await?);
     let mut response = (status, [(LOCATION, location)], view).into_response();
     if replayed {
         let yes = HeaderValue::from_static("true");
@@ -80,12 +86,23 @@ pub(super) async fn respond(
     Ok(response)
 }
 
-async fn wait(api: &Api, report: Report, patience: Option<Duration>) -> Result<Report, Problem> {
-    let Some(patience) = patience.filter(|_| !report.state.is_end()) else { return Ok(report) };
-    let Some(mut follower) = api.watch.follow(report.id) else { return Ok(report) };
-    let _ = tokio::time::timeout(patience, follower.ended()).await;
+/// Waits for the end of a report. Gives it in its present state, and the applied wait: none if the
+/// caller, or this replica, has too many followers.
+async fn wait(
+    api: &Api,
+    caller: &Caller,
+    report: Report,
+    patience: Option<Duration>,
+) -> Result<(Report, Option<Duration>), Problem> {
+    let Some(limit) = patience.filter(|_| !report.state.is_end()) else {
+        return Ok((report, patience));
+    };
+    let Ok(mut follower) = api.watch.follow(access::only_owner(caller), report.id) else {
+        return Ok((report, None));
+    };
+    let _ = tokio::time::timeout(limit, follower.ended()).await;
     let present = read(store::find(&api.pool, report.id)).await?;
-    Ok(present.unwrap_or(report))
+    Ok((present.unwrap_or(report), patience))
 }
 
 fn set_preference_applied(response: &mut Response, patience: Option<Duration>) {
@@ -111,15 +128,16 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let report = visible(&api, &caller, Scope::ReportsRead, id).await?;
     let patience = prefer::wait(&headers, api.longest_wait);
-    let report = wait(&api, report, patience).await?;
-    let mut response = Json(view(&api, report).await?).into_response();
+    let (report, patience) = wait(&api, &caller, report, patience).await?;
+    let mut response = Json(view(&api, &caller, report).await?).into_response();
     set_preference_applied(&mut response, patience);
     Ok(response)
 }
 
 /// Cancel a report
 ///
-/// A running attempt ends soon after. Cancelling it again is allowed until it has ended.
+/// A running attempt ends soon after. Cancelling it again is allowed until it has ended. A customer
+/// cancels own requests only, not a teller's statement of the customer's account.
 #[utoipa::path(post, path = "/v1/reports/{report}/cancel", tag = "Reports",
     operation_id = "cancelReport",
     security(("token" = ["reports:write"])),
@@ -136,6 +154,7 @@ pub(super) async fn cancel(
     PathId(id): PathId<ReportId>,
 ) -> Result<Response, Problem> {
     let report = visible(&api, &caller, Scope::ReportsWrite, id).await?;
+    access::check_cancel(&caller, &report)?;
     let remedy = "The database did not answer in time. The report may be cancelled: ask for its \
                   state, or cancel it again.";
     match write(remedy, store::cancel(&api.pool, id)).await? {
@@ -150,7 +169,7 @@ pub(super) async fn cancel(
     }
     let cancelled = async {
         let report = visible(&api, &caller, Scope::ReportsWrite, id).await?;
-        view(&api, report).await
+        view(&api, &caller, report).await
     };
     let view = cancelled.await.map_err(|problem| after_write(remedy, problem))?;
     let (location, view) = (format!("/v1/reports/{id}"), Json(view));
@@ -188,7 +207,7 @@ struct PageView {
 
 /// List reports
 ///
-/// Newest first. A customer sees their own reports and those of their own accounts.
+/// Newest first. A customer sees the statements of their own accounts, whoever asked for them.
 #[utoipa::path(get, path = "/v1/reports", tag = "Reports", operation_id = "listReports",
     security(("token" = ["reports:read"])),
     params(ListQuery),
@@ -204,10 +223,10 @@ pub(super) async fn list(
     let filter = Filter {
         kind: kind.map_err(|problem| problem.at_parameter("kind"))?,
         state: query.state.as_deref().map(parse_state).transpose()?,
-        user: (!caller.scopes.contains(Scope::AccountsAny)).then(|| caller.user_id.to_string()),
+        owner: access::only_owner(&caller).map(ToString::to_string),
     };
     let list =
-        [Some("reports"), query.kind.as_deref(), query.state.as_deref(), filter.user.as_deref()];
+        [Some("reports"), query.kind.as_deref(), query.state.as_deref(), filter.owner.as_deref()];
     let page = Page::parse(query.limit.as_deref(), query.cursor.as_deref(), &list)?;
     let mut reports = read(store::list(&api.pool, &filter, page.before, page.to_read())).await?;
     let next_cursor = page.cut(&mut reports, |report| report.id.as_uuid());
@@ -216,7 +235,8 @@ pub(super) async fn list(
     let mut artifacts = read(store::artifacts_of_all(&api.pool, &ids)).await?;
     for report in reports {
         let files = artifacts.remove(&report.id).unwrap_or_default();
-        items.push(ReportView::new(report, None, files));
+        let view = ReportView::new(report, None, files);
+        items.push(view.for_caller(access::sees_internals(&caller)));
     }
     Ok(Json(PageView { items, next_cursor }).into_response())
 }

@@ -13,6 +13,9 @@ use crate::{
     signer::hex,
 };
 
+/// What callers without `accounts:any` read about an error inside the service.
+const INTERNAL_ERROR: &str = "An error inside the service. Its operator can see the cause.";
+
 /// A report: a long job, and its files.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -39,13 +42,17 @@ pub(super) struct ReportView {
     progress: Option<ProgressView>,
     /// The files, once the report is SUCCEEDED.
     artifacts: Vec<ArtifactView>,
-    /// Why the report FAILED, or the last attempt.
+    /// Why the report FAILED, or the last attempt. Causes inside the service are for callers with
+    /// `accounts:any`; others read that there is one.
     #[schema(required)]
     error: Option<String>,
+    /// The error as others than operators read it.
+    #[serde(skip)]
+    public_error: Option<String>,
     /// The report that this one repeats.
     #[schema(value_type = Option<Uuid>, required)]
     retry_of: Option<ReportId>,
-    /// The `sub` of the token that asked for the report.
+    /// The `sub` of the token that asked for the report: of the account's owner, or of a teller.
     requested_by: String,
     #[serde(with = "timestamp")]
     created_at: OffsetDateTime,
@@ -106,8 +113,9 @@ impl From<&Parameters> for ParametersView {
 struct AttemptView {
     #[schema(minimum = 1)]
     number: i32,
-    /// The replica.
-    worker: String,
+    /// The replica; null for callers without `accounts:any`.
+    #[schema(required)]
+    worker: Option<String>,
     #[serde(with = "timestamp")]
     started_at: OffsetDateTime,
     #[serde(with = "timestamp::option")]
@@ -115,6 +123,7 @@ struct AttemptView {
     ended_at: Option<OffsetDateTime>,
     #[schema(value_type = Option<schemas::AttemptOutcome>, required)]
     outcome: Option<String>,
+    /// Why it failed, as `error` of the report.
     #[schema(required)]
     error: Option<String>,
 }
@@ -185,11 +194,30 @@ impl ReportView {
             artifacts: artifacts.collect(),
             formats: report.formats,
             error: report.error,
+            public_error: report.public_error,
             retry_of: report.retry_of,
             requested_by: report.requested_by,
             created_at: report.created_at,
             updated_at: report.updated_at,
         }
+    }
+
+    /// The view for a caller. Without `sees_internals`, it names no replica and no cause inside the
+    /// service.
+    pub(super) fn for_caller(mut self, sees_internals: bool) -> Self {
+        if sees_internals {
+            return self;
+        }
+        let internal = || INTERNAL_ERROR.to_owned();
+        let public = self.public_error.as_ref();
+        self.error = self.error.map(|_| public.cloned().unwrap_or_else(internal));
+        for attempt in self.attempts.iter_mut().flatten() {
+            // A public error ended the report, with its last attempt.
+            let public = public.filter(|_| attempt.number == self.attempt);
+            attempt.error = attempt.error.take().map(|_| public.cloned().unwrap_or_else(internal));
+            attempt.worker = None;
+        }
+        self
     }
 }
 
@@ -197,7 +225,7 @@ impl From<Attempt> for AttemptView {
     fn from(attempt: Attempt) -> Self {
         Self {
             number: attempt.number,
-            worker: attempt.worker,
+            worker: Some(attempt.worker),
             started_at: attempt.started_at,
             ended_at: attempt.ended_at,
             outcome: attempt.outcome,

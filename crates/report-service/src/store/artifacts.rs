@@ -82,19 +82,29 @@ pub struct Expired {
     pub format: String,
     /// Its place in the storage.
     pub path: String,
+    /// The end of its time.
+    pub expires_at: OffsetDateTime,
 }
 
-/// Expired files that are not deleted yet.
+/// Expired files that are not deleted yet, behind this one.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn expired(pool: &PgPool, limit: i64) -> Result<Vec<Expired>, StoreError> {
+pub async fn expired(
+    pool: &PgPool,
+    after: Option<&Expired>,
+    limit: i64,
+) -> Result<Vec<Expired>, StoreError> {
     let expired = sqlx::query_as!(
         Expired,
-        "SELECT report_id, format, path FROM report_artifacts
+        "SELECT report_id, format, path, expires_at FROM report_artifacts
          WHERE deleted_at IS NULL AND expires_at <= clock_timestamp()
-         ORDER BY expires_at LIMIT $1",
+             AND ($2::timestamptz IS NULL OR (expires_at, report_id, format) > ($2, $3, $4))
+         ORDER BY expires_at, report_id, format LIMIT $1",
         limit,
+        after.map(|file| file.expires_at),
+        after.map(|file| file.report_id),
+        after.map(|file| file.format.as_str()),
     );
     Ok(expired.fetch_all(pool).await?)
 }

@@ -212,7 +212,8 @@ async fn write_end(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "UPDATE reports
-         SET state = $2, failures = $3, error = coalesce($4, error), lease_until = NULL,
+         SET state = $2, failures = $3, error = coalesce($4, error), public_error = $7,
+             lease_until = NULL,
              worker = NULL, sent_at = NULL, step = NULL, done = NULL, total = NULL,
              not_before = clock_timestamp() + make_interval(secs => $5),
              ended_at = CASE WHEN $6 THEN clock_timestamp() END, updated_at = clock_timestamp()
@@ -223,6 +224,7 @@ async fn write_end(
         outcome.error(),
         next.delay.as_secs_f64(),
         next.state.is_end(),
+        outcome.public_error(),
     )
     .execute(&mut *connection)
     .await?;

@@ -96,7 +96,8 @@ async fn start_attempt(
                      ORDER BY position LIMIT 1))
              AND state = 'QUEUED'
          RETURNING id, parameters, formats, requested_by, account_owner, state, attempt,
-                cancel_requested, step, done, total, error, retry_of, created_at, updated_at,
+                cancel_requested, step, done, total, error, public_error, retry_of, created_at,
+                updated_at,
                 checkpoint, traceparent",
         worker,
         lease.as_secs_f64(),
@@ -128,6 +129,7 @@ async fn start_attempt(
         done: row.done,
         total: row.total,
         error: row.error,
+        public_error: row.public_error,
         retry_of: row.retry_of,
         created_at: row.created_at,
         updated_at: row.updated_at,

@@ -20,9 +20,12 @@ pub enum Accepted {
     Joined(Report),
     /// Another request was stored before under this key.
     KeyReused,
+    /// The caller has as many open reports as allowed. Nothing was stored.
+    TooManyOpen,
 }
 
-/// Inserts a report, unless its key is taken, or an open report is the same.
+/// Inserts a report, unless its key is taken, an open report is the same, or the caller has too many
+/// open reports.
 ///
 /// # Errors
 /// [`StoreError`]. After an error the report may still be stored. A retry with the
@@ -32,6 +35,9 @@ pub async fn insert(pool: &PgPool, new: &NewReport, trace: &Trace) -> Result<Acc
     const MAX_ATTEMPTS: usize = 3;
     for _ in 0..MAX_ATTEMPTS {
         let mut transaction = pool.begin().await?;
+        if new.most_open.is_some() {
+            lock_caller(&mut transaction, new).await?;
+        }
         if new.unique_at.is_some() {
             // A key is in one of two tables: requests with the same key wait for each other.
             lock_key(&mut transaction, new).await?;
@@ -43,6 +49,28 @@ pub async fn insert(pool: &PgPool, new: &NewReport, trace: &Trace) -> Result<Acc
         transaction.rollback().await?;
     }
     Err(StoreError::MissingReport)
+}
+
+/// Requests of a caller count its open reports one after the other.
+async fn lock_caller(connection: &mut PgConnection, new: &NewReport) -> Result<(), StoreError> {
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock(hashtextextended('open reports of ' || $1, 0))",
+        new.requested_by,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether the caller may have no further open report.
+async fn has_too_many(connection: &mut PgConnection, new: &NewReport) -> Result<bool, StoreError> {
+    let Some(most) = new.most_open else { return Ok(false) };
+    let open = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM reports
+           WHERE lane = 'default' AND state IN ('QUEUED', 'RUNNING') AND requested_by = $1"#,
+        new.requested_by,
+    );
+    Ok(open.fetch_one(connection).await? >= i64::from(most))
 }
 
 async fn lock_key(connection: &mut PgConnection, new: &NewReport) -> Result<(), StoreError> {
@@ -65,14 +93,17 @@ async fn attempt(
     if let Some(accepted) = answered(connection, new).await? {
         return Ok(Some(accepted));
     }
-    if let Some(report) = insert_once(connection, new, trace).await? {
+    let is_full = has_too_many(connection, new).await?;
+    if !is_full && let Some(report) = insert_once(connection, new, trace).await? {
         return Ok(Some(Accepted::New(report)));
     }
     // Another request took the key meanwhile, or an open report is the same.
     if let Some(accepted) = answered(connection, new).await? {
         return Ok(Some(accepted));
     }
-    let Some(report) = open_with_hash(connection, new).await? else { return Ok(None) };
+    let Some(report) = open_with_hash(connection, new).await? else {
+        return Ok(is_full.then_some(Accepted::TooManyOpen));
+    };
     sqlx::query!(
         "INSERT INTO report_joins (requested_by, idempotency_key, request_hash, report_id)
          VALUES ($1, $2, $3, $4)",
@@ -129,7 +160,8 @@ async fn insert_once(
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now())
          ON CONFLICT DO NOTHING
          RETURNING id, parameters, formats, requested_by, account_owner, state, attempt,
-                cancel_requested, step, done, total, error, retry_of, created_at, updated_at",
+                cancel_requested, step, done, total, error, public_error, retry_of, created_at,
+                updated_at",
         new.id.as_uuid(),
         new.parameters.kind().as_str(),
         new.requested_by,

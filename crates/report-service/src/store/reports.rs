@@ -25,6 +25,7 @@ pub(super) struct ReportRow {
     pub(super) done: Option<i64>,
     pub(super) total: Option<i64>,
     pub(super) error: Option<String>,
+    pub(super) public_error: Option<String>,
     pub(super) retry_of: Option<Uuid>,
     pub(super) created_at: OffsetDateTime,
     pub(super) updated_at: OffsetDateTime,
@@ -49,6 +50,7 @@ impl TryFrom<ReportRow> for Report {
             done: row.done,
             total: row.total,
             error: row.error.clone(),
+            public_error: row.public_error.clone(),
             retry_of: row.retry_of.map(ReportId::from_uuid),
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -67,7 +69,8 @@ pub async fn find(
     sqlx::query_as!(
         ReportRow,
         "SELECT id, parameters, formats, requested_by, account_owner, state, attempt,
-                cancel_requested, step, done, total, error, retry_of, created_at, updated_at
+                cancel_requested, step, done, total, error, public_error, retry_of, created_at,
+                updated_at
          FROM reports WHERE id = $1",
         id.as_uuid(),
     )
@@ -84,8 +87,8 @@ pub struct Filter {
     pub kind: Option<Kind>,
     /// Only reports in this state.
     pub state: Option<State>,
-    /// Only reports that this user asked for, or whose account the user owns.
-    pub user: Option<String>,
+    /// Only statements of this owner's accounts.
+    pub owner: Option<String>,
 }
 
 /// Reports older than `before`, newest first.
@@ -102,15 +105,16 @@ pub async fn list(
     sqlx::query_as!(
         ReportRow,
         "SELECT id, parameters, formats, requested_by, account_owner, state, attempt,
-                cancel_requested, step, done, total, error, retry_of, created_at, updated_at
+                cancel_requested, step, done, total, error, public_error, retry_of, created_at,
+                updated_at
          FROM reports
          WHERE id < $1 AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR state = $3)
-             AND ($4::text IS NULL OR requested_by = $4 OR account_owner = $4)
+             AND ($4::text IS NULL OR account_owner = $4)
          ORDER BY id DESC LIMIT $5",
         before,
         filter.kind.map(Kind::as_str),
         filter.state.map(State::as_str),
-        filter.user.as_deref(),
+        filter.owner.as_deref(),
         i64::from(limit),
     )
     .fetch_all(pool)

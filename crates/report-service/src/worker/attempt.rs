@@ -42,9 +42,13 @@ pub(crate) enum AttemptError {
     /// It was asked to end.
     #[error("the attempt was asked to end")]
     Ended,
-    /// Another attempt would fail in the same way.
+    /// Another attempt would fail in the same way, until an operator has repaired something.
     #[error("{0}")]
     Permanent(String),
+    /// The request can't be fulfilled, such as a statement with too many rows for its format. The
+    /// client may read why.
+    #[error("{0}")]
+    Impossible(String),
     /// Another attempt can succeed.
     #[error("{0:#}")]
     Retry(#[from] anyhow::Error),
@@ -94,6 +98,7 @@ impl Attempts {
         let outcome = match (&ended, control.early()) {
             (Ok(()), _) => None,
             (Err(AttemptError::Permanent(error)), _) => Some(Outcome::FailedForGood(error.clone())),
+            (Err(AttemptError::Impossible(error)), _) => Some(Outcome::Impossible(error.clone())),
             (Err(AttemptError::Retry(error)), None) => Some(Outcome::Failed(format!("{error:#}"))),
             (Err(_), Some(Early::Stopping)) => Some(Outcome::HandedOver),
             (Err(_), Some(Early::Cancelled)) => Some(Outcome::Cancelled),

@@ -111,7 +111,7 @@ impl RemoteRenderer {
             let text = error_text(answer).await;
             // The document itself is the reason, such as too many rows for a format.
             if status == StatusCode::UNPROCESSABLE_ENTITY {
-                return Err(AttemptError::Permanent(text));
+                return Err(AttemptError::Impossible(text));
             }
             return Err(anyhow!("the renderer answered {status}: {text}").into());
         }

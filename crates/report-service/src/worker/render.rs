@@ -82,7 +82,7 @@ async fn local(job: Job<'_>, control: &Control) -> Result<Rendered, AttemptError
     match rendered.await.context("rendering panicked")? {
         Ok(()) => Ok(Rendered::File(path)),
         Err(RenderError::Stopped) => Err(AttemptError::Ended),
-        Err(error) if error.is_permanent() => Err(AttemptError::Permanent(error.to_string())),
+        Err(error) if error.is_permanent() => Err(AttemptError::Impossible(error.to_string())),
         Err(error) => Err(anyhow!(error).context(format!("rendering {format}")).into()),
     }
 }
