@@ -17,6 +17,7 @@ pub mod http;
 pub mod labels;
 pub mod ledger_reads;
 pub mod lookup;
+pub mod places;
 pub mod record;
 pub mod redrive;
 pub mod store;
@@ -153,7 +154,7 @@ pub async fn run(
     let (lookup, key_lookup, reader) = lookup::channel();
     let reading = reader.run(pool.clone());
     let events = EventLog::new(pool.clone());
-    let event_tail = EventTail::new(events.clone());
+    let event_tail = EventTail::new(&events);
     service.tasks.spawn("event tail", event_tail.clone().run(finished.clone()));
     let api = Api {
         events,
