@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tests::{Client, Response, Stack, client::new_key, eventually};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -115,6 +115,34 @@ async fn a_revoked_key_is_refused_by_every_replica_within_five_seconds() {
     assert_eq!(listed(&admin, &id).await, before);
     let unknown = revoke(&admin, &new_key()).await;
     assert_eq!((unknown.status, unknown.problem()), (404, "api-key-not-found"));
+}
+
+#[tokio::test]
+async fn a_stream_of_a_revoked_key_ends_within_five_seconds() {
+    let stack = Stack::shared().await;
+    let (id, machine) = key(stack, &["accounts:read", "events:read"]).await;
+    let machine = machine.at(stack, "account-service-0");
+    // Other requests keep the key in the replica's cache: the stream meets it at any age.
+    let begun = Instant::now();
+    let requests = async {
+        while machine.get("/v1/accounts?limit=1").await.status == 200 {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let stream = async {
+        sleep_until(begun + Duration::from_secs(3)).await;
+        let mut stream = machine.follow("", None).await.unwrap();
+        timeout(SOON, stream.ended()).await.unwrap();
+        Instant::now()
+    };
+    let revocation = async {
+        sleep_until(begun + Duration::from_millis(5_300)).await;
+        assert_eq!(revoke(&Client::admin(stack), &id).await.status, 204);
+        Instant::now()
+    };
+    let (ended, revoked, ()) = tokio::join!(stream, revocation, requests);
+    assert!(ended > revoked, "the stream ended before the revocation");
+    assert!(ended - revoked < Duration::from_secs(5), "{:?}", ended - revoked);
 }
 
 #[tokio::test]

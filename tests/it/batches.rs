@@ -303,32 +303,39 @@ async fn a_customer_can_only_use_their_own_accounts_in_a_batch() {
     assert_eq!(statuses, [404, 403, 202]);
 }
 
+const REPLICA: &str = "account-service-0";
+
+/// Sends the beginnings of batches, and nothing more. Gives their responses.
+async fn begin_batches(stack: &Stack, client: &Client, number: usize) -> JoinSet<String> {
+    let file = stack.file();
+    let process = file.processes.iter().find(|process| process.name == REPLICA).unwrap();
+    let address = process.http.as_deref().unwrap().trim_start_matches("http://");
+    let begin = format!(
+        "POST /v1/batches HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 1000\r\n\r\n{{",
+        client.token()
+    );
+    let mut batches = JoinSet::new();
+    for _ in 0..number {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(begin.as_bytes()).await.unwrap();
+        batches.spawn(async move {
+            let mut response = Vec::new();
+            let _ = socket.read_to_end(&mut response).await;
+            String::from_utf8(response).unwrap()
+        });
+    }
+    batches
+}
+
 /// More bodies than may arrive at once (24), and than batches may be in process (8).
 const SLOW_BODIES: usize = 40;
 
 #[tokio::test]
 async fn slow_bodies_do_not_keep_other_batches_out() {
     let stack = Stack::shared().await;
-    let name = "account-service-0";
-    let file = stack.file();
-    let process = file.processes.iter().find(|process| process.name == name).unwrap();
-    let address = process.http.as_deref().unwrap().trim_start_matches("http://");
-    let begin = format!(
-        "POST /v1/batches HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n\
-         content-type: application/json\r\ncontent-length: 1000\r\n\r\n{{",
-        file.tokens.teller
-    );
-    let mut slow = JoinSet::new();
-    for _ in 0..SLOW_BODIES {
-        let mut socket = TcpStream::connect(address).await.unwrap();
-        socket.write_all(begin.as_bytes()).await.unwrap();
-        slow.spawn(async move {
-            let mut response = Vec::new();
-            let _ = socket.read_to_end(&mut response).await;
-            String::from_utf8(response).unwrap()
-        });
-    }
-    let client = Client::teller_at(stack, name);
+    let client = Client::teller_at(stack, REPLICA);
+    let mut slow = begin_batches(stack, &client, SLOW_BODIES).await;
     let account = client.open_account("KRW").await;
     let asked = Instant::now();
     let response = post(&client, &[item(&account, "DEPOSIT", "1", &new_key())]).await;
@@ -340,4 +347,65 @@ async fn slow_bodies_do_not_keep_other_batches_out() {
         assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
         assert!(response.contains("/problems/body-too-slow"), "{response}");
     }
+}
+
+/// Nearly all requests that a customer may send at once.
+const BATCHES_OF_ONE: usize = 190;
+
+#[tokio::test]
+async fn the_slow_batches_of_a_customer_delay_no_batch_of_others() {
+    let stack = Stack::shared().await;
+    let [slow, other] = [(); 2].map(|()| Client::merchant(stack, &new_key()).at(stack, REPLICA));
+    let account = other.open_account("KRW").await;
+    let mut batches = begin_batches(stack, &slow, BATCHES_OF_ONE).await;
+    for _ in 0..5 {
+        let asked = Instant::now();
+        let response = post(&other, &[item(&account, "DEPOSIT", "1", &new_key())]).await;
+        assert_eq!(response.status, 200, "{}", response.body);
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    }
+    // The customer's own ones wait for each other, for a time.
+    let response = batches.join_next().await.unwrap().unwrap();
+    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+    assert!(response.contains("/problems/unavailable"), "{response}");
+}
+
+#[tokio::test]
+async fn the_movements_in_a_customers_batches_are_limited() {
+    let stack = Stack::shared().await;
+    let customer = Client::merchant(stack, &new_key()).at(stack, REPLICA);
+    let account = customer.open_account("KRW").await;
+    // Refused movements are work, too.
+    let thousand: Vec<_> =
+        (0..1000).map(|number| item(&account, "DEPOSIT", "0", &number.to_string())).collect();
+    let mut limited = None;
+    for _ in 0..4 {
+        let response = post(&customer, &thousand).await;
+        let policy = "\"customer\";q=200;w=10, \"customer-batch\";q=2000;w=10";
+        assert_eq!(response.header("ratelimit-policy"), Some(policy), "{response:?}");
+        let remaining = response.header("ratelimit").unwrap();
+        assert!(remaining.contains(", \"customer-batch\";r="), "{remaining}");
+        if response.status != 200 {
+            limited = Some(response);
+            break;
+        }
+    }
+    let limited = limited.expect("no batch was limited");
+    assert_eq!((limited.status, limited.problem()), (429, "too-many-requests"), "{limited:?}");
+    let wait: u64 = limited.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=5).contains(&wait), "{limited:?}");
+    // Single movements, small batches of others and of tellers are not.
+    let single = customer.deposit(&account, "1").await;
+    assert_eq!(single.status, 200, "{single:?}");
+    let other = Client::merchant(stack, &new_key()).at(stack, REPLICA);
+    assert_eq!(post(&other, &thousand).await.status, 200);
+    let teller = Client::teller_at(stack, REPLICA);
+    for _ in 0..5 {
+        let response = post(&teller, &thousand).await;
+        assert_eq!((response.status, response.header("ratelimit")), (200, None));
+    }
+    // The same batch is taken when the customer has waited as long as told.
+    tokio::time::sleep(Duration::from_secs(wait)).await;
+    let again = post(&customer, &thousand).await;
+    assert_eq!(again.status, 200, "{again:?}");
 }

@@ -17,6 +17,7 @@ pub mod http;
 pub mod labels;
 pub mod ledger_reads;
 pub mod lookup;
+pub mod places;
 pub mod record;
 pub mod redrive;
 pub mod store;
@@ -34,6 +35,7 @@ use runtime::{
     health::Need,
     http::{
         api::{ApiConfig, Listeners},
+        request_layer::RequestLimits,
         server,
     },
     service::{Identity, Service},
@@ -45,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     events::EventLog,
-    http::{Api, EventTail, StreamSlots},
+    http::{Api, EventTail, MAX_BATCH_ITEMS, StreamSlots},
     ledger_reads::LedgerReads,
     redrive::Redrive,
     waiters::Waiters,
@@ -65,6 +67,16 @@ pub struct Config {
     /// Maximum streams of events. Further ones get 503.
     #[arg(long, env = "PASSBOOK_MOST_EVENT_STREAMS", default_value_t = 2000)]
     pub most_event_streams: usize,
+    /// Maximum movements a second in batches of a customer, by this replica: ten times as many at
+    /// once, and a whole batch in any case. 0: no limit. By default ten times
+    /// PASSBOOK_CUSTOMER_RATE_LIMIT.
+    #[arg(long, env = "PASSBOOK_CUSTOMER_BATCH_RATE_LIMIT", value_name = "A SECOND",
+          value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    pub customer_batch_rate_limit: Option<u32>,
+    /// The same for each teller and admin. By default ten times PASSBOOK_RATE_LIMIT.
+    #[arg(long, env = "PASSBOOK_BATCH_RATE_LIMIT", value_name = "A SECOND",
+          value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    pub batch_rate_limit: Option<u32>,
     /// The age at which a PENDING record is redriven: its command is sent again. The interval to
     /// each further redrive is twice as long, up to ten minutes, with a jitter of 25 %.
     #[arg(long, env = "PASSBOOK_REDRIVE_AFTER", value_parser = parse_duration, value_name = "DURATION", default_value = "5s")]
@@ -88,6 +100,17 @@ impl Config {
         self.service.check()?;
         self.ledger()?;
         self.api.verifier().map(drop)
+    }
+
+    /// The limits of a service with a public API, and those of batches.
+    fn limits(&self, stop: CancellationToken) -> anyhow::Result<RequestLimits> {
+        let mut limits = self.api.limits(stop)?;
+        let tenfold = |requests: u32| requests.saturating_mul(10);
+        let customers = self.customer_batch_rate_limit;
+        let customers = customers.unwrap_or_else(|| tenfold(self.api.customer_rate_limit));
+        let others = self.batch_rate_limit.unwrap_or_else(|| tenfold(self.api.rate_limit));
+        limits.rates = limits.rates.with_batches(customers, others, MAX_BATCH_ITEMS.into());
+        Ok(limits)
     }
 
     fn ledger(&self) -> anyhow::Result<Option<LedgerReads>> {
@@ -153,7 +176,7 @@ pub async fn run(
     let (lookup, key_lookup, reader) = lookup::channel();
     let reading = reader.run(pool.clone());
     let events = EventLog::new(pool.clone());
-    let event_tail = EventTail::new(events.clone());
+    let event_tail = EventTail::new(&events);
     service.tasks.spawn("event tail", event_tail.clone().run(finished.clone()));
     let api = Api {
         events,
@@ -166,10 +189,11 @@ pub async fn run(
         waiters,
         verifier: verifier.with_api_keys(Box::new(http::StoredKeys(key_lookup))),
         longest_wait: config.api.longest_wait,
-        limits: config.api.limits(stop.clone())?,
+        limits: config.limits(stop.clone())?,
         batch_permits: Api::batch_permits(),
         batch_waits: Api::batch_waits(),
         batch_bodies: Api::batch_bodies(),
+        customer_batches: Api::customer_batches(),
     };
     let serving =
         server::serve(listeners.api, http::router(api), stop, config.api.drain_delay, grace);

@@ -19,7 +19,7 @@ async fn start(config: Config) -> anyhow::Result<()> {
     config.check()?;
     let stop = runtime::tasks::stop_on_signal()?;
     let listeners = Listeners::bind(config.api.listen, config.service.process.admin_listen)?;
-    tracing::info!(api = %listeners.api.local_addr()?, admin = %listeners.admin.local_addr()?,
+    tracing::info!(api = %listeners.api.local_addr(), admin = %listeners.admin.local_addr(),
         version = env!("CARGO_PKG_VERSION"), "starting");
     run(config, listeners, metrics, stop).await
 }

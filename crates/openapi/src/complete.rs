@@ -50,8 +50,16 @@ fn headers() -> Map<String, Value> {
         ("Retry-After", "integer", "Seconds until the next try."),
         ("WWW-Authenticate", "string", "`Bearer`"),
         ("Request-Id", "string", "The trace of the request, also in the service's log."),
-        ("RateLimit-Policy", "string", "The caller's limit: requests `q` in `w` seconds."),
-        ("RateLimit", "string", "Requests `r` that remain, and seconds `t` until all do."),
+        (
+            "RateLimit-Policy",
+            "string",
+            "The caller's limits: requests `q` in `w` seconds, for a batch also movements.",
+        ),
+        (
+            "RateLimit",
+            "string",
+            "Requests or movements `r` that remain, and seconds `t` until all do.",
+        ),
         ("Idempotent-Replayed", "string", "`true` if the request was accepted before."),
         ("Preference-Applied", "string", "`wait=N` with the applied wait."),
     ]

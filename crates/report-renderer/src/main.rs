@@ -18,7 +18,7 @@ async fn start(config: Config) -> anyhow::Result<()> {
     config.function.check()?;
     let stop = runtime::tasks::stop_on_signal()?;
     let listening = listen("PASSBOOK_LISTEN", config.function.listen)?;
-    tracing::info!(listen = %listening.local_addr()?, version = env!("CARGO_PKG_VERSION"),
+    tracing::info!(listen = %listening.local_addr(), version = env!("CARGO_PKG_VERSION"),
         "starting");
     run(config, listening, stop).await
 }

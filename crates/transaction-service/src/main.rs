@@ -19,6 +19,6 @@ async fn start(config: Config) -> anyhow::Result<()> {
     config.service.check()?;
     let stop = runtime::tasks::stop_on_signal()?;
     let admin = listen("PASSBOOK_ADMIN_LISTEN", config.service.process.admin_listen)?;
-    tracing::info!(admin = %admin.local_addr()?, version = env!("CARGO_PKG_VERSION"), "starting");
+    tracing::info!(admin = %admin.local_addr(), version = env!("CARGO_PKG_VERSION"), "starting");
     run(config, admin, metrics, stop).await
 }

@@ -56,15 +56,14 @@ impl Fanout {
         let from = limited(store::find_announced(&self.pool)).await??;
         let all = EventFilter { source: Source::All, kind: None };
         let page = self.log.read(&all, from, BATCH).await?;
-        if page.through <= from {
-            return Ok(false);
-        }
+        // The log is read up to an event.
+        let Some(newest) = &page.last else { return Ok(false) };
         // The events ascend, so the last one of an owner counts.
         let last: HashMap<_, _> =
             page.events.iter().map(|event| (event.owner.as_str(), event.position)).collect();
         let owners: Vec<_> = last.keys().map(|owner| (*owner).to_owned()).collect();
         let positions: Vec<_> = last.values().copied().collect();
-        let announce = store::announce(&self.pool, from, page.through, &owners, &positions);
+        let announce = store::announce(&self.pool, from, newest.into(), &owners, &positions);
         if !limited(announce).await?? {
             return Ok(false);
         }

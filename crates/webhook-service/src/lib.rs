@@ -70,7 +70,8 @@ pub async fn run(
 
     gauges::describe();
     let (log, announced) = (EventLog::new(pool.clone()), Arc::new(Notify::new()));
-    let fanout = Fanout { pool: pool.clone(), log: log.clone(), announced: Arc::clone(&announced) };
+    let (all, announced_to) = (log.with_own_permit(), Arc::clone(&announced));
+    let fanout = Fanout { pool: pool.clone(), log: all, announced: announced_to };
     tasks.spawn("fan-out", fanout.run(finished.clone()));
     let deliveries = Deliveries {
         pool: pool.clone(),

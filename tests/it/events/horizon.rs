@@ -7,10 +7,8 @@ use super::{all, assert_gapless, text};
 
 const SMALL: [&str; 6] = ["--port", "0", "--account-replicas", "2", "--transaction-replicas", "1"];
 
-/// Begins a transaction that has written an event of this account.
-async fn open_transaction(stack: &Stack, account: &str) -> PgConnection {
-    let mut open = PgConnection::connect(&stack.file().databases.account).await.unwrap();
-    sqlx::raw_sql("BEGIN").execute(&mut open).await.unwrap();
+/// Writes an event of this account.
+pub(super) async fn write_event(connection: &mut PgConnection, account: &str) {
     sqlx::query(
         "WITH numbered AS (
              UPDATE accounts SET event_seq = event_seq + 1 WHERE account_id = $1::uuid
@@ -19,9 +17,16 @@ async fn open_transaction(stack: &Stack, account: &str) -> PgConnection {
          SELECT account_id, event_seq, 1, clock_timestamp() FROM numbered",
     )
     .bind(account)
-    .execute(&mut open)
+    .execute(connection)
     .await
     .unwrap();
+}
+
+/// Begins a transaction that has written an event of this account.
+async fn open_transaction(stack: &Stack, account: &str) -> PgConnection {
+    let mut open = PgConnection::connect(&stack.file().databases.account).await.unwrap();
+    sqlx::raw_sql("BEGIN").execute(&mut open).await.unwrap();
+    write_event(&mut open, account).await;
     open
 }
 
@@ -77,17 +82,7 @@ async fn a_position_of_a_transaction_with_a_later_id_is_waited_for() {
     // It has its id now, and takes its position last.
     sqlx::raw_sql("BEGIN; SELECT pg_current_xact_id()").execute(&mut earlier).await.unwrap();
     let mut later = open_transaction(&stack, &first).await;
-    sqlx::query(
-        "WITH numbered AS (
-             UPDATE accounts SET event_seq = event_seq + 1 WHERE account_id = $1::uuid
-             RETURNING account_id, event_seq)
-         INSERT INTO events (account_id, sequence, type, created_at)
-         SELECT account_id, event_seq, 1, clock_timestamp() FROM numbered",
-    )
-    .bind(&second)
-    .execute(&mut earlier)
-    .await
-    .unwrap();
+    write_event(&mut earlier, &second).await;
     sqlx::raw_sql("COMMIT").execute(&mut earlier).await.unwrap();
     // The id that ended last is lower than that of the transaction that runs.
     for _ in 0..4 {

@@ -1,8 +1,10 @@
 //! The event log.
 
 mod consumers;
+mod failover;
 mod horizon;
 mod kills;
+mod many_accounts;
 mod older_release;
 mod pages;
 mod streams;

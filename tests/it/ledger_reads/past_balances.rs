@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use rust_decimal::Decimal;
 use serde_json::json;
-use tests::{Client, Stack, client::new_key};
+use tests::{Client, Stack, client::new_key, stack::initialized_folder};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
@@ -120,6 +120,34 @@ async fn a_past_balance_is_the_opening_balance_of_a_statement_from_then() {
         let decimal = |value: &serde_json::Value| tests::decimal(value);
         assert_eq!(decimal(&balance.body["balance"]), decimal(&opening["balance"]), "{opening}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_past_balance_waits_for_the_writers_of_that_time() {
+    // Every statement and every past balance of the stack waits.
+    let arguments = ["--port", "0", "--account-replicas", "1", "--transaction-replicas", "1"];
+    let stack = Stack::start_in(&initialized_folder("past-writers").await, &arguments).await;
+    let client = Client::teller(&stack);
+    let account = client.open_account("KRW").await;
+    client.deposit(&account, "1").await;
+    let path = format!("/v1/accounts/{account}/balances");
+    // A writer that may have read the clock, and has not committed.
+    let ledger = stack.ledger().await;
+    let mut writer = ledger.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE accounts IN ROW EXCLUSIVE MODE").execute(&mut *writer).await.unwrap();
+    let past = format!("at={}", text(OffsetDateTime::now_utc().replace_nanosecond(0).unwrap()));
+    let answer = query(&client, &path, &past).await;
+    assert_eq!((answer.status, answer.problem()), (503, "ledger-unavailable"), "{answer:?}");
+    let present = query(&client, &path, "consistency=ledger").await;
+    assert_eq!(position(&present), ("1".to_owned(), 1));
+    // It is answered as soon as the writer has ended.
+    let waiting = query(&client, &path, &past);
+    let ends = async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        writer.rollback().await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(waiting, ends);
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 //! database that has lost the event may give its position to another one: its id is another.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use contract::UserId;
 use ring::hmac::{HMAC_SHA256, Key, sign};
 
 use super::LoggedEvent;
@@ -45,6 +46,12 @@ impl EventIds {
         self.encode(self.tag_of_origin(), 0)
     }
 
+    /// The cursor behind an event of others, for this reader alone.
+    #[must_use]
+    pub fn cursor_of(&self, reader: &UserId, event: &LoggedEvent) -> String {
+        self.encode(self.tag_for(reader, event), event.position)
+    }
+
     /// Reads an id. `None` if it does not have the form of one.
     #[must_use]
     pub fn read(&self, id: &str) -> Option<Claimed> {
@@ -60,6 +67,12 @@ impl EventIds {
         claimed.position == event.position && claimed.tag == self.tag(event)
     }
 
+    /// Whether it is [`EventIds::cursor_of`] this reader and event.
+    #[must_use]
+    pub fn is_cursor_of(&self, claimed: Claimed, reader: &UserId, event: &LoggedEvent) -> bool {
+        claimed.position == event.position && claimed.tag == self.tag_for(reader, event)
+    }
+
     /// Whether the id is [`EventIds::origin`].
     #[must_use]
     pub fn is_origin(&self, claimed: Claimed) -> bool {
@@ -72,15 +85,11 @@ impl EventIds {
     }
 
     fn tag(&self, event: &LoggedEvent) -> [u8; TAG] {
-        let (account, time) = (event.account.as_uuid(), event.created_at.unix_timestamp_nanos());
-        let content = [
-            &b"event"[..],
-            &event.position.to_be_bytes(),
-            account.as_bytes(),
-            &event.sequence.to_be_bytes(),
-            &time.to_be_bytes(),
-        ];
-        self.digest(&content.concat())
+        self.digest(&[&b"event"[..], &content(event)].concat())
+    }
+
+    fn tag_for(&self, reader: &UserId, event: &LoggedEvent) -> [u8; TAG] {
+        self.digest(&[&b"cursor"[..], &content(event), reader.as_str().as_bytes()].concat())
     }
 
     fn tag_of_origin(&self) -> [u8; TAG] {
@@ -101,9 +110,21 @@ impl EventIds {
     }
 }
 
+/// What tells an event from others, in a form of one length.
+fn content(event: &LoggedEvent) -> Vec<u8> {
+    let (account, time) = (event.account.as_uuid(), event.created_at.unix_timestamp_nanos());
+    let parts = [
+        &event.position.to_be_bytes()[..],
+        account.as_bytes(),
+        &event.sequence.to_be_bytes(),
+        &time.to_be_bytes(),
+    ];
+    parts.concat()
+}
+
 #[cfg(test)]
 mod tests {
-    use contract::{AccountId, UserId};
+    use contract::AccountId;
     use time::OffsetDateTime;
 
     use super::*;
@@ -138,6 +159,18 @@ mod tests {
         let origin = ids.read(&ids.origin()).unwrap();
         assert!(ids.is_origin(origin) && !ids.is_of(origin, &event));
         assert!(!ids.is_origin(others.read(&ids.origin()).unwrap()));
+    }
+
+    #[test]
+    fn a_cursor_is_that_of_one_reader_and_event() {
+        let ids = EventIds::new(&[1; 32]);
+        let [ann, ben] = ["ann", "ben"].map(|name| UserId::try_from(name.to_owned()).unwrap());
+        let (one, next) = (event(7), event(8));
+        let claimed = ids.read(&ids.cursor_of(&ann, &one)).unwrap();
+        assert!(ids.is_cursor_of(claimed, &ann, &one));
+        assert!(!ids.is_cursor_of(claimed, &ben, &one) && !ids.is_cursor_of(claimed, &ann, &next));
+        assert!(!ids.is_of(claimed, &one));
+        assert!(!ids.is_cursor_of(ids.read(&ids.id(&one)).unwrap(), &ann, &one));
     }
 
     #[test]

@@ -6,29 +6,48 @@ use contract::{AccountId, UserId};
 use runtime::postgres::{PgPool, limited};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
-use super::{EventIds, EventKind, LoggedEvent, horizon::Horizon};
+use super::{EventIds, EventKind, LoggedEvent, event_id::Claimed, horizon::Horizon};
 use crate::{
+    places::{Place, Places},
     record::Record,
     store::{self, Account, LogRange, StoreError},
 };
 
-/// Events that one statement reads to find those of a type.
+/// Events that one statement reads to find those of a type or of an owner.
 const CHUNK: u16 = 500;
+/// The same account by account: a statement may read so many events of as many accounts.
+const CHUNK_BY_ACCOUNT: u16 = 100;
+/// An owner of more accounts gets events by position, among those of others: a statement would look
+/// up each account.
+const MANY_ACCOUNTS: u16 = 1000;
 /// Concurrent reads. The pool's other connections are for requests that move money.
 const MAX_READS: usize = 2;
+/// Concurrent reads of one caller.
+const READS_OF_CALLER: usize = 1;
 /// Statements for one page. After them, the page ends early.
 const MAX_CHUNKS: usize = 10;
 
 /// The event log of this replica's database.
 #[derive(Debug, Clone)]
-pub struct EventLog(Arc<Inner>);
+pub struct EventLog {
+    inner: Arc<Inner>,
+    permits: Arc<Semaphore>,
+    /// Whose reads wait for each other.
+    caller: Option<UserId>,
+}
 
 #[derive(Debug)]
 struct Inner {
     pool: PgPool,
     horizon: Horizon,
     ids: OnceCell<EventIds>,
-    permits: Semaphore,
+    places: Places,
+}
+
+/// A turn to read.
+struct Turn<'a> {
+    _place: Option<Place>,
+    _permit: SemaphorePermit<'a>,
 }
 
 /// The accounts whose events are read.
@@ -56,11 +75,7 @@ impl EventFilter {
             Source::Owner(owner) => event.owner == *owner,
             Source::Account(account) => event.account == *account,
         };
-        from_source && self.is_of_kind(event)
-    }
-
-    fn is_of_kind(&self, event: &LoggedEvent) -> bool {
-        self.kind.is_none_or(|kind| kind == event.kind)
+        from_source && self.kind.is_none_or(|kind| kind == event.kind)
     }
 }
 
@@ -77,7 +92,8 @@ pub enum EventDetail {
 #[derive(Debug, Default)]
 pub struct EventPage {
     pub events: Vec<LoggedEvent>,
-    /// The last event that was read, also if it is of another type.
+    /// The last event that was read, also if it is of another type, or, for an owner of many
+    /// accounts, of another owner.
     pub last: Option<LoggedEvent>,
     /// The log is read up to this position.
     pub through: i64,
@@ -89,15 +105,29 @@ impl EventLog {
     /// The log in this database.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        let horizon = Horizon::new(pool.clone());
-        let (ids, permits) = (OnceCell::new(), Semaphore::new(MAX_READS));
-        Self(Arc::new(Inner { pool, horizon, ids, permits }))
+        let (horizon, ids) = (Horizon::new(pool.clone()), OnceCell::new());
+        let places = Places::new(READS_OF_CALLER);
+        let inner = Arc::new(Inner { pool, horizon, ids, places });
+        Self { inner, permits: Arc::new(Semaphore::new(MAX_READS)), caller: None }
+    }
+
+    /// The same log for a reader whom no other one keeps waiting.
+    #[must_use]
+    pub fn with_own_permit(&self) -> Self {
+        Self { permits: Arc::new(Semaphore::new(1)), ..self.clone() }
+    }
+
+    /// The same log for the requests of this caller. They take turns, so that many of them take no
+    /// turns of others.
+    #[must_use]
+    pub fn of_caller(&self, caller: &UserId) -> Self {
+        Self { caller: Some(caller.clone()), ..self.clone() }
     }
 
     /// How far the log can be read.
     #[must_use]
     pub fn horizon(&self) -> &Horizon {
-        &self.0.horizon
+        &self.inner.horizon
     }
 
     /// The maker of ids.
@@ -106,24 +136,50 @@ impl EventLog {
     /// [`StoreError`], if the key was not read before.
     pub async fn ids(&self) -> Result<&EventIds, StoreError> {
         let read = || async {
-            let key = limited(store::find_event_id_key(&self.0.pool)).await??;
+            let key = limited(store::find_event_id_key(&self.inner.pool)).await??;
             Ok::<_, StoreError>(EventIds::new(&key))
         };
-        self.0.ids.get_or_try_init(read).await
+        self.inner.ids.get_or_try_init(read).await
     }
 
-    /// The event that a cursor names, if it is valid: `Some(None)` before the first event.
+    /// The event with this id, if it is valid: `Some(None)` before the first event.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn find(&self, cursor: &str) -> Result<Option<Option<LoggedEvent>>, StoreError> {
+    pub async fn find(&self, id: &str) -> Result<Option<Option<LoggedEvent>>, StoreError> {
+        self.find_valid(id, EventIds::is_of).await
+    }
+
+    /// The event behind which a reader goes on with this cursor: one that it may see, or the last
+    /// one that was read for it. `Some(None)` before the first event.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn find_cursor(
+        &self,
+        cursor: &str,
+        reader: &UserId,
+        may_see: impl Fn(&LoggedEvent) -> bool,
+    ) -> Result<Option<Option<LoggedEvent>>, StoreError> {
+        let is_valid = |ids: &EventIds, claimed: Claimed, event: &LoggedEvent| {
+            (ids.is_of(claimed, event) && may_see(event))
+                || ids.is_cursor_of(claimed, reader, event)
+        };
+        self.find_valid(cursor, is_valid).await
+    }
+
+    async fn find_valid(
+        &self,
+        cursor: &str,
+        is_valid: impl Fn(&EventIds, Claimed, &LoggedEvent) -> bool,
+    ) -> Result<Option<Option<LoggedEvent>>, StoreError> {
         let ids = self.ids().await?;
         let Some(claimed) = ids.read(cursor) else { return Ok(None) };
         if ids.is_origin(claimed) {
             return Ok(Some(None));
         }
-        let event = limited(store::find_event(&self.0.pool, claimed.position)).await??;
-        Ok(event.filter(|event| ids.is_of(claimed, event)).map(Some))
+        let event = limited(store::find_event(&self.inner.pool, claimed.position)).await??;
+        Ok(event.filter(|event| is_valid(ids, claimed, event)).map(Some))
     }
 
     /// Up to `limit` events after a position, in order.
@@ -136,8 +192,8 @@ impl EventLog {
         after: i64,
         limit: u16,
     ) -> Result<EventPage, StoreError> {
-        let to = self.0.horizon.advance().await?;
-        self.read_to(filter, after, to, limit).await
+        let reached = self.inner.horizon.advance().await?;
+        self.read_to(filter, after, reached.position, limit).await
     }
 
     /// As [`EventLog::read`], up to a horizon that the caller knows.
@@ -151,17 +207,22 @@ impl EventLog {
         to: i64,
         limit: u16,
     ) -> Result<EventPage, StoreError> {
-        let _permit = self.permit().await?;
+        let _turn = self.turn().await?;
         let mut page = EventPage { through: after, ..EventPage::default() };
+        let source = self.read_source(&filter.source).await?;
         // One more shows whether there are more.
         let one_more = limit.saturating_add(1);
-        let chunk = if filter.kind.is_some() { one_more.max(CHUNK) } else { one_more };
+        let chunk = match source {
+            Source::Owner(_) if filter.kind.is_some() => one_more.max(CHUNK_BY_ACCOUNT),
+            _ if filter.kind.is_some() || *source != filter.source => one_more.max(CHUNK),
+            _ => one_more,
+        };
         for _ in 0..MAX_CHUNKS {
             let range = LogRange { after: page.through, to, limit: chunk };
-            let events = limited(self.chunk(&filter.source, range)).await??;
+            let events = limited(self.chunk(source, range)).await??;
             let is_last = events.len() < usize::from(chunk);
             for event in events {
-                if filter.is_of_kind(&event) {
+                if filter.includes(&event) {
                     if page.events.len() == usize::from(limit) {
                         page.has_more = true;
                         return Ok(page);
@@ -185,11 +246,14 @@ impl EventLog {
     /// # Errors
     /// [`StoreError`]
     pub async fn details(&self, events: &[LoggedEvent]) -> Result<Vec<EventDetail>, StoreError> {
-        let _permit = self.permit().await?;
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _turn = self.turn().await?;
         let records: Vec<_> = events.iter().filter_map(|event| event.record).collect();
         let opened = events.iter().filter(|event| event.record.is_none());
         let opened: Vec<_> = opened.map(|event| event.account).collect();
-        let pool = &self.0.pool;
+        let pool = &self.inner.pool;
         let mut records = match &records[..] {
             [] => HashMap::new(),
             ids => limited(store::find_records(pool, ids)).await??,
@@ -211,8 +275,21 @@ impl EventLog {
         events.iter().map(detail).collect()
     }
 
-    async fn permit(&self) -> Result<SemaphorePermit<'_>, StoreError> {
-        self.0.permits.acquire().await.map_err(|_| StoreError::Stopped)
+    /// Where to read the events of this source: those of an owner of many accounts among all.
+    async fn read_source<'a>(&self, source: &'a Source) -> Result<&'a Source, StoreError> {
+        let Source::Owner(owner) = source else { return Ok(source) };
+        let has_many = store::has_more_accounts(&self.inner.pool, owner, MANY_ACCOUNTS);
+        Ok(if limited(has_many).await?? { &Source::All } else { source })
+    }
+
+    /// The caller's place comes first: requests that wait for it take no permit.
+    async fn turn(&self) -> Result<Turn<'_>, StoreError> {
+        let place = match &self.caller {
+            Some(caller) => self.inner.places.take(caller).await,
+            None => None,
+        };
+        let permit = self.permits.acquire().await.map_err(|_| StoreError::Stopped)?;
+        Ok(Turn { _place: place, _permit: permit })
     }
 
     async fn chunk(
@@ -220,7 +297,7 @@ impl EventLog {
         source: &Source,
         range: LogRange,
     ) -> Result<Vec<LoggedEvent>, StoreError> {
-        let pool = &self.0.pool;
+        let pool = &self.inner.pool;
         match source {
             Source::All => store::list_events(pool, range).await,
             Source::Owner(owner) => store::list_events_of_owner(pool, owner, range).await,

@@ -11,20 +11,20 @@ use serde_json::value::RawValue;
 
 /// The items of a JSON array, of which at most `MOST` are read.
 #[derive(Debug)]
-pub(super) struct Items<T, const MOST: usize> {
+pub(super) struct Items<T, const MOST: u16> {
     /// The first items, each as it was read.
     pub(super) read: Vec<Result<T, Problem>>,
     /// The number of all items.
     pub(super) count: usize,
 }
 
-impl<'de, T: DeserializeOwned, const MOST: usize> Deserialize<'de> for Items<T, MOST> {
+impl<'de, T: DeserializeOwned, const MOST: u16> Deserialize<'de> for Items<T, MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_seq(Items { read: Vec::new(), count: 0 })
     }
 }
 
-impl<'de, T: DeserializeOwned, const MOST: usize> Visitor<'de> for Items<T, MOST> {
+impl<'de, T: DeserializeOwned, const MOST: u16> Visitor<'de> for Items<T, MOST> {
     type Value = Self;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,7 +32,7 @@ impl<'de, T: DeserializeOwned, const MOST: usize> Visitor<'de> for Items<T, MOST
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Self, A::Error> {
-        while self.count < MOST {
+        while self.count < usize::from(MOST) {
             let Some(item) = items.next_element::<Box<RawValue>>()? else { return Ok(self) };
             self.read.push(json_body::object("The item", item.get().as_bytes()));
             self.count += 1;

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -20,7 +21,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use contract::{AccountId, Currency, Kind, RecordId};
+use contract::{AccountId, Currency, Kind, RecordId, Scope};
 use futures::future::join_all;
 use runtime::{
     http::{
@@ -33,6 +34,7 @@ use runtime::{
             BODY_TOO_SLOW, INVALID_FIELD, MALFORMED_ID, OUTCOME_UNKNOWN, Problem, ProblemView,
             UNAVAILABLE,
         },
+        rate_limit::RateSlot,
     },
     postgres::CALL_LIMIT,
     telemetry::trace::Trace,
@@ -54,17 +56,21 @@ use super::{
     schemas,
 };
 use crate::{
+    places::Place,
     record::{NewRecord, Record},
     store::Accepted,
     waiters::Wait,
 };
 
 /// Maximum items in a batch.
-const MAX_ITEMS: usize = 1000;
+pub const MAX_ITEMS: u16 = 1000;
 /// Enough for 1,000 items with the longest keys and some white space.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Maximum batches in process: each takes a few megabytes.
 pub(super) const MAX_CONCURRENT: usize = 8;
+/// Maximum batches of a customer that arrive or are in process. Further ones wait, and take no
+/// places of others.
+pub(super) const MAX_OF_CUSTOMER: usize = 2;
 /// Maximum bodies of batches that arrive or wait for a permit.
 const MAX_BODIES: usize = 24;
 /// Maximum batches whose clients wait for their records. Others are answered at once.
@@ -143,7 +149,8 @@ struct ItemView {
 /// Move money in a batch
 ///
 /// Each item is accepted or refused as it would be alone, under its own key. Without a response,
-/// send the batch again unchanged: stored items are replayed, the others are stored then.
+/// send the batch again unchanged: stored items are replayed, the others are stored then. The items
+/// count towards a limit of movements a second: beyond it, nothing is stored.
 #[utoipa::path(post, path = "/v1/batches", tag = "Movements", operation_id = "createBatch",
     params(PreferHeader),
     security(("token" = []), ("apiKey" = [])),
@@ -156,23 +163,27 @@ pub(super) async fn accept(
     request: Request,
 ) -> Result<Response, Problem> {
     let patience = prefer::wait(request.headers(), api.longest_wait);
+    let rates = request.extensions().get::<RateSlot>().cloned();
+    let own_place = own_place(&api, &caller).await?;
     // The permit is taken after the body is read: a few slow clients would have all permits.
     let place = api.batch_bodies.place().await?;
     let batch = api.batch_bodies.read(request).await?;
+    let number = u16::try_from(batch.items.count).ok().filter(|number| *number <= MAX_ITEMS);
+    let Some(number) = number.and_then(|number| NonZeroU32::new(number.into())) else {
+        let detail = format!("A batch must have 1 to {MAX_ITEMS} items.");
+        return Err(INVALID_FIELD.because(detail).at("items"));
+    };
+    api.limits.rates.admit_movements(&caller, number, rates.as_ref())?;
     let permit = timeout(PERMIT_LIMIT, Arc::clone(&api.batch_permits).acquire_owned()).await;
     let Ok(Ok(permit)) = permit else { return Err(too_many()) };
     drop(place);
-    if !(1..=MAX_ITEMS).contains(&batch.items.count) {
-        let detail = format!("A batch must have 1 to {MAX_ITEMS} items.");
-        return Err(INVALID_FIELD.because(detail).at("items"));
-    }
     // Waiting batches take memory, but no work.
     let waiting =
         patience.and_then(|patience| Some((patience, api.batch_waits.try_acquire().ok()?)));
     let patience = waiting.as_ref().map(|(patience, _)| *patience);
     let request = BatchRequest { api: &api, caller: &caller, trace, patience };
     let accepted = request.accept_all(batch.items.read).await;
-    drop(permit);
+    drop((permit, own_place));
     let results = request.wait_for_all(accepted).await;
     // If every item failed with 503, the response is 503.
     if let Some(problem) = all_unavailable(&results) {
@@ -182,6 +193,20 @@ pub(super) async fn accept(
     let mut response = Json(BatchView { items: items.collect() }).into_response();
     records::set_preference_applied(&mut response, patience);
     Ok(response)
+}
+
+/// Waits for a place of this customer. Other callers need none.
+async fn own_place(api: &Api, caller: &Caller) -> Result<Option<Place>, Problem> {
+    if caller.scopes.contains(Scope::AccountsAny) {
+        return Ok(None);
+    }
+    let place = timeout(PERMIT_LIMIT, api.customer_batches.take(&caller.user_id)).await;
+    place.map_err(|_| {
+        let detail = format!(
+            "A customer may have {MAX_OF_CUSTOMER} batches in process. Nothing was stored."
+        );
+        UNAVAILABLE.because(detail).retry_after(1)
+    })
 }
 
 /// The places for the bodies of batches that arrive or wait for a permit.

@@ -22,7 +22,7 @@ mod wait;
 
 pub use api_keys::StoredKeys;
 pub use balances::parse_instant;
-pub use batches::BatchBodies;
+pub use batches::{BatchBodies, MAX_ITEMS as MAX_BATCH_ITEMS};
 pub use events::{EventTail, StreamSlots, event_json};
 pub use parsers::{
     ParsedBatch, parse_api_key, parse_audit_query, parse_batch, parse_movement, parse_records_query,
@@ -44,7 +44,8 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    accept::Acceptor, events::EventLog, ledger_reads::LedgerReads, lookup::Lookup, waiters::Waiters,
+    accept::Acceptor, events::EventLog, ledger_reads::LedgerReads, lookup::Lookup, places::Places,
+    waiters::Waiters,
 };
 
 /// The state that the handlers share.
@@ -71,6 +72,8 @@ pub struct Api {
     pub batch_waits: Semaphore,
     /// The places for the bodies of batches.
     pub batch_bodies: BatchBodies,
+    /// The places for the batches of each customer.
+    pub customer_batches: Places,
 }
 
 impl Api {
@@ -84,6 +87,12 @@ impl Api {
     #[must_use]
     pub const fn batch_waits() -> Semaphore {
         Semaphore::const_new(batches::MAX_WAITING)
+    }
+
+    /// The places for the batches of each customer.
+    #[must_use]
+    pub fn customer_batches() -> Places {
+        Places::new(batches::MAX_OF_CUSTOMER)
     }
 
     /// The places for the bodies of batches.

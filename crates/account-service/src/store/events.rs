@@ -100,7 +100,8 @@ pub async fn list_events_of_account(
 }
 
 /// The events of an owner's accounts, by position. It looks up the next event of each account, and
-/// reads those accounts whose next events are the first ones.
+/// reads those accounts whose next events are the first ones: for owners of not too many accounts
+/// ([`has_more_accounts`]).
 ///
 /// # Errors
 /// [`StoreError`]
@@ -171,40 +172,120 @@ pub async fn find_events(
     Ok(events.into_iter().map(|event| (event.position, event)).collect())
 }
 
+/// Tells an event from another one that a promoted standby has at its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventMark {
+    pub position: i64,
+    pub account: AccountId,
+    pub created_at: OffsetDateTime,
+}
+
+impl From<&LoggedEvent> for EventMark {
+    fn from(event: &LoggedEvent) -> Self {
+        let LoggedEvent { position, account, created_at, .. } = *event;
+        Self { position, account, created_at }
+    }
+}
+
 /// The end of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogEnd {
-    /// The highest committed position; 0 without any.
-    pub newest: i64,
-    /// A new transaction id, if `newest` is above the position that the caller knows: higher than
-    /// the ids of all transactions that have taken positions up to `newest`.
+    /// The event with the highest committed position.
+    pub newest: Option<EventMark>,
+    /// A new transaction id, if it was asked for and `newest` is above the event that the caller
+    /// knows: higher than the ids of all transactions that have taken positions up to `newest`.
     pub fence: Option<i64>,
+    /// Whether the log has the event that the caller knows.
+    pub has_known: bool,
 }
 
-/// The end of the log. The highest position is that of the snapshot, which is older than the id.
+/// The end of the log, with a fence if `takes_fence`. The highest position is that of the snapshot,
+/// which is older than the id.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn find_log_end(database: impl PgExecutor<'_>, known: i64) -> Result<LogEnd, StoreError> {
-    let end = sqlx::query_as!(
-        LogEnd,
-        r#"SELECT newest AS "newest!",
-                  CASE WHEN newest > $1 THEN pg_current_xact_id()::text::bigint END AS fence
-           FROM (SELECT coalesce(max(position), 0) AS newest FROM events) AS log"#,
-        known,
-    );
-    Ok(end.fetch_one(database).await?)
+pub async fn find_log_end(
+    database: impl PgExecutor<'_>,
+    known: Option<EventMark>,
+    takes_fence: bool,
+) -> Result<LogEnd, StoreError> {
+    let end = sqlx::query!(
+        r#"SELECT newest.position AS "position?", newest.account_id AS "account_id?",
+                  newest.created_at AS "created_at?",
+                  CASE WHEN $4 AND newest.position > $1 THEN pg_current_xact_id()::text::bigint END
+                      AS fence,
+                  ($1 = 0 OR EXISTS (
+                      SELECT FROM events
+                      WHERE position = $1 AND account_id = $2 AND created_at = $3)) AS "has_known!"
+           FROM (VALUES (true)) AS one (row) LEFT JOIN (
+               SELECT position, account_id, created_at FROM events ORDER BY position DESC LIMIT 1
+           ) AS newest ON true"#,
+        known.map_or(0, |event| event.position),
+        known.map(|event| event.account.as_uuid()),
+        known.map(|event| event.created_at),
+        takes_fence,
+    )
+    .fetch_one(database)
+    .await?;
+    let newest = end.position.zip(end.account_id).zip(end.created_at);
+    let newest = newest.map(|((position, account), created_at)| EventMark {
+        position,
+        account: AccountId::from_uuid(account),
+        created_at,
+    });
+    Ok(LogEnd { newest, fence: end.fence, has_known: end.has_known })
 }
 
-/// All transactions with ids below this one have ended.
+/// What has become of a fence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FenceState {
+    /// All transactions with ids below this one have ended.
+    pub ended_below: i64,
+    /// The id after the last ended transaction.
+    pub next_id: i64,
+    /// Whether the log has the event that was the newest one when the fence was taken.
+    pub has_event: bool,
+}
+
+/// What has become of the fence that was taken when this event was the newest one.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn ended_below(database: impl PgExecutor<'_>) -> Result<i64, StoreError> {
-    let id = sqlx::query_scalar!(
-        r#"SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS "ended_below!""#
+pub async fn find_fence(
+    database: impl PgExecutor<'_>,
+    newest: EventMark,
+) -> Result<FenceState, StoreError> {
+    let state = sqlx::query_as!(
+        FenceState,
+        r#"SELECT pg_snapshot_xmin(now)::text::bigint AS "ended_below!",
+                  pg_snapshot_xmax(now)::text::bigint AS "next_id!",
+                  EXISTS (SELECT FROM events
+                          WHERE position = $1 AND account_id = $2 AND created_at = $3)
+                      AS "has_event!"
+           FROM pg_current_snapshot() AS now"#,
+        newest.position,
+        newest.account.as_uuid(),
+        newest.created_at,
     );
-    Ok(id.fetch_one(database).await?)
+    Ok(state.fetch_one(database).await?)
+}
+
+/// Whether this owner has more accounts than that.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn has_more_accounts(
+    database: impl PgExecutor<'_>,
+    owner: &UserId,
+    than: u16,
+) -> Result<bool, StoreError> {
+    let has_more = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM accounts WHERE owner_id = $1
+                          ORDER BY account_id DESC OFFSET $2) AS "has_more!""#,
+        owner.as_str(),
+        i64::from(than),
+    );
+    Ok(has_more.fetch_one(database).await?)
 }
 
 /// The key of the ids of events.

@@ -30,8 +30,9 @@ pub use api_keys::{
 pub use audit_log::{Actor, AuditAction, AuditFilter, AuditRow, list_audit_log};
 pub use error::StoreError;
 pub use events::{
-    LogEnd, LogRange, ended_below, find_event, find_event_id_key, find_events, find_log_end,
-    list_events, list_events_of_account, list_events_of_owner,
+    EventMark, FenceState, LogEnd, LogRange, find_event, find_event_id_key, find_events,
+    find_fence, find_log_end, has_more_accounts, list_events, list_events_of_account,
+    list_events_of_owner,
 };
 pub use insert::{Accepted, insert_all, insert_free, insert_unlocked};
 pub use locked::settle_unlocked;

@@ -37,7 +37,7 @@ pub(crate) async fn start(flags: &[&str]) -> Server {
     arguments.extend(flags.iter().filter(|flag| **flag != "no-storage"));
     let config = Config::parse_from(arguments);
     let listening = listen("--listen", ([127, 0, 0, 1], 0).into()).unwrap();
-    let url = format!("http://{}/", listening.local_addr().unwrap());
+    let url = format!("http://{}/", listening.local_addr());
     let stop = CancellationToken::new();
     let running = tokio::spawn(run(config, listening, stop.clone()));
     Server { url, http: reqwest::Client::new(), scratch, storage, stop, running }

@@ -8,7 +8,7 @@ mod keys;
 mod signatures;
 mod source;
 
-pub use api_keys::{ApiKey, ApiKeyHash, ApiKeyStore, NewApiKey, key_caller};
+pub use api_keys::{ApiKey, ApiKeyHash, ApiKeyStore, NewApiKey, RECHECK, key_caller};
 pub use source::parse_jwks_url;
 
 use std::{

@@ -62,8 +62,13 @@ pub(super) async fn redeliver(
         (None, Some(after)) => ("after", after),
         _ => return Err(INVALID_FIELD.because("Send either eventId or after.").at("eventId")),
     };
-    let found = read(api.log.find(cursor)).await?;
-    let found = found.filter(|event| event.as_ref().is_none_or(|event| is_of(&row, event)));
+    let is_own = |event: &LoggedEvent| is_of(&row, event);
+    let found = if field == "after" {
+        read(api.log.find_cursor(cursor, &caller.user_id, is_own)).await?
+    } else {
+        let found = read(api.log.find(cursor)).await?;
+        found.filter(|event| event.as_ref().is_none_or(is_own))
+    };
     let unknown = || INVALID_FIELD.because(format!("{field} must be the id of an event."));
     let event = found.ok_or_else(|| unknown().at(field))?;
     let remedy = "The events may be delivered again. Send the request again to be sure.";

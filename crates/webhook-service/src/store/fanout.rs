@@ -1,5 +1,6 @@
 //! Announces events to endpoints.
 
+use account_service::store::EventMark;
 use runtime::postgres::PgPool;
 use sqlx::PgExecutor;
 
@@ -15,7 +16,8 @@ pub async fn find_announced(database: impl PgExecutor<'_>) -> Result<i64, StoreE
 }
 
 /// Announces the events above `from`, up to `to`: the last position of each owner. Returns `false`
-/// if another replica has announced them.
+/// if another replica has announced them, or the database has lost the event `to`: a promoted
+/// standby gives the positions up to it to others.
 ///
 /// The second statement has a snapshot of its own: it sees each endpoint that began at `from`.
 ///
@@ -24,15 +26,19 @@ pub async fn find_announced(database: impl PgExecutor<'_>) -> Result<i64, StoreE
 pub async fn announce(
     pool: &PgPool,
     from: i64,
-    to: i64,
+    to: EventMark,
     owners: &[String],
     positions: &[i64],
 ) -> Result<bool, StoreError> {
     let mut transaction = pool.begin().await?;
     let moved = sqlx::query!(
-        "UPDATE webhook_fanout SET position = $2 WHERE only_row AND position = $1",
+        "UPDATE webhook_fanout SET position = $2 WHERE only_row AND position = $1
+             AND EXISTS (SELECT FROM events
+                         WHERE position = $2 AND account_id = $3 AND created_at = $4)",
         from,
-        to,
+        to.position,
+        to.account.as_uuid(),
+        to.created_at,
     )
     .execute(&mut *transaction)
     .await?;

@@ -51,7 +51,9 @@ pub struct Backlog {
 }
 
 /// `present` is the beginning of what the present key seals. Of the endpoints that have not got all
-/// events, it looks at the hundred in each state that fail or were served longest ago.
+/// events, it looks at the hundred in each state that fail or were served longest ago. The next
+/// event of an owner of more than a thousand accounts is searched among the next thousand of all;
+/// the last one that is announced counts if it is not among them.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -70,17 +72,31 @@ pub async fn find_backlog(
                 WHERE enabled AND announced > position AND failing_since IS NULL
                 ORDER BY not_before LIMIT 100)
            ), next AS (
-               SELECT is_failing, coalesce(
-                   (SELECT created_at FROM events
-                    WHERE owner_id IS NULL AND position > b.position ORDER BY position LIMIT 1),
-                   (SELECT first.created_at
-                    FROM accounts AS a CROSS JOIN LATERAL (
-                        SELECT position, created_at FROM events
-                        WHERE (account_id, position) > (a.account_id, b.position)
-                            AND (account_id, position) <= (a.account_id, b.announced)
-                        ORDER BY account_id, position LIMIT 1) AS first
-                    WHERE a.owner_id = b.owner_id ORDER BY first.position LIMIT 1)) AS created_at
-               FROM behind AS b
+               SELECT is_failing, CASE
+                   WHEN owner_id IS NULL THEN
+                       (SELECT created_at FROM events
+                        WHERE position > b.position ORDER BY position LIMIT 1)
+                   WHEN has_many THEN coalesce(
+                       (SELECT n.created_at
+                        FROM (SELECT * FROM events
+                              WHERE position > b.position AND position <= b.announced
+                              ORDER BY position LIMIT 1000) AS n
+                            JOIN accounts AS a USING (account_id)
+                        WHERE a.owner_id = b.owner_id ORDER BY n.position LIMIT 1),
+                       (SELECT created_at FROM events WHERE position = b.announced))
+                   ELSE
+                       (SELECT first.created_at
+                        FROM accounts AS a CROSS JOIN LATERAL (
+                            SELECT position, created_at FROM events
+                            WHERE (account_id, position) > (a.account_id, b.position)
+                                AND (account_id, position) <= (a.account_id, b.announced)
+                            ORDER BY account_id, position LIMIT 1) AS first
+                        WHERE a.owner_id = b.owner_id ORDER BY first.position LIMIT 1)
+                   END AS created_at
+               FROM (SELECT *, EXISTS (
+                         SELECT FROM accounts AS a WHERE a.owner_id = behind.owner_id
+                         ORDER BY account_id DESC OFFSET 1000) AS has_many
+                     FROM behind) AS b
                UNION ALL
                SELECT true, created_at FROM events WHERE position = (
                    SELECT min(d.position)

@@ -107,13 +107,19 @@ pub(super) async fn read_events(
         None => None,
     };
     let position = after.as_ref().map_or(0, |event| event.position);
-    let page = read(api.events.read(&filter, position, limit)).await?;
-    let details = read(api.events.details(&page.events)).await?;
+    let events = api.events.of_caller(&caller.user_id);
+    let page = read(events.read(&filter, position, limit)).await?;
+    let details = read(events.details(&page.events)).await?;
     let ids = read(api.events.ids()).await?;
     let views = page.events.iter().zip(&details);
     let items = views.map(|(event, detail)| EventView::new(ids, event, detail)).collect();
     let last = page.last.or(after);
-    let next_cursor = last.map_or_else(|| ids.origin(), |event| ids.id(&event));
+    let next_cursor = match last {
+        None => ids.origin(),
+        Some(event) if caller.may_use(event.owner.as_str()) => ids.id(&event),
+        // The id of an event is for those who may see it.
+        Some(event) => ids.cursor_of(&caller.user_id, &event),
+    };
     Ok(Json(PageView { items, next_cursor, has_more: page.has_more }).into_response())
 }
 
@@ -150,6 +156,8 @@ async fn follow(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let slot = api.stream_slots.take(caller)?;
+    // A loss that is found later may be of events before the position.
+    let losses = api.events.horizon().losses();
     // The news begin before the first page is read.
     let subscription = api.event_tail.subscribe(&filter);
     let last = headers.get(LAST_EVENT_ID).map(HeaderValue::to_str);
@@ -163,13 +171,15 @@ async fn follow(
         (None, None) => None,
     };
     let stream = EventStream {
-        log: api.events.clone(),
+        log: api.events.of_caller(&caller.user_id),
+        losses,
         filter,
         position: after.map_or(0, |event| event.position),
         tail: api.event_tail.clone(),
         subscription,
         verifier: api.verifier.clone(),
         headers,
+        has_api_key: caller.api_key.is_some(),
         draining: api.limits.draining.clone(),
         _slot: slot,
     };
@@ -202,18 +212,16 @@ fn at_after(problem: Problem) -> Problem {
     problem.at_parameter("after")
 }
 
-/// The event that a cursor names, if the caller may see it; `None` before the first one.
+/// The event that a cursor of this caller names; `None` before the first one.
 async fn find_cursor(
     api: &ApiState,
     caller: &Caller,
     cursor: &str,
 ) -> Result<Option<LoggedEvent>, Problem> {
-    let found = read(api.events.find(cursor)).await?;
-    let is_visible = |event: &Option<LoggedEvent>| {
-        event.as_ref().is_none_or(|event| caller.may_use(event.owner.as_str()))
-    };
+    let may_see = |event: &LoggedEvent| caller.may_use(event.owner.as_str());
+    let found = read(api.events.find_cursor(cursor, &caller.user_id, may_see)).await?;
     let invalid = || INVALID_CURSOR.because("It must be the id of an event, or a nextCursor.");
-    found.filter(is_visible).ok_or_else(invalid)
+    found.ok_or_else(invalid)
 }
 
 #[cfg(test)]

@@ -31,7 +31,12 @@ use crate::{
 /// Interval of comments that keep the connection open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Interval at which the token is verified again: it may have expired.
-const CHECK_EVERY: Duration = Duration::from_secs(5);
+const CHECK_TOKEN_EVERY: Duration = Duration::from_secs(5);
+/// The same of an API key: it may be revoked. With the age of its look-up ([`RECHECK`]), a stream
+/// ends within five seconds.
+///
+/// [`RECHECK`]: runtime::http::bearer::RECHECK
+const CHECK_KEY_EVERY: Duration = Duration::from_millis(500);
 /// Pause of a client before it connects again, in milliseconds.
 const RETRY: &[u8] = b"retry: 2000\n\n";
 /// Events of a page while a stream catches up.
@@ -47,14 +52,17 @@ pub(super) fn frame(ids: &EventIds, event: &LoggedEvent, detail: &EventDetail) -
 /// Sends events to one client.
 pub(super) struct EventStream {
     pub(super) log: EventLog,
+    /// The losses of the log when the stream began.
+    pub(super) losses: u64,
     pub(super) filter: EventFilter,
     /// Everything up to this position was sent.
     pub(super) position: i64,
     pub(super) tail: EventTail,
     pub(super) subscription: Subscription,
     pub(super) verifier: TokenVerifier,
-    /// Of the request, with its token.
+    /// Of the request, with its token or API key.
     pub(super) headers: HeaderMap,
+    pub(super) has_api_key: bool,
     pub(super) draining: CancellationToken,
     pub(super) _slot: Slot,
 }
@@ -74,7 +82,7 @@ impl IntoResponse for EventStream {
             stream: self,
             is_behind: true,
             next_comment: now + KEEP_ALIVE,
-            next_check: now + CHECK_EVERY,
+            next_check: now,
         };
         let frames = stream::unfold((running, true), |(mut running, is_first)| async move {
             let bytes = if is_first { Bytes::from_static(RETRY) } else { running.next().await? };
@@ -94,7 +102,8 @@ impl Running {
     /// The next bytes; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if self.stream.draining.is_cancelled() || !self.is_allowed().await {
+            let is_over = self.stream.draining.is_cancelled() || self.has_lost_events();
+            if is_over || !self.is_allowed().await {
                 return None;
             }
             if self.is_behind {
@@ -133,9 +142,16 @@ impl Running {
         if Instant::now() < self.next_check {
             return true;
         }
-        self.next_check = Instant::now() + CHECK_EVERY;
+        let every = if self.stream.has_api_key { CHECK_KEY_EVERY } else { CHECK_TOKEN_EVERY };
+        self.next_check = Instant::now() + every;
         let caller = self.stream.verifier.caller_of(&self.stream.headers).await;
         !caller.is_err_and(|problem| problem.is(UNAUTHENTICATED))
+    }
+
+    /// Whether the database has lost events since the stream began. The client may have them, and
+    /// the position may be that of another event.
+    fn has_lost_events(&self) -> bool {
+        self.stream.log.horizon().losses() != self.stream.losses
     }
 
     /// The next page.

@@ -14,7 +14,7 @@ use super::{
     subscribers::{Subscribers, Subscription},
 };
 use crate::{
-    events::{EventFilter, EventLog, LoggedEvent, Source},
+    events::{EventFilter, EventLog, LoggedEvent, Source, horizon::Reached},
     store::StoreError,
 };
 
@@ -45,10 +45,14 @@ pub struct EventTail {
 }
 
 impl EventTail {
-    /// The tail of this log. [`EventTail::run`] reads it.
+    /// The tail of this log. [`EventTail::run`] reads it, and waits for no other reader.
     #[must_use]
-    pub fn new(log: EventLog) -> Self {
-        Self { log, subscribers: Subscribers::default(), first: Arc::default() }
+    pub fn new(log: &EventLog) -> Self {
+        Self {
+            log: log.with_own_permit(),
+            subscribers: Subscribers::default(),
+            first: Arc::default(),
+        }
     }
 
     /// The events from now on. Those that were read before this call are below the horizon of any
@@ -61,14 +65,14 @@ impl EventTail {
 
     /// Reads until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut position = None;
+        let mut read = None;
         while !stop.is_cancelled() {
             if self.subscribers.is_empty() {
-                position = None;
+                read = None;
                 let _ = stop.run_until_cancelled(self.first.notified()).await;
                 continue;
             }
-            let pause = match self.step(&mut position).await {
+            let pause = match self.step(&mut read).await {
                 Ok(true) => continue,
                 Ok(false) => EVERY,
                 Err(error) => {
@@ -81,29 +85,30 @@ impl EventTail {
     }
 
     /// Hands out one batch, unless there is nothing new. Returns whether there is more.
-    async fn step(&self, position: &mut Option<i64>) -> Result<bool, StoreError> {
+    async fn step(&self, read: &mut Option<Reached>) -> Result<bool, StoreError> {
         let now = self.log.horizon().advance().await?;
-        let Some(after) = *position else {
+        let Some(before) = *read else {
             // A stream may have read a page that ends before this position.
             self.subscribers.tell_all(|| News::Behind);
-            *position = Some(now);
+            *read = Some(now);
             return Ok(false);
         };
-        if now < after {
+        // Another reader may have found the loss.
+        if now.losses != before.losses {
             self.subscribers.tell_all(|| News::Lost);
-            *position = None;
+            *read = None;
             return Ok(false);
         }
         let all = EventFilter { source: Source::All, kind: None };
-        let page = self.log.read_to(&all, after, now, BATCH).await?;
-        if page.through > after {
+        let page = self.log.read_to(&all, before.position, now.position, BATCH).await?;
+        if page.through > before.position {
             // A stream that subscribes later reads pages up to this horizon or a later one.
             let (wanted, readers): (Vec<_>, Vec<_>) =
                 self.subscribers.readers(page.events).into_iter().unzip();
             let frames = self.frames(&wanted).await?;
             let events = wanted.iter().map(|event| event.position).zip(frames);
             self.subscribers.hand_out(page.through, events.zip(readers));
-            *position = Some(page.through);
+            *read = Some(Reached { position: page.through, ..now });
         }
         Ok(page.has_more)
     }

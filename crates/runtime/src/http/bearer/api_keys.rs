@@ -1,7 +1,7 @@
 //! API keys: bearer tokens for machines, which a service stores as hashes.
 //!
 //! A valid key is looked up again after [`RECHECK`], so that a revocation counts within that time
-//! in every replica. A key in the cache costs a request one hash and one look-up in a map. Keys
+//! in every replica, and a second later in a long response, which asks again and again. A key in the cache costs a request one hash and one look-up in a map. Keys
 //! that were not found lately are cached, too, and look-ups of other keys are limited, so that a
 //! flood of invented keys does not reach the database.
 
@@ -37,7 +37,7 @@ const LENGTH: usize = PREFIX.len() + (RANDOM * 4).div_ceil(3);
 const SHOWN: usize = 8;
 
 /// The time after which a key is looked up again.
-const RECHECK: Duration = Duration::from_secs(5);
+pub const RECHECK: Duration = Duration::from_secs(4);
 /// Maximum keys in each cache.
 const CACHE_SIZE: usize = 10_000;
 /// Maximum look-ups a second of keys that are in no cache.
@@ -170,7 +170,7 @@ impl ApiKeys {
             let detail = "Too many unknown API keys are looked up. Nothing was stored.";
             return Err(UNAVAILABLE.because(detail).retry_after(1));
         }
-        // Before the look-up: a revocation meanwhile counts five seconds later at the latest.
+        // Before the look-up: a revocation meanwhile counts when this look-up is too old.
         let at = Instant::now();
         match self.store.find(hash).await? {
             Some(key) => {
