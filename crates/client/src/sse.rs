@@ -90,7 +90,10 @@ impl Decoder {
                 self.message.data.push_str(value);
             }
             "id" if !value.contains('\0') => value.clone_into(&mut self.message.id),
-            "retry" => self.retry = value.parse().ok().map(Duration::from_millis).or(self.retry),
+            // A number with a sign is a number for `parse`, but not in the standard.
+            "retry" if value.bytes().all(|byte| byte.is_ascii_digit()) => {
+                self.retry = value.parse().ok().map(Duration::from_millis).or(self.retry);
+            }
             // A comment, or a field of a later standard.
             _ => {}
         }
@@ -131,7 +134,7 @@ mod tests {
             }
         }
         let mut decoder = Decoder::default();
-        decoder.push(b"retry: 2000\nretry: soon\n").unwrap();
+        decoder.push(b"retry: 2000\nretry: soon\nretry: +5\n").unwrap();
         assert_eq!(decoder.retry(), Some(Duration::from_secs(2)));
     }
 

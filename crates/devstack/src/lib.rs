@@ -22,7 +22,7 @@ mod ports;
 mod postgres;
 mod private_file;
 mod procfs;
-mod proxy;
+pub mod proxy;
 mod remove;
 mod replica;
 mod report_service;

@@ -41,7 +41,7 @@ mod wait;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use passbook::{file_signature, heads_file};
+use passbook::{dead_letter, file_signature, heads_file};
 
 use crate::cli::Cli;
 

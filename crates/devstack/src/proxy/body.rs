@@ -7,7 +7,7 @@ use super::connection::invalid;
 
 /// The part of a body that is still to be forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Body {
+pub enum Body {
     /// This many bytes.
     Length(u64),
     Chunked(Chunk),
@@ -17,7 +17,7 @@ pub(super) enum Body {
 
 /// The next byte of a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Chunk {
+pub enum Chunk {
     /// A digit of the size, of which `digits` were read, or its end.
     Size {
         size: u64,
@@ -36,12 +36,12 @@ pub(super) enum Chunk {
 }
 
 /// Before the first chunk.
-pub(super) const FIRST_CHUNK: Body = Body::Chunked(Chunk::Size { size: 0, digits: 0 });
+pub const FIRST_CHUNK: Body = Body::Chunked(Chunk::Size { size: 0, digits: 0 });
 /// Digits of a size below 2^60.
 const MAX_DIGITS: u8 = 15;
 
 impl Body {
-    pub(super) fn is_done(self) -> bool {
+    pub fn is_done(self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunked(Chunk::Done))
     }
 
@@ -50,7 +50,7 @@ impl Body {
     ///
     /// # Errors
     /// The chunks are malformed.
-    pub(super) fn consume(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub fn consume(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::UntilClose => Ok(bytes.len()),
             Self::Length(rest) => {

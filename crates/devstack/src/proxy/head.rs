@@ -10,7 +10,7 @@ use super::body::{Body, FIRST_CHUNK};
 /// Maximum number of headers.
 const HEADERS: usize = 100;
 /// Maximum size of a head, in bytes.
-pub(super) const MAX_HEAD: usize = 64 * 1024;
+pub const MAX_HEAD: usize = 64 * 1024;
 /// Headers of a single connection, even if `Connection` does not name them.
 /// `Transfer-Encoding` is kept, because bodies keep their form.
 const HOP_BY_HOP: [&str; 8] = [
@@ -29,28 +29,28 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Why a head is rejected.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed(pub(super) &'static str);
+pub struct Malformed(pub &'static str);
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct RequestHead {
+pub struct RequestHead {
     /// Its bytes in the connection.
-    pub(super) length: usize,
+    pub length: usize,
     /// The path without the query.
-    pub(super) path: String,
+    pub path: String,
     /// The method is HEAD, so that the response has no body.
-    pub(super) is_head: bool,
-    pub(super) body: Body,
+    pub is_head: bool,
+    pub body: Body,
     /// The client closes the connection after the response.
-    pub(super) closes: bool,
+    pub closes: bool,
     /// The head for the replica.
-    pub(super) forwarded: Vec<u8>,
+    pub forwarded: Vec<u8>,
 }
 
 /// Parses the head of a request. `None`: it is not complete yet.
-pub(super) fn parse_request(
-    bytes: &[u8],
-    client: IpAddr,
-) -> Result<Option<RequestHead>, Malformed> {
+///
+/// # Errors
+/// It is malformed, or the length of its body is ambiguous.
+pub fn parse_request(bytes: &[u8], client: IpAddr) -> Result<Option<RequestHead>, Malformed> {
     let mut headers = [EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let parsed = request.parse(bytes).map_err(|_| Malformed("The request is malformed."))?;
@@ -81,28 +81,31 @@ pub(super) fn parse_request(
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct ResponseHead {
+pub struct ResponseHead {
     /// Its bytes in the connection.
-    pub(super) length: usize,
-    pub(super) status: u16,
-    pub(super) body: Body,
+    pub length: usize,
+    pub status: u16,
+    pub body: Body,
     /// The replica closes the connection after the response.
-    pub(super) closes: bool,
+    pub closes: bool,
     /// The head for the client, without the empty line at its end.
-    pub(super) forwarded: Vec<u8>,
+    pub forwarded: Vec<u8>,
 }
 
 /// Parses the head of the response to a request. `None`: it is not complete
 /// yet.
-pub(super) fn parse_response(
-    bytes: &[u8],
-    to_head: bool,
-) -> Result<Option<ResponseHead>, Malformed> {
+///
+/// # Errors
+/// As [`parse_request`].
+pub fn parse_response(bytes: &[u8], to_head: bool) -> Result<Option<ResponseHead>, Malformed> {
     let mut headers = [EMPTY_HEADER; HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let parsed = response.parse(bytes).map_err(|_| Malformed("The response is malformed."))?;
     let Status::Complete(length) = parsed else { return Ok(None) };
     let (status, minor) = (response.code.unwrap_or_default(), response.version.unwrap_or_default());
+    if status < 100 {
+        return Err(Malformed("The status of the response is malformed."));
+    }
     let headers = &*response.headers;
     let has_no_body = to_head || matches!(status, 100..200 | 204 | 304);
     let body = match framing(headers)? {
@@ -266,5 +269,6 @@ mod tests {
         assert_eq!(parse(chunked, false), (FIRST_CHUNK, true));
         let head = parse_response(chunked.as_bytes(), false).unwrap().unwrap();
         assert_eq!(forwarded(&head.forwarded), "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n");
+        assert!(parse_response(b"HTTP/1.1 004 OK\r\n\r\n", false).is_err());
     }
 }

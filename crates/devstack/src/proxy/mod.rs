@@ -10,10 +10,10 @@
 //! bodies in the form in which they arrive. A server and a client of hyper took
 //! several times the processor time, on the processors of the measured system.
 
-mod body;
+pub mod body;
 mod connection;
 mod exchange;
-mod head;
+pub mod head;
 mod problem;
 mod routes;
 #[cfg(test)]

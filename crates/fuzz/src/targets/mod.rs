@@ -1,12 +1,16 @@
 //! The targets, one file a kind of input.
 
 mod bodies;
+mod dead_letters;
 mod files;
 mod headers;
 mod ids;
 mod messages;
 mod money;
+mod proxy;
 mod queries;
+mod receivers;
+mod rendering;
 mod reports;
 mod tokens;
 mod webhooks;
@@ -32,6 +36,7 @@ targets! {
     bodies::batches
     bodies::labels
     bodies::movements
+    dead_letters::dead_letter_pages
     files::file_signatures
     files::heads_files
     headers::entity_tags
@@ -49,9 +54,14 @@ targets! {
     messages::dead_letters
     messages::results
     money::amounts
+    proxy::proxy_requests
+    proxy::proxy_responses
     queries::audit_queries
     queries::records_queries
     queries::times
+    receivers::server_sent_events
+    receivers::webhook_signatures
+    rendering::render_requests
     reports::periods
     reports::report_requests
     tokens::key_sets

@@ -15,12 +15,11 @@ use async_nats::{
 use contract::dead_letter::{self, header_text};
 use runtime::nats::publish::{note_truncation, wire_size};
 
-use super::{
+use super::{listing::Disposition, stream::DeadLetterStream};
+use crate::{
+    broker,
     dead_letter::{Action, ClosingNote, DeadLetter},
-    listing::Disposition,
-    stream::DeadLetterStream,
 };
-use crate::broker;
 
 /// Maximum length of a copied header's value, in bytes. Earlier releases copied values of any
 /// length, and the broker limits the headers of a message to 64 KiB.

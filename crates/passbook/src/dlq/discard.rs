@@ -10,16 +10,15 @@ use clap::Args;
 
 use super::{
     claim::{Claim, Closer},
-    dead_letter::{Action, DeadLetter},
     listing::{Disposition, Listing},
-    lookup::{KnownRecords, RecordLookup},
-    preview,
+    lookup::RecordLookup,
     process::process_selected,
     select::{Selected, Selection},
     stream::DeadLetterStream,
 };
 use crate::{
     arguments::{SystemArguments, non_blank},
+    dead_letter::{Action, DeadLetter, KnownRecords, preview},
     output::Format,
     user,
 };

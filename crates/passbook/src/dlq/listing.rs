@@ -7,8 +7,10 @@ use contract::RecordId;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::dead_letter::DeadLetter;
-use crate::output::{self, Output};
+use crate::{
+    dead_letter::DeadLetter,
+    output::{self, Output},
+};
 
 /// What a command did with a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -1,50 +1,23 @@
 //! Looks up the records of dead letters in both databases.
 
-use std::collections::{BTreeMap, HashMap};
-
 use anyhow::{Context, Result};
 use contract::{AccountId, Balance, Currency, Movement, Outcome, RecordId};
-use ledger::{Account, Entry, SettledAs, Settlement};
+use ledger::{Account, Entry, SettledAs};
 use reconciliation::movement_row::{self, MovementRow};
 use runtime::postgres::limited;
 use rust_decimal::Decimal;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::dead_letter::DeadLetter;
-use crate::database::{self, DatabaseUrls};
+use crate::{
+    database::{self, DatabaseUrls},
+    dead_letter::{DeadLetter, KnownRecord, KnownRecords, KnownTransaction},
+};
 
 /// Connections to both databases.
 pub(super) struct RecordLookup {
     accounts: PgConnection,
     ledger: PgConnection,
-}
-
-/// Some records at the time of the lookup.
-#[derive(Debug, Default)]
-pub(super) struct KnownRecords {
-    pub(super) records: HashMap<RecordId, KnownRecord>,
-    pub(super) transactions: HashMap<RecordId, KnownTransaction>,
-    /// The records' accounts in the ledger.
-    pub(super) accounts: BTreeMap<AccountId, Account>,
-    /// Records with a row that this release can't read, for example one written by a newer
-    /// release. They concern their own letters only.
-    pub(super) invalid: HashMap<RecordId, String>,
-}
-
-/// A record of the account-service.
-#[derive(Debug)]
-pub(super) struct KnownRecord {
-    pub(super) movement: Movement,
-    /// `None` for a PENDING record.
-    pub(super) settlement: Option<Settlement>,
-}
-
-/// A transaction of the ledger.
-#[derive(Debug)]
-pub(super) struct KnownTransaction {
-    pub(super) entry: Entry,
-    pub(super) settlement: Settlement,
 }
 
 #[derive(Debug, FromRow)]

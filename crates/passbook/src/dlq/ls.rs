@@ -8,17 +8,14 @@ use clap::Args;
 use contract::dead_letter::{closed_subjects, open_subjects};
 
 use super::{
-    dead_letter::{DeadLetter, rfc3339},
     select::{Filter, for_each_letter},
     stream::DeadLetterStream,
 };
 use crate::{
     arguments::SystemArguments,
+    dead_letter::DeadLetter,
     output::{self, Format, Output},
 };
-
-/// Limit for a reason in a table, in characters.
-const MAX_REASON: usize = 100;
 
 /// List dead letters, newest first.
 ///
@@ -67,22 +64,8 @@ impl Ls {
     }
 
     fn print(&self, letters: &VecDeque<DeadLetter>) -> Result<()> {
-        let row = |letter: &DeadLetter| {
-            let record = letter.record().map(|record| record.to_string()).unwrap_or_default();
-            let mut row = vec![letter.id.to_string(), rfc3339(letter.kept_at)];
-            row.extend([letter.consumer.clone(), record, shorten(letter.reason())]);
-            row.extend(letter.closed.iter().map(ToString::to_string));
-            row
-        };
         let mut headings = vec!["ID", "KEPT AT", "CONSUMER", "RECORD", "REASON"];
         headings.extend(self.closed.then_some("CLOSED"));
-        output::table(&headings, letters.iter().map(row))
-    }
-}
-
-fn shorten(reason: &str) -> String {
-    match reason.char_indices().nth(MAX_REASON) {
-        Some((end, _)) => format!("{}…", reason.get(..end).unwrap_or_default()),
-        None => reason.to_owned(),
+        output::table(&headings, letters.iter().map(DeadLetter::row))
     }
 }

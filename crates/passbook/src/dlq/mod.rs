@@ -6,12 +6,10 @@
 //! interrupted command can be repeated, because each step can.
 
 mod claim;
-mod dead_letter;
 mod discard;
 mod listing;
 mod lookup;
 mod ls;
-mod preview;
 mod process;
 mod replay;
 mod republish;

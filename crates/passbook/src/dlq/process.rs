@@ -5,11 +5,11 @@ use anyhow::Result;
 
 use super::{
     claim::Closer,
-    dead_letter::DeadLetter,
     listing::{Disposition, Listing},
-    lookup::{KnownRecords, RecordLookup},
+    lookup::RecordLookup,
     select::{Selected, Selection},
 };
+use crate::dead_letter::{DeadLetter, KnownRecords};
 
 /// Processes each selected open letter, and lists the others as they are.
 ///

@@ -8,10 +8,8 @@ use contract::{StreamStorage, Topology};
 
 use super::{
     claim::{Claim, Closer},
-    dead_letter::{Action, DeadLetter},
     listing::{Disposition, Listing},
-    lookup::{KnownRecords, RecordLookup},
-    preview::{self, Preview},
+    lookup::RecordLookup,
     process::process_selected,
     republish::{RepublishError, republish},
     select::Selection,
@@ -19,6 +17,10 @@ use super::{
 };
 use crate::{
     arguments::{ReportQueueArguments, SystemArguments, non_blank},
+    dead_letter::{
+        Action, DeadLetter, KnownRecords,
+        preview::{self, Preview},
+    },
     output::Format,
     user,
 };

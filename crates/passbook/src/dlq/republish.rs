@@ -8,8 +8,8 @@ use async_nats::{
 
 use contract::dead_letter::MAX_MESSAGE_ID;
 
-use super::{dead_letter::DeadLetter, stream::DeadLetterStream};
-use crate::error_chain;
+use super::stream::DeadLetterStream;
+use crate::{dead_letter::DeadLetter, error_chain};
 
 /// Maximum length of a trace header, in bytes: the length of `tracestate` that W3C Trace Context
 /// asks every system to pass on.

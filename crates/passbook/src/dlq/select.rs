@@ -10,11 +10,11 @@ use contract::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{
+use super::stream::{BATCH, DeadLetterStream};
+use crate::{
+    broker::{self, StreamReader},
     dead_letter::DeadLetter,
-    stream::{BATCH, DeadLetterStream},
 };
-use crate::broker::{self, StreamReader};
 
 /// Conditions on letters. A letter must meet all of them.
 #[derive(Debug, Clone, Args)]

@@ -7,12 +7,12 @@ use clap::Args;
 use tracing::error;
 
 use super::{
-    dead_letter::{DeadLetter, rfc3339},
     select::{Selected, Selection},
     stream::DeadLetterStream,
 };
 use crate::{
     arguments::SystemArguments,
+    dead_letter::DeadLetter,
     output::{self, Format, Output},
 };
 
@@ -74,42 +74,8 @@ impl Show {
                 if index > 0 {
                     output::line("\n")?;
                 }
-                print(letter)
+                output::text(&letter.page())
             }
         }
     }
-}
-
-fn print(letter: &DeadLetter) -> Result<()> {
-    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
-    let rows = [
-        ("id", letter.id.to_string()),
-        ("kept at", rfc3339(letter.kept_at)),
-        ("consumer", letter.consumer.clone()),
-        ("reason", letter.reason().to_owned()),
-        ("published on", text(letter.subject())),
-        ("message id", text(letter.message_id())),
-        ("record", letter.record().map(|record| record.to_string()).unwrap_or_default()),
-        (
-            "records",
-            match letter.records.len() {
-                0 | 1 => String::new(),
-                several => format!("{several} in one message"),
-            },
-        ),
-        (
-            "cut from",
-            letter.truncated_from().map(|length| format!("{length} bytes")).unwrap_or_default(),
-        ),
-        ("closed", letter.closed.as_ref().map(ToString::to_string).unwrap_or_default()),
-    ];
-    for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
-        output::line(&format!("{name:>12}  {}", output::escape(value)))?;
-    }
-    output::line("")?;
-    // Line breaks stay; all other control characters are escaped.
-    for line in letter.body().split('\n') {
-        output::line(&output::escape(line))?;
-    }
-    Ok(())
 }

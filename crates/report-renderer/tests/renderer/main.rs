@@ -8,6 +8,7 @@ mod html;
 mod limits;
 mod pdf;
 mod sums;
+mod xlsx;
 
 use std::io::{Read, Seek};
 

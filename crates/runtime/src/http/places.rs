@@ -136,12 +136,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn connections_without_a_request_wait_at_their_bound_until_one_is_served_or_closed() {
         let mut places = Places::new(2 * MAX_UNSERVED);
-        let mut open = Vec::new();
-        for _ in 0..MAX_UNSERVED {
-            open.push(places.take().await);
-        }
         let waits =
             async |places: &mut Places| tokio::time::timeout(LOOK_EVERY, places.take()).await;
+        let mut open = Vec::new();
+        for _ in 0..MAX_UNSERVED {
+            open.push(waits(&mut places).await.unwrap());
+        }
         assert!(waits(&mut places).await.is_err());
         // Closing takes time: those that are being closed count.
         assert!(open.iter().any(|(connection, _)| connection.is_closed()));
@@ -152,5 +152,23 @@ mod tests {
         open[1].0.ended();
         assert!(waits(&mut places).await.is_ok());
         drop((request, next));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_free_place_the_oldest_connections_without_a_request_are_closed() {
+        let mut places = Places::new(8);
+        let mut open = Vec::new();
+        for _ in 0..8 {
+            open.push(places.take().await);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        let request = open[0].0.request(Version::HTTP_11);
+        let soon = RETRY_AFTER / 2;
+        assert!(tokio::time::timeout(soon, places.take()).await.is_err());
+        let closed: Vec<_> = open.iter().map(|(connection, _)| connection.is_closed()).collect();
+        assert_eq!(closed, [false, true, true, false, false, false, false, false]);
+        drop(open.remove(1));
+        assert!(tokio::time::timeout(soon, places.take()).await.is_ok());
+        drop(request);
     }
 }

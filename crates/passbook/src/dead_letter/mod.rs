@@ -1,4 +1,10 @@
 //! One message of the dead-letter stream: an open letter, or the closing note of one.
+//!
+//! Anybody with access to the broker can have written it.
+
+mod known_records;
+pub mod preview;
+mod text;
 
 use std::fmt;
 
@@ -12,10 +18,12 @@ use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio_util::bytes::Bytes;
 
+pub use known_records::{KnownRecord, KnownRecords, KnownTransaction};
+
 /// How a letter is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Action {
+pub enum Action {
     /// Its message is published again.
     #[serde(rename = "redriven")]
     Replayed,
@@ -23,7 +31,7 @@ pub(super) enum Action {
 }
 
 impl Action {
-    pub(super) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Replayed => "redriven",
             Self::Discarded => "discarded",
@@ -38,14 +46,14 @@ impl Action {
 /// Who closed a letter, how, when and why.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ClosingNote {
+pub struct ClosingNote {
     /// Sequence of the note in the stream.
     #[serde(skip)]
-    pub(super) sequence: u64,
-    pub(super) action: Action,
-    pub(super) by: String,
-    pub(super) at: String,
-    pub(super) because: Option<String>,
+    pub sequence: u64,
+    pub action: Action,
+    pub by: String,
+    pub at: String,
+    pub because: Option<String>,
 }
 
 impl fmt::Display for ClosingNote {
@@ -58,26 +66,26 @@ impl fmt::Display for ClosingNote {
 
 /// One dead letter.
 #[derive(Debug, Clone)]
-pub(super) struct DeadLetter {
+pub struct DeadLetter {
     /// Sequence of the open letter in the stream.
-    pub(super) id: u64,
-    pub(super) kept_at: OffsetDateTime,
+    pub id: u64,
+    pub kept_at: OffsetDateTime,
     /// The stream of its message.
-    pub(super) stream: String,
+    pub stream: String,
     /// The consumer unable to process its message.
-    pub(super) consumer: String,
-    pub(super) headers: HeaderMap,
-    pub(super) payload: Bytes,
+    pub consumer: String,
+    pub headers: HeaderMap,
+    pub payload: Bytes,
     /// The `recordId` in its body, or those of its commands or results.
-    pub(super) records: Vec<RecordId>,
+    pub records: Vec<RecordId>,
     /// `None` for an open letter.
-    pub(super) closed: Option<ClosingNote>,
+    pub closed: Option<ClosingNote>,
 }
 
 /// The JSON form of a letter.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct DeadLetterView {
+pub struct DeadLetterView {
     id: u64,
     kept_at: String,
     consumer: String,
@@ -96,7 +104,7 @@ pub(super) struct DeadLetterView {
 
 impl DeadLetter {
     /// Parses a message of the stream; `None` if it is neither a letter nor a closing note.
-    pub(super) fn parse(message: StreamMessage) -> Option<Self> {
+    pub fn parse(message: StreamMessage) -> Option<Self> {
         let StreamMessage { subject, sequence, headers, payload, time } = message;
         let records = records(&payload);
         let header = |name: &str| headers.get(name).map(ToString::to_string);
@@ -119,42 +127,42 @@ impl DeadLetter {
 
     /// The id and the time. The time keeps the key unique when the stream is created again and its
     /// sequences restart at 1.
-    pub(super) fn key(&self) -> String {
+    pub fn key(&self) -> String {
         dead_letter::sequence_and_time(self.id, self.kept_at)
     }
 
     /// The subject of the closing note about this letter alone.
-    pub(super) fn closed_subject(&self) -> String {
+    pub fn closed_subject(&self) -> String {
         dead_letter::closed_subject(&self.stream, &self.consumer, self.id, self.kept_at)
     }
 
     /// The record of its message, if it names one only.
-    pub(super) fn record(&self) -> Option<RecordId> {
+    pub fn record(&self) -> Option<RecordId> {
         let [record] = *self.records.as_slice() else { return None };
         Some(record)
     }
 
-    pub(super) fn reason(&self) -> &str {
+    pub fn reason(&self) -> &str {
         self.header(dead_letter::REASON).unwrap_or_default()
     }
 
     /// The original subject of its message.
-    pub(super) fn subject(&self) -> Option<&str> {
+    pub fn subject(&self) -> Option<&str> {
         self.header(dead_letter::SUBJECT)
     }
 
     /// The `Nats-Msg-Id` of its message.
-    pub(super) fn message_id(&self) -> Option<&str> {
+    pub fn message_id(&self) -> Option<&str> {
         self.header(dead_letter::MESSAGE_ID)
     }
 
     /// The place of its message in the original stream: `<stream>.<sequence>.<nanos>`.
-    pub(super) fn place(&self) -> Option<&str> {
+    pub fn place(&self) -> Option<&str> {
         self.header(dead_letter::PLACE)
     }
 
     /// The original size of a truncated body, in bytes.
-    pub(super) fn truncated_from(&self) -> Option<&str> {
+    pub fn truncated_from(&self) -> Option<&str> {
         self.header(dead_letter::TRUNCATED_FROM)
     }
 
@@ -162,7 +170,7 @@ impl DeadLetter {
         self.headers.get(name).map(HeaderValue::as_str)
     }
 
-    pub(super) fn view(&self) -> DeadLetterView {
+    pub fn view(&self) -> DeadLetterView {
         DeadLetterView {
             id: self.id,
             kept_at: rfc3339(self.kept_at),
@@ -178,7 +186,7 @@ impl DeadLetter {
     }
 
     /// Its body as text. Invalid UTF-8 is replaced.
-    pub(super) fn body(&self) -> String {
+    pub fn body(&self) -> String {
         String::from_utf8_lossy(&self.payload).into_owned()
     }
 }
@@ -202,7 +210,7 @@ fn records(payload: &[u8]) -> Vec<RecordId> {
 }
 
 /// A time in the form of RFC 3339, to the millisecond.
-pub(super) fn rfc3339(time: OffsetDateTime) -> String {
+pub fn rfc3339(time: OffsetDateTime) -> String {
     let millis = time.replace_nanosecond(time.nanosecond() / 1_000_000 * 1_000_000);
     millis.unwrap_or(time).format(&Rfc3339).unwrap_or_default()
 }

@@ -9,11 +9,11 @@ use contract::{
 };
 use ledger::{Contradiction, Decision, Effect, Entry, SettledAs};
 
-use super::{dead_letter::DeadLetter, lookup::KnownRecords};
+use super::{DeadLetter, KnownRecords};
 
 /// The effect of a replay.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Preview {
+pub enum Preview {
     /// A service would process the message, with this effect.
     Processed(String),
     /// The message would become a dead letter again, for this reason.
@@ -23,7 +23,7 @@ pub(super) enum Preview {
 }
 
 /// Previews a letter with its records.
-pub(super) fn of(letter: &DeadLetter, known: &KnownRecords) -> Preview {
+pub fn of(letter: &DeadLetter, known: &KnownRecords) -> Preview {
     if let Some(reason) = letter.records.iter().find_map(|id| known.invalid.get(id)) {
         return Preview::Harmful(reason.clone());
     }
@@ -174,7 +174,7 @@ fn of_result(result: &TransactionResult, known: &KnownRecords) -> Preview {
 }
 
 /// Describes the state of a letter's records, for discarding the letter.
-pub(super) fn record_state(letter: &DeadLetter, known: &KnownRecords) -> String {
+pub fn record_state(letter: &DeadLetter, known: &KnownRecords) -> String {
     if letter.records.is_empty() {
         return "it names no record: nothing changes".to_owned();
     }
@@ -262,7 +262,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::dlq::lookup::{KnownRecord, KnownTransaction};
+    use crate::dead_letter::{KnownRecord, KnownTransaction};
 
     /// A withdrawal of 100 KRW, and a PENDING record of it.
     fn pending_withdrawal() -> (Command, KnownRecords) {
