@@ -9,6 +9,7 @@ mod replay;
 mod secrets;
 mod settle;
 mod stats;
+mod times;
 
 pub use account_service::store::StoreError;
 pub use claim::{ClaimedEndpoint, Lane, claim};
@@ -17,7 +18,7 @@ pub use endpoints::{
     EndpointChanges, EndpointRow, EndpointToStore, Insertion, delete_endpoint, find_endpoint,
     find_endpoint_by_key, insert_endpoint, list_endpoints, update_endpoint,
 };
-pub use fanout::{announce, find_announced};
+pub use fanout::{Announced, announce, announce_held, find_announced};
 pub use replay::{Replay, replay};
 pub use secrets::{
     CurrentKey, OldSeal, SecretRow, SecretToStore, find_current_keys, find_old_seals, find_secrets,
@@ -27,3 +28,4 @@ pub use settle::{
     DueDelivery, Failed, Round, Settled, count_waiting, delete_old, find_due, settle,
 };
 pub use stats::{Backlog, EndpointCounts, count_endpoints_by_state, find_backlog};
+pub use times::cap_times;
