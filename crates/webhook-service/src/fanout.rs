@@ -14,7 +14,7 @@ use runtime::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{self, Announced, StoreError};
+use crate::store::{self, StoreError};
 
 /// Pause between two reads of the log.
 const EVERY: Duration = Duration::from_millis(200);
@@ -48,16 +48,12 @@ impl Fanout {
         }
     }
 
-    /// Announces one batch, and what earlier ones have left. Returns whether there is more.
+    /// Announces one batch. Returns whether there is more.
     ///
     /// # Errors
     /// [`StoreError`]. The batch may be announced nevertheless.
     pub async fn run_once(&self) -> Result<bool, StoreError> {
-        let Announced { position: from, has_held } =
-            limited(store::find_announced(&self.pool)).await??;
-        if has_held && limited(store::announce_held(&self.pool)).await?? > 0 {
-            self.announced.notify_one();
-        }
+        let from = limited(store::find_announced(&self.pool)).await??;
         let all = EventFilter { source: Source::All, kind: None };
         let page = self.log.read(&all, from, BATCH).await?;
         if page.through <= from {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use runtime::postgres::PgPool;
 use tests::{eventually, faketime::Clock, stack::folder};
+use time::OffsetDateTime;
 
 use super::{Endpoint, SOON, customer, open_accounts, receiver::Receiver, start_with};
 
@@ -16,6 +17,8 @@ async fn database_is_ahead(accounts: &PgPool, hours: f64) {
         ((database - here - hours * 3600.0).abs() < 60.0).then_some(())
     })
     .await;
+    // Each process of the server reads the clock's file for itself, once a second.
+    tokio::time::sleep(Duration::from_secs(3)).await;
 }
 
 #[tokio::test]
@@ -36,6 +39,13 @@ async fn after_the_databases_clock_jumps_back_webhooks_go_on_within_a_minute() {
     for receiver in [&healthy, &failing, &left] {
         receiver.received(1, SOON).await;
     }
+    eventually("their times are ahead", SOON, async || {
+        let ahead = "SELECT count(*) FROM webhook_endpoints WHERE not_before > $1";
+        let ahead = sqlx::query_scalar::<_, i64>(ahead)
+            .bind(OffsetDateTime::now_utc() + time::Duration::hours(5));
+        (ahead.fetch_one(&accounts).await.unwrap() == 3).then_some(())
+    })
+    .await;
     clock.jump("+0");
     failing.answer(204);
     // As if its replica had been killed.

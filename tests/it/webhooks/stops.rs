@@ -30,7 +30,8 @@ async fn a_stop_waits_for_no_receiver_that_hangs_and_gives_its_endpoint_back() {
     receiver.answer(204);
     let (pid, begun) = (stack.pid("webhook-service-0"), Instant::now());
     signal(pid, Signal::SIGTERM);
-    stack.restarted("webhook-service-0", pid, SOON).await;
+    // Before the attempt would have ended.
+    stack.restarted("webhook-service-0", pid, Duration::from_secs(15)).await;
     // The next process has the endpoint before the lease of the first one would have ended.
     opened.extend(open_accounts(&ann, 2).await);
     receiver.received_all(&opened, SOON).await;

@@ -18,7 +18,7 @@ pub use endpoints::{
     EndpointChanges, EndpointRow, EndpointToStore, Insertion, delete_endpoint, find_endpoint,
     find_endpoint_by_key, insert_endpoint, list_endpoints, update_endpoint,
 };
-pub use fanout::{Announced, announce, announce_held, find_announced};
+pub use fanout::{announce, find_announced};
 pub use replay::{Replay, replay};
 pub use secrets::{
     CurrentKey, OldSeal, SecretRow, SecretToStore, find_current_keys, find_old_seals, find_secrets,

@@ -1,32 +1,10 @@
-//! Rows of webhooks that another transaction holds, such as a person's in `psql`.
+//! Deliveries that were given up are deleted after 30 days.
 
 use std::time::Duration;
 
 use tests::eventually;
 
 use super::{Endpoint, SOON, customer, open_accounts, receiver::Receiver, shared};
-
-#[tokio::test]
-async fn a_held_row_of_an_endpoint_delays_no_other_owners_events() {
-    let stack = shared().await;
-    let (ann, bob) = (customer(stack), customer(stack));
-    let (of_ann, of_bob) = (Receiver::start().await, Receiver::start().await);
-    let endpoint = Endpoint::create(&ann, &of_ann).await;
-    Endpoint::create(&bob, &of_bob).await;
-    let mut holder = stack.accounts().await.begin().await.unwrap();
-    let hold = "SELECT id FROM webhook_endpoints WHERE id = $1 FOR UPDATE";
-    sqlx::query(hold).bind(endpoint.id()).execute(&mut *holder).await.unwrap();
-    let mut waiting = open_accounts(&ann, 1).await;
-    for number in 1..=3 {
-        open_accounts(&bob, 1).await;
-        of_bob.received(number, Duration::from_secs(5)).await;
-        waiting.extend(open_accounts(&ann, 1).await);
-    }
-    assert!(of_ann.deliveries().is_empty());
-    holder.rollback().await.unwrap();
-    of_ann.received_all(&waiting, SOON).await;
-    assert_eq!(of_ann.deliveries().len(), waiting.len());
-}
 
 #[tokio::test]
 async fn a_redelivery_that_was_accepted_is_kept_by_the_clean_up() {
