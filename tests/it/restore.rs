@@ -16,13 +16,18 @@ use tests::{
     client::new_key,
     eventually, invariants,
     process::{run, run_with},
+    stack::initialized_folder,
 };
 use tokio::process::Command;
 
-use crate::reports::statement;
+use crate::{
+    reports::statement,
+    webhooks::{Endpoint, receiver::Receiver},
+};
 
 const LEDGERS: &str = "transaction-service-*";
 const ACCOUNTS: &str = "account-service-*";
+const WEBHOOKS: &str = "webhook-service-*";
 
 /// Runs a program from the directory of the stack's PostgreSQL server.
 async fn postgres_tool(stack: &Stack, program: &str, arguments: &[&str]) {
@@ -221,8 +226,16 @@ async fn records_contradicting_a_ledger_that_continued_are_listed_and_not_booked
 
 #[tokio::test]
 async fn restored_records_are_settled_from_the_ledger() {
-    let stack = Stack::start_with_faults("accounts-restored").await;
+    let settings = ["PASSBOOK_WEBHOOK_ALLOWED_NETWORKS=127.0.0.1/32".to_owned()];
+    let arguments = ["--port", "0", "--faults", "--webhook-replicas", "1"];
+    let dir = initialized_folder("accounts-restored").await;
+    let stack = Stack::start_under(&dir, &settings, &arguments).await;
     let client = Client::teller(&stack);
+    let merchant = Client::merchant(&stack, &new_key());
+    let receiver = Receiver::start().await;
+    Endpoint::create(&merchant, &receiver).await;
+    let known = merchant.open_account("KRW").await;
+    receiver.received_all(&[known], Duration::from_secs(30)).await;
     let accounts = stack.file().databases.account;
     let account = client.open_account("KRW").await;
     client.deposit(&account, "100").await;
@@ -232,8 +245,11 @@ async fn restored_records_are_settled_from_the_ledger() {
     stack.fault(LEDGERS, Fault::Release).await;
     let before = client.settled(pending.text("recordId")).await;
     let lost = client.deposit(&account, "3").await;
+    let forgotten = merchant.open_account("KRW").await;
+    receiver.received_all(&[forgotten], Duration::from_secs(30)).await;
 
     stack.fault(ACCOUNTS, Fault::Hold).await;
+    stack.fault(WEBHOOKS, Fault::Hold).await;
     restore(&stack, &accounts, &backup).await;
     // The outcome is the same, and no balance moves.
     let client = release_accounts(&stack, &pending).await;
@@ -250,6 +266,10 @@ async fn restored_records_are_settled_from_the_ledger() {
     // The next movement corrects the projected balance.
     assert_eq!(client.deposit(&account, "4").await.text("balanceAfter"), "127");
     assert_balance(&client, &account, "127").await;
+    // The restored endpoint goes on with the restored log.
+    stack.fault(WEBHOOKS, Fault::Release).await;
+    let later = merchant.open_account("KRW").await;
+    receiver.received_all(&[later], Duration::from_secs(30)).await;
 }
 
 #[tokio::test]

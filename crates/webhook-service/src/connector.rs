@@ -32,10 +32,9 @@ const MAX_ADDRESSES: usize = 3;
 pub enum ConnectError {
     #[error("the URL has no host")]
     NoHost,
-    #[error("the name of the host was not resolved")]
-    NotResolved,
+    /// Also of a name that does not exist: otherwise an owner learns which internal names do.
     #[error("the host has no public address")]
-    NotPermitted,
+    NoAddress,
     #[error("no connection")]
     NoConnection,
 }
@@ -77,7 +76,7 @@ async fn connect(guard: &AddressGuard, uri: &Uri) -> Result<TcpStream, ConnectEr
     let permitted: Vec<_> =
         addresses.into_iter().filter(|address| guard.permits(address.ip())).collect();
     if permitted.is_empty() {
-        return Err(ConnectError::NotPermitted);
+        return Err(ConnectError::NoAddress);
     }
     for address in permitted.into_iter().take(MAX_ADDRESSES) {
         if let Ok(Ok(stream)) = timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
@@ -89,7 +88,7 @@ async fn connect(guard: &AddressGuard, uri: &Uri) -> Result<TcpStream, ConnectEr
     Err(ConnectError::NoConnection)
 }
 
-/// The addresses of a host, at least one. The resolver reads other spellings of addresses, such as
+/// The addresses of a host. The resolver reads other spellings of addresses, such as
 /// `0x7f.1`: they are checked as what it makes of them.
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -97,9 +96,8 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError>
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let found = timeout(RESOLVE_LIMIT, lookup_host((bare, port))).await;
-    let found = found.map_err(|_| ConnectError::NotResolved)?;
-    let addresses: Vec<_> = found.map_err(|_| ConnectError::NotResolved)?.collect();
-    if addresses.is_empty() { Err(ConnectError::NotResolved) } else { Ok(addresses) }
+    let found = found.map_err(|_| ConnectError::NoAddress)?;
+    Ok(found.map_err(|_| ConnectError::NoAddress)?.collect())
 }
 
 #[cfg(test)]
@@ -113,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_spelling_of_a_local_address_is_refused() {
+    async fn every_spelling_of_a_local_address_is_refused_like_a_name_that_does_not_exist() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let guard = AddressGuard::default();
@@ -129,9 +127,10 @@ mod tests {
             "0177.0.0.1",
             "127.1",
             "0",
+            "no-such-name.invalid",
         ] {
             let result = connected(&guard, &format!("http://{host}:{port}/")).await;
-            assert_eq!(result, Err(ConnectError::NotPermitted), "{host}");
+            assert_eq!(result, Err(ConnectError::NoAddress), "{host}");
         }
         let allowed = AddressGuard { allowed: vec!["127.0.0.0/8".parse().unwrap()] };
         connected(&allowed, &format!("http://localhost:{port}/")).await.unwrap();

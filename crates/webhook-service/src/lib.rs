@@ -48,6 +48,9 @@ const GRACE_AFTER_ERROR: Duration = Duration::from_secs(2);
 /// Pause between two searches for old deliveries.
 const CLEANUP_EVERY: Duration = Duration::from_secs(60);
 
+/// Pause between two looks for times of a clock that was ahead.
+const TIMES_EVERY: Duration = Duration::from_secs(20);
+
 /// Runs the service until `stop`. Then its readiness probe fails, it serves for the drain delay,
 /// finishes the requests in flight, and ends.
 ///
@@ -86,6 +89,7 @@ pub async fn run(
     let (keys, after) = (Arc::clone(&sealing), config.webhooks.webhook_reseal_after);
     tasks.spawn("sealing", reseal::run(pool.clone(), keys, after, finished.clone()));
     tasks.spawn("clean-up", clean_up(pool.clone(), finished.clone()));
+    tasks.spawn("times", keep_times(pool.clone(), finished.clone()));
 
     let grace = config.process.grace_period;
     let (_, key_lookup, reader) = lookup::channel();
@@ -120,6 +124,22 @@ async fn clean_up(pool: postgres::PgPool, stop: CancellationToken) {
         let deleted = async { limited(store::delete_old(&pool)).await? };
         if let Err(error) = deleted.await {
             tracing::warn!(%error, "deleting old webhook deliveries failed");
+        }
+    }
+}
+
+/// Shortens times that a clock wrote which was ahead.
+async fn keep_times(pool: postgres::PgPool, stop: CancellationToken) {
+    while sleep_unless_stopped(TIMES_EVERY, &stop).await {
+        let capped = async { limited(store::cap_times(&pool, schedule::LONGEST)).await? };
+        match capped.await {
+            Ok(0) => {}
+            Ok(endpoints) => tracing::warn!(
+                endpoints,
+                "times of webhook endpoints were too far in the future: the database's clock was \
+                 ahead"
+            ),
+            Err(error) => tracing::warn!(%error, "looking for times in the future failed"),
         }
     }
 }

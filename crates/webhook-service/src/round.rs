@@ -16,7 +16,11 @@ pub struct Attempt {
     /// Failed attempts before; `None` for a new event.
     pub earlier: Option<i32>,
     pub outcome: Outcome,
+    pub took: Duration,
 }
+
+/// An attempt that takes longer is slow. Slow endpoints take no places from others.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// The endpoint before the round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +48,8 @@ impl Before {
     ) -> Round {
         let mut round = Round { position: through, failures: self.failures, ..Round::default() };
         let mut asked: Option<Duration> = None;
-        for Attempt { position, earlier, outcome } in attempts {
+        for Attempt { position, earlier, outcome, took } in attempts {
+            round.is_slow |= took > SLOW;
             let failure = match outcome {
                 Outcome::Delivered => {
                     round.failures = 0;
@@ -77,6 +82,10 @@ impl Before {
                 error: failure.error,
             });
         }
+        if asked.is_some() {
+            // Its receiver is left alone, whatever else was taken meanwhile.
+            round.failures = round.failures.max(1);
+        }
         round.has_recovered = self.is_failing() && round.has_delivered;
         if round.failures >= FAILING || asked.is_some() {
             let pause = schedule::pause_after(round.failures, asked, random());
@@ -92,7 +101,7 @@ mod tests {
     use crate::sender::Failure;
 
     fn attempt(position: i64, earlier: Option<i32>, outcome: Outcome) -> Attempt {
-        Attempt { position, earlier, outcome }
+        Attempt { position, earlier, outcome, took: SLOW }
     }
 
     fn failed() -> Outcome {
@@ -144,6 +153,22 @@ mod tests {
         let round = after(6, vec![attempt(11, None, Outcome::Delivered)], 11);
         assert_eq!((round.position, round.failures, round.pause), (11, 0, None));
         assert!(round.has_recovered);
+    }
+
+    #[test]
+    fn a_receiver_that_asks_for_a_pause_gets_it_though_it_took_something_since() {
+        let failure = Failure { retry_after: Some(Duration::from_secs(90)), ..Failure::default() };
+        let asks = attempt(11, None, Outcome::Failed(failure));
+        let round = after(0, vec![asks, attempt(12, None, Outcome::Delivered)], 12);
+        assert_eq!((round.failures, round.pause), (1, Some(90.0)));
+    }
+
+    #[test]
+    fn an_attempt_of_more_than_two_seconds_is_slow() {
+        let at_limit = attempt(11, None, Outcome::Delivered);
+        let longer = Attempt { took: SLOW + Duration::from_millis(1), ..at_limit.clone() };
+        assert!(!after(0, vec![at_limit.clone()], 11).is_slow);
+        assert!(after(0, vec![longer, at_limit], 11).is_slow);
     }
 
     #[test]

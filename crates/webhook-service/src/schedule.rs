@@ -19,6 +19,9 @@ const LONGEST_PROBE: Duration = Duration::from_secs(5 * MINUTE);
 /// The longest wait that a receiver can ask for with `Retry-After`.
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * HOUR);
 
+/// No delay or pause is longer: the last delay of a delivery, a tenth longer.
+pub const LONGEST: Duration = Duration::from_secs(24 * HOUR + 24 * HOUR / 10);
+
 /// The delay after this many failed attempts of a delivery; `None` once it is given up. `random`
 /// is between 0 and 1: the delay varies by 10 %.
 #[must_use]
@@ -65,6 +68,7 @@ mod tests {
         assert_eq!(delays.len(), 9);
         let last: Duration = delays.iter().sum();
         assert_eq!(last.as_secs(), 75 * HOUR + 35 * MINUTE + 5);
+        assert_eq!(after_attempts(9, None, 1.0), Some(LONGEST));
         for none in [0, -1, 10, 11, i32::MAX] {
             assert_eq!(after_attempts(none, None, 0.5), None);
         }

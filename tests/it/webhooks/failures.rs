@@ -108,10 +108,13 @@ async fn no_request_goes_to_a_private_address() {
         assert_eq!(problem, (422, "webhook-url-not-allowed"), "{url}: {refused:?}");
     }
     // Names are resolved, and their addresses checked, when a connection is made.
-    // Nothing listens on the second one.
+    // The second one does not exist. Nothing listens on the third one.
     let closed = Receiver::start().await.port;
-    let hidden =
-        [format!("http://0x7f.2:{}/", receiver.port), format!("http://localhost:{closed}/")];
+    let hidden = [
+        format!("http://0x7f.2:{}/", receiver.port),
+        "http://no-such-name.invalid/".to_owned(),
+        format!("http://localhost:{closed}/"),
+    ];
     let mut endpoints = Vec::new();
     for url in &hidden {
         endpoints.push(Endpoint::with(&ann, json!({ "url": url })).await);
@@ -120,7 +123,8 @@ async fn no_request_goes_to_a_private_address() {
     redirecting.redirect(&target.url);
     let redirected = Endpoint::create(&ann, &redirecting).await;
     open_accounts(&ann, 1).await;
-    let refused = ["the host has no public address", "no connection"];
+    let none = "the host has no public address";
+    let refused = [none, none, "no connection"];
     for (endpoint, error) in endpoints.iter().zip(refused) {
         eventually(error, SOON, async || {
             (endpoint.show().await["lastError"] == error).then_some(())

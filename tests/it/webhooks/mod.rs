@@ -2,13 +2,19 @@
 //! stack has no transaction-service.
 
 mod audit;
+mod clean_up;
+mod clocks;
 mod deliveries;
 mod endpoints;
+mod failover;
 mod failures;
+mod pauses;
+mod places;
 pub(crate) mod receiver;
 mod replicas;
 mod sealing;
 mod shown_failures;
+mod stops;
 mod transaction_ids;
 
 use std::time::Duration;
@@ -17,6 +23,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Client, Response, Stack, client::new_key, stack::initialized_folder};
 use tokio::sync::OnceCell;
+use uuid::Uuid;
 
 use self::receiver::Receiver;
 
@@ -33,14 +40,20 @@ async fn shared() -> &'static Stack {
 
 /// A stack whose webhook-service may reach 127.0.0.1, and no other private address.
 async fn start(name: &str, replicas: &str) -> Stack {
-    let settings = [
+    start_with(name, &["--webhook-replicas", replicas], &[]).await
+}
+
+/// As [`start`], with further arguments and settings.
+async fn start_with(name: &str, arguments: &[&str], settings: &[String]) -> Stack {
+    let own = [
         format!("PASSBOOK_WEBHOOK_TIMEOUT={}s", TIMEOUT.as_secs()),
         "PASSBOOK_WEBHOOK_ALLOWED_NETWORKS=127.0.0.1/32".to_owned(),
         format!("PASSBOOK_WEBHOOK_SECRET_KEYS={}", sealing::keys()),
         "PASSBOOK_WEBHOOK_RESEAL_AFTER=1s".to_owned(),
     ];
-    let arguments = ["--port", "0", "--account-replicas", "1", "--transaction-replicas", "0"];
-    let arguments = [&arguments[..], &["--webhook-replicas", replicas]].concat();
+    let settings = [&own[..], settings].concat();
+    let fixed = ["--port", "0", "--account-replicas", "1", "--transaction-replicas", "0"];
+    let arguments = [&fixed[..], arguments].concat();
     Stack::start_under(&initialized_folder(name).await, &settings, &arguments).await
 }
 
@@ -71,6 +84,10 @@ impl Endpoint {
 
     pub(crate) fn secret(&self) -> &str {
         self.created.text("secret")
+    }
+
+    fn id(&self) -> Uuid {
+        Uuid::parse_str(self.created.text("webhookEndpointId")).unwrap()
     }
 
     async fn show(&self) -> Value {

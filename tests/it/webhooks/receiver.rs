@@ -5,7 +5,7 @@ use std::{
     net::Ipv4Addr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -14,7 +14,10 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode, header::LOCATION},
+    http::{
+        HeaderMap, StatusCode,
+        header::{LOCATION, RETRY_AFTER},
+    },
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -79,6 +82,10 @@ impl Delivery {
 struct Shared {
     status: Arc<AtomicU16>,
     location: Arc<Mutex<Option<String>>>,
+    /// Milliseconds until each answer.
+    delay: Arc<AtomicU64>,
+    /// `Retry-After` of the answers with 429.
+    retry_after: Arc<AtomicU64>,
     deliveries: Arc<Mutex<Vec<Delivery>>>,
 }
 
@@ -98,7 +105,13 @@ impl Receiver {
 
     pub(crate) async fn start_at(address: Ipv4Addr) -> Self {
         let status = Arc::new(AtomicU16::new(204));
-        let shared = Shared { status, location: Arc::default(), deliveries: Arc::default() };
+        let shared = Shared {
+            status,
+            location: Arc::default(),
+            delay: Arc::default(),
+            retry_after: Arc::default(),
+            deliveries: Arc::default(),
+        };
         let router = Router::new().fallback(receive).with_state(shared.clone());
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -110,6 +123,17 @@ impl Receiver {
     /// Sets the answer, also of the requests to come.
     pub(crate) fn answer(&self, status: u16) {
         self.shared.status.store(status, Ordering::Relaxed);
+    }
+
+    /// Answers after this time.
+    pub(crate) fn answer_after(&self, delay: Duration) {
+        self.shared.delay.store(delay.as_millis().try_into().unwrap(), Ordering::Relaxed);
+    }
+
+    /// Answers 429, with `Retry-After`.
+    pub(crate) fn retry_after(&self, pause: Duration) {
+        self.shared.retry_after.store(pause.as_secs(), Ordering::Relaxed);
+        self.answer(429);
     }
 
     /// Answers with a redirect to this URL from now on.
@@ -162,8 +186,13 @@ async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) 
         answer: status,
     };
     shared.deliveries.lock().unwrap().push(delivery);
+    tokio::time::sleep(Duration::from_millis(shared.delay.load(Ordering::Relaxed))).await;
     match status {
         SILENT => std::future::pending().await,
+        429 => {
+            let pause = shared.retry_after.load(Ordering::Relaxed).to_string();
+            (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, pause)]).into_response()
+        }
         status => {
             let location = shared.location.lock().unwrap().clone().map(|url| [(LOCATION, url)]);
             (StatusCode::from_u16(status).unwrap(), location, ()).into_response()

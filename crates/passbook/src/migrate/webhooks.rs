@@ -18,12 +18,12 @@ const WRITES: &str = "
             position, announced),
         UPDATE (url, description, types, updated_at, enabled, disabled_because, position,
             announced, fence, lease_until, not_before, retry_at, failures, failing_since,
-            last_error, last_failed_at, last_delivered_at),
+            last_error, last_failed_at, last_delivered_at, pause, is_slow),
         DELETE ON webhook_endpoints;
     INSERT (id, endpoint_id, algorithm, sealed, public_key), UPDATE (sealed, expires_at),
         DELETE ON webhook_secrets;
-    INSERT (endpoint_id, position, attempts, next_attempt_at, last_error, last_attempt_at),
-        UPDATE (attempts, next_attempt_at, last_error, last_attempt_at),
+    INSERT (endpoint_id, position, attempts, next_attempt_at, delay, last_error, last_attempt_at),
+        UPDATE (attempts, next_attempt_at, delay, last_error, last_attempt_at),
         DELETE ON webhook_deliveries;
     INSERT (id, actor, api_key_id, action, resource, details) ON audit_log";
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use account_service::{
-    events::{EventFilter, LoggedEvent},
+    events::{EventFilter, LoggedEvent, Source},
     http::event_json,
 };
 use anyhow::Context;
@@ -23,7 +23,7 @@ use runtime::{
     postgres::limited,
     telemetry::{otlp, trace::Trace},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -39,6 +39,8 @@ use crate::{
 /// How long one lease is used. Then other endpoints get the place. With the last requests and
 /// their settlement, it is over before the lease ends.
 const TURN: Duration = Duration::from_secs(10);
+/// How long requests in flight may last after the stop.
+const LAST: Duration = Duration::from_secs(2);
 /// New events of a round.
 const PAGE: u16 = 100;
 /// Retries of a round.
@@ -53,7 +55,8 @@ struct Work {
     events: Vec<WorkItem>,
     /// The cursor after all new events.
     through: i64,
-    /// Retries whose events do not exist any more.
+    /// Retries of events that do not exist any more, or that the endpoint may not get: a promoted
+    /// database may have given their positions to others.
     lost: Vec<i64>,
     /// Whether there is more to do after this round.
     has_more: bool,
@@ -69,6 +72,14 @@ struct WorkItem {
     body: Vec<u8>,
     /// The trace of the movement.
     movement: Option<Trace>,
+}
+
+/// An attempt that was begun.
+struct Begun {
+    /// Of the event.
+    position: i64,
+    /// Failed attempts before; `None` for a new event.
+    earlier: Option<i32>,
 }
 
 /// Where the events go.
@@ -99,14 +110,27 @@ impl Deliveries {
                 (work.lost, work.through, work.has_more, work.is_full);
             let items = work.events.len();
             let receiver = Receiver { endpoint: endpoint.id, url: &url, keys: &keys };
-            let attempts = self.attempt(work.events, receiver, end, stop).await;
-            let is_complete = attempts.len() == items;
-            let started = attempts.iter().filter(|attempt| attempt.earlier.is_none());
-            let last = started.map(|attempt| attempt.position).max();
-            let cursor = if is_complete { through } else { last.unwrap_or(before.position) };
+            let (attempts, begun) = self.attempt(work.events, receiver, end, stop).await;
+            let is_complete = begun.len() == items;
+            let begun_new = || begun.iter().filter(|begun| begun.earlier.is_none());
+            let last = begun_new().map(|begun| begun.position).max();
+            let ended: HashSet<_> = attempts.iter().map(|attempt| attempt.position).collect();
+            let cut_off = begun_new().map(|begun| begun.position).filter(|at| !ended.contains(at));
+            let cut_off: Vec<_> = cut_off.collect();
+            // A probe that was cut off stays the head of the queue.
+            let stays = before.is_failing() && !cut_off.is_empty();
+            let cursor = match last {
+                _ if stays => before.position,
+                _ if is_complete => through,
+                last => last.unwrap_or(before.position),
+            };
             let mut round = before.after(attempts, cursor, rand::random::<f64>);
             round.finished.extend(lost);
-            let is_over = stop.is_cancelled() || Instant::now() >= end;
+            if !stays {
+                round.cut_off = cut_off;
+            }
+            // A slow endpoint goes on in another place.
+            let is_over = stop.is_cancelled() || Instant::now() >= end || round.is_slow;
             if round.pause.is_none() && (is_over || (is_complete && !has_more)) {
                 let pause = if is_full { FULL_PAUSE } else { Duration::ZERO };
                 round.pause = Some(pause.as_secs_f64());
@@ -165,11 +189,11 @@ impl Deliveries {
         for DueDelivery { position, attempts } in due {
             let event = account_service::store::find_event(&self.pool, position);
             match limited(event).await?? {
-                Some(event) => {
+                Some(event) if may_get(endpoint, &event) => {
                     events.push(event);
                     earlier.push(Some(attempts));
                 }
-                None => lost.push(position),
+                _ => lost.push(position),
             }
         }
         let may_read = endpoint.may_read && before.position < endpoint.announced && !is_full;
@@ -224,23 +248,31 @@ impl Deliveries {
     }
 
     /// Makes the attempts, in the order of their ends. After a failure, at the end of the turn or
-    /// at the stop, no further one begins.
+    /// at the stop, no further one begins; soon after the stop, those that last are cut off. Gives
+    /// those that have ended, and all that have begun.
     async fn attempt(
         &self,
         items: Vec<WorkItem>,
         receiver: Receiver<'_>,
         end: Instant,
         stop: &CancellationToken,
-    ) -> Vec<Attempt> {
+    ) -> (Vec<Attempt>, Vec<Begun>) {
         let has_failed = AtomicBool::new(false);
         let may_begin =
             || !has_failed.load(Ordering::Relaxed) && Instant::now() < end && !stop.is_cancelled();
+        let cut_off = async {
+            stop.cancelled().await;
+            sleep(LAST).await;
+        };
+        let mut begun = Vec::new();
         let attempts = stream::iter(items)
             .take_while(|_| ready(may_begin()))
             .map(|WorkItem { position, earlier, id, body, movement }| {
+                begun.push(Begun { position, earlier });
                 let has_failed = &has_failed;
                 async move {
                     let Receiver { endpoint, url, keys } = receiver;
+                    let at = Instant::now();
                     let span = AttemptSpan::begin(movement);
                     let sent = self.sender.send(Delivery { url, keys, id: &id, body }).await;
                     span.end(endpoint, url, &id, earlier, &sent);
@@ -252,14 +284,25 @@ impl Deliveries {
                     let label = if is_delivered { "delivered" } else { "failed" };
                     metrics::counter!("passbook_webhook_attempts_total", "outcome" => label)
                         .increment(1);
-                    Attempt { position, earlier, outcome }
+                    Attempt { position, earlier, outcome, took: at.elapsed() }
                 }
             })
-            .buffer_unordered(self.limits.in_flight);
-        attempts.collect().await
+            .buffer_unordered(self.limits.in_flight)
+            .take_until(cut_off);
+        let attempts = attempts.collect().await;
+        (attempts, begun)
     }
 }
 
 fn is_wanted(endpoint: &ClaimedEndpoint, event: &LoggedEvent) -> bool {
     endpoint.types.as_ref().is_none_or(|types| types.contains(&event.kind.code()))
+}
+
+/// Whether the event is of the accounts whose events are delivered.
+fn may_get(endpoint: &ClaimedEndpoint, event: &LoggedEvent) -> bool {
+    match &endpoint.source {
+        Source::All => true,
+        Source::Owner(owner) => *owner == event.owner,
+        Source::Account(account) => *account == event.account,
+    }
 }

@@ -1,21 +1,23 @@
 //! Delivers events: claims due endpoints, and runs a task for each.
 //!
-//! A replica has a number of places. An endpoint that hangs keeps its place for the time limit of
-//! one request; then it is failing, and failing endpoints get a quarter of the places.
+//! A replica has a number of places, and an endpoint one of them. An endpoint that hangs keeps its
+//! place for the time limit of one request; then it is failing. Endpoints that fail or are slow get
+//! a quarter of the places.
 
 mod attempt_span;
 mod endpoint;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use account_service::events::EventLog;
 use runtime::postgres::{PgPool, limited};
 use tokio::{
     sync::{Notify, Semaphore},
-    task::JoinSet,
+    task::{AbortHandle, JoinError, JoinSet},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     seal::SealingKeys,
@@ -75,17 +77,47 @@ impl Places {
     }
 }
 
+/// The tasks of endpoints.
+#[derive(Default)]
+struct Serving {
+    tasks: JoinSet<()>,
+    by_endpoint: HashMap<Uuid, AbortHandle>,
+}
+
+impl Serving {
+    /// Starts the task of an endpoint that was claimed. An earlier task has lost its lease: it ends
+    /// here, with its requests.
+    fn start(&mut self, endpoint: Uuid, task: impl Future<Output = ()> + Send + 'static) {
+        let task = self.tasks.spawn(task);
+        if let Some(earlier) = self.by_endpoint.insert(endpoint, task) {
+            earlier.abort();
+        }
+    }
+
+    /// Forgets the tasks that have ended.
+    fn sweep(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            note_panic(ended);
+        }
+        self.by_endpoint.retain(|_, task| !task.is_finished());
+    }
+
+    async fn end(mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            note_panic(ended);
+        }
+    }
+}
+
 impl Deliveries {
-    /// Delivers until `stop`. Then it waits for the requests in flight.
+    /// Delivers until `stop`. Requests in flight have a short time then.
     pub async fn run(self, stop: CancellationToken) {
         let places = Places::new(self.limits.places);
         let deliveries = Arc::new(self);
-        let mut tasks = JoinSet::new();
+        let mut serving = Serving::default();
         while !stop.is_cancelled() {
-            while let Some(ended) = tasks.try_join_next() {
-                note_panic(ended);
-            }
-            let pause = match deliveries.claim(&places, &mut tasks, &stop).await {
+            serving.sweep();
+            let pause = match deliveries.claim(&places, &mut serving, &stop).await {
                 Ok(()) => EVERY,
                 Err(error) => {
                     tracing::warn!(%error, "claiming webhook endpoints failed");
@@ -98,16 +130,14 @@ impl Deliveries {
                 () = sleep(pause) => {}
             }
         }
-        while let Some(ended) = tasks.join_next().await {
-            note_panic(ended);
-        }
+        serving.end().await;
     }
 
     /// Starts a task for each due endpoint, as places are free.
     async fn claim(
         self: &Arc<Self>,
         places: &Places,
-        tasks: &mut JoinSet<()>,
+        serving: &mut Serving,
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
         for lane in [Lane::Healthy, Lane::Failing] {
@@ -120,9 +150,9 @@ impl Deliveries {
                 // Only this task takes permits, so one is free.
                 let permit = Arc::clone(semaphore).try_acquire_owned();
                 let (deliveries, stop) = (Arc::clone(self), stop.clone());
-                tasks.spawn(async move {
+                let id = endpoint.id;
+                serving.start(id, async move {
                     let _permit = permit;
-                    let id = endpoint.id;
                     if let Err(error) = deliveries.serve(endpoint, &stop).await {
                         // The lease ends by itself: that is the pause.
                         let error = format!("{error:#}");
@@ -135,8 +165,10 @@ impl Deliveries {
     }
 }
 
-fn note_panic(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
+fn note_panic(ended: Result<(), JoinError>) {
+    if let Err(error) =
+        ended.or_else(|error| if error.is_cancelled() { Ok(()) } else { Err(error) })
+    {
         tracing::error!(%error, "the task of a webhook endpoint panicked");
     }
 }

@@ -183,7 +183,11 @@ pub(super) async fn list(
     let ids = read(api.log.ids()).await?;
     let items: Vec<_> = rows
         .into_iter()
-        .filter_map(|row| Some(DeliveryView::new(ids, events.get(&row.position)?, row)))
+        .filter_map(|row| {
+            // A promoted database may have given the position to another owner's event.
+            let event = events.get(&row.position).filter(|event| is_of(&endpoint, event))?;
+            Some(DeliveryView::new(ids, event, row))
+        })
         .collect();
     let next_cursor = items.last().filter(|_| has_more).map(|last| last.event_id.clone());
     Ok(Json(PageView { items, next_cursor }).into_response())

@@ -9,9 +9,9 @@ use super::StoreError;
 /// Which endpoints are claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// Their last attempt was delivered.
+    /// Their last attempts were delivered soon.
     Healthy,
-    /// Their last attempt failed.
+    /// Their last attempt failed or took long, or a request has ended their lease.
     Failing,
 }
 
@@ -46,9 +46,9 @@ pub async fn claim(
 ) -> Result<Vec<ClaimedEndpoint>, StoreError> {
     let rows = sqlx::query!(
         r#"UPDATE webhook_endpoints
-           SET fence = fence + 1, lease_until = clock_timestamp() + interval '60 seconds'
+           SET fence = webhook_fence(), lease_until = clock_timestamp() + interval '60 seconds'
            WHERE id IN (SELECT id FROM webhook_endpoints
-                        WHERE (failures > 0) = $1 AND due_at <= clock_timestamp()
+                        WHERE (failures > 0 OR is_slow) = $1 AND due_at <= clock_timestamp()
                         ORDER BY due_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING id, fence, owner_id, url, types, position, announced, failures,
                announced > position AND not_before <= clock_timestamp() AS "may_read!",

@@ -1,5 +1,5 @@
-//! The endpoints, for the API. Each change ends the lease: its holder settles nothing any more. Its
-//! entry in the audit log is stored with it.
+//! The endpoints, for the API. A change of what is delivered ends the lease: its holder settles
+//! nothing any more. The entry in the audit log is stored with the change.
 
 use account_service::store::{Actor, AuditAction};
 use runtime::postgres::PgPool;
@@ -10,6 +10,7 @@ use super::{
     StoreError,
     audit::{self, Details},
     secrets::{SecretToStore, insert_secret},
+    settle::set_retry_at,
 };
 
 /// A new endpoint.
@@ -216,8 +217,27 @@ pub struct EndpointChanges<'a> {
     pub enabled: Option<bool>,
 }
 
-/// Changes an endpoint. Enabling it, or a new URL, ends its failures. `None` without such an
-/// endpoint.
+impl EndpointChanges<'_> {
+    /// Whether the failures of the endpoint end: it is enabled, or has a new URL.
+    fn end_failures(&self, old: &EndpointRow) -> bool {
+        let is_enabled = self.enabled == Some(true) && (!old.enabled || old.failures > 0);
+        is_enabled || self.url.is_some_and(|url| url != old.url)
+    }
+
+    /// Whether something else is delivered, or elsewhere.
+    fn change_deliveries(&self, old: &EndpointRow) -> bool {
+        self.end_failures(old)
+            || self.types.is_some_and(|types| types != old.types.as_deref())
+            || self.enabled.is_some_and(|enabled| enabled != old.enabled)
+    }
+
+    fn change_description(&self, old: &EndpointRow) -> bool {
+        self.description.is_some_and(|text| text != old.description.as_deref())
+    }
+}
+
+/// Changes an endpoint. Enabling it, or a new URL, ends its failures. What changes nothing writes
+/// nothing. `None` without such an endpoint.
 ///
 /// # Errors
 /// [`StoreError`]. The endpoint may be changed nevertheless.
@@ -229,7 +249,12 @@ pub async fn update_endpoint(
 ) -> Result<Option<EndpointRow>, StoreError> {
     let mut transaction = pool.begin().await?;
     let Some(old) = lock_endpoint(&mut *transaction, id).await? else { return Ok(None) };
-    let new = sqlx::query_as!(
+    let changes_deliveries = changes.change_deliveries(&old);
+    if !changes_deliveries && !changes.change_description(&old) {
+        transaction.rollback().await?;
+        return Ok(Some(old));
+    }
+    let mut new = sqlx::query_as!(
         EndpointRow,
         "UPDATE webhook_endpoints
          SET url = coalesce($2, url),
@@ -238,11 +263,15 @@ pub async fn update_endpoint(
              enabled = coalesce($7, enabled),
              disabled_because = CASE coalesce($7, enabled)
                  WHEN true THEN NULL ELSE coalesce(disabled_because, 'request') END,
-             failures = CASE WHEN $7 OR $2 IS NOT NULL THEN 0 ELSE failures END,
-             failing_since = CASE WHEN $7 OR $2 IS NOT NULL THEN NULL ELSE failing_since END,
-             not_before = CASE WHEN $7 OR $2 IS NOT NULL THEN clock_timestamp()
-                 ELSE not_before END,
-             fence = fence + 1, lease_until = '-infinity', updated_at = now()
+             failures = CASE WHEN $8 THEN 0 ELSE failures END,
+             failing_since = CASE WHEN $8 THEN NULL ELSE failing_since END,
+             not_before = CASE WHEN $8 THEN clock_timestamp()
+                 WHEN $9 THEN greatest(not_before, clock_timestamp()) ELSE not_before END,
+             pause = CASE WHEN $8 THEN 0 ELSE pause END,
+             is_slow = is_slow OR ($9 AND lease_until > clock_timestamp()),
+             fence = CASE WHEN $9 THEN webhook_fence() ELSE fence END,
+             lease_until = CASE WHEN $9 THEN '-infinity' ELSE lease_until END,
+             updated_at = now()
          WHERE id = $1
          RETURNING id, owner_id, url, description, types, created_by, request_hash, created_at,
              updated_at, enabled, disabled_because, failures, failing_since, last_error,
@@ -257,9 +286,17 @@ pub async fn update_endpoint(
         changes.types.is_some(),
         changes.types.flatten(),
         changes.enabled,
+        changes.end_failures(&old),
+        changes_deliveries,
     )
     .fetch_one(&mut *transaction)
     .await?;
+    if changes_deliveries {
+        set_retry_at(&mut transaction, &[id]).await?;
+        if let Some(row) = find_endpoint(&mut *transaction, id).await? {
+            new = row;
+        }
+    }
     if let Some(details) = Details::of_change(&old, &new) {
         let action = AuditAction::WebhookEndpointChanged;
         audit::add(&mut *transaction, changed_by, action, id, details).await?;

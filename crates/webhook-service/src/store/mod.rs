@@ -9,6 +9,7 @@ mod replay;
 mod secrets;
 mod settle;
 mod stats;
+mod times;
 
 pub use account_service::store::StoreError;
 pub use claim::{ClaimedEndpoint, Lane, claim};
@@ -27,3 +28,4 @@ pub use settle::{
     DueDelivery, Failed, Round, Settled, count_waiting, delete_old, find_due, settle,
 };
 pub use stats::{Backlog, EndpointCounts, count_endpoints_by_state, find_backlog};
+pub use times::cap_times;

@@ -7,7 +7,7 @@ use sqlx::types::Uuid;
 use super::{
     StoreError,
     audit::{self, Details},
-    settle::set_retry_at,
+    settle::{add_due, set_retry_at},
 };
 
 /// Which events are delivered again. The ids are those of the request.
@@ -19,7 +19,8 @@ pub enum Replay<'a> {
     After { id: &'a str, position: i64 },
 }
 
-/// Delivers events again. Gives whether there is such an endpoint.
+/// Delivers events again, also during a pause of the endpoint. Gives whether there is such an
+/// endpoint.
 ///
 /// # Errors
 /// [`StoreError`]. The endpoint may be changed nevertheless.
@@ -37,8 +38,9 @@ pub async fn replay(
                 "WITH fanout AS (SELECT position FROM webhook_fanout WHERE only_row FOR SHARE)
                  UPDATE webhook_endpoints AS e
                  SET position = least(e.position, $2), announced = fanout.position,
-                     not_before = least(not_before, clock_timestamp()),
-                     fence = fence + 1, lease_until = '-infinity'
+                     not_before = clock_timestamp(), pause = 0,
+                     fence = webhook_fence(), lease_until = '-infinity',
+                     is_slow = is_slow OR lease_until > clock_timestamp()
                  FROM fanout WHERE id = $1",
                 endpoint,
                 position,
@@ -50,28 +52,21 @@ pub async fn replay(
         }
         Replay::Event { id, position } => {
             let changed = sqlx::query!(
-                "UPDATE webhook_endpoints SET fence = fence + 1, lease_until = '-infinity'
+                "UPDATE webhook_endpoints
+                 SET not_before = clock_timestamp(), pause = 0,
+                     fence = webhook_fence(), lease_until = '-infinity',
+                     is_slow = is_slow OR lease_until > clock_timestamp()
                  WHERE id = $1",
                 endpoint,
             );
             if changed.execute(&mut *transaction).await?.rows_affected() == 0 {
                 return Ok(false);
             }
-            sqlx::query!(
-                "INSERT INTO webhook_deliveries
-                     (endpoint_id, position, attempts, next_attempt_at, last_error, last_attempt_at)
-                 VALUES ($1, $2, 0, clock_timestamp(), '', clock_timestamp())
-                 ON CONFLICT (endpoint_id, position) DO UPDATE
-                 SET attempts = 0, next_attempt_at = excluded.next_attempt_at",
-                endpoint,
-                position,
-            )
-            .execute(&mut *transaction)
-            .await?;
-            set_retry_at(&mut transaction, endpoint).await?;
+            add_due(&mut *transaction, endpoint, position).await?;
             Details::default().with("eventId", Some(id))
         }
     };
+    set_retry_at(&mut transaction, &[endpoint]).await?;
     let action = AuditAction::WebhookRedeliveryRequested;
     audit::add(&mut *transaction, asked_by, action, endpoint, details).await?;
     transaction.commit().await?;

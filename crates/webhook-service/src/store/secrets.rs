@@ -7,6 +7,7 @@ use sqlx::{PgExecutor, types::Uuid};
 use super::{
     StoreError,
     audit::{self, Details},
+    settle::set_retry_at,
 };
 
 /// Maximum keys that sign at a time.
@@ -90,12 +91,16 @@ pub async fn rotate_secret(
     // The lease ends: its holder signs with the keys that it has read.
     let changed = sqlx::query!(
         "UPDATE webhook_endpoints
-         SET fence = fence + 1, lease_until = '-infinity', updated_at = now() WHERE id = $1",
+         SET fence = webhook_fence(), lease_until = '-infinity', updated_at = now(),
+             is_slow = is_slow OR lease_until > clock_timestamp(),
+             not_before = greatest(not_before, clock_timestamp())
+         WHERE id = $1",
         endpoint,
     );
     if changed.execute(&mut *transaction).await?.rows_affected() == 0 {
         return Ok(None);
     }
+    set_retry_at(&mut transaction, &[endpoint]).await?;
     sqlx::query!(
         "DELETE FROM webhook_secrets WHERE endpoint_id = $1 AND expires_at <= clock_timestamp()",
         endpoint,

@@ -83,9 +83,13 @@ pub struct Round {
     pub last_error: Option<String>,
     /// Whether the receiver answered 410.
     pub is_gone: bool,
+    /// Whether an attempt took long.
+    pub is_slow: bool,
     /// Retries that were taken, or whose events do not exist.
     pub finished: Vec<i64>,
     pub failed: Vec<Failed>,
+    /// New events up to the cursor whose attempt was cut off. They are due at once.
+    pub cut_off: Vec<i64>,
     /// Seconds until new events are tried. `None`: the lease goes on.
     pub pause: Option<f64>,
 }
@@ -110,7 +114,9 @@ pub async fn settle(
     round: &Round,
     disable_after: Duration,
 ) -> Result<Option<Settled>, StoreError> {
-    if round.finished.is_empty() && round.failed.is_empty() && !round.has_recovered {
+    let has_deliveries =
+        !round.finished.is_empty() || !round.failed.is_empty() || !round.cut_off.is_empty();
+    if !has_deliveries && !round.has_recovered {
         return update_endpoint(pool, endpoint, fence, round, disable_after).await;
     }
     let mut transaction = pool.begin().await?;
@@ -153,6 +159,12 @@ async fn update_endpoint(
                  disabled_because = CASE WHEN $8 THEN 'gone'
                                          WHEN is_failing_for_long THEN 'failing' END,
                  not_before = clock_timestamp() + make_interval(secs => coalesce($9::float8, 0)),
+                 pause = coalesce($9, 0),
+                 -- The receiver is left alone, by retries too.
+                 retry_at = CASE WHEN $4 > 0 AND $9 IS NOT NULL
+                     THEN greatest(retry_at, clock_timestamp() + make_interval(secs => $9))
+                     ELSE retry_at END,
+                 is_slow = $13,
                  lease_until = CASE WHEN $9::float8 IS NULL
                      THEN clock_timestamp() + interval '60 seconds' ELSE '-infinity' END
              FROM held WHERE e.id = held.id
@@ -176,6 +188,7 @@ async fn update_endpoint(
         AuditEntryId::new().as_uuid(),
         NAME,
         AuditAction::WebhookEndpointDisabled.as_str(),
+        round.is_slow,
     );
     Ok(settled.fetch_optional(database).await?)
 }
@@ -197,12 +210,14 @@ async fn update_deliveries(
     for failed in &round.failed {
         sqlx::query!(
             "INSERT INTO webhook_deliveries
-                 (endpoint_id, position, attempts, next_attempt_at, last_error, last_attempt_at)
-             VALUES ($1, $2, $3, clock_timestamp() + make_interval(secs => $4), $5,
+                 (endpoint_id, position, attempts, next_attempt_at, delay, last_error,
+                  last_attempt_at)
+             VALUES ($1, $2, $3, clock_timestamp() + make_interval(secs => $4), $4, $5,
                  clock_timestamp())
              ON CONFLICT (endpoint_id, position) DO UPDATE
              SET attempts = excluded.attempts, next_attempt_at = excluded.next_attempt_at,
-                 last_error = excluded.last_error, last_attempt_at = excluded.last_attempt_at",
+                 delay = excluded.delay, last_error = excluded.last_error,
+                 last_attempt_at = excluded.last_attempt_at",
             endpoint,
             failed.position,
             failed.attempts,
@@ -212,32 +227,59 @@ async fn update_deliveries(
         .execute(&mut **transaction)
         .await?;
     }
+    for position in &round.cut_off {
+        add_due(&mut **transaction, endpoint, *position).await?;
+    }
     if round.has_recovered {
         // Spread over a minute, so that the receiver is not overloaded again.
         sqlx::query!(
             "UPDATE webhook_deliveries
              SET next_attempt_at = least(next_attempt_at,
-                 clock_timestamp() + make_interval(secs => 60 * random()))
+                     clock_timestamp() + make_interval(secs => 60 * random())),
+                 delay = least(delay, 60)
              WHERE endpoint_id = $1 AND next_attempt_at IS NOT NULL",
             endpoint,
         )
         .execute(&mut **transaction)
         .await?;
     }
-    set_retry_at(transaction, endpoint).await
+    set_retry_at(transaction, &[endpoint]).await
 }
 
-/// Sets when the next delivery is tried again. The row of the endpoint is locked.
-pub(super) async fn set_retry_at(
-    transaction: &mut PgTransaction,
+/// Makes the delivery of an event due, with all its attempts. The row of the endpoint is locked.
+pub(super) async fn add_due(
+    database: impl PgExecutor<'_>,
     endpoint: Uuid,
+    position: i64,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "UPDATE webhook_endpoints
-         SET retry_at = coalesce((SELECT min(next_attempt_at) FROM webhook_deliveries
-                                  WHERE endpoint_id = $1), 'infinity')
-         WHERE id = $1",
+        "INSERT INTO webhook_deliveries
+             (endpoint_id, position, attempts, next_attempt_at, delay, last_error, last_attempt_at)
+         VALUES ($1, $2, 0, clock_timestamp(), 0, '', clock_timestamp())
+         ON CONFLICT (endpoint_id, position) DO UPDATE
+         SET attempts = 0, next_attempt_at = excluded.next_attempt_at, delay = 0",
         endpoint,
+        position,
+    )
+    .execute(database)
+    .await?;
+    Ok(())
+}
+
+/// Sets when the next delivery is tried again. During the pause of a failing endpoint, none is.
+/// Others take turns by their last service. The rows of the endpoints are locked.
+pub(super) async fn set_retry_at(
+    transaction: &mut PgTransaction,
+    endpoints: &[Uuid],
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE webhook_endpoints AS e
+         SET retry_at = greatest(
+             CASE WHEN failures > 0 THEN not_before ELSE least(not_before, clock_timestamp()) END,
+             (SELECT coalesce(min(next_attempt_at), 'infinity') FROM webhook_deliveries
+              WHERE endpoint_id = e.id))
+         WHERE id = ANY($1)",
+        endpoints,
     )
     .execute(&mut **transaction)
     .await?;
@@ -255,7 +297,9 @@ pub async fn delete_old(database: impl PgExecutor<'_>) -> Result<u64, StoreError
              SELECT endpoint_id, position FROM webhook_deliveries
              WHERE next_attempt_at IS NULL
                  AND last_attempt_at < clock_timestamp() - interval '30 days'
-             LIMIT 1000)",
+             LIMIT 1000)
+             -- A redelivery may have been requested since.
+             AND next_attempt_at IS NULL",
     );
     Ok(deleted.execute(database).await?.rows_affected())
 }

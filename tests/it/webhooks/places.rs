@@ -1,0 +1,103 @@
+//! Endpoints that would take the places of others.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tests::{Client, Stack};
+
+use super::{
+    Endpoint, SOON, customer, open_accounts,
+    receiver::{Receiver, SILENT},
+    shared, start_with,
+};
+
+/// Well below the time of an answer that is slow.
+const IN_TIME: Duration = Duration::from_secs(4);
+
+/// A stack whose one replica has six places for healthy endpoints, and two for others.
+async fn few_places(name: &str) -> Stack {
+    let settings = ["PASSBOOK_WEBHOOK_PLACES=8", "PASSBOOK_WEBHOOK_TIMEOUT=20s"];
+    start_with(name, &["--webhook-replicas", "1"], &settings.map(str::to_owned)).await
+}
+
+/// Opens an account: its event arrives in time.
+async fn is_served(client: &Client, receiver: &Receiver) {
+    let (begun, number) = (Instant::now(), receiver.deliveries().len() + 1);
+    open_accounts(client, 1).await;
+    receiver.received(number, SOON).await;
+    assert!(begun.elapsed() < IN_TIME, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn an_endpoint_that_hangs_and_is_changed_again_and_again_takes_one_place() {
+    let stack = few_places("webhooks-changed").await;
+    let (ann, bob) = (customer(&stack), customer(&stack));
+    let (silent, healthy) = (Receiver::start().await, Receiver::start().await);
+    silent.answer(SILENT);
+    let endpoint = Endpoint::create(&ann, &silent).await;
+    Endpoint::create(&bob, &healthy).await;
+    open_accounts(&ann, 1).await;
+    silent.received(1, SOON).await;
+    for number in 2..=6 {
+        let change = json!({ "url": format!("{}&number={number}", silent.url) });
+        assert_eq!(endpoint.change(&change).await.status, 200);
+        silent.received(number, SOON).await;
+    }
+    is_served(&bob, &healthy).await;
+}
+
+#[tokio::test]
+async fn endpoints_that_answer_slowly_take_no_places_from_others() {
+    let stack = few_places("webhooks-slow").await;
+    let (ann, bob) = (customer(&stack), customer(&stack));
+    let mut slow = Vec::new();
+    for _ in 0..8 {
+        let receiver = Receiver::start().await;
+        receiver.answer_after(Duration::from_secs(6));
+        Endpoint::create(&ann, &receiver).await;
+        slow.push(receiver);
+    }
+    let healthy = Receiver::start().await;
+    Endpoint::create(&bob, &healthy).await;
+    let opened = open_accounts(&ann, 30).await;
+    // The first of them are answered.
+    for receiver in &slow {
+        receiver.received(9, Duration::from_secs(60)).await;
+    }
+    for _ in 0..5 {
+        is_served(&bob, &healthy).await;
+    }
+    for receiver in &slow {
+        receiver.answer_after(Duration::ZERO);
+    }
+    for receiver in &slow {
+        receiver.received_all(&opened, Duration::from_secs(60)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_changes_nothing_writes_nothing() {
+    let stack = shared().await;
+    let ann = customer(stack);
+    let receiver = Receiver::start().await;
+    let body = json!({
+        "url": receiver.url, "description": "same", "types": ["account.created"],
+    });
+    let endpoint = Endpoint::with(&ann, body.clone()).await;
+    let row = async || -> String {
+        let row = "SELECT xmin::text || ' ' || fence FROM webhook_endpoints WHERE id = $1";
+        let row = sqlx::query_scalar(row).bind(endpoint.id());
+        row.fetch_one(&stack.accounts().await).await.unwrap()
+    };
+    let (before, shown) = (row().await, endpoint.show().await);
+    for same in [json!({}), body, json!({ "state": "ENABLED" })] {
+        let unchanged = endpoint.change(&same).await;
+        assert_eq!((unchanged.status, &unchanged.body), (200, &shown));
+        assert_eq!(row().await, before, "{same}");
+    }
+    // A description ends no lease.
+    assert_eq!(endpoint.change(&json!({ "description": "other" })).await.status, 200);
+    let fence = |row: &str| row.split(' ').nth(1).unwrap().to_owned();
+    let described = row().await;
+    assert!(described != before && fence(&described) == fence(&before), "{before} {described}");
+}
