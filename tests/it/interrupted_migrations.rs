@@ -143,12 +143,13 @@ async fn a_run_that_ends_early_lets_no_service_write_tables_of_others() {
     let (url, accounts) = (stack.file().databases.account, stack.accounts().await);
     let settings = [("PASSBOOK_ACCOUNT_DATABASE_URL", url.as_str())];
     let writable = || async { wholly_writable(&accounts, "account_service").await };
-    assert_eq!(writable().await, [] as [&str; 0], "after all migrations");
+    assert_eq!(writable().await, Vec::<String>::new(), "after all migrations");
     // The last migration fails: its view is there already. First beside the tables, then all
     // tables of webhooks are new, as in an upgrade.
     let undo = [
         "DELETE FROM _sqlx_migrations WHERE version = 20261130010001",
         "DROP TABLE webhook_fanout, webhook_endpoints, webhook_secrets, webhook_deliveries;
+         DROP FUNCTION webhook_fence();
          DELETE FROM _sqlx_migrations WHERE version >= 20261129235001",
     ];
     for undo in undo {
@@ -164,12 +165,12 @@ async fn a_run_that_ends_early_lets_no_service_write_tables_of_others() {
     execute(&accounts, "DROP VIEW reporting.record_labels".to_owned()).await;
     let completed = process::run_with(&["migrate"], &settings).await;
     assert!(completed.status.success(), "{completed:?}");
-    assert_eq!(writable().await, [] as [&str; 0], "after all migrations");
+    assert_eq!(writable().await, Vec::<String>::new(), "after all migrations");
     for (role, database) in [
         ("webhook_service", &accounts),
         ("transaction_service", &stack.ledger().await),
         ("report_service", &stack.reports().await),
     ] {
-        assert_eq!(wholly_writable(database, role).await, [] as [&str; 0], "{role}");
+        assert_eq!(wholly_writable(database, role).await, Vec::<String>::new(), "{role}");
     }
 }
