@@ -89,7 +89,7 @@ async fn each_request_needs_its_scope() {
     let record = Client::teller(stack).deposit(&account, "100").await;
     let record = format!("/v1/records/{}", record.text("recordId"));
     let report = statement(&account, &["csv"]);
-    let report = Client::teller(stack).report(&report, 0).await;
+    let report = with(&[Scope::ReportsWrite, Scope::ReportsRead]).report(&report, 0).await;
     let report = format!("/v1/reports/{}", report.text("reportId"));
     let (show, list) =
         (format!("/v1/accounts/{account}"), format!("/v1/accounts/{account}/records"));

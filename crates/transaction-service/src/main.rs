@@ -1,5 +1,8 @@
 //! The `transaction-service` process.
 
+// The types of its nested futures are deeper than the default, 128, when a release is built.
+#![recursion_limit = "256"]
+
 use std::process::ExitCode;
 
 use runtime::http::listener::listen;

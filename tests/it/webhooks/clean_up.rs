@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tests::eventually;
 
-use super::{Endpoint, SOON, customer, open_accounts, receiver::Receiver, shared};
+use super::{Endpoint, SOON, customer, open_accounts, receiver::Receiver, start};
 
 #[tokio::test]
 async fn a_redelivery_that_was_accepted_is_kept_by_the_clean_up() {
-    let stack = shared().await;
-    let ann = customer(stack);
+    // Its open transaction holds up the events of a whole stack.
+    let stack = start("webhook-clean-up", "1").await;
+    let ann = customer(&stack);
     let receiver = Receiver::start().await;
     let endpoint = Endpoint::create(&ann, &receiver).await;
     open_accounts(&ann, 1).await;
