@@ -28,7 +28,8 @@ use super::choice;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const FORWARDED_FOR: &str = "x-forwarded-for";
-/// Headers of a single connection.
+/// Headers of a single connection (RFC 9110, 7.6.1). A list of its own: a header that the proxy's list
+/// loses must be seen.
 const HOP_BY_HOP: [&str; 8] = [
     "connection",
     "keep-alive",
