@@ -8,11 +8,12 @@ from manifest_checks.objects import Object
 from .network import free_port, get
 from .overlay import Overlay
 from .podman import container_state, full_name, memory_options, podman, remove_container, security_options
-from .report import WAIT_SECONDS, Failed, require, wait_until
+from .report import WAIT_SECONDS, require, wait_until
 from .run import Run
 
 DEFAULT_GRACE_SECONDS = 30
 KILLED = 128 + 9
+FIND_SECONDS = 5
 
 
 class Pod:
@@ -43,11 +44,15 @@ class Pod:
         return container_state(self.container_id(container))
 
     def state(self, container: Object) -> Object:
-        """podman's state of a started container."""
-        state = self.find_state(container)
-        if state is None:
-            raise Failed(f"there is no container {self.container_id(container)}")
-        return state
+        """podman's state of a started container. Nothing removes it, so podman is asked again if it finds none."""
+        states: list[Object] = []
+
+        def found() -> bool:
+            states.extend(filter(None, [self.find_state(container)]))
+            return bool(states)
+
+        wait_until(f"podman finds the started container {self.container_id(container)}", found, FIND_SECONDS)
+        return states[0]
 
     def start_container(self, container: Object) -> None:
         """Starts one container with the settings of its manifest."""

@@ -3,16 +3,19 @@
 import json
 import os
 import subprocess
+import sys
+import time
 
 from manifest_checks.objects import Object
 
-from .report import require
+from .report import Failed, require
 
 # The equivalents of readOnlyRootFilesystem, capabilities and allowPrivilegeEscalation.
 # By default, podman would leave a few folders writable.
 READ_ONLY = ("--read-only", "--read-only-tmpfs=false")
 NO_NEW_PRIVILEGES = "--security-opt=no-new-privileges"
 HARDENED = (*READ_ONLY, "--cap-drop=all", NO_NEW_PRIVILEGES)
+RETRY_SECONDS = 0.5
 
 
 def podman(*arguments: str, check: bool = True,
@@ -33,10 +36,22 @@ def inspect_image(image: str) -> Object:
     return json.loads(podman("image", "inspect", image).stdout)[0]
 
 
-def container_state(container: str) -> Object | None:
-    """The state of a container, or None if it does not exist."""
-    inspected = podman("container", "inspect", container, check=False)
-    return json.loads(inspected.stdout)[0]["State"] if inspected.returncode == 0 else None
+def container_state(container: str, tries: int = 5) -> Object | None:
+    """The state of a container, or None if it does not exist.
+
+    podman may fail to inspect a running container on a busy machine. Then it is asked again.
+    """
+    error = ""
+    for _ in range(tries):
+        inspected = podman("container", "inspect", container, check=False)
+        if inspected.returncode == 0:
+            return json.loads(inspected.stdout)[0]["State"]
+        error = inspected.stderr.strip()
+        if "no such container" in error:
+            return None
+        print(f"podman container inspect {container}: {error}. Trying again.", file=sys.stderr)
+        time.sleep(RETRY_SECONDS)
+    raise Failed(f"podman container inspect {container}: {error}")
 
 
 def remove_container(container: str) -> None:
