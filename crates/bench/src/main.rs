@@ -12,6 +12,7 @@
 mod api;
 mod backlog;
 mod bench;
+mod bystander;
 mod database_figures;
 mod event_streams;
 mod history;

@@ -23,9 +23,6 @@ use crate::{bench::Bench, machine::Machine};
 /// Time limit for the start of a stack.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// The webhook-service runs in a scenario that asks for it.
-const WEBHOOKS: &str = "--webhook-replicas";
-
 /// A running stack. Its processes end with this process.
 #[derive(Debug)]
 pub(crate) struct Stack {
@@ -80,9 +77,6 @@ impl Stack {
         let parent = std::process::id().to_string();
         command.args(["bound-exec", "--signal", "SIGTERM", "--parent", &parent, "--"]);
         command.arg(passbook()?).args(["dev", "up", "--release", "--port", "0"]);
-        if !settings.arguments.contains(&WEBHOOKS) {
-            command.args([WEBHOOKS, "0"]);
-        }
         command.arg("--dir").arg(&dir).args(settings.arguments);
         command.envs(settings.environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);

@@ -8,13 +8,15 @@ use load::{Pace, Plan, Shape, WaitFor};
 use super::deposits::{ACCOUNTS, deposits, warm_up};
 use crate::{
     bench::Bench,
+    bystander,
     pgbench::{Pgbench, TPS_FIGURE},
     section::{Bound, Goal, Section},
     stack::{Settings, Stack},
 };
 
 const ABOUT: &str = "Deposits to 10,000 accounts, several in each request to `POST /v1/batches`, in \
-a closed loop; two replicas of each service. `pgbench -N -c 32`, scale 10, runs in turn with each \
+a closed loop; two replicas of each money service. A webhook endpoint and a stream of events of \
+another owner are open. `pgbench -N -c 32`, scale 10, runs in turn with each \
 repetition on the same server.";
 
 const GOAL: &str = "settled deposits a second through batches of 100, relative to pgbench -N";
@@ -33,6 +35,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Section> {
         ..deposits(Pace::Closed { clients }, duration, WaitFor::Accepted)
     };
     let pgbench = Pgbench::prepare(&stack.file).await?;
+    let _bystander = bystander::follow(&stack).await?;
     warm_up(bench, &stack, &accounts).await?;
     for _ in 0..bench.repetitions() {
         section.note(TPS_FIGURE, pgbench.measure(32, bench.size(6, 4)).await?.tps);

@@ -8,13 +8,15 @@ use load::{Pace, WaitFor};
 use super::deposits::{ACCOUNTS, deposits, warm_up};
 use crate::{
     bench::Bench,
+    bystander,
     pgbench::{Pgbench, TPS_FIGURE},
     section::{Bound, Goal, Plot, Section},
     stack::{Settings, Stack},
     wrk::{MISSING, Wrk},
 };
 
-const ABOUT: &str = "Single deposits to 10,000 accounts, two replicas of each service.
+const ABOUT: &str = "Single deposits to 10,000 accounts, two replicas of each money service. A \
+webhook endpoint and a stream of events of another owner are open.
 
 - Closed loop: each client sends its next request after the answer to the last one.
 - Settled a second: settled records, divided by the time from the first request until the last \
@@ -37,6 +39,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Section> {
     section.measured_on(&stack.machine);
     let pgbench = Pgbench::prepare(&stack.file).await?;
     let accounts = load::open_accounts(&stack.target, ACCOUNTS, false).await?;
+    let _bystander = bystander::follow(&stack).await?;
     warm_up(bench, &stack, &accounts).await?;
     let wrk = Wrk::prepare(bench, &stack, &accounts)?;
     if wrk.is_none() {

@@ -13,9 +13,9 @@ use crate::{
 };
 
 const ABOUT: &str = "Processor time (user and kernel) of all processes while nothing is requested, \
-in percent of one core: two replicas of each money service, one report-service, nats-server, \
-PostgreSQL with all its connections, and the development stack's own process with its proxy. The \
-measurement takes a minute (10 s in a quick run), after some load and half a minute of rest. \
+in percent of one core: two replicas of each money service, one report-service, one \
+webhook-service, nats-server, PostgreSQL with all its connections, and the development stack's own \
+process with its proxy. The measurement takes a minute (10 s in a quick run), after some load and half a minute of rest. \
 Tracing, Prometheus and other clients are absent.";
 
 const TOTAL: &str = "all processes, % of a core";

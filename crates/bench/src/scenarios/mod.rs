@@ -3,6 +3,7 @@
 mod accounts;
 mod api_keys;
 mod batches;
+mod chains;
 mod deposits;
 mod drain;
 mod end_to_end;
@@ -49,6 +50,8 @@ pub(crate) enum Scenario {
     Webhooks,
     /// Requests with an API key, compared with tokens.
     ApiKeys,
+    /// The ledger's statement with and without the hash chains.
+    Chains,
 }
 
 impl Scenario {
@@ -78,6 +81,7 @@ impl Scenario {
             Self::Streams => "streams",
             Self::Webhooks => "webhooks",
             Self::ApiKeys => "api-keys",
+            Self::Chains => "chains",
         }
     }
 
@@ -98,6 +102,7 @@ impl Scenario {
             Self::Streams => streams::run(bench).await,
             Self::Webhooks => webhooks::run(bench).await,
             Self::ApiKeys => api_keys::run(bench).await,
+            Self::Chains => chains::run(bench).await,
         };
         let mut section = section.context(self.name())?;
         self.present(&mut section);
@@ -120,6 +125,7 @@ impl Scenario {
             Self::Streams => streams::present(section),
             Self::Webhooks => webhooks::present(section),
             Self::ApiKeys => api_keys::present(section),
+            Self::Chains => chains::present(section),
         }
     }
 }

@@ -37,8 +37,7 @@ fn figure(case: &str, percentile: &str) -> String {
 }
 
 pub(super) async fn run(bench: &Bench) -> Result<Section> {
-    let arguments = &["--webhook-replicas", "1"];
-    let stack = Stack::start(bench, Settings { arguments, ..Settings::default() }).await?;
+    let stack = Stack::start(bench, Settings::default()).await?;
     let mut section = Section::new("webhooks", "A webhook that hangs", ABOUT, bench.quick);
     section.measured_on(&stack.machine);
     let accounts = load::open_accounts(&stack.target, ACCOUNTS, false).await?;
