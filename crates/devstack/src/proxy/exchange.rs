@@ -20,6 +20,7 @@ use super::{
     body::Body,
     connection::{Connection, invalid, receive},
     head::{MAX_HEAD, Malformed, RequestHead, ResponseHead, parse_request, parse_response},
+    limits::IDLE,
     problem::{BAD_GATEWAY, BAD_REQUEST, HEAD_TOO_LARGE, NOT_FOUND, Problem, TIMEOUT, UNAVAILABLE},
     routes::Routes,
     upstream::Upstream,
@@ -60,27 +61,43 @@ impl Exchange {
         Self { routes, address }
     }
 
-    /// Serves a request, of which some bytes were received.
+    /// Serves a request, of which some bytes were received. The rest of its head must arrive within
+    /// `head_limit`.
     ///
     /// # Errors
     /// The client's connection can't be used any more.
-    pub(super) async fn serve(&mut self, client: &mut Connection) -> io::Result<Next> {
-        let mut request = loop {
+    pub(super) async fn serve(
+        &mut self,
+        client: &mut Connection,
+        head_limit: Duration,
+    ) -> io::Result<Next> {
+        match timeout(head_limit, self.read_head(client)).await?? {
+            Ok(mut request) => self.forward(client, &mut request).await,
+            Err((problem, detail)) => respond(client, problem, detail, true).await,
+        }
+    }
+
+    async fn read_head(
+        &self,
+        client: &mut Connection,
+    ) -> io::Result<Result<RequestHead, (Problem, &'static str)>> {
+        loop {
             match parse_request(&client.received, self.address) {
-                Ok(Some(head)) => break head,
+                Ok(Some(head)) => {
+                    client.received.drain(..head.length);
+                    return Ok(Ok(head));
+                }
                 Ok(None) if client.received.len() < MAX_HEAD => {}
                 Ok(None) => {
                     let detail = "The headers of the request are too large.";
-                    return respond(client, HEAD_TOO_LARGE, detail, true).await;
+                    return Ok(Err((HEAD_TOO_LARGE, detail)));
                 }
-                Err(Malformed(reason)) => return respond(client, BAD_REQUEST, reason, true).await,
+                Err(Malformed(reason)) => return Ok(Err((BAD_REQUEST, reason))),
             }
             if receive(&mut client.stream, &mut client.received).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-        };
-        client.received.drain(..request.length);
-        self.forward(client, &mut request).await
+        }
     }
 
     async fn forward(
@@ -261,7 +278,7 @@ async fn write_response(
     loop {
         let used = head.body.consume(received)?;
         bytes.extend(received.drain(..used));
-        to.write_all(&bytes).await?;
+        timeout(IDLE, to.write_all(&bytes)).await??;
         if head.body.is_done() {
             return Ok(());
         }

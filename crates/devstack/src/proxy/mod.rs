@@ -14,13 +14,14 @@ pub mod body;
 mod connection;
 mod exchange;
 pub mod head;
+mod limits;
 mod problem;
 mod routes;
 #[cfg(test)]
 mod tests;
 mod upstream;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -32,6 +33,7 @@ use tracing::{debug, error, warn};
 
 use connection::Connection;
 use exchange::{Exchange, Next};
+use limits::Limits;
 pub(crate) use routes::Pool;
 use routes::Routes;
 pub(crate) use upstream::Upstream;
@@ -60,7 +62,8 @@ impl Proxy {
             readiness.spawn(Arc::clone(upstream).watch_readiness());
         }
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, Arc::new(routes), stop.clone()));
+        let limits = Limits::of_process();
+        let task = tokio::spawn(serve(listener, Arc::new(routes), limits, stop.clone()));
         Self { stop, task, _readiness: readiness }
     }
 
@@ -76,17 +79,26 @@ impl Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, routes: Arc<Routes>, stop: CancellationToken) {
+async fn serve(
+    listener: TcpListener,
+    routes: Arc<Routes>,
+    limits: Limits,
+    stop: CancellationToken,
+) {
     // Dropped with this task, which aborts the connections.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
                 Ok((stream, address)) => {
                     let connection = Connection::new(stream);
-                    let (routes, stop) = (Arc::clone(&routes), stop.clone());
-                    connections.spawn(serve_connection(connection, address, routes, stop));
+                    let exchange = Exchange::new(Arc::clone(&routes), address.ip());
+                    let stop = stop.clone();
+                    connections.spawn(serve_connection(connection, exchange, limits, stop));
+                    if connections.len() == limits.connections {
+                        warn!("the proxy has {} connections; further ones wait", connections.len());
+                    }
                 }
                 Err(error) => {
                     warn!("the proxy could not accept a connection: {error}");
@@ -111,24 +123,24 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) {
 /// Serves the requests of a connection, one after the other.
 async fn serve_connection(
     mut client: Connection,
-    address: SocketAddr,
-    routes: Arc<Routes>,
+    mut exchange: Exchange,
+    limits: Limits,
     stop: CancellationToken,
 ) {
-    let mut exchange = Exchange::new(routes, address.ip());
+    let mut wait = limits.head;
     loop {
         let has_request = tokio::select! {
             biased;
             () = stop.cancelled() => false,
-            has_request = client.has_data() => matches!(has_request, Ok(true)),
+            has_request = timeout(wait, client.has_data()) => matches!(has_request, Ok(Ok(true))),
         };
         if !has_request {
             return;
         }
-        match exchange.serve(&mut client).await {
-            Ok(Next::Continue) => {}
+        match exchange.serve(&mut client, limits.head).await {
+            Ok(Next::Continue) => wait = limits.idle,
             Ok(Next::Close) => return client.close().await,
-            Err(error) => return debug!("a connection of {address} ended: {error}"),
+            Err(error) => return debug!("a client's connection ended: {error}"),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{future::Future, net::Ipv4Addr};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::Instant,
 };
 
 use super::*;
@@ -22,6 +23,11 @@ fn address(listener: &TcpListener) -> String {
 
 /// A proxy in front of replicas with these addresses.
 async fn proxy(replicas: &[String]) -> (Proxy, String) {
+    let limits = Limits { head: LIMIT, idle: LIMIT, connections: 100 };
+    limited_proxy(replicas, limits).await
+}
+
+async fn limited_proxy(replicas: &[String], limits: Limits) -> (Proxy, String) {
     let upstreams = replicas.iter().enumerate().map(|(number, address)| {
         Upstream::new(format!("replica-{number}"), address.clone(), address.clone())
     });
@@ -31,7 +37,7 @@ async fn proxy(replicas: &[String]) -> (Proxy, String) {
     let routes = Arc::new(Routes::new(pools));
     let stop = CancellationToken::new();
     // Without readiness checks, which would be requests to the replicas.
-    let task = tokio::spawn(serve(listener, routes, stop.clone()));
+    let task = tokio::spawn(serve(listener, routes, limits, stop.clone()));
     (Proxy { stop, task, _readiness: JoinSet::new() }, front)
 }
 
@@ -266,4 +272,43 @@ async fn a_replica_is_ready_as_its_admin_port_says_over_one_connection() {
     soon("the readiness", becomes(true)).await;
     drop((connection, admin));
     soon("the end of the readiness", becomes(false)).await;
+}
+
+#[tokio::test]
+async fn connections_without_a_request_end_in_time() {
+    let (short, long) = (Duration::from_millis(200), Duration::from_secs(1));
+    let limits = Limits { head: short, idle: long, connections: 100 };
+    let (_proxy, front) = limited_proxy(&[], limits).await;
+    let begun = Instant::now();
+    for half in ["", "GET /other HTTP/1.1\r\nhost: h\r\n"] {
+        assert_eq!(read_all(&mut connect(&front, half).await).await, "", "{half:?}");
+    }
+    assert!(begun.elapsed() < long, "{:?}", begun.elapsed());
+    let mut idle = connect(&front, "GET /other HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    read_to(&mut idle, "}").await;
+    let begun = Instant::now();
+    // The head of a second request has the short limit again.
+    let mut half = connect(&front, "GET /other HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    read_to(&mut half, "}").await;
+    half.write_all(b"GET").await.unwrap();
+    assert_eq!(read_all(&mut half).await, "");
+    assert!(begun.elapsed() < long, "{:?}", begun.elapsed());
+    assert_eq!(read_all(&mut idle).await, "");
+    assert!(begun.elapsed() >= long - short, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn further_connections_wait_until_one_ends() {
+    let limits = Limits { head: LIMIT, idle: LIMIT, connections: 2 };
+    let (_proxy, front) = limited_proxy(&[], limits).await;
+    let get = "GET /other HTTP/1.1\r\nhost: h\r\n\r\n";
+    let mut open = [connect(&front, get).await, connect(&front, get).await];
+    for client in &mut open {
+        read_to(client, "}").await;
+    }
+    let mut third = connect(&front, get).await;
+    let waits = timeout(Duration::from_millis(100), third.read_u8()).await;
+    assert!(waits.is_err(), "{waits:?}");
+    drop(open);
+    read_to(&mut third, "}").await;
 }
