@@ -8,16 +8,23 @@ use std::{
 
 use devstack::Process;
 use serde_json::json;
-use tests::{Client, Stack, eventually, memory, process::Paused, wait::eventually_now};
+use tests::{
+    Client, Stack, eventually, memory,
+    process::{Paused, passbook},
+    scale::size,
+    stack::initialized_folder,
+    wait::eventually_now,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    process::{Child, Command},
     task::JoinSet,
 };
 
-/// More than may wait for a head: 512 and 256 on each port.
-const API: usize = 1600;
-const ADMIN: usize = 1600;
+/// Connections to each port of the services that have few clients. The account-service gets more
+/// than may wait for a head: 512 and 256 on each port.
+const FEW: usize = 50;
 /// The time limit of a head, and the interval of the checks.
 const CLOSED_WITHIN: Duration = Duration::from_secs(25);
 /// Without the bounds, a request waits until the connections have reached their time limit.
@@ -67,36 +74,82 @@ fn address(url: &Option<String>) -> String {
     url.as_deref().unwrap().trim_start_matches("http://").to_owned()
 }
 
+/// An address, and the path of a request that it answers with 200.
+struct Listening {
+    address: String,
+    path: &'static str,
+    /// Connections to open.
+    number: usize,
+}
+
+/// The API and the admin port of each service, a renderer, and the development proxy.
+fn listening(stack: &Stack, renderer: &str) -> Vec<Listening> {
+    let file = stack.file();
+    let mut all = vec![
+        Listening { address: renderer.to_owned(), path: "/livez", number: FEW },
+        Listening { address: address(&Some(file.api)), path: "/v1/accounts", number: FEW },
+    ];
+    for process in &file.processes {
+        let (path, number) = match process.name.as_str() {
+            SERVICE => ("/v1/accounts", size(20_000, 1600)),
+            "report-service-0" => ("/v1/reports", FEW),
+            "webhook-service-0" => ("/v1/webhook-endpoints", FEW),
+            _ => continue,
+        };
+        all.push(Listening { address: address(&process.http), path, number });
+        all.push(Listening { address: address(&process.admin), path: "/readyz", number });
+    }
+    assert_eq!(all.len(), 8);
+    all
+}
+
+/// A renderer as an HTTP function, and its address.
+fn renderer() -> (Child, String) {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let mut renderer = Command::new(passbook().with_file_name("report-renderer"));
+    (renderer.args(["--listen", &address]).kill_on_drop(true).spawn().unwrap(), address)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_and_dripping_connections_are_closed_and_others_are_served() {
-    let stack = Stack::shared().await;
-    let process = process(stack);
-    let [api, admin] = [&process.http, &process.admin].map(address);
+    let mut arguments = vec!["--port", "0", "--report-replicas", "1", "--webhook-replicas", "1"];
+    arguments.extend(["--account-replicas", "1", "--transaction-replicas", "1"]);
+    let stack = Stack::start_in(&initialized_folder("silent").await, &arguments).await;
+    let (_renderer, renderer) = renderer();
+    let all = listening(&stack, &renderer);
+    eventually("the renderer listens", SERVED_WITHIN, || async {
+        TcpStream::connect(&renderer).await.ok()
+    })
+    .await;
     let mut open = JoinSet::new();
     let began = Instant::now();
-    for index in 0..API + ADMIN {
-        let address = if index < API { &api } else { &admin };
-        // One after the other: a full queue of the kernel delays a connection by seconds.
-        let socket = TcpStream::connect(address).await.unwrap();
-        open.spawn(half_spoken(socket, index));
+    for Listening { address, number, .. } in &all {
+        for index in 0..*number {
+            // One after the other: a full queue of the kernel delays a connection by seconds.
+            let socket = TcpStream::connect(address).await.unwrap();
+            open.spawn(half_spoken(socket, index));
+        }
     }
     let begun = Instant::now();
     // The excess is closed at once, before the time limit of a head.
     eventually_now("connections are closed for room", Duration::from_secs(5), || {
         while open.try_join_next().is_some() {}
-        (open.len() <= 2 * (512 + 256)).then_some(())
+        (open.len() <= 2 * (512 + 256) + 6 * FEW).then_some(())
     })
     .await;
     println!("opened and closed for room within {:.1?}", began.elapsed());
-    let client = Client::teller_at(stack, SERVICE);
-    for path in ["livez", "readyz", "metrics"] {
+    let (client, token) = (reqwest::Client::new(), stack.file().tokens.teller);
+    for Listening { address, path, .. } in &all {
         let asked = Instant::now();
-        let response = reqwest::get(format!("http://{admin}/{path}")).await.unwrap();
-        assert!(response.status().is_success(), "{path}");
-        assert!(asked.elapsed() < SERVED_WITHIN, "{path}: {:?}", asked.elapsed());
+        let request = client.get(format!("http://{address}{path}")).bearer_auth(&token);
+        let response = request.send().await.unwrap();
+        assert!(response.status().is_success(), "{address}{path}: {response:?}");
+        assert!(asked.elapsed() < SERVED_WITHIN, "{address}{path}: {:?}", asked.elapsed());
     }
     let asked = Instant::now();
-    client.open_account("KRW").await;
+    Client::teller_at(&stack, SERVICE).open_account("KRW").await;
     assert!(asked.elapsed() < SERVED_WITHIN, "{:?}", asked.elapsed());
     eventually_now("all are closed", CLOSED_WITHIN, || {
         while open.try_join_next().is_some() {}
