@@ -37,7 +37,8 @@ stop() {
     rm -rf "$scratch" "${partial:-$scratch}"
 }
 trap stop EXIT
-"$passbook" dev up --detach --port 0 --dir "$scratch/stack" >/dev/null
+# Many of the requests have no valid token, all from one address.
+PASSBOOK_FAILED_TOKEN_LIMIT=0 "$passbook" dev up --detach --port 0 --dir "$scratch/stack" >/dev/null
 
 # Python writes no files beside the sources, and uses no packages of the user.
 export PYTHONDONTWRITEBYTECODE=1 PYTHONNOUSERSITE=1 NO_PROXY=127.0.0.1

@@ -32,6 +32,7 @@ mod entity_tags;
 mod events;
 mod examples;
 mod faults;
+mod floods;
 mod frozen;
 mod graceful_stop;
 mod idempotency;

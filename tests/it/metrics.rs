@@ -47,6 +47,8 @@ const BOTH: &[Metric] = &[
 
 const ACCOUNT_ONLY: &[Metric] = &[
     ("passbook_http_request_seconds", "histogram", &["method", "route", "status"]),
+    ("passbook_http_refusals_total", "counter", &["kind"]),
+    ("passbook_http_connections_refused_total", "counter", &[]),
     ("passbook_records_accepted_total", "counter", &["type"]),
     ("passbook_records_settled_total", "counter", &["status", "type"]),
     ("passbook_settle_seconds", "histogram", &["type"]),

@@ -195,8 +195,9 @@ pub async fn run(
         batch_bodies: Api::batch_bodies(),
         customer_batches: Api::customer_batches(),
     };
+    let (router, addresses) = (http::router(api), Some(&config.api.addresses));
     let serving =
-        server::serve(listeners.api, http::router(api), stop, config.api.drain_delay, grace);
+        server::serve(listeners.api, addresses, router, stop, config.api.drain_delay, grace);
     // The reader and the writer end with the API, the publisher ends with the writer.
     let publishing = publisher.run(client, jetstream, config.redrive_after);
     let mut background = tokio::spawn(async { tokio::join!(reading, writer.run(), publishing) });

@@ -15,6 +15,8 @@ use crate::{
     spawn::ProcessSpec,
 };
 
+/// The addresses from which the development proxy connects.
+const PROXY: &str = "127.0.0.1,::1";
 /// The sources of the keys of tokens.
 const KEY_SOURCES: [&str; 2] = ["PASSBOOK_JWKS_URL", "PASSBOOK_JWKS_FILE"];
 
@@ -102,6 +104,7 @@ impl ReplicaBuilder<'_> {
         environment.push(("PASSBOOK_DATABASE_URL", database_url));
         if let Some(http) = &http {
             environment.push(("PASSBOOK_LISTEN", http.clone()));
+            environment.push(("PASSBOOK_TRUSTED_PROXIES", PROXY.to_owned()));
             // The caller may name another issuer.
             if KEY_SOURCES.iter().all(|variable| std::env::var_os(variable).is_none()) {
                 let keys = self.dir.join(JWKS).display().to_string();

@@ -22,7 +22,7 @@ use crate::pdeathsig::User;
 /// Settings that children inherit from the caller: logging, tracing, the issuer of tokens, and
 /// the size of batches, workers, threads, pools and streams. The stack itself sets all other
 /// addresses and credentials.
-const INHERITED: [&str; 20] = [
+const INHERITED: [&str; 22] = [
     "PASSBOOK_LOG",
     "PASSBOOK_LOG_FORMAT",
     "PASSBOOK_WORKER_BATCH",
@@ -33,6 +33,8 @@ const INHERITED: [&str; 20] = [
     "PASSBOOK_RATE_LIMIT",
     "PASSBOOK_CUSTOMER_BATCH_RATE_LIMIT",
     "PASSBOOK_BATCH_RATE_LIMIT",
+    "PASSBOOK_FAILED_TOKEN_LIMIT",
+    "PASSBOOK_ADDRESS_CONNECTIONS",
     "PASSBOOK_JWKS_URL",
     "PASSBOOK_JWKS_REFRESH",
     "PASSBOOK_JWKS_FILE",

@@ -150,8 +150,9 @@ pub async fn run(
         longest_wait: config.api.longest_wait,
         limits: config.api.limits(stop.clone())?,
     };
-    let router = http::router(api);
-    let serving = server::serve(listeners.api, router, stop.clone(), config.api.drain_delay, grace);
+    let (router, addresses) = (http::router(api), Some(&config.api.addresses));
+    let (delay, draining) = (config.api.drain_delay, stop.clone());
+    let serving = server::serve(listeners.api, addresses, router, draining, delay, grace);
     // The queue of messages ends with the API.
     let mut waking = tokio::spawn(wakes.run(jetstream, queue.subject));
     let served = tokio::select! {

@@ -104,8 +104,9 @@ pub async fn run(
         verifier: verifier.with_api_keys(Box::new(StoredKeys(key_lookup))),
         limits: config.api.limits(stop.clone())?,
     };
-    let router = http::router(api);
-    let serving = server::serve(listeners.api, router, stop, config.api.drain_delay, grace);
+    let (router, addresses) = (http::router(api), Some(&config.api.addresses));
+    let serving =
+        server::serve(listeners.api, addresses, router, stop, config.api.drain_delay, grace);
     let served = tokio::select! {
         served = serving => served,
         early = tasks.watch(std::future::pending()) => early.map(|()| grace),

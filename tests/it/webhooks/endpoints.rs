@@ -10,6 +10,7 @@ use sqlx::{Connection, PgConnection};
 use tests::{Client, client::new_key};
 
 use super::{Endpoint, customer, receiver::Receiver, send, shared};
+use crate::floods::assert_hidden;
 
 #[tokio::test]
 async fn another_owners_endpoint_does_not_exist() {
@@ -27,6 +28,7 @@ async fn another_owners_endpoint_does_not_exist() {
     for refused in attempts {
         let problem = (refused.status, refused.problem());
         assert_eq!(problem, (404, "webhook-endpoint-not-found"), "{refused:?}");
+        assert_hidden(stack, "webhook-service", &mallory, &refused);
     }
     let list = mallory.get("/v1/webhook-endpoints").await;
     assert_eq!(list.body["items"], json!([]));

@@ -10,7 +10,10 @@ pub(super) fn check_owner(
     owner: &UserId,
     not_found: impl FnOnce() -> Problem,
 ) -> Result<(), Problem> {
-    if caller.may_use(owner.as_str()) { Ok(()) } else { Err(not_found()) }
+    if caller.may_use(owner.as_str()) {
+        return Ok(());
+    }
+    Err(not_found().hidden_from(&caller.user_id))
 }
 
 /// The only owner whose accounts the caller may see; `None` if it may see all.

@@ -189,6 +189,7 @@ pub(super) async fn accept(
     if let Some(problem) = all_unavailable(&results) {
         return Err(problem);
     }
+    api.limits.note_refusal(results.iter().filter_map(|result| result.as_ref().err()));
     let items = results.into_iter().enumerate().map(|(at, result)| ItemView::new(at, result));
     let mut response = Json(BatchView { items: items.collect() }).into_response();
     records::set_preference_applied(&mut response, patience);

@@ -212,7 +212,9 @@ pub(super) async fn show(
     let not_found = || RECORD_NOT_FOUND.because(format!("No record has the id {id}."));
     let record = read(api.lookup.record(id)).await?.ok_or_else(not_found)?;
     let account = accounts::currency_of(&api, &caller, record.account_id).await;
-    account.map_err(|problem| if problem.is(ACCOUNT_NOT_FOUND) { not_found() } else { problem })?;
+    account.map_err(|problem| {
+        if problem.is(ACCOUNT_NOT_FOUND) { not_found().instead_of(problem) } else { problem }
+    })?;
     let patience = prefer::wait(&headers, api.longest_wait);
     let (record, patience) = match ledger {
         None => wait_if_preferred(&api, record, patience, None).await,

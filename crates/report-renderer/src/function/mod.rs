@@ -75,7 +75,9 @@ pub async fn run(
     let router =
         Router::new().route("/", post(render)).route("/livez", get(|| async { "alive\n" }));
     let router = server::with_defaults(router).with_state(function);
-    let serving = server::serve(listening, router, stop.clone(), Duration::ZERO, grace + ABORT);
+    // Its only client is the report-service, or a platform in front of it.
+    let (delay, limit) = (Duration::ZERO, grace + ABORT);
+    let serving = server::serve(listening, None, router, stop.clone(), delay, limit);
     let aborting = async {
         stop.cancelled().await;
         tokio::time::sleep(grace).await;

@@ -47,7 +47,7 @@ pub(super) fn check_report(caller: &Caller, report: &Report) -> Result<(), Probl
         Some(owner) => caller.may_use(owner),
         None => caller.scopes.contains(Scope::AccountsAny),
     };
-    if allowed { Ok(()) } else { Err(report_not_found(report.id)) }
+    if allowed { Ok(()) } else { Err(report_not_found(report.id).hidden_from(&caller.user_id)) }
 }
 
 /// Checks that the caller, who may see this report, may also cancel it. The owner of an account

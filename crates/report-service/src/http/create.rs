@@ -278,8 +278,12 @@ async fn parameters(
 async fn account(api: &Api, caller: &Caller, id: AccountId) -> Result<AccountInfo, Problem> {
     let account = api.accounts.find(id).await;
     let account = account.map_err(|error| unavailable("The account database", &error))?;
-    let account = account.filter(|account| caller.may_use(&account.owner_id));
-    account.ok_or_else(|| ACCOUNT_NOT_FOUND.because(format!("No account has the id {id}.")))
+    let not_found = ACCOUNT_NOT_FOUND.because(format!("No account has the id {id}."));
+    match account {
+        Some(account) if caller.may_use(&account.owner_id) => Ok(account),
+        Some(_) => Err(not_found.hidden_from(&caller.user_id)),
+        None => Err(not_found),
+    }
 }
 
 pub(super) fn period(body: &ReportBody, now: OffsetDateTime) -> Result<Period, Problem> {

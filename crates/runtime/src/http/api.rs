@@ -8,6 +8,7 @@ use clap::Args;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub use super::address::{AddressConfig, TrustedProxies};
 use super::{
     bearer::{TokenVerifier, parse_jwks_url},
     listener::{Listening, listen},
@@ -59,16 +60,18 @@ pub struct ApiConfig {
     #[arg(long, env = "PASSBOOK_RATE_LIMIT", default_value_t = 0, value_name = "A SECOND",
           value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub rate_limit: u32,
+    #[command(flatten)]
+    pub addresses: AddressConfig,
 }
 
 impl ApiConfig {
-    /// The verifier of tokens.
+    /// The verifier of tokens, with the limit of requests without a valid one.
     ///
     /// # Errors
     /// If there is no source of keys or two, or the file has no usable keys.
     pub fn verifier(&self) -> anyhow::Result<TokenVerifier> {
         let (issuer, audience) = (&self.jwt_issuer, &self.jwt_audience);
-        match (&self.jwks_url, &self.jwks_file) {
+        let verifier = match (&self.jwks_url, &self.jwks_file) {
             (Some(url), None) => {
                 TokenVerifier::at_url(url.clone(), self.jwks_refresh, issuer, audience)
             }
@@ -80,7 +83,8 @@ impl ApiConfig {
                 "set PASSBOOK_JWKS_URL or PASSBOOK_JWKS_FILE: the keys of the issuer of tokens, \
                  as a JSON Web Key Set"
             ),
-        }
+        };
+        verifier.map(|verifier| verifier.with_limit(&self.addresses))
     }
 
     /// The limits of requests. `draining` is cancelled when the stop begins.

@@ -3,6 +3,7 @@
 //! API keys accepts those, too.
 
 mod api_keys;
+mod failures;
 mod jwks;
 mod keys;
 mod signatures;
@@ -12,6 +13,7 @@ pub use api_keys::{ApiKey, ApiKeyHash, ApiKeyStore, NewApiKey, RECHECK, key_call
 pub use source::parse_jwks_url;
 
 use std::{
+    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -22,20 +24,25 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     http::{HeaderMap, Uri, header::AUTHORIZATION, request::Parts},
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use contract::{ApiKeyId, Scope, Scopes, UserId};
 use jsonwebtoken::{Header, Validation, decode_header, errors::ErrorKind};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use self::{
     api_keys::{ApiKeys, PREFIX, is_key_caller},
+    failures::Failures,
     jwks::{ALGORITHMS, Lookup, VerificationKey},
     keys::{Keys, LoadedKeys},
 };
 use super::{
+    address::{AddressConfig, Peer, TrustedProxies},
     problem::{FORBIDDEN, Problem, UNAUTHENTICATED, UNAVAILABLE},
     rate_limit::RateLimits,
+    refusal_log::Refusal,
 };
 use crate::health::Health;
 
@@ -61,7 +68,8 @@ impl Caller {
             return Ok(());
         }
         let detail = format!("The token lacks the scope {scope}.");
-        Err(FORBIDDEN.because(detail).lacks(scope))
+        let refusal = Refusal::Forbidden(self.user_id.clone());
+        Err(FORBIDDEN.because(detail).lacks(scope).refused(refusal))
     }
 
     /// Whether the caller may use what belongs to this owner.
@@ -92,12 +100,16 @@ const LEEWAY: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct TokenVerifier(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     keys: Arc<Keys>,
     /// Without the algorithm, which each key has.
     validation: Validation,
     /// Only in the service that stores API keys.
-    api_keys: Option<ApiKeys>,
+    api_keys: Option<Arc<ApiKeys>>,
+    proxies: TrustedProxies,
+    /// The failures of each client, if they are limited.
+    failures: Option<Arc<Failures>>,
 }
 
 impl std::fmt::Debug for TokenVerifier {
@@ -142,14 +154,24 @@ impl TokenVerifier {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = LEEWAY.as_secs();
-        Self(Arc::new(Inner { keys: Arc::new(keys), validation, api_keys: None }))
+        let keys = Arc::new(keys);
+        let (api_keys, proxies, failures) = (None, TrustedProxies::default(), None);
+        Self(Arc::new(Inner { keys, validation, api_keys, proxies, failures }))
     }
 
     /// The same verifier of tokens, which also accepts the API keys of this store.
     #[must_use]
     pub fn with_api_keys(self, store: Box<dyn ApiKeyStore>) -> Self {
-        let (keys, validation) = (Arc::clone(&self.0.keys), self.0.validation.clone());
-        Self(Arc::new(Inner { keys, validation, api_keys: Some(ApiKeys::new(store)) }))
+        let api_keys = Some(Arc::new(ApiKeys::new(store)));
+        Self(Arc::new(Inner { api_keys, ..Inner::clone(&self.0) }))
+    }
+
+    /// The same verifier, with a limit of the requests without a valid token.
+    #[must_use]
+    pub(super) fn with_limit(self, config: &AddressConfig) -> Self {
+        let failures = Failures::new(config.failed_token_limit).map(Arc::new);
+        let proxies = config.trusted_proxies.clone();
+        Self(Arc::new(Inner { proxies, failures, ..Inner::clone(&self.0) }))
     }
 
     /// Adds the conditions of the keys to the health of the process.
@@ -163,34 +185,59 @@ impl TokenVerifier {
     }
 
     /// The caller of a request with these headers. A long response calls this again and again, so
-    /// that it ends with its token. It counts towards no rate limit.
+    /// that it ends with its token. It counts towards no limit.
     ///
     /// # Errors
     /// `unauthenticated`, or `unavailable`
     pub async fn caller_of(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = header.and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-        });
-        let token = token.ok_or_else(|| {
-            UNAUTHENTICATED.because("Send the header Authorization: Bearer <token>.")
-        })?;
-        self.caller(token).await
+        self.caller(bearer_token(headers), || Ok(())).await
     }
 
-    async fn caller(&self, token: &str) -> Result<Caller, Problem> {
+    /// The caller of a new request.
+    async fn authenticate(&self, request: &Parts) -> Result<Caller, Problem> {
+        let Inner { proxies, failures, .. } = &*self.0;
+        let address = || -> Option<IpAddr> {
+            let Peer(peer) = *request.extensions.get::<Peer>()?;
+            Some(proxies.client(peer, &request.headers))
+        };
+        let limited = || failures.as_deref().zip(address());
+        let may_try = || limited().map_or(Ok(()), |(failures, client)| failures.admit(client));
+        let caller = self.caller(bearer_token(&request.headers), may_try).await;
+        caller.map_err(|problem| {
+            if !problem.is(UNAUTHENTICATED) {
+                return problem;
+            }
+            if let Some((failures, client)) = limited() {
+                failures.count(client);
+            }
+            problem.refused(Refusal::Unauthenticated(address()))
+        })
+    }
+
+    /// The caller with this token. `may_try` is asked before anything that costs time is done for a
+    /// token that was not verified before.
+    async fn caller(
+        &self,
+        token: Option<&str>,
+        may_try: impl FnOnce() -> Result<(), Problem>,
+    ) -> Result<Caller, Problem> {
+        let Some(token) = token else {
+            may_try()?;
+            return Err(UNAUTHENTICATED.because("Send the header Authorization: Bearer <token>."));
+        };
         if token.starts_with(PREFIX) {
             let Some(keys) = &self.0.api_keys else {
+                may_try()?;
                 let detail = "This path takes tokens of the issuer, and no API keys.";
                 return Err(UNAUTHENTICATED.because(detail));
             };
-            return keys.caller(token).await;
+            return keys.caller(token, may_try).await;
         }
         let keys = self.keys()?;
         if let Some(caller) = keys.cached(token, SystemTime::now()) {
             return Ok(caller);
         }
+        may_try()?;
         let header = header(token)?;
         if let Lookup::Unknown = keys.set.find(&header) {
             self.0.keys.refetch().await;
@@ -262,11 +309,17 @@ impl TokenVerifier {
     }
 }
 
+/// The token in `Authorization`.
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
 /// The header of a token, unless it can't be of a valid one. jsonwebtoken ignores `crit`:
 /// extensions that the verifier must understand (RFC 7515, section 4.1.11).
 fn header(token: &str) -> Result<Header, Problem> {
     let header = decode_header(token).map_err(|_| UNAUTHENTICATED.because(NOT_A_TOKEN))?;
-    if header.crit.is_some() {
+    if has_crit(token) {
         let detail = "The token's header has crit. No extension is supported.";
         return Err(UNAUTHENTICATED.because(detail));
     }
@@ -277,6 +330,13 @@ fn header(token: &str) -> Result<Header, Problem> {
     Ok(header)
 }
 
+/// Whether the header has `crit`, with any value: jsonwebtoken takes null for none.
+fn has_crit(token: &str) -> bool {
+    let header = token.split('.').next().and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    let header = header.and_then(|json| serde_json::from_slice::<Map<String, Value>>(&json).ok());
+    header.is_none_or(|header| header.contains_key("crit"))
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Caller
 where
     TokenVerifier: FromRef<S>,
@@ -285,7 +345,7 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let caller = TokenVerifier::from_ref(state).caller_of(&parts.headers).await?;
+        let caller = TokenVerifier::from_ref(state).authenticate(parts).await?;
         Span::current().record("caller", caller.user_id.as_str());
         RateLimits::from_ref(state).admit(&caller, &parts.extensions)?;
         Ok(caller)

@@ -4,14 +4,25 @@
 //! Clients must not use up the descriptors: the process would lose its probes and could not
 //! connect again to the database and the broker. So a part is reserved for these.
 
-use std::{future::poll_fn, io, net::SocketAddr, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    net::{IpAddr, SocketAddr},
+    task::Poll,
+    time::Duration,
+};
 
 use anyhow::Context;
+use metrics::{counter, describe_counter};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     time::Instant,
 };
+
+use super::address_places::{AddressPlace, AddressPlaces};
+
+const REFUSED: &str = "passbook_http_connections_refused_total";
 
 /// Maximum open connections of clients, if there are enough descriptors.
 const MAX_CONNECTIONS: u64 = 20_000;
@@ -99,35 +110,65 @@ pub(super) struct Listener {
     /// What listens, for the log.
     name: &'static str,
     logged: Option<Instant>,
+    /// The share of each address, if it is limited.
+    addresses: Option<AddressPlaces>,
 }
 
 impl Listener {
     pub(super) const fn new(listening: Listening, name: &'static str) -> Self {
-        Self { listening, name, logged: None }
+        Self { listening, name, logged: None, addresses: None }
     }
 
-    /// Waits for the next connection.
-    pub(super) async fn next(&mut self) -> (TcpStream, SocketAddr) {
+    /// Limits the connections of each address.
+    pub(super) fn limited(self, addresses: Option<AddressPlaces>) -> Self {
+        describe_counter!(REFUSED, "Connections closed because their address has its share.");
+        counter!(REFUSED).increment(0);
+        Self { addresses, ..self }
+    }
+
+    /// Waits for the next connection, and closes those of an address that has its share.
+    pub(super) async fn next(&mut self) -> (TcpStream, IpAddr, AddressPlace) {
         loop {
-            match self.listening.accept().await {
-                Ok((socket, address)) => {
-                    if let Err(error) = socket.set_nodelay(true) {
-                        tracing::debug!(%error, "setting TCP_NODELAY failed");
-                    }
-                    return (socket, address);
+            let (socket, peer) = match self.listening.accept().await {
+                Ok((socket, peer)) => (socket, peer.ip()),
+                Err(error) => {
+                    self.failed(&error).await;
+                    continue;
                 }
-                Err(error) => self.failed(&error).await,
+            };
+            let place = match &self.addresses {
+                Some(addresses) => addresses.take(peer),
+                None => Some(AddressPlace::UNCOUNTED),
+            };
+            let Some(place) = place else {
+                counter!(REFUSED).increment(1);
+                if self.may_log() {
+                    let (listener, address) = (self.name, peer);
+                    tracing::warn!(listener, %address, "an address has its share of connections");
+                }
+                continue;
+            };
+            if let Err(error) = socket.set_nodelay(true) {
+                tracing::debug!(%error, "setting TCP_NODELAY failed");
             }
+            return (socket, peer, place);
         }
     }
 
     /// Transient: no descriptors, or a client that disconnected.
     async fn failed(&mut self, error: &io::Error) {
-        if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY) {
-            self.logged = Some(Instant::now());
+        if self.may_log() {
             tracing::warn!(listener = self.name, %error, "accepting a connection failed; retrying");
         }
         tokio::time::sleep(RETRY_AFTER).await;
+    }
+
+    fn may_log(&mut self) -> bool {
+        let may_log = self.logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY);
+        if may_log {
+            self.logged = Some(Instant::now());
+        }
+        may_log
     }
 }
 
@@ -195,6 +236,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::http::address::{AddressConfig, TrustedProxies};
 
     #[tokio::test]
     async fn an_address_is_shared_by_the_sockets_of_one_process_only() {
@@ -210,6 +252,41 @@ mod tests {
             let accepted = tokio::time::timeout(Duration::from_secs(5), socket.accept());
             accepted.await.expect("each socket has connections").unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn an_address_has_a_share_of_the_connections_and_a_trusted_proxy_any_number() {
+        let listening = Listening::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = listening.local_addr();
+        let config = AddressConfig {
+            trusted_proxies: TrustedProxies::parse("127.0.0.3").unwrap(),
+            failed_token_limit: 0,
+            address_connections: 50,
+        };
+        let places = AddressPlaces::new(&config, 5);
+        let mut listener = Listener::new(listening, "a test").limited(places);
+        let connect = async |host| {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind((Ipv4Addr::new(127, 0, 0, host), 0).into()).unwrap();
+            socket.connect(address).await.unwrap()
+        };
+        let mut open = Vec::new();
+        for host in [1, 1, 1, 2, 3, 3, 3] {
+            open.push(connect(host).await);
+        }
+        let mut accepted = Vec::new();
+        for _ in 0..6 {
+            accepted.push(listener.next().await);
+        }
+        let of = |host| {
+            accepted.iter().filter(|(_, peer, _)| *peer == IpAddr::from([127, 0, 0, host])).count()
+        };
+        assert_eq!([1, 2, 3].map(of), [2, 1, 3]);
+        // A closed connection makes room.
+        accepted.retain(|(_, peer, _)| *peer != IpAddr::from([127, 0, 0, 1]));
+        open.push(connect(1).await);
+        let next = tokio::time::timeout(Duration::from_secs(5), listener.next());
+        assert!(next.await.is_ok());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The HTTP parts of every service: strict JSON bodies, problem+json, bearer
 //! tokens, the layer around each request, a graceful stop, and the admin port.
 
+mod address;
+mod address_places;
 pub mod admin;
 pub mod api;
 pub mod asset;

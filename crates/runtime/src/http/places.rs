@@ -1,8 +1,6 @@
 //! The places for connections. Where they are short, connections without a request in process
-//! are closed, so that silent and slow clients can't keep others out.
-//!
-//! There is no limit per address of a client: behind an ingress or a load balancer, all clients
-//! have the same.
+//! are closed, so that silent and slow clients can't keep others out. `address_places` has the
+//! share of each address.
 
 use std::{sync::Arc, time::Duration};
 

@@ -11,12 +11,13 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use contract::Scope;
+use contract::{Scope, UserId};
 use problem_details::ProblemDetails;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 pub use super::problem_type::{Definition, ProblemType};
+use super::refusal_log::Refusal;
 use crate::problem_types;
 
 problem_types! {
@@ -88,8 +89,9 @@ problem_types! {
     pub const FORBIDDEN: (FORBIDDEN, "forbidden",
         "The token does not allow this.",
         "Use a token with the scope that `detail` and `WWW-Authenticate` name.");
-    /// The caller has sent more requests than its rate limit allows. `RateLimit-Policy` tells the
-    /// limit.
+    /// The caller has sent more requests than its rate limit allows, and `RateLimit-Policy` tells the
+    /// limit. Or its address has sent many requests without a valid token or API key, and this token
+    /// was not verified before.
     pub const TOO_MANY_REQUESTS: (TOO_MANY_REQUESTS, "too-many-requests",
         "The caller sends too many requests.",
         "Send the request again after the seconds in `Retry-After`. Nothing was stored.");
@@ -112,6 +114,8 @@ pub struct Problem {
     place: Option<Place>,
     retry_after: Option<u16>,
     lacks: Option<Scope>,
+    /// For the log.
+    refusal: Option<Box<Refusal>>,
 }
 
 /// An error (RFC 9457). A client branches on `type`, which never changes.
@@ -193,7 +197,7 @@ struct InvalidPart<'a> {
 
 impl Problem {
     pub(super) const fn new(problem_type: ProblemType, detail: String) -> Self {
-        Self { problem_type, detail, place: None, retry_after: None, lacks: None }
+        Self { problem_type, detail, place: None, retry_after: None, lacks: None, refusal: None }
     }
 
     /// Names the invalid field of the body.
@@ -255,6 +259,31 @@ impl Problem {
     #[must_use]
     pub(super) const fn lacks(mut self, scope: Scope) -> Self {
         self.lacks = Some(scope);
+        self
+    }
+
+    /// Notes for the log that the resource belongs to somebody else than this caller. The response
+    /// is that to a request for a resource that does not exist.
+    #[must_use]
+    pub fn hidden_from(self, caller: &UserId) -> Self {
+        self.refused(Refusal::Hidden(caller.clone()))
+    }
+
+    /// Notes for the log who was refused.
+    #[must_use]
+    pub(super) fn refused(mut self, refusal: Refusal) -> Self {
+        self.refusal = Some(Box::new(refusal));
+        self
+    }
+
+    pub(super) fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_deref()
+    }
+
+    /// The same refusal, if it is one, as another problem.
+    #[must_use]
+    pub fn instead_of(mut self, other: Self) -> Self {
+        self.refusal = other.refusal;
         self
     }
 

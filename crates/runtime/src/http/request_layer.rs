@@ -46,6 +46,13 @@ impl RequestLimits {
     pub fn new(permits: Arc<Semaphore>, draining: CancellationToken, rates: RateLimits) -> Self {
         Self { permits, draining, rates, refusals: RefusalLog::default() }
     }
+
+    /// Logs the first refusal among the problems within a larger response.
+    pub fn note_refusal<'a>(&self, mut problems: impl Iterator<Item = &'a Problem>) {
+        if let Some(problem) = problems.find(|problem| problem.refusal().is_some()) {
+            self.refusals.note(problem);
+        }
+    }
 }
 
 /// The same id as in the log, for a client to name in a report of an error.
@@ -83,7 +90,7 @@ pub async fn request_layer(
     let mut response = match limits.permits.try_acquire() {
         Ok(_permit) => {
             let response = next.run(request).instrument(span.clone()).await;
-            span.in_scope(|| limits.refusals.note(&response));
+            span.in_scope(|| limits.refusals.note_response(&response));
             response
         }
         Err(_) => UNAVAILABLE

@@ -1,6 +1,6 @@
 //! Serves HTTP with a graceful stop: requests in process are finished.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -23,6 +23,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
+    address::{AddressConfig, Peer},
+    address_places::{AddressPlace, AddressPlaces},
     connection::{Connection, ResponseBody, Socket},
     listener::{Listener, Listening, raise_and_limit},
     places::Places,
@@ -64,12 +66,14 @@ pub fn with_defaults<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Rou
 
 /// Serves until `draining` is cancelled and `drain_delay` has passed. Then it
 /// closes the listener and the connections without a request, and waits for running
-/// requests, for at most `grace`. Returns the remaining part of `grace`.
+/// requests, for at most `grace`. Returns the remaining part of `grace`. `addresses` limits the
+/// connections of each address.
 ///
 /// # Errors
 /// If requests still ran after `grace`.
 pub async fn serve(
     listening: Listening,
+    addresses: Option<&AddressConfig>,
     router: Router,
     draining: CancellationToken,
     drain_delay: Duration,
@@ -79,8 +83,10 @@ pub async fn serve(
         draining.cancelled().await;
         tokio::time::sleep(drain_delay).await;
     };
-    let places = Places::new(raise_and_limit());
-    serve_until(drained, Listener::new(listening, "API"), router, places, grace).await
+    let most = raise_and_limit();
+    let addresses = addresses.and_then(|config| AddressPlaces::new(config, most));
+    let listener = Listener::new(listening, "API").limited(addresses);
+    serve_until(drained, listener, router, Places::new(most), grace).await
 }
 
 /// Serves at most `places` connections until `drained`.
@@ -125,23 +131,20 @@ pub(super) async fn serve_until(
     Ok(grace.saturating_sub(closed.elapsed()))
 }
 
-/// A socket, its state and its place.
-type Accepted = (TcpStream, Arc<Connection>, OwnedSemaphorePermit);
+/// A socket, its other end, its state and its places.
+type Accepted = (TcpStream, IpAddr, Arc<Connection>, (OwnedSemaphorePermit, AddressPlace));
 
 /// Waits for the next connection, and makes room for it.
 async fn accept(listener: &mut Listener, places: &mut Places) -> Accepted {
     let mut socket = None;
     loop {
         tokio::select! {
-            accepted = listener.next() => {
-                let (accepted, _) = accepted;
-                socket = Some(accepted);
-            }
+            accepted = listener.next() => socket = Some(accepted),
             () = places.due() => places.make_room(),
         }
-        if let Some(socket) = socket {
+        if let Some((socket, peer, of_address)) = socket {
             let (connection, place) = places.take().await;
-            return (socket, connection, place);
+            return (socket, peer, connection, (place, of_address));
         }
     }
 }
@@ -151,12 +154,15 @@ async fn accept(listener: &mut Listener, places: &mut Places) -> Accepted {
 async fn run(
     server: &Builder<TokioExecutor>,
     router: Router,
-    (socket, connection, place): Accepted,
+    (socket, peer, connection, places): Accepted,
     stop: &CancellationToken,
 ) {
     let requests = Arc::clone(&connection);
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request| answer(router.clone(), Arc::clone(&requests), request));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        answer(router.clone(), Arc::clone(&requests), request)
+    });
     let io = TokioIo::new(Socket::new(socket, Arc::clone(&connection)));
     let serving = server.serve_connection(io, service);
     let check = tokio::time::sleep(Duration::ZERO);
@@ -199,7 +205,7 @@ async fn run(
         }
     }
     connection.ended();
-    drop(place);
+    drop(places);
 }
 
 /// Answers one request.

@@ -20,7 +20,11 @@ pub(super) async fn find(
     id: WebhookEndpointId,
 ) -> Result<EndpointRow, Problem> {
     let row = read(store::find_endpoint(&api.pool, id.as_uuid())).await?;
-    row.filter(|row| may_use(caller, row)).ok_or_else(|| endpoint_not_found(id))
+    match row {
+        Some(row) if may_use(caller, &row) => Ok(row),
+        Some(_) => Err(endpoint_not_found(id).hidden_from(&caller.user_id)),
+        None => Err(endpoint_not_found(id)),
+    }
 }
 
 fn may_use(caller: &Caller, row: &EndpointRow) -> bool {

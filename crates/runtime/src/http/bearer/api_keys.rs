@@ -147,13 +147,18 @@ impl ApiKeys {
         }
     }
 
-    /// The caller with this key.
+    /// The caller with this key. `may_try` is asked unless the key was valid before.
     ///
     /// # Errors
     /// `unauthenticated`, with the same words for a key that is unknown, revoked or expired, or
-    /// `unavailable`.
-    pub(super) async fn caller(&self, secret: &str) -> Result<Caller, Problem> {
+    /// `unavailable`; or the error of `may_try`.
+    pub(super) async fn caller(
+        &self,
+        secret: &str,
+        may_try: impl FnOnce() -> Result<(), Problem>,
+    ) -> Result<Caller, Problem> {
         if secret.len() != LENGTH {
+            may_try()?;
             return Err(invalid());
         }
         let hash = hash(secret);
@@ -161,6 +166,9 @@ impl ApiKeys {
         let was_known = known.is_some();
         if let Some(known) = known.filter(|known| known.at.elapsed() < RECHECK) {
             return known.caller();
+        }
+        if !was_known {
+            may_try()?;
         }
         if self.absent.get(&hash).is_some_and(|at| at.elapsed() < RECHECK) {
             return Err(invalid());

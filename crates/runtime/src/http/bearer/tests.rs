@@ -79,8 +79,12 @@ fn soon() -> SystemTime {
     SystemTime::now() + LEEWAY
 }
 
+async fn accepted(verifier: &TokenVerifier, token: &str) -> Caller {
+    verifier.caller(Some(token), || Ok(())).await.unwrap()
+}
+
 async fn refusal(verifier: &TokenVerifier, token: &str) -> String {
-    let problem = verifier.caller(token).await.expect_err(token);
+    let problem = verifier.caller(Some(token), || Ok(())).await.expect_err(token);
     assert_eq!(problem.status(), 401);
     serde_json::to_string(&problem).unwrap()
 }
@@ -91,9 +95,9 @@ async fn a_key_verifies_its_own_algorithm_only() {
     for (algorithm, key, sign) in &signers {
         let verifier = verifier(&[key]);
         let valid = token(sign, &json!({ "alg": algorithm, "kid": "1" }), &claims(soon()));
-        assert_eq!(verifier.caller(&valid).await.unwrap().user_id.as_str(), "ann");
+        assert_eq!(accepted(&verifier, &valid).await.user_id.as_str(), "ann");
         let without_id = token(sign, &json!({ "alg": algorithm }), &claims(soon()));
-        verifier.caller(&without_id).await.unwrap();
+        accepted(&verifier, &without_id).await;
         for other in ["RS256", "ES256", "EdDSA", "RS512", "PS256", "HS256", "none"] {
             if other != *algorithm {
                 let header = json!({ "alg": other, "kid": "1" });
@@ -133,7 +137,7 @@ async fn a_cached_token_still_expires() {
     let verifier = verifier(&[&key]);
     let header = json!({ "alg": algorithm, "kid": "1" });
     let token = token(&sign, &header, &claims(SystemTime::now()));
-    verifier.caller(&token).await.unwrap();
+    accepted(&verifier, &token).await;
     let keys = verifier.keys().unwrap();
     assert!(keys.cached(&token, SystemTime::now()).is_some());
     let expired = SystemTime::now() + LEEWAY + Duration::from_secs(1);
@@ -159,6 +163,7 @@ async fn a_token_is_rejected_with_the_reason() {
     for (token, reason) in [
         (header("crit", json!(["b64"])), "crit"),
         (header("crit", json!([])), "crit"),
+        (header("crit", Value::Null), "crit"),
         (header("crit", json!("b64")), "must be a JWT"),
         (header("kid", json!("2")), "kid) is unknown"),
         (header("kid", json!(1)), "must be a JWT"),
@@ -182,9 +187,9 @@ async fn a_token_is_rejected_with_the_reason() {
         let refused = refusal(&verifier, &token).await;
         assert!(refused.contains(reason), "{reason}: {refused}");
     }
-    verifier.caller(&claim("nbf", json!(future - 10))).await.unwrap();
-    verifier.caller(&claim("aud", json!(["b", "a"]))).await.unwrap();
-    verifier.caller(&claim("exp", json!(253_402_300_799_u64))).await.unwrap();
+    accepted(&verifier, &claim("nbf", json!(future - 10))).await;
+    accepted(&verifier, &claim("aud", json!(["b", "a"]))).await;
+    accepted(&verifier, &claim("exp", json!(253_402_300_799_u64))).await;
 }
 
 #[tokio::test]
@@ -192,9 +197,64 @@ async fn only_a_verified_token_is_cached() {
     let (algorithm, key, sign) = ed25519();
     let verifier = verifier(&[&key]);
     let token = token(&sign, &json!({ "alg": algorithm, "kid": "1" }), &claims(soon()));
-    verifier.caller(&token).await.unwrap();
+    accepted(&verifier, &token).await;
     let (signed, _) = token.rsplit_once('.').unwrap();
     let forged = format!("{signed}.{}", URL_SAFE_NO_PAD.encode([7; 64]));
     refusal(&verifier, &forged).await;
     assert!(verifier.keys().unwrap().cached(&forged, SystemTime::now()).is_none());
+}
+
+/// A request from this address, on behalf of another one.
+fn request(token: Option<&str>, peer: &str, forwarded_for: &str) -> Parts {
+    let mut request = axum::http::Request::builder().header("x-forwarded-for", forwarded_for);
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let (mut parts, ()) = request.body(()).unwrap().into_parts();
+    parts.extensions.insert(Peer(peer.parse().unwrap()));
+    parts
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_many_invalid_tokens_an_address_is_served_with_known_tokens_only() {
+    let (algorithm, key, sign) = ed25519();
+    let config = AddressConfig {
+        trusted_proxies: TrustedProxies::parse("10.0.0.0/8").unwrap(),
+        failed_token_limit: 10,
+        address_connections: 100,
+    };
+    let verifier = verifier(&[&key]).with_limit(&config);
+    let valid = |subject: &str| {
+        let mut claims = claims(soon());
+        claims["sub"] = subject.into();
+        token(&sign, &json!({ "alg": algorithm, "kid": "1" }), &claims)
+    };
+    let (known, new) = (valid("ann"), valid("bob"));
+    let status = async |token: Option<&str>, peer: &str, forwarded_for: &str| {
+        let request = request(token, peer, forwarded_for);
+        let caller = verifier.authenticate(&request).await;
+        caller.map_or_else(|problem| problem.status().as_u16(), |_| 200)
+    };
+    assert_eq!(status(Some(&known), "192.0.2.1", "").await, 200);
+    let forged = format!("{}.{}", known.rsplit_once('.').unwrap().0, "A".repeat(86));
+    let mut statuses = Vec::new();
+    for number in 0..100 {
+        // A client that is no proxy invents an address for each request.
+        let invented = format!("198.51.100.{number}");
+        let token = [Some(&*forged), None, Some("pbk_x")][number % 3];
+        statuses.push(status(token, "192.0.2.1", &invented).await);
+    }
+    assert_eq!(statuses, [[401; 50], [429; 50]].concat());
+    // The signature is not looked at.
+    assert_eq!(status(Some(&new), "192.0.2.1", "").await, 429);
+    assert_eq!(status(Some(&known), "192.0.2.1", "").await, 200);
+    assert_eq!(status(Some(&new), "10.0.0.1", "192.0.2.2, 192.0.2.1").await, 429);
+    assert_eq!(status(Some(&new), "10.0.0.1", "192.0.2.1, 192.0.2.2").await, 200);
+    // Valid tokens count nothing.
+    tokio::time::advance(Duration::from_millis(100)).await;
+    for number in 0..100 {
+        assert_eq!(status(Some(&valid(&number.to_string())), "192.0.2.1", "").await, 200);
+    }
+    assert_eq!(status(None, "192.0.2.1", "").await, 401);
+    assert_eq!(status(None, "192.0.2.1", "").await, 429);
 }

@@ -51,14 +51,14 @@ fn keys(valid_for: Duration) -> (Arc<OneKey>, ApiKeys, String) {
 const HOUR: Duration = Duration::from_secs(3600);
 
 async fn status(keys: &ApiKeys, secret: &str) -> u16 {
-    keys.caller(secret).await.map_or_else(|problem| problem.status().as_u16(), |_| 200)
+    keys.caller(secret, || Ok(())).await.map_or_else(|problem| problem.status().as_u16(), |_| 200)
 }
 
 #[tokio::test]
 async fn a_flood_of_unknown_keys_is_limited_and_keeps_out_no_known_one() {
     let (store, keys, secret) = keys(HOUR);
     for _ in 0..10 {
-        assert!(is_key_caller(&keys.caller(&secret).await.unwrap().user_id));
+        assert!(is_key_caller(&keys.caller(&secret, || Ok(())).await.unwrap().user_id));
     }
     assert_eq!(store.lookups(), 1);
     let mut statuses = Vec::new();
@@ -69,6 +69,12 @@ async fn a_flood_of_unknown_keys_is_limited_and_keeps_out_no_known_one() {
     assert!(statuses.contains(&401) && statuses.contains(&503));
     assert!(store.lookups() < 2900, "{}", store.lookups());
     assert_eq!(status(&keys, &secret).await, 200);
+    // One that may not be tried is not looked up, unless it is known.
+    let too_many = || Err(UNAVAILABLE.because("too many"));
+    let (before, unknown) = (store.lookups(), NewApiKey::generate().unwrap().secret);
+    assert_eq!(keys.caller(&unknown, too_many).await.unwrap_err().status(), 503);
+    assert!(keys.caller(&secret, too_many).await.is_ok());
+    assert_eq!(store.lookups(), before);
     // Texts of another length are no keys.
     let before = store.lookups();
     for text in ["pbk_", "pbk_x", &secret[..46], &format!("{secret}A")] {
@@ -115,7 +121,7 @@ async fn a_cached_key_expires() {
     let (store, keys, secret) = keys(Duration::from_millis(300));
     assert_eq!(status(&keys, &secret).await, 200);
     std::thread::sleep(Duration::from_millis(400));
-    let problem = keys.caller(&secret).await.unwrap_err();
+    let problem = keys.caller(&secret, || Ok(())).await.unwrap_err();
     assert_eq!((problem, store.lookups()), (invalid(), 1));
 }
 
