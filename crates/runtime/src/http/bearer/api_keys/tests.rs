@@ -6,6 +6,7 @@ use std::sync::{
 use futures::FutureExt;
 
 use super::*;
+use crate::http::problem::TOO_MANY_REQUESTS;
 
 /// Has one key at most, and counts the look-ups.
 #[derive(Debug, Default)]
@@ -70,9 +71,9 @@ async fn a_flood_of_unknown_keys_is_limited_and_keeps_out_no_known_one() {
     assert!(store.lookups() < 2900, "{}", store.lookups());
     assert_eq!(status(&keys, &secret).await, 200);
     // One that may not be tried is not looked up, unless it is known.
-    let too_many = || Err(UNAVAILABLE.because("too many"));
+    let too_many = || Err(TOO_MANY_REQUESTS.because("of this address"));
     let (before, unknown) = (store.lookups(), NewApiKey::generate().unwrap().secret);
-    assert_eq!(keys.caller(&unknown, too_many).await.unwrap_err().status(), 503);
+    assert_eq!(keys.caller(&unknown, too_many).await.unwrap_err().status(), 429);
     assert!(keys.caller(&secret, too_many).await.is_ok());
     assert_eq!(store.lookups(), before);
     // Texts of another length are no keys.
