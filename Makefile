@@ -37,7 +37,7 @@ check: check-format check-migrations check-metadata check-openapi check-reports 
 	wait $$beside; checked=$$?; cat $$files; rm -f $$files; [ $$compiled = 0 ] && [ $$checked = 0 ]
 
 # `make test` runs each target for two seconds, without coverage.
-fuzz: ## fuzz the parsers, guided by coverage (39 minutes): make fuzz TARGET=amounts SECONDS=3600
+fuzz: ## fuzz the parsers, guided by coverage (38 minutes): make fuzz TARGET=amounts SECONDS=3600
 	deploy/fuzz.sh $(or $(TARGET),all) $(or $(SECONDS),60)
 
 chaos: build-all ## inject faults in a random order: make chaos ARGS="--seed 7 --seconds 120"

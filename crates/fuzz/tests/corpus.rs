@@ -71,7 +71,7 @@ macro_rules! targets {
 
 targets! {
     addresses amounts api_keys audit_queries batches bundles
-    commands cursors dead_letter_pages dead_letters entity_tags event_ids file_signatures forwarded_for heads_files
+    commands cursors dead_letter_pages dead_letters entity_tags event_ids file_signatures heads_files
     idempotency_keys key_sets labels movements names periods preferences proxy_requests
     proxy_responses ranges records_queries render_requests report_requests request_heads results
     retry_after server_sent_events times tokens traceparents webhook_changes webhook_endpoints

@@ -40,7 +40,6 @@ targets! {
     files::file_signatures
     files::heads_files
     headers::entity_tags
-    headers::forwarded_for
     headers::idempotency_keys
     headers::preferences
     headers::ranges
