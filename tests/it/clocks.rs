@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::Context;
 use nix::sys::signal::Signal;
 use runtime::postgres::PgPool;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::{
     Client, Depositors, Stack, broker, broker_clock::BrokerClock, client::new_key, eventually,
     faketime::Clock, invariants, process::signal, stack::initialized_folder,
@@ -14,17 +14,20 @@ use tests::{
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::reports::statement;
+
 /// A clock is read once a second, and compared every five.
 const NOTICED: Duration = Duration::from_secs(20);
 const SETTLED: Duration = Duration::from_secs(30);
 const CLIENTS: usize = 8;
 const DAY: i64 = 24 * 60 * 60;
 
-/// A stack in which the clock of these programs can jump.
-async fn start(name: &str, programs: &'static str) -> (Stack, Clock) {
+/// A stack in which the clock of these programs can jump, with further arguments.
+async fn start(name: &str, programs: &'static str, more: &[&str]) -> (Stack, Clock) {
     let folder = initialized_folder(name).await;
     let clock = Clock::right(folder.with_extension("clock"), programs);
-    let stack = Stack::start_under(&folder, &clock.settings(), &["--port", "0"]).await;
+    let arguments = [&["--port", "0"], more].concat();
+    let stack = Stack::start_under(&folder, &clock.settings(), &arguments).await;
     (stack, clock)
 }
 
@@ -98,7 +101,7 @@ async fn count_redrives(accounts: &PgPool, record: &str) -> i32 {
 
 #[tokio::test]
 async fn records_settle_though_the_clock_of_their_service_jumps_by_a_day_either_way() {
-    let (stack, clock) = start("clock-of-the-service", "account-service").await;
+    let (stack, clock) = start("clock-of-the-service", "account-service", &[]).await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
     let mut records = Vec::new();
@@ -131,17 +134,43 @@ async fn records_settle_though_the_clock_of_their_service_jumps_by_a_day_either_
 
 #[tokio::test]
 async fn records_settle_though_the_clock_of_the_database_jumps_by_a_day_either_way() {
-    let (stack, clock) = start("clock-of-the-database", "postgres").await;
+    let reports = ["--report-replicas", "1"];
+    let (stack, clock) = start("clock-of-the-database", "postgres", &reports).await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
+    let mut ahead = None;
     for (direction, offset) in [(None, "+1d"), (Some("ahead of"), "-1d"), (Some("behind"), "+0")] {
         reported(&stack, direction).await;
+        if direction == Some("ahead of") {
+            ahead = Some(opened_ahead(&stack, &client).await);
+        }
         // The next redrive is due by the clock before the jump.
         let jump = || clock.jump(offset);
         settles_after_a_jump((&stack, &client), (&account, 1), jump).await;
     }
     reported(&stack, None).await;
     assert_eq!(client.account(&account).await.text("balance"), "30");
+    let (opened, key) = ahead.unwrap();
+    client.deposit(&opened, "5").await;
+    let statement = client.report(&statement(&opened, &["csv"]), 10).await;
+    assert_eq!((statement.status, statement.text("state")), (200, "SUCCEEDED"), "{statement:?}");
+    // All of them were made while the clock was ahead.
+    let (_, report) = invariants::verify(&stack).await;
+    assert!(invariants::only_dated(&report), "{report:#}");
+    let findings = report["dated"]["first"].to_string();
+    for row in [format!("account {opened} has"), format!("event 1 of account {opened}"), key] {
+        assert!(findings.contains(&row), "{row}: {report:#}");
+    }
+    assert!(findings.contains("audit entry"), "{report:#}");
+}
+
+/// A new account and a new API key, as findings name it.
+async fn opened_ahead(stack: &Stack, client: &Client) -> (String, String) {
+    let account = client.open_account("KRW").await;
+    let body = json!({ "name": "a test", "scopes": ["accounts:read"] });
+    let key = Client::admin(stack).post("/v1/api-keys", &[], &body).await;
+    assert_eq!(key.status, 201, "{key:?}");
+    (account, format!("API key {}", key.text("apiKeyId")))
 }
 
 /// Waits until a result has a time of a clock that is wrong by these seconds.

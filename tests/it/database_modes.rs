@@ -88,6 +88,7 @@ async fn a_service_is_ready_only_while_its_database_takes_durable_writes() {
     read_only_sessions(&stack, &client, &reports, &account).await;
     standby(&stack, &client, &account).await;
     settings_that_differ(&stack).await;
+    settings_of_readers_that_differ(&stack, &client, &account).await;
     deposited(&client, &account).await;
     invariants::assert_verified(&stack).await;
 }
@@ -154,6 +155,24 @@ async fn settings_that_differ(stack: &Stack) {
     readiness(stack, "account-service-0", "transaction_isolation = serializable").await;
     execute(&mut superuser, format!("ALTER DATABASE account RESET {isolation}")).await;
     readiness(stack, "account-service-0", "").await;
+}
+
+/// The same for the sessions with which the account-service reads the ledger. No money depends on
+/// them, so the service stays ready.
+async fn settings_of_readers_that_differ(stack: &Stack, client: &Client, account: &str) {
+    let mut superuser = superuser(stack).await;
+    let set = "ALTER ROLE ledger_reader SET default_transaction_isolation";
+    execute(&mut superuser, format!("{set} = serializable")).await;
+    let path = format!("/v1/accounts/{account}?consistency=ledger");
+    let rejected = client.get(&path).await;
+    assert_eq!((rejected.status, rejected.problem()), (503, "ledger-unavailable"), "{rejected:?}");
+    let log = fs::read_to_string(stack.dir.join("logs/account-service-0.log")).unwrap();
+    let refusal = log.lines().find(|line| line.contains("the ledger can't be read")).unwrap();
+    assert!(refusal.contains("transaction_isolation = serializable"), "{refusal}");
+    readiness(stack, "account-service-0", "").await;
+    execute(&mut superuser, format!("{set} = DEFAULT")).await;
+    let read = client.get(&path).await;
+    assert_eq!(read.status, 200, "{read:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

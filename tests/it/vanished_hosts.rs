@@ -3,12 +3,15 @@
 //! ends with an error.
 
 use std::{
+    collections::HashMap,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use devstack::Fault;
 use futures::{StreamExt, future::join_all, stream};
+use runtime::postgres::{self, PgPool, parse_url};
+use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::{
     Client, Stack, client::new_key, eventually, invariants, process::run_with, scale::size,
@@ -144,10 +147,51 @@ async fn hold(stack: &Stack, database: &str, lock: &str) -> PgConnection {
     holder
 }
 
+/// The ports of clients with an idle connection to this port, and the milliseconds until the server
+/// probes each.
+fn keepalive_timers(server: u16) -> HashMap<i32, u64> {
+    let port = |address: &str| u16::from_str_radix(address.rsplit_once(':')?.1, 16).ok();
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let timers = sockets.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [_, local, remote, _, _, timer, ..] = fields[..] else { return None };
+        let ticks = timer.strip_prefix("02:")?;
+        let ticks = u64::from_str_radix(ticks, 16).ok()?;
+        (port(local)? == server).then_some((i32::from(port(remote)?), ticks * 10))
+    });
+    timers.collect()
+}
+
+/// Waits until the server probes the client of every session of commands and of the reconciliation
+/// within 10 s. A vanished client would keep its snapshot for two hours otherwise.
+async fn clients_are_probed(stack: &Stack, observer: &PgPool) {
+    let options = parse_url(&stack.file().databases.account).unwrap();
+    eventually("the clients of all sessions are probed", seconds(10), || async {
+        let sessions: Vec<(String, i32)> = sqlx::query_as(
+            "SELECT application_name, client_port FROM pg_stat_activity
+             WHERE application_name LIKE 'passbook%' OR usename = 'report_reader'",
+        )
+        .fetch_all(observer)
+        .await
+        .unwrap();
+        let timers = keepalive_timers(options.get_port());
+        let is_probed = |port| timers.get(port).is_some_and(|&timer| timer <= 10_000);
+        let late: Vec<_> = sessions.iter().filter(|(_, port)| !is_probed(port)).collect();
+        println!("{} sessions, not probed: {late:?}", sessions.len());
+        late.is_empty().then_some(())
+    })
+    .await;
+    let mut single = postgres::connect(&options).await.unwrap();
+    let limit = "SELECT current_setting('idle_in_transaction_session_timeout')";
+    let limit: String = sqlx::query_scalar(limit).fetch_one(&mut single).await.unwrap();
+    assert_eq!(limit, "6h");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_ends_with_an_error_when_the_host_of_its_database_vanishes() {
-    let none = ["--account-replicas", "1", "--transaction-replicas", "0"];
-    let arguments = [&["--port", "0", "--faults"][..], &none].concat();
+    let replicas = ["--account-replicas", "1", "--transaction-replicas", "0"];
+    let arguments = ["--port", "0", "--faults", "--report-replicas", "1"];
+    let arguments = [&arguments[..], &replicas].concat();
     let stack = Stack::start_in(&initialized_folder("vanished-tool").await, &arguments).await;
     let _holders = [
         // The locks of `migrate` and `provision`.
@@ -177,22 +221,28 @@ async fn a_command_ends_with_an_error_when_the_host_of_its_database_vanishes() {
         (&["repair", "--yes"], &databases),
         (&["verify"], &databases),
     ];
+    let body = json!({ "kind": "reconciliation", "formats": ["json"] });
+    let reconciliation = Client::teller(&stack).report(&body, 0).await;
+    assert_eq!(reconciliation.status, 202, "{reconciliation:?}");
     let vanish = async {
         let observer = stack.accounts().await;
         eventually("all commands wait, and ping the server", seconds(20), || async {
             // `migrate` polls its lock, after its last connection is open.
+            // And a reconciliation waits as `verify` does.
             let waiting: (i64, i64, i64) = sqlx::query_as(
                 "SELECT count(*) FILTER (WHERE wait_event_type = 'Lock'),
                         count(*) FILTER (WHERE application_name = 'passbook ping'),
                         count(*) FILTER (WHERE query LIKE 'SELECT pg_try_advisory_lock%')
-                 FROM pg_stat_activity WHERE application_name LIKE 'passbook%'",
+                 FROM pg_stat_activity
+                 WHERE application_name LIKE 'passbook%' OR usename = 'report_reader'",
             )
             .fetch_one(&observer)
             .await
             .unwrap();
-            (waiting == (3, 4, 1)).then_some(())
+            (waiting == (4, 4, 1)).then_some(())
         })
         .await;
+        clients_are_probed(&stack, &observer).await;
         stack.fault("account-service-0/postgres", Fault::Vanish).await;
         Instant::now()
     };

@@ -110,7 +110,7 @@ impl LedgerReads {
         currency: Currency,
         at: Option<OffsetDateTime>,
     ) -> Result<BalanceAt, ReadError> {
-        limited(async {
+        self.limited(async {
             let now = self.0.now().await?;
             let Some(at) = at else {
                 let account = LedgerAccount::find(&self.0, account, currency).await?;
@@ -134,7 +134,7 @@ impl LedgerReads {
         if record.settlement.is_some() {
             return Ok(record);
         }
-        let decision = limited(async { Ok(self.0.decision(record.id).await?) }).await?;
+        let decision = self.limited(async { Ok(self.0.decision(record.id).await?) }).await?;
         Ok(match decision {
             Some(decision) => decided(record, &decision),
             None => record,
@@ -151,7 +151,7 @@ impl LedgerReads {
         id: AccountId,
         currency: Currency,
     ) -> Result<Option<(Account, PendingAmounts)>, ReadError> {
-        limited(async {
+        self.limited(async {
             let mut ledger = LedgerAccount::find(&self.0, id, currency).await?;
             let Position { balance, account_seq } = ledger.position();
             let balance =
@@ -171,6 +171,18 @@ impl LedgerReads {
         })
         .await
     }
+
+    async fn limited<T>(
+        &self,
+        read: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        let read = tokio::time::timeout(LIMIT, read).await;
+        let read = read.unwrap_or_else(|_| Err(LedgerError::NoAnswer(LIMIT).into()));
+        if let Err(ReadError::Ledger(HistoryError::Ledger(LedgerError::Database(error)))) = &read {
+            self.0.pool().note(error);
+        }
+        read
+    }
 }
 
 /// A PENDING record as its result will settle it.
@@ -188,9 +200,4 @@ fn decided(record: Record, decision: &TransactionResult) -> Record {
             record
         }
     }
-}
-
-async fn limited<T>(read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
-    let read = tokio::time::timeout(LIMIT, read).await;
-    read.unwrap_or_else(|_| Err(LedgerError::NoAnswer(LIMIT).into()))
 }

@@ -135,6 +135,14 @@ impl<'a> History<'a> {
         Ok(Position { balance, account_seq })
     }
 
+    /// The time of the first entry; `None` without one.
+    ///
+    /// # Errors
+    /// [`HistoryError`]
+    pub async fn first_time(&mut self) -> Result<Option<OffsetDateTime>, HistoryError> {
+        if self.last == 0 { Ok(None) } else { self.time(1).await.map(Some) }
+    }
+
     /// A number up to `last` with a time before `at`, followed by a time of `at` or later.
     /// 0 and the number after the last one count as such times.
     async fn search(&mut self, at: OffsetDateTime, last: i64) -> Result<i64, HistoryError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runtime::postgres::{CALL_LIMIT, PgPool, check_idle, parse_url};
+use runtime::postgres::{CALL_LIMIT, PgPool, Sessions, Setting, parse_url};
 use sqlx::postgres::PgPoolOptions;
 
 /// Maximum age of a connection. A smart shutdown of the server waits for all connections.
@@ -25,8 +25,15 @@ pub(crate) struct Use {
     acquire: Duration,
     /// Time limit for one statement, above `statement_timeout`.
     call: Duration,
-    settings: &'static [(&'static str, &'static str)],
+    settings: &'static [Setting],
 }
+
+/// The settings of all readers.
+const SETTINGS: [Setting; 2] = [
+    // The role has this setting too. It is here for another role in the URL.
+    ("default_transaction_read_only", "on"),
+    ("jit", "off"),
+];
 
 /// For reports.
 pub(crate) const REPORTS: Use = Use {
@@ -79,20 +86,29 @@ pub(crate) fn pool(url: &str, usage: &Use) -> Result<PgPool, InvalidUrl> {
         return Err(InvalidUrl);
     }
     let options = parse_url(url).map_err(|_| InvalidUrl)?;
-    let options = options.application_name(usage.application).options([
-        // The role has this setting too. It is here for another role in the URL.
-        ("default_transaction_read_only", "on"),
-        ("tcp_keepalives_idle", "10"),
-        ("tcp_keepalives_interval", "5"),
-        ("tcp_keepalives_count", "3"),
-        ("tcp_user_timeout", "25000"),
-        ("jit", "off"),
-    ]);
-    let options = options.options(usage.settings.iter().copied());
+    let options = options.application_name(usage.application);
+    let settings = SETTINGS.into_iter().chain(usage.settings.iter().copied()).collect();
     let pool = PgPoolOptions::new()
         .max_connections(usage.connections)
         .acquire_timeout(usage.acquire)
-        .max_lifetime(LIFETIME)
-        .before_acquire(|connection, about| Box::pin(check_idle(connection, about)));
-    Ok(PgPool::connect_lazy(pool, options, usage.call))
+        .max_lifetime(LIFETIME);
+    Ok(PgPool::of_readers(pool, options, usage.call, Sessions::new(settings)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_settings_of_the_roles_are_those_that_are_compared() {
+        let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/deploying.md");
+        let document = std::fs::read_to_string(document).unwrap();
+        for (role, usage) in [("ledger_reader", &REQUESTS), ("report_reader", &REPORTS)] {
+            // `passbook provision` makes the role's transactions read-only.
+            for (name, value) in SETTINGS.iter().skip(1).chain(usage.settings) {
+                let row = format!("('{role}', '{name}', '{value}')");
+                assert!(document.contains(&row), "{row}");
+            }
+        }
+    }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use ::client::{RecordFilter, Status};
 use anyhow::{Context, Result};
 use contract::{AccountId, RecordId};
-use sqlx::{Connection as _, PgConnection};
+use runtime::postgres::{self, parse_url};
+use sqlx::Connection as _;
 use uuid::Uuid;
 
 use crate::{Target, connection::Connection, request::METRICS};
@@ -16,6 +17,8 @@ const COUNTER: &str = "passbook_records_settled_total";
 const PAGE: u32 = 100;
 /// Time limit for the metrics of a busy replica.
 const METRICS_LIMIT: Duration = Duration::from_secs(10);
+/// Time limit for counting the records, which reads those of the run.
+const COUNT_LIMIT: Duration = Duration::from_secs(300);
 
 /// The settled records according to the replicas' counters.
 #[derive(Debug)]
@@ -131,8 +134,9 @@ async fn count_in_database(
     since: SystemTime,
 ) -> Result<RecordCounts> {
     let ids: Vec<Uuid> = accounts.iter().map(|id| id.parse()).collect::<Result<_, _>>()?;
-    let mut database = PgConnection::connect(database).await?;
-    let counts: (i64, i64, i64) = sqlx::query_as(
+    let options = parse_url(database).context("the URL of the database")?;
+    let mut database = postgres::connect(&options.application_name("passbook load")).await?;
+    let counts = sqlx::query_as::<_, (i64, i64, i64)>(
         "SELECT count(*), count(*) FILTER (WHERE status = 'PENDING'),
                 count(*) FILTER (WHERE status = 'FAILED')
          FROM transaction_records JOIN unnest($2) AS account (account_id) USING (account_id)
@@ -140,8 +144,9 @@ async fn count_in_database(
     )
     .bind(RecordId::lowest_at(since).as_uuid())
     .bind(&ids)
-    .fetch_one(&mut database)
-    .await?;
+    .fetch_one(&mut database);
+    let counts = tokio::time::timeout(COUNT_LIMIT, counts).await;
+    let counts = counts.with_context(|| format!("no answer within {COUNT_LIMIT:?}"))??;
     database.close().await?;
     let [total, pending, refused] =
         [counts.0, counts.1, counts.2].map(|count| u64::try_from(count).unwrap_or_default());

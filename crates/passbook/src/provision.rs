@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, builder::NonEmptyStringValueParser};
 use postgres_protocol::password::scram_sha_256;
+use runtime::postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::{database, output, retry::Retry};
@@ -196,7 +197,7 @@ impl Provision {
                 .with_context(|| format!("database {database}"))?;
             if is_superuser {
                 let options = database::options(&self.postgres_url)?.database(database);
-                let mut inside = database::connect_with(options).await?;
+                let mut inside = postgres::connect(&options).await?;
                 execute(&mut inside, LARGE_OBJECTS).await?;
                 inside.close().await?;
             }

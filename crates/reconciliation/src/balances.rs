@@ -3,11 +3,15 @@
 
 use std::fmt;
 
+use futures::TryStream;
 use rust_decimal::Decimal;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::{Error, Progress, check::Finding, findings::Findings, rows, sources::Connections};
+use crate::{
+    Error, Progress, check::Finding, dated::in_the_future, findings::Findings, rows,
+    sources::Connections,
+};
 
 /// A balance projected by the account-service from results.
 #[derive(Debug, FromRow)]
@@ -16,6 +20,8 @@ struct ProjectedBalance {
     currency: String,
     balance: Decimal,
     account_seq: i64,
+    /// Of the account, in seconds.
+    age: i64,
 }
 
 /// An account of the ledger with one of its applied transactions, if it has any.
@@ -25,6 +31,8 @@ struct LedgerRow {
     currency: String,
     balance: Decimal,
     account_seq: i64,
+    /// Of the account in the ledger, in seconds.
+    age: i64,
     seq: Option<i64>,
     r#type: Option<String>,
     amount: Option<Decimal>,
@@ -71,31 +79,36 @@ pub(crate) async fn compare(
 ) -> Result<(), Error> {
     let Connections { accounts, ledger, latest } = connections;
     let mut projections = sqlx::query_as::<_, ProjectedBalance>(
-        "SELECT account_id, currency, balance, account_seq FROM accounts ORDER BY account_id",
+        "SELECT account_id, currency, balance, account_seq,
+                extract(epoch FROM now() - created_at)::bigint AS age
+         FROM accounts ORDER BY account_id",
     )
     .fetch(accounts);
     let mut rows = sqlx::query_as::<_, LedgerRow>(
-        "SELECT a.account_id, a.currency, a.balance, a.account_seq, t.account_seq AS seq, t.type,
-                t.amount, t.currency AS transaction_currency, t.balance_after
+        "SELECT a.account_id, a.currency, a.balance, a.account_seq,
+                extract(epoch FROM now() - a.created_at)::bigint AS age,
+                t.account_seq AS seq, t.type, t.amount, t.currency AS transaction_currency, t.balance_after
          FROM accounts a
          LEFT JOIN transactions t ON t.account_id = a.account_id AND t.status = 'SUCCESS'
          ORDER BY a.account_id, t.account_seq",
     )
     .fetch(ledger);
-    let mut projection = rows::next(&mut projections).await.map_err(Error::Accounts)?;
+    let mut projection = next_projection(&mut projections, findings).await?;
     let mut row = rows::next(&mut rows).await.map_err(Error::Ledger)?;
     let mut done = 0;
     while let Some(first) = row.take() {
         let id = first.account_id;
+        let in_ledger = || format!("{} in the ledger", account(id));
+        findings.dated.count(in_the_future(first.age, in_ledger));
         // The ledger does not know these accounts yet, so no money may have moved.
         while let Some(unknown) = projection.take_if(|projected| projected.account_id < id) {
             findings.projected.count(moved_without_ledger(&unknown));
-            projection = rows::next(&mut projections).await.map_err(Error::Accounts)?;
+            projection = next_projection(&mut projections, findings).await?;
         }
         let projected = projection.take_if(|projected| projected.account_id == id);
         let has_projection = projected.is_some();
         if has_projection {
-            projection = rows::next(&mut projections).await.map_err(Error::Accounts)?;
+            projection = next_projection(&mut projections, findings).await?;
         }
         let mut balance = RunningBalance::new(id, projected);
         balance.compare_start(&first, findings);
@@ -116,9 +129,21 @@ pub(crate) async fn compare(
     }
     while let Some(unknown) = projection {
         findings.projected.count(moved_without_ledger(&unknown));
-        projection = rows::next(&mut projections).await.map_err(Error::Accounts)?;
+        projection = next_projection(&mut projections, findings).await?;
     }
     Ok(())
+}
+
+/// The next account of the account-service. Checks its time.
+async fn next_projection(
+    projections: &mut (impl TryStream<Ok = ProjectedBalance, Error = sqlx::Error> + Unpin),
+    findings: &mut Findings,
+) -> Result<Option<ProjectedBalance>, Error> {
+    let projection = rows::next(projections).await.map_err(Error::Accounts)?;
+    if let Some(ProjectedBalance { account_id, age, .. }) = &projection {
+        findings.dated.count(in_the_future(*age, || account(*account_id)));
+    }
+    Ok(projection)
 }
 
 async fn account_exists(latest: &mut PgConnection, id: Uuid) -> Result<bool, Error> {

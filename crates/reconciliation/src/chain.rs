@@ -41,6 +41,8 @@ impl ChainedRow {
 #[derive(Debug)]
 pub(crate) struct Chain {
     account_id: Uuid,
+    /// Every later transaction has a link.
+    linked_since: OffsetDateTime,
     /// The `account_seq` and the balance after the last applied transaction.
     seq: i64,
     balance: Decimal,
@@ -66,9 +68,10 @@ struct OpenLink {
 
 impl Chain {
     /// A chain without a link.
-    pub(crate) const fn new(account_id: Uuid) -> Self {
+    pub(crate) const fn new(account_id: Uuid, linked_since: OffsetDateTime) -> Self {
         Self {
             account_id,
+            linked_since,
             seq: 0,
             balance: Decimal::ZERO,
             number: 0,
@@ -98,8 +101,15 @@ impl Chain {
         if let (Some(seq), Some(balance)) = (row.account_seq, row.balance_after) {
             (self.seq, self.balance) = (seq, balance);
         }
-        let row = (row.created_at, row.record_id);
-        self.unlinked = self.unlinked.max(Some(row));
+        let (at, record) = (row.created_at, row.record_id);
+        self.unlinked = self.unlinked.max(Some((at, record)));
+        if at > self.linked_since {
+            self.broken(&format!(
+                "has no link for the transaction of record {record} at {at}: the ledger has linked \
+                 every transaction since {}, so the link was removed, or the transaction inserted",
+                self.linked_since
+            ));
+        }
     }
 
     fn open(&mut self, number: i64, row: &ChainedRow) {
@@ -273,7 +283,8 @@ mod tests {
     }
 
     fn follow(rows: &[ChainedRow], number: i64, hash: &Hash) -> Option<String> {
-        let mut chain = Chain::new(ACCOUNT);
+        let linked_since = OffsetDateTime::UNIX_EPOCH + Duration::DAY;
+        let mut chain = Chain::new(ACCOUNT, linked_since);
         rows.iter().for_each(|row| chain.add(row));
         chain.finish(number, hash).map(|finding| finding.to_string())
     }
@@ -296,7 +307,7 @@ mod tests {
     #[test]
     fn each_change_is_found_and_named() {
         type Change = fn(&mut Sample);
-        let changes: [(&str, Change); 15] = [
+        let changes: [(&str, Change); 17] = [
             ("accountSeq 2)", |(rows, ..)| rows[1].amount = Decimal::from(6)),
             ("link 2 (accountSeq 3", |(rows, ..)| rows[2].currency = "EUR".to_owned()),
             ("link 1 (accountSeq 2)", |(rows, ..)| rows[1].balance_after = Some(Decimal::from(6))),
@@ -311,7 +322,15 @@ mod tests {
             ("link 2 (", |(rows, ..)| rows.swap(2, 3)),
             ("another hash", |(rows, ..)| rows[3].chain_hash = None),
             ("names link 3", |(_, number, _)| *number = 3),
-            ("no link", |(rows, ..)| rows[0].created_at += Duration::HOUR),
+            ("its chain is older", |(rows, ..)| rows[0].created_at += Duration::HOUR),
+            ("since 1970-01-02", |(rows, ..)| rows[0].created_at += Duration::DAY * 2),
+            ("since 1970-01-02", |(rows, number, hash)| {
+                (*number, *hash) = (0, NO_LINK);
+                for row in rows {
+                    row.created_at += Duration::DAY * 2;
+                    (row.chain_link, row.chain_hash) = (None, None);
+                }
+            }),
         ];
         for (index, (text, change)) in changes.into_iter().enumerate() {
             let mut sample = sample();

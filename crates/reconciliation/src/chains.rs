@@ -5,6 +5,7 @@ use std::io;
 use futures::{Stream, StreamExt};
 use ledger::chain::Hash;
 use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
@@ -69,6 +70,26 @@ pub fn heads(ledger: &mut PgConnection) -> impl Stream<Item = Result<Head, Error
     })
 }
 
+/// The migration that created the chains.
+const MIGRATION: i64 = 20_261_129_190_001;
+
+/// Every transaction with a later time has a link: a trigger adds those that its writer does not
+/// know. That is when the migration was applied, and a day for wrong clocks. But a ledger that was
+/// created with its chains has no transaction from before them. So the margin is at most the time
+/// that the ledger had been without chains.
+async fn linked_since(ledger: &mut PgConnection) -> sqlx::Result<OffsetDateTime> {
+    let since = sqlx::query_scalar(
+        "SELECT chains + least(chains - ledger, interval '1 day')
+         FROM (SELECT max(installed_on) FILTER (WHERE version = $1) AS chains,
+                   min(installed_on) AS ledger
+               FROM _sqlx_migrations) AS migrations",
+    );
+    let since: Option<OffsetDateTime> =
+        rows::answered(since.bind(MIGRATION).fetch_one(ledger)).await?;
+    // Somebody removed the row of the migration.
+    Ok(since.unwrap_or(OffsetDateTime::UNIX_EPOCH))
+}
+
 /// Follows the chain of each account. The heads, if there are any, must be in it.
 ///
 /// # Errors
@@ -79,6 +100,7 @@ pub(crate) async fn compare(
     progress: &mut (dyn FnMut(Progress) + Send),
     findings: &mut Findings,
 ) -> Result<(), Error> {
+    let linked_since = linked_since(&mut connections.ledger).await.map_err(Error::Ledger)?;
     let mut rows = sqlx::query_as::<_, AccountRow>(
         "SELECT a.account_id, a.chain_link AS last_link, a.chain_hash AS last_hash,
                 t.account_id IS NOT NULL AS has_transaction,
@@ -93,7 +115,7 @@ pub(crate) async fn compare(
     let mut done = 0;
     while let Some(first) = row.take() {
         let id = first.account_id;
-        let mut chain = Chain::new(id);
+        let mut chain = Chain::new(id, linked_since);
         let mut last = first;
         exported.begin(id, findings)?;
         loop {

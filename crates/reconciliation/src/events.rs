@@ -7,7 +7,7 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::{
-    Error, Progress, balances::account, check::Finding, findings::Findings,
+    Error, Progress, balances::account, check::Finding, dated::in_the_future, findings::Findings,
     records::record_subject, rows, sources::Connections,
 };
 
@@ -25,6 +25,8 @@ struct EventRow {
     sequence: Option<i64>,
     r#type: Option<i16>,
     names_record: bool,
+    /// In seconds.
+    age: Option<i64>,
 }
 
 /// A record that does not have the one event that it should have, or the events of a record that
@@ -64,7 +66,8 @@ async fn compare_numbers(
 ) -> sqlx::Result<()> {
     let mut rows = sqlx::query_as::<_, EventRow>(
         "SELECT a.account_id, a.event_seq, e.sequence, e.type,
-                e.record_id IS NOT NULL AS names_record
+                e.record_id IS NOT NULL AS names_record,
+                extract(epoch FROM now() - e.created_at)::bigint AS age
          FROM accounts a LEFT JOIN events e ON e.account_id = a.account_id
          ORDER BY a.account_id, e.position",
     )
@@ -78,6 +81,8 @@ async fn compare_numbers(
         loop {
             if events.add(&last) {
                 findings.announced.count(None);
+                let age = last.age.unwrap_or_default();
+                findings.dated.count(in_the_future(age, || last.subject()));
                 done += 1;
                 progress(Progress::Events(done));
             }
@@ -92,6 +97,14 @@ async fn compare_numbers(
         }
     }
     Ok(())
+}
+
+impl EventRow {
+    /// The subject of a finding.
+    fn subject(&self) -> String {
+        let sequence = self.sequence.unwrap_or_default();
+        format!("event {sequence} of {}", account(self.account_id))
+    }
 }
 
 /// The events of an account so far.

@@ -75,7 +75,7 @@ impl Findings {
                 "events",
             ),
             exported: None,
-            dated: check("dated", "a record or transaction was not made in the future", "rows"),
+            dated: check("dated", "a row was not made in the future", "rows"),
             counts: Counts::default(),
             pending: 0,
             behind: 0,

@@ -18,6 +18,7 @@ mod balances;
 mod chain;
 mod chains;
 mod check;
+mod dated;
 mod document;
 mod events;
 mod findings;
@@ -31,6 +32,7 @@ use std::{io, time::Duration};
 
 pub use chains::{Head, Heads, heads};
 pub use check::{Check, Finding};
+pub use dated::{DatedTable, check_tables};
 pub use document::MAX_LISTED;
 pub use findings::{Counts, Findings};
 pub use sources::{Replicas, Schema, SnapshotError, Sources};
@@ -98,6 +100,8 @@ pub async fn reconcile(
     chains::compare(&mut connections, heads, progress, &mut findings).await?;
     events::compare(&mut connections, progress, &mut findings).await?;
     ownership::compare(&mut connections, &mut findings).await?;
+    let dated = dated::compare(&mut connections, sources.schema, &mut findings.dated);
+    dated.await.map_err(Error::Accounts)?;
     Ok(findings)
 }
 

@@ -6,8 +6,8 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::{
-    Error, Progress, check::Finding, findings::Findings, movement_row::MovementRow, rows,
-    sources::Connections,
+    Error, Progress, check::Finding, dated::in_the_future, findings::Findings,
+    movement_row::MovementRow, rows, sources::Connections,
 };
 
 /// A record of the account-service.
@@ -28,9 +28,6 @@ struct TransactionRow {
     /// In seconds.
     age: i64,
 }
-
-/// A row may be this much in the future: clocks of two machines differ a little.
-const CLOCK_TOLERANCE_SECONDS: i64 = 60;
 
 /// Reads records and transactions in the order of their record ids, and compares each pair.
 ///
@@ -149,16 +146,6 @@ fn overdue(record: &RecordRow, limit: Duration) -> Option<Finding> {
             record.redrives
         );
         Finding::new(record_subject(record.movement.record_id), detail)
-    })
-}
-
-/// A finding for a row made later than now: by a clock that was ahead.
-fn in_the_future(age: i64, subject: impl FnOnce() -> String) -> Option<Finding> {
-    (age < -CLOCK_TOLERANCE_SECONDS).then(|| {
-        let ahead = Duration::from_secs(age.unsigned_abs());
-        let ahead = humantime::format_duration(ahead);
-        let detail = format!("has a time {ahead} in the future: a clock was ahead");
-        Finding::new(subject(), detail)
     })
 }
 

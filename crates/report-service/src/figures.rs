@@ -52,7 +52,7 @@ pub fn sources(accounts: &str, ledger: &str) -> anyhow::Result<Sources> {
     let options = |url| parse_url(url).map_err(|_| anyhow!("a malformed URL"));
     let options = |url| {
         let options = options(url)?.application_name("report-service");
-        anyhow::Ok(options.options([("tcp_user_timeout", "25000"), ("statement_timeout", "15min")]))
+        anyhow::Ok(options.options([("statement_timeout", "15min")]))
     };
     let (accounts, ledger) = (options(accounts)?, options(ledger)?);
     let replicas = Replicas::default();

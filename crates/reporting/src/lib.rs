@@ -16,4 +16,4 @@ pub use accounts::{AccountInfo, Accounts};
 pub use labels::{Labels, LabelsError};
 pub use ledger_reader::{Ledger, LedgerError, Snapshot};
 pub use period::{Period, PeriodError};
-pub use statement::{StatementError, StatementSources, position, statement};
+pub use statement::{StatementError, StatementSources, opened_at, position, statement};

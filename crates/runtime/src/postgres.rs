@@ -3,15 +3,21 @@
 mod pool;
 mod renewal;
 mod session;
+mod single;
 
 use std::{future::Future, time::Duration};
 
 use clap::Args;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-pub use self::pool::{PgPool, PgTransaction, PooledConnection, check_idle};
+use self::{pool::check_idle, session::OWN};
+pub use self::{
+    pool::{PgPool, PgTransaction, PooledConnection},
+    renewal::note,
+    session::{Sessions, Setting},
+    single::connect,
+};
 use crate::setting::{Secret, parse_duration};
-pub use renewal::note;
 
 /// The connection pool of the service's own database.
 #[derive(Debug, Clone, Args)]
@@ -86,19 +92,24 @@ pub fn options(config: &DatabaseConfig) -> anyhow::Result<PgConnectOptions> {
 /// As [`options`].
 pub fn pool(config: &DatabaseConfig, application: &str) -> anyhow::Result<PgPool> {
     let options = options(config)?;
-    let options = options.application_name(application).options(session::sent());
+    let options = options.application_name(application).options(OWN.sent());
     let pool = PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(config.database_timeout)
         .max_lifetime(config.database_lifetime)
-        .after_connect(|connection, _| Box::pin(session::check(connection)))
+        .after_connect(|connection, _| Box::pin(OWN.check(connection)))
         .before_acquire(|connection, about| {
-            Box::pin(async move {
-                Ok(!renewal::is_outdated(about.age) && check_idle(connection, about).await?)
-            })
+            Box::pin(
+                async move { Ok(!is_outdated(about.age) && check_idle(connection, about).await?) },
+            )
         })
-        .after_release(|_, about| Box::pin(async move { Ok(!renewal::is_outdated(about.age)) }));
+        .after_release(|_, about| Box::pin(async move { Ok(!is_outdated(about.age)) }));
     Ok(PgPool::connect_lazy(pool, options, CALL_LIMIT))
+}
+
+/// Whether a connection of this age is closed instead of used.
+fn is_outdated(age: Duration) -> bool {
+    renewal::is_outdated(age) || OWN.is_mixed(age)
 }
 
 /// Why the database takes no writes; `None` if it does. If it is read-only, the pool's
@@ -124,7 +135,7 @@ pub async fn not_writable(pool: &PgPool, limit: Duration) -> Option<String> {
         Err(_) => format!("no answer within {limit:?}"),
     };
     // The pool hides why it has no connection.
-    Some(match session::refused() {
+    Some(match OWN.refused() {
         Some(refused) => format!("{reason}; {refused}"),
         None => reason,
     })

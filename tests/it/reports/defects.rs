@@ -109,6 +109,7 @@ async fn each_broken_invariant_of_reports_is_found() {
              UPDATE report_attempts SET started_at = started_at - interval '1 hour',
                  ended_at = ended_at - interval '1 hour'",
         ),
+        ("dated", "UPDATE reports SET created_at = now() + interval '1 hour' WHERE id = @"),
         (
             "woken",
             "UPDATE reports SET state = 'RUNNING', ended_at = NULL, worker = 'w',
@@ -126,7 +127,7 @@ async fn each_broken_invariant_of_reports_is_found() {
                 "DELETE FROM report_alerts;
                  UPDATE reports r SET state = k.state, attempt = k.attempt, failures = k.failures,
                      ended_at = k.ended_at, lease_until = k.lease_until, worker = k.worker,
-                     not_before = k.not_before
+                     not_before = k.not_before, created_at = k.created_at
                      FROM kept k WHERE k.id = r.id;
                  DELETE FROM report_attempts;
                  INSERT INTO report_attempts SELECT * FROM kept_attempts;

@@ -8,6 +8,7 @@
 mod checker;
 mod databases;
 mod draw;
+mod events;
 mod load;
 mod messages;
 mod plan;

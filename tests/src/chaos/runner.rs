@@ -24,6 +24,7 @@ use super::{
         unexpected_dead_letters,
     },
     databases,
+    events::Consumer,
     load::{History, Load},
     messages::{Message, forged_results, large_poison, poison, repeated_commands, with_long_ids},
     plan::{Action, Disruption, Experiment},
@@ -75,12 +76,14 @@ pub async fn run(experiment: &Experiment, dir: &Path, keep: bool) -> Report {
          commands a message"
     ));
     let memory = MemorySampler::start(&stack);
+    let consumer = Consumer::start(&stack);
     let load = Load::start(&stack, *clients, 50).await;
     let runner = Runner {
         faults: FaultClient::of(&stack.file()).unwrap(),
         stack,
         cluster: *cluster,
         load,
+        consumer,
         clock,
         timeline,
         start: Instant::now(),
@@ -120,6 +123,7 @@ struct Runner {
     cluster: bool,
     faults: FaultClient,
     load: Load,
+    consumer: Consumer,
     /// None without libfaketime, or if no disruption needs it.
     clock: Option<Clock>,
     timeline: Timeline,
@@ -364,6 +368,11 @@ impl Runner {
         let seconds = report.settled_after.as_secs_f64();
         timeline.log(&format!("no record is PENDING any more, {seconds:.1} s later"));
         check_records(&mut report, &timeline, &stack, history, settled).await;
+        match self.consumer.findings(&stack).await {
+            Ok(findings) => report.findings.extend(findings),
+            Err(error) => report.findings.push(format!("the events: {error:#}")),
+        }
+        timeline.log("a consumer has read all events");
         for Recovery { disruption, .. } in
             report.recoveries.iter().filter(|recovery| recovery.took >= RECOVERED_WITHIN)
         {

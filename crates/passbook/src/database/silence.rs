@@ -15,7 +15,8 @@ use std::{
 };
 
 use anyhow::{Error, anyhow};
-use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use runtime::postgres;
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
@@ -78,17 +79,7 @@ async fn answers(options: &PgConnectOptions) -> bool {
 /// A connection that has answered once. There may be none, for example at the limit of the server
 /// or of a pooler.
 async fn connect(options: &PgConnectOptions) -> Option<PgConnection> {
-    let connection = async {
-        let mut connection = options.connect().await?;
-        connection.ping().await?;
-        Ok::<_, sqlx::Error>(connection)
-    };
-    match timeout(LIMIT, connection).await {
-        Ok(Ok(connection)) => Some(connection),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "no second connection to watch over the server");
-            None
-        }
-        Err(_) => None,
-    }
+    let connection = postgres::connect(options).await;
+    let note = |error: &sqlx::Error| tracing::debug!(%error, "no second connection to watch over the server");
+    connection.inspect_err(note).ok()
 }

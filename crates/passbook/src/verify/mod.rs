@@ -135,7 +135,8 @@ impl Verify {
             report.reports_not_checked = Some("no URL of the report database is given".to_owned());
             return Ok(());
         };
-        match reports::verify(url, &self.report_queue, self.pending_limit).await {
+        let dated = &mut report.databases.dated;
+        match reports::verify(url, &self.report_queue, self.pending_limit, dated).await {
             Ok(findings) => report.reports = Some(findings),
             Err(error) => {
                 report.reports_not_checked = Some(error_chain::describe(&error));

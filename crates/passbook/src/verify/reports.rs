@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use reconciliation::{Check, Finding, rows};
+use reconciliation::{Check, DatedTable, Finding, check_tables, rows};
 use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -32,7 +32,12 @@ impl ReportFindings {
     }
 }
 
-/// Checks the report database at this URL. A report may be due without an attempt for `limit`.
+/// Their times are checked too.
+const DATED: DatedTable =
+    DatedTable { row: "report", table: "reports", id: "id", time: "created_at" };
+
+/// Checks the report database at this URL. A report may be due without an attempt for `limit`. Times
+/// in the future are counted in `dated`.
 ///
 /// # Errors
 /// When the database can't be read.
@@ -40,10 +45,12 @@ pub(super) async fn verify(
     url: &str,
     limits: &ReportQueueArguments,
     limit: Duration,
+    dated: &mut Check,
 ) -> Result<ReportFindings> {
     let mut database = database::connect(url).await?;
     let begin = sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1");
     rows::answered(begin.execute(&mut database)).await?;
+    check_tables(&mut database, &[DATED], dated).await?;
     let limit = limit.as_secs_f64();
     let running = f64::from(limits.max_running);
     let failures = f64::from(limits.max_failures);

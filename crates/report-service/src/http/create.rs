@@ -268,11 +268,22 @@ async fn parameters(
             })?;
             let account = account(api, caller, account_id).await?;
             let period = period(body, now)?;
-            period.check_opened(account.created_at).map_err(period_problem)?;
+            check_opened(api, &account, &period).await?;
             let parameters = Parameters::Statement { account_id, period: period.document() };
             Ok((parameters, Some(account.owner_id)))
         }
     }
+}
+
+/// Rejects a period that begins before the day on which the account was opened.
+async fn check_opened(api: &Api, account: &AccountInfo, period: &Period) -> Result<(), Problem> {
+    if period.check_opened(account.created_at).is_ok() {
+        return Ok(());
+    }
+    // The account may have moved money before that day: then its statements need those days, too.
+    let opened_at = reporting::opened_at(&api.ledger, account).await;
+    let opened_at = opened_at.map_err(|error| unavailable("The ledger", &error))?;
+    period.check_opened(opened_at).map_err(period_problem)
 }
 
 async fn account(api: &Api, caller: &Caller, id: AccountId) -> Result<AccountInfo, Problem> {

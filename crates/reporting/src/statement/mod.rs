@@ -121,6 +121,23 @@ pub async fn position(
     Ok(document(position.await?))
 }
 
+/// When the account was opened, or when its first movement was, if that is earlier: the database's
+/// clock was ahead at the opening.
+///
+/// # Errors
+/// [`StatementError`]
+pub async fn opened_at(
+    ledger: &Ledger,
+    info: &AccountInfo,
+) -> Result<OffsetDateTime, StatementError> {
+    let mut snapshot = ledger.current().await?;
+    let first = limited(READ_LIMIT, async {
+        let mut history = History::new(&mut snapshot, info.account_id, info.currency).await?;
+        history.first_time().await
+    });
+    Ok(first.await?.map_or(info.created_at, |first| first.min(info.created_at)))
+}
+
 fn document(position: ledger_reader::Position) -> Position {
     Position { balance: position.balance.as_decimal(), account_seq: position.account_seq }
 }

@@ -16,6 +16,7 @@
 use std::{
     fmt, io,
     ops::{Deref, DerefMut},
+    sync::Arc,
     time::Duration,
 };
 
@@ -35,6 +36,8 @@ use sqlx::{
 use sqlx_core::transaction::TransactionManager;
 use tokio::time::{error::Elapsed, timeout};
 
+use super::session::Sessions;
+
 /// A connection is pinged before use if it was idle for longer than this.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// Time limit for that ping. The pool then opens another connection, within the same time
@@ -50,13 +53,40 @@ pub struct PgPool {
     inner: sqlx::Pool<Postgres>,
     /// Time limit for one statement, above `statement_timeout`.
     limit: Duration,
+    /// The sessions, if the pool itself says why they are refused.
+    sessions: Option<Arc<Sessions>>,
 }
 
 impl PgPool {
     /// A pool that connects on first use.
     #[must_use]
     pub fn connect_lazy(pool: PgPoolOptions, to: PgConnectOptions, limit: Duration) -> Self {
-        Self { inner: pool.test_before_acquire(false).connect_lazy_with(to), limit }
+        let inner = pool.test_before_acquire(false).connect_lazy_with(to);
+        Self { inner, limit, sessions: None }
+    }
+
+    /// A pool that connects on first use, for readers. Each session is sent its settings, and
+    /// refused if it lacks one. The reason is the error of [`PgPool::acquire`].
+    #[must_use]
+    pub fn of_readers(
+        pool: PgPoolOptions,
+        to: PgConnectOptions,
+        limit: Duration,
+        sessions: Sessions,
+    ) -> Self {
+        let to = to.options(sessions.sent());
+        let sessions = Arc::new(sessions);
+        let (new, idle) = (Arc::clone(&sessions), Arc::clone(&sessions));
+        let pool = pool
+            .after_connect(move |connection, _| {
+                let sessions = Arc::clone(&new);
+                Box::pin(async move { sessions.check(connection).await })
+            })
+            .before_acquire(move |connection, about| {
+                let is_mixed = idle.is_mixed(about.age);
+                Box::pin(async move { Ok(!is_mixed && check_idle(connection, about).await?) })
+            });
+        Self { sessions: Some(sessions), ..Self::connect_lazy(pool, to, limit) }
     }
 
     /// Waits for a connection.
@@ -64,7 +94,25 @@ impl PgPool {
     /// # Errors
     /// If there is none within the pool's time limit, or PostgreSQL rejects it.
     pub async fn acquire(&self) -> sqlx::Result<PooledConnection> {
-        Ok(PooledConnection(self.inner.acquire().await?))
+        let connection = self.inner.acquire().await.map_err(|error| self.reason(error))?;
+        Ok(PooledConnection { connection, sessions: self.sessions.clone() })
+    }
+
+    /// Why there is no connection.
+    fn reason(&self, error: sqlx::Error) -> sqlx::Error {
+        let refused = || self.sessions.as_ref().and_then(|sessions| sessions.refused());
+        match error {
+            sqlx::Error::PoolTimedOut => refused().map_or(sqlx::Error::PoolTimedOut, |reason| {
+                sqlx::Error::Configuration(reason.into())
+            }),
+            error => error,
+        }
+    }
+
+    /// For the error of a statement in a transaction of readers: refuses all sessions if another
+    /// client's statement answered.
+    pub fn note(&self, error: &sqlx::Error) {
+        note_mixed(self.sessions.as_ref(), error);
     }
 
     /// Begins a transaction.
@@ -118,7 +166,7 @@ impl PgPool {
 ///
 /// # Errors
 /// If it is lost. The pool then opens another one.
-pub async fn check_idle(
+pub(super) async fn check_idle(
     connection: &mut PgConnection,
     about: PoolConnectionMetadata,
 ) -> sqlx::Result<bool> {
@@ -127,6 +175,12 @@ pub async fn check_idle(
         answer.unwrap_or_else(|_| Err(no_answer(PING_LIMIT)))?;
     }
     Ok(true)
+}
+
+fn note_mixed(sessions: Option<&Arc<Sessions>>, error: &sqlx::Error) {
+    if sessions.is_some_and(|sessions| sessions.note_mixed(error)) {
+        tracing::warn!(%error, "another client's statement answered: the sessions are closed");
+    }
 }
 
 fn no_answer(limit: Duration) -> sqlx::Error {
@@ -144,7 +198,10 @@ impl fmt::Debug for PgPool {
 ///
 /// It must not be used after `answered` gave an error for the limit.
 #[derive(Debug)]
-pub struct PooledConnection(PoolConnection<Postgres>);
+pub struct PooledConnection {
+    connection: PoolConnection<Postgres>,
+    sessions: Option<Arc<Sessions>>,
+}
 
 impl PooledConnection {
     /// Drops the connection if there was no answer in time.
@@ -153,23 +210,24 @@ impl PooledConnection {
         answer: Result<sqlx::Result<T>, Elapsed>,
         limit: Duration,
     ) -> sqlx::Result<T> {
-        answer.unwrap_or_else(|_| {
+        let answer = answer.unwrap_or_else(|_| {
             self.discard();
             Err(no_answer(limit))
-        })
+        });
+        answer.inspect_err(|error| note_mixed(self.sessions.as_ref(), error))
     }
 
     /// Drops the connection instead of its return to the pool.
     fn discard(&mut self) {
         // The future owns the connection.
-        drop(self.0.return_to_pool());
+        drop(self.connection.return_to_pool());
     }
 }
 
 impl Drop for PooledConnection {
     fn drop(&mut self) {
         // At the limit the future is dropped, and the connection with it.
-        let returned = timeout(RETURN_LIMIT, self.0.return_to_pool());
+        let returned = timeout(RETURN_LIMIT, self.connection.return_to_pool());
         tokio::spawn(async {
             if returned.await.is_err() {
                 tracing::warn!("a database connection gave no answer and was dropped");
@@ -182,13 +240,13 @@ impl Deref for PooledConnection {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.0
+        &self.connection
     }
 }
 
 impl DerefMut for PooledConnection {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.0
+        &mut self.connection
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::session;
+use super::session::OWN;
 
 /// Shortest time between two renewals: while no server takes writes, not every statement
 /// opens a connection.
@@ -28,7 +28,7 @@ pub fn note(error: &sqlx::Error) {
     let sqlx::Error::Database(database) = error else { return };
     // SQLSTATE read_only_sql_transaction, admin_shutdown, crash_shutdown.
     let gone = database.code().is_some_and(|code| ["25006", "57P01", "57P02"].contains(&&*code));
-    if gone || session::note_mixed(error) {
+    if gone || OWN.note_mixed(error) {
         renew(error);
     }
 }

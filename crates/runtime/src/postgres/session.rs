@@ -3,19 +3,21 @@
 //! A proxy in front of the server can drop them, or give one session's statements to
 //! several backends. Without the limits, a lost replica keeps its locks; with other
 //! plans, batches take their locks in another order. So such a connection is refused,
-//! and readiness reports why.
+//! and readiness reports why. A pool of readers has no part in readiness: its own error says why.
 
 use std::{
+    borrow::Cow,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use sqlx::PgConnection;
 
-use super::renewal;
+/// A setting's name, and its value as `current_setting` shows it.
+pub type Setting = (&'static str, &'static str);
 
-/// Settings with their values as `current_setting` shows them.
-const COMPARED: [(&str, &str); 9] = [
+/// The settings of a service's own sessions.
+const OWN_SETTINGS: [Setting; 9] = [
     // An acceptance must be on disk, and on a synchronous standby. A role may change this setting
     // for its own sessions; what a session sends counts more.
     ("synchronous_commit", "on"),
@@ -36,8 +38,11 @@ const COMPARED: [(&str, &str); 9] = [
     ("jit", "off"),
 ];
 
+/// The server ends a session, and its locks, about 25 s after its client has vanished. The probes
+/// also keep NAT entries alive during a long statement.
+///
 /// Not compared: a Unix socket has none, and behind a proxy they concern the proxy.
-const KEEPALIVES: [(&str, &str); 4] = [
+pub(super) const KEEPALIVES: [Setting; 4] = [
     ("tcp_keepalives_idle", "10"),
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
@@ -52,7 +57,7 @@ struct Required {
 }
 
 const REQUIRED: [Required; 1] = [
-    // Each statement must see all commits before it.
+    // Each statement must see all commits before it. A standby has no serializable transactions.
     Required {
         name: "transaction_isolation",
         is_fine: |value| value == "read committed",
@@ -66,101 +71,124 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Single connections can pass the check meanwhile.
 const MIXED_FOR: Duration = Duration::from_secs(60);
 
-/// The state of the check. One for the process: a service has one database of its own.
-static STATE: Mutex<State> = Mutex::new(State { refused: None, mixed_until: None });
+/// The sessions of the service's own database. A service has one.
+pub(super) static OWN: Sessions = Sessions::of(Cow::Borrowed(&OWN_SETTINGS));
 
+/// The sessions of a pool: their settings, and the state of their check.
+#[derive(Debug)]
+pub struct Sessions {
+    settings: Cow<'static, [Setting]>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
 struct State {
     /// Why the newest connection was refused, if it was.
     refused: Option<String>,
-    /// Until then, all connections are refused.
-    mixed_until: Option<Instant>,
+    /// When the statements of several clients were last found mixed up.
+    mixed_at: Option<Instant>,
 }
 
-fn state() -> MutexGuard<'static, State> {
-    // Both fields are valid on their own.
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The settings to send at connect.
-pub(super) fn sent() -> impl Iterator<Item = (&'static str, &'static str)> {
-    COMPARED.into_iter().chain(KEEPALIVES)
-}
-
-/// Why the newest connection was refused, if it was.
-pub(super) fn refused() -> Option<String> {
-    state().refused.clone()
-}
-
-/// Refuses a new connection without the settings.
-///
-/// # Errors
-/// If a setting differs, or the database's error.
-pub(super) async fn check(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let reason = match settings(connection).await {
-        Ok(settings) => difference(&settings).or_else(mixed_before),
-        Err(error) if note_mixed(&error) => {
-            renewal::renew(&error);
-            refused()
-        }
-        Err(error) => return Err(error),
-    };
-    state().refused.clone_from(&reason);
-    let Some(reason) = reason else { return Ok(()) };
-    tokio::time::sleep(PAUSE).await;
-    Err(sqlx::Error::Configuration(reason.into()))
-}
-
-async fn settings(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, String)>> {
-    let names = COMPARED.map(|(name, _)| name).into_iter();
-    let names: Vec<_> = names.chain(REQUIRED.map(|required| required.name)).collect();
-    sqlx::query_as("SELECT name, current_setting(name) FROM unnest($1::text[]) AS name")
-        .bind(names)
-        .fetch_all(connection)
-        .await
-}
-
-/// What to say about the first setting with another value.
-fn difference(settings: &[(String, String)]) -> Option<String> {
-    let wanted = |name: &str, value: &str| {
-        let compared = COMPARED.iter().find(|(compared, _)| *compared == name);
-        let required = REQUIRED.iter().find(|required| required.name == name);
-        match (compared, required) {
-            (Some((_, wanted)), _) if value != *wanted => Some(*wanted),
-            (_, Some(required)) if !(required.is_fine)(value) => Some(required.wanted),
-            _ => None,
-        }
-    };
-    settings.iter().find_map(|(name, value)| {
-        let wanted = wanted(name, value)?;
-        Some(format!(
-            "the session has {name} = {value}, but needs {wanted}: connect to PostgreSQL directly, \
-             or set this at the service's role (see \"Connection poolers\" in docs/deploying.md)"
-        ))
-    })
-}
-
-/// Why a connection is refused although its own settings are fine.
-fn mixed_before() -> Option<String> {
-    let state = state();
-    let is_mixed = state.mixed_until.is_some_and(|until| Instant::now() < until);
-    if is_mixed { state.refused.clone() } else { None }
-}
-
-/// Notes an error that another client's prepared statements cause, and returns whether it
-/// is one: a statement is missing, or exists already.
-pub(super) fn note_mixed(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(database) = error else { return false };
-    if !database.code().is_some_and(|code| ["26000", "42P05"].contains(&&*code)) {
-        return false;
+impl Sessions {
+    /// Sessions with these settings.
+    #[must_use]
+    pub const fn new(settings: Vec<Setting>) -> Self {
+        Self::of(Cow::Owned(settings))
     }
-    let mut state = state();
-    state.mixed_until = Some(Instant::now() + MIXED_FOR);
-    state.refused = Some(format!(
-        "{error}: the statements of several clients share a backend, as behind a pooler in \
-         transaction mode, which is not supported (see \"Connection poolers\" in \
-         docs/deploying.md)"
-    ));
-    true
+
+    const fn of(settings: Cow<'static, [Setting]>) -> Self {
+        Self { settings, state: Mutex::new(State { refused: None, mixed_at: None }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Both fields are valid on their own.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The settings to send at connect.
+    pub(super) fn sent(&self) -> impl Iterator<Item = Setting> + '_ {
+        self.settings.iter().copied().chain(KEEPALIVES)
+    }
+
+    /// Why the newest connection was refused, if it was.
+    pub(super) fn refused(&self) -> Option<String> {
+        self.state().refused.clone()
+    }
+
+    /// Refuses a new connection without the settings.
+    ///
+    /// # Errors
+    /// If a setting differs, or the database's error.
+    pub(super) async fn check(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        let reason = match self.read(connection).await {
+            Ok(settings) => self.difference(&settings).or_else(|| self.mixed_before()),
+            Err(error) if self.note_mixed(&error) => self.refused(),
+            Err(error) => return Err(error),
+        };
+        self.state().refused.clone_from(&reason);
+        let Some(reason) = reason else { return Ok(()) };
+        tokio::time::sleep(PAUSE).await;
+        Err(sqlx::Error::Configuration(reason.into()))
+    }
+
+    async fn read(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<(String, String)>> {
+        let names = self.settings.iter().map(|(name, _)| *name);
+        let names: Vec<_> = names.chain(REQUIRED.map(|required| required.name)).collect();
+        sqlx::query_as("SELECT name, current_setting(name) FROM unnest($1::text[]) AS name")
+            .bind(names)
+            .fetch_all(connection)
+            .await
+    }
+
+    /// What to say about the first setting with another value.
+    fn difference(&self, settings: &[(String, String)]) -> Option<String> {
+        let wanted = |name: &str, value: &str| {
+            let compared = self.settings.iter().find(|(compared, _)| *compared == name);
+            let required = REQUIRED.iter().find(|required| required.name == name);
+            match (compared, required) {
+                (Some((_, wanted)), _) if value != *wanted => Some(*wanted),
+                (_, Some(required)) if !(required.is_fine)(value) => Some(required.wanted),
+                _ => None,
+            }
+        };
+        settings.iter().find_map(|(name, value)| {
+            let wanted = wanted(name, value)?;
+            Some(format!(
+                "the session has {name} = {value}, but needs {wanted}: connect to PostgreSQL \
+                 directly, or set this at the session's role (see \"Connection poolers\" in \
+                 docs/deploying.md)"
+            ))
+        })
+    }
+
+    /// Why a connection is refused although its own settings are fine.
+    fn mixed_before(&self) -> Option<String> {
+        let state = self.state();
+        let is_mixed = state.mixed_at.is_some_and(|mixed_at| mixed_at.elapsed() < MIXED_FOR);
+        if is_mixed { state.refused.clone() } else { None }
+    }
+
+    /// Whether a connection of this age is from before the statements were last found mixed up.
+    pub(super) fn is_mixed(&self, age: Duration) -> bool {
+        self.state().mixed_at.is_some_and(|mixed_at| mixed_at.elapsed() <= age)
+    }
+
+    /// Notes an error that another client's prepared statements cause, and returns whether it
+    /// is one: a statement is missing, or exists already.
+    pub(super) fn note_mixed(&self, error: &sqlx::Error) -> bool {
+        let sqlx::Error::Database(database) = error else { return false };
+        if !database.code().is_some_and(|code| ["26000", "42P05"].contains(&&*code)) {
+            return false;
+        }
+        let mut state = self.state();
+        state.mixed_at = Some(Instant::now());
+        state.refused = Some(format!(
+            "{error}: the statements of several clients share a backend, as behind a pooler in \
+             transaction mode, which is not supported (see \"Connection poolers\" in \
+             docs/deploying.md)"
+        ));
+        true
+    }
 }
 
 #[cfg(test)]
@@ -169,14 +197,14 @@ mod tests {
 
     fn settings(changed: &str, value: &str) -> Vec<(String, String)> {
         let required = [("transaction_isolation", "read committed")];
-        let all = COMPARED.into_iter().chain(required);
+        let all = OWN_SETTINGS.into_iter().chain(required);
         all.map(|(name, is)| (name.to_owned(), if name == changed { value } else { is }.to_owned()))
             .collect()
     }
 
     #[test]
     fn each_setting_that_differs_is_named() {
-        assert_eq!(difference(&settings("", "")), None);
+        assert_eq!(OWN.difference(&settings("", "")), None);
         for (name, value) in [
             ("statement_timeout", "0"),
             ("plan_cache_mode", "auto"),
@@ -184,7 +212,7 @@ mod tests {
             ("synchronous_commit", "off"),
             ("transaction_isolation", "serializable"),
         ] {
-            let difference = difference(&settings(name, value)).unwrap();
+            let difference = OWN.difference(&settings(name, value)).unwrap();
             assert!(difference.contains(&format!("{name} = {value}")), "{difference}");
         }
     }
@@ -193,7 +221,7 @@ mod tests {
     fn the_documented_settings_of_a_role_are_those_that_are_compared() {
         let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/deploying.md");
         let document = std::fs::read_to_string(document).unwrap();
-        for (name, value) in COMPARED {
+        for (name, value) in OWN_SETTINGS {
             assert!(document.contains(&format!("('{name}', '{value}')")), "{name} = {value}");
         }
     }
