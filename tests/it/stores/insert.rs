@@ -6,7 +6,9 @@ use account_service::{
     store::{Accepted, StoreError, insert_free},
 };
 use contract::{AccountId, Amount, Kind, RecordId, UserId};
-use runtime::{http::idempotency_key::IdempotencyKey, telemetry::trace::Trace};
+use runtime::{
+    http::idempotency_key::IdempotencyKey, postgres::CallError, telemetry::trace::Trace,
+};
 use tests::{Stack, client::new_key};
 
 use super::krw;

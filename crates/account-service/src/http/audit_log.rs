@@ -10,6 +10,7 @@ use axum::{
 use contract::{ApiKeyId, AuditEntryId, Scope};
 use runtime::http::{
     bearer::Caller,
+    database::read,
     page::{self, Page},
     problem::{INVALID_FIELD, Problem},
     timestamp,
@@ -20,7 +21,6 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     ApiState,
-    problems::read,
     record_query::{parse_user, unknown},
 };
 use crate::store::{self, AuditAction, AuditFilter, AuditRow, StoreError};

@@ -12,6 +12,7 @@ use contract::{AccountId, RecordId, Scope, TransactionId};
 use ledger::SettledAs;
 use runtime::http::{
     bearer::Caller,
+    database::read,
     entity_tag::TaggedJson,
     idempotency_key::KEY_REUSED,
     openapi::{IfNoneMatchHeader, PreferHeader},
@@ -29,7 +30,7 @@ use super::{
     Api, ApiState, accounts,
     consistency::{self, ConsistencyQuery},
     labels::MetadataSchema,
-    problems::{ACCOUNT_NOT_FOUND, RECORD_NOT_FOUND, read},
+    problems::{ACCOUNT_NOT_FOUND, RECORD_NOT_FOUND},
     record_query::RecordsQuery,
     schemas, wait,
 };

@@ -1,5 +1,7 @@
 //! Opens accounts under idempotency keys: one account for a caller and a key.
 
+use std::sync::Arc;
+
 use contract::{AccountId, Currency, UserId};
 use runtime::{http::idempotency_key::IdempotencyKey, postgres::PgPool};
 use sha2::{Digest, Sha256};
@@ -104,7 +106,8 @@ pub async fn open_account_once(
         key.as_str(),
     )
     .fetch_optional(pool)
-    .await?
+    .await
+    .map_err(|error| StoreError::AfterCommit(Arc::new(error.into())))?
     .ok_or(StoreError::MissingRecord)?;
     if row.request_hash != hash {
         return Ok(Opened::KeyReused);

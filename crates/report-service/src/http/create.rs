@@ -10,6 +10,7 @@ use reporting::{AccountInfo, Period, PeriodError};
 use runtime::{
     http::{
         bearer::Caller,
+        database::{after_write, write},
         idempotency_key::{self, IdempotencyKey, KEY_REUSED},
         json_body::JsonBody,
         openapi::{IdempotencyKeyHeader, OptionalIdempotencyKeyHeader, PreferHeader},
@@ -24,9 +25,7 @@ use utoipa::ToSchema;
 
 use super::{
     Api, ApiState, access,
-    problems::{
-        ACCOUNT_NOT_FOUND, STATE_CONFLICT, TOO_MANY_OPEN_REPORTS, after_write, unavailable, write,
-    },
+    problems::{ACCOUNT_NOT_FOUND, STATE_CONFLICT, TOO_MANY_OPEN_REPORTS, unavailable},
     reports::{self, parse_kind, visible},
     schemas,
     view::ReportView,
@@ -195,8 +194,7 @@ async fn accept(
             return Err(TOO_MANY_OPEN_REPORTS.because(detail).retry_after(10));
         }
     };
-    let response = reports::respond(api, caller, report, headers, replayed).await;
-    response.map_err(|problem| after_write(remedy, problem))
+    after_write(remedy, reports::respond(api, caller, report, headers, replayed)).await
 }
 
 /// Rejects fields that the kind does not have: a misunderstanding would otherwise show

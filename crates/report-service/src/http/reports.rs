@@ -12,6 +12,7 @@ use contract::{ReportId, Scope};
 use report_document::Kind;
 use runtime::http::{
     bearer::Caller,
+    database::{after_write, read, write},
     openapi::PreferHeader,
     page::{self, Page},
     path_id::PathId,
@@ -23,7 +24,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api, ApiState, access,
-    problems::{STATE_CONFLICT, after_write, read, report_not_found, write},
+    problems::{STATE_CONFLICT, report_not_found},
     schemas,
     view::ReportView,
 };
@@ -171,7 +172,7 @@ pub(super) async fn cancel(
         let report = visible(&api, &caller, Scope::ReportsWrite, id).await?;
         view(&api, &caller, report).await
     };
-    let view = cancelled.await.map_err(|problem| after_write(remedy, problem))?;
+    let view = after_write(remedy, cancelled).await?;
     let (location, view) = (format!("/v1/reports/{id}"), Json(view));
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], view).into_response())
 }

@@ -8,6 +8,7 @@ mod automatic;
 pub mod bearer;
 pub mod client;
 mod connection;
+pub mod database;
 pub mod entity_tag;
 pub mod idempotency_key;
 pub mod json_body;

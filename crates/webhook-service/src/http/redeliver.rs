@@ -9,6 +9,7 @@ use axum::{
 use contract::{Scope, WebhookEndpointId};
 use runtime::http::{
     bearer::Caller,
+    database::{read, write},
     json_body::JsonBody,
     path_id::PathId,
     problem::{INVALID_FIELD, Problem},
@@ -16,10 +17,7 @@ use runtime::http::{
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{
-    ApiState, access,
-    problems::{endpoint_not_found, read, write},
-};
+use super::{ApiState, access, problems::endpoint_not_found};
 use crate::store::{self, EndpointRow, Replay};
 
 /// What to deliver again: one of the fields.

@@ -18,6 +18,7 @@ use axum::{
 use contract::{AccountId, Scope};
 use runtime::http::{
     bearer::Caller,
+    database::read,
     page::{self, INVALID_CURSOR},
     problem::{INVALID_FIELD, Problem},
 };
@@ -28,7 +29,7 @@ use self::{
     stream::EventStream,
     view::{EventType, EventView, PageView},
 };
-use super::{ApiState, access, accounts, problems::read, record_query::unknown};
+use super::{ApiState, access, accounts, record_query::unknown};
 use crate::events::{EventDetail, EventFilter, EventIds, EventKind, LoggedEvent, Source};
 
 /// The id of an event, and its JSON as a page of events has it.
