@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use audit_log::Actor;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -17,6 +18,7 @@ use runtime::http::{
     json_body::JsonBody,
     openapi::{IfNoneMatchHeader, OptionalIdempotencyKeyHeader},
     page::{self, Page},
+    parameter::{self, unknown},
     path_id::PathId,
     problem::{INVALID_FIELD, Problem},
     timestamp,
@@ -30,13 +32,12 @@ use super::{
     consistency::{self, ConsistencyQuery},
     labels::{self, Entries, MetadataSchema},
     problems::account_not_found,
-    record_query::{parse_user, unknown},
     records::{self, Replayed},
     schemas,
 };
 use crate::{
     labels::Reference,
-    store::{self, Account, Actor, NewAccount, Opened, PendingAmounts},
+    store::{self, Account, NewAccount, Opened, PendingAmounts},
 };
 
 /// The account to open.
@@ -318,7 +319,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     caller.require(Scope::AccountsRead)?;
     let query = page::query(query, "ownerId, status, reference, limit and cursor")?;
-    let owner = query.owner_id.map(|owner| parse_user("ownerId", owner)).transpose()?;
+    let owner = query.owner_id.map(|owner| parameter::user("ownerId", owner)).transpose()?;
     let is_hidden = owner.as_ref().is_some_and(|owner| !caller.may_use(owner.as_str()));
     let owner = owner.or_else(|| access::only_owner(&caller));
     // All accounts are ACTIVE: the filter needs no index.

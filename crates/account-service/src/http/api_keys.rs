@@ -4,6 +4,7 @@
 //! that response repeats the request with its `Idempotency-Key`, learns the id from the replay,
 //! revokes the key and creates another one.
 
+use audit_log::Actor;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -35,7 +36,7 @@ use super::{
 };
 use crate::{
     lookup::KeyLookup,
-    store::{self, Actor, ApiKeyRow, Creation, KeyToStore, StoreError},
+    store::{self, ApiKeyRow, Creation, KeyToStore, StoreError},
 };
 
 /// The keys in the database.

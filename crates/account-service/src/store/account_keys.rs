@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use audit_log::Actor;
 use contract::{AccountId, Currency, UserId};
 use runtime::{http::idempotency_key::IdempotencyKey, postgres::PgPool};
 use sha2::{Digest, Sha256};
@@ -9,7 +10,6 @@ use sha2::{Digest, Sha256};
 use super::{
     StoreError,
     accounts::{Account, AccountRow},
-    audit_log::Actor,
     labels,
 };
 use crate::labels::Labels;

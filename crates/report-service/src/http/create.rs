@@ -3,6 +3,7 @@
 //! A request is accepted once its row is committed. Every check that can reject it
 //! therefore precedes the commit.
 
+use ::audit_log::Actor;
 use axum::{Extension, extract::State, http::HeaderMap, response::Response};
 use contract::{AccountId, ReportId, Scope};
 use report_document::{Format, Kind};
@@ -174,7 +175,8 @@ async fn accept(
 ) -> Result<Response, Problem> {
     let remedy = "The database did not answer in time, so the request may have been stored. Send \
                   it again with the same Idempotency-Key: it is stored once at most.";
-    let (report, replayed) = match write(remedy, store::insert(&api.pool, &new, &trace)).await? {
+    let stored = store::insert(&api.pool, &new, &trace, Actor::new(caller));
+    let (report, replayed) = match write(remedy, stored).await? {
         Accepted::New(report) => {
             metrics::counter!("passbook_reports_accepted_total",
                 "kind" => report.parameters.kind().as_str())

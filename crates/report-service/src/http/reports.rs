@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ::audit_log::Actor;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -15,6 +16,7 @@ use runtime::http::{
     database::{after_write, read, write},
     openapi::PreferHeader,
     page::{self, Page},
+    parameter::unknown,
     path_id::PathId,
     prefer,
     problem::{INVALID_FIELD, Problem},
@@ -158,7 +160,7 @@ pub(super) async fn cancel(
     access::check_cancel(&caller, &report)?;
     let remedy = "The database did not answer in time. The report may be cancelled: ask for its \
                   state, or cancel it again.";
-    match write(remedy, store::cancel(&api.pool, id)).await? {
+    match write(remedy, store::cancel(&api.pool, id, Actor::new(&caller))).await? {
         Cancellation::Missing => return Err(report_not_found(id)),
         Cancellation::Ended(state) => {
             return Err(STATE_CONFLICT.because(format!("The report is {state}: it has ended.")));
@@ -254,8 +256,6 @@ pub(super) fn parse_kind(name: &str) -> Result<Kind, Problem> {
 }
 
 fn parse_state(name: &str) -> Result<ReportState, Problem> {
-    ReportState::parse(name).ok_or_else(|| {
-        let known = ReportState::ALL.map(ReportState::as_str).join(", ");
-        INVALID_FIELD.because(format!("state must be one of {known}.")).at_parameter("state")
-    })
+    let known = ReportState::ALL.map(ReportState::as_str);
+    ReportState::parse(name).ok_or_else(|| unknown("state", &known))
 }

@@ -15,6 +15,7 @@ pub mod json_body;
 pub mod listener;
 pub mod openapi;
 pub mod page;
+pub mod parameter;
 pub mod path_id;
 mod place;
 mod places;

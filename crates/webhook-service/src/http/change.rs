@@ -1,6 +1,6 @@
 //! `PATCH /v1/webhook-endpoints/{id}`
 
-use account_service::store::Actor;
+use audit_log::Actor;
 use axum::{
     Json,
     extract::State,

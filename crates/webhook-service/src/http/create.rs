@@ -1,6 +1,7 @@
 //! `POST /v1/webhook-endpoints`
 
-use account_service::{events::EventKind, store::Actor};
+use account_service::events::EventKind;
+use audit_log::Actor;
 use axum::{
     Json,
     extract::State,

@@ -1,6 +1,6 @@
 //! Lists, shows and deletes endpoints.
 
-use account_service::store::Actor;
+use audit_log::Actor;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},

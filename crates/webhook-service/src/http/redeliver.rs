@@ -1,6 +1,7 @@
 //! `POST /v1/webhook-endpoints/{id}/redeliver`
 
-use account_service::{events::LoggedEvent, store::Actor};
+use account_service::events::LoggedEvent;
+use audit_log::Actor;
 use axum::{
     extract::State,
     http::StatusCode,

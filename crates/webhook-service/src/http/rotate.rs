@@ -1,6 +1,6 @@
 //! `POST /v1/webhook-endpoints/{id}/rotate-secret`
 
-use account_service::store::Actor;
+use audit_log::Actor;
 use axum::{
     Json,
     extract::State,
