@@ -19,6 +19,7 @@ fn deposit(account: AccountId) -> NewRecord {
         account_id: account,
         key: IdempotencyKey::parse(&new_key()).unwrap(),
         user_id: UserId::try_from("one".to_owned()).unwrap(),
+        api_key: None,
         kind: Kind::Deposit,
         amount: Amount::from_decimal(100.into(), krw()).unwrap(),
         currency: krw(),

@@ -196,6 +196,7 @@ impl MovementRequest<'_> {
             account_id: self.account,
             key: self.key,
             user_id: caller.user_id.clone(),
+            api_key: caller.api_key,
             kind: self.kind,
             amount,
             currency,

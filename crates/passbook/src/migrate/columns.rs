@@ -35,7 +35,7 @@ fn of(database: &str) -> &'static [Writes] {
         writes(
             "transaction_records",
             "id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
-             traceparent, created_at, updated_at, reference, description, metadata",
+             traceparent, created_at, updated_at, reference, description, metadata, api_key_id",
             "status, transaction_id, reason, balance_after, account_seq, updated_at, redrives,
              redrive_at, announced",
         ),
