@@ -38,6 +38,7 @@ databases=(
     account-service:account
     transaction-service:transaction
     ledger-reader:transaction
+    audit-log:account
     reporting:transaction
     report-service:report
     webhook-service:account

@@ -89,6 +89,48 @@ async fn a_key_allows_its_scopes_and_is_stored_as_a_hash() {
 }
 
 #[tokio::test]
+async fn a_movement_names_its_key_even_if_the_key_acts_for_a_user() {
+    let stack = Stack::shared().await;
+    let ann = new_key();
+    let (user, bank) = (Client::merchant(stack, &ann), Client::user(stack, "bank", Scopes::all()));
+    let account = user.open_account("KRW").await;
+    let for_ann =
+        json!({ "name": "a test", "scopes": ["accounts:read", "deposits:write"], "userId": ann });
+    let (id, machine) = key_of(stack, &bank, &for_ann).await;
+    let (_, successor) = key_of(stack, &bank, &for_ann).await;
+    let scopes = ["accounts:read", "accounts:any", "deposits:write"];
+    let own = json!({ "name": "a test", "scopes": scopes });
+    let (id_of_bank, machine_of_bank) = key_of(stack, &bank, &own).await;
+    let key = new_key();
+    let deposit =
+        async |client: &Client| client.movement("deposits", &account, "1", &key, Some(10)).await;
+
+    let first = deposit(&machine).await;
+    assert_eq!((first.status, first.text("requestedBy")), (200, &*ann), "{first:?}");
+    assert_eq!(first.text("apiKeyId"), id);
+    // A retry is the same request with any key, and with a token.
+    for client in [&successor, &user] {
+        let again = deposit(client).await;
+        assert_eq!(again.header("idempotent-replayed"), Some("true"), "{again:?}");
+        assert_eq!(again.body, first.body);
+    }
+    // Another caller has the idempotency key, too.
+    let other = deposit(&machine_of_bank).await;
+    assert_eq!(other.text("apiKeyId"), id_of_bank, "{other:?}");
+    let item = |key: &str| json!({ "accountId": account, "type": "DEPOSIT", "amount": "1", "idempotencyKey": key });
+    let batch = json!({ "items": [item(&key), item(&new_key())] });
+    let batch = successor.post("/v1/batches", &[], &batch).await;
+    assert_eq!(batch.body["items"][0]["record"]["apiKeyId"], id, "{batch:?}");
+    user.deposit(&account, "1").await;
+    let list = user.get(&format!("/v1/accounts/{account}/records")).await;
+    let keys: Vec<_> =
+        list.body["items"].as_array().unwrap().iter().map(|item| &item["apiKeyId"]).collect();
+    let in_batch = &batch.body["items"][1]["record"]["apiKeyId"];
+    assert!(in_batch.is_string() && *in_batch != id, "{batch:?}");
+    assert_eq!(keys, [&Value::Null, in_batch, &json!(id_of_bank), &json!(id)]);
+}
+
+#[tokio::test]
 async fn a_revoked_key_is_refused_by_every_replica_within_five_seconds() {
     let stack = Stack::shared().await;
     let (id, machine) = key(stack, &["accounts:read"]).await;

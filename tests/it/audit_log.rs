@@ -135,11 +135,15 @@ async fn nobody_changes_the_log() {
     let account = json!({ "currency": "KRW", "ownerId": new_key() });
     assert_eq!(client.post("/v1/accounts", &[], &account).await.status, 201);
     // The owner of the database.
-    let accounts = stack.accounts().await;
-    for statement in
-        ["UPDATE audit_log SET actor = 'mallory'", "DELETE FROM audit_log", "TRUNCATE audit_log"]
-    {
-        let refused = sqlx::raw_sql(statement).execute(&accounts).await.unwrap_err().to_string();
-        assert!(refused.contains("rows are only added to the audit log"), "{refused}");
+    for database in [stack.accounts().await, stack.reports().await] {
+        for statement in [
+            "UPDATE audit_log SET actor = 'mallory'",
+            "DELETE FROM audit_log",
+            "TRUNCATE audit_log",
+        ] {
+            let refused = sqlx::raw_sql(statement).execute(&database).await.unwrap_err();
+            let refused = refused.to_string();
+            assert!(refused.contains("rows are only added to the audit log"), "{refused}");
+        }
     }
 }

@@ -150,6 +150,7 @@ async fn a_run_that_ends_early_lets_no_service_write_tables_of_others() {
         "DELETE FROM _sqlx_migrations WHERE version = 20261130010001",
         "DROP TABLE webhook_fanout, webhook_endpoints, webhook_secrets, webhook_deliveries;
          DROP FUNCTION webhook_fence();
+         ALTER TABLE transaction_records DROP COLUMN api_key_id;
          DELETE FROM _sqlx_migrations WHERE version >= 20261129235001",
     ];
     for undo in undo {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use devstack::Fault;
+use reqwest::Method;
 use runtime::postgres::PgPool;
 use serde_json::json;
-use tests::{Client, Stack, client::new_key, eventually, invariants};
+use tests::{Client, Stack, client::new_key, eventually, invariants, stack::initialized_folder};
 
 const SOON: Duration = Duration::from_secs(20);
 const LINK: &str = "account-service-0/postgres";
@@ -17,7 +18,9 @@ async fn stored(accounts: &PgPool, key: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_lost_after_the_commit_gives_an_unknown_outcome_and_a_replay_the_truth() {
-    let stack = Stack::start_with_faults("unknown-outcome").await;
+    let arguments = ["--port", "0", "--faults", "--webhook-replicas", "1"];
+    let stack = Stack::start_in(&initialized_folder("unknown-outcome").await, &arguments).await;
+    failed_reads_after_writes_never_say_that_nothing_is_stored(&stack).await;
     let client = Client::teller_at(&stack, "account-service-0");
     let account = client.open_account("KRW").await;
     // The account is cached, so that the next request only writes.
@@ -56,6 +59,37 @@ async fn a_connection_lost_after_the_commit_gives_an_unknown_outcome_and_a_repla
     }
     client.deposit(&account, "1").await;
     invariants::holds(&stack.ledger().await, "accounts", &account, 32).await.unwrap();
+}
+
+/// The statement after the commit, or after the one that has found the idempotency key taken, waits
+/// for a lock in vain.
+async fn failed_reads_after_writes_never_say_that_nothing_is_stored(stack: &Stack) {
+    let (client, key) = (Client::customer(stack, &new_key()), new_key());
+    let once = [("idempotency-key", key.as_str())];
+    let (account, endpoint) =
+        (json!({ "currency": "KRW" }), json!({ "url": "https://example.com/" }));
+    let created = client.post("/v1/webhook-endpoints", &once, &endpoint).await;
+    let opened = client.post("/v1/accounts", &once, &account).await;
+    assert_eq!((created.status, opened.status), (201, 201), "{created:?} {opened:?}");
+    let path = created.header("location").unwrap();
+    let accounts = stack.accounts().await;
+    let mut locks = accounts.begin().await.unwrap();
+    let lock = "LOCK TABLE webhook_secrets, pending_records IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut *locks).await.unwrap();
+    let headers = [("content-type", "application/json")];
+    let change = Some(json!({ "description": "changed" }).to_string().into());
+    let (changed, created, opened) = tokio::join!(
+        client.send(Method::PATCH, path, &headers, change),
+        client.post("/v1/webhook-endpoints", &once, &endpoint),
+        client.post("/v1/accounts", &once, &account),
+    );
+    locks.rollback().await.unwrap();
+    for response in [changed.unwrap(), created, opened] {
+        let problem = (response.status, response.problem());
+        assert_eq!(problem, (503, "outcome-unknown"), "{response:?}");
+        assert!(response.header("retry-after").is_some(), "{response:?}");
+    }
+    assert_eq!(client.get(path).await.body["description"], "changed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,10 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use runtime::postgres::PgPool;
 use runtime::{
     failpoint,
-    postgres::limited,
+    postgres::{CallError, PgPool, limited},
     telemetry::trace::{Commit, Trace},
 };
 

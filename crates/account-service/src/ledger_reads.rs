@@ -14,7 +14,7 @@ use contract::{AccountId, Currency, TransactionResult};
 use ledger::{Effect, effect_of};
 use ledger_reader::{History, HistoryError, Ledger, LedgerAccount, LedgerError, Position};
 use runtime::{
-    postgres::{self, PgPool},
+    postgres::{self, CallError, PgPool},
     setting::Secret,
 };
 use time::OffsetDateTime;

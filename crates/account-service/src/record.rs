@@ -1,6 +1,6 @@
 //! The record: one request to move money, from PENDING to SUCCESS or FAILED.
 
-use contract::{AccountId, Amount, Command, Currency, Kind, Movement, RecordId, UserId};
+use contract::{AccountId, Amount, ApiKeyId, Command, Currency, Kind, Movement, RecordId, UserId};
 use ledger::{SettledAs, Settlement};
 use runtime::http::idempotency_key::IdempotencyKey;
 use sha2::{Digest, Sha256};
@@ -16,6 +16,9 @@ pub struct NewRecord {
     pub key: IdempotencyKey,
     /// The user behind the request.
     pub user_id: UserId,
+    /// The API key that the user, or a machine in the user's name, sent. It is no part of the
+    /// request: a retry may come with another one.
+    pub api_key: Option<ApiKeyId>,
     pub kind: Kind,
     pub amount: Amount,
     pub currency: Currency,
@@ -41,6 +44,7 @@ impl NewRecord {
             id: self.id,
             account_id: self.account_id,
             user_id: self.user_id.clone(),
+            api_key: self.api_key,
             kind: self.kind,
             amount: self.amount,
             currency: self.currency,
@@ -92,6 +96,8 @@ pub struct Record {
     pub account_id: AccountId,
     /// The user behind the request.
     pub user_id: UserId,
+    /// The API key of the request. `None`: a token, or accepted by an earlier release.
+    pub api_key: Option<ApiKeyId>,
     pub kind: Kind,
     pub amount: Amount,
     pub currency: Currency,

@@ -45,7 +45,7 @@ mod webhook_endpoint;
 pub use account::{Account, AccountFilter, OpenAccount};
 pub use batch::{BatchItem, BatchOutcome};
 pub use client::{Builder, Client};
-pub use contract::{AccountId, Kind, Reason, RecordId, ReportId, WebhookEndpointId};
+pub use contract::{AccountId, ApiKeyId, Kind, Reason, RecordId, ReportId, WebhookEndpointId};
 pub use error::{Cause, Error, InvalidPart, Problem};
 pub use event::{Event, EventFilter, EventPage, OpenedAccount};
 pub use event_stream::EventStream;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contract::{AccountId, Kind, Reason, RecordId};
+use contract::{AccountId, ApiKeyId, Kind, Reason, RecordId};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339, serde::rfc3339};
@@ -107,6 +107,8 @@ pub struct Record {
     pub idempotency_key: String,
     /// The user that requested it.
     pub requested_by: String,
+    /// The API key of the request, if it had one and the service is not an earlier release.
+    pub api_key_id: Option<ApiKeyId>,
     /// The client's own name for it.
     pub reference: Option<String>,
     /// A text for people.

@@ -126,7 +126,7 @@ fn implied(method: &str, operation: &Value) -> Vec<ProblemType> {
         problems.extend([MALFORMED_JSON, DUPLICATE_FIELD, INVALID_FIELD, BODY_TOO_LARGE]);
         problems.extend([BODY_TOO_SLOW, UNSUPPORTED_MEDIA_TYPE]);
     }
-    if matches!(method, "post" | "delete") {
+    if matches!(method, "post" | "patch" | "delete") {
         problems.push(OUTCOME_UNKNOWN);
     }
     for parameter in parameters(operation) {
@@ -239,6 +239,16 @@ mod tests {
         assert_eq!(types(&document, "503"), ["outcome-unknown", "unavailable"]);
         let success = &document["paths"]["/v1/things"]["post"]["responses"]["200"];
         assert!(success["headers"]["Idempotent-Replayed"].is_object(), "{success}");
+    }
+
+    #[test]
+    fn every_write_may_have_an_unknown_outcome() {
+        for (method, is_write) in
+            [("get", false), ("post", true), ("patch", true), ("delete", true)]
+        {
+            let problems = implied(method, &json!({}));
+            assert_eq!(problems.contains(&OUTCOME_UNKNOWN), is_write, "{method}");
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(crate) fn document() -> anyhow::Result<Value> {
             { "name": "Webhooks", "description": "Endpoints that receive the events, signed." },
             { "name": "API keys", "description": "The keys of machines. Tokens with the scope \
                                                   `admin` manage them." },
-            { "name": "Audit log", "description": "Who changed access, or acted for others." },
+            { "name": "Audit log", "description": "Who changed access, acted for others, or asked for reports." },
             { "name": "Reports", "description": "Statements and other long reports." },
             { "name": "Reference", "description": "This document and the types of problems." },
         ],

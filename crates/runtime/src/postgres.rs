@@ -5,7 +5,7 @@ mod renewal;
 mod session;
 mod single;
 
-use std::{future::Future, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
 use clap::Args;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -49,6 +49,15 @@ pub const CALL_LIMIT: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no answer from the database within {CALL_LIMIT:?}")]
 pub struct NoAnswer;
+
+/// An error of a call to a service's database.
+pub trait CallError: fmt::Display + From<NoAnswer> {
+    /// Whether the same call can succeed later; see [`is_transient`].
+    fn is_transient(&self) -> bool;
+
+    /// Whether a write with this error has certainly stored nothing; see [`stored_nothing`].
+    fn stored_nothing(&self) -> bool;
+}
 
 /// Runs one call to the database within [`CALL_LIMIT`].
 ///

@@ -150,6 +150,14 @@ async fn a_services_database_credentials_are_good_for_its_needs_only() {
         (report_service, "UPDATE report_artifacts SET sha256 = sha256".to_owned()),
         (report_service, "UPDATE report_artifacts SET path = path".to_owned()),
         (report_service, "UPDATE report_alerts SET payload = '{}'".to_owned()),
+        (report_service, "UPDATE audit_log SET actor = 'mallory'".to_owned()),
+        (
+            report_service,
+            format!(
+                "INSERT INTO audit_log (id, created_at, actor, action, resource, details)
+                 VALUES ('{new}', '2020-01-01', 'm', 'a', 'r', '{{}}')"
+            ),
+        ),
         (account_service, "SELECT FROM webhook_secrets".to_owned()),
         (("account", "auditor"), "SELECT FROM webhook_secrets".to_owned()),
         (account_service, "UPDATE webhook_endpoints SET url = url".to_owned()),

@@ -68,7 +68,72 @@ async fn a_token_without_accounts_any_reaches_no_report_of_others_that_its_user_
     assert_eq!(after.get(&format!("/v1/reports/{own}/artifacts/csv")).await.status, 200);
     // The statement that a teller made is also its account's owner's.
     assert_eq!(ann.get(&format!("/v1/reports/{}/artifacts/pdf", foreign[2])).await.status, 200);
-    setup.client.post(&format!("/v1/reports/{held}/cancel"), &[], &json!({})).await;
+    the_audit_log_tells_who_did_it(&setup, &before, &held, &foreign[3]).await;
+}
+
+/// `nora` has cancelled a report of hers, and cancels a running one of the teller.
+async fn the_audit_log_tells_who_did_it(
+    setup: &Setup,
+    nora: &Client,
+    of_teller: &str,
+    of_nora: &str,
+) {
+    let post = async |client: &Client, path: &str| {
+        let done = client.post(path, &[], &json!({})).await;
+        assert_eq!(done.status, 202, "{done:?}");
+        done
+    };
+    let [of_teller, of_nora] = [of_teller, of_nora].map(|id| format!("/v1/reports/{id}"));
+    let statement = nora.get(&of_teller).await;
+    let teller = statement.text("requestedBy").to_owned();
+    // To cancel it again, and to send the request for the same retry again, changes nothing.
+    for _ in 0..2 {
+        post(nora, &format!("{of_teller}/cancel")).await;
+    }
+    let retry = format!("{of_nora}/retry");
+    let retried = post(&setup.client, &retry).await;
+    post(&setup.client, &retry).await;
+    let unique = json!({ "kind": "reconciliation", "unique": true });
+    let open = nora.report(&unique, 0).await;
+    let joined = setup.client.report(&unique, 0).await;
+    assert_eq!(joined.text("reportId"), open.text("reportId"), "{joined:?}");
+
+    let log = async |query: &str| -> Vec<_> {
+        let log = nora.get(&format!("/v1/reports/audit-log?{query}")).await;
+        let items = log.body["items"].as_array().unwrap_or_else(|| panic!("{log:?}"));
+        let told = items.iter().map(|entry| {
+            let (actor, action) = (entry["actor"].clone(), entry["action"].clone());
+            assert_eq!(entry["apiKeyId"], Value::Null, "{entry}");
+            (actor, action, entry["details"].clone())
+        });
+        told.collect()
+    };
+    let (account, kind) = (&statement.body["parameters"]["accountId"], "reconciliation");
+    let about = json!({ "kind": "statement", "accountId": account, "ownerId": teller });
+    let mut cancelled = about.clone();
+    cancelled["requestedBy"] = json!(teller);
+    let entry = |actor: &str, act: &str, details: Value| {
+        (json!(actor), json!(format!("report.{act}")), details)
+    };
+    let expected =
+        [entry("nora", "cancelled", cancelled.clone()), entry(&teller, "created", about)];
+    assert_eq!(log(&format!("resource={of_teller}")).await, expected);
+    let new = json!({ "kind": kind, "reportId": retried.text("reportId") });
+    let of = |requested_by: &str| json!({ "kind": kind, "requestedBy": requested_by });
+    let expected = [
+        entry(&teller, "retried", new),
+        entry("nora", "cancelled", of("nora")),
+        entry("nora", "created", json!({ "kind": kind })),
+    ];
+    assert_eq!(log(&format!("resource={of_nora}")).await, expected);
+    assert_eq!(log("action=report.joined").await, [entry(&teller, "joined", of("nora"))]);
+    let both = log("actor=nora&action=report.cancelled&limit=1").await;
+    assert_eq!(both, [entry("nora", "cancelled", cancelled)]);
+    assert_eq!(log("actor=ann").await, []);
+    let refused = nora.get("/v1/reports/audit-log?action=account.created").await;
+    assert_eq!((refused.status, refused.problem()), (422, "invalid-field"), "{refused:?}");
+    let refused = Client::customer(&setup.stack, "ann").get("/v1/reports/audit-log").await;
+    assert_eq!((refused.status, refused.problem()), (403, "forbidden"), "{refused:?}");
 }
 
 #[tokio::test]

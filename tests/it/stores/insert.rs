@@ -6,7 +6,9 @@ use account_service::{
     store::{Accepted, StoreError, insert_free},
 };
 use contract::{AccountId, Amount, Kind, RecordId, UserId};
-use runtime::{http::idempotency_key::IdempotencyKey, telemetry::trace::Trace};
+use runtime::{
+    http::idempotency_key::IdempotencyKey, postgres::CallError, telemetry::trace::Trace,
+};
 use tests::{Stack, client::new_key};
 
 use super::krw;
@@ -17,6 +19,7 @@ fn deposit(account: AccountId) -> NewRecord {
         account_id: account,
         key: IdempotencyKey::parse(&new_key()).unwrap(),
         user_id: UserId::try_from("one".to_owned()).unwrap(),
+        api_key: None,
         kind: Kind::Deposit,
         amount: Amount::from_decimal(100.into(), krw()).unwrap(),
         currency: krw(),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use contract::{ReportId, ReportQueue};
+use audit_log::Actor;
+use contract::{AuditEntryId, ReportId, ReportQueue, UserId};
 use futures::future::join_all;
 use report_document::Format;
 use report_service::{
@@ -21,6 +22,14 @@ const LEASE: Duration = Duration::from_secs(60);
 const RETENTION: Duration = Duration::from_secs(60);
 const TRIES: Tries = Tries { max_failures: 2, delay: Duration::ZERO };
 
+fn ann() -> UserId {
+    UserId::try_from("ann".to_owned()).unwrap()
+}
+
+fn actor(user_id: &UserId) -> Actor<'_> {
+    Actor { entry: AuditEntryId::new(), user_id, api_key: None }
+}
+
 async fn ask(pool: &PgPool) -> ReportId {
     let new = NewReport {
         id: ReportId::new(),
@@ -33,7 +42,7 @@ async fn ask(pool: &PgPool) -> ReportId {
         retry_of: None,
         most_open: None,
     };
-    match store::insert(pool, &new, &Trace::begin()).await.unwrap() {
+    match store::insert(pool, &new, &Trace::begin(), actor(&ann())).await.unwrap() {
         Accepted::New(report) => report.id,
         other => panic!("{other:?}"),
     }
@@ -132,12 +141,12 @@ async fn one_report_has_a_lease_and_only_its_attempt_can_end_it() {
     let soon: bool = sqlx::query_scalar(soon).bind(ahead.as_uuid()).fetch_one(&pool).await.unwrap();
     assert!(soon);
     assert_eq!(attempt.0, ahead);
-    store::cancel(&pool, ahead).await.unwrap();
+    store::cancel(&pool, ahead, actor(&ann())).await.unwrap();
 
     // Cancelled while it runs: it never succeeds.
     let third = ask(&pool).await;
     let running = claimed(&pool, third, LEASE).await;
-    store::cancel(&pool, third).await.unwrap();
+    store::cancel(&pool, third, actor(&ann())).await.unwrap();
     let success = store::succeed(&pool, running, &[], RETENTION).await.unwrap();
     assert_eq!(success, Success::Cancelled);
     store::end(&pool, running, &failed, TRIES).await.unwrap().unwrap();

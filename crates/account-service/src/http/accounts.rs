@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use audit_log::Actor;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -9,37 +10,34 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contract::{AccountId, Currency, Scope, UserId};
-use runtime::{
-    http::{
-        bearer::Caller,
-        entity_tag::TaggedJson,
-        idempotency_key,
-        json_body::JsonBody,
-        openapi::{IfNoneMatchHeader, OptionalIdempotencyKeyHeader},
-        page::{self, Page},
-        path_id::PathId,
-        problem::{INVALID_FIELD, Problem},
-        timestamp,
-    },
-    postgres::CALL_LIMIT,
+use runtime::http::{
+    bearer::Caller,
+    database::{after_write, read, write},
+    entity_tag::TaggedJson,
+    idempotency_key,
+    json_body::JsonBody,
+    openapi::{IfNoneMatchHeader, OptionalIdempotencyKeyHeader},
+    page::{self, Page},
+    parameter::{self, unknown},
+    path_id::PathId,
+    problem::{INVALID_FIELD, Problem},
+    timestamp,
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api, ApiState, access,
     consistency::{self, ConsistencyQuery},
     labels::{self, Entries, MetadataSchema},
-    problems::{account_not_found, read, write},
-    record_query::{parse_user, unknown},
+    problems::account_not_found,
     records::{self, Replayed},
     schemas,
 };
 use crate::{
     labels::Reference,
-    store::{self, Account, Actor, NewAccount, Opened, PendingAmounts},
+    store::{self, Account, NewAccount, Opened, PendingAmounts},
 };
 
 /// The account to open.
@@ -185,20 +183,21 @@ pub(super) async fn open(
     }
     let labels = labels::of_account(body.reference, body.metadata)?;
     let new = NewAccount { id: AccountId::new(), owner, currency, labels };
-    let (actor, deadline) = (Actor::new(&caller), Instant::now() + CALL_LIMIT);
+    let actor = Actor::new(&caller);
     let Some(key) = idempotency_key::optional(&headers)? else {
         let remedy = "The account may have been opened. Send the request again: an unused \
                       account does no harm.";
-        let account = write(deadline, remedy, store::open_account(&api.pool, &new, actor)).await?;
+        let account = write(remedy, store::open_account(&api.pool, &new, actor)).await?;
         return newly_opened(account);
     };
     let remedy = "The account may have been opened. Send the request again with the same \
                   Idempotency-Key: it is opened once at most.";
     let once = store::open_account_once(&api.pool, &new, actor, &key);
-    match write(deadline, remedy, once).await? {
+    match write(remedy, once).await? {
         Opened::New(account) => newly_opened(account),
         Opened::Replayed(account) => {
-            let (account, pending) = with_pending(&api, account.id).await?;
+            let found = after_write(remedy, with_pending(&api, account.id));
+            let (account, pending) = found.await?;
             opened(account, pending, Replayed::Yes)
         }
         Opened::KeyReused => Err(records::key_reused().at_header("Idempotency-Key")),
@@ -320,7 +319,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     caller.require(Scope::AccountsRead)?;
     let query = page::query(query, "ownerId, status, reference, limit and cursor")?;
-    let owner = query.owner_id.map(|owner| parse_user("ownerId", owner)).transpose()?;
+    let owner = query.owner_id.map(|owner| parameter::user("ownerId", owner)).transpose()?;
     let is_hidden = owner.as_ref().is_some_and(|owner| !caller.may_use(owner.as_str()));
     let owner = owner.or_else(|| access::only_owner(&caller));
     // All accounts are ACTIVE: the filter needs no index.

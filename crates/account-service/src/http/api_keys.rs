@@ -4,6 +4,7 @@
 //! that response repeats the request with its `Idempotency-Key`, learns the id from the replay,
 //! revokes the key and creates another one.
 
+use audit_log::Actor;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -12,33 +13,30 @@ use axum::{
 };
 use contract::{ApiKeyId, Scope};
 use futures::{FutureExt, future::BoxFuture};
-use runtime::{
-    http::{
-        bearer::{ApiKey, ApiKeyHash, ApiKeyStore, Caller, NewApiKey, key_caller},
-        idempotency_key,
-        json_body::JsonBody,
-        openapi::OptionalIdempotencyKeyHeader,
-        page::{self, Page},
-        path_id::PathId,
-        problem::{INTERNAL, Problem},
-        timestamp,
-    },
-    postgres::CALL_LIMIT,
+use runtime::http::{
+    bearer::{ApiKey, ApiKeyHash, ApiKeyStore, Caller, NewApiKey, key_caller},
+    database::{after_write, read, write},
+    idempotency_key,
+    json_body::JsonBody,
+    openapi::OptionalIdempotencyKeyHeader,
+    page::{self, Page},
+    path_id::PathId,
+    problem::{INTERNAL, Problem},
+    timestamp,
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     ApiState,
     api_key_request::{self, CreateApiKey},
-    problems::{API_KEY_NOT_FOUND, read, write},
+    problems::API_KEY_NOT_FOUND,
     records::{self, Replayed},
 };
 use crate::{
     lookup::KeyLookup,
-    store::{self, Actor, ApiKeyRow, Creation, KeyToStore, StoreError},
+    store::{self, ApiKeyRow, Creation, KeyToStore, StoreError},
 };
 
 /// The keys in the database.
@@ -153,7 +151,7 @@ pub(super) async fn create(
                   then create another one.";
     let creator = Actor::new(&caller);
     let stored = store::create_api_key(&api.pool, &request, &to_store, creator, key.as_ref());
-    match (write(Instant::now() + CALL_LIMIT, remedy, stored).await?, &key) {
+    match (write(remedy, stored).await?, &key) {
         (Some(row), _) => {
             tracing::info!(api_key = %id, prefix = new.prefix, "an API key was created");
             Ok(created(ApiKeyView { secret: Some(new.secret), ..row.into() }, Replayed::No))
@@ -162,7 +160,7 @@ pub(super) async fn create(
         (None, Some(key)) => {
             let earlier = store::find_creation(&api.pool, &request, &caller.user_id, key);
             let earlier = async { earlier.await?.ok_or(StoreError::MissingRecord) };
-            replayed(read(earlier).await?)
+            replayed(after_write(remedy, read(earlier)).await?)
         }
         (None, None) => Err(failed("an API key was not stored")),
     }
@@ -253,7 +251,7 @@ pub(super) async fn revoke(
     caller.require(Scope::Admin)?;
     let remedy = "The key may be revoked. Send the request again.";
     let revoked = store::revoke_api_key(&api.pool, id, Actor::new(&caller));
-    if !write(Instant::now() + CALL_LIMIT, remedy, revoked).await? {
+    if !write(remedy, revoked).await? {
         return Err(API_KEY_NOT_FOUND.because(format!("No API key has the id {id}.")));
     }
     tracing::info!(api_key = %id, "an API key was revoked");

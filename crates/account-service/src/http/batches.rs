@@ -26,6 +26,7 @@ use futures::future::join_all;
 use runtime::{
     http::{
         bearer::Caller,
+        database::write_until,
         idempotency_key::{IdempotencyKey, KEY_MALFORMED},
         json_body::JsonBody,
         openapi::PreferHeader,
@@ -50,8 +51,8 @@ use super::{
     Api, ApiState, accounts,
     batch_items::Items,
     labels::{self, Entries, MetadataSchema},
-    movements::{self, MovementRequest},
-    problems::{account_not_found, queue, write},
+    movements::{self, MovementRequest, SEND_AGAIN},
+    problems::{account_not_found, queue},
     records::{self, RecordView, Replayed},
     schemas,
 };
@@ -311,7 +312,7 @@ impl BatchRequest<'_> {
         for pending in queued {
             results.push(match pending {
                 Ok((pending, wait)) => {
-                    let written = write(deadline, movements::SEND_AGAIN, pending.committed()).await;
+                    let written = write_until(deadline, SEND_AGAIN, pending.committed()).await;
                     (written.and_then(item_result), wait)
                 }
                 Err(problem) => (Err(problem), None),

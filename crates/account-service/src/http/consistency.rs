@@ -5,6 +5,7 @@ use std::future::Future;
 use axum::extract::{Query, rejection::QueryRejection};
 use runtime::http::{
     page,
+    parameter::unknown,
     problem::{self, INVALID_FIELD, Problem},
     timestamp::Timestamp,
 };
@@ -14,7 +15,6 @@ use utoipa::IntoParams;
 use super::{
     Api,
     problems::{LEDGER_READS_OFF, LEDGER_UNAVAILABLE},
-    record_query::unknown,
     schemas,
 };
 use crate::ledger_reads::{LedgerReads, ReadError, SETTING};

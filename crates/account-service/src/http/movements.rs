@@ -10,6 +10,7 @@ use contract::{AccountId, Amount, Currency, Kind, RecordId, Scope};
 use runtime::{
     http::{
         bearer::Caller,
+        database::write_until,
         idempotency_key::{self, IdempotencyKey},
         json_body::JsonBody,
         openapi::{IdempotencyKeyHeader, PreferHeader},
@@ -27,7 +28,7 @@ use utoipa::ToSchema;
 use super::{
     ApiState, accounts,
     labels::{self, Entries, MetadataSchema},
-    problems::{queue, write},
+    problems::queue,
     records::{self, RecordView, Replayed},
     schemas,
 };
@@ -152,7 +153,7 @@ async fn accept(
     let record = request.new_record(&caller, currency)?;
     let deadline = Instant::now() + CALL_LIMIT;
     let queued = queue(deadline, api.acceptor.enqueue(record, trace)).await?;
-    let accepted = write(deadline, SEND_AGAIN, queued.committed()).await?;
+    let accepted = write_until(deadline, SEND_AGAIN, queued.committed()).await?;
     let reused = |problem: Problem| problem.at_header("Idempotency-Key");
     let (record, replayed) = accepted_record(accepted).map_err(reused)?;
     records::respond(&api, record, patience, replayed, wait).await
@@ -195,6 +196,7 @@ impl MovementRequest<'_> {
             account_id: self.account,
             key: self.key,
             user_id: caller.user_id.clone(),
+            api_key: caller.api_key,
             kind: self.kind,
             amount,
             currency,

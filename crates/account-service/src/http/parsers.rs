@@ -1,5 +1,6 @@
 //! The checks of a request that need no database, together.
 
+use audit_log::{AuditFilter, AuditQuery, PARAMETERS};
 use axum::{extract::Query, http::Uri};
 use contract::{AccountId, Currency, Kind, RecordId};
 use runtime::http::{
@@ -13,7 +14,6 @@ use serde::de::DeserializeOwned;
 
 use super::{
     api_key_request::{CreateApiKey, expiry},
-    audit_log::AuditQuery,
     batches::Batch,
     labels,
     movements::{MovementBody, MovementRequest},
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     record::NewRecord,
-    store::{ApiKeyRequest, AuditFilter, RecordFilter},
+    store::{ApiKeyRequest, AuditAction, RecordFilter},
 };
 
 /// Parses the body of a movement.
@@ -90,7 +90,8 @@ pub fn parse_records_query(
 /// # Errors
 /// `invalid-query` or `invalid-field`
 pub fn parse_audit_query(uri: &Uri) -> Result<AuditFilter, Problem> {
-    query::<AuditQuery>(uri, "actor, action, resource, limit and cursor")?.filter()
+    let actions = AuditAction::ALL.map(AuditAction::as_str);
+    query::<AuditQuery>(uri, PARAMETERS)?.filter(&actions)
 }
 
 fn query<T: DeserializeOwned>(uri: &Uri, known: &str) -> Result<T, Problem> {

@@ -6,7 +6,7 @@ use std::future::Future;
 use contract::AccountId;
 use runtime::{
     http::problem::{self, Problem},
-    postgres::{CALL_LIMIT, NoAnswer},
+    postgres::CallError,
     problem_types,
 };
 use tokio::time::Instant;
@@ -46,17 +46,6 @@ pub(super) fn account_not_found(id: AccountId) -> Problem {
     ACCOUNT_NOT_FOUND.because(format!("No account has the id {id}."))
 }
 
-/// Reads from the store within [`CALL_LIMIT`]. Only this module maps errors of the store
-/// to problems.
-pub(super) async fn read<T>(
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, Problem> {
-    let result = tokio::time::timeout(CALL_LIMIT, call).await;
-    result
-        .unwrap_or(Err(NoAnswer.into()))
-        .map_err(|error| problem::of_database(&error, error.is_transient()))
-}
-
 /// Queues a write until the deadline.
 pub(super) async fn queue<T>(
     deadline: Instant,
@@ -66,21 +55,4 @@ pub(super) async fn queue<T>(
     result
         .unwrap_or(Err(StoreError::NotQueued))
         .map_err(|error| problem::of_database(&error, error.is_transient()))
-}
-
-/// Waits for a write until the deadline. `remedy` is for a client whose request may or may
-/// not have been stored.
-pub(super) async fn write<T>(
-    deadline: Instant,
-    remedy: &str,
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, Problem> {
-    let result = tokio::time::timeout_at(deadline, call).await;
-    result.unwrap_or(Err(NoAnswer.into())).map_err(|error| {
-        if error.is_transient() && !error.stored_nothing() {
-            problem::of_unknown_write(&error, remedy)
-        } else {
-            problem::of_database(&error, error.is_transient())
-        }
-    })
 }

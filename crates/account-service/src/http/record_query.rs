@@ -1,9 +1,10 @@
 //! The query of `GET /v1/accounts/{id}/records`.
 
-use contract::{AccountId, Kind, UserId};
+use contract::{AccountId, Kind};
 use runtime::http::{
     idempotency_key::IdempotencyKey,
     page::Page,
+    parameter::{self, unknown},
     problem::{INVALID_FIELD, Problem},
 };
 use serde::Deserialize;
@@ -91,7 +92,8 @@ impl RecordsQuery {
             let problem = || INVALID_FIELD.because(detail).at_parameter("idempotencyKey");
             IdempotencyKey::parse(key).ok_or_else(problem)
         });
-        let requested_by = self.requested_by.clone().map(|user| parse_user("requestedBy", user));
+        let requested_by =
+            self.requested_by.clone().map(|user| parameter::user("requestedBy", user));
         let reference = self.reference.clone().map(labels::in_query).transpose()?;
         let time = |name, text: &Option<String>| {
             text.as_deref().map(|text| parse_time(name, text)).transpose()
@@ -110,22 +112,6 @@ impl RecordsQuery {
         };
         Ok((filter, key.transpose()?))
     }
-}
-
-/// A user as a filter. `name` is that of the parameter.
-///
-/// # Errors
-/// `invalid-field`
-pub(super) fn parse_user(name: &'static str, user: String) -> Result<UserId, Problem> {
-    let invalid = |error| INVALID_FIELD.because(format!("{name} {error}.")).at_parameter(name);
-    user.try_into().map_err(invalid)
-}
-
-/// The problem of a parameter that must be one of these.
-pub(super) fn unknown(name: &'static str, known: &[&str]) -> Problem {
-    let which = if known.len() == 1 { "" } else { "one of " };
-    let detail = format!("{name} must be {which}{}.", known.join(", "));
-    INVALID_FIELD.because(detail).at_parameter(name)
 }
 
 /// A time as a parameter. `name` is that of the parameter.

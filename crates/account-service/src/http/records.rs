@@ -8,10 +8,11 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
-use contract::{AccountId, RecordId, Scope, TransactionId};
+use contract::{AccountId, ApiKeyId, RecordId, Scope, TransactionId};
 use ledger::SettledAs;
 use runtime::http::{
     bearer::Caller,
+    database::read,
     entity_tag::TaggedJson,
     idempotency_key::KEY_REUSED,
     openapi::{IfNoneMatchHeader, PreferHeader},
@@ -29,7 +30,7 @@ use super::{
     Api, ApiState, accounts,
     consistency::{self, ConsistencyQuery},
     labels::MetadataSchema,
-    problems::{ACCOUNT_NOT_FOUND, RECORD_NOT_FOUND, read},
+    problems::{ACCOUNT_NOT_FOUND, RECORD_NOT_FOUND},
     record_query::RecordsQuery,
     schemas, wait,
 };
@@ -55,6 +56,7 @@ use crate::{
     "accountSeq": 1,
     "idempotencyKey": "monday-1",
     "requestedBy": "teller",
+    "apiKeyId": null,
     "reference": "invoice 4711",
     "description": null,
     "metadata": {},
@@ -91,6 +93,10 @@ pub(super) struct RecordView {
     idempotency_key: String,
     /// The caller who made the request.
     requested_by: String,
+    /// The API key of the request; null for a token, and for a record that a release before 0.1.0
+    /// accepted.
+    #[schema(value_type = Option<Uuid>, required)]
+    api_key_id: Option<ApiKeyId>,
     /// The client's own name for the movement.
     #[schema(required)]
     reference: Option<String>,
@@ -125,6 +131,7 @@ impl From<&Record> for RecordView {
             account_seq: record.account_seq,
             idempotency_key: record.key.clone(),
             requested_by: record.user_id.to_string(),
+            api_key_id: record.api_key,
             reference: record.labels.reference.as_ref().map(|text| text.as_str().to_owned()),
             description: record.labels.description.as_ref().map(|text| text.as_str().to_owned()),
             metadata: record.labels.metadata.entries().clone(),

@@ -1,5 +1,8 @@
 //! Opens accounts under idempotency keys: one account for a caller and a key.
 
+use std::sync::Arc;
+
+use audit_log::Actor;
 use contract::{AccountId, Currency, UserId};
 use runtime::{http::idempotency_key::IdempotencyKey, postgres::PgPool};
 use sha2::{Digest, Sha256};
@@ -7,7 +10,6 @@ use sha2::{Digest, Sha256};
 use super::{
     StoreError,
     accounts::{Account, AccountRow},
-    audit_log::Actor,
     labels,
 };
 use crate::labels::Labels;
@@ -104,7 +106,8 @@ pub async fn open_account_once(
         key.as_str(),
     )
     .fetch_optional(pool)
-    .await?
+    .await
+    .map_err(|error| StoreError::AfterCommit(Arc::new(error.into())))?
     .ok_or(StoreError::MissingRecord)?;
     if row.request_hash != hash {
         return Ok(Opened::KeyReused);

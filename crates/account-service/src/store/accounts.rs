@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use audit_log::Actor;
 use contract::{AccountId, Balance, Currency, UserId};
 use rust_decimal::Decimal;
 use sqlx::{PgExecutor, types::Uuid};
@@ -10,7 +11,6 @@ use time::OffsetDateTime;
 use super::{
     StoreError,
     account_keys::NewAccount,
-    audit_log::Actor,
     labels::{self, LabelColumns},
 };
 use crate::labels::{Labels, Reference};

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::SystemTime};
 
+use audit_log::Actor;
 use contract::{ApiKeyId, Scopes, UserId};
 use runtime::{
     http::{
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
-use super::{StoreError, audit_log::Actor};
+use super::StoreError;
 
 /// A request to create a key.
 #[derive(Debug)]

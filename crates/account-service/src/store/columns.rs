@@ -1,10 +1,14 @@
 //! New records as the arrays of an insert.
 
+use contract::ApiKeyId;
 use runtime::telemetry::trace::Trace;
 use rust_decimal::Decimal;
 use sqlx::types::Uuid;
 
-use super::{insert::Traced, labels::LabelArrays};
+use super::{
+    insert::Traced,
+    labels::{LabelArrays, unless_all_null},
+};
 use crate::record::NewRecord;
 
 /// New records as columns.
@@ -21,6 +25,8 @@ pub(super) struct Columns<'a> {
     /// missing values as NULL.
     pub(super) traceparents: Vec<Option<String>>,
     pub(super) labels: LabelArrays<'a>,
+    /// Empty if no request has an API key, for the same reason.
+    pub(super) api_keys: Vec<Option<Uuid>>,
 }
 
 impl<'a> Columns<'a> {
@@ -37,6 +43,9 @@ impl<'a> Columns<'a> {
         Self {
             traceparents: traces.iter().filter(|_| recorded).map(traceparent).collect(),
             labels: LabelArrays::new(new.iter().map(|record| &record.labels)),
+            api_keys: unless_all_null(
+                new.iter().map(|record| record.api_key.map(ApiKeyId::as_uuid)),
+            ),
             ids: new.iter().map(|record| record.id.as_uuid()).collect(),
             account_ids: new.iter().map(|record| record.account_id.as_uuid()).collect(),
             keys: new.iter().map(|record| record.key.as_str()).collect(),

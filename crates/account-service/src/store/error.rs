@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use runtime::{
-    postgres::{self, NoAnswer},
+    postgres::{self, CallError, NoAnswer},
     worker::Failure,
 };
 
@@ -25,7 +25,7 @@ pub enum StoreError {
     /// The database was perhaps asked, but the task that asks has ended.
     #[error("the process stops")]
     Stopped,
-    /// A read after a commit failed: part of the batch is stored.
+    /// A read after a commit failed: part of the batch is stored, or the request was before.
     #[error("after the commit: {0}")]
     AfterCommit(Arc<StoreError>),
     /// A row holds a value that no version of this service writes.
@@ -36,11 +36,8 @@ pub enum StoreError {
     MissingRecord,
 }
 
-impl StoreError {
-    /// Whether the same call can succeed later; see
-    /// [`postgres::is_transient`].
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
+impl CallError for StoreError {
+    fn is_transient(&self) -> bool {
         match self {
             Self::Database(error) => postgres::is_transient(error),
             Self::AfterCommit(error) => error.is_transient(),
@@ -49,22 +46,21 @@ impl StoreError {
         }
     }
 
-    /// Whether a row or key stayed locked; see [`postgres::is_locked`].
-    #[must_use]
-    pub fn is_locked(&self) -> bool {
-        matches!(self, Self::Database(error) if postgres::is_locked(error))
-    }
-
-    /// Whether a write with this error has certainly stored nothing; see
-    /// [`postgres::stored_nothing`].
-    #[must_use]
-    pub fn stored_nothing(&self) -> bool {
+    fn stored_nothing(&self) -> bool {
         match self {
             Self::Database(error) => postgres::stored_nothing(error),
             Self::NotQueued | Self::TableLocked => true,
             Self::NoAnswer(_) | Self::Stopped | Self::AfterCommit(_) => false,
             Self::InvalidRow(_) | Self::MissingRecord => false,
         }
+    }
+}
+
+impl StoreError {
+    /// Whether a row or key stayed locked; see [`postgres::is_locked`].
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Database(error) if postgres::is_locked(error))
     }
 }
 

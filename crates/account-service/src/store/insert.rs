@@ -137,14 +137,14 @@ async fn insert_or_fail(pool: &PgPool, new: &Columns<'_>, now: OffsetDateTime) -
     sqlx::query!(
         "INSERT INTO transaction_records
              (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
-              traceparent, created_at, updated_at, reference, description, metadata)
+              traceparent, created_at, updated_at, reference, description, metadata, api_key_id)
          SELECT id, account_id, key, request_hash, user_id, type, amount, currency,
-             traceparent, $10, $10, reference, description, metadata::jsonb
+             traceparent, $10, $10, reference, description, metadata::jsonb, api_key_id
          FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
                      $6::text[], $7::numeric[], $8::text[], $9::text[],
-                     $11::text[], $12::text[], $13::text[])
+                     $11::text[], $12::text[], $13::text[], $14::uuid[])
              AS new (id, account_id, key, request_hash, user_id, type, amount, currency, traceparent,
-                     reference, description, metadata)",
+                     reference, description, metadata, api_key_id)",
         &new.ids,
         &new.account_ids,
         &new.keys as &[&str],
@@ -158,6 +158,7 @@ async fn insert_or_fail(pool: &PgPool, new: &Columns<'_>, now: OffsetDateTime) -
         &new.labels.references as &[Option<&str>],
         &new.labels.descriptions as &[Option<&str>],
         &new.labels.metadata as &[Option<String>],
+        &new.api_keys as &[Option<Uuid>],
     )
     .execute(pool)
     .await?;
@@ -175,14 +176,14 @@ async fn insert_or_skip(
     sqlx::query_scalar!(
         "INSERT INTO transaction_records
              (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
-              traceparent, created_at, updated_at, reference, description, metadata)
+              traceparent, created_at, updated_at, reference, description, metadata, api_key_id)
          SELECT id, account_id, key, request_hash, user_id, type, amount, currency,
-             traceparent, $10, $10, reference, description, metadata::jsonb
+             traceparent, $10, $10, reference, description, metadata::jsonb, api_key_id
          FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
                      $6::text[], $7::numeric[], $8::text[], $9::text[],
-                     $11::text[], $12::text[], $13::text[])
+                     $11::text[], $12::text[], $13::text[], $14::uuid[])
              AS new (id, account_id, key, request_hash, user_id, type, amount, currency, traceparent,
-                     reference, description, metadata)
+                     reference, description, metadata, api_key_id)
          ON CONFLICT (account_id, idempotency_key) DO NOTHING
          RETURNING id",
         &new.ids,
@@ -198,6 +199,7 @@ async fn insert_or_skip(
         &new.labels.references as &[Option<&str>],
         &new.labels.descriptions as &[Option<&str>],
         &new.labels.metadata as &[Option<String>],
+        &new.api_keys as &[Option<Uuid>],
     )
     .fetch_all(database)
     .await

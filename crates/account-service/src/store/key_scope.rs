@@ -105,14 +105,14 @@ async fn insert_beside(
     let inserted = sqlx::query_scalar!(
         "INSERT INTO transaction_records
              (id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
-              traceparent, created_at, updated_at, reference, description, metadata)
+              traceparent, created_at, updated_at, reference, description, metadata, api_key_id)
          SELECT id, account_id, key || ' ' || user_id, request_hash, user_id, type, amount, currency,
-             traceparent, $10, $10, reference, description, metadata::jsonb
+             traceparent, $10, $10, reference, description, metadata::jsonb, api_key_id
          FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
                      $6::text[], $7::numeric[], $8::text[], $9::text[],
-                     $11::text[], $12::text[], $13::text[])
+                     $11::text[], $12::text[], $13::text[], $14::uuid[])
              AS new (id, account_id, key, request_hash, user_id, type, amount, currency, traceparent,
-                     reference, description, metadata)
+                     reference, description, metadata, api_key_id)
          WHERE (SELECT user_id FROM transaction_records AS first
                 WHERE first.account_id = new.account_id AND first.idempotency_key = new.key)
                <> new.user_id
@@ -131,6 +131,7 @@ async fn insert_beside(
         &new.labels.references as &[Option<&str>],
         &new.labels.descriptions as &[Option<&str>],
         &new.labels.metadata as &[Option<String>],
+        &new.api_keys as &[Option<Uuid>],
     )
     .fetch_all(&mut *transaction)
     .await?;
@@ -148,7 +149,8 @@ async fn find_own<'a>(
     let rows = sqlx::query!(
         "SELECT r.id, r.account_id, r.idempotency_key, r.request_hash, r.user_id, r.type AS kind,
                 r.amount, r.currency, r.transaction_id, r.reason, r.balance_after, r.account_seq,
-                r.reference, r.description, r.metadata::text AS metadata, r.created_at, r.updated_at
+                r.reference, r.description, r.metadata::text AS metadata, r.api_key_id, r.created_at,
+                r.updated_at
          FROM unnest($1::uuid[], $2::text[], $3::text[]) AS own (account_id, key, user_id)
               CROSS JOIN LATERAL (VALUES (own.key), (own.key || ' ' || own.user_id)) AS stored (key)
               CROSS JOIN LATERAL (SELECT * FROM transaction_records
@@ -182,6 +184,7 @@ async fn find_own<'a>(
             reference: row.reference,
             description: row.description,
             metadata: row.metadata,
+            api_key_id: row.api_key_id,
             created_at: row.created_at,
             updated_at: row.updated_at,
         };

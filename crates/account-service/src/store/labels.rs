@@ -27,7 +27,10 @@ impl<'a> LabelArrays<'a> {
     }
 }
 
-fn unless_all_null<T>(column: impl Iterator<Item = Option<T>> + Clone) -> Vec<Option<T>> {
+/// An empty array instead of one of NULLs only.
+pub(super) fn unless_all_null<T>(
+    column: impl Iterator<Item = Option<T>> + Clone,
+) -> Vec<Option<T>> {
     if column.clone().all(|value| value.is_none()) { Vec::new() } else { column.collect() }
 }
 

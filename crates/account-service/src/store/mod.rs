@@ -27,7 +27,7 @@ pub use api_keys::{
     ApiKeyRequest, ApiKeyRow, Creation, KeyToStore, create_api_key, find_api_keys, find_creation,
     list_api_keys, revoke_api_key,
 };
-pub use audit_log::{Actor, AuditAction, AuditFilter, AuditRow, list_audit_log};
+pub use audit_log::AuditAction;
 pub use error::StoreError;
 pub use events::{
     EventMark, FenceState, LogEnd, LogRange, find_event, find_event_id_key, find_events,

@@ -124,8 +124,8 @@ pub async fn claim_for_redrive(
          WHERE r.id = ANY (ARRAY[due.id]) -- found by its key, whatever the statistics say
          RETURNING r.id, r.account_id, r.user_id, r.type AS kind, r.amount, r.currency,
                    r.transaction_id, r.reason, r.balance_after, r.account_seq, r.idempotency_key,
-                   r.reference, r.description, r.metadata::text AS metadata, r.created_at, r.updated_at,
-                   r.redrives, r.traceparent",
+                   r.reference, r.description, r.metadata::text AS metadata, r.api_key_id, r.created_at,
+                   r.updated_at, r.redrives, r.traceparent",
         &ids,
         first.as_secs_f64(),
     )
@@ -148,6 +148,7 @@ pub async fn claim_for_redrive(
             reference: row.reference,
             description: row.description,
             metadata: row.metadata,
+            api_key_id: row.api_key_id,
             created_at: row.created_at,
             updated_at: row.updated_at,
         };

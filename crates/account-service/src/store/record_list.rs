@@ -110,7 +110,7 @@ async fn scan(
         RecordRow,
         "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
                 balance_after, account_seq, idempotency_key, reference, description,
-                metadata::text AS metadata, created_at, updated_at
+                metadata::text AS metadata, api_key_id, created_at, updated_at
          FROM (SELECT * FROM transaction_records
                WHERE account_id = $1 AND id >= $2 AND id < $3 ORDER BY id DESC LIMIT $4) AS scanned
          WHERE ($5::text IS NULL OR status = $5) AND ($6::text IS NULL OR type = $6)
@@ -145,7 +145,7 @@ async fn scan_reference(
         RecordRow,
         "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
                 balance_after, account_seq, idempotency_key, reference, description,
-                metadata::text AS metadata, created_at, updated_at
+                metadata::text AS metadata, api_key_id, created_at, updated_at
          FROM (SELECT * FROM transaction_records
                WHERE account_id = $1 AND id >= $2 AND id < $3 AND reference = $11
                ORDER BY id DESC LIMIT $4) AS scanned
@@ -237,7 +237,7 @@ pub async fn find_by_key(
         RecordRow,
         "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
                 balance_after, account_seq, idempotency_key, reference, description,
-                metadata::text AS metadata, created_at, updated_at
+                metadata::text AS metadata, api_key_id, created_at, updated_at
          FROM unnest($2::text[]) AS wanted (key)
               CROSS JOIN LATERAL (SELECT * FROM transaction_records
                                   WHERE account_id = $1 AND idempotency_key = wanted.key

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use contract::{AccountId, Amount, Balance, Currency, Kind, Reason, RecordId};
+use contract::{AccountId, Amount, ApiKeyId, Balance, Currency, Kind, Reason, RecordId};
 use ledger::{SettledAs, Settlement};
 use runtime::telemetry::trace::Trace;
 use rust_decimal::Decimal;
@@ -27,6 +27,7 @@ pub(super) struct RecordRow {
     pub(super) reference: Option<String>,
     pub(super) description: Option<String>,
     pub(super) metadata: Option<String>,
+    pub(super) api_key_id: Option<Uuid>,
     pub(super) created_at: OffsetDateTime,
     pub(super) updated_at: OffsetDateTime,
 }
@@ -68,6 +69,7 @@ impl TryFrom<RecordRow> for Record {
             labels: labels.parse().ok_or_else(invalid)?,
             settlement,
             account_seq: row.account_seq,
+            api_key: row.api_key_id.map(ApiKeyId::from_uuid),
             key: unscoped(row.idempotency_key),
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -88,7 +90,7 @@ pub async fn find_records(
         RecordRow,
         "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
                 balance_after, account_seq, idempotency_key, reference, description,
-                metadata::text AS metadata, created_at, updated_at
+                metadata::text AS metadata, api_key_id, created_at, updated_at
          FROM transaction_records WHERE id = ANY($1)",
         &ids
     )

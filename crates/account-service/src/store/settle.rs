@@ -217,7 +217,7 @@ async fn lock_records(
         RecordRow,
         "SELECT id, account_id, user_id, type AS kind, amount, currency, transaction_id, reason,
                 balance_after, account_seq, idempotency_key, reference, description,
-                metadata::text AS metadata, created_at, updated_at
+                metadata::text AS metadata, api_key_id, created_at, updated_at
          FROM transaction_records WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE",
         &Vec::from_iter(ids),
     )

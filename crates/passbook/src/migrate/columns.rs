@@ -35,7 +35,7 @@ fn of(database: &str) -> &'static [Writes] {
         writes(
             "transaction_records",
             "id, account_id, idempotency_key, request_hash, user_id, type, amount, currency,
-             traceparent, created_at, updated_at, reference, description, metadata",
+             traceparent, created_at, updated_at, reference, description, metadata, api_key_id",
             "status, transaction_id, reason, balance_after, account_seq, updated_at, redrives,
              redrive_at, announced",
         ),
@@ -79,7 +79,7 @@ fn of(database: &str) -> &'static [Writes] {
             "",
         ),
     ];
-    const REPORT: [Writes; 5] = [
+    const REPORT: [Writes; 6] = [
         writes(
             "reports",
             "id, kind, requested_by, account_id, account_owner, idempotency_key, request_hash,
@@ -105,6 +105,8 @@ fn of(database: &str) -> &'static [Writes] {
             "report_id, payload",
             "tries, next_try_at, taken_at, dead_lettered_at, last_error",
         ),
+        // Rows are only added.
+        writes("audit_log", "id, actor, api_key_id, action, resource, details", ""),
     ];
     match database {
         "account" => &ACCOUNT,

@@ -29,6 +29,7 @@ use futures::{Stream, StreamExt, stream};
 use report_document::Format;
 use runtime::http::{
     bearer::Caller,
+    database::read,
     openapi::IfNoneMatchHeader,
     problem::{INTERNAL, MALFORMED_ID, Problem},
     timestamp::Timestamp,
@@ -41,8 +42,7 @@ use utoipa::ToSchema;
 use super::{
     Api, ApiState,
     problems::{
-        ARTIFACT_DAMAGED, ARTIFACT_EXPIRED, ARTIFACT_NOT_FOUND, RANGE_NOT_SATISFIABLE, read,
-        unavailable,
+        ARTIFACT_DAMAGED, ARTIFACT_EXPIRED, ARTIFACT_NOT_FOUND, RANGE_NOT_SATISFIABLE, unavailable,
     },
     reports::visible,
     schemas,

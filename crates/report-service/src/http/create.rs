@@ -3,6 +3,7 @@
 //! A request is accepted once its row is committed. Every check that can reject it
 //! therefore precedes the commit.
 
+use ::audit_log::Actor;
 use axum::{Extension, extract::State, http::HeaderMap, response::Response};
 use contract::{AccountId, ReportId, Scope};
 use report_document::{Format, Kind};
@@ -10,6 +11,7 @@ use reporting::{AccountInfo, Period, PeriodError};
 use runtime::{
     http::{
         bearer::Caller,
+        database::{after_write, write},
         idempotency_key::{self, IdempotencyKey, KEY_REUSED},
         json_body::JsonBody,
         openapi::{IdempotencyKeyHeader, OptionalIdempotencyKeyHeader, PreferHeader},
@@ -24,9 +26,7 @@ use utoipa::ToSchema;
 
 use super::{
     Api, ApiState, access,
-    problems::{
-        ACCOUNT_NOT_FOUND, STATE_CONFLICT, TOO_MANY_OPEN_REPORTS, after_write, unavailable, write,
-    },
+    problems::{ACCOUNT_NOT_FOUND, STATE_CONFLICT, TOO_MANY_OPEN_REPORTS, unavailable},
     reports::{self, parse_kind, visible},
     schemas,
     view::ReportView,
@@ -175,7 +175,8 @@ async fn accept(
 ) -> Result<Response, Problem> {
     let remedy = "The database did not answer in time, so the request may have been stored. Send \
                   it again with the same Idempotency-Key: it is stored once at most.";
-    let (report, replayed) = match write(remedy, store::insert(&api.pool, &new, &trace)).await? {
+    let stored = store::insert(&api.pool, &new, &trace, Actor::new(caller));
+    let (report, replayed) = match write(remedy, stored).await? {
         Accepted::New(report) => {
             metrics::counter!("passbook_reports_accepted_total",
                 "kind" => report.parameters.kind().as_str())
@@ -195,8 +196,7 @@ async fn accept(
             return Err(TOO_MANY_OPEN_REPORTS.because(detail).retry_after(10));
         }
     };
-    let response = reports::respond(api, caller, report, headers, replayed).await;
-    response.map_err(|problem| after_write(remedy, problem))
+    after_write(remedy, reports::respond(api, caller, report, headers, replayed)).await
 }
 
 /// Rejects fields that the kind does not have: a misunderstanding would otherwise show

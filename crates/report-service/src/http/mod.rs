@@ -2,6 +2,7 @@
 
 mod access;
 mod artifacts;
+mod audit_log;
 mod create;
 mod events;
 mod parsers;
@@ -85,6 +86,7 @@ fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(create::create, reports::list))
         .routes(routes!(artifacts::signing_key))
+        .routes(routes!(audit_log::list))
         .routes(routes!(reports::show))
         .routes(routes!(reports::cancel))
         .routes(routes!(create::retry))

@@ -1,16 +1,11 @@
 //! The problems of this service's API. The `type` of a problem never changes.
 //! `runtime::http::problem` has the problems of every service.
 
-use std::future::Future;
-
 use contract::ReportId;
 use runtime::{
-    http::problem::{self, OUTCOME_UNKNOWN, Problem, UNAVAILABLE},
-    postgres::limited,
+    http::problem::{Problem, UNAVAILABLE},
     problem_types,
 };
-
-use crate::store::StoreError;
 
 problem_types! {
     /// No account has this id.
@@ -55,36 +50,6 @@ problem_types! {
 
 pub(super) fn report_not_found(id: ReportId) -> Problem {
     REPORT_NOT_FOUND.because(format!("No report has the id {id}."))
-}
-
-/// Reads from the store within the limit of a call.
-pub(super) async fn read<T>(
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, Problem> {
-    limited(call)
-        .await
-        .unwrap_or_else(|late| Err(late.into()))
-        .map_err(|error| problem::of_database(&error, error.is_transient()))
-}
-
-/// Writes to the store within the limit of a call. `remedy` is for a client whose request
-/// may or may not have been stored.
-pub(super) async fn write<T>(
-    remedy: &str,
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, Problem> {
-    limited(call).await.unwrap_or_else(|late| Err(late.into())).map_err(|error| {
-        if error.is_transient() && !error.stored_nothing() {
-            problem::of_unknown_write(&error, remedy)
-        } else {
-            problem::of_database(&error, error.is_transient())
-        }
-    })
-}
-
-/// The problem of a read after a write of the same request: something is stored.
-pub(super) fn after_write(remedy: &str, problem: Problem) -> Problem {
-    if problem.is(UNAVAILABLE) { OUTCOME_UNKNOWN.because(remedy).retry_after(1) } else { problem }
 }
 
 /// The databases with the figures, or the storage, do not answer.

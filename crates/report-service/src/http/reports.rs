@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ::audit_log::Actor;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -12,8 +13,10 @@ use contract::{ReportId, Scope};
 use report_document::Kind;
 use runtime::http::{
     bearer::Caller,
+    database::{after_write, read, write},
     openapi::PreferHeader,
     page::{self, Page},
+    parameter::unknown,
     path_id::PathId,
     prefer,
     problem::{INVALID_FIELD, Problem},
@@ -23,7 +26,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api, ApiState, access,
-    problems::{STATE_CONFLICT, after_write, read, report_not_found, write},
+    problems::{STATE_CONFLICT, report_not_found},
     schemas,
     view::ReportView,
 };
@@ -157,7 +160,7 @@ pub(super) async fn cancel(
     access::check_cancel(&caller, &report)?;
     let remedy = "The database did not answer in time. The report may be cancelled: ask for its \
                   state, or cancel it again.";
-    match write(remedy, store::cancel(&api.pool, id)).await? {
+    match write(remedy, store::cancel(&api.pool, id, Actor::new(&caller))).await? {
         Cancellation::Missing => return Err(report_not_found(id)),
         Cancellation::Ended(state) => {
             return Err(STATE_CONFLICT.because(format!("The report is {state}: it has ended.")));
@@ -171,7 +174,7 @@ pub(super) async fn cancel(
         let report = visible(&api, &caller, Scope::ReportsWrite, id).await?;
         view(&api, &caller, report).await
     };
-    let view = cancelled.await.map_err(|problem| after_write(remedy, problem))?;
+    let view = after_write(remedy, cancelled).await?;
     let (location, view) = (format!("/v1/reports/{id}"), Json(view));
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], view).into_response())
 }
@@ -253,8 +256,6 @@ pub(super) fn parse_kind(name: &str) -> Result<Kind, Problem> {
 }
 
 fn parse_state(name: &str) -> Result<ReportState, Problem> {
-    ReportState::parse(name).ok_or_else(|| {
-        let known = ReportState::ALL.map(ReportState::as_str).join(", ");
-        INVALID_FIELD.because(format!("state must be one of {known}.")).at_parameter("state")
-    })
+    let known = ReportState::ALL.map(ReportState::as_str);
+    ReportState::parse(name).ok_or_else(|| unknown("state", &known))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use contract::ReportId;
 use runtime::failpoint;
 use runtime::postgres::PgPool;
-use sqlx::{PgConnection, types::Uuid};
+use sqlx::PgConnection;
 
 use super::StoreError;
 use crate::{
@@ -281,60 +281,4 @@ pub async fn expire_lost(
     }
     transaction.commit().await?;
     Ok(lost)
-}
-
-/// The answer to a client's cancellation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancellation {
-    /// The report is CANCELLED.
-    Cancelled,
-    /// It runs; its attempt ends soon.
-    Requested,
-    /// It had ended before, in this state.
-    Ended(State),
-    /// There is no such report.
-    Missing,
-}
-
-/// Cancels a QUEUED report, or asks the attempt of a RUNNING one to end.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn cancel(pool: &PgPool, id: ReportId) -> Result<Cancellation, StoreError> {
-    let mut transaction = pool.begin().await?;
-    let state = sqlx::query_scalar!(
-        "SELECT state FROM reports WHERE id = $1 FOR NO KEY UPDATE",
-        id.as_uuid()
-    );
-    let Some(state) = state.fetch_optional(&mut *transaction).await? else {
-        return Ok(Cancellation::Missing);
-    };
-    let cancellation = match State::parse(&state) {
-        Some(State::Queued) => Cancellation::Cancelled,
-        Some(State::Running) => Cancellation::Requested,
-        Some(state) => return Ok(Cancellation::Ended(state)),
-        None => return Err(StoreError::InvalidRow(id.as_uuid())),
-    };
-    set_cancelled(&mut transaction, id.as_uuid(), cancellation).await?;
-    transaction.commit().await?;
-    Ok(cancellation)
-}
-
-async fn set_cancelled(
-    connection: &mut PgConnection,
-    id: Uuid,
-    cancellation: Cancellation,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "UPDATE reports
-         SET cancel_requested = true, updated_at = clock_timestamp(),
-             state = CASE WHEN $2 THEN 'CANCELLED' ELSE state END,
-             ended_at = CASE WHEN $2 THEN clock_timestamp() END
-         WHERE id = $1",
-        id,
-        cancellation == Cancellation::Cancelled,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The errors of the store.
 
-use runtime::postgres::{self, NoAnswer};
+use runtime::postgres::{self, CallError, NoAnswer};
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -19,10 +19,8 @@ pub enum StoreError {
     MissingReport,
 }
 
-impl StoreError {
-    /// Whether the same call can succeed later; see [`postgres::is_transient`].
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
+impl CallError for StoreError {
+    fn is_transient(&self) -> bool {
         match self {
             Self::Database(error) => postgres::is_transient(error),
             Self::NoAnswer(_) => true,
@@ -30,17 +28,16 @@ impl StoreError {
         }
     }
 
+    fn stored_nothing(&self) -> bool {
+        matches!(self, Self::Database(error) if postgres::stored_nothing(error))
+    }
+}
+
+impl StoreError {
     /// Whether a row stayed locked; see [`postgres::is_locked`].
     #[must_use]
     pub fn is_locked(&self) -> bool {
         matches!(self, Self::Database(error) if postgres::is_locked(error))
-    }
-
-    /// Whether a write with this error has certainly stored nothing; see
-    /// [`postgres::stored_nothing`].
-    #[must_use]
-    pub fn stored_nothing(&self) -> bool {
-        matches!(self, Self::Database(error) if postgres::stored_nothing(error))
     }
 }
 

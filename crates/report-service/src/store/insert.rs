@@ -1,12 +1,17 @@
 //! Stores the request for a report: the row is committed before the client is
-//! answered.
+//! answered, with its entry in the audit log.
 
+use ::audit_log::Actor;
 use contract::ReportId;
 use runtime::postgres::PgPool;
 use runtime::telemetry::trace::Trace;
 use sqlx::PgConnection;
 
-use super::{StoreError, reports::ReportRow};
+use super::{
+    StoreError,
+    audit_log::{self, AuditAction},
+    reports::ReportRow,
+};
 use crate::report::{NewReport, Parameters, Report};
 
 /// The outcome of storing a request.
@@ -30,7 +35,12 @@ pub enum Accepted {
 /// # Errors
 /// [`StoreError`]. After an error the report may still be stored. A retry with the
 /// same key finds it.
-pub async fn insert(pool: &PgPool, new: &NewReport, trace: &Trace) -> Result<Accepted, StoreError> {
+pub async fn insert(
+    pool: &PgPool,
+    new: &NewReport,
+    trace: &Trace,
+    caller: Actor<'_>,
+) -> Result<Accepted, StoreError> {
     // An open report can end between the insert that it prevents and the search for it.
     const MAX_ATTEMPTS: usize = 3;
     for _ in 0..MAX_ATTEMPTS {
@@ -42,7 +52,7 @@ pub async fn insert(pool: &PgPool, new: &NewReport, trace: &Trace) -> Result<Acc
             // A key is in one of two tables: requests with the same key wait for each other.
             lock_key(&mut transaction, new).await?;
         }
-        if let Some(accepted) = attempt(&mut transaction, new, trace).await? {
+        if let Some(accepted) = attempt(&mut transaction, new, trace, caller).await? {
             transaction.commit().await?;
             return Ok(accepted);
         }
@@ -89,12 +99,14 @@ async fn attempt(
     connection: &mut PgConnection,
     new: &NewReport,
     trace: &Trace,
+    caller: Actor<'_>,
 ) -> Result<Option<Accepted>, StoreError> {
     if let Some(accepted) = answered(connection, new).await? {
         return Ok(Some(accepted));
     }
     let is_full = has_too_many(connection, new).await?;
     if !is_full && let Some(report) = insert_once(connection, new, trace).await? {
+        audit_log::add_new(&mut *connection, caller, new).await?;
         return Ok(Some(Accepted::New(report)));
     }
     // Another request took the key meanwhile, or an open report is the same.
@@ -112,8 +124,9 @@ async fn attempt(
         &new.request_hash()[..],
         report.id.as_uuid(),
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    audit_log::add_of(connection, caller, AuditAction::Joined, &report).await?;
     Ok(Some(Accepted::Joined(report)))
 }
 

@@ -4,6 +4,8 @@
 mod alerts;
 mod artifacts;
 mod attempts;
+mod audit_log;
+mod cancel;
 mod claim;
 mod error;
 mod insert;
@@ -17,9 +19,9 @@ pub use alerts::{
 pub use artifacts::{
     Expired, artifact, artifacts_of, artifacts_of_all, expired, is_wanted, set_deleted,
 };
-pub use attempts::{
-    Beat, Cancellation, Progress, Success, beat, cancel, end, expire_lost, succeed,
-};
+pub use attempts::{Beat, Progress, Success, beat, end, expire_lost, succeed};
+pub use audit_log::AuditAction;
+pub use cancel::{Cancellation, cancel};
 pub use claim::{Claim, claim};
 pub use error::StoreError;
 pub use insert::{Accepted, insert};

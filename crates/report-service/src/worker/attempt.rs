@@ -9,10 +9,9 @@ use std::{
 use anyhow::Context;
 use artifacts::{ArtifactPath, ArtifactStore};
 use report_document::{Format, OwnedDocument};
-use runtime::postgres::PgPool;
 use runtime::{
     failpoint,
-    postgres::limited,
+    postgres::{CallError, PgPool, limited},
     telemetry::trace::{Stepped, Trace},
 };
 use time::OffsetDateTime;

@@ -342,13 +342,6 @@ pub fn of_database(error: &impl fmt::Display, is_transient: bool) -> Problem {
     }
 }
 
-/// The problem of a write that may be stored. `remedy` is for the client. Logs the error.
-#[must_use]
-pub fn of_unknown_write(error: &impl fmt::Display, remedy: &str) -> Problem {
-    tracing::warn!(%error, "the outcome of a write is unknown");
-    OUTCOME_UNKNOWN.because(remedy).retry_after(1)
-}
-
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.details(None).into_response();

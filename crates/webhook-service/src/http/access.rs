@@ -2,12 +2,9 @@
 //! only.
 
 use contract::{Scope, WebhookEndpointId};
-use runtime::http::{bearer::Caller, problem::Problem};
+use runtime::http::{bearer::Caller, database::read, problem::Problem};
 
-use super::{
-    Api,
-    problems::{endpoint_not_found, read},
-};
+use super::{Api, problems::endpoint_not_found};
 use crate::store::{self, EndpointRow};
 
 /// The endpoint, if the caller may see it. Otherwise it does not exist to the caller.

@@ -1,6 +1,6 @@
 //! `PATCH /v1/webhook-endpoints/{id}`
 
-use account_service::store::Actor;
+use audit_log::Actor;
 use axum::{
     Json,
     extract::State,
@@ -9,6 +9,7 @@ use axum::{
 use contract::{Scope, WebhookEndpointId};
 use runtime::http::{
     bearer::Caller,
+    database::{after_write, write},
     json_body::JsonBody,
     path_id::PathId,
     problem::{INVALID_FIELD, Problem},
@@ -20,7 +21,7 @@ use super::{
     ApiState, access,
     create::{check_description, parse_types},
     endpoints::view,
-    problems::{endpoint_not_found, write},
+    problems::endpoint_not_found,
     url::UrlRules,
     view::{EndpointView, StateSchema},
 };
@@ -107,5 +108,6 @@ pub(super) async fn change(
     let remedy = "The endpoint may be changed. Send the request again.";
     let changed = store::update_endpoint(&api.pool, id.as_uuid(), &changes, Actor::new(&caller));
     let row = write(remedy, changed).await?.ok_or_else(|| endpoint_not_found(id))?;
-    Ok(Json::<EndpointView>(view(&api, row).await?).into_response())
+    let view: EndpointView = after_write(remedy, view(&api, row)).await?;
+    Ok(Json(view).into_response())
 }

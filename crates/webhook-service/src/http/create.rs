@@ -1,6 +1,7 @@
 //! `POST /v1/webhook-endpoints`
 
-use account_service::{events::EventKind, store::Actor};
+use account_service::events::EventKind;
+use audit_log::Actor;
 use axum::{
     Json,
     extract::State,
@@ -10,6 +11,7 @@ use axum::{
 use contract::{Scope, WebhookEndpointId};
 use runtime::http::{
     bearer::Caller,
+    database::{after_write, read, write},
     idempotency_key::{self, KEY_REUSED},
     json_body::JsonBody,
     openapi::OptionalIdempotencyKeyHeader,
@@ -23,7 +25,7 @@ use super::{
     Api, ApiState,
     endpoints::view,
     new_key::NewKey,
-    problems::{TOO_MANY_ENDPOINTS, read, write},
+    problems::TOO_MANY_ENDPOINTS,
     url::UrlRules,
     view::{EndpointView, SignatureSchema},
 };
@@ -113,10 +115,13 @@ pub(super) async fn create(
     let request_hash = hash(&body, types.as_deref(), algorithm);
     let key = idempotency_key::optional(&headers)?;
     let (creator, text) = (caller.user_id.as_str(), key.as_ref().map(|key| key.as_str()));
+    let remedy = "The endpoint may have been created, and its secret is lost. Look for it in the \
+                  list of endpoints, or send the request again with the same Idempotency-Key. Then \
+                  rotate its secret.";
     if let Some(text) = text {
         let earlier = store::find_endpoint_by_key(&api.pool, creator, text);
         if let Some(row) = read(earlier).await? {
-            return replayed(&api, row, request_hash).await;
+            return after_write(remedy, replayed(&api, row, request_hash)).await;
         }
     }
     let id = WebhookEndpointId::new();
@@ -131,9 +136,6 @@ pub(super) async fn create(
         idempotency_key: text,
         request_hash,
     };
-    let remedy = "The endpoint may have been created, and its secret is lost. Look for it in the \
-                  list of endpoints, or send the request again with the same Idempotency-Key. Then \
-                  rotate its secret.";
     let secret = new.to_store();
     let actor = Actor::new(&caller);
     let stored = store::insert_endpoint(&api.pool, &endpoint, &secret, actor, MAX_ENDPOINTS);
@@ -148,9 +150,12 @@ pub(super) async fn create(
         }
         // The same request arrived twice.
         (Insertion::KeyUsed, Some(text)) => {
-            let earlier = store::find_endpoint_by_key(&api.pool, creator, text);
-            let row = read(earlier).await?.ok_or_else(not_stored)?;
-            replayed(&api, row, request_hash).await
+            let earlier = async {
+                let earlier = store::find_endpoint_by_key(&api.pool, creator, text);
+                let row = read(earlier).await?.ok_or_else(not_stored)?;
+                replayed(&api, row, request_hash).await
+            };
+            after_write(remedy, earlier).await
         }
         (Insertion::KeyUsed, None) => Err(not_stored()),
     }

@@ -12,6 +12,7 @@ use axum::{
 use contract::{AccountId, Scope, WebhookEndpointId};
 use runtime::http::{
     bearer::Caller,
+    database::read,
     openapi::names,
     page::{self, INVALID_CURSOR},
     path_id::PathId,
@@ -25,7 +26,7 @@ use utoipa::{
     openapi::{RefOr, Schema},
 };
 
-use super::{ApiState, access, problems::read, redeliver::is_of};
+use super::{ApiState, access, redeliver::is_of};
 use crate::store::{self, DeliveryRow};
 
 /// Whether a failed delivery is tried again.

@@ -1,6 +1,6 @@
 //! Lists, shows and deletes endpoints.
 
-use account_service::store::Actor;
+use audit_log::Actor;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -10,6 +10,7 @@ use axum::{
 use contract::{Scope, WebhookEndpointId};
 use runtime::http::{
     bearer::Caller,
+    database::{read, write},
     page::{self, Page},
     path_id::PathId,
     problem::Problem,
@@ -19,7 +20,7 @@ use utoipa::IntoParams;
 
 use super::{
     Api, ApiState, access,
-    problems::{endpoint_not_found, read, write},
+    problems::endpoint_not_found,
     view::{EndpointView, PageView},
 };
 use crate::store::{self, EndpointRow};

@@ -1,16 +1,11 @@
 //! The problems of this service's API. The `type` of a problem never changes.
 //! `runtime::http::problem` has the problems of every service.
 
-use std::future::Future;
-
 use contract::WebhookEndpointId;
 use runtime::{
-    http::problem::{self, INTERNAL, Problem},
-    postgres::limited,
+    http::problem::{INTERNAL, Problem},
     problem_types,
 };
-
-use crate::store::StoreError;
 
 problem_types! {
     /// No webhook endpoint has this id, or it is another customer's.
@@ -40,29 +35,4 @@ pub(super) fn endpoint_not_found(id: WebhookEndpointId) -> Problem {
 pub(super) fn no_key(error: impl std::fmt::Display) -> Problem {
     tracing::error!(%error, "a webhook secret was not created");
     INTERNAL.because("No secret could be created. Nothing was stored.")
-}
-
-/// Reads from the store within the limit of a call.
-pub(super) async fn read<T>(
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, Problem> {
-    limited(call)
-        .await
-        .unwrap_or_else(|late| Err(late.into()))
-        .map_err(|error| problem::of_database(&error, error.is_transient()))
-}
-
-/// Writes to the store within the limit of a call. `remedy` is for a client whose request may or
-/// may not have been stored.
-pub(super) async fn write<T>(
-    remedy: &str,
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, Problem> {
-    limited(call).await.unwrap_or_else(|late| Err(late.into())).map_err(|error| {
-        if error.is_transient() && !error.stored_nothing() {
-            problem::of_unknown_write(&error, remedy)
-        } else {
-            problem::of_database(&error, error.is_transient())
-        }
-    })
 }

@@ -1,6 +1,7 @@
 //! `POST /v1/webhook-endpoints/{id}/redeliver`
 
-use account_service::{events::LoggedEvent, store::Actor};
+use account_service::events::LoggedEvent;
+use audit_log::Actor;
 use axum::{
     extract::State,
     http::StatusCode,
@@ -9,6 +10,7 @@ use axum::{
 use contract::{Scope, WebhookEndpointId};
 use runtime::http::{
     bearer::Caller,
+    database::{read, write},
     json_body::JsonBody,
     path_id::PathId,
     problem::{INVALID_FIELD, Problem},
@@ -16,10 +18,7 @@ use runtime::http::{
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{
-    ApiState, access,
-    problems::{endpoint_not_found, read, write},
-};
+use super::{ApiState, access, problems::endpoint_not_found};
 use crate::store::{self, EndpointRow, Replay};
 
 /// What to deliver again: one of the fields.

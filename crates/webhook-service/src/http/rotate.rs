@@ -1,18 +1,23 @@
 //! `POST /v1/webhook-endpoints/{id}/rotate-secret`
 
-use account_service::store::Actor;
+use audit_log::Actor;
 use axum::{
     Json,
     extract::State,
     response::{IntoResponse, Response},
 };
 use contract::{Scope, WebhookEndpointId};
-use runtime::http::{bearer::Caller, path_id::PathId, problem::Problem};
+use runtime::http::{
+    bearer::Caller,
+    database::{read, write},
+    path_id::PathId,
+    problem::Problem,
+};
 
 use super::{
     ApiState, access,
     new_key::NewKey,
-    problems::{TOO_MANY_SECRETS, endpoint_not_found, no_key, read, write},
+    problems::{TOO_MANY_SECRETS, endpoint_not_found, no_key},
     view::EndpointView,
 };
 use crate::{signature::Algorithm, store};

@@ -1,50 +1,38 @@
 //! Entries in the audit log about endpoints, each in the transaction that does what it tells. No
 //! entry has a secret: of a URL, it has the origin only.
 
-use account_service::store::{Actor, AuditAction};
+use account_service::store::AuditAction;
+use audit_log::{Actor, Details};
 use axum::http::Uri;
-use serde_json::{Map, Value};
 use sqlx::{PgExecutor, types::Uuid};
 
 use super::{EndpointRow, StoreError};
 
-/// What an entry tells: names, and strings as their values.
-#[derive(Debug, Default)]
-pub(super) struct Details(Map<String, Value>);
+/// What is told of a new or deleted endpoint.
+pub(super) fn identity(owner: Option<&str>, url: &str) -> Details {
+    Details::default().with("ownerId", owner).with("origin", origin(url).as_deref())
+}
 
-impl Details {
-    pub(super) fn with(mut self, name: &str, value: Option<&str>) -> Self {
-        if let Some(value) = value {
-            self.0.insert(name.to_owned(), value.into());
-        }
-        self
+/// `None` if nothing has changed.
+pub(super) fn change(old: &EndpointRow, new: &EndpointRow) -> Option<Details> {
+    let fields = [
+        ("url", old.url != new.url),
+        ("description", old.description != new.description),
+        ("types", old.types != new.types),
+        ("state", old.enabled != new.enabled),
+    ];
+    let changed: Vec<_> =
+        fields.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect();
+    if changed.is_empty() {
+        return None;
     }
-
-    pub(super) fn of_new(owner: Option<&str>, url: &str) -> Self {
-        Self::default().with("ownerId", owner).with("origin", origin(url).as_deref())
-    }
-
-    /// `None` if nothing has changed.
-    pub(super) fn of_change(old: &EndpointRow, new: &EndpointRow) -> Option<Self> {
-        let fields = [
-            ("url", old.url != new.url),
-            ("description", old.description != new.description),
-            ("types", old.types != new.types),
-            ("state", old.enabled != new.enabled),
-        ];
-        let changed: Vec<_> =
-            fields.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect();
-        if changed.is_empty() {
-            return None;
-        }
-        let origin = (old.url != new.url).then(|| origin(&new.url)).flatten();
-        let state = if new.enabled { "ENABLED" } else { "DISABLED" };
-        let details = Self::default()
-            .with("changed", Some(&changed.join(" ")))
-            .with("origin", origin.as_deref())
-            .with("state", (old.enabled != new.enabled).then_some(state));
-        Some(details)
-    }
+    let origin = (old.url != new.url).then(|| origin(&new.url)).flatten();
+    let state = if new.enabled { "ENABLED" } else { "DISABLED" };
+    let details = Details::default()
+        .with("changed", Some(&changed.join(" ")))
+        .with("origin", origin.as_deref())
+        .with("state", (old.enabled != new.enabled).then_some(state));
+    Some(details)
 }
 
 /// Scheme, host and port. Path and query may contain a receiver's secret.
@@ -63,19 +51,8 @@ pub(super) async fn add(
     endpoint: Uuid,
     details: Details,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO audit_log (id, actor, api_key_id, action, resource, details)
-         VALUES ($1, $2, $3, $4, $5, $6::text::jsonb)",
-        actor.entry.as_uuid(),
-        actor.user_id.as_str(),
-        actor.api_key_id(),
-        action.as_str(),
-        format!("/v1/webhook-endpoints/{endpoint}"),
-        Value::Object(details.0).to_string(),
-    )
-    .execute(database)
-    .await?;
-    Ok(())
+    let resource = format!("/v1/webhook-endpoints/{endpoint}");
+    Ok(audit_log::add(database, actor, action.as_str(), &resource, details).await?)
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! The endpoints, for the API. A change of what is delivered ends the lease: its holder settles
 //! nothing any more. The entry in the audit log is stored with the change.
 
-use account_service::store::{Actor, AuditAction};
+use account_service::store::AuditAction;
+use audit_log::Actor;
 use runtime::postgres::PgPool;
 use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
 use super::{
-    StoreError,
-    audit::{self, Details},
+    StoreError, audit,
     secrets::{SecretToStore, insert_secret},
     settle::set_retry_at,
 };
@@ -113,7 +113,7 @@ pub async fn insert_endpoint(
         return Ok(Insertion::TooMany);
     }
     insert_secret(&mut *transaction, endpoint.id, secret).await?;
-    let details = Details::of_new(endpoint.owner, endpoint.url);
+    let details = audit::identity(endpoint.owner, endpoint.url);
     let action = AuditAction::WebhookEndpointCreated;
     audit::add(&mut *transaction, creator, action, endpoint.id, details).await?;
     transaction.commit().await?;
@@ -297,7 +297,7 @@ pub async fn update_endpoint(
             new = row;
         }
     }
-    if let Some(details) = Details::of_change(&old, &new) {
+    if let Some(details) = audit::change(&old, &new) {
         let action = AuditAction::WebhookEndpointChanged;
         audit::add(&mut *transaction, changed_by, action, id, details).await?;
     }
@@ -339,7 +339,7 @@ pub async fn delete_endpoint(
     let Some(deleted) = deleted.fetch_optional(&mut *transaction).await? else {
         return Ok(false);
     };
-    let details = Details::of_new(deleted.owner_id.as_deref(), &deleted.url);
+    let details = audit::identity(deleted.owner_id.as_deref(), &deleted.url);
     let action = AuditAction::WebhookEndpointDeleted;
     audit::add(&mut *transaction, deleted_by, action, id, details).await?;
     transaction.commit().await?;

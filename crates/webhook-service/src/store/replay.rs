@@ -1,12 +1,12 @@
 //! Redelivery by request.
 
-use account_service::store::{Actor, AuditAction};
+use account_service::store::AuditAction;
+use audit_log::{Actor, Details};
 use runtime::postgres::PgPool;
 use sqlx::types::Uuid;
 
 use super::{
-    StoreError,
-    audit::{self, Details},
+    StoreError, audit,
     settle::{add_due, set_retry_at},
 };
 

@@ -1,14 +1,11 @@
 //! The keys of endpoints, sealed.
 
-use account_service::store::{Actor, AuditAction};
+use account_service::store::AuditAction;
+use audit_log::{Actor, Details};
 use runtime::postgres::PgPool;
 use sqlx::{PgExecutor, types::Uuid};
 
-use super::{
-    StoreError,
-    audit::{self, Details},
-    settle::set_retry_at,
-};
+use super::{StoreError, audit, settle::set_retry_at};
 
 /// Maximum keys that sign at a time.
 const MAX_SECRETS: i64 = 5;

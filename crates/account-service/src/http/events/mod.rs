@@ -18,7 +18,9 @@ use axum::{
 use contract::{AccountId, Scope};
 use runtime::http::{
     bearer::Caller,
+    database::read,
     page::{self, INVALID_CURSOR},
+    parameter::unknown,
     problem::{INVALID_FIELD, Problem},
 };
 use serde::Deserialize;
@@ -28,7 +30,7 @@ use self::{
     stream::EventStream,
     view::{EventType, EventView, PageView},
 };
-use super::{ApiState, access, accounts, problems::read, record_query::unknown};
+use super::{ApiState, access, accounts};
 use crate::events::{EventDetail, EventFilter, EventIds, EventKind, LoggedEvent, Source};
 
 /// The id of an event, and its JSON as a page of events has it.
