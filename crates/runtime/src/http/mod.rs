@@ -11,6 +11,7 @@ mod connection;
 pub mod entity_tag;
 pub mod idempotency_key;
 pub mod json_body;
+pub mod list;
 pub mod listener;
 pub mod openapi;
 pub mod page;
