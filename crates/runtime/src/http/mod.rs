@@ -25,4 +25,5 @@ pub mod rate_limit;
 mod refusal_log;
 pub mod request_layer;
 pub mod server;
+pub mod streams;
 pub mod timestamp;
