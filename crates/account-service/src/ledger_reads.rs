@@ -32,6 +32,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How far an instant may be ahead of the ledger's clock: clocks differ. It is waited for.
 const CLOCK_DIFFERENCE: time::Duration = time::Duration::seconds(2);
+/// The unit of the ledger's times.
+const MICROSECOND: time::Duration = time::Duration::microseconds(1);
 /// Maximum PENDING records of an account that are looked up in the ledger, the oldest first. More
 /// of them count as PENDING, even if the ledger has decided them.
 const MAX_LOOKED_UP: u16 = 1_000;
@@ -100,7 +102,10 @@ impl LedgerReads {
 
     /// The balance at an instant, after all movements with an earlier time: a later call for the
     /// same instant gives the same balance. Without an instant, the present balance, with every
-    /// movement that was committed before the returned time.
+    /// movement that is committed. Its instant is just after its last movement: a movement that
+    /// commits later has a later time, because the time is taken under the account's lock. The
+    /// present time would be no such instant: a movement may have got its time, and not be
+    /// committed.
     ///
     /// # Errors
     /// [`ReadError`]
@@ -111,11 +116,13 @@ impl LedgerReads {
         at: Option<OffsetDateTime>,
     ) -> Result<BalanceAt, ReadError> {
         self.limited(async {
-            let now = self.0.now().await?;
             let Some(at) = at else {
                 let account = LedgerAccount::find(&self.0, account, currency).await?;
-                return Ok(BalanceAt { position: account.position(), at: now });
+                let moved_at = account.moved_at();
+                let at = moved_at.map_or(OffsetDateTime::UNIX_EPOCH, |at| at + MICROSECOND);
+                return Ok(BalanceAt { position: account.position(), at });
             };
+            let now = self.0.now().await?;
             if at - now > CLOCK_DIFFERENCE {
                 return Err(ReadError::Future(now));
             }

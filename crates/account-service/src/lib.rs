@@ -64,7 +64,8 @@ pub struct Config {
     /// Maximum records awaited by clients. Further requests are answered without a wait.
     #[arg(long, env = "PASSBOOK_MOST_WAITING", default_value_t = 10_000)]
     pub most_waiting: usize,
-    /// Maximum streams of events. Further ones get 503.
+    /// Maximum streams of events. Further ones get 503. A caller with `accounts:any` may have a
+    /// quarter of them, a customer 10.
     #[arg(long, env = "PASSBOOK_MOST_EVENT_STREAMS", default_value_t = 2000)]
     pub most_event_streams: usize,
     /// Maximum movements a second in batches of a customer, by this replica: ten times as many at

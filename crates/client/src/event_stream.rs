@@ -39,7 +39,7 @@ impl Client {
 /// after the last event. Nothing is lost in between.
 ///
 /// A consumer stores [`EventStream::last`] durably after it has handled the event, and begins with
-/// it after a restart.
+/// it after a restart. With a filter, it also stores it now and then while no event comes.
 #[derive(Debug)]
 pub struct EventStream {
     client: Client,
@@ -64,7 +64,8 @@ struct Failure {
 }
 
 impl EventStream {
-    /// The id of the last event.
+    /// The id of the last event, or a later one that the server gave: a filter may leave out many
+    /// events, and a new stream begins behind them.
     #[must_use]
     pub fn last(&self) -> Option<&str> {
         self.last.as_deref()
@@ -109,6 +110,9 @@ impl EventStream {
         loop {
             if let Some(message) = connection.decoder.next_message() {
                 return Ok(Some(message));
+            }
+            if let Some(id) = connection.decoder.last_id() {
+                self.last = Some(id.to_owned());
             }
             // A silence is an end: the server sends comments.
             let frame = timeout(LONGEST_SILENCE, connection.body.frame()).await;
@@ -168,4 +172,46 @@ async fn connect(
     let answer = Answer { status: head.status, headers: head.headers, body }.success()?;
     let reason = format!("it has the status {}", answer.status.as_u16());
     Err(Error::new(Cause::UnexpectedAnswer(reason)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    const EVENT: &str = "id: 3\ndata: {\"id\":\"3\",\"type\":\"account.created\",\
+        \"timestamp\":\"2026-11-29T09:00:00Z\",\"sequence\":1,\"accountSeq\":null,\
+        \"accountId\":\"01a20008-a367-77bd-a6bf-eaa3667171b3\",\"data\":{}}\n\n";
+
+    /// Answers a request with this stream, and gives the head of the request.
+    async fn answer(server: &TcpListener, stream: &str) -> String {
+        let (mut connection, _) = server.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(connection.read_u8().await.unwrap());
+        }
+        let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+        connection.write_all(format!("{answer}{stream}").as_bytes()).await.unwrap();
+        String::from_utf8(head).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_new_connection_goes_on_after_an_id_without_an_event() {
+        let server = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        let client = Client::new(&url, "token").unwrap();
+        let mut events = client.follow(EventFilter::default(), Some("1".to_owned()));
+        let served = async {
+            let first = answer(&server, "retry: 1\n\n:\n\nid: 2\n\n").await;
+            (first, answer(&server, EVENT).await)
+        };
+        let ((first, second), event) = tokio::join!(served, events.next());
+        assert!(first.contains("\r\nlast-event-id: 1\r\n"), "{first}");
+        assert!(second.contains("\r\nlast-event-id: 2\r\n"), "{second}");
+        assert_eq!((event.unwrap().id, events.last()), ("3".to_owned(), Some("3")));
+    }
 }

@@ -35,6 +35,8 @@ pub struct Decoder {
     message: Message,
     has_data: bool,
     complete: VecDeque<Message>,
+    /// The id at the end of the last complete block.
+    last_id: String,
     retry: Option<Duration>,
 }
 
@@ -62,6 +64,14 @@ impl Decoder {
     /// The next complete event.
     pub fn next_message(&mut self) -> Option<Message> {
         self.complete.pop_front()
+    }
+
+    /// The last id so far, also of a block without data: that is no event, but a new connection goes
+    /// on after it. `None` while there are complete events to take: it is behind them.
+    #[must_use]
+    pub fn last_id(&self) -> Option<&str> {
+        let is_known = self.complete.is_empty() && !self.last_id.is_empty();
+        is_known.then_some(self.last_id.as_str())
     }
 
     /// The pause before a new connection, as the server wants it.
@@ -100,6 +110,7 @@ impl Decoder {
     }
 
     fn end_message(&mut self) {
+        self.last_id.clone_from(&self.message.id);
         let next = Message { id: self.message.id.clone(), ..Message::default() };
         let message = mem::replace(&mut self.message, next);
         if mem::take(&mut self.has_data) {
@@ -136,6 +147,19 @@ mod tests {
         let mut decoder = Decoder::default();
         decoder.push(b"retry: 2000\nretry: soon\nretry: +5\n").unwrap();
         assert_eq!(decoder.retry(), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn an_id_without_data_counts_once_the_events_before_it_are_taken() {
+        let mut decoder = Decoder::default();
+        decoder.push(b":\n\nid: 1\n").unwrap();
+        assert_eq!(decoder.last_id(), None);
+        decoder.push(b"data: a\n\nid: 2\n\nid: 3\n").unwrap();
+        assert_eq!(decoder.last_id(), None);
+        assert_eq!(decoder.next_message(), Some(message("", "a", "1")));
+        assert_eq!((decoder.next_message(), decoder.last_id()), (None, Some("2")));
+        decoder.push(b"\n").unwrap();
+        assert_eq!((decoder.next_message(), decoder.last_id()), (None, Some("3")));
     }
 
     #[test]

@@ -8,9 +8,15 @@ use std::{
     time::Duration,
 };
 
-use contract::{ReportId, UserId};
-use runtime::postgres::PgPool;
-use runtime::{postgres::limited, tasks::sleep_unless_stopped};
+use contract::ReportId;
+use runtime::{
+    http::{
+        bearer::Caller,
+        streams::{CallerPlace, CallerPlaces},
+    },
+    postgres::{PgPool, limited},
+    tasks::sleep_unless_stopped,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -18,18 +24,19 @@ use crate::store::{self, Glance};
 
 /// Maximum followed reports.
 const MAX_REPORTS: usize = 1000;
+/// Maximum followers of a customer.
+const MAX_OF_CUSTOMER: usize = 20;
 /// The interval between two reads.
 const EVERY: Duration = Duration::from_millis(500);
 
 /// The followed reports of this process.
-#[derive(Debug, Clone, Default)]
-pub struct Watch(Arc<Mutex<Followed>>);
-
-#[derive(Debug, Default)]
-struct Followed {
-    senders: HashMap<ReportId, watch::Sender<Seen>>,
-    of_customers: HashMap<UserId, usize>,
+#[derive(Debug, Clone)]
+pub struct Watch {
+    senders: Arc<Mutex<Senders>>,
+    places: CallerPlaces,
 }
+
+type Senders = HashMap<ReportId, watch::Sender<Seen>>;
 
 /// The latest read of a report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,8 +51,8 @@ enum Seen {
 /// Why a report is not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotFollowed {
-    /// The customer has as many followers as allowed.
-    TooManyOfCustomer,
+    /// The caller has as many followers as allowed.
+    TooManyOfCaller(usize),
     /// This process follows too many reports.
     TooManyReports,
 }
@@ -54,40 +61,37 @@ pub enum NotFollowed {
 #[derive(Debug)]
 pub struct Follower {
     id: ReportId,
-    customer: Option<UserId>,
     receiver: watch::Receiver<Seen>,
     watch: Watch,
+    _place: CallerPlace,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        let places = CallerPlaces::new(MAX_OF_CUSTOMER, MAX_REPORTS);
+        Self { senders: Arc::default(), places }
+    }
 }
 
 impl Watch {
-    /// Maximum followers of a customer.
-    pub const MAX_OF_CUSTOMER: usize = 20;
-
-    /// Starts to follow a report for a customer, or for a caller without a limit.
+    /// Starts to follow a report for a caller.
     ///
     /// # Errors
     /// [`NotFollowed`]
-    pub fn follow(&self, customer: Option<&UserId>, id: ReportId) -> Result<Follower, NotFollowed> {
-        let mut followed = self.lock();
-        if followed.senders.len() >= MAX_REPORTS && !followed.senders.contains_key(&id) {
+    pub fn follow(&self, caller: &Caller, id: ReportId) -> Result<Follower, NotFollowed> {
+        let mut senders = self.lock();
+        if senders.len() >= MAX_REPORTS && !senders.contains_key(&id) {
             return Err(NotFollowed::TooManyReports);
         }
-        if let Some(customer) = customer {
-            let followers = followed.of_customers.entry(customer.clone()).or_default();
-            if *followers >= Self::MAX_OF_CUSTOMER {
-                return Err(NotFollowed::TooManyOfCustomer);
-            }
-            *followers += 1;
-        }
-        let sender = followed.senders.entry(id).or_default();
-        let (receiver, customer) = (sender.subscribe(), customer.cloned());
-        Ok(Follower { id, customer, receiver, watch: self.clone() })
+        let place = self.places.take(caller).map_err(NotFollowed::TooManyOfCaller)?;
+        let receiver = senders.entry(id).or_default().subscribe();
+        Ok(Follower { id, receiver, watch: self.clone(), _place: place })
     }
 
     /// Reads the followed reports until `stop`. Then every follower ends.
     pub async fn poll(self, pool: PgPool, stop: CancellationToken) {
         while sleep_unless_stopped(EVERY, &stop).await {
-            let ids: Vec<_> = self.lock().senders.keys().copied().collect();
+            let ids: Vec<_> = self.lock().keys().copied().collect();
             if ids.is_empty() {
                 continue;
             }
@@ -97,15 +101,15 @@ impl Watch {
                 Err(error) => tracing::debug!(%error, "reading followed reports failed"),
             }
         }
-        self.lock().senders.clear();
+        self.lock().clear();
     }
 
     /// Tells the followers of these reports what was read. A report without a glance is missing.
     fn notify(&self, ids: &[ReportId], glances: Vec<(ReportId, Glance)>) {
         let mut glances: HashMap<_, _> = glances.into_iter().collect();
-        let followed = self.lock();
+        let senders = self.lock();
         for id in ids {
-            let Some(sender) = followed.senders.get(id) else { continue };
+            let Some(sender) = senders.get(id) else { continue };
             let seen = glances.remove(id).map_or(Seen::Missing, Seen::Present);
             sender.send_if_modified(|last| {
                 let changed = *last != seen;
@@ -115,8 +119,8 @@ impl Watch {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Followed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Senders> {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,17 +146,10 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        let mut followed = self.watch.lock();
+        let mut senders = self.watch.lock();
         // The count includes this receiver.
-        if followed.senders.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
-            followed.senders.remove(&self.id);
-        }
-        let Some(customer) = &self.customer else { return };
-        if let Some(followers) = followed.of_customers.get_mut(customer) {
-            *followers = followers.saturating_sub(1);
-            if *followers == 0 {
-                followed.of_customers.remove(customer);
-            }
+        if senders.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
+            senders.remove(&self.id);
         }
     }
 }

@@ -10,6 +10,12 @@ from ..registry import Violations, rule
 # The public paths, and the Service of each.
 API = {"/v1": "account-service", "/docs": "account-service", "/problems": "account-service",
        "/v1/reports": "report-service", "/v1/webhook-endpoints": "webhook-service"}
+# A gateway has a time limit for each path.
+GATEWAY_API = {**API, "/v1/events": "account-service"}
+# Paths with streams of events or large files, which a time limit would cut.
+STREAMS = ("/v1/reports", "/v1/events")
+# Seconds: the default of PASSBOOK_LONGEST_WAIT.
+LONGEST_WAIT = 30
 ONLY_THE_API = "must route " + ", ".join(f"{path} to {name}" for path, name in API.items()) + ", and nothing else"
 
 
@@ -136,9 +142,9 @@ def public_routes(manifests: Manifests) -> Violations:
     for route in manifests.all("HTTPRoute"):
         routes = [(match["path"], forward["backendRefs"])
                   for forward in route["spec"]["rules"] for match in forward["matches"]]
-        if (sorted(path["value"] for path, _ in routes) != sorted(API)
+        if (sorted(path["value"] for path, _ in routes) != sorted(GATEWAY_API)
                 or not all(path["type"] == "PathPrefix"
-                           and all(backend["name"] == API[path["value"]]
+                           and all(backend["name"] == GATEWAY_API[path["value"]]
                                    and has_service_port(manifests, backend["name"], backend["port"])
                                    for backend in backends)
                            for path, backends in routes)):
@@ -146,6 +152,29 @@ def public_routes(manifests: Manifests) -> Violations:
     for service in manifests.all("Service"):
         if service["spec"].get("type", "ClusterIP") != "ClusterIP":
             yield title_of(service), "is reachable from outside of the cluster: its type must be ClusterIP"
+
+
+@rule(
+    set_field(DEV, "HTTPRoute account-service", "spec > rules > 0 > timeouts > request", "60s"),
+    set_field(DEV, "HTTPRoute account-service", "spec > rules > 2 > timeouts > request", "60s"),
+    set_field(DEV, "HTTPRoute account-service", "spec > rules > 3 > timeouts > request", "30s"),
+    remove_field(DEV, "HTTPRoute account-service", "spec > rules > 3 > timeouts"),
+)
+def route_timeouts(manifests: Manifests) -> Violations:
+    """A stream or a file may take any time. Every other request has a limit above the longest wait."""
+    for route in manifests.all("HTTPRoute"):
+        for forward in route["spec"]["rules"]:
+            limit = forward.get("timeouts", {}).get("request")
+            for path in (match["path"]["value"] for match in forward["matches"]):
+                if path in STREAMS and limit != "0s":
+                    yield title_of(route), f"must not limit the time of {path}: request must be 0s"
+                if path not in STREAMS and not is_above_longest_wait(limit):
+                    yield title_of(route), f"{path} needs a time limit above {LONGEST_WAIT} s"
+
+
+def is_above_longest_wait(limit: str | None) -> bool:
+    seconds = re.fullmatch(r"(\d+)s", limit or "")
+    return seconds is not None and int(seconds[1]) > LONGEST_WAIT
 
 
 def port_of(service: Object) -> str | int:

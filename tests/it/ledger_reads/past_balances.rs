@@ -3,11 +3,14 @@
 use futures::future::join_all;
 use rust_decimal::Decimal;
 use serde_json::json;
-use tests::{Client, Stack, client::new_key, stack::initialized_folder};
+use sqlx::{Connection, PgConnection};
+use tests::{Client, Stack, client::new_key, eventually, stack::initialized_folder};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use super::{position, query};
+
+const SOON: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// A movement as the ledger has it: its number, time and signed amount.
 type Movement = (i64, OffsetDateTime, Decimal);
@@ -148,6 +151,35 @@ async fn a_past_balance_waits_for_the_writers_of_that_time() {
     };
     let (answer, ()) = tokio::join!(waiting, ends);
     assert_eq!(answer.status, 200, "{answer:?}");
+
+    // A movement that has its time, and is not committed. It is not in the present balance, nor
+    // later in that of the same instant.
+    let gate = "CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NULL; END $$;
+                CREATE TRIGGER gate AFTER INSERT ON transactions
+                FOR EACH STATEMENT EXECUTE FUNCTION wait_at_gate()";
+    sqlx::raw_sql(gate).execute(&ledger).await.unwrap();
+    let mut closed = PgConnection::connect(&stack.file().databases.transaction).await.unwrap();
+    sqlx::raw_sql("SELECT pg_advisory_lock(7)").execute(&mut closed).await.unwrap();
+    let key = new_key();
+    let deposit = client.movement("deposits", &account, "1", &key, Some(20));
+    let read = async {
+        eventually("the movement waits for its commit", SOON, || async {
+            let waiting =
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+            let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&ledger).await.unwrap();
+            (waiting > 0).then_some(())
+        })
+        .await;
+        let present = query(&client, &path, "consistency=ledger").await;
+        sqlx::raw_sql("SELECT pg_advisory_unlock(7)").execute(&mut closed).await.unwrap();
+        present
+    };
+    let (deposit, present) = tokio::join!(deposit, read);
+    assert_eq!(deposit.text("status"), "SUCCESS", "{deposit:?}");
+    assert_eq!(position(&present), ("1".to_owned(), 1));
+    let again = query(&client, &path, &format!("at={}", present.text("at"))).await;
+    assert_eq!(again.body, present.body);
 }
 
 #[tokio::test]
@@ -160,6 +192,10 @@ async fn an_account_without_movements_had_nothing() {
         assert_eq!(position(&answer), ("0".to_owned(), 0), "{answer:?}");
     }
     assert_eq!(position(&client.get(&path).await), ("0".to_owned(), 0));
+    let present = query(&client, &path, "consistency=ledger").await;
+    client.deposit(&account, "1").await;
+    let again = query(&client, &path, &format!("at={}", present.text("at"))).await;
+    assert_eq!(again.body, present.body);
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ async fn a_customer_has_a_bounded_number_of_followers() {
     let shown = ann.send(reqwest::Method::GET, &path, &wait, None).await.unwrap();
     assert_eq!((shown.status, shown.header("preference-applied")), (200, None), "{shown:?}");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    // A teller has no bound, and a stream that ends leaves its place.
+    // A teller has more places, and a stream that ends leaves its place.
     for _ in 0..5 {
         streams.push(setup.client.follow_report(&report).await.unwrap());
     }

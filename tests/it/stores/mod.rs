@@ -7,6 +7,7 @@ mod record_list;
 mod reports;
 mod settle;
 mod times;
+mod webhooks;
 mod window;
 
 use std::{pin::pin, time::Duration};

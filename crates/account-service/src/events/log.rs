@@ -45,7 +45,7 @@ struct Inner {
 }
 
 /// A turn to read.
-struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     _place: Option<Place>,
     _permit: SemaphorePermit<'a>,
 }
@@ -109,6 +109,14 @@ impl EventLog {
         let places = Places::new(READS_OF_CALLER);
         let inner = Arc::new(Inner { pool, horizon, ids, places });
         Self { inner, permits: Arc::new(Semaphore::new(MAX_READS)), caller: None }
+    }
+
+    /// The log in this database, with these ids.
+    #[cfg(test)]
+    pub(crate) fn with_ids(pool: PgPool, ids: EventIds) -> Self {
+        let log = Self::new(pool);
+        let _ = log.inner.ids.set(ids);
+        log
     }
 
     /// The same log for a reader whom no other one keeps waiting.
@@ -283,7 +291,7 @@ impl EventLog {
     }
 
     /// The caller's place comes first: requests that wait for it take no permit.
-    async fn turn(&self) -> Result<Turn<'_>, StoreError> {
+    pub(crate) async fn turn(&self) -> Result<Turn<'_>, StoreError> {
         let place = match &self.caller {
             Some(caller) => self.inner.places.take(caller).await,
             None => None,

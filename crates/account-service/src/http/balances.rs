@@ -65,12 +65,14 @@ pub(super) struct BalancesQuery {
 ///
 /// With `at`: the balance at that instant, from the ledger. It is final: the same `at` gives the
 /// same balance for ever, and equals the opening balance of a statement from that instant. A
-/// movement at exactly that instant is not in it. `at` may not be in the future.
+/// movement at exactly that instant is not in it. `at` may not be in the future. If the ledger's
+/// clock is set back, later movements get times that were asked for already: then the same `at`
+/// may give another balance.
 ///
 /// Without `at`: the present balance as this service's copy has it, and `at` is the time of the
-/// answer. With `consistency=ledger`, it is the ledger's, with every movement that was applied
-/// before `at`, by the ledger's clock. A movement that is applied at that moment can be in it, or
-/// not.
+/// answer. With `consistency=ledger`, it is the ledger's, with every movement that is committed
+/// there, and `at` is the first instant after the last of them (1970 without any): the same `at`
+/// gives this balance again. A movement that is committed at that moment can be in it, or not.
 ///
 /// The answer waits for transactions that are open in the ledger, up to three seconds. If the
 /// service reads a replica of the ledger, the present is that of the replica, and an instant of the

@@ -15,7 +15,7 @@ use axum::{
         HeaderMap, HeaderValue, Method, StatusCode,
         header::{
             ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
-            CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
+            CONTENT_TYPE, ETAG, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
         },
     },
     response::{IntoResponse, Response},
@@ -30,6 +30,7 @@ use report_document::Format;
 use runtime::http::{
     bearer::Caller,
     database::read,
+    entity_tag,
     openapi::IfNoneMatchHeader,
     problem::{INTERNAL, MALFORMED_ID, Problem},
     timestamp::Timestamp,
@@ -182,7 +183,7 @@ async fn send(
 ) -> Result<Response, Problem> {
     let etag = format!("\"{}\"", hex(&artifact.sha256));
     let headers = file_headers(artifact, &etag)?;
-    if matches(request, IF_NONE_MATCH, &etag) {
+    if entity_tag::is_known(request, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
     let size = artifact.size;
@@ -196,7 +197,7 @@ async fn send(
         return Err(ARTIFACT_DAMAGED.because("It was logged. Ask for the report again."));
     }
     // A range is only for a client that already has a part of this very file.
-    let same = !request.contains_key(IF_RANGE) || matches(request, IF_RANGE, &etag);
+    let same = request.get(IF_RANGE).is_none_or(|tag| *tag == *etag);
     let range = request.get(RANGE).filter(|_| same).and_then(|value| value.to_str().ok());
     let range = match range.map(|text| parse_range(text, size)) {
         None | Some(Requested::Whole) => None,
@@ -250,13 +251,6 @@ fn file_headers(artifact: &Artifact, etag: &str) -> Result<HeaderMap, Problem> {
     set(CACHE_CONTROL, "private, no-cache".to_owned())?;
     set(X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned())?;
     Ok(headers)
-}
-
-fn matches(request: &HeaderMap, header: axum::http::HeaderName, etag: &str) -> bool {
-    let lines = request.get_all(header).into_iter().filter_map(|value| value.to_str().ok());
-    lines
-        .flat_map(|line| line.split(','))
-        .any(|given| matches!(given.trim(), tag if tag == etag || tag == "*"))
 }
 
 /// The range of a request.

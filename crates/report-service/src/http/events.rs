@@ -3,7 +3,7 @@
 //! Each event is the present state, not a difference, so a client that reconnects
 //! misses nothing it needs. The stream ends with the report, and with its token.
 
-use std::{convert::Infallible, time::Duration};
+use std::convert::Infallible;
 
 use axum::{
     extract::State,
@@ -16,24 +16,19 @@ use axum::{
 use contract::{ReportId, Scope};
 use futures::stream;
 use runtime::http::{
-    bearer::{Caller, TokenVerifier},
+    bearer::Caller,
     path_id::PathId,
-    problem::{Problem, UNAUTHENTICATED, UNAVAILABLE},
+    problem::{Problem, UNAVAILABLE},
+    streams::{KEEP_ALIVE, TokenCheck},
 };
 use serde_json::json;
-use tokio::time::{Instant, sleep_until};
 
-use super::{ApiState, access, problems::TOO_MANY_STREAMS, reports::visible};
+use super::{ApiState, problems::TOO_MANY_STREAMS, reports::visible};
 use crate::{
     report::Report,
     store::Glance,
-    watch::{Follower, NotFollowed, Watch},
+    watch::{Follower, NotFollowed},
 };
-
-/// The interval of comments that keep the connection open.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Interval at which the token is verified again: it may have expired.
-const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// What is sent next.
 enum Next {
@@ -47,32 +42,19 @@ enum Next {
 /// The changes of a report, while the token is valid.
 struct Progress {
     follower: Follower,
-    verifier: TokenVerifier,
-    /// Of the request, with its token.
-    headers: HeaderMap,
-    next_check: Instant,
+    token: TokenCheck,
 }
 
 impl Progress {
     /// The next change; `None` at the end of the stream.
     async fn changed(&mut self) -> Option<Glance> {
-        while self.is_allowed().await {
+        while self.token.is_allowed().await {
             tokio::select! {
                 changed = self.follower.changed() => return changed,
-                () = sleep_until(self.next_check) => {}
+                () = self.token.due() => {}
             }
         }
         None
-    }
-
-    /// Whether the token is still valid. A failure to verify it is no reason to end.
-    async fn is_allowed(&mut self) -> bool {
-        if Instant::now() < self.next_check {
-            return true;
-        }
-        self.next_check = Instant::now() + CHECK_EVERY;
-        let caller = self.verifier.caller_of(&self.headers).await;
-        !caller.is_err_and(|problem| problem.is(UNAUTHENTICATED))
     }
 }
 
@@ -81,7 +63,8 @@ impl Progress {
 /// Server-sent events: `progress` for each change and `ended` at the end, after which the stream
 /// ends. Each has the present state as JSON: `reportId`, `state`, `attempt` and `progress`. The
 /// stream also ends when its token expires and when a replica stops: ask again, the first event is
-/// the present state. A customer has at most twenty streams and waits for reports at a replica.
+/// the present state. At a replica, a customer has at most twenty streams and waits for reports, a
+/// caller with `accounts:any` 250.
 #[utoipa::path(get, path = "/v1/reports/{report}/events", tag = "Reports",
     operation_id = "followReport",
     security(("token" = ["reports:read"])),
@@ -98,10 +81,10 @@ pub(super) async fn events(
     PathId(id): PathId<ReportId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let follower = api.watch.follow(access::only_owner(&caller), id).map_err(not_followed)?;
+    let follower = api.watch.follow(&caller, id).map_err(not_followed)?;
     let report = visible(&api, &caller, Scope::ReportsRead, id).await?;
-    let next_check = Instant::now() + CHECK_EVERY;
-    let progress = Progress { follower, verifier: api.verifier.clone(), headers, next_check };
+    let token = TokenCheck::new(api.verifier.clone(), headers, &caller);
+    let progress = Progress { follower, token };
     let events = stream::unfold(Next::First(glance(&report), progress), move |next| async move {
         let (glance, progress) = match next {
             Next::First(glance, progress) => (glance, progress),
@@ -117,9 +100,9 @@ pub(super) async fn events(
 
 fn not_followed(reason: NotFollowed) -> Problem {
     match reason {
-        NotFollowed::TooManyOfCustomer => {
-            let most = Watch::MAX_OF_CUSTOMER;
-            let detail = format!("A customer may have {most} streams and waits for reports.");
+        NotFollowed::TooManyOfCaller(most) => {
+            let detail =
+                format!("A replica serves {most} streams and waits for reports of this caller.");
             TOO_MANY_STREAMS.because(detail).retry_after(10)
         }
         NotFollowed::TooManyReports => {

@@ -100,7 +100,7 @@ async fn wait(
     let Some(limit) = patience.filter(|_| !report.state.is_end()) else {
         return Ok((report, patience));
     };
-    let Ok(mut follower) = api.watch.follow(access::only_owner(caller), report.id) else {
+    let Ok(mut follower) = api.watch.follow(caller, report.id) else {
         return Ok((report, None));
     };
     let _ = tokio::time::timeout(limit, follower.ended()).await;

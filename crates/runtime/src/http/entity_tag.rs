@@ -12,7 +12,10 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
-use super::problem::{INTERNAL, Problem};
+use super::{
+    list::{Quoted, split},
+    problem::{INTERNAL, Problem},
+};
 
 /// A strong entity tag: a digest of the bytes of a representation, so that it changes with each
 /// of them, also with those that a new release adds.
@@ -34,16 +37,21 @@ impl EntityTag {
         &self.0
     }
 
-    /// Whether `If-None-Match` names the tag, by the weak comparison (RFC 9110, section 13.1.2).
+    /// Whether `If-None-Match` names the tag.
     #[must_use]
     pub fn is_known(&self, request: &HeaderMap) -> bool {
-        let lines =
-            request.get_all(IF_NONE_MATCH).into_iter().filter_map(|line| line.to_str().ok());
-        lines
-            .flat_map(|line| line.split(','))
-            .map(str::trim)
-            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0)
+        is_known(request, &self.0)
     }
+}
+
+/// Whether `If-None-Match` names a tag, by the weak comparison (RFC 9110, section 13.1.2).
+#[must_use]
+pub fn is_known(request: &HeaderMap, tag: &str) -> bool {
+    let lines = request.get_all(IF_NONE_MATCH).into_iter().filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(|line| split(line, ',', Quoted::EntityTag))
+        .map(str::trim)
+        .any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag)
 }
 
 /// A representation in JSON, with its tag.
@@ -113,14 +121,27 @@ mod tests {
             tag.is_known(&headers)
         };
         let (own, weak) = (tag.as_str(), format!("W/{}", tag.as_str()));
-        for lines in [&[own][..], &[&weak], &["*"], &["\"x\" ,", &weak], &[&format!("\"x\",{own}")]]
-        {
+        for lines in [
+            &[own][..],
+            &[&weak],
+            &["*"],
+            &["\"x\" ,", &weak],
+            &[&format!("\"x\",{own}")],
+            &[&format!("W/\"x,y\", \"\\\",{own}")],
+        ] {
             assert!(known(lines), "{lines:?}");
         }
         let twice = format!("W/{weak}");
-        for lines in
-            [&[][..], &["\"x\""], &[own.trim_matches('"')], &["\"\", \"*\""], &["W/*"], &[&twice]]
-        {
+        for lines in [
+            &[][..],
+            &["\"x\""],
+            &[own.trim_matches('"')],
+            &["\"\", \"*\""],
+            &["W/*"],
+            &[&twice],
+            &["\"a,*,b\""],
+            &["\"a,", "*\""],
+        ] {
             assert!(!known(lines), "{lines:?}");
         }
     }

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 
+use super::list::{Quoted, split};
+
 /// The client's wait, at most `longest`; `None` without the preference. An
 /// invalid preference is ignored (RFC 7240, section 2).
 #[must_use]
 pub fn wait(headers: &HeaderMap, longest: Duration) -> Option<Duration> {
     let lines = headers.get_all("prefer").into_iter().filter_map(|value| value.to_str().ok());
     let seconds: u64 = lines
-        .flat_map(|line| line.split(','))
-        .filter_map(|preference| preference.split(';').next()?.split_once('='))
+        .flat_map(|line| split(line, ',', Quoted::Text))
+        .filter_map(|preference| split(preference, ';', Quoted::Text).next()?.split_once('='))
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
         .and_then(|(_, value)| seconds(value.trim()))?;
     Some(Duration::from_secs(seconds).min(longest))
@@ -38,6 +40,10 @@ mod tests {
             ("respond-async, wait=10", Some(10)),
             ("Wait = \"7\" ; x=y", Some(7)),
             ("wait=9999", Some(30)),
+            ("x=\"a, wait=5\", wait=6", Some(6)),
+            ("x=\"\\\", wait=5\", wait=7;y=\"b,wait=5\"", Some(7)),
+            ("x=\"\\\\\", wait=8", Some(8)),
+            ("wait=\"5;6\"", None),
             ("wait=-1", None),
             ("wait=+1", None),
             ("wait=\"1", None),

@@ -22,6 +22,7 @@ use runtime::http::{
     page::{self, INVALID_CURSOR},
     parameter::unknown,
     problem::{INVALID_FIELD, Problem},
+    streams::TokenCheck,
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -79,7 +80,8 @@ pub(super) struct EventsQuery {
 /// With `Accept: text/event-stream`, and not `application/json` alike, the response is a stream of server-sent events: each has an
 /// event's `id`, and the event as `data`, without a name. First the events after `Last-Event-ID`,
 /// then new ones within a second. The stream ends when its token expires and when a replica stops:
-/// connect again with the last id. Comments keep the connection open.
+/// connect again with the last id. Comments keep the connection open. An `id` without `data` is no
+/// event: it says that the filter has left out all events up to there. Go on after it.
 #[utoipa::path(get, path = "/v1/events", tag = "Events", operation_id = "listEvents",
     params(EventsQuery, ("Last-Event-ID" = Option<String>, Header,
         description = "Of a stream: the `id` of the last event that the client has.")),
@@ -116,12 +118,7 @@ pub(super) async fn read_events(
     let views = page.events.iter().zip(&details);
     let items = views.map(|(event, detail)| EventView::new(ids, event, detail)).collect();
     let last = page.last.or(after);
-    let next_cursor = match last {
-        None => ids.origin(),
-        Some(event) if caller.may_use(event.owner.as_str()) => ids.id(&event),
-        // The id of an event is for those who may see it.
-        Some(event) => ids.cursor_of(&caller.user_id, &event),
-    };
+    let next_cursor = last.map_or_else(|| ids.origin(), |last| cursor_behind(ids, &caller, &last));
     Ok(Json(PageView { items, next_cursor, has_more: page.has_more }).into_response())
 }
 
@@ -179,9 +176,8 @@ async fn follow(
         position: after.map_or(0, |event| event.position),
         tail: api.event_tail.clone(),
         subscription,
-        verifier: api.verifier.clone(),
-        headers,
-        has_api_key: caller.api_key.is_some(),
+        caller: caller.clone(),
+        token: TokenCheck::new(api.verifier.clone(), headers, caller),
         draining: api.limits.draining.clone(),
         _slot: slot,
     };
@@ -208,6 +204,16 @@ fn quality(headers: &HeaderMap, media_type: &str) -> Option<f32> {
         });
         is_named.then_some(quality.unwrap_or(1.0))
     })
+}
+
+/// The cursor behind an event that was read for this caller. The id of an event is for those who
+/// may see it.
+fn cursor_behind(ids: &EventIds, caller: &Caller, event: &LoggedEvent) -> String {
+    if caller.may_use(event.owner.as_str()) {
+        ids.id(event)
+    } else {
+        ids.cursor_of(&caller.user_id, event)
+    }
 }
 
 fn at_after(problem: Problem) -> Problem {

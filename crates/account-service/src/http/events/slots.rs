@@ -1,15 +1,13 @@
 //! How many streams of events this replica serves.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::Arc;
 
-use contract::{Scope, UserId};
 use runtime::http::{
     bearer::Caller,
     problem::{Problem, UNAVAILABLE},
+    streams::{CallerPlace, CallerPlaces},
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::problems::TOO_MANY_STREAMS;
 
@@ -19,28 +17,23 @@ const MAX_OF_CUSTOMER: usize = 10;
 /// The places for streams.
 #[derive(Debug, Clone)]
 pub struct StreamSlots {
-    most: usize,
-    taken: Arc<Mutex<Taken>>,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    all: usize,
-    of_customers: HashMap<UserId, usize>,
+    free: Arc<Semaphore>,
+    of_callers: CallerPlaces,
 }
 
 /// The place of one stream.
 #[derive(Debug)]
 pub(super) struct Slot {
-    slots: StreamSlots,
-    customer: Option<UserId>,
+    _permit: OwnedSemaphorePermit,
+    _of_caller: CallerPlace,
 }
 
 impl StreamSlots {
     /// Places for this many streams.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { most, taken: Arc::default() }
+        let free = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        Self { free, of_callers: CallerPlaces::new(MAX_OF_CUSTOMER, most) }
     }
 
     /// A place for a stream of this caller.
@@ -48,50 +41,27 @@ impl StreamSlots {
     /// # Errors
     /// `unavailable` or `too-many-streams`
     pub(super) fn take(&self, caller: &Caller) -> Result<Slot, Problem> {
-        let mut taken = self.lock();
-        if taken.all >= self.most {
+        let permit = Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
             let detail = "This replica serves too many streams of events.";
-            return Err(UNAVAILABLE.because(detail).retry_after(2));
-        }
-        let is_customer = !caller.scopes.contains(Scope::AccountsAny);
-        let customer = is_customer.then(|| caller.user_id.clone());
-        if let Some(customer) = &customer {
-            let streams = taken.of_customers.entry(customer.clone()).or_default();
-            if *streams >= MAX_OF_CUSTOMER {
-                let detail = format!("A customer may have {MAX_OF_CUSTOMER} streams of events.");
-                return Err(TOO_MANY_STREAMS.because(detail).retry_after(10));
-            }
-            *streams += 1;
-        }
-        taken.all += 1;
-        gauge(taken.all);
-        drop(taken);
-        Ok(Slot { slots: self.clone(), customer })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+            UNAVAILABLE.because(detail).retry_after(2)
+        })?;
+        let of_caller = self.of_callers.take(caller).map_err(|most| {
+            let detail = format!("A replica serves {most} streams of events of this caller.");
+            TOO_MANY_STREAMS.because(detail).retry_after(10)
+        })?;
+        gauge().increment(1.0);
+        Ok(Slot { _permit: permit, _of_caller: of_caller })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut taken = self.slots.lock();
-        taken.all = taken.all.saturating_sub(1);
-        gauge(taken.all);
-        let Some(customer) = &self.customer else { return };
-        if let Some(streams) = taken.of_customers.get_mut(customer) {
-            *streams = streams.saturating_sub(1);
-            if *streams == 0 {
-                taken.of_customers.remove(customer);
-            }
-        }
+        gauge().decrement(1.0);
     }
 }
 
-fn gauge(streams: usize) {
-    let streams = u32::try_from(streams).unwrap_or(u32::MAX);
-    metrics::gauge!("passbook_event_streams").set(streams);
+fn gauge() -> metrics::Gauge {
+    metrics::gauge!("passbook_event_streams")
 }
 
 #[cfg(test)]
@@ -105,19 +75,24 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_and_a_customer_have_a_number_of_streams() {
-        let (ann, teller) = (caller("ann", Scopes::default()), caller("teller", Scopes::all()));
-        let slots = StreamSlots::new(MAX_OF_CUSTOMER + 5);
+    fn a_replica_and_each_caller_have_a_number_of_streams() {
+        let (ann, ben) = (caller("ann", Scopes::default()), caller("ben", Scopes::default()));
+        let teller = caller("teller", Scopes::all());
+        let slots = StreamSlots::new(60);
         let mut of_ann: Vec<_> = (0..MAX_OF_CUSTOMER).map(|_| slots.take(&ann).unwrap()).collect();
-        assert!(slots.take(&ann).unwrap_err().is(TOO_MANY_STREAMS));
-        let mut others: Vec<_> = (0..5).map(|_| slots.take(&teller).unwrap()).collect();
-        for other in [&ann, &teller, &caller("ben", Scopes::default())] {
+        let _of_teller: Vec<_> = (0..15).map(|_| slots.take(&teller).unwrap()).collect();
+        for full in [&ann, &teller] {
+            assert!(slots.take(full).unwrap_err().is(TOO_MANY_STREAMS));
+        }
+        let others = (0..35).map(|number| caller(&format!("machine-{number}"), Scopes::all()));
+        let mut others: Vec<_> = others.map(|other| slots.take(&other).unwrap()).collect();
+        for other in [&ann, &teller, &ben] {
             assert!(slots.take(other).unwrap_err().is(UNAVAILABLE));
         }
-        // A stream that ends leaves its place. A customer with as many as allowed can't take it.
+        // A stream that ends leaves its place. A caller with as many as allowed can't take it.
         others.pop();
         assert!(slots.take(&ann).unwrap_err().is(TOO_MANY_STREAMS));
-        others.push(slots.take(&teller).unwrap());
+        others.push(slots.take(&ben).unwrap());
         of_ann.pop();
         of_ann.push(slots.take(&ann).unwrap());
     }

@@ -4,20 +4,28 @@
 //! caught up, then it takes the news of the tail. It keeps the position up to which it has sent
 //! everything. If it is too slow for the news, its subscription ends: it subscribes again, and
 //! reads pages. So a slow client costs reads, and no memory.
+//!
+//! A filter may leave out millions of events. The client is told how far they are read: an `id`
+//! without `data` is no event, but the client sends it as its `Last-Event-ID` (HTML standard,
+//! section 9.2.6). Otherwise, a new connection would read all of them again.
 
 use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE},
+    http::{HeaderName, HeaderValue, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use futures::stream;
-use runtime::http::{bearer::TokenVerifier, problem::UNAUTHENTICATED};
+use futures::{future::OptionFuture, stream};
+use runtime::http::{
+    bearer::Caller,
+    streams::{KEEP_ALIVE, TokenCheck},
+};
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
+    cursor_behind,
     slots::Slot,
     subscribers::Subscription,
     tail::{EventTail, News},
@@ -28,15 +36,8 @@ use crate::{
     store::StoreError,
 };
 
-/// Interval of comments that keep the connection open.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Interval at which the token is verified again: it may have expired.
-const CHECK_TOKEN_EVERY: Duration = Duration::from_secs(5);
-/// The same of an API key: it may be revoked. With the age of its look-up ([`RECHECK`]), a stream
-/// ends within five seconds.
-///
-/// [`RECHECK`]: runtime::http::bearer::RECHECK
-const CHECK_KEY_EVERY: Duration = Duration::from_millis(500);
+/// Pause before the client is told how far the events are read.
+const CURSOR_AFTER: Duration = Duration::from_secs(1);
 /// Pause of a client before it connects again, in milliseconds.
 const RETRY: &[u8] = b"retry: 2000\n\n";
 /// Events of a page while a stream catches up.
@@ -59,34 +60,42 @@ pub(super) struct EventStream {
     pub(super) position: i64,
     pub(super) tail: EventTail,
     pub(super) subscription: Subscription,
-    pub(super) verifier: TokenVerifier,
-    /// Of the request, with its token or API key.
-    pub(super) headers: HeaderMap,
-    pub(super) has_api_key: bool,
+    pub(super) caller: Caller,
+    pub(super) token: TokenCheck,
     pub(super) draining: CancellationToken,
     pub(super) _slot: Slot,
+}
+
+/// Reads a page. It is a task: a client that takes nothing, not even a comment, must not keep the
+/// permit of a read.
+type Reading = AbortOnDropHandle<Result<Page, StoreError>>;
+
+/// A page, for a stream.
+struct Page {
+    frames: Bytes,
+    /// The last event that was read, if it is behind those of the frames.
+    unsent: Option<LoggedEvent>,
+    through: i64,
+    has_more: bool,
 }
 
 /// What a stream waits for.
 struct Running {
     stream: EventStream,
     is_behind: bool,
-    next_comment: Instant,
-    next_check: Instant,
+    /// The next page, while the stream is behind.
+    reading: Option<Reading>,
+    /// An event that was read, but not sent: the client goes on behind it.
+    unsent: Option<LoggedEvent>,
+    sent_at: Instant,
 }
 
 impl IntoResponse for EventStream {
     fn into_response(self) -> Response {
-        let now = Instant::now();
-        let running = Running {
-            stream: self,
-            is_behind: true,
-            next_comment: now + KEEP_ALIVE,
-            next_check: now,
-        };
+        let running = Running::new(self);
         let frames = stream::unfold((running, true), |(mut running, is_first)| async move {
             let bytes = if is_first { Bytes::from_static(RETRY) } else { running.next().await? };
-            running.next_comment = Instant::now() + KEEP_ALIVE;
+            running.sent_at = Instant::now();
             Some((Ok::<_, Infallible>(bytes), (running, false)))
         });
         let headers = [
@@ -99,53 +108,50 @@ impl IntoResponse for EventStream {
 }
 
 impl Running {
+    fn new(stream: EventStream) -> Self {
+        let sent_at = Instant::now();
+        Self { stream, is_behind: true, reading: None, unsent: None, sent_at }
+    }
+
     /// The next bytes; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             let is_over = self.stream.draining.is_cancelled() || self.has_lost_events();
-            if is_over || !self.is_allowed().await {
+            if is_over || !self.stream.token.is_allowed().await {
                 return None;
             }
-            if self.is_behind {
-                match self.page().await {
-                    Ok(bytes) if bytes.is_empty() => {}
-                    Ok(bytes) => return Some(bytes),
-                    Err(error) => {
-                        tracing::debug!(%error, "a stream of events ends: reading events failed");
-                        return None;
-                    }
-                }
-                continue;
+            if self.is_behind && self.reading.is_none() {
+                let EventStream { log, filter, position, .. } = &self.stream;
+                let reading = read_page(log.clone(), filter.clone(), *position);
+                self.reading = Some(AbortOnDropHandle::new(tokio::spawn(reading)));
             }
+            let silence = if self.unsent.is_some() { CURSOR_AFTER } else { KEEP_ALIVE };
             tokio::select! {
                 biased;
                 () = self.stream.draining.cancelled() => return None,
-                news = self.stream.subscription.next() => match news {
+                Some(page) = OptionFuture::from(self.reading.as_mut()) => {
+                    // The error of a task is its panic, which was logged.
+                    let frames = self.turn_to(page.ok()?)?;
+                    if !frames.is_empty() {
+                        return Some(frames);
+                    }
+                }
+                news = self.stream.subscription.next(), if !self.is_behind => match news {
                     Some(News::Events { through, events }) => {
-                        let bytes = self.take(through, &events);
-                        if !bytes.is_empty() {
-                            return Some(bytes);
+                        let frames = self.take(through, &events);
+                        if !frames.is_empty() {
+                            self.unsent = None;
+                            return Some(frames);
                         }
                     }
                     Some(News::Behind) => self.is_behind = true,
                     Some(News::Lost) => return None,
                     None => self.subscribe_again(),
                 },
-                () = sleep_until(self.next_comment) => return Some(Bytes::from_static(b":\n\n")),
-                () = sleep_until(self.next_check) => {}
+                () = sleep_until(self.sent_at + silence) => return Some(self.sign_of_life().await),
+                () = self.stream.token.due() => {}
             }
         }
-    }
-
-    /// Whether the token is still valid. A failure to verify it is no reason to end.
-    async fn is_allowed(&mut self) -> bool {
-        if Instant::now() < self.next_check {
-            return true;
-        }
-        let every = if self.stream.has_api_key { CHECK_KEY_EVERY } else { CHECK_TOKEN_EVERY };
-        self.next_check = Instant::now() + every;
-        let caller = self.stream.verifier.caller_of(&self.stream.headers).await;
-        !caller.is_err_and(|problem| problem.is(UNAUTHENTICATED))
     }
 
     /// Whether the database has lost events since the stream began. The client may have them, and
@@ -154,18 +160,36 @@ impl Running {
         self.stream.log.horizon().losses() != self.stream.losses
     }
 
-    /// The next page.
-    async fn page(&mut self) -> Result<Bytes, StoreError> {
-        let EventStream { log, filter, position, .. } = &mut self.stream;
-        let page = log.read(filter, *position, PAGE).await?;
-        let details = log.details(&page.events).await?;
-        let ids = log.ids().await?;
-        let events = page.events.iter().zip(&details);
-        let frames: Vec<_> = events.map(|(event, detail)| frame(ids, event, detail)).collect();
-        *position = page.through;
+    /// The events of a page that was read; `None` if reading failed.
+    fn turn_to(&mut self, page: Result<Page, StoreError>) -> Option<Bytes> {
+        self.reading = None;
+        let failed = |error: &StoreError| {
+            tracing::debug!(%error, "a stream of events ends: reading events failed");
+        };
+        let page = page.inspect_err(failed).ok()?;
+        self.stream.position = page.through;
         self.is_behind = page.has_more;
-        let bytes: Vec<u8> = frames.concat();
-        Ok(bytes.into())
+        if !page.frames.is_empty() || page.unsent.is_some() {
+            self.unsent = page.unsent;
+        }
+        Some(page.frames)
+    }
+
+    /// How far the events are read, if that is behind the last event that was sent. Otherwise, a
+    /// comment.
+    async fn sign_of_life(&mut self) -> Bytes {
+        if self.unsent.is_none() && !self.is_behind {
+            let passed = self.stream.subscription.passed(self.stream.losses);
+            self.unsent = passed.filter(|event| event.position > self.stream.position);
+        }
+        let EventStream { log, caller, position, .. } = &mut self.stream;
+        if let Some(event) = self.unsent.take()
+            && let Ok(ids) = log.ids().await
+        {
+            *position = event.position.max(*position);
+            return Bytes::from(format!("id: {}\n\n", cursor_behind(ids, caller, &event)));
+        }
+        Bytes::from_static(b":\n\n")
     }
 
     /// The events that were not sent by a page.
@@ -188,5 +212,120 @@ impl Running {
     fn subscribe_again(&mut self) {
         self.stream.subscription = self.stream.tail.subscribe(&self.stream.filter);
         self.is_behind = true;
+    }
+}
+
+async fn read_page(log: EventLog, filter: EventFilter, after: i64) -> Result<Page, StoreError> {
+    let page = log.read(&filter, after, PAGE).await?;
+    let details = log.details(&page.events).await?;
+    let ids = log.ids().await?;
+    let events = page.events.iter().zip(&details);
+    let frames: Vec<_> = events.map(|(event, detail)| frame(ids, event, detail)).collect();
+    let unsent = page.last.filter(|last| page.events.last() != Some(last));
+    Ok(Page {
+        frames: frames.concat().into(),
+        unsent,
+        through: page.through,
+        has_more: page.has_more,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future, iter};
+
+    use axum::http::{HeaderMap, header::AUTHORIZATION};
+    use contract::{AccountId, Scopes};
+    use runtime::{
+        http::bearer::TokenVerifier,
+        postgres::{CALL_LIMIT, PgPool},
+    };
+    use sqlx::postgres::PgPoolOptions;
+    use time::OffsetDateTime;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        events::{EventKind, Source},
+        http::events::{slots::StreamSlots, subscribers::Subscribers},
+    };
+
+    fn event(position: i64) -> LoggedEvent {
+        LoggedEvent {
+            position,
+            sequence: position,
+            kind: EventKind::AccountCreated,
+            account: AccountId::from_uuid(Uuid::from_u128(7)),
+            owner: "ann".to_owned().try_into().unwrap(),
+            record: None,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn ids() -> EventIds {
+        EventIds::new(&[1; 32])
+    }
+
+    /// A stream that is up to date, of a filter that leaves out every event. Neither its database
+    /// nor the keys of its token answer.
+    fn idle(subscribers: &Subscribers) -> Running {
+        let nowhere = "postgres://127.0.0.1:1/none".parse().unwrap();
+        let pool = PgPool::connect_lazy(PgPoolOptions::new(), nowhere, CALL_LIMIT);
+        let log = EventLog::with_ids(pool, ids());
+        let filter = EventFilter { source: Source::All, kind: Some(EventKind::RecordFailed) };
+        let user_id = "teller".to_owned().try_into().unwrap();
+        let caller = Caller { user_id, scopes: Scopes::all(), api_key: None };
+        let keys = "http://127.0.0.1:1/".parse().unwrap();
+        let verifier = TokenVerifier::at_url(keys, KEEP_ALIVE, "issuer", "audience").unwrap();
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, "Bearer token".parse().unwrap())]);
+        let running = Running::new(EventStream {
+            losses: 0,
+            position: 3,
+            tail: EventTail::new(&log),
+            subscription: subscribers.add(&filter),
+            token: TokenCheck::new(verifier, headers, &caller),
+            draining: CancellationToken::new(),
+            _slot: StreamSlots::new(1).take(&caller).unwrap(),
+            log,
+            filter,
+            caller,
+        });
+        Running { is_behind: false, ..running }
+    }
+
+    /// What the stream sends next, and after which silence.
+    async fn next(running: &mut Running) -> (String, Duration) {
+        running.sent_at = Instant::now();
+        let sent = running.next().await.unwrap();
+        (String::from_utf8(sent.to_vec()).unwrap(), running.sent_at.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_stream_tells_how_far_the_events_are_read() {
+        let subscribers = Subscribers::default();
+        let mut running = idle(&subscribers);
+        let comment = (":\n\n".to_owned(), KEEP_ALIVE);
+        let cursor = |event: &LoggedEvent| format!("id: {}\n\n", ids().id(event));
+        assert_eq!(next(&mut running).await, comment);
+        // The filter leaves out new events. After a loss, the positions before say nothing.
+        subscribers.hand_out(5, Some((event(4), 1)), iter::empty());
+        assert_eq!(next(&mut running).await, comment);
+        subscribers.hand_out(7, Some((event(6), 0)), iter::empty());
+        assert_eq!(next(&mut running).await, (cursor(&event(6)), KEEP_ALIVE));
+        assert_eq!((running.stream.position, next(&mut running).await), (6, comment.clone()));
+        // While it catches up, also while a page lets it wait.
+        running.is_behind = true;
+        running.reading = Some(AbortOnDropHandle::new(tokio::spawn(future::pending())));
+        assert_eq!(next(&mut running).await, comment);
+        let page = |position, has_more| {
+            let unsent = Some(event(position));
+            Ok(Page { frames: Bytes::new(), unsent, through: position, has_more })
+        };
+        running.turn_to(page(8, true)).unwrap();
+        running.reading = Some(AbortOnDropHandle::new(tokio::spawn(future::pending())));
+        assert_eq!(next(&mut running).await, (cursor(&event(8)), CURSOR_AFTER));
+        // And at the end of the last page.
+        running.turn_to(page(9, false)).unwrap();
+        assert_eq!(next(&mut running).await, (cursor(&event(9)), CURSOR_AFTER));
     }
 }

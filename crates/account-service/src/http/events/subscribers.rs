@@ -30,6 +30,8 @@ struct Registry {
     of_all: Vec<Reader>,
     of_owners: HashMap<UserId, Vec<Reader>>,
     of_accounts: HashMap<AccountId, Vec<Reader>>,
+    /// The last event of all that were handed out, and the losses of the log before.
+    passed: Option<(LoggedEvent, u64)>,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,17 @@ impl Subscription {
     /// The next news; `None` if the stream was too slow: it has to subscribe again.
     pub(super) async fn next(&mut self) -> Option<News> {
         self.news.recv().await
+    }
+
+    /// The last event of the log that needs no more news, after so many losses: all that this
+    /// stream gets up to there were received. Only for a stream of all accounts: of another one, it
+    /// would tell when others move.
+    pub(super) fn passed(&self, losses: u64) -> Option<LoggedEvent> {
+        let registry = self.subscribers.lock();
+        let subscriber = registry.streams.get(&self.reader)?;
+        let may_pass = subscriber.filter.source == Source::All && self.news.is_empty();
+        let passed = registry.passed.as_ref().filter(|(_, before)| may_pass && *before == losses);
+        passed.map(|(event, _)| event.clone())
     }
 }
 
@@ -85,10 +98,12 @@ impl Subscribers {
         with_readers.filter(|(_, readers)| !readers.is_empty()).collect()
     }
 
-    /// Tells each stream its events. They have all events up to `through` then.
+    /// Tells each stream its events. They have all events up to `through` then, of which the last
+    /// one has passed.
     pub(super) fn hand_out(
         &self,
         through: i64,
+        passed: Option<(LoggedEvent, u64)>,
         events: impl Iterator<Item = ((i64, Bytes), Vec<Reader>)>,
     ) {
         let mut own = HashMap::<Reader, Vec<(i64, Bytes)>>::new();
@@ -101,6 +116,7 @@ impl Subscribers {
         for (reader, events) in own {
             registry.tell(reader, News::Events { through, events });
         }
+        registry.passed = passed.or_else(|| registry.passed.take());
     }
 
     /// Tells every stream the same.
@@ -190,7 +206,7 @@ mod tests {
         let through = events.last().unwrap().position;
         let wanted = subscribers.readers(events).into_iter();
         let frames = wanted.map(|(event, readers)| ((event.position, Bytes::new()), readers));
-        subscribers.hand_out(through, frames);
+        subscribers.hand_out(through, None, frames);
     }
 
     fn positions(news: Option<News>) -> Vec<i64> {

@@ -107,7 +107,8 @@ impl EventTail {
                 self.subscribers.readers(page.events).into_iter().unzip();
             let frames = self.frames(&wanted).await?;
             let events = wanted.iter().map(|event| event.position).zip(frames);
-            self.subscribers.hand_out(page.through, events.zip(readers));
+            let passed = page.last.map(|last| (last, now.losses));
+            self.subscribers.hand_out(page.through, passed, events.zip(readers));
             *read = Some(Reached { position: page.through, ..now });
         }
         Ok(page.has_more)
@@ -120,5 +121,24 @@ impl EventTail {
         let details = self.log.details(events).await?;
         let ids = self.log.ids().await?;
         Ok(events.iter().zip(&details).map(|(event, detail)| frame(ids, event, detail)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use runtime::postgres::{CALL_LIMIT, PgPool};
+    use sqlx::postgres::PgPoolOptions;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_tail_waits_for_no_other_reader() {
+        let nowhere = "postgres://127.0.0.1:1/none".parse().unwrap();
+        let log = EventLog::new(PgPool::connect_lazy(PgPoolOptions::new(), nowhere, CALL_LIMIT));
+        let _all = [log.turn().await.unwrap(), log.turn().await.unwrap()];
+        assert!(log.turn().now_or_never().is_none());
+        let tail = EventTail::new(&log);
+        assert!(tail.log.turn().now_or_never().is_some());
     }
 }

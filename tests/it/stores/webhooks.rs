@@ -1,0 +1,71 @@
+//! The webhook-service's store.
+
+use account_service::store::EventMark;
+use contract::AccountId;
+use runtime::postgres::PgPool;
+use tests::Stack;
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+use webhook_service::store::{announce, find_backlog};
+
+/// Opens accounts of this owner. A trigger writes their events. Gives the last one.
+async fn open(accounts: &PgPool, owner: &str, number: i32) -> EventMark {
+    let opened = "INSERT INTO accounts (account_id, owner_id, currency)
+                  SELECT gen_random_uuid(), $1, 'KRW' FROM generate_series(1, $2)";
+    sqlx::query(opened).bind(owner).bind(number).execute(accounts).await.unwrap();
+    let newest =
+        "SELECT position, account_id, created_at FROM events ORDER BY position DESC LIMIT 1";
+    let (position, account, created_at): (i64, Uuid, OffsetDateTime) =
+        sqlx::query_as(newest).fetch_one(accounts).await.unwrap();
+    EventMark { position, account: AccountId::from_uuid(account), created_at }
+}
+
+/// Whether the oldest event that was never tried is an hour old.
+async fn is_old(accounts: &PgPool) -> bool {
+    let age = find_backlog(accounts, &[]).await.unwrap().untried_age;
+    assert!(age < 300.0 || age > 3_300.0, "{age}");
+    age > 3_300.0
+}
+
+#[tokio::test]
+async fn events_are_announced_up_to_one_that_the_log_has_and_the_next_of_many_accounts_is_found() {
+    let stack = Stack::start_servers("announced-events").await;
+    let accounts = stack.accounts().await;
+    let begin = open(&accounts, "many", 1_001).await.position;
+    let endpoint = "INSERT INTO webhook_endpoints
+                        (id, owner_id, url, created_by, request_hash, position, announced)
+                    VALUES (gen_random_uuid(), 'many', 'https://a', 'many', '', $1, $1)";
+    sqlx::query(endpoint).bind(begin).execute(&accounts).await.unwrap();
+    open(&accounts, "other", 1_000).await;
+    let next = open(&accounts, "many", 1).await.position;
+    let newest = open(&accounts, "many", 1).await;
+
+    // A database that was promoted without the newest event gives its position to another one.
+    let from: i64 = sqlx::query_scalar("SELECT position FROM webhook_fanout")
+        .fetch_one(&accounts)
+        .await
+        .unwrap();
+    let announced = async |from: i64, to: EventMark| {
+        let (owners, positions) = (["many".to_owned()], [newest.position]);
+        announce(&accounts, from, to, &owners, &positions).await.unwrap()
+    };
+    let earlier = newest.created_at - Duration::SECOND;
+    for lost in [
+        EventMark { created_at: earlier, ..newest },
+        EventMark { account: AccountId::from_uuid(Uuid::nil()), ..newest },
+        EventMark { position: newest.position + 1, ..newest },
+    ] {
+        assert!(!announced(from, lost).await, "{lost:?}");
+    }
+    assert!(!announced(from + 1, newest).await);
+    assert!(!is_old(&accounts).await);
+    assert!(announced(from, newest).await);
+
+    // The next event is behind a thousand events of others: the last announced one counts for it.
+    let old = "UPDATE events SET created_at = created_at - interval '1 hour' WHERE position = $1";
+    sqlx::query(old).bind(next).execute(&accounts).await.unwrap();
+    assert!(!is_old(&accounts).await);
+    let nearer = "UPDATE webhook_endpoints SET position = position + 1";
+    sqlx::query(nearer).execute(&accounts).await.unwrap();
+    assert!(is_old(&accounts).await);
+}
