@@ -24,4 +24,5 @@ pub mod rate_limit;
 mod refusal_log;
 pub mod request_layer;
 pub mod server;
+mod socket;
 pub mod timestamp;
