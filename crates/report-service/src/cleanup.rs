@@ -153,9 +153,12 @@ async fn delete_listed(
     let listed = storage.list(prefix);
     pin_mut!(listed);
     while let Some(file) = listed.next().await {
-        let file = file.context("listing the storage")?;
-        if fits(&file) {
-            first.note(delete_if_unwanted(pool, storage, &file.path).await);
+        match file.context("listing the storage") {
+            Ok(file) if fits(&file) => {
+                first.note(delete_if_unwanted(pool, storage, &file.path).await);
+            }
+            Ok(_) => {}
+            Err(error) => first.note(Err(error)),
         }
     }
     first.result()
