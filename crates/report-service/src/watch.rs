@@ -29,6 +29,8 @@ pub struct Watch(Arc<Mutex<Followed>>);
 struct Followed {
     senders: HashMap<ReportId, watch::Sender<Seen>>,
     of_customers: HashMap<UserId, usize>,
+    /// Nothing is read any more: a new follower ends at once.
+    stopped: bool,
 }
 
 /// The latest read of a report.
@@ -79,12 +81,18 @@ impl Watch {
             }
             *followers += 1;
         }
-        let sender = followed.senders.entry(id).or_default();
-        let (receiver, customer) = (sender.subscribe(), customer.cloned());
+        let receiver = if followed.stopped {
+            // Without a sender.
+            watch::channel(Seen::NotRead).1
+        } else {
+            followed.senders.entry(id).or_default().subscribe()
+        };
+        let customer = customer.cloned();
         Ok(Follower { id, customer, receiver, watch: self.clone() })
     }
 
-    /// Reads the followed reports until `stop`. Then every follower ends.
+    /// Reads the followed reports until `stop`. Then every follower ends, also each later one: the
+    /// API serves for the drain delay.
     pub async fn poll(self, pool: PgPool, stop: CancellationToken) {
         while sleep_unless_stopped(EVERY, &stop).await {
             let ids: Vec<_> = self.lock().senders.keys().copied().collect();
@@ -97,7 +105,9 @@ impl Watch {
                 Err(error) => tracing::debug!(%error, "reading followed reports failed"),
             }
         }
-        self.lock().senders.clear();
+        let mut followed = self.lock();
+        followed.stopped = true;
+        followed.senders.clear();
     }
 
     /// Tells the followers of these reports what was read. A report without a glance is missing.
@@ -132,8 +142,14 @@ impl Follower {
 
     /// Waits until the report has ended or is lost, or this process stops.
     pub async fn ended(&mut self) {
-        while let Some(glance) = self.changed().await {
-            if glance.state.is_end() {
+        loop {
+            // Another follower's read may have come before this follower.
+            match &*self.receiver.borrow_and_update() {
+                Seen::Present(glance) if !glance.state.is_end() => {}
+                Seen::NotRead => {}
+                Seen::Present(_) | Seen::Missing => return,
+            }
+            if self.receiver.changed().await.is_err() {
                 return;
             }
         }
@@ -153,6 +169,52 @@ impl Drop for Follower {
             if *followers == 0 {
                 followed.of_customers.remove(customer);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+    use super::*;
+    use crate::job::State;
+
+    fn follow(watch: &Watch, id: ReportId) -> Follower {
+        watch.follow(None, id).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_follower_of_an_end_that_another_one_has_seen_waits_for_nothing() {
+        let watch = Watch::default();
+        for end in [Some(State::Succeeded), None] {
+            let id = ReportId::new();
+            let [mut first, mut late] = [(); 2].map(|()| follow(&watch, id));
+            let glance = |state| Glance { state, attempt: 1, step: None, done: None, total: None };
+            watch.notify(&[id], vec![(id, glance(State::Running))]);
+            assert_eq!(first.ended().now_or_never(), None);
+            watch.notify(&[id], end.map(|state| (id, glance(state))).into_iter().collect());
+            let mut later = follow(&watch, id);
+            for follower in [&mut first, &mut late, &mut later] {
+                assert_eq!(follower.ended().now_or_never(), Some(()), "{end:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_comes_after_the_stop_ends_at_once() {
+        let (watch, stop) = (Watch::default(), CancellationToken::new());
+        let id = ReportId::new();
+        let mut before = follow(&watch, id);
+        stop.cancel();
+        let (options, nowhere) = (PgPoolOptions::new(), PgConnectOptions::new_without_pgpass());
+        let pool = PgPool::connect_lazy(options, nowhere, EVERY);
+        watch.clone().poll(pool, stop).await;
+        let mut after = follow(&watch, id);
+        for follower in [&mut before, &mut after] {
+            assert_eq!(follower.changed().now_or_never(), Some(None));
+            assert_eq!(follower.ended().now_or_never(), Some(()));
         }
     }
 }
