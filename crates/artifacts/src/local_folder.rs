@@ -130,7 +130,7 @@ impl LocalFolder {
         self.check_root()?;
         let now = self.time().unwrap_or_else(|_| SystemTime::now());
         let Some(limit) = now.checked_sub(age) else { return Ok(0) };
-        let (mut removed, mut first) = (0, None);
+        let mut removed = 0;
         self.walk(Prefix::All, &mut |file| {
             let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let unfinished = name
@@ -138,25 +138,28 @@ impl LocalFolder {
                 .is_some_and(|(name, number)| !name.is_empty() && number.parse::<u32>().is_ok());
             let is_old = || fs::symlink_metadata(file)?.modified().map(|time| time < limit);
             if unfinished && is_old().is_ok_and(|old| old) {
-                match fs::remove_file(file) {
-                    Ok(()) => removed += 1,
-                    Err(error) => _ = first.get_or_insert_with(|| at(file, &error)),
-                }
+                fs::remove_file(file).map_err(|error| at(file, &error))?;
+                removed += 1;
             }
             Ok(true)
         })?;
-        first.map_or(Ok(removed), Err)
+        Ok(removed)
     }
 
     /// Visits everything in the attempts' folders, without following symbolic links, until
     /// `visit` returns false.
+    ///
+    /// # Errors
+    /// The first one. It does not keep the rest: the next walk would meet it again.
     fn walk(&self, prefix: Prefix, visit: &mut Visit<'_>) -> Result<(), StorageError> {
         let start = self.root.join(prefix.folder().unwrap_or_default());
         let depth = match prefix {
             Prefix::All => 3,
             Prefix::Attempt(..) => 1,
         };
-        descend(&start, depth, visit).map(|_| ())
+        let mut first = None;
+        descend(&start, depth, visit, &mut first);
+        first.map_or(Ok(()), Err)
     }
 }
 
@@ -184,28 +187,39 @@ pub(crate) fn list(
     .flatten()
 }
 
-/// Visits the entries `depth` levels below `folder`.
-fn descend(folder: &Path, depth: u8, visit: &mut Visit<'_>) -> Result<bool, StorageError> {
+/// Visits the entries `depth` levels below `folder`, until `visit` returns false. Keeps the first
+/// error.
+fn descend(
+    folder: &Path,
+    depth: u8,
+    visit: &mut Visit<'_>,
+    first: &mut Option<StorageError>,
+) -> bool {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-        Err(error) => return Err(at(folder, &error)),
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                first.get_or_insert_with(|| at(folder, &error));
+            }
+            return true;
+        }
     };
     for entry in entries {
-        let entry = entry.map_err(|error| at(folder, &error))?;
-        let path = entry.path();
-        let go_on = if depth <= 1 {
-            visit(&path)?
-        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            descend(&path, depth - 1, visit)?
-        } else {
-            true
+        let go_on = match entry.map_err(|error| at(folder, &error)) {
+            Ok(entry) if depth <= 1 => visit(&entry.path()),
+            Ok(entry) if entry.file_type().is_ok_and(|kind| kind.is_dir()) => {
+                Ok(descend(&entry.path(), depth - 1, visit, first))
+            }
+            Ok(_) => Ok(true),
+            Err(error) => Err(error),
         };
-        if !go_on {
-            return Ok(false);
+        match go_on {
+            Ok(true) => {}
+            Ok(false) => return false,
+            Err(error) => _ = first.get_or_insert(error),
         }
     }
-    Ok(true)
+    true
 }
 
 fn at(path: &Path, error: &io::Error) -> StorageError {

@@ -222,7 +222,8 @@ impl ArtifactStore {
         }
     }
 
-    /// The complete files below `prefix`, in no order. Other files are left out.
+    /// The complete files below `prefix`, in no order. Other files are left out. In a local folder,
+    /// an error comes last: what can't be read does not hide the rest.
     pub fn list(
         &self,
         prefix: Prefix,
@@ -246,7 +247,7 @@ impl ArtifactStore {
     /// deleted files. In a bucket, a lifecycle rule does this.
     ///
     /// # Errors
-    /// If the folder can't be read or written.
+    /// If a part of the folder can't be read or written. The rest is cleaned up.
     pub async fn remove_unfinished(&self, age: Duration) -> Result<u64, StorageError> {
         let Backend::Local { folder, .. } = &self.backend else { return Ok(0) };
         let folder = folder.clone();

@@ -11,7 +11,7 @@ use std::{
 use artifacts::{ArtifactPath, ArtifactStore, Prefix, StorageConfig, StorageError, Stored};
 use bytes::Bytes;
 use clap::Parser;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -37,9 +37,7 @@ impl Folder {
     }
 
     fn open(&self) -> ArtifactStore {
-        let url = format!("file://{}", self.root().display());
-        let command = Command::parse_from(["x", "--report-storage-url", &url]);
-        ArtifactStore::open(&command.storage).unwrap()
+        open(&self.root())
     }
 
     /// A file beside the storage.
@@ -54,6 +52,12 @@ impl Drop for Folder {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.0).unwrap();
     }
+}
+
+fn open(root: &Path) -> ArtifactStore {
+    let url = format!("file://{}", root.display());
+    let command = Command::parse_from(["x", "--report-storage-url", &url]);
+    ArtifactStore::open(&command.storage).unwrap()
 }
 
 fn path(attempt: u32, name: &str) -> ArtifactPath {
@@ -270,6 +274,38 @@ async fn a_dropped_upload_leaves_nothing_and_a_killed_one_is_removed_by_its_age(
     }
     assert_eq!(store.remove_unfinished(Duration::from_secs(3600)).await.unwrap(), 1);
     assert!(!killed.exists() && running.exists() && file.exists());
+}
+
+/// A path beyond the system's limit can't be read, not even by root.
+#[tokio::test]
+async fn a_folder_that_can_not_be_read_keeps_no_other_file() {
+    let folder = Folder::new("unreadable");
+    let mut root = folder.0.clone();
+    while root.as_os_str().len() < 3850 {
+        root.push("x".repeat(100));
+    }
+    let store = open(&root);
+    let (orphan, is_old) = (folder.file(b"content"), Duration::from_secs(3600));
+    let put = async |report: u128| {
+        let path = ArtifactPath::new(Uuid::from_u128(report), 1, "a.csv").unwrap();
+        store.put_file(&path, &orphan).await.unwrap();
+        let unfinished = root.join(path.to_string()).with_file_name("a.csv#1");
+        let file = fs::File::create(&unfinished).unwrap();
+        file.set_modified(std::time::SystemTime::now() - 2 * is_old).unwrap();
+        (path, unfinished)
+    };
+    let mut files = vec![put(1).await, put(2).await];
+    let made = std::process::Command::new("mkdir").arg("x".repeat(255)).current_dir(&root).status();
+    assert!(made.unwrap().success());
+    files.extend([put(3).await, put(4).await]);
+
+    let mut listed: Vec<_> = store.list(Prefix::All).collect().await;
+    assert!(matches!(listed.pop(), Some(Err(_))), "{listed:?}");
+    let mut listed: Vec<_> = listed.into_iter().map(|file| file.unwrap().path).collect();
+    listed.sort();
+    assert_eq!(listed, files.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>());
+    store.remove_unfinished(is_old).await.unwrap_err();
+    assert!(files.iter().all(|(_, unfinished)| !unfinished.exists()));
 }
 
 #[tokio::test]

@@ -19,6 +19,11 @@ pub struct RenderRequest {
     pub report_id: ReportId,
     /// The attempt: 1, 2, 3 …
     pub attempt: u32,
+    /// Of the claim: random text of letters and digits. The name of a stored file begins with it and
+    /// a hyphen: after a failover, two attempts can have one number. An earlier release of the
+    /// report-service sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<String>,
     /// The format of the file.
     pub format: Format,
     /// The kind of the document.

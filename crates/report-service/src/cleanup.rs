@@ -12,8 +12,9 @@ use runtime::postgres::PgPool;
 use runtime::{postgres::limited, tasks::sleep_unless_stopped};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
+use uuid::fmt::Hyphenated;
 
-use crate::store;
+use crate::{report::AttemptKey, store};
 
 /// Expired files of a page.
 const PAGE: i64 = 1000;
@@ -66,12 +67,7 @@ impl Cleanup {
         let Ok(mut entries) = tokio::fs::read_dir(&self.scratch).await else { return Ok(()) };
         while let Some(entry) = entries.next_entry().await? {
             let name = entry.file_name();
-            let Some((id, attempt)) = name.to_str().and_then(|name| name.rsplit_once('-')) else {
-                continue;
-            };
-            let (Ok(id), Ok(attempt)) = (id.parse::<ReportId>(), attempt.parse::<i32>()) else {
-                continue;
-            };
+            let Some((id, attempt)) = name.to_str().and_then(attempt_of) else { continue };
             // Another system may use the same directory.
             if limited(store::exists(&self.pool, id)).await??
                 && !limited(store::is_wanted(&self.pool, id, attempt, "")).await??
@@ -124,6 +120,18 @@ impl FirstError {
     }
 }
 
+/// The name of an attempt's directory of temporary files.
+pub(crate) fn scratch_name(key: AttemptKey) -> String {
+    format!("{}-{}-{}", key.report, key.number, key.fence_text())
+}
+
+/// The attempt of a directory of temporary files. An earlier release has no fence in the name.
+fn attempt_of(name: &str) -> Option<(ReportId, i32)> {
+    let (id, rest) = name.split_at_checked(Hyphenated::LENGTH)?;
+    let attempt = rest.strip_prefix('-')?.split('-').next()?;
+    Some((id.parse().ok()?, attempt.parse().ok()?))
+}
+
 fn is_old(file: &ListedFile) -> bool {
     let age = OffsetDateTime::now_utc() - file.modified;
     age > ORPHAN_AGE
@@ -153,9 +161,12 @@ async fn delete_listed(
     let listed = storage.list(prefix);
     pin_mut!(listed);
     while let Some(file) = listed.next().await {
-        let file = file.context("listing the storage")?;
-        if fits(&file) {
-            first.note(delete_if_unwanted(pool, storage, &file.path).await);
+        match file.context("listing the storage") {
+            Ok(file) if fits(&file) => {
+                first.note(delete_if_unwanted(pool, storage, &file.path).await);
+            }
+            Ok(_) => {}
+            Err(error) => first.note(Err(error)),
         }
     }
     first.result()

@@ -189,15 +189,44 @@ pub struct Artifact {
     pub is_deleted: bool,
 }
 
+/// One claim of an attempt. Every write of the attempt requires it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttemptKey {
+    /// The report.
+    pub report: ReportId,
+    /// The number of the attempt.
+    pub number: i32,
+    /// Random: an older copy of the database gives the number again, but no fence twice.
+    pub fence: i64,
+}
+
+impl AttemptKey {
+    /// The fence in the names of files.
+    #[must_use]
+    pub fn fence_text(&self) -> String {
+        format!("{:014x}", self.fence)
+    }
+}
+
 /// An attempt that this process has to make.
 #[derive(Debug, Clone)]
 pub struct Claimed {
     /// The report.
     pub report: Report,
+    /// The fence of the claim.
+    pub fence: i64,
     /// Where an earlier attempt stopped.
     pub checkpoint: Option<serde_json::Value>,
     /// The trace context of the request.
     pub traceparent: Option<String>,
+}
+
+impl Claimed {
+    /// The claim.
+    #[must_use]
+    pub const fn key(&self) -> AttemptKey {
+        AttemptKey { report: self.report.id, number: self.report.attempt, fence: self.fence }
+    }
 }
 
 /// The files of an attempt, for its last commit.

@@ -32,11 +32,16 @@ const EVERY: Duration = Duration::from_millis(500);
 /// The followed reports of this process.
 #[derive(Debug, Clone)]
 pub struct Watch {
-    senders: Arc<Mutex<Senders>>,
+    followed: Arc<Mutex<Followed>>,
     places: CallerPlaces,
 }
 
-type Senders = HashMap<ReportId, watch::Sender<Seen>>;
+#[derive(Debug, Default)]
+struct Followed {
+    senders: HashMap<ReportId, watch::Sender<Seen>>,
+    /// Nothing is read any more: a new follower ends at once.
+    stopped: bool,
+}
 
 /// The latest read of a report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,7 +74,7 @@ pub struct Follower {
 impl Default for Watch {
     fn default() -> Self {
         let places = CallerPlaces::new(MAX_OF_CUSTOMER, MAX_REPORTS);
-        Self { senders: Arc::default(), places }
+        Self { followed: Arc::default(), places }
     }
 }
 
@@ -79,19 +84,25 @@ impl Watch {
     /// # Errors
     /// [`NotFollowed`]
     pub fn follow(&self, caller: &Caller, id: ReportId) -> Result<Follower, NotFollowed> {
-        let mut senders = self.lock();
-        if senders.len() >= MAX_REPORTS && !senders.contains_key(&id) {
+        let mut followed = self.lock();
+        if followed.senders.len() >= MAX_REPORTS && !followed.senders.contains_key(&id) {
             return Err(NotFollowed::TooManyReports);
         }
         let place = self.places.take(caller).map_err(NotFollowed::TooManyOfCaller)?;
-        let receiver = senders.entry(id).or_default().subscribe();
+        let receiver = if followed.stopped {
+            // Without a sender.
+            watch::channel(Seen::NotRead).1
+        } else {
+            followed.senders.entry(id).or_default().subscribe()
+        };
         Ok(Follower { id, receiver, watch: self.clone(), _place: place })
     }
 
-    /// Reads the followed reports until `stop`. Then every follower ends.
+    /// Reads the followed reports until `stop`. Then every follower ends, also each later one: the
+    /// API serves for the drain delay.
     pub async fn poll(self, pool: PgPool, stop: CancellationToken) {
         while sleep_unless_stopped(EVERY, &stop).await {
-            let ids: Vec<_> = self.lock().keys().copied().collect();
+            let ids: Vec<_> = self.lock().senders.keys().copied().collect();
             if ids.is_empty() {
                 continue;
             }
@@ -101,15 +112,17 @@ impl Watch {
                 Err(error) => tracing::debug!(%error, "reading followed reports failed"),
             }
         }
-        self.lock().clear();
+        let mut followed = self.lock();
+        followed.stopped = true;
+        followed.senders.clear();
     }
 
     /// Tells the followers of these reports what was read. A report without a glance is missing.
     fn notify(&self, ids: &[ReportId], glances: Vec<(ReportId, Glance)>) {
         let mut glances: HashMap<_, _> = glances.into_iter().collect();
-        let senders = self.lock();
+        let followed = self.lock();
         for id in ids {
-            let Some(sender) = senders.get(id) else { continue };
+            let Some(sender) = followed.senders.get(id) else { continue };
             let seen = glances.remove(id).map_or(Seen::Missing, Seen::Present);
             sender.send_if_modified(|last| {
                 let changed = *last != seen;
@@ -119,8 +132,8 @@ impl Watch {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Senders> {
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Followed> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -136,8 +149,14 @@ impl Follower {
 
     /// Waits until the report has ended or is lost, or this process stops.
     pub async fn ended(&mut self) {
-        while let Some(glance) = self.changed().await {
-            if glance.state.is_end() {
+        loop {
+            // Another follower's read may have come before this follower.
+            match &*self.receiver.borrow_and_update() {
+                Seen::Present(glance) if !glance.state.is_end() => {}
+                Seen::NotRead => {}
+                Seen::Present(_) | Seen::Missing => return,
+            }
+            if self.receiver.changed().await.is_err() {
                 return;
             }
         }
@@ -146,10 +165,58 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        let mut senders = self.watch.lock();
+        let mut followed = self.watch.lock();
         // The count includes this receiver.
-        if senders.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
-            senders.remove(&self.id);
+        if followed.senders.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
+            followed.senders.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::Scopes;
+    use futures::FutureExt;
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+    use super::*;
+    use crate::job::State;
+
+    fn follow(watch: &Watch, id: ReportId) -> Follower {
+        let user_id = "teller".to_owned().try_into().unwrap();
+        watch.follow(&Caller { user_id, scopes: Scopes::all(), api_key: None }, id).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_follower_of_an_end_that_another_one_has_seen_waits_for_nothing() {
+        let watch = Watch::default();
+        for end in [Some(State::Succeeded), None] {
+            let id = ReportId::new();
+            let [mut first, mut late] = [(); 2].map(|()| follow(&watch, id));
+            let glance = |state| Glance { state, attempt: 1, step: None, done: None, total: None };
+            watch.notify(&[id], vec![(id, glance(State::Running))]);
+            assert_eq!(first.ended().now_or_never(), None);
+            watch.notify(&[id], end.map(|state| (id, glance(state))).into_iter().collect());
+            let mut later = follow(&watch, id);
+            for follower in [&mut first, &mut late, &mut later] {
+                assert_eq!(follower.ended().now_or_never(), Some(()), "{end:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_comes_after_the_stop_ends_at_once() {
+        let (watch, stop) = (Watch::default(), CancellationToken::new());
+        let id = ReportId::new();
+        let mut before = follow(&watch, id);
+        stop.cancel();
+        let (options, nowhere) = (PgPoolOptions::new(), PgConnectOptions::new_without_pgpass());
+        let pool = PgPool::connect_lazy(options, nowhere, EVERY);
+        watch.clone().poll(pool, stop).await;
+        let mut after = follow(&watch, id);
+        for follower in [&mut before, &mut after] {
+            assert_eq!(follower.changed().now_or_never(), Some(None));
+            assert_eq!(follower.ended().now_or_never(), Some(()));
         }
     }
 }

@@ -37,8 +37,12 @@ async fn a_file_that_can_not_be_deleted_keeps_no_other_file() {
         File::create(path).unwrap();
         old(path);
     }
-    let scratch = setup.stack.dir.join("scratch").join(format!("{expired}-1"));
-    fs::create_dir_all(&scratch).unwrap();
+    // With a fence, and of an earlier release.
+    let scratch = ["1-0123456789abcd", "1"].map(|attempt| {
+        let scratch = setup.stack.dir.join("scratch").join(format!("{expired}-{attempt}"));
+        fs::create_dir_all(&scratch).unwrap();
+        scratch
+    });
     sqlx::query(
         "UPDATE report_artifacts SET expires_at = clock_timestamp()
              - CASE WHEN report_id::text = $1 THEN interval '1 hour' ELSE interval '0' END",
@@ -52,7 +56,7 @@ async fn a_file_that_can_not_be_deleted_keeps_no_other_file() {
         setup.files(&expired).is_empty().then_some(())
     })
     .await;
-    for path in [&orphan, &upload, &scratch] {
+    for path in [&orphan, &upload, &scratch[0], &scratch[1]] {
         eventually(&format!("{} is deleted", path.display()), limit(), || async {
             (!path.exists()).then_some(())
         })

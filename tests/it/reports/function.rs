@@ -54,6 +54,8 @@ async fn each_fault_of_the_function_costs_an_attempt_at_most() {
     let other = setup.ask().await;
     assert_eq!(setup.ended(&other).await.text("state"), "SUCCEEDED");
 
+    an_older_copy_of_the_database_gives_no_file_a_second_time(&setup, &other).await;
+
     // Silent: ended by the renderer's time.
     first_attempt(&setup, Answer::Nothing, "renderer").await;
 
@@ -124,6 +126,23 @@ async fn each_fault_of_the_function_costs_an_attempt_at_most() {
     let ended = setup.ended(&report).await;
     assert_eq!((ended.text("state"), outcomes(&ended)), ("FAILED", vec!["FAILED"]));
     assert_eq!(setup.alerts.tries(), 0);
+}
+
+/// As a standby that was promoted without the claim: the number of the attempt is given again.
+async fn an_older_copy_of_the_database_gives_no_file_a_second_time(setup: &Setup, report: &str) {
+    let before = setup.files(report);
+    for statement in [
+        "DELETE FROM report_artifacts WHERE report_id::text = $1",
+        "DELETE FROM report_attempts WHERE report_id::text = $1",
+        "UPDATE reports SET state = 'QUEUED', attempt = 0, fence = NULL, ended_at = NULL,
+             sent_at = NULL WHERE id::text = $1",
+    ] {
+        sqlx::query(statement).bind(report).execute(&setup.reports).await.unwrap();
+    }
+    assert_eq!(setup.ended(report).await.text("state"), "SUCCEEDED");
+    assert_eq!(setup.csv(report).await, format!("{report}/1.csv"));
+    let files = setup.files(report);
+    assert!(files.len() == 2 && files.contains(&before[0]), "{before:?} {files:?}");
 }
 
 /// Answers the first attempt so, and checks that it fails and the second one succeeds.

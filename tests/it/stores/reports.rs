@@ -9,7 +9,7 @@ use report_document::Format;
 use report_service::{
     alert::Alerts,
     job::{Outcome, State, Tries},
-    report::{NewReport, Parameters},
+    report::{AttemptKey, NewReport, Parameters},
     store::{self, Accepted, Beat, Claim, Success},
 };
 use runtime::{http::idempotency_key::IdempotencyKey, postgres::PgPool, telemetry::trace::Trace};
@@ -49,11 +49,11 @@ async fn ask(pool: &PgPool) -> ReportId {
 }
 
 /// Claims a report, which must be this one. Gives its key.
-async fn claimed(pool: &PgPool, id: ReportId, lease: Duration) -> (ReportId, i32) {
+async fn claimed(pool: &PgPool, id: ReportId, lease: Duration) -> AttemptKey {
     match store::claim(pool, "test", lease, 1).await.unwrap() {
         Claim::Claimed(claimed) => {
             assert_eq!(claimed.report.id, id);
-            (id, claimed.report.attempt)
+            claimed.key()
         }
         other => panic!("{other:?}"),
     }
@@ -81,17 +81,18 @@ async fn one_report_has_a_lease_and_only_its_attempt_can_end_it() {
     let (first, second) = (ask(&pool).await, ask(&pool).await);
     let claims = join_all((0..8).map(|_| store::claim(&pool, "test", LEASE, 1))).await;
     let got = claims.iter().filter_map(|claim| match claim.as_ref().unwrap() {
-        Claim::Claimed(claimed) => Some(claimed.report.id),
+        Claim::Claimed(claimed) => Some(claimed.key()),
         Claim::Busy => None,
         Claim::NothingDue => panic!("two reports are due"),
     });
-    assert_eq!(got.collect::<Vec<_>>(), [first]);
+    let got: Vec<_> = got.collect();
+    assert_eq!(got.iter().map(|key| key.report).collect::<Vec<_>>(), [first]);
 
     // A failure frees the place, and the oldest report goes on.
     let failed = Outcome::Failed("full".to_owned());
-    store::end(&pool, (first, 1), &failed, TRIES).await.unwrap().unwrap();
+    store::end(&pool, got[0], &failed, TRIES).await.unwrap().unwrap();
     let late = claimed(&pool, first, Duration::from_millis(1)).await;
-    assert_eq!(late.1, 2);
+    assert_eq!(late.number, 2);
 
     // After its lease, an attempt changes nothing, even before another one has the report.
     lease_is_over(&pool, first).await;
@@ -140,7 +141,7 @@ async fn one_report_has_a_lease_and_only_its_attempt_can_end_it() {
                 FROM reports WHERE id = $1";
     let soon: bool = sqlx::query_scalar(soon).bind(ahead.as_uuid()).fetch_one(&pool).await.unwrap();
     assert!(soon);
-    assert_eq!(attempt.0, ahead);
+    assert_eq!(attempt.report, ahead);
     store::cancel(&pool, ahead, actor(&ann())).await.unwrap();
 
     // Cancelled while it runs: it never succeeds.
@@ -151,6 +152,32 @@ async fn one_report_has_a_lease_and_only_its_attempt_can_end_it() {
     assert_eq!(success, Success::Cancelled);
     store::end(&pool, running, &failed, TRIES).await.unwrap().unwrap();
     assert_eq!(state(&pool, third).await, State::Cancelled);
+    a_claim_that_a_failover_lost_changes_nothing(&pool).await;
+}
+
+/// The promoted standby has the report as it was before the claim, and gives the same number again.
+async fn a_claim_that_a_failover_lost_changes_nothing(pool: &PgPool) {
+    let id = ask(pool).await;
+    let lost = claimed(pool, id, LEASE).await;
+    for statement in [
+        "DELETE FROM report_attempts WHERE report_id = $1",
+        "UPDATE reports SET state = 'QUEUED', attempt = 0, fence = NULL, lease_until = NULL,
+             worker = NULL WHERE id = $1",
+    ] {
+        sqlx::query(statement).bind(id.as_uuid()).execute(pool).await.unwrap();
+    }
+    let next = claimed(pool, id, LEASE).await;
+    assert_eq!(next.number, lost.number);
+    let progress = store::Progress::default();
+    let beat = async |key| store::beat(pool, key, LEASE, &progress).await.unwrap();
+    assert_eq!((beat(lost).await, beat(next).await), (Beat::Lost, Beat::Extended));
+    let success = async |key| store::succeed(pool, key, &[], RETENTION).await.unwrap();
+    assert_eq!(success(lost).await, Success::Fenced);
+    let failed = Outcome::Failed("lost".to_owned());
+    assert_eq!(store::end(pool, lost, &failed, TRIES).await.unwrap(), None);
+    assert_eq!(success(next).await, Success::Committed);
+    assert_eq!(success(lost).await, Success::Fenced);
+    assert_eq!(state(pool, id).await, State::Succeeded);
 }
 
 #[tokio::test]

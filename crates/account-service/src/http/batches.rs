@@ -8,10 +8,7 @@
 use std::{
     collections::{HashMap, HashSet},
     num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -50,6 +47,7 @@ use utoipa::ToSchema;
 use super::{
     Api, ApiState, accounts,
     batch_items::Items,
+    batch_permits::{permit, too_many},
     labels::{self, Entries, MetadataSchema},
     movements::{self, MovementRequest, SEND_AGAIN},
     problems::{account_not_found, queue},
@@ -79,7 +77,7 @@ pub(super) const MAX_WAITING: usize = 16;
 /// Time of a body while other batches wait for its place.
 const TIME_IF_SHORT: Duration = Duration::from_secs(1);
 /// Time limit of a batch's wait for a place, and of that for its permit.
-const PERMIT_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const PERMIT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Movements that do not depend on each other.
 #[derive(Deserialize, ToSchema)]
@@ -174,9 +172,8 @@ pub(super) async fn accept(
         let detail = format!("A batch must have 1 to {MAX_ITEMS} items.");
         return Err(INVALID_FIELD.because(detail).at("items"));
     };
-    api.limits.rates.admit_movements(&caller, number, rates.as_ref())?;
-    let permit = timeout(PERMIT_LIMIT, Arc::clone(&api.batch_permits).acquire_owned()).await;
-    let Ok(Ok(permit)) = permit else { return Err(too_many()) };
+    let count = || api.limits.rates.admit_movements(&caller, number, rates.as_ref());
+    let permit = permit(&api.batch_permits, count).await?;
     drop(place);
     // Waiting batches take memory, but no work.
     let waiting =
@@ -269,10 +266,6 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn too_many() -> Problem {
-    UNAVAILABLE.because("Too many batches are in process. Nothing was stored.").retry_after(1)
 }
 
 type ItemResult = Result<(Record, Replayed), Problem>;

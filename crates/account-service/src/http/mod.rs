@@ -7,6 +7,7 @@ mod api_keys;
 mod audit_log;
 mod balances;
 mod batch_items;
+mod batch_permits;
 mod batches;
 mod consistency;
 mod events;

@@ -84,7 +84,7 @@ fn of(database: &str) -> &'static [Writes] {
             "reports",
             "id, kind, requested_by, account_id, account_owner, idempotency_key, request_hash,
              unique_hash, parameters, formats, retry_of, traceparent, sent_at",
-            "state, attempt, failures, not_before, sent_at, sends, lease_until, worker,
+            "state, attempt, fence, failures, not_before, sent_at, sends, lease_until, worker,
              cancel_requested, step, done, total, checkpoint, error, public_error, updated_at,
              ended_at",
         ),

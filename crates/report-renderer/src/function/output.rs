@@ -48,7 +48,8 @@ async fn store(
     rendered: &NamedTempFile,
     storage: &ArtifactStore,
 ) -> Result<Response, Problem> {
-    let name = format!("{}.{}", request.kind, request.format.extension());
+    let fence = request.fence.as_ref().map(|fence| format!("{fence}-")).unwrap_or_default();
+    let name = format!("{fence}{}.{}", request.kind, request.format.extension());
     let path = ArtifactPath::new(request.report_id.as_uuid(), request.attempt, &name)
         .map_err(|error| internal(&error))?;
     let stored = storage.put_file(&path, rendered.path()).await.map_err(|e| from_storage(&e))?;

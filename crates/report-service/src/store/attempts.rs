@@ -1,5 +1,6 @@
 //! The lease of an attempt and its end. Every statement requires the number of the
-//! attempt: an earlier attempt that wakes up changes nothing.
+//! attempt and the fence of its claim: an earlier attempt that wakes up changes nothing, also in
+//! an older copy of the database, which gives its number again.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::StoreError;
 use crate::{
     alert::alert,
     job::{Next, Outcome, State, Tries, after},
-    report::NewArtifact,
+    report::{AttemptKey, NewArtifact},
 };
 
 /// The answer to a heartbeat.
@@ -45,7 +46,7 @@ pub struct Progress {
 /// [`StoreError`]
 pub async fn beat(
     pool: &PgPool,
-    (id, attempt): (ReportId, i32),
+    key: AttemptKey,
     lease: Duration,
     progress: &Progress,
 ) -> Result<Beat, StoreError> {
@@ -54,15 +55,17 @@ pub async fn beat(
          SET lease_until = clock_timestamp() + make_interval(secs => $3),
              step = $4, done = $5, total = $6, checkpoint = coalesce($7, checkpoint),
              updated_at = clock_timestamp()
-         WHERE id = $1 AND attempt = $2 AND state = 'RUNNING' AND lease_until > clock_timestamp()
+         WHERE id = $1 AND attempt = $2 AND fence = $8 AND state = 'RUNNING'
+             AND lease_until > clock_timestamp()
          RETURNING cancel_requested",
-        id.as_uuid(),
-        attempt,
+        key.report.as_uuid(),
+        key.number,
         lease.as_secs_f64(),
         progress.step,
         progress.done,
         progress.total,
         progress.checkpoint,
+        key.fence,
     )
     .fetch_optional(pool)
     .await?;
@@ -90,7 +93,7 @@ pub enum Success {
 /// [`StoreError`]. The commit may still have happened; another call tells.
 pub async fn succeed(
     pool: &PgPool,
-    (id, attempt): (ReportId, i32),
+    key: AttemptKey,
     files: &[NewArtifact],
     retention: Duration,
 ) -> Result<Success, StoreError> {
@@ -100,13 +103,14 @@ pub async fn succeed(
          SET state = 'SUCCEEDED', lease_until = NULL, worker = NULL, checkpoint = NULL, error = NULL,
              step = NULL, done = NULL, total = NULL,
              ended_at = clock_timestamp(), updated_at = clock_timestamp()
-         WHERE id = $1 AND attempt = $2 AND state = 'RUNNING' AND NOT cancel_requested
-             AND lease_until > clock_timestamp()",
-        id.as_uuid(),
-        attempt,
+         WHERE id = $1 AND attempt = $2 AND fence = $3 AND state = 'RUNNING'
+             AND NOT cancel_requested AND lease_until > clock_timestamp()",
+        key.report.as_uuid(),
+        key.number,
+        key.fence,
     );
     if updated.execute(&mut *transaction).await?.rows_affected() == 0 {
-        return present(&mut transaction, (id, attempt)).await;
+        return present(&mut transaction, key).await;
     }
     for file in files {
         sqlx::query!(
@@ -114,9 +118,9 @@ pub async fn succeed(
                     file_name, media_type, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
                      clock_timestamp() + make_interval(secs => $10))",
-            id.as_uuid(),
+            key.report.as_uuid(),
             file.format.as_str(),
-            attempt,
+            key.number,
             file.path,
             i64::try_from(file.size).unwrap_or(i64::MAX),
             &file.sha256[..],
@@ -128,25 +132,23 @@ pub async fn succeed(
         .execute(&mut *transaction)
         .await?;
     }
-    close_attempt(&mut transaction, (id, attempt), "SUCCEEDED", None).await?;
-    failpoint::point("report.succeeding", &id);
+    close_attempt(&mut transaction, (key.report, key.number), "SUCCEEDED", None).await?;
+    failpoint::point("report.succeeding", &key.report);
     transaction.commit().await?;
-    failpoint::point("report.succeeded", &id);
+    failpoint::point("report.succeeded", &key.report);
     Ok(Success::Committed)
 }
 
 /// Why an attempt can't make its report SUCCEEDED. After its lease, another report may
 /// have begun, so the attempt counts as fenced off although no other one has its report.
-async fn present(
-    connection: &mut PgConnection,
-    (id, attempt): (ReportId, i32),
-) -> Result<Success, StoreError> {
+async fn present(connection: &mut PgConnection, key: AttemptKey) -> Result<Success, StoreError> {
     let row = sqlx::query!(
         r#"SELECT state, (state = 'RUNNING' AND cancel_requested
                           AND lease_until > clock_timestamp()) AS "cancelled!"
-           FROM reports WHERE id = $1 AND attempt = $2"#,
-        id.as_uuid(),
-        attempt
+           FROM reports WHERE id = $1 AND attempt = $2 AND fence = $3"#,
+        key.report.as_uuid(),
+        key.number,
+        key.fence,
     );
     Ok(match row.fetch_optional(connection).await? {
         Some(row) if row.state == State::Succeeded.as_str() => Success::Committed,
@@ -181,23 +183,25 @@ async fn close_attempt(
 /// [`StoreError`]. The commit may still have happened.
 pub async fn end(
     pool: &PgPool,
-    (id, attempt): (ReportId, i32),
+    key: AttemptKey,
     outcome: &Outcome,
     tries: Tries,
 ) -> Result<Option<Next>, StoreError> {
     let mut transaction = pool.begin().await?;
     let row = sqlx::query!(
         "SELECT failures, cancel_requested, kind FROM reports
-         WHERE id = $1 AND attempt = $2 AND state = 'RUNNING' FOR NO KEY UPDATE",
-        id.as_uuid(),
-        attempt,
+         WHERE id = $1 AND attempt = $2 AND fence = $3 AND state = 'RUNNING' FOR NO KEY UPDATE",
+        key.report.as_uuid(),
+        key.number,
+        key.fence,
     );
     let Some(row) = row.fetch_optional(&mut *transaction).await? else { return Ok(None) };
     let next = after(outcome, row.failures, row.cancel_requested, tries);
-    write_end(&mut transaction, (id, attempt), &row.kind, outcome, next).await?;
-    failpoint::point("report.ending", &id);
+    let attempt = (key.report, key.number);
+    write_end(&mut transaction, attempt, &row.kind, outcome, next).await?;
+    failpoint::point("report.ending", &key.report);
     transaction.commit().await?;
-    failpoint::point("report.ended", &id);
+    failpoint::point("report.ended", &key.report);
     Ok(Some(next))
 }
 

@@ -85,8 +85,9 @@ async fn start_attempt(
         return Ok(None);
     }
     let row = sqlx::query!(
-        "UPDATE reports
+        r#"UPDATE reports
          SET state = 'RUNNING', attempt = attempt + 1, worker = $1,
+             fence = (random() * 9007199254740992)::bigint,
              lease_until = clock_timestamp() + make_interval(secs => $2),
              step = NULL, done = NULL, total = NULL, updated_at = clock_timestamp()
          WHERE id = coalesce($3,
@@ -97,8 +98,7 @@ async fn start_attempt(
              AND state = 'QUEUED'
          RETURNING id, parameters, formats, requested_by, account_owner, state, attempt,
                 cancel_requested, step, done, total, error, public_error, retry_of, created_at,
-                updated_at,
-                checkpoint, traceparent",
+                updated_at, checkpoint, traceparent, fence AS "fence!""#,
         worker,
         lease.as_secs_f64(),
         oldest,
@@ -134,8 +134,8 @@ async fn start_attempt(
         created_at: row.created_at,
         updated_at: row.updated_at,
     };
-    let (checkpoint, traceparent) = (row.checkpoint, row.traceparent);
-    Ok(Some(Claimed { report: Report::try_from(report)?, checkpoint, traceparent }))
+    let (fence, checkpoint, traceparent) = (row.fence, row.checkpoint, row.traceparent);
+    Ok(Some(Claimed { report: Report::try_from(report)?, fence, checkpoint, traceparent }))
 }
 
 /// The oldest due report whose row no other transaction holds. Locks it.

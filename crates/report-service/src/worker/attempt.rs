@@ -22,7 +22,7 @@ use super::{
     render::{self, Renderer},
 };
 use crate::{
-    cleanup,
+    cleanup::{self, scratch_name},
     figures::Figures,
     job::{Outcome, State, Tries},
     report::{Claimed, NewArtifact, Report},
@@ -85,11 +85,11 @@ impl Attempts {
         stop: &CancellationToken,
     ) {
         let (begun, report) = (Step::begin(trace), &claimed.report);
-        let key = (report.id, report.attempt);
+        let key = claimed.key();
         tracing::info!(report.id = %report.id, attempt = report.attempt,
             kind = %report.parameters.kind(), "a report begins");
         let control = Control::new(trace);
-        let scratch = self.scratch.join(format!("{}-{}", report.id, report.attempt));
+        let scratch = self.scratch.join(scratch_name(key));
         let ended = tokio::select! {
             ended = self.make_and_commit(&claimed, &control, &scratch) => ended,
             () = control.keep_lease(&self.pool, key, lease, stop) => Err(AttemptError::Ended),
@@ -107,7 +107,7 @@ impl Attempts {
         if ended.is_ok() {
             self.ended(report, "SUCCEEDED", State::Succeeded, begun);
         } else if let Some(outcome) = outcome {
-            self.end(report, &outcome, lease, begun).await;
+            self.end(&claimed, &outcome, lease, begun).await;
         }
         if ended.is_err() {
             self.delete_files(report).await;
@@ -128,7 +128,7 @@ impl Attempts {
         control.step("commit", None);
         failpoint::point("report.stored", &report.id);
         loop {
-            let key = (report.id, report.attempt);
+            let key = claimed.key();
             let success = limited(store::succeed(&self.pool, key, &files, self.retention)).await;
             match success.map_err(StoreError::from).and_then(|success| success) {
                 Ok(Success::Committed) => return Ok(()),
@@ -166,14 +166,14 @@ impl Attempts {
         let document = Arc::new(document);
         let mut files = Vec::with_capacity(report.formats.len());
         for format in &report.formats {
-            files.push(self.file(report, *format, &document, control, scratch).await?);
+            files.push(self.file(claimed, *format, &document, control, scratch).await?);
         }
         Ok(files)
     }
 
     async fn file(
         &self,
-        report: &Report,
+        claimed: &Claimed,
         format: Format,
         document: &Arc<OwnedDocument>,
         control: &Control,
@@ -182,13 +182,15 @@ impl Attempts {
         if control.end().is_cancelled() {
             return Err(AttemptError::Ended);
         }
+        let report = &claimed.report;
         let begun = Step::begin(control.trace().child());
         control.step(format!("render {format}"), render::rows(document));
         let file_name = format!("{}.{}", report.parameters.file_stem(), format.extension());
         let attempt = u32::try_from(report.attempt).context("the number of the attempt")?;
-        let path = ArtifactPath::new(report.id.as_uuid(), attempt, &file_name)
+        let fence = claimed.key().fence_text();
+        let path = ArtifactPath::new(report.id.as_uuid(), attempt, &format!("{fence}-{file_name}"))
             .context("the place of a file")?;
-        let job = render::Job { report, format, document, scratch, path: &path };
+        let job = render::Job { report, fence: &fence, format, document, scratch, path: &path };
         let rendered = self.renderer.render(job, &self.storage, control).await;
         begun.end("render", report, rendered.as_ref().err());
         let begun = Step::begin(control.trace().child());
@@ -218,8 +220,8 @@ impl Attempts {
     }
 
     /// Commits the end of an attempt without files.
-    async fn end(&self, report: &Report, outcome: &Outcome, lease: Duration, begun: Step) {
-        let key = (report.id, report.attempt);
+    async fn end(&self, claimed: &Claimed, outcome: &Outcome, lease: Duration, begun: Step) {
+        let (report, key) = (&claimed.report, claimed.key());
         let deadline = Instant::now() + lease;
         loop {
             let next = limited(store::end(&self.pool, key, outcome, self.tries)).await;

@@ -5,13 +5,15 @@ use std::{
     time::Duration,
 };
 
-use contract::ReportId;
 use runtime::postgres::PgPool;
 use runtime::{postgres::limited, telemetry::trace::Trace};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{self, Beat, Progress};
+use crate::{
+    report::AttemptKey,
+    store::{self, Beat, Progress},
+};
 
 /// How long an attempt may take to end by itself after it was asked to. Then it is
 /// dropped.
@@ -105,7 +107,7 @@ impl Control {
     pub(crate) async fn keep_lease(
         &self,
         pool: &PgPool,
-        attempt: (ReportId, i32),
+        attempt: AttemptKey,
         lease: Duration,
         stop: &CancellationToken,
     ) {

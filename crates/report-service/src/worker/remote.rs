@@ -32,7 +32,7 @@ const MAX_INLINE: usize = 4 * 1024 * 1024;
 const MAX_INLINE_ENTRIES: u64 = 10_000;
 /// Maximum size of an answer that may be a reference, in bytes.
 const MAX_REFERENCE: usize = 4096;
-/// The name of a large document in the storage.
+/// The name of a large document, behind the fence in the storage.
 const DOCUMENT: &str = "document.ndjson";
 /// Maximum characters of the function's error in ours.
 const MAX_ERROR: usize = 500;
@@ -77,6 +77,7 @@ impl RemoteRenderer {
         let mut request = RenderRequest {
             report_id: job.report.id,
             attempt: u32::try_from(job.report.attempt).context("the number of the attempt")?,
+            fence: Some(job.fence.to_owned()),
             format: job.format,
             kind: job.report.parameters.kind(),
             template: TEMPLATE,
@@ -154,7 +155,8 @@ async fn store_document(
         writer.flush()
     });
     written.await?.context("writing the document")?;
-    let path = ArtifactPath::new(job.path.report(), job.path.attempt(), DOCUMENT)?;
+    let name = format!("{}-{DOCUMENT}", job.fence);
+    let path = ArtifactPath::new(job.path.report(), job.path.attempt(), &name)?;
     let stored = storage.put_file(&path, &file).await.context("storing the document")?;
     tokio::fs::remove_file(&file).await?;
     Ok((path, stored))

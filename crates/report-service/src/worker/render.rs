@@ -36,6 +36,8 @@ pub enum Renderer {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Job<'a> {
     pub(super) report: &'a Report,
+    /// The fence of the claim. The names of stored files begin with it.
+    pub(super) fence: &'a str,
     pub(super) format: Format,
     pub(super) document: &'a Arc<OwnedDocument>,
     /// The directory of temporary files.

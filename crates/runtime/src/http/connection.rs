@@ -5,7 +5,6 @@
 //! protocols alike.
 
 use std::{
-    io,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -21,13 +20,9 @@ use axum::{
 };
 use hyper::body::{Frame, SizeHint};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     sync::{Notify, OwnedSemaphorePermit},
     time::Instant,
 };
-
-use super::automatic;
 
 /// Time limit for a request's head, from the connection or from its first byte.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
@@ -92,8 +87,10 @@ impl Drop for Connection {
 struct Phase {
     /// Requests whose response has not begun.
     requests: usize,
-    /// Responses with an unsent body.
+    /// Responses with a body that is not buffered.
     responses: usize,
+    /// Whether buffered bytes wait for the client to read.
+    unsent: bool,
     /// Whether it is new, or a head has begun.
     in_head: bool,
     /// Held until its first request.
@@ -115,6 +112,7 @@ impl Connection {
         let phase = Phase {
             requests: 0,
             responses: 0,
+            unsent: false,
             in_head: true,
             unserved: Some(unserved),
             unclaimed: 0,
@@ -197,7 +195,7 @@ impl Connection {
             return None;
         }
         match stopped {
-            Some(stopped) => phase.is_idle().then(|| phase.since.max(stopped) + STOP_LIMIT),
+            Some(stopped) => (phase.responses == 0).then(|| phase.since.max(stopped) + STOP_LIMIT),
             None if phase.is_idle() && phase.in_head => Some(phase.since + HEAD_LIMIT),
             None => Some(phase.since + IDLE_LIMIT),
         }
@@ -205,7 +203,7 @@ impl Connection {
 
     /// Whether it must not begin a head, or read more of a large one, because there are too many.
     /// It goes on after [`Self::release`]. One that is being closed reads what has arrived.
-    fn is_held(&self, cx: &Context<'_>) -> bool {
+    pub(super) fn is_held(&self, cx: &Context<'_>) -> bool {
         let mut phase = self.phase();
         let begins = !phase.in_head && !phase.http2;
         let held = phase.is_idle() && !phase.closed && (begins || phase.unclaimed >= LARGE);
@@ -221,7 +219,7 @@ impl Connection {
         }
     }
 
-    fn received(&self, bytes: usize) {
+    pub(super) fn received(&self, bytes: usize) {
         let mut phase = self.phase();
         if phase.is_idle() && !phase.closed {
             phase.unclaimed = phase.unclaimed.saturating_add(bytes);
@@ -230,6 +228,15 @@ impl Connection {
                 phase.since = Instant::now();
                 self.heads.begin();
             }
+        }
+    }
+
+    /// Notes whether buffered bytes wait. After the last one, the connection is idle.
+    pub(super) fn set_unsent(&self, unsent: bool) {
+        let mut phase = self.phase();
+        phase.unsent = unsent;
+        if !unsent {
+            phase.since = Instant::now();
         }
     }
 
@@ -248,7 +255,7 @@ impl Connection {
 
 impl Phase {
     const fn is_idle(&self) -> bool {
-        self.requests == 0 && self.responses == 0
+        self.requests == 0 && self.responses == 0 && !self.unsent
     }
 }
 
@@ -308,91 +315,5 @@ impl HttpBody for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// The socket of a connection. Notes what is received, and gives hyper's own error responses a
-/// body.
-#[derive(Debug)]
-pub(super) struct Socket {
-    stream: TcpStream,
-    connection: Arc<Connection>,
-    /// What is sent in place of hyper's response, and how much of it is sent.
-    replacement: Option<(Vec<u8>, usize)>,
-}
-
-impl Socket {
-    pub(super) const fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
-        Self { stream, connection, replacement: None }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        ready!(self.stream.poll_read_ready(cx))?;
-        if self.connection.is_held(cx) {
-            return Poll::Pending;
-        }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        let received = buffer.filled().len().saturating_sub(before);
-        if received > 0 {
-            self.connection.received(received);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let Self { stream, replacement, .. } = &mut *self;
-        if replacement.is_none() {
-            *replacement = automatic::with_body(bytes).map(|response| (response, 0));
-        }
-        let Some((response, sent)) = replacement else {
-            return Pin::new(stream).poll_write(cx, bytes);
-        };
-        while let Some(rest) = response.get(*sent..).filter(|rest| !rest.is_empty()) {
-            match ready!(Pin::new(&mut *stream).poll_write(cx, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => *sent += written,
-            }
-        }
-        *replacement = None;
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let first = buffers.iter().find(|buffer| !buffer.is_empty());
-        match first {
-            Some(first) if self.replacement.is_some() || automatic::is_empty_error(first) => {
-                self.poll_write(cx, first)
-            }
-            _ => Pin::new(&mut self.stream).poll_write_vectored(cx, buffers),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

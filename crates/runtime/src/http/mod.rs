@@ -29,5 +29,6 @@ pub mod rate_limit;
 mod refusal_log;
 pub mod request_layer;
 pub mod server;
+mod socket;
 pub mod streams;
 pub mod timestamp;

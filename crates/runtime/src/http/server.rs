@@ -25,13 +25,14 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::{
     address::{AddressConfig, Peer},
     address_places::{AddressPlace, AddressPlaces},
-    connection::{Connection, ResponseBody, Socket},
+    connection::{Connection, ResponseBody},
     listener::{Listener, Listening, raise_and_limit},
     places::Places,
     problem::{
         HEAD_TOO_LARGE, INTERNAL, MALFORMED_REQUEST, METHOD_NOT_ALLOWED, NO_SUCH_PATH, Problem,
         URI_TOO_LONG,
     },
+    socket::Socket,
 };
 
 /// Maximum bytes of a head, and of the path with its query.
@@ -246,4 +247,50 @@ pub fn check_head<B>(request: &Request<B>) -> Result<(), Problem> {
         return Err(MALFORMED_REQUEST.because(detail).at_header("Host"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpSocket,
+    };
+
+    use super::*;
+    use crate::http::listener::listen;
+
+    /// Bytes of a response: more than the kernel buffers.
+    const LARGE: usize = 16 << 20;
+
+    #[tokio::test]
+    async fn a_slow_client_gets_its_whole_response_though_another_one_needs_the_place() {
+        let listening = listen("x", ([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listening.local_addr();
+        let router = Router::new().route("/", get(|| async { vec![b'x'; LARGE] }));
+        let stop = CancellationToken::new();
+        let listener = Listener::new(listening, "test");
+        let drained = stop.clone().cancelled_owned();
+        let grace = Duration::from_secs(1);
+        let serving = tokio::spawn(serve_until(drained, listener, router, Places::new(1), grace));
+        let ask = async || {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_recv_buffer_size(4096).unwrap();
+            let mut client = socket.connect(address).await.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            client
+        };
+        let mut slow = ask().await;
+        slow.read_exact(&mut [0; 1024]).await.unwrap();
+        let mut next = ask().await;
+        // Several attempts to make room.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut rest = Vec::new();
+        slow.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.len() + 1024 > LARGE, "{} bytes", rest.len());
+        next.read_exact(&mut [0; 1024]).await.unwrap();
+        stop.cancel();
+        drop(next);
+        serving.await.unwrap().unwrap();
+    }
 }
