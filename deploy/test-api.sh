@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests the API of a running system from outside: the examples, then schemathesis, which sends
 # requests made from the OpenAPI document and fails on a response that the document does not
-# have. Arguments go to `schemathesis run`.
+# have, or if it did not reach every operation. Arguments go to `schemathesis run`.
 #
 #   deploy/test-api.sh                      with the fixed seed of api_tests/schemathesis.toml
 #   deploy/test-api.sh --seed 7 --max-examples 500 --include-operation-id deposit
@@ -54,7 +54,8 @@ python3 -m unittest discover --start-directory examples/python
 (umask 077 && PYTHONPATH=examples/python python3 deploy/api_tests/prepare.py >"$scratch/schemathesis.toml")
 outcome=0
 PYTHONPATH=$folder python3 -m schemathesis.cli --config-file "$scratch/schemathesis.toml" \
-    run "$PASSBOOK_URL/v1/openapi.json" "$@" || outcome=$?
+    run "$PASSBOOK_URL/v1/openapi.json" --report json --report-json-path "$scratch/report.json" "$@" || outcome=$?
+python3 deploy/api_tests/reached.py "$scratch/report.json" || outcome=$?
 # The books must balance after all of that.
 "$passbook" verify --dir "$scratch/stack" || outcome=$?
 exit "$outcome"

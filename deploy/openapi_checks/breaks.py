@@ -127,6 +127,7 @@ BREAKS = (
     remove(f"{DEPOSIT} > responses > 404", f"{DEPOSIT_NAME}, response 404: the response is removed"),
     change(f"{DEPOSIT} > responses > 201", {"description": "Created."}, f"{DEPOSIT_NAME}, response 201: the response is new, and no error"),
     remove(f"{DEPOSIT} > responses > 202 > headers > Location", f"{DEPOSIT_NAME}, response 202: the header Location is removed"),
+    remove(f"{DEPOSIT} > responses > 202 > headers > Location > required", f"{DEPOSIT_NAME}, response 202: the header Location is no longer required"),
     change("components > headers > Retry-After > schema > type", "string", "header Retry-After in a response: type is wider: was integer, is string"),
     remove(f"{EVENTS} > responses > 200 > content > text/event-stream", "GET /v1/events, response 200: the media type text/event-stream is removed"),
     remove(f"{SCHEMAS} > Record > properties > reason", "Record/reason in a response: the property is removed"),

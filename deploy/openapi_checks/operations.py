@@ -121,6 +121,8 @@ def response_changes(name: str, responses: Comparison, old: Json, new: Json) -> 
                 yield Change(where, f"the header {header} is removed")
                 continue
             schemas = responses.old.resolve(schema), responses.new.resolve(headers[header.lower()])
+            if schemas[0].get("required") and not schemas[1].get("required"):
+                yield Change(where, f"the header {header} is no longer required")
             yield from responses.changes(f"{where}, header {header}", *(one.get("schema", {}) for one in schemas))
     # A client has to treat a 4xx or 5xx that it does not know like 400 or 500.
     for status in sorted(new.keys() - old.keys()):

@@ -1,13 +1,12 @@
-//! Authentication by token, authorization by scope and owner, and the limits of a caller.
+//! Authentication by token, authorization by owner, and the limits of a caller. `scopes` has the
+//! authorization by scope.
 
-use contract::{AccountId, Scope, Scopes};
+use contract::{AccountId, Scopes};
 use devstack::Secrets;
 use reqwest::Method;
 use serde_json::json;
 use tests::{Client, Response, Stack, client::new_key, eventually, stack::initialized_folder};
 use time::Duration;
-
-use crate::reports::statement;
 
 async fn get_account(client: &Client, account: &str, authorization: &str) -> Response {
     let headers = [("authorization", authorization)];
@@ -78,58 +77,6 @@ async fn a_customer_uses_their_own_accounts_only() {
         assert_eq!(words(&hidden, id), words(&missing, &unknown));
     }
     assert_eq!(teller.account(&account).await.text("balance"), "60");
-}
-
-#[tokio::test]
-async fn each_request_needs_its_scope() {
-    let stack = Stack::shared().await;
-    let name = new_key();
-    let account = Client::customer(stack, &name).open_account("KRW").await;
-    let with = |scopes: &[Scope]| Client::user(stack, &name, scopes.iter().copied().collect());
-    let record = Client::teller(stack).deposit(&account, "100").await;
-    let record = format!("/v1/records/{}", record.text("recordId"));
-    let report = statement(&account, &["csv"]);
-    let report = with(&[Scope::ReportsWrite, Scope::ReportsRead]).report(&report, 0).await;
-    let report = format!("/v1/reports/{}", report.text("reportId"));
-    let (show, list) =
-        (format!("/v1/accounts/{account}"), format!("/v1/accounts/{account}/records"));
-    let move_by = |kind: &str| format!("/v1/accounts/{account}/{kind}");
-    let (amount, currency) = (json!({ "amount": "1" }), json!({ "currency": "KRW" }));
-    for (scope, path, body) in [
-        (Scope::AccountsWrite, "/v1/accounts", Some(&currency)),
-        (Scope::AccountsRead, &*show, None),
-        (Scope::AccountsRead, &list, None),
-        (Scope::AccountsRead, &record, None),
-        (Scope::EventsRead, "/v1/events", None),
-        (Scope::AuditRead, "/v1/audit-log", None),
-        (Scope::DepositsWrite, &move_by("deposits"), Some(&amount)),
-        (Scope::WithdrawalsWrite, &move_by("withdrawals"), Some(&amount)),
-        (Scope::Admin, "/v1/api-keys", None),
-        (Scope::Admin, "/v1/api-keys", Some(&json!({ "name": "a test", "scopes": [] }))),
-        (Scope::ReportsRead, "/v1/reports", None),
-        (Scope::ReportsRead, &report, None),
-        (Scope::ReportsRead, &format!("{report}/events"), None),
-        (Scope::ReportsRead, &format!("{report}/artifacts/csv"), None),
-        (Scope::ReportsWrite, "/v1/reports", Some(&json!({ "kind": "statement" }))),
-        (Scope::ReportsWrite, &format!("{report}/cancel"), Some(&json!({}))),
-        (Scope::ReportsWrite, &format!("{report}/retry"), Some(&json!({}))),
-    ] {
-        let others: Vec<_> = Scope::ALL.into_iter().filter(|other| *other != scope).collect();
-        for (scopes, is_refused) in [(&others[..], true), (&[scope][..], false)] {
-            let client = with(scopes);
-            let key = new_key();
-            let headers = [("idempotency-key", key.as_str())];
-            let response = match body {
-                Some(body) => client.post(path, &headers, body).await,
-                None => client.get(path).await,
-            };
-            assert_eq!(response.status == 403, is_refused, "{scope} {path}: {response:?}");
-            if is_refused {
-                let challenge = response.header("www-authenticate").unwrap();
-                assert!(challenge.contains(&format!("scope=\"{scope}\"")), "{challenge}");
-            }
-        }
-    }
 }
 
 #[tokio::test]

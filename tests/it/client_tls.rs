@@ -1,5 +1,5 @@
-//! TLS of the Rust client, as the program `pay-in` uses it: the API is behind a server with the
-//! certificate of a private authority.
+//! TLS of the Rust client, as the programs `pay-in` and `passbook reports` use it: the API is behind
+//! a server with the certificate of a private authority.
 
 use std::{
     fs,
@@ -19,7 +19,13 @@ use rustls::{
     crypto::ring::default_provider,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
-use tests::{Client, Stack, client::new_key, eventually, process::passbook, stack::folder};
+use tests::{
+    Client, Stack,
+    client::new_key,
+    eventually,
+    process::{passbook, run_with},
+    stack::folder,
+};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -118,4 +124,13 @@ async fn the_client_sends_its_token_to_a_server_of_a_trusted_authority_and_the_r
     assert!(status.success(), "{status}");
     assert!(server.accepted.load(Relaxed) > 0);
     assert_eq!(teller.account(&account).await.text("balance"), "10");
+
+    let url = format!("https://localhost:{}", server.address.port());
+    for (authorities, code) in [(&trusted, 0), (&other, 2)] {
+        let authorities = authorities.to_str().unwrap();
+        let settings = [("PASSBOOK_API_URL", &*url), ("PASSBOOK_API_CA", authorities)];
+        let settings = [&settings[..], &[("PASSBOOK_TOKEN", teller.token())]].concat();
+        let output = run_with(&["reports", "ls"], &settings).await;
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+    }
 }

@@ -61,6 +61,7 @@ mod reports;
 mod restore;
 mod results;
 mod row_locks;
+mod scopes;
 mod silent_connections;
 mod slow_disks;
 mod statements;

@@ -1,9 +1,9 @@
 //! Compares every response that the tests receive with `docs/openapi.json`: the status, the media
-//! type, the body and the type of a problem must be documented for the operation. Bodies may not
-//! have fields that the document does not have.
+//! type, the body and the type of a problem must be documented for the operation. Required headers
+//! may not be missing. Bodies may not have fields that the document does not have.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, LazyLock, Mutex},
 };
 
@@ -33,13 +33,15 @@ struct Document {
     root: Value,
     /// The schemas by their place in the document.
     validators: Mutex<HashMap<String, Arc<Validator>>>,
+    /// The locations of successes without `Idempotent-Replayed`.
+    created: Mutex<HashSet<String>>,
 }
 
 impl Document {
     fn new(text: &str) -> Self {
         let mut root: Value = serde_json::from_str(text).unwrap();
         root["components"]["schemas"].as_object_mut().unwrap().values_mut().for_each(close);
-        Self { root, validators: Mutex::default() }
+        Self { root, validators: Mutex::default(), created: Mutex::default() }
     }
 
     fn check(&self, method: &Method, path: &str, response: &Response) -> Result<(), String> {
@@ -62,6 +64,7 @@ impl Document {
         let declared = format!("{operation}/responses/{}", response.status);
         let declared = self.resolve(&declared).ok_or("no such status")?;
         self.check_problem_type(&declared, response)?;
+        self.check_headers(&declared, response)?;
         let is_empty = *method == Method::HEAD || response.bytes.is_empty();
         let Some(content) = self.root.pointer(&format!("{declared}/content")) else {
             return is_empty.then_some(()).ok_or_else(|| "it has no body".to_owned());
@@ -106,6 +109,31 @@ impl Document {
         // The response to HEAD has no body.
         let is_known = response.bytes.is_empty() || types.iter().any(|known| known == problem);
         is_known.then_some(()).ok_or_else(|| format!("no problem {problem:?} with this status"))
+    }
+
+    fn check_headers(&self, declared: &str, response: &Response) -> Result<(), String> {
+        let Some(headers) = self.root.pointer(&format!("{declared}/headers")) else {
+            return Ok(());
+        };
+        let headers = headers.as_object().unwrap();
+        for name in headers.keys() {
+            let header = self.resolve(&format!("{declared}/headers/{name}")).unwrap();
+            let is_required = self.root.pointer(&header).unwrap()["required"] == true;
+            if is_required && response.header(name).is_none() {
+                return Err(format!("no header {name}"));
+            }
+        }
+        // Something is created once: every other response about it is a replay. But a request may
+        // join the report of another one.
+        let name = "Idempotent-Replayed";
+        if headers.contains_key(name) && response.header(name).is_none() {
+            let location = response.header("location").unwrap();
+            let may_join = location.starts_with("/v1/reports/");
+            if !may_join && !self.created.lock().unwrap().insert(location.to_owned()) {
+                return Err(format!("no header {name}, for the second time"));
+            }
+        }
+        Ok(())
     }
 
     /// Checks the response to a request without an operation.
@@ -159,13 +187,16 @@ fn close(schema: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::HeaderMap;
+    use reqwest::header::{HeaderMap, HeaderName};
 
     use super::*;
 
     fn response(status: u16, media_type: &str, body: Value) -> Response {
         let mut headers = HeaderMap::new();
-        headers.insert("content-type", media_type.parse().unwrap());
+        for (name, value) in [("content-type", media_type), ("etag", "\"1\""), ("request-id", "1")]
+        {
+            headers.insert(name, value.parse().unwrap());
+        }
         Response { status, headers, bytes: body.to_string().into(), body }
     }
 
@@ -216,16 +247,53 @@ mod tests {
     }
 
     #[test]
-    fn every_example_of_the_document_is_valid() {
-        let schemas = DOCUMENT.root["components"]["schemas"].as_object().unwrap();
-        let mut count = 0;
-        for (name, schema) in schemas {
-            for example in schema["examples"].as_array().into_iter().flatten() {
-                let pointer = format!("/components/schemas/{name}");
-                assert_eq!(DOCUMENT.check_body(&pointer, example), Ok(()), "{name}");
-                count += 1;
-            }
+    fn a_success_without_a_required_header_is_refused() {
+        let mut opened = response(201, "application/json", account());
+        opened.headers.insert("location", "/v1/accounts/of-this-test".parse().unwrap());
+        let check = |response: &Response| DOCUMENT.check(&Method::POST, "/v1/accounts", response);
+        assert_eq!(check(&opened), Ok(()));
+        let replayed = "no header Idempotent-Replayed, for the second time";
+        assert_eq!(check(&opened), Err(replayed.to_owned()));
+        opened.headers.insert("idempotent-replayed", "true".parse().unwrap());
+        assert_eq!(check(&opened), Ok(()));
+        for name in ["ETag", "Location", "Request-Id"] {
+            let value = opened.headers.remove(name).unwrap();
+            assert_eq!(check(&opened), Err(format!("no header {name}")));
+            opened.headers.insert(name.parse::<HeaderName>().unwrap(), value);
         }
-        assert!(count > 5);
+    }
+
+    /// Checks the examples in a part of the document. Gives their number.
+    fn check_examples(pointer: &str, part: &Value) -> usize {
+        let schema = if part.get("schema").is_some() { "/schema" } else { "" };
+        // A schema has a list of them, a media type has named ones.
+        let mut examples: Vec<_> = match &part["examples"] {
+            Value::Array(examples) => examples.iter().collect(),
+            Value::Object(named) => named.values().map(|named| &named["value"]).collect(),
+            _ => Vec::new(),
+        };
+        examples.extend(part.get("example"));
+        for example in &examples {
+            let checked = DOCUMENT.check_body(&format!("{pointer}{schema}"), example);
+            assert_eq!(checked, Ok(()), "{pointer}: {example}");
+        }
+        let parts: Vec<_> = match part {
+            Value::Object(map) => map.iter().map(|(key, part)| (key.clone(), part)).collect(),
+            Value::Array(items) => {
+                items.iter().enumerate().map(|(at, part)| (at.to_string(), part)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let parts = parts.into_iter().filter(|(key, _)| !key.starts_with("example"));
+        let counts = parts.map(|(key, part)| {
+            let key = key.replace('~', "~0").replace('/', "~1");
+            check_examples(&format!("{pointer}/{key}"), part)
+        });
+        examples.len() + counts.sum::<usize>()
+    }
+
+    #[test]
+    fn every_example_of_the_document_is_valid() {
+        assert!(check_examples("", &DOCUMENT.root) > 100);
     }
 }

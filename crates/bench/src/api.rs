@@ -1,7 +1,7 @@
 //! Requests to the API beside the load.
 
-use anyhow::{Context, Result, ensure};
-use reqwest::{Client, Method, StatusCode};
+use anyhow::{Context, Result};
+use client::{Client, Request};
 use serde_json::Value;
 
 use crate::stack::Stack;
@@ -9,28 +9,12 @@ use crate::stack::Stack;
 /// Sends a request through the development proxy. Returns the JSON of its response.
 ///
 /// # Errors
-/// The response has another status than 200, 201 and 204, or none arrived.
-pub(crate) async fn request(
-    stack: &Stack,
-    token: &str,
-    method: Method,
-    path: &str,
-    body: Option<&Value>,
-) -> Result<Value> {
-    let url = format!("{}{path}", stack.file.api);
-    let mut request = Client::new().request(method, &url).bearer_auth(token);
-    if let Some(body) = body {
-        request = request.json(body);
-    }
-    let response = request.send().await?;
-    let status = response.status();
-    let text = response.text().await?;
-    let expected = [StatusCode::OK, StatusCode::CREATED, StatusCode::NO_CONTENT];
-    ensure!(expected.contains(&status), "{url} gave {status}: {text}");
-    if text.is_empty() {
-        return Ok(Value::Null);
-    }
-    serde_json::from_str(&text).with_context(|| format!("{url} gave {text}"))
+/// The request is refused, or no response arrived.
+pub(crate) async fn request(stack: &Stack, token: &str, request: &Request) -> Result<Value> {
+    let answer = Client::new(&stack.file.api, token)?.send(request).await;
+    let answer = answer.and_then(client::Answer::success);
+    let answer = answer.with_context(|| format!("{} {}", request.method, request.path))?;
+    if answer.body.is_empty() { Ok(Value::Null) } else { Ok(answer.json()?) }
 }
 
 /// A field of a response.

@@ -31,7 +31,7 @@ pub struct Client {
     authority: Authority,
     /// Before each path; without a slash at its end.
     prefix: String,
-    authorization: HeaderValue,
+    authorization: Option<HeaderValue>,
     timeout: Duration,
     retry: Retry,
     longest_answer: usize,
@@ -49,6 +49,7 @@ impl fmt::Debug for Client {
 pub struct Builder<'a> {
     url: &'a str,
     token: &'a str,
+    authorities: Option<&'a [u8]>,
     timeout: Duration,
     retry: Retry,
     longest_answer: usize,
@@ -63,7 +64,13 @@ impl fmt::Debug for Builder<'_> {
     }
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    /// The certificate authorities to trust, as PEM. By default those of the machine.
+    #[must_use]
+    pub const fn certificate_authorities(self, pem: &'a [u8]) -> Self {
+        Self { authorities: Some(pem), ..self }
+    }
+
     /// The time limit of one try, the answer included. By default 40 s. It must be longer than the
     /// waits that are asked for.
     #[must_use]
@@ -89,11 +96,11 @@ impl Builder<'_> {
     /// [`Cause::InvalidRequest`]: the URL or the token has an invalid form, or TLS has no
     /// certificate authorities.
     pub fn build(self) -> Result<Client, Error> {
-        let Self { url, token, timeout, retry, longest_answer } = self;
+        let Self { url, token, authorities, timeout, retry, longest_answer } = self;
         let form = "the URL of the API must have the form https://host:port/path";
         let invalid = |reason: &str| Error::invalid_request(reason);
         let uri: Uri = url.parse().map_err(|_| invalid(form))?;
-        let transport = Transport::new(&uri)?;
+        let transport = Transport::new(&uri, authorities)?;
         let parts = uri.into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
             return Err(invalid(form));
@@ -107,10 +114,13 @@ impl Builder<'_> {
             return Err(invalid(form));
         }
         let prefix = prefix.trim_end_matches('/').to_owned();
-        let authorization = HeaderValue::from_str(&format!("Bearer {token}"));
+        let authorization = (!token.is_empty()).then(|| format!("Bearer {token}"));
+        let authorization = authorization.map(HeaderValue::try_from).transpose();
         let mut authorization =
             authorization.map_err(|_| invalid("the token has invalid characters"))?;
-        authorization.set_sensitive(true);
+        if let Some(authorization) = &mut authorization {
+            authorization.set_sensitive(true);
+        }
         Ok(Client {
             transport,
             scheme,
@@ -126,7 +136,7 @@ impl Builder<'_> {
 
 impl Client {
     /// A client of the API at `url`, such as `https://passbook.example.com`, with a bearer token or
-    /// an API key.
+    /// an API key. An empty token is not sent: some operations need none.
     ///
     /// # Errors
     /// As [`Builder::build`].
@@ -138,7 +148,8 @@ impl Client {
     #[must_use]
     pub fn builder<'a>(url: &'a str, token: &'a str) -> Builder<'a> {
         let (timeout, retry) = (TIMEOUT, Retry::default());
-        Builder { url, token, timeout, retry, longest_answer: LONGEST_ANSWER }
+        let longest_answer = LONGEST_ANSWER;
+        Builder { url, token, authorities: None, timeout, retry, longest_answer }
     }
 
     /// The time limit of one try.
@@ -216,7 +227,9 @@ impl Client {
             .map_err(invalid)?;
         let headers = sent.headers_mut();
         headers.clone_from(&request.headers);
-        headers.entry(AUTHORIZATION).or_insert_with(|| self.authorization.clone());
+        if let Some(authorization) = &self.authorization {
+            headers.entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
+        }
         headers.entry(USER_AGENT).or_insert(NAME);
         self.transport.send(sent).await
     }
@@ -258,6 +271,7 @@ mod tests {
             assert!(matches!(error.cause(), Cause::InvalidRequest(_)), "{url}: {error}");
         }
         assert!(Client::new("http://a", "line\nbreak").is_err());
+        assert!(Client::builder("https://a", "t").certificate_authorities(b"x").build().is_err());
         assert!(Client::new("http://[::1]:80", "t").is_ok());
     }
 

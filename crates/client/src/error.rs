@@ -150,10 +150,13 @@ pub struct Problem {
     /// The name of the problem's type, such as `invalid-field`. It never changes: branch on it.
     /// `None` in the answer of another server, such as a proxy.
     pub slug: Option<String>,
-    /// The meaning of the type.
+    /// The meaning of the type. Empty in an answer that is no problem.
     pub title: String,
-    /// The cause in this request, or the remedy. Its text may change.
+    /// The cause in this request, or the remedy. Its text may change. The beginning of an answer
+    /// that is no problem.
     pub detail: String,
+    /// The first invalid field, header or parameter.
+    pub field: Option<String>,
     /// Each invalid part of the request.
     pub errors: Vec<InvalidPart>,
     /// The trace of the request, for the operators.
@@ -182,6 +185,7 @@ pub(crate) struct ProblemBody {
     r#type: String,
     title: String,
     detail: String,
+    field: Option<String>,
     errors: Vec<InvalidPart>,
     trace_id: Option<String>,
 }
@@ -190,7 +194,7 @@ impl Problem {
     pub(crate) fn of(answer: &Answer) -> Self {
         let body = serde_json::from_slice(&answer.body).unwrap_or_else(|_| {
             let text = String::from_utf8_lossy(&answer.body);
-            ProblemBody { title: text.chars().take(LONGEST_TEXT).collect(), ..Default::default() }
+            ProblemBody { detail: text.chars().take(LONGEST_TEXT).collect(), ..Default::default() }
         });
         // The form of a date is not used by the API.
         let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
@@ -201,9 +205,9 @@ impl Problem {
     }
 
     pub(crate) fn new(status: StatusCode, body: ProblemBody) -> Self {
-        let ProblemBody { r#type, title, detail, errors, trace_id } = body;
+        let ProblemBody { r#type, title, detail, field, errors, trace_id } = body;
         let slug = r#type.strip_prefix("/problems/").map(str::to_owned);
-        Self { status, slug, title, detail, errors, trace_id, retry_after: None }
+        Self { status, slug, title, detail, field, errors, trace_id, retry_after: None }
     }
 
     /// Whether the problem is of this type.
@@ -309,6 +313,7 @@ mod tests {
         let problem = error.problem().unwrap();
         assert!(problem.is("invalid-field") && !problem.is("invalid"));
         assert_eq!(problem.errors[0].pointer.as_deref(), Some("#/amount"));
+        assert_eq!(problem.field.as_deref(), Some("amount"));
         assert_eq!(problem.trace_id.as_deref(), Some("0af7"));
         assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
         assert_eq!(error.to_string(), "422 invalid-field: amount: must be greater than zero.");

@@ -3,20 +3,10 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff};
-use http::{StatusCode, header::CONTENT_TYPE};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use crate::{
-    Answer, Cause, Client, Error, Event, EventFilter, Retry,
-    sse::{Decoder, Message},
-};
+use crate::{Cause, Client, Error, Event, EventFilter, Retry, pieces::Events, sse::Message};
 
-/// Three times the interval of the server's comments.
-const LONGEST_SILENCE: Duration = Duration::from_secs(45);
-/// The longest body of a refusal.
-const LONGEST_PROBLEM: usize = 64 << 10;
 /// The pause after the end of a stream, if the server names none.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -45,15 +35,9 @@ pub struct EventStream {
     client: Client,
     filter: EventFilter,
     last: Option<String>,
-    connection: Option<Connection>,
+    connection: Option<Events>,
     next_try: Option<Instant>,
     failure: Option<Failure>,
-}
-
-#[derive(Debug)]
-struct Connection {
-    body: Incoming,
-    decoder: Decoder,
 }
 
 /// No connection succeeds.
@@ -68,7 +52,7 @@ impl EventStream {
     /// events, and a new stream begins behind them.
     #[must_use]
     pub fn last(&self) -> Option<&str> {
-        self.last.as_deref()
+        self.connection.as_ref().and_then(Events::last_id).or(self.last.as_deref())
     }
 
     /// Waits for the next event. A call that is dropped before its end loses no event.
@@ -102,33 +86,28 @@ impl EventStream {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
-                let connection = connect(&self.client, &self.filter, self.last.as_deref()).await?;
+                let request = self.filter.stream(self.last())?;
+                let connection = Events::open(&self.client, &request).await?;
                 self.failure = None;
                 self.connection.insert(connection)
             }
         };
-        loop {
-            if let Some(message) = connection.decoder.next_message() {
-                return Ok(Some(message));
-            }
-            if let Some(id) = connection.decoder.last_id() {
-                self.last = Some(id.to_owned());
-            }
+        let next = connection.next().await;
+        // Not with a message: another call asks for one that can't be read again.
+        if let (Ok(None) | Err(_), Some(id)) = (&next, connection.last_id()) {
+            self.last = Some(id.to_owned());
+        }
+        match next {
             // A silence is an end: the server sends comments.
-            let frame = timeout(LONGEST_SILENCE, connection.body.frame()).await;
-            let Ok(Some(Ok(frame))) = frame else { return Ok(None) };
-            if let Some(bytes) = frame.data_ref() {
-                let decoded = connection.decoder.push(bytes);
-                let unexpected = |error| Error::new(Cause::UnexpectedAnswer(format!("{error}")));
-                decoded.map_err(unexpected)?;
-            }
+            Err(error) if error.may_retry() => Ok(None),
+            next => next,
         }
     }
 
     /// The server ended the stream, as at the end of a token, or it broke.
     fn connect_again(&mut self) {
         let ended = self.connection.take();
-        let pause = ended.and_then(|connection| connection.decoder.retry()).unwrap_or(PAUSE);
+        let pause = ended.and_then(|connection| connection.pause()).unwrap_or(PAUSE);
         // Clients that lost their streams together do not come back together.
         let jitter = Retry::pauses().build().next().unwrap_or_default();
         self.next_try = Some(Instant::now() + pause + jitter);
@@ -150,28 +129,6 @@ impl EventStream {
         self.next_try = Some(Instant::now() + pause);
         Ok(())
     }
-}
-
-async fn connect(
-    client: &Client,
-    filter: &EventFilter,
-    last: Option<&str>,
-) -> Result<Connection, Error> {
-    let (head, body) = client.open(&filter.stream(last)?).await?.into_parts();
-    if head.status == StatusCode::OK {
-        let is_stream =
-            |value: &http::HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
-        if !head.headers.get(CONTENT_TYPE).is_some_and(is_stream) {
-            return Err(Error::new(Cause::UnexpectedAnswer("it is no event stream".to_owned())));
-        }
-        return Ok(Connection { body, decoder: Decoder::default() });
-    }
-    let body = timeout(client.timeout(), Limited::new(body, LONGEST_PROBLEM).collect()).await;
-    let body = body.map_err(|_| Error::new(Cause::Timeout(client.timeout())))?;
-    let body = body.map_err(|error| Error::new(Cause::NoAnswer(error)))?.to_bytes();
-    let answer = Answer { status: head.status, headers: head.headers, body }.success()?;
-    let reason = format!("it has the status {}", answer.status.as_u16());
-    Err(Error::new(Cause::UnexpectedAnswer(reason)))
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ mod event_stream;
 mod idempotency_key;
 pub mod money;
 mod movement;
+mod pieces;
 mod query;
 mod report;
 mod request;
@@ -49,10 +50,14 @@ pub use contract::{AccountId, ApiKeyId, Kind, Reason, RecordId, ReportId, Webhoo
 pub use error::{Cause, Error, InvalidPart, Problem};
 pub use event::{Event, EventFilter, EventPage, OpenedAccount};
 pub use event_stream::EventStream;
+pub use http::Method;
 pub use idempotency_key::{IdempotencyKey, InvalidKey};
 pub use movement::{Movement, Record, RecordFilter, RefusalReason, Status};
+pub use pieces::Pieces;
 pub use query::Page;
-pub use report::{Artifact, Report, ReportRequest, ReportState};
+pub use report::{
+    Artifact, Report, ReportEvent, ReportEvents, ReportProgress, ReportRequest, ReportState,
+};
 pub use request::{Answer, Request};
 pub use retry::Retry;
 pub use rust_decimal::Decimal;

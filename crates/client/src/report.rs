@@ -1,6 +1,6 @@
 //! Reports and their files.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use contract::{AccountId, ReportId};
@@ -9,7 +9,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, serde::rfc3339};
 
-use crate::{Answer, Cause, Client, Error, IdempotencyKey, Request};
+use crate::{Answer, Cause, Client, Error, IdempotencyKey, Request, pieces::Events};
 
 /// The report to make. A field that is absent has the service's default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -35,6 +35,9 @@ pub struct ReportRequest {
     /// Whether an activity report has an analysis.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub analysis: Option<bool>,
+    /// Whether the answer may be an open report that is the same, over the same ledger.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unique: bool,
 }
 
 /// The state of a report.
@@ -51,6 +54,55 @@ pub enum ReportState {
     Failed,
     /// A client cancelled it. Final.
     Cancelled,
+}
+
+impl ReportState {
+    /// Every state.
+    pub const ALL: [Self; 5] =
+        [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
+
+    /// Its name in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "QUEUED",
+            Self::Running => "RUNNING",
+            Self::Succeeded => "SUCCEEDED",
+            Self::Failed => "FAILED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+}
+
+/// A change of a report.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ReportEvent {
+    /// Its state.
+    pub state: ReportState,
+    /// The progress of the latest attempt.
+    pub progress: Option<ReportProgress>,
+}
+
+/// The progress of an attempt. Displayed as `read entries, 120 of 5000`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ReportProgress {
+    /// What the attempt does.
+    pub step: String,
+    /// How much of it is done.
+    pub done: u64,
+    /// How much there is, if it is known.
+    pub total: Option<u64>,
+}
+
+impl fmt::Display for ReportProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { step, done, total } = self;
+        match total {
+            Some(total) => write!(f, "{step}, {done} of {total}"),
+            None if *done == 0 => f.write_str(step),
+            None => write!(f, "{step}, {done}"),
+        }
+    }
 }
 
 /// A report.
@@ -96,6 +148,23 @@ pub struct Artifact {
     pub expires_at: OffsetDateTime,
 }
 
+/// The changes of a report, over one connection.
+#[derive(Debug)]
+pub struct ReportEvents(Events);
+
+impl ReportEvents {
+    /// The next change, which may be the present state; `None` when the report has ended, and when
+    /// the server ends the stream.
+    ///
+    /// # Errors
+    /// The connection broke, or the change has an unknown form.
+    pub async fn next(&mut self) -> Result<Option<ReportEvent>, Error> {
+        let Some(message) = self.0.next().await? else { return Ok(None) };
+        let event = serde_json::from_str(&message.data);
+        event.map(Some).map_err(|error| Error::new(Cause::UnexpectedAnswer(error.to_string())))
+    }
+}
+
 impl Client {
     /// Asks for a report, with a wait for its end. The same request with the same key gives the
     /// same report.
@@ -119,6 +188,16 @@ impl Client {
         self.call(&Request::get(format!("/v1/reports/{id}")).wait(wait)).await
     }
 
+    /// Follows a report until it has ended. A proxy may hold the changes back: look at the report
+    /// from time to time as well.
+    ///
+    /// # Errors
+    /// The request is refused, or there is no answer.
+    pub async fn follow_report(&self, id: ReportId) -> Result<ReportEvents, Error> {
+        let request = Request::get(format!("/v1/reports/{id}/events"));
+        Events::open(self, &request).await.map(ReportEvents)
+    }
+
     /// Cancels a report that has not ended.
     ///
     /// # Errors
@@ -136,7 +215,7 @@ impl Client {
     }
 
     /// The content of a file. Its hash is verified. It must be shorter than
-    /// [`crate::Builder::longest_answer`]; [`Client::open`] reads others piece by piece.
+    /// [`crate::Builder::longest_answer`]; [`Client::stream`] reads others piece by piece.
     ///
     /// # Errors
     /// Of the last try.
@@ -152,5 +231,28 @@ impl Client {
             }
         };
         Ok(self.try_again(&request, read).await?.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_has_a_state_and_a_progress_that_can_be_shown() {
+        let read = |json: &str| serde_json::from_str::<ReportEvent>(json).unwrap();
+        for (progress, shown) in [
+            (r#"{"step":"read","done":2,"total":5}"#, "read, 2 of 5"),
+            (r#"{"step":"read","done":0,"total":null}"#, "read"),
+            (r#"{"step":"read","done":7}"#, "read, 7"),
+        ] {
+            let event = read(&format!(r#"{{"state":"RUNNING","progress":{progress}}}"#));
+            assert_eq!(event.state, ReportState::Running);
+            assert_eq!(event.progress.unwrap().to_string(), shown);
+        }
+        for state in ReportState::ALL {
+            let name = state.as_str();
+            assert_eq!(read(&format!(r#"{{"state":"{name}","progress":null}}"#)).state, state);
+        }
     }
 }

@@ -95,12 +95,15 @@ impl Answer {
     /// # Errors
     /// [`Cause::Problem`] or [`Cause::UnexpectedAnswer`]
     pub fn success(self) -> Result<Self, Error> {
-        let cause = match self.status.as_u16() {
-            200..=299 => return Ok(self),
-            400..=599 => Cause::Problem(Box::new(Problem::of(&self))),
+        if self.status.is_success() { Ok(self) } else { Err(self.refusal()) }
+    }
+
+    /// What an answer without success means.
+    pub(crate) fn refusal(&self) -> Error {
+        Error::new(match self.status.as_u16() {
+            400..=599 => Cause::Problem(Box::new(Problem::of(self))),
             status => Cause::UnexpectedAnswer(format!("it has the status {status}")),
-        };
-        Err(Error::new(cause))
+        })
     }
 
     /// The JSON of the body.

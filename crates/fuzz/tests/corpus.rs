@@ -1,6 +1,6 @@
 //! Runs each target on its corpus, and on random mutations of it: for two seconds, or for
-//! `PASSBOOK_FUZZ_SECONDS`. The same inputs each time, so that a failure is due to a change;
-//! `PASSBOOK_FUZZ_SEED` tries others.
+//! `PASSBOOK_FUZZ_SECONDS`. Each run has other mutations; `PASSBOOK_FUZZ_SEED` repeats those of an
+//! earlier one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -25,7 +25,7 @@ fn run(name: &str) {
         check(target, input, || format!("the input {}", path.display()));
     }
     let inputs = inputs.into_iter().map(|(_, input)| input).collect();
-    let seed = setting("PASSBOOK_FUZZ_SEED").unwrap_or(1);
+    let seed = setting("PASSBOOK_FUZZ_SEED").unwrap_or_else(rand::random);
     let limit = Duration::from_secs(setting("PASSBOOK_FUZZ_SECONDS").unwrap_or(2));
     let mut mutator = Mutator::new(seed, inputs, corpus::words());
     let (begun, mut count) = (Instant::now(), 0);
@@ -33,7 +33,11 @@ fn run(name: &str) {
         let input = mutator.input();
         check(target, &input, || {
             let path = keep(name, &input);
-            format!("an input of PASSBOOK_FUZZ_SEED={seed}, now in {}", path.display())
+            format!(
+                "input {count} of `PASSBOOK_FUZZ_SEED={seed} cargo test -p fuzz --test corpus \
+                 {name}`, now in {}",
+                path.display()
+            )
         });
         count += 1;
     }

@@ -6,6 +6,7 @@
 //! - A body, a bearer token, an id in the path, a query and an `Idempotency-Key` have their
 //!   problems, wherever they occur.
 //! - `Idempotency-Key` and `Prefer` have a header in each success.
+//! - A header of a response is required, unless it can be null or depends on the request.
 
 use std::collections::BTreeMap;
 
@@ -46,6 +47,7 @@ pub(crate) fn complete(document: &mut Value, types: &[ProblemType]) -> anyhow::R
 }
 
 fn headers() -> Map<String, Value> {
+    const REQUIRED: [&str; 3] = ["Retry-After", "WWW-Authenticate", "Request-Id"];
     [
         ("Retry-After", "integer", "Seconds until the next try."),
         ("WWW-Authenticate", "string", "`Bearer`"),
@@ -64,7 +66,10 @@ fn headers() -> Map<String, Value> {
         ("Preference-Applied", "string", "`wait=N` with the applied wait."),
     ]
     .map(|(name, kind, description)| {
-        let header = json!({ "description": description, "schema": { "type": kind } });
+        let mut header = json!({ "description": description, "schema": { "type": kind } });
+        if REQUIRED.contains(&name) {
+            require(&mut header);
+        }
         (name.to_owned(), header)
     })
     .into_iter()
@@ -83,13 +88,19 @@ fn complete_operation(
         by_status.entry(problem.status.as_u16()).or_default().insert(problem.slug, problem);
     }
     let given = operation.get_mut("parameters").and_then(Value::as_array_mut);
-    given.into_iter().flatten().for_each(without_null);
+    for parameter in given.into_iter().flatten() {
+        without_null(parameter);
+    }
     let success_headers = success_headers(operation);
     let responses = object(operation, "responses")?;
     for (status, mut response) in std::mem::take(responses) {
         let number: u16 = status.parse()?;
         let given = response.get_mut("headers").and_then(Value::as_object_mut);
-        given.into_iter().flatten().for_each(|(_, header)| without_null(header));
+        for (_, header) in given.into_iter().flatten() {
+            if !without_null(header) {
+                require(header);
+            }
+        }
         if number < 400 {
             responses.insert(status, with_headers(response, number, &success_headers)?);
             continue;
@@ -147,9 +158,16 @@ fn implied(method: &str, operation: &Value) -> Vec<ProblemType> {
     problems
 }
 
-/// Removes null from the schema of a parameter or header: it can be absent, but not null.
-fn without_null(parameter: &mut Value) {
-    let Some(schema) = parameter.get_mut("schema") else { return };
+fn require(header: &mut Value) {
+    if let Some(header) = header.as_object_mut() {
+        header.insert("required".to_owned(), Value::Bool(true));
+    }
+}
+
+/// Removes null from the schema of a parameter or header: it can be absent, but not null. Gives
+/// whether there was a null.
+fn without_null(parameter: &mut Value) -> bool {
+    let Some(schema) = parameter.get_mut("schema") else { return false };
     let is_null = |value: &Value| value == "null" || value.get("type") == Some(&json!("null"));
     let only = |all: &Value| {
         let mut others = all.as_array()?.iter().filter(|value| !is_null(value));
@@ -157,11 +175,15 @@ fn without_null(parameter: &mut Value) {
     };
     if let Some(only) = schema.get("oneOf").and_then(only) {
         *schema = only;
-    } else if let Some(only) = schema.get("type").and_then(only)
+        return true;
+    }
+    if let Some(only) = schema.get("type").and_then(only)
         && let Some(schema) = schema.as_object_mut()
     {
         schema.insert("type".to_owned(), only);
+        return true;
     }
+    false
 }
 
 fn parameters(operation: &Value) -> impl Iterator<Item = &Value> {

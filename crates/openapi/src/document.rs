@@ -5,7 +5,7 @@ use runtime::http::problem::ProblemView;
 use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema, ToSchema, openapi::OpenApi};
 
-use crate::{complete::complete, problems};
+use crate::{complete::complete, problems, webhooks::webhooks};
 
 const DESCRIPTION: &str = "Passbook takes deposits and withdrawals and applies each exactly once. \
     It makes statements and other reports.\n\n\
@@ -55,6 +55,7 @@ pub(crate) fn document() -> anyhow::Result<Value> {
             { "name": "Reference", "description": "This document and the types of problems." },
         ],
         "paths": paths,
+        "webhooks": webhooks(),
         "components": {
             "schemas": schemas,
             "securitySchemes": { "token": {

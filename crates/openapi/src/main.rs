@@ -6,6 +6,7 @@ mod complete;
 mod document;
 mod problems;
 mod reference;
+mod webhooks;
 
 use std::{fs, path::PathBuf, process::ExitCode};
 

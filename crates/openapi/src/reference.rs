@@ -29,7 +29,7 @@ pub(crate) fn page(document: &Value) -> String {
     for tag in items(&document["tags"]) {
         let name = plain(&tag["name"]);
         page += &format!("<h2>{}</h2>\n{}", escape(name), markdown(plain(&tag["description"])));
-        for (path, item) in entries(&document["paths"]) {
+        for (path, item) in entries(&document["paths"]).chain(entries(&document["webhooks"])) {
             for (method, operation) in entries(item) {
                 if items(&operation["tags"]).any(|tag| tag == name) {
                     page += &render(document, method, path, operation);
@@ -71,7 +71,10 @@ fn render(document: &Value, method: &str, path: &str, operation: &Value) -> Stri
         summary = text(&operation["summary"]),
         description = markdown(plain(&operation["description"])),
     );
-    part += &security(document, operation);
+    // A webhook has a name instead.
+    if path.starts_with('/') {
+        part += &security(document, operation);
+    }
     if operation["parameters"].is_array() {
         part += "<table>\n<tr><th>Parameter<th>In<th>Type<th>Meaning\n";
         for parameter in items(&operation["parameters"]) {

@@ -1,12 +1,23 @@
 //! Errors as one line of text.
 
-use anyhow::Error;
+use std::error::Error as StdError;
+
+use anyhow::{Chain, Error};
 
 /// The error followed by its causes, separated by colons.
 ///
 /// A cause is left out when the text before already ends with it: sqlx repeats its causes.
 pub(crate) fn describe(error: &Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
+    join(error.chain())
+}
+
+/// As [`describe`].
+pub(crate) fn describe_cause(cause: &(dyn StdError + 'static)) -> String {
+    join(Chain::new(cause))
+}
+
+fn join(chain: Chain<'_>) -> String {
+    chain.map(ToString::to_string).fold(String::new(), |line, cause| {
         if line.is_empty() {
             cause
         } else if line.ends_with(&cause) {

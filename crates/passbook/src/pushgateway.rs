@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use client::{Client, Method, Request};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use reqwest::Url;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const FORM: &str = "the Pushgateway's URL must have the form http://host:9091";
@@ -23,7 +23,7 @@ pub(crate) struct PushgatewayArguments {
 }
 
 /// The Pushgateway, if a URL is given.
-pub(crate) struct Pushgateway(Option<Url>);
+pub(crate) struct Pushgateway(Option<Client>);
 
 impl PushgatewayArguments {
     /// Checks the URL. Call this before the work, which may take hours. A blank URL counts as none.
@@ -34,10 +34,9 @@ impl PushgatewayArguments {
     pub(crate) fn pushgateway(&self) -> Result<Pushgateway> {
         let url = self.pushgateway_url.as_deref().map(str::trim).filter(|url| !url.is_empty());
         let Some(url) = url else { return Ok(Pushgateway(None)) };
-        let url = Url::parse(url).ok().context(FORM)?;
-        let has_user = !url.username().is_empty() || url.password().is_some();
-        ensure!(url.scheme() == "http" && !has_user, FORM);
-        Ok(Pushgateway(Some(url)))
+        ensure!(url.starts_with("http://"), FORM);
+        let client = Client::builder(url, "").timeout(TIMEOUT).build();
+        Ok(Pushgateway(Some(client.ok().context(FORM)?)))
     }
 }
 
@@ -49,22 +48,15 @@ impl Pushgateway {
     /// # Errors
     /// When the Pushgateway can't be reached or rejects the metrics.
     pub(crate) async fn replace(&self, group: &str, record: impl FnOnce()) -> Result<()> {
-        let Some(url) = &self.0 else { return Ok(()) };
+        let Some(client) = &self.0 else { return Ok(()) };
         let recorder = PrometheusBuilder::new().build_recorder();
         let metrics = recorder.handle();
         metrics::with_local_recorder(&recorder, record);
-        let mut url = url.clone();
-        let path = format!("{}/metrics/job/{group}", url.path().trim_end_matches('/'));
-        url.set_path(&path);
-        let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
-        let response = client.post(url).body(metrics.render()).send().await;
-        let response = response.context("sending metrics to the Pushgateway")?;
-        let status = response.status();
-        ensure!(
-            status.is_success(),
-            "the Pushgateway answers {status}: {}",
-            response.text().await?
-        );
+        let mut request = Request::new(Method::POST, format!("/metrics/job/{group}"));
+        request.body = metrics.render().into();
+        let answer = client.send(&request).await.context("sending metrics to the Pushgateway")?;
+        let (status, text) = (answer.status, String::from_utf8_lossy(&answer.body));
+        ensure!(status.is_success(), "the Pushgateway answers {status}: {text}");
         Ok(())
     }
 }

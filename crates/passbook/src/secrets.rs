@@ -3,25 +3,15 @@
 //! Each secret is drawn independently, so an existing one stays, whatever tool created it, and a
 //! crash leaves nothing half done.
 
-use std::{collections::BTreeMap, env, fs, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, env, fs, process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
+use client::{Answer, Client, Request};
 use contract::{Scopes, permissions};
 use credentials::{SigningKey, random_key, random_password};
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use http::StatusCode;
 use serde::Serialize;
-use tokio_util::bytes::Bytes;
 
 use crate::{output, provision};
 
@@ -186,24 +176,15 @@ async fn create(secrets: &[Secret]) -> Result<()> {
         fs::read_to_string(&path)
             .with_context(|| format!("reading {path} of the pod's service account"))
     };
-    let bearer = format!("Bearer {}", read("token")?.trim());
-    let client = client(&read("ca.crt")?)?;
+    let (token, authorities) = (read("token")?, read("ca.crt")?);
+    let client = Client::builder(&format!("https://{host}:{port}"), token.trim())
+        .certificate_authorities(authorities.as_bytes())
+        .timeout(TIMEOUT)
+        .build()?;
     for secret in secrets {
         let Metadata { name, namespace, .. } = &secret.metadata;
-        let url = format!("https://{host}:{port}/api/v1/namespaces/{namespace}/secrets");
-        let request = Request::post(url)
-            .header(header::AUTHORIZATION, &bearer)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::from(serde_json::to_vec(secret)?))?;
-        let exchange = async {
-            let response = client.request(request).await?;
-            let status = response.status();
-            Ok::<_, anyhow::Error>((status, response.into_body().collect().await?.to_bytes()))
-        };
-        let (status, body) = tokio::time::timeout(TIMEOUT, exchange)
-            .await
-            .unwrap_or_else(|_| Err(anyhow!("no answer within {} s", TIMEOUT.as_secs())))
-            .context("the API server")?;
+        let request = Request::post(format!("/api/v1/namespaces/{namespace}/secrets"), secret)?;
+        let Answer { status, body, .. } = client.send(&request).await.context("the API server")?;
         // The API server's response to a rejected Secret does not repeat its content.
         let rejected = || format!("secret/{name}: {status}: {}", String::from_utf8_lossy(&body));
         ensure!(status.is_success() || status == StatusCode::CONFLICT, rejected());
@@ -211,22 +192,6 @@ async fn create(secrets: &[Secret]) -> Result<()> {
         output::line(&format!("secret/{name} {result}"))?;
     }
     Ok(())
-}
-
-/// An HTTPS client with this certificate authority as the only trusted one.
-fn client(authority: &str) -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
-        roots.add(certificate.context("the cluster's certificate authority")?)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector =
-        HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().build();
-    Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 static STACK: OnceCell<Stack> = OnceCell::const_new();
 
 /// The stack of these tests, with two replicas of the webhook-service.
-async fn shared() -> &'static Stack {
+pub(crate) async fn shared() -> &'static Stack {
     STACK.get_or_init(|| start("webhooks", "2")).await
 }
 

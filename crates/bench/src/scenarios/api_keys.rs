@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use client::Request;
 use load::{Pace, WaitFor};
-use reqwest::Method;
 use serde_json::json;
 
 use super::deposits::{ACCOUNTS, deposits, warm_up};
@@ -29,7 +29,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Section> {
     warm_up(bench, &stack, &accounts).await?;
     let scopes = ["accounts:any", "accounts:read", "deposits:write"];
     let (admin, body) = (&stack.file.tokens.admin, json!({ "name": "bench", "scopes": scopes }));
-    let created = api::request(&stack, admin, Method::POST, "/v1/api-keys", Some(&body)).await?;
+    let created = api::request(&stack, admin, &Request::post("/v1/api-keys", &body)?).await?;
     let credentials = [(TOKEN, stack.target.token.clone()), (KEY, api::text(&created, "/secret")?)];
     let duration = Duration::from_secs(bench.size(6, 3));
     let plan = deposits(Pace::Closed { clients: 256 }, duration, WaitFor::Accepted);

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use client::Request;
 use load::{Pace, Report, WaitFor, processor_time};
-use reqwest::Method;
 
 use super::deposits::{ACCOUNTS, deposits, warm_up};
 use crate::{
@@ -135,6 +135,6 @@ async fn newest_event(stack: &Stack) -> Result<String> {
     let opened = load::open_accounts(&stack.target, 1, false).await?;
     let account = opened.first().context("no account was opened")?;
     let path = format!("/v1/events?accountId={account}");
-    let page = api::request(stack, &stack.target.token, Method::GET, &path, None).await?;
+    let page = api::request(stack, &stack.target.token, &Request::get(path)).await?;
     api::text(&page, "/items/0/id")
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use client::{Method, Request};
 use load::{Pace, WaitFor};
-use reqwest::Method;
 use serde_json::json;
 use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
 
@@ -85,12 +85,12 @@ async fn measure_hanging(
     let receiver = HangingReceiver::start().await?;
     let (token, path) = (&stack.target.token, "/v1/webhook-endpoints");
     let body = json!({ "url": receiver.url });
-    let created = api::request(stack, token, Method::POST, path, Some(&body)).await?;
+    let created = api::request(stack, token, &Request::post(path, &body)?).await?;
     measure(bench, stack, accounts, rate, HANGING, section).await?;
     let requests = receiver.requests.load(Ordering::Relaxed);
     ensure!(requests > 0, "the receiver of webhooks got no request");
     let path = format!("{path}/{}", api::text(&created, "/webhookEndpointId")?);
-    api::request(stack, token, Method::DELETE, &path, None).await?;
+    api::request(stack, token, &Request::new(Method::DELETE, path)).await?;
     Ok(())
 }
 

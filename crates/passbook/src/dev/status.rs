@@ -4,8 +4,9 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::Args;
+use client::{Cause, Client, Request};
 use devstack::Process;
-use reqwest::StatusCode;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection};
 use tracing::error;
@@ -65,7 +66,6 @@ impl Status {
             }
         };
         let alive = devstack::alive(file.supervisor);
-        let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
         let mut all = vec![ProcessStatus {
             name: "supervisor".to_owned(),
             pid: file.supervisor,
@@ -74,7 +74,7 @@ impl Status {
             reason: (!alive).then(|| "it was killed: its children are exiting".to_owned()),
         }];
         for process in &file.processes {
-            let (ready, reason) = probe(&http, &file.databases.account, process).await;
+            let (ready, reason) = probe(&file.databases.account, process).await;
             all.push(ProcessStatus {
                 name: process.name.clone(),
                 pid: process.pid,
@@ -110,26 +110,22 @@ fn print(all: Vec<ProcessStatus>, output: Output) -> Result<()> {
 }
 
 /// Whether a process is ready, and the reason if not.
-async fn probe(
-    http: &reqwest::Client,
-    database: &str,
-    process: &Process,
-) -> (bool, Option<String>) {
-    let url = match (&process.admin, &process.monitor) {
-        (Some(admin), _) => format!("{admin}/readyz"),
-        (None, Some(monitor)) => format!("{monitor}/healthz"),
+async fn probe(database: &str, process: &Process) -> (bool, Option<String>) {
+    let (url, path) = match (&process.admin, &process.monitor) {
+        (Some(admin), _) => (admin, "/readyz"),
+        (None, Some(monitor)) => (monitor, "/healthz"),
         (None, None) => {
             let reason = probe_postgres(database).await;
             return (reason.is_none(), reason);
         }
     };
     let exchange = async {
-        let response = http.get(url).send().await?;
-        Ok::<_, reqwest::Error>((response.status(), response.bytes().await?))
+        let client = Client::builder(url, "").timeout(TIMEOUT).build()?;
+        client.send(&Request::get(path)).await
     };
     match exchange.await {
-        Ok((status, body)) => (status.is_success(), reason(status, &body)),
-        Err(error) if error.is_timeout() => (false, Some(timed_out())),
+        Ok(answer) => (answer.status.is_success(), reason(answer.status, &answer.body)),
+        Err(error) if matches!(error.cause(), Cause::Timeout(_)) => (false, Some(timed_out())),
         Err(_) => (false, Some(NO_ANSWER.to_owned())),
     }
 }

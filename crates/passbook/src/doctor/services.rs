@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use client::{Client, Request};
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::check::{Area, Check};
@@ -31,10 +32,9 @@ struct Condition {
 pub(super) async fn check(name: &str, admin: &str) -> Vec<Check> {
     let mut area = Area::new(name);
     let lookup = async {
-        let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
-        let url = format!("{}/readyz", admin.trim_end_matches('/'));
-        let response = http.get(url).send().await?;
-        Ok((response.status(), response.bytes().await?))
+        let client = Client::builder(admin, "").timeout(TIMEOUT).build()?;
+        let answer = client.send(&Request::get("/readyz")).await?;
+        Ok((answer.status, answer.body))
     };
     let advice = "check whether the process runs, and read the end of its log; if it does not run, \
                   start it again";

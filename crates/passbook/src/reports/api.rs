@@ -1,17 +1,20 @@
-//! The address of the API and the bearer token.
+//! The API: its address, the bearer token, and requests.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
-use http::Uri;
+use client::{Client, IdempotencyKey, Method, Pieces, ReportEvents, Request, Retry};
+use contract::ReportId;
+use serde::de::DeserializeOwned;
 
-use super::client::Client;
+use super::error::ApiError;
 #[cfg(feature = "dev")]
 use crate::arguments::StackDir;
 use crate::arguments::TokenArgument;
 
-const FORM: &str = "the API's URL must have the form https://host or http://host:8080";
+/// Limit for an answer, and for the head of a longer one.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The API to use.
 #[derive(Debug, Clone, Args)]
@@ -34,61 +37,67 @@ pub(crate) struct ApiArguments {
     api_ca: Option<PathBuf>,
 }
 
-/// Address and token.
-struct Address {
-    url: String,
-    token: Option<String>,
-}
+/// The API, whose errors say what to do.
+pub(super) struct Api(Client);
 
 impl ApiArguments {
-    /// A client of the API at the given URL or, without a URL, of the development stack.
+    /// The API at the given URL or, without a URL, of the development stack.
     ///
     /// # Errors
     /// When no URL is given and no development stack runs, or an argument is malformed. The error
     /// does not contain the token.
-    pub(super) fn client(&self) -> Result<Client> {
-        let Address { url, token } = match &self.url {
-            Some(url) => Address { url: url.clone(), token: self.token.token.clone() },
+    pub(super) fn api(&self) -> Result<Api> {
+        let (url, token) = match &self.url {
+            Some(url) => (url.clone(), self.token.token.clone().unwrap_or_default()),
             None => self.development_stack()?,
         };
-        Client::new(&parse_url(&url)?, token, self.api_ca.as_deref())
+        let read = |path: &PathBuf| fs::read(path).with_context(|| path.display().to_string());
+        let authorities = self.api_ca.as_ref().map(read).transpose()?;
+        let mut builder = Client::builder(url.trim(), token.trim());
+        if let Some(pem) = &authorities {
+            builder = builder.certificate_authorities(pem);
+        }
+        let client = builder.timeout(TIMEOUT).retry(Retry::NEVER).build();
+        Ok(Api(client.map_err(ApiError::from)?))
     }
 
     #[cfg(feature = "dev")]
-    fn development_stack(&self) -> Result<Address> {
+    fn development_stack(&self) -> Result<(String, String)> {
         let stack = self.dir.running_stack().context("no URL of the API is given")?;
-        let token = self.token.token.clone().unwrap_or(stack.tokens.teller);
-        Ok(Address { url: stack.api, token: Some(token) })
+        Ok((stack.api, self.token.token.clone().unwrap_or(stack.tokens.teller)))
     }
 
     #[cfg(not(feature = "dev"))]
-    fn development_stack(&self) -> Result<Address> {
+    fn development_stack(&self) -> Result<(String, String)> {
         anyhow::bail!("no URL of the API is given: set PASSBOOK_API_URL or give --api")
     }
 }
 
-/// Checks a URL and removes a slash at its end.
-fn parse_url(url: &str) -> Result<Uri> {
-    let uri: Uri = url.trim().trim_end_matches('/').parse().context(FORM)?;
-    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-    let has_user = uri.authority().is_none_or(|authority| authority.as_str().contains('@'));
-    ensure!(is_http && !has_user && uri.query().is_none(), FORM);
-    Ok(uri)
-}
+impl Api {
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
+        self.call(&Request::get(path)).await
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// Sends a POST without a body, with the key, if there is one.
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<T, ApiError> {
+        let request = Request::new(Method::POST, path);
+        self.call(&key.into_iter().fold(request, Request::key)).await
+    }
 
-    #[test]
-    fn the_url_is_one_of_a_server() {
-        for right in ["http://127.0.0.1:8080", "https://bank.example/", "https://bank.example/api"]
-        {
-            assert!(parse_url(right).is_ok(), "{right}");
-        }
-        for wrong in ["bank.example", "ftp://bank.example", "https://u:p@bank.example", "/", ""] {
-            assert!(parse_url(wrong).is_err(), "{wrong}");
-        }
-        assert!(parse_url("https://bank.example/?x=1").is_err());
+    pub(super) async fn call<T: DeserializeOwned>(&self, request: &Request) -> Result<T, ApiError> {
+        Ok(self.0.call(request).await?)
+    }
+
+    /// The successful answer to a GET, piece by piece.
+    pub(super) async fn stream(&self, path: &str) -> Result<Pieces, ApiError> {
+        Ok(self.0.stream(&Request::get(path)).await?)
+    }
+
+    pub(super) async fn follow(&self, id: ReportId) -> Result<ReportEvents, ApiError> {
+        Ok(self.0.follow_report(id).await?)
     }
 }

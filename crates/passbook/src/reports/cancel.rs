@@ -28,9 +28,9 @@ pub(crate) struct Cancel {
 
 impl Cancel {
     pub(super) async fn run(self) -> Result<ExitCode> {
-        let client = self.api.client()?;
         let path = format!("{}/cancel", path(self.report));
-        Report::parse(client.post(&path, None, None).await?)?.print(self.format.output)?;
+        let report: Report = self.api.api()?.post(&path, None).await?;
+        report.print(self.format.output)?;
         Ok(ExitCode::SUCCESS)
     }
 }

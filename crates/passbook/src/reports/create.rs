@@ -4,11 +4,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use client::{IdempotencyKey, ReportRequest};
 use contract::AccountId;
-use serde_json::{Map, Value, json};
-use uuid::Uuid;
 
-use super::{api::ApiArguments, client::Client, follow, names, report::Report};
+use super::{
+    api::{Api, ApiArguments},
+    error::ApiError,
+    follow, names,
+    report::Report,
+};
 use crate::output::{Format, Output};
 
 /// Ask for a report.
@@ -77,7 +81,7 @@ struct Request {
     /// Key of this request. The same request with the same key gives the same report. Default: a
     /// new key, printed before the request.
     #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<String>,
+    idempotency_key: Option<IdempotencyKey>,
     /// Answer with the report that is there, if the same report over the same ledger was asked for
     /// before.
     #[arg(long)]
@@ -95,50 +99,47 @@ impl Command {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         match self {
             Self::Statement(Statement { account, period, format, request }) => {
-                let mut body = body("statement", Some(period), format);
-                body.insert("accountId".to_owned(), json!(account));
-                request.send(body).await
+                let report = period.request("statement", format);
+                request.send(ReportRequest { account_id: Some(account), ..report }).await
             }
             Self::Activity(Activity { period, format, analysis, request }) => {
-                let mut body = body("activity", Some(period), format);
-                body.insert("analysis".to_owned(), json!(analysis));
-                request.send(body).await
+                let report = period.request("activity", format);
+                request.send(ReportRequest { analysis: Some(analysis), ..report }).await
             }
             Self::Reconciliation(Reconciliation { format, request }) => {
-                request.send(body("reconciliation", None, format)).await
+                let kind = "reconciliation".to_owned();
+                request.send(ReportRequest { kind, formats: format, ..Default::default() }).await
             }
         }
     }
 }
 
-/// The fields that are the same for several kinds. Without formats, the API chooses them.
-fn body(kind: &str, period: Option<Period>, formats: Vec<String>) -> Map<String, Value> {
-    let mut body = Map::new();
-    body.insert("kind".to_owned(), json!(kind));
-    if let Some(Period { from, to, time_zone }) = period {
-        body.insert("from".to_owned(), json!(from));
-        body.insert("to".to_owned(), json!(to));
-        body.insert("timeZone".to_owned(), json!(time_zone));
+impl Period {
+    /// Without formats, the API chooses them.
+    fn request(self, kind: &str, formats: Vec<String>) -> ReportRequest {
+        let Self { from, to, time_zone } = self;
+        ReportRequest {
+            kind: kind.to_owned(),
+            from: Some(from),
+            to: Some(to),
+            time_zone: Some(time_zone),
+            formats,
+            ..Default::default()
+        }
     }
-    if !formats.is_empty() {
-        body.insert("formats".to_owned(), json!(formats));
-    }
-    body
 }
 
 impl Request {
-    async fn send(self, mut body: Map<String, Value>) -> Result<ExitCode> {
-        let client = self.api.client()?;
-        if self.unique {
-            body.insert("unique".to_owned(), json!(true));
-        }
+    async fn send(self, report: ReportRequest) -> Result<ExitCode> {
+        let api = self.api.api()?;
+        let report = ReportRequest { unique: self.unique, ..report };
         let key = self.idempotency_key.unwrap_or_else(|| {
-            let key = Uuid::now_v7().to_string();
+            let key = IdempotencyKey::random();
             tracing::info!("the Idempotency-Key of this request is {key}");
             key
         });
-        let response = client.post("/v1/reports", Some(&key), Some(&Value::Object(body))).await;
-        let report = response.and_then(Report::parse).map_err(|error| {
+        let request = client::Request::post("/v1/reports", &report).map_err(ApiError::from)?;
+        let report = api.call(&request.key(&key)).await.map_err(|error| {
             if !error.is_transient() {
                 return anyhow::Error::new(error);
             }
@@ -147,13 +148,13 @@ impl Request {
                  --idempotency-key {key}"
             )
         })?;
-        finish(&client, report, self.wait, self.format.output).await
+        finish(&api, report, self.wait, self.format.output).await
     }
 }
 
 /// Prints an accepted report, after its end if `wait`.
 pub(super) async fn finish(
-    client: &Client,
+    api: &Api,
     report: Report,
     wait: bool,
     output: Output,
@@ -163,7 +164,7 @@ pub(super) async fn finish(
         return Ok(ExitCode::SUCCESS);
     }
     let id = report.fields.report_id;
-    let report = follow::until_ended(client, report).await.with_context(|| {
+    let report = follow::until_ended(api, report).await.with_context(|| {
         format!("the report {id} was accepted: wait for it with `passbook reports wait {id}`")
     })?;
     report.print(output)?;

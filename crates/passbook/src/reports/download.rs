@@ -10,12 +10,11 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use contract::{ReportId, file_signature::FileSignature};
-use http::{HeaderMap, header::CONTENT_DISPOSITION};
 use serde::Serialize;
 
 use super::{
-    api::ApiArguments,
-    client::{Client, next_piece},
+    api::{Api, ApiArguments},
+    error::ApiError,
     names,
     report::{Artifact, Report},
 };
@@ -68,11 +67,11 @@ impl Download {
     pub(super) async fn run(self) -> Result<ExitCode> {
         fs::create_dir_all(&self.output_dir)
             .with_context(|| format!("the folder {}", self.output_dir.display()))?;
-        let client = self.api.client()?;
-        let report = Report::get(&client, self.report).await?;
+        let api = self.api.api()?;
+        let report = Report::get(&api, self.report).await?;
         let mut files = Vec::new();
         for artifact in self.select(&report)? {
-            files.push(self.save(&client, artifact).await?);
+            files.push(self.save(&api, artifact).await?);
         }
         match self.output.output {
             Output::Json => output::json(&files)?,
@@ -116,17 +115,16 @@ impl Download {
         Ok(selected)
     }
 
-    async fn save(&self, client: &Client, artifact: &Artifact) -> Result<SavedFile> {
-        let response = client.open(&artifact.href).await?;
-        let name = file_name(response.headers())
-            .unwrap_or_else(|| format!("{}.{}", self.report, artifact.format));
-        let path = self.output_dir.join(name);
+    async fn save(&self, api: &Api, artifact: &Artifact) -> Result<SavedFile> {
+        let mut pieces = api.stream(&artifact.href).await?;
+        let default = format!("{}.{}", self.report, artifact.format);
+        let path = self.output_dir.join(pieces.file_name().unwrap_or(&default));
         let target = NewFile { path: &path, force: self.force };
         target.check_free()?;
         let mut file = target.temporary()?;
-        let (mut body, mut digester) = (response.into_body(), Digester::new());
+        let mut digester = Digester::new();
         let bar = output::progress("bytes", Some(artifact.size));
-        while let Some(piece) = next_piece(&mut body).await? {
+        while let Some(piece) = pieces.next().await.map_err(ApiError::from)? {
             digester.add(&piece);
             file.write_all(&piece).with_context(|| path.display().to_string())?;
             bar.inc(u64::try_from(piece.len())?);
@@ -146,7 +144,7 @@ impl Download {
             stated.sha256
         );
         let signature = match self.signature {
-            true => Some(self.save_signature(client, artifact, &found, &path).await?),
+            true => Some(self.save_signature(api, artifact, &found, &path).await?),
             false => None,
         };
         target.persist(file)?;
@@ -157,12 +155,12 @@ impl Download {
     /// Saves the signature beside the file, if it is one of the file.
     async fn save_signature(
         &self,
-        client: &Client,
+        api: &Api,
         artifact: &Artifact,
         found: &FileDigest,
         path: &Path,
     ) -> Result<PathBuf> {
-        let signature: FileSignature = client.get(&format!("{}.sig", artifact.href)).await?;
+        let signature: FileSignature = api.get(&format!("{}.sig", artifact.href)).await?;
         let key = PublicKey::from_pem(&signature.public_key)?;
         if let Some(finding) = file_signature::check(found, &signature, &key) {
             bail!("the signature of {}: {finding}", artifact.format);
@@ -176,38 +174,5 @@ impl Download {
         writeln!(file, "{}", serde_json::to_string_pretty(&signature)?)?;
         target.persist(file)?;
         Ok(path)
-    }
-}
-
-/// The name in the response's headers, if it is only a name: a server can't choose a folder or a
-/// hidden file.
-fn file_name(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(CONTENT_DISPOSITION)?.to_str().ok()?;
-    let (_, rest) = value.split_once("filename=\"")?;
-    let (name, _) = rest.split_once('"')?;
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    let is_name = !name.is_empty() && !name.starts_with('.') && name.len() <= 200;
-    (is_name && name.chars().all(is_plain)).then(|| name.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn a_server_names_a_file_and_no_folder() {
-        let name = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_DISPOSITION, HeaderValue::try_from(value).unwrap());
-            file_name(&headers)
-        };
-        let right = name("attachment; filename=\"statement-1_2026.pdf\"");
-        assert_eq!(right.as_deref(), Some("statement-1_2026.pdf"));
-        for wrong in ["../x", "/etc/x", ".profile", "a b", ""] {
-            assert_eq!(name(&format!("attachment; filename=\"{wrong}\"")), None, "{wrong}");
-        }
-        assert_eq!(name("attachment"), None);
     }
 }

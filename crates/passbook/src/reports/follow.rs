@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use client::{ReportEvent, ReportProgress};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    client::Client,
+    api::Api,
     error::ApiError,
-    events::{Event, Events},
-    report::{Progress, Report, is_end},
+    report::{Report, is_end},
 };
 
 const POLL: Duration = Duration::from_secs(2);
@@ -24,20 +24,20 @@ const PATIENCE: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// When the API rejects a request, or does not answer for two minutes.
-pub(super) async fn until_ended(client: &Client, report: Report) -> Result<Report> {
+pub(super) async fn until_ended(api: &Api, report: Report) -> Result<Report> {
     let bar = Bar::new();
     bar.show(&report.fields.state, report.fields.progress.as_ref());
-    let ended = follow(client, report, &bar).await;
+    let ended = follow(api, report, &bar).await;
     bar.0.finish_and_clear();
     ended
 }
 
-async fn follow(client: &Client, mut report: Report, bar: &Bar) -> Result<Report> {
+async fn follow(api: &Api, mut report: Report, bar: &Bar) -> Result<Report> {
     let id = report.fields.report_id;
     let mut answered = Instant::now();
     while !report.has_ended() {
-        let events = read_events(client, &report, bar, &mut answered).await;
-        match events.map(|()| Report::get(client, id)) {
+        let events = read_events(api, &report, bar, &mut answered).await;
+        match events.map(|()| Report::get(api, id)) {
             Err(error) => give_up(error, answered)?,
             Ok(request) => match request.await {
                 Ok(present) => {
@@ -60,20 +60,20 @@ async fn follow(client: &Client, mut report: Report, bar: &Bar) -> Result<Report
 /// When the API rejects the request for good. A stream that breaks is no error: the report is
 /// polled next.
 async fn read_events(
-    client: &Client,
+    api: &Api,
     report: &Report,
     bar: &Bar,
     answered: &mut Instant,
 ) -> Result<(), ApiError> {
-    let mut events = match Events::open(client, report.fields.report_id).await {
+    let mut events = match api.follow(report.fields.report_id).await {
         Ok(events) => events,
         Err(error) if error.is_transient() => return Ok(()),
         Err(error) => return Err(error),
     };
-    while let Ok(Some(Event { state, progress })) = events.next().await {
+    while let Ok(Some(ReportEvent { state, progress })) = events.next().await {
         *answered = Instant::now();
-        bar.show(&state, progress.as_ref());
-        if is_end(&state) {
+        bar.show(state.as_str(), progress.as_ref());
+        if is_end(state.as_str()) {
             break;
         }
     }
@@ -101,7 +101,7 @@ impl Bar {
         Self(bar)
     }
 
-    fn show(&self, state: &str, progress: Option<&Progress>) {
+    fn show(&self, state: &str, progress: Option<&ReportProgress>) {
         let step = progress.filter(|_| state == "RUNNING");
         let known = step.and_then(|progress| Some((progress, progress.total?)));
         let style = match known {
@@ -117,7 +117,7 @@ impl Bar {
                 self.0.set_position(progress.done);
                 self.0.set_message(progress.step.clone());
             }
-            (None, Some(progress)) => self.0.set_message(progress.describe()),
+            (None, Some(progress)) => self.0.set_message(progress.to_string()),
             (None, None) => self.0.set_message(state.to_lowercase()),
         }
     }

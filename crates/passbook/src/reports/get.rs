@@ -23,8 +23,7 @@ pub(crate) struct Get {
 
 impl Get {
     pub(super) async fn run(self) -> Result<ExitCode> {
-        let client = self.api.client()?;
-        Report::get(&client, self.report).await?.print(self.format.output)?;
+        Report::get(&self.api.api()?, self.report).await?.print(self.format.output)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -4,14 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use serde::Deserialize;
-use serde_json::Value;
+use client::Page;
 
-use super::{
-    api::ApiArguments,
-    names,
-    report::{Progress, Report},
-};
+use super::{api::ApiArguments, names, report::Report};
 use crate::output::{self, Format, Output};
 
 /// The API's largest page.
@@ -35,13 +30,6 @@ pub(crate) struct Ls {
     format: Format,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Page {
-    items: Vec<Value>,
-    next_cursor: Option<String>,
-}
-
 impl Ls {
     pub(super) async fn run(self) -> Result<ExitCode> {
         let reports = self.read().await?;
@@ -59,8 +47,8 @@ impl Ls {
     }
 
     async fn read(&self) -> Result<Vec<Report>> {
-        let client = self.api.client()?;
-        let mut reports = Vec::new();
+        let api = self.api.api()?;
+        let mut reports: Vec<Report> = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
             let missing = self.limit.saturating_sub(u32::try_from(reports.len())?);
@@ -71,10 +59,8 @@ impl Ls {
                     path.push_str(&format!("&{name}={value}"));
                 }
             }
-            let page: Page = client.get(&path).await?;
-            for item in page.items {
-                reports.push(Report::parse(item)?);
-            }
+            let page: Page<Report> = api.get(&path).await?;
+            reports.extend(page.items);
             cursor = page.next_cursor;
             if cursor.is_none() || reports.len() >= usize::try_from(self.limit)? {
                 return Ok(reports);
@@ -86,7 +72,7 @@ impl Ls {
 fn row(report: &Report) -> Vec<String> {
     let fields = &report.fields;
     let progress = fields.progress.as_ref().filter(|_| fields.state == "RUNNING");
-    let last = progress.map(Progress::describe).or_else(|| fields.error.clone());
+    let last = progress.map(ToString::to_string).or_else(|| fields.error.clone());
     vec![
         fields.report_id.to_string(),
         fields.kind.clone(),

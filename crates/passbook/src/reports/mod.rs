@@ -2,11 +2,9 @@
 
 mod api;
 mod cancel;
-mod client;
 mod create;
 mod download;
 mod error;
-mod events;
 mod follow;
 mod get;
 mod ls;

@@ -1,10 +1,8 @@
 //! Names of kinds, formats and states as arguments.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use client::ReportState;
 use report_document::{Format, Kind};
-
-/// The states of a report.
-const STATES: [&str; 5] = ["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"];
 
 /// A kind by its name.
 pub(super) fn kind() -> impl TypedValueParser<Value = String> {
@@ -13,7 +11,8 @@ pub(super) fn kind() -> impl TypedValueParser<Value = String> {
 
 /// A state by its name, in any case.
 pub(super) fn state() -> impl TypedValueParser<Value = String> {
-    PossibleValuesParser::new(STATES).map(|state| state.to_uppercase())
+    PossibleValuesParser::new(ReportState::ALL.map(ReportState::as_str))
+        .map(|state| state.to_uppercase())
 }
 
 /// The name of any format.

@@ -3,15 +3,17 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use client::ReportProgress;
 use contract::ReportId;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{client::Client, error::ApiError};
+use super::{api::Api, error::ApiError};
 use crate::output::{self, Output};
 
 /// A report. [`Report::raw`] has all of the response.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "Value")]
 pub(super) struct Report {
     pub(super) fields: Fields,
     pub(super) raw: Value,
@@ -32,7 +34,7 @@ pub(super) struct Fields {
     pub(super) attempt: i64,
     #[serde(default)]
     attempts: Option<Vec<Attempt>>,
-    pub(super) progress: Option<Progress>,
+    pub(super) progress: Option<ReportProgress>,
     #[serde(default)]
     pub(super) artifacts: Vec<Artifact>,
     pub(super) error: Option<String>,
@@ -61,14 +63,6 @@ struct Attempt {
     error: Option<String>,
 }
 
-/// The progress of the latest attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Progress {
-    pub(super) step: String,
-    pub(super) done: u64,
-    pub(super) total: Option<u64>,
-}
-
 /// A file to download.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -80,17 +74,18 @@ pub(super) struct Artifact {
     expires_at: String,
 }
 
-impl Report {
-    /// # Errors
-    /// When the JSON is no report.
-    pub(super) fn parse(raw: Value) -> Result<Self, ApiError> {
-        let fields = Fields::deserialize(&raw).map_err(ApiError::unexpected)?;
-        Ok(Self { fields, raw })
-    }
+impl TryFrom<Value> for Report {
+    type Error = serde_json::Error;
 
+    fn try_from(raw: Value) -> Result<Self, serde_json::Error> {
+        Ok(Self { fields: Fields::deserialize(&raw)?, raw })
+    }
+}
+
+impl Report {
     /// Requests the report with this id.
-    pub(super) async fn get(client: &Client, id: ReportId) -> Result<Self, ApiError> {
-        Self::parse(client.get(&path(id)).await?)
+    pub(super) async fn get(api: &Api, id: ReportId) -> Result<Self, ApiError> {
+        api.get(&path(id)).await
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -123,7 +118,7 @@ impl Fields {
         let rows = [
             ("kind", Some(self.kind.clone())),
             ("state", Some(self.state.clone())),
-            ("progress", self.progress.as_ref().map(Progress::describe)),
+            ("progress", self.progress.as_ref().map(ToString::to_string)),
             ("account", account_id.clone()),
             ("period", period),
             ("formats", Some(self.formats.join(", "))),
@@ -172,15 +167,6 @@ impl Fields {
                 ]
             }),
         )
-    }
-}
-
-impl Progress {
-    /// `read entries, 120 of 5000`
-    pub(super) fn describe(&self) -> String {
-        let Self { step, done, total } = self;
-        let of = total.map(|total| format!(" of {total}")).unwrap_or_default();
-        if *done == 0 && total.is_none() { step.clone() } else { format!("{step}, {done}{of}") }
     }
 }
 

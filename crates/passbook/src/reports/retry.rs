@@ -4,13 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+use client::IdempotencyKey;
 use contract::ReportId;
 
-use super::{
-    api::ApiArguments,
-    create::finish,
-    report::{Report, path},
-};
+use super::{api::ApiArguments, create::finish, report::path};
 use crate::output::Format;
 
 /// Ask again for a report that is FAILED or CANCELLED. Gives a new report.
@@ -21,7 +18,7 @@ pub(crate) struct Retry {
     report: ReportId,
     /// Key of this request. Without a key, each retry of the same report gives the same new report.
     #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<String>,
+    idempotency_key: Option<IdempotencyKey>,
     /// Wait until the new report has ended. Exit code 1 if it is FAILED or CANCELLED.
     #[arg(long)]
     wait: bool,
@@ -33,9 +30,9 @@ pub(crate) struct Retry {
 
 impl Retry {
     pub(super) async fn run(self) -> Result<ExitCode> {
-        let client = self.api.client()?;
+        let api = self.api.api()?;
         let path = format!("{}/retry", path(self.report));
-        let report = client.post(&path, self.idempotency_key.as_deref(), None).await?;
-        finish(&client, Report::parse(report)?, self.wait, self.format.output).await
+        let report = api.post(&path, self.idempotency_key.as_ref()).await?;
+        finish(&api, report, self.wait, self.format.output).await
     }
 }

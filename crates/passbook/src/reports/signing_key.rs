@@ -27,7 +27,7 @@ struct PublicKey {
 
 impl SigningKey {
     pub(super) async fn run(self) -> Result<ExitCode> {
-        let key: PublicKey = self.api.client()?.get("/v1/reports/signing-key").await?;
+        let key: PublicKey = self.api.api()?.get("/v1/reports/signing-key").await?;
         output::line(key.public_key.trim_end())?;
         Ok(ExitCode::SUCCESS)
     }

@@ -29,10 +29,10 @@ pub(crate) struct Wait {
 
 impl Wait {
     pub(super) async fn run(self) -> Result<ExitCode> {
-        let client = self.api.client()?;
+        let api = self.api.api()?;
         let waiting = async {
-            let report = Report::get(&client, self.report).await?;
-            follow::until_ended(&client, report).await
+            let report = Report::get(&api, self.report).await?;
+            follow::until_ended(&api, report).await
         };
         let report = match self.timeout {
             None => waiting.await?,

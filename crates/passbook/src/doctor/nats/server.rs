@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use reqwest::{Client, StatusCode};
+use client::{Answer, Client, Request};
+use http::StatusCode;
 use serde::Deserialize;
 
 use crate::doctor::check::Area;
@@ -44,20 +45,23 @@ pub(super) async fn check(area: &mut Area, monitors: &[String]) {
         area.not_checked(HEALTH, "no monitoring URL is given: give --nats-monitor-url");
         return;
     }
-    let Ok(http) = Client::builder().timeout(TIMEOUT).no_proxy().build() else { return };
     for monitor in monitors {
-        check_health(area, &http, monitor).await;
-        check_storage(area, &http, monitor).await;
+        check_health(area, monitor).await;
+        check_storage(area, monitor).await;
     }
 }
 
-async fn check_health(area: &mut Area, http: &Client, monitor: &str) {
-    let lookup = async {
-        let response = http.get(format!("{monitor}/healthz")).send().await?;
-        Ok((response.status(), response.bytes().await?))
-    };
+async fn get(monitor: &str, path: &str) -> Result<Answer> {
+    let client = Client::builder(monitor, "").timeout(TIMEOUT).build()?;
+    Ok(client.send(&Request::get(path)).await?)
+}
+
+async fn check_health(area: &mut Area, monitor: &str) {
     let advice = "check whether nats-server runs, and its monitoring URL";
-    let Some((status, body)) = area.attempt(HEALTH, advice, lookup).await else { return };
+    let lookup = get(monitor, "/healthz");
+    let Some(Answer { status, body, .. }) = area.attempt(HEALTH, advice, lookup).await else {
+        return;
+    };
     if status == StatusCode::OK {
         return area.fine(HEALTH, monitor);
     }
@@ -73,11 +77,10 @@ async fn check_health(area: &mut Area, http: &Client, monitor: &str) {
     area.finding(HEALTH, format!("{monitor}: {error} ({status})"), advice);
 }
 
-async fn check_storage(area: &mut Area, http: &Client, monitor: &str) {
+async fn check_storage(area: &mut Area, monitor: &str) {
     let lookup = async {
-        let response = http.get(format!("{monitor}/jsz")).send().await?;
-        let body = response.error_for_status()?.bytes().await?;
-        let jetstream: JetStream = serde_json::from_slice(&body).context("reading /jsz")?;
+        let answer = get(monitor, "/jsz").await?.success()?;
+        let jetstream: JetStream = answer.json().context("reading /jsz")?;
         let limits = jetstream.config.context("JetStream is not enabled")?;
         Result::Ok((jetstream.storage, limits.max_storage))
     };
