@@ -13,7 +13,8 @@ use sqlx::{Connection, PgConnection, Row};
 use tests::{Client, Stack, client::new_key};
 
 /// The tables from which the webhook-service deletes rows.
-const DELETED_WEBHOOKS: [&str; 3] = ["webhook_endpoints", "webhook_secrets", "webhook_deliveries"];
+const DELETED_WEBHOOKS: [&str; 4] =
+    ["webhook_endpoints", "webhook_secrets", "webhook_deliveries", "webhook_late_announcements"];
 
 /// The URL of a database with this role of the stack.
 fn as_role(stack: &Stack, database: &str, role: &str) -> String {
@@ -306,6 +307,7 @@ async fn a_service_writes_no_other_columns_of_keys_the_audit_log_and_webhooks() 
         ("webhook_secrets", "account_service", "", ""),
         ("webhook_endpoints", "account_service", "", ""),
         ("webhook_deliveries", "account_service", "", ""),
+        ("webhook_late_announcements", "account_service", "", ""),
     ] {
         for (privilege, expected) in [("INSERT", may_insert), ("UPDATE", may_update)] {
             let query = sqlx::query_scalar(columns).bind(table).bind(role).bind(privilege);
