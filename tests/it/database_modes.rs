@@ -11,7 +11,8 @@ use tests::{
 };
 
 const SOON: Duration = Duration::from_secs(20);
-const SERVICES: [&str; 3] = ["account-service-0", "transaction-service-0", "report-service-0"];
+const SERVICES: [&str; 4] =
+    ["account-service-0", "transaction-service-0", "report-service-0", "webhook-service-0"];
 const DATABASES: [&str; 3] = ["account", "transaction", "report"];
 const MONEY: [&str; 6] = ["--port", "0", "--account-replicas", "1", "--transaction-replicas", "1"];
 
@@ -80,7 +81,8 @@ async fn doctor_finds(stack: &Stack, check: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_is_ready_only_while_its_database_takes_durable_writes() {
-    let stack = Stack::start_reports_with("not-writable", 1, &[], &["--faults"]).await;
+    let more = ["--faults", "--webhook-replicas", "1"];
+    let stack = Stack::start_reports_with("not-writable", 1, &[], &more).await;
     let client = Client::teller_at(&stack, "account-service-0");
     let reports = Client::teller_at(&stack, "report-service-0");
     let account = client.open_account("KRW").await;

@@ -21,7 +21,8 @@ use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::reports::statement;
 
-const SERVICES: [&str; 3] = ["account-service-0", "transaction-service-0", "report-service-0"];
+const SERVICES: [&str; 4] =
+    ["account-service-0", "transaction-service-0", "report-service-0", "webhook-service-0"];
 const SOON: Duration = Duration::from_secs(30);
 const DESCRIPTORS: &str = "300";
 const FLOOD: u32 = 400;
@@ -130,10 +131,9 @@ async fn no_descriptors(stack: &Stack, load: &Depositors) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_without_file_descriptors_neither_spin_nor_die_and_go_on_once_there_are_some() {
-    let mut arguments = vec!["--port", "0", "--faults"];
-    for service in ["--account-replicas", "--transaction-replicas", "--report-replicas"] {
-        arguments.extend([service, "1"]);
-    }
+    let money = ["--account-replicas", "1", "--transaction-replicas", "1"];
+    let others = ["--report-replicas", "1", "--webhook-replicas", "1"];
+    let arguments = [&["--port", "0", "--faults"], &money[..], &others].concat();
     let stack = Stack::start_in(&initialized_folder("descriptors").await, &arguments).await;
     let account = Client::teller(&stack).open_account("KRW").await;
     a_flood_of_connections(&stack, &account).await;

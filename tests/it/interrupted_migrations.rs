@@ -120,12 +120,13 @@ async fn an_index_that_the_server_completed_after_an_interrupted_run_is_created_
 }
 
 /// Tables of the account database that only the webhook-service writes, or no service.
-const UNWRITTEN: [&str; 5] = [
+const UNWRITTEN: [&str; 6] = [
     "event_id_key",
     "webhook_fanout",
     "webhook_endpoints",
     "webhook_secrets",
     "webhook_deliveries",
+    "webhook_late_announcements",
 ];
 
 /// The tables of which a role may insert or update a whole row.
@@ -148,7 +149,8 @@ async fn a_run_that_ends_early_lets_no_service_write_tables_of_others() {
     // tables of webhooks are new, as in an upgrade.
     let undo = [
         "DELETE FROM _sqlx_migrations WHERE version = 20261130010001",
-        "DROP TABLE webhook_fanout, webhook_endpoints, webhook_secrets, webhook_deliveries;
+        "DROP TABLE webhook_fanout, webhook_endpoints, webhook_secrets, webhook_deliveries,
+             webhook_late_announcements;
          DROP FUNCTION webhook_fence();
          ALTER TABLE transaction_records DROP COLUMN api_key_id;
          DELETE FROM _sqlx_migrations WHERE version >= 20261129235001",

@@ -18,9 +18,13 @@ use tests::{
     stack::initialized_folder,
 };
 
-use crate::reports::statement;
+use crate::{
+    reports::statement,
+    webhooks::{Endpoint, receiver::Receiver},
+};
 
-const SERVICES: [&str; 3] = ["account-service-0", "transaction-service-0", "report-service-0"];
+const SERVICES: [&str; 4] =
+    ["account-service-0", "transaction-service-0", "report-service-0", "webhook-service-0"];
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -33,10 +37,9 @@ fn back_within() -> Duration {
 
 /// One replica of each service: no other one hides an outage.
 async fn single_replicas(name: &str) -> Stack {
-    let mut arguments = vec!["--port", "0", "--faults"];
-    for service in ["--account-replicas", "--transaction-replicas", "--report-replicas"] {
-        arguments.extend([service, "1"]);
-    }
+    let money = ["--account-replicas", "1", "--transaction-replicas", "1"];
+    let others = ["--report-replicas", "1", "--webhook-replicas", "1"];
+    let arguments = [&["--port", "0", "--faults"], &money[..], &others].concat();
     Stack::start_in(&initialized_folder(name).await, &arguments).await
 }
 
@@ -56,12 +59,29 @@ async fn deposit_settles(client: &Client, account: &str) -> Option<()> {
     (deposit.is_ok_and(|response| response.status == 200)).then_some(())
 }
 
-/// Each service settles a deposit or makes a report, and is ready.
-async fn all_serve(stack: &Stack, client: &Client, account: &str) {
+/// An account without load, and the receiver of its events.
+struct Watched {
+    account: String,
+    receiver: Receiver,
+}
+
+impl Watched {
+    async fn start(stack: &Stack) -> Self {
+        let (owner, receiver) = (Client::merchant(stack, &new_key()), Receiver::start().await);
+        Endpoint::create(&owner, &receiver).await;
+        Self { account: owner.open_account("KRW").await, receiver }
+    }
+}
+
+/// Each service settles a deposit, delivers its event or makes a report, and is ready.
+async fn all_serve(stack: &Stack, client: &Client, Watched { account, receiver }: &Watched) {
     let begun = Instant::now();
+    let events = receiver.deliveries().len();
     eventually("a deposit settles", back_within(), || deposit_settles(client, account)).await;
     let settled = begun.elapsed();
     let rest = || back_within().saturating_sub(begun.elapsed());
+    receiver.received(events + 1, rest()).await;
+    let delivered = begun.elapsed();
     eventually("a report is made", rest(), || async {
         let response = client.report(&statement(account, &["csv"]), 5).await;
         (response.body["state"] == "SUCCEEDED").then_some(())
@@ -74,7 +94,10 @@ async fn all_serve(stack: &Stack, client: &Client, account: &str) {
         })
         .await;
     }
-    println!("a deposit settled after {settled:.1?}, a report was made after {reported:.1?}");
+    println!(
+        "a deposit settled after {settled:.1?}, its event was delivered after {delivered:.1?}, a \
+         report was made after {reported:.1?}"
+    );
 }
 
 async fn ready(stack: &Stack, service: &str) -> bool {
@@ -88,14 +111,14 @@ async fn after_a_servers_host_vanished_every_service_is_back_within_30_seconds()
     let stack = single_replicas("vanished").await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
-    let done = AtomicBool::new(false);
+    let (watched, done) = (Watched::start(&stack).await, AtomicBool::new(false));
     let rounds = size(5, 1);
     let vanish = async {
         for (server, round) in (0..rounds).flat_map(|_| ["postgres", "nats"]).zip(1..) {
             tokio::time::sleep(seconds(2)).await;
             stack.fault(&format!("*/{server}"), Fault::Vanish).await;
             println!("round {round}: the host of {server} vanished");
-            all_serve(&stack, &client, &account).await;
+            all_serve(&stack, &client, &watched).await;
         }
         done.store(true, Ordering::Relaxed);
     };
@@ -108,7 +131,7 @@ async fn a_network_that_loses_one_direction_costs_no_money() {
     let stack = single_replicas("one-direction").await;
     let client = Client::teller(&stack);
     let account = client.open_account("KRW").await;
-    let done = AtomicBool::new(false);
+    let (watched, done) = (Watched::start(&stack).await, AtomicBool::new(false));
     let lose = async {
         for server in ["postgres", "nats"] {
             for fault in [Fault::SilenceRequests, Fault::SilenceResponses] {
@@ -117,7 +140,7 @@ async fn a_network_that_loses_one_direction_costs_no_money() {
                 tokio::time::sleep(seconds(size(60, 2))).await;
                 stack.fault(&link, Fault::Pass).await;
                 println!("{fault:?} of {server} ended");
-                all_serve(&stack, &client, &account).await;
+                all_serve(&stack, &client, &watched).await;
             }
         }
         done.store(true, Ordering::Relaxed);

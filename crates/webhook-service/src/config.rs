@@ -58,7 +58,8 @@ pub struct WebhookConfig {
     /// Time limit for one attempt.
     #[arg(long, env = "PASSBOOK_WEBHOOK_TIMEOUT", value_parser = parse_timeout, value_name = "DURATION", default_value = "20s")]
     pub webhook_timeout: Duration,
-    /// Endpoints that this replica serves at a time. A quarter of them is for failing ones.
+    /// Endpoints that this replica serves at a time. A quarter of them is for failing ones. As many
+    /// more may wait for an answer that takes longer than two seconds.
     #[arg(long, env = "PASSBOOK_WEBHOOK_PLACES", default_value_t = 64,
           value_parser = clap::value_parser!(u16).range(2..=1000))]
     pub webhook_places: u16,

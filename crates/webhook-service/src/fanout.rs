@@ -3,6 +3,9 @@
 //!
 //! No transaction is open while the log is read: it would delay the horizon, which waits for
 //! transactions. If two replicas read the same events, the second one announces nothing.
+//!
+//! An endpoint whose row another transaction holds gets its announcement once the row is free. The
+//! others do not wait for it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -14,7 +17,7 @@ use runtime::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{self, StoreError};
+use crate::store::{self, Announced, StoreError};
 
 /// Pause between two reads of the log.
 const EVERY: Duration = Duration::from_millis(200);
@@ -53,7 +56,11 @@ impl Fanout {
     /// # Errors
     /// [`StoreError`]. The batch may be announced nevertheless.
     pub async fn run_once(&self) -> Result<bool, StoreError> {
-        let from = limited(store::find_announced(&self.pool)).await??;
+        let Announced { position: from, has_late } =
+            limited(store::find_announced(&self.pool)).await??;
+        if has_late && limited(store::announce_late(&self.pool)).await?? > 0 {
+            self.announced.notify_one();
+        }
         let all = EventFilter { source: Source::All, kind: None };
         let page = self.log.read(&all, from, BATCH).await?;
         // The log is read up to an event.

@@ -119,12 +119,15 @@ pub async fn run(
     served.and(ended)
 }
 
-/// Deletes deliveries that were given up long ago.
+/// Deletes deliveries that were given up long ago, and announcements to deleted endpoints.
 async fn clean_up(pool: postgres::PgPool, stop: CancellationToken) {
     while sleep_unless_stopped(CLEANUP_EVERY, &stop).await {
-        let deleted = async { limited(store::delete_old(&pool)).await? };
+        let deleted = async {
+            limited(store::delete_old(&pool)).await??;
+            limited(store::delete_late_of_deleted(&pool)).await?
+        };
         if let Err(error) = deleted.await {
-            tracing::warn!(%error, "deleting old webhook deliveries failed");
+            tracing::warn!(%error, "deleting old rows of webhooks failed");
         }
     }
 }

@@ -50,7 +50,8 @@ async fn run_once(pool: &PgPool, sealing: &SealingKeys) -> Result<(u64, u64), St
         for secret in &old {
             match seal(sealing, secret) {
                 Ok(new) if limited(store::replace_seal(pool, secret, &new)).await?? => sealed += 1,
-                // It was rotated, deleted, or sealed by another replica.
+                // It was rotated, deleted, or sealed by another replica; or another transaction
+                // holds it until a later round.
                 Ok(_) => {}
                 Err(_) => unopened += 1,
             }

@@ -20,7 +20,7 @@ pub struct Attempt {
 }
 
 /// An attempt that takes longer is slow. Slow endpoints take no places from others.
-const SLOW: Duration = Duration::from_secs(2);
+pub const SLOW: Duration = Duration::from_secs(2);
 
 /// The endpoint before the round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Before {
     pub position: i64,
     /// Failed attempts in a row.
     pub failures: i32,
+    /// Whether deliveries have rows: they wait for a retry, or were given up.
+    pub has_rows: bool,
 }
 
 impl Before {
@@ -54,7 +56,8 @@ impl Before {
                 Outcome::Delivered => {
                     round.failures = 0;
                     round.has_delivered = true;
-                    if earlier.is_some() {
+                    // A new event may have a row of an earlier attempt: the cursor was set back.
+                    if earlier.is_some() || self.has_rows {
                         round.finished.push(position);
                     }
                     continue;
@@ -86,6 +89,12 @@ impl Before {
             // Its receiver is left alone, whatever else was taken meanwhile.
             round.failures = round.failures.max(1);
         }
+        if round.failures >= FAILING {
+            // Only what fails while others are taken is given up.
+            for failed in round.failed.iter_mut().filter(|failed| failed.next_in.is_none()) {
+                failed.next_in = Some(schedule::during_outage(random()).as_secs_f64());
+            }
+        }
         round.has_recovered = self.is_failing() && round.has_delivered;
         if round.failures >= FAILING || asked.is_some() {
             let pause = schedule::pause_after(round.failures, asked, random());
@@ -109,7 +118,7 @@ mod tests {
     }
 
     fn after(failures: i32, attempts: Vec<Attempt>, through: i64) -> Round {
-        Before { position: 10, failures }.after(attempts, through, || 0.5)
+        Before { position: 10, failures, has_rows: false }.after(attempts, through, || 0.5)
     }
 
     #[test]
@@ -136,6 +145,24 @@ mod tests {
         assert_eq!((round.failed[0].attempts, round.failed[0].next_in), (10, None));
         let round = after(0, vec![attempt(5, Some(1), Outcome::Delivered)], 10);
         assert_eq!(round.finished, [5]);
+    }
+
+    #[test]
+    fn an_endpoint_that_takes_nothing_keeps_its_events() {
+        for attempts in [9, 10, i32::MAX] {
+            let round = after(FAILING - 1, vec![attempt(5, Some(attempts), failed())], 10);
+            let next = (round.failed[0].attempts, round.failed[0].next_in);
+            assert_eq!(next, (attempts.saturating_add(1), Some(86_400.0)));
+        }
+        let attempts = vec![attempt(5, Some(9), failed()), attempt(11, None, Outcome::Delivered)];
+        assert_eq!(after(FAILING - 1, attempts, 11).failed[0].next_in, None);
+    }
+
+    #[test]
+    fn an_event_that_is_taken_again_leaves_no_row_of_an_earlier_attempt() {
+        let taken = vec![attempt(11, None, Outcome::Delivered)];
+        let before = Before { position: 10, failures: 0, has_rows: true };
+        assert_eq!(before.after(taken, 11, || 0.5).finished, [11]);
     }
 
     #[test]

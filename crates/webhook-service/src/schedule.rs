@@ -22,6 +22,9 @@ pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * HOUR);
 /// No delay or pause is longer: the last delay of a delivery, a tenth longer.
 pub const LONGEST: Duration = Duration::from_secs(24 * HOUR + 24 * HOUR / 10);
 
+/// After an outage, a delivery has at most this many attempts behind it: two are left.
+pub const MOST_AFTER_OUTAGE: i32 = 8;
+
 /// The delay after this many failed attempts of a delivery; `None` once it is given up. `random`
 /// is between 0 and 1: the delay varies by 10 %.
 #[must_use]
@@ -33,6 +36,12 @@ pub fn after_attempts(
     let index = usize::try_from(attempts).ok()?.checked_sub(1)?;
     let delay = Duration::from_secs(*DELAYS.get(index)?);
     Some(at_least(vary(delay, random), retry_after))
+}
+
+/// The delay instead of giving up, while the endpoint takes nothing.
+#[must_use]
+pub fn during_outage(random: f64) -> Duration {
+    vary(Duration::from_secs(24 * HOUR), random)
 }
 
 /// The pause of an endpoint after this many failures in a row, before new events are tried.
@@ -69,6 +78,8 @@ mod tests {
         let last: Duration = delays.iter().sum();
         assert_eq!(last.as_secs(), 75 * HOUR + 35 * MINUTE + 5);
         assert_eq!(after_attempts(9, None, 1.0), Some(LONGEST));
+        assert_eq!(during_outage(1.0), LONGEST);
+        assert!(after_attempts(MOST_AFTER_OUTAGE + 1, None, 0.5).is_some());
         for none in [0, -1, 10, 11, i32::MAX] {
             assert_eq!(after_attempts(none, None, 0.5), None);
         }

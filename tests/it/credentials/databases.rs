@@ -13,7 +13,8 @@ use sqlx::{Connection, PgConnection, Row};
 use tests::{Client, Stack, client::new_key};
 
 /// The tables from which the webhook-service deletes rows.
-const DELETED_WEBHOOKS: [&str; 3] = ["webhook_endpoints", "webhook_secrets", "webhook_deliveries"];
+const DELETED_WEBHOOKS: [&str; 4] =
+    ["webhook_endpoints", "webhook_secrets", "webhook_deliveries", "webhook_late_announcements"];
 
 /// The URL of a database with this role of the stack.
 fn as_role(stack: &Stack, database: &str, role: &str) -> String {

@@ -4,7 +4,11 @@ use reqwest::Method;
 use serde_json::json;
 use tests::{Client, eventually};
 
-use super::{Endpoint, SOON, customer, open_accounts, receiver::Receiver, send, shared};
+use super::{
+    Endpoint, SOON, customer, open_accounts,
+    receiver::{Receiver, SILENT},
+    send, shared,
+};
 
 #[tokio::test]
 async fn an_event_is_delivered_as_it_is_in_the_log_and_its_signature_verifies() {
@@ -91,6 +95,44 @@ async fn during_a_rotation_both_secrets_sign() {
         let rotated = endpoint.post("rotate-secret", &json!({})).await;
         assert_eq!(rotated.status, expected, "{rotated:?}");
     }
+}
+
+#[tokio::test]
+async fn a_rotation_ends_a_lease_and_no_pause() {
+    let stack = shared().await;
+    let ann = customer(stack);
+    let receiver = Receiver::start().await;
+    let endpoint = Endpoint::create(&ann, &receiver).await;
+    let rotate = async || {
+        let rotated = endpoint.post("rotate-secret", &json!({})).await;
+        assert_eq!(rotated.status, 200, "{rotated:?}");
+        rotated.text("secret").to_owned()
+    };
+    let accounts = stack.accounts().await;
+    let is = async |condition: &str| -> bool {
+        let select = format!("SELECT {condition} FROM webhook_endpoints WHERE id = $1");
+        let select = sqlx::query_scalar(sqlx::AssertSqlSafe(select)).bind(endpoint.id());
+        select.fetch_one(&accounts).await.unwrap()
+    };
+    receiver.answer(SILENT);
+    open_accounts(&ann, 1).await;
+    receiver.received(1, SOON).await;
+    let new = rotate().await;
+    assert!(is("is_slow").await, "it may take another healthy place");
+    let second = receiver.received(2, SOON).await.remove(1);
+    assert!(second.is_signed_by(&new) && second.is_signed_by(endpoint.secret()));
+
+    // It fails, and is left alone.
+    eventually("no attempt is under way", SOON, async || {
+        let pause = "UPDATE webhook_endpoints
+                     SET failures = 9, not_before = now() + interval '1 hour', pause = 3600
+                     WHERE id = $1 AND lease_until < now()";
+        let pause = sqlx::query(pause).bind(endpoint.id()).execute(&accounts).await.unwrap();
+        (pause.rows_affected() == 1).then_some(())
+    })
+    .await;
+    rotate().await;
+    assert!(is("least(not_before, retry_at) > now() + interval '50 minutes'").await);
 }
 
 #[tokio::test]

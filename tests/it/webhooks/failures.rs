@@ -146,7 +146,7 @@ async fn retries_are_spread_and_an_endpoint_that_fails_for_days_is_disabled() {
     receiver.answer(500);
     let endpoint = Endpoint::create(&ann, &receiver).await;
     let id = endpoint.created.text("webhookEndpointId");
-    open_accounts(&ann, 3).await;
+    let opened = open_accounts(&ann, 3).await;
     let accounts = stack.accounts().await;
     let waiting = "SELECT attempts, extract(epoch FROM next_attempt_at - last_attempt_at)::float8
                    FROM webhook_deliveries WHERE endpoint_id = $1::uuid";
@@ -162,10 +162,14 @@ async fn retries_are_spread_and_an_endpoint_that_fails_for_days_is_disabled() {
     let (least, most) = (shares[0], shares[2]);
     assert!(least > 0.899 && most < 1.101 && most - least > 0.0001, "{pauses:?}");
 
-    // Five days later.
+    // Five days later. Each delivery has had nine attempts; an earlier release gave the last up.
     for later in [
-        "UPDATE webhook_deliveries SET next_attempt_at = now() WHERE endpoint_id = $1::uuid",
-        "UPDATE webhook_endpoints SET failing_since = now() - interval '121 hours',
+        "UPDATE webhook_deliveries SET attempts = 9, next_attempt_at = now()
+         WHERE endpoint_id = $1::uuid",
+        "UPDATE webhook_deliveries SET next_attempt_at = NULL WHERE endpoint_id = $1::uuid
+             AND position = (SELECT max(position) FROM webhook_deliveries
+                             WHERE endpoint_id = $1::uuid)",
+        "UPDATE webhook_endpoints SET failing_since = now() - interval '121 hours', failures = 9,
              not_before = now(), retry_at = now() WHERE id = $1::uuid",
     ] {
         sqlx::query(later).bind(id).execute(&accounts).await.unwrap();
@@ -175,6 +179,10 @@ async fn retries_are_spread_and_an_endpoint_that_fails_for_days_is_disabled() {
         (shown["state"] == "DISABLED").then(|| assert_eq!(shown["disabledBecause"], "failing"))
     })
     .await;
+    // Enabled, it gets all that it has missed, at once.
+    receiver.answer(204);
+    assert_eq!(endpoint.change(&json!({ "state": "ENABLED" })).await.status, 200);
+    receiver.received_all(&opened, SOON).await;
 }
 
 #[tokio::test]

@@ -2,12 +2,12 @@
 //! stack has no transaction-service.
 
 mod audit;
-mod clean_up;
 mod clocks;
 mod deliveries;
 mod endpoints;
 mod failover;
 mod failures;
+mod held_rows;
 mod pauses;
 mod places;
 pub(crate) mod receiver;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::{Client, Stack};
+use tests::{Client, Stack, wait};
 
 use super::{
     Endpoint, SOON, customer, open_accounts,
@@ -29,7 +29,7 @@ async fn is_served(client: &Client, receiver: &Receiver) {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_hangs_and_is_changed_again_and_again_takes_one_place() {
+async fn endpoints_that_hang_take_no_places_from_others() {
     let stack = few_places("webhooks-changed").await;
     let (ann, bob) = (customer(&stack), customer(&stack));
     let (silent, healthy) = (Receiver::start().await, Receiver::start().await);
@@ -43,6 +43,22 @@ async fn an_endpoint_that_hangs_and_is_changed_again_and_again_takes_one_place()
         assert_eq!(endpoint.change(&change).await.status, 200);
         silent.received(number, SOON).await;
     }
+    is_served(&bob, &healthy).await;
+
+    // More at once than there are places.
+    let mut silent_ones = Vec::new();
+    for _ in 0..8 {
+        let receiver = Receiver::start().await;
+        receiver.answer(SILENT);
+        Endpoint::create(&ann, &receiver).await;
+        silent_ones.push(receiver);
+    }
+    open_accounts(&ann, 1).await;
+    wait::eventually_now("every place is taken", SOON, || {
+        let taken = silent_ones.iter().filter(|receiver| !receiver.deliveries().is_empty());
+        (taken.count() >= 6).then_some(())
+    })
+    .await;
     is_served(&bob, &healthy).await;
 }
 

@@ -2,6 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use runtime::postgres::PgPool;
 use sha2::{Digest, Sha256};
 use sqlx::types::Uuid;
 use tests::{eventually, metrics::Scrape};
@@ -34,6 +35,28 @@ fn beginning(key: [u8; 32]) -> Vec<u8> {
     [&[1], &hash[..4]].concat()
 }
 
+/// The secret of an endpoint, as it is stored.
+pub(super) async fn stored(accounts: &PgPool, endpoint: &Endpoint) -> (Uuid, Vec<u8>) {
+    let select = "SELECT id, sealed FROM webhook_secrets WHERE endpoint_id = $1";
+    sqlx::query_as(select).bind(endpoint.id()).fetch_one(accounts).await.unwrap()
+}
+
+pub(super) fn has_present_key(sealed: &[u8]) -> bool {
+    sealed.starts_with(&beginning(PRESENT))
+}
+
+/// Stores the secret as if it had been sealed with the earlier key.
+pub(super) async fn seal_with_earlier_key(accounts: &PgPool, endpoint: &Endpoint) {
+    seal(accounts, endpoint, EARLIER).await;
+}
+
+async fn seal(accounts: &PgPool, endpoint: &Endpoint, key: [u8; 32]) {
+    let (id, _) = stored(accounts, endpoint).await;
+    let update = "UPDATE webhook_secrets SET sealed = $2 WHERE id = $1";
+    let sealed = sealed(key, endpoint.id(), id, endpoint.secret());
+    sqlx::query(update).bind(id).bind(sealed).execute(accounts).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_secret_of_an_earlier_key_is_sealed_with_the_present_one() {
     let stack = shared().await;
@@ -42,28 +65,19 @@ async fn a_secret_of_an_earlier_key_is_sealed_with_the_present_one() {
     let [of_earlier, of_removed] =
         [Endpoint::create(&ann, &receivers[0]).await, Endpoint::create(&ann, &receivers[1]).await];
     let pool = stack.accounts().await;
-    let stored = async |endpoint: &Endpoint| -> (Uuid, Vec<u8>) {
-        let of = Uuid::parse_str(endpoint.created.text("webhookEndpointId")).unwrap();
-        let select = "SELECT id, sealed FROM webhook_secrets WHERE endpoint_id = $1";
-        sqlx::query_as(select).bind(of).fetch_one(&pool).await.unwrap()
-    };
     for (endpoint, key) in [(&of_earlier, EARLIER), (&of_removed, REMOVED)] {
-        let of = Uuid::parse_str(endpoint.created.text("webhookEndpointId")).unwrap();
-        let (id, present) = stored(endpoint).await;
-        assert!(present.starts_with(&beginning(PRESENT)));
-        let old = sealed(key, of, id, endpoint.secret());
-        let update = "UPDATE webhook_secrets SET sealed = $2 WHERE id = $1";
-        sqlx::query(update).bind(id).bind(old).execute(&pool).await.unwrap();
+        assert!(has_present_key(&stored(&pool, endpoint).await.1));
+        seal(&pool, endpoint, key).await;
     }
     eventually("it has the present key", SOON, async || {
-        stored(&of_earlier).await.1.starts_with(&beginning(PRESENT)).then_some(())
+        has_present_key(&stored(&pool, &of_earlier).await.1).then_some(())
     })
     .await;
     open_accounts(&ann, 1).await;
     let delivery = receivers[0].received(1, SOON).await.remove(0);
     assert!(delivery.is_signed_by(of_earlier.secret()));
     // Without its key, a secret stays as it is, is counted, and delivers nothing.
-    let (_, removed) = stored(&of_removed).await;
+    let (_, removed) = stored(&pool, &of_removed).await;
     assert!(removed.starts_with(&beginning(REMOVED)));
     eventually("it is counted", SOON, async || {
         let scrape = Scrape::of(stack, "webhook-service-0").await;

@@ -26,7 +26,7 @@ const NO_DATABASE: [Writes; 0] = [];
 /// The last columns of an update may be there for the row lock only, which needs the privilege to
 /// update some column.
 fn of(database: &str) -> &'static [Writes] {
-    const ACCOUNT: [Writes; 13] = [
+    const ACCOUNT: [Writes; 14] = [
         writes(
             "accounts",
             "account_id, owner_id, currency, reference, metadata, event_seq",
@@ -62,6 +62,7 @@ fn of(database: &str) -> &'static [Writes] {
         writes("webhook_endpoints", "", ""),
         writes("webhook_secrets", "", ""),
         writes("webhook_deliveries", "", ""),
+        writes("webhook_late_announcements", "", ""),
         writes("redrive_window", "", "floor, ceiling, left_floor, left_ceiling, moved_at"),
     ];
     const TRANSACTION: [Writes; 2] = [

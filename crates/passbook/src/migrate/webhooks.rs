@@ -9,7 +9,7 @@ use crate::provision::{AUDITOR, WEBHOOK_SERVICE};
 /// Tables of the account-service that it reads: the log, what events tell, and API keys.
 const READS: &str = "events, event_id_key, accounts, transaction_records, api_keys, \
                      webhook_fanout, webhook_endpoints, webhook_secrets, webhook_deliveries, \
-                     _sqlx_migrations";
+                     webhook_late_announcements, _sqlx_migrations";
 
 /// What it writes.
 const WRITES: &str = "
@@ -25,6 +25,7 @@ const WRITES: &str = "
     INSERT (endpoint_id, position, attempts, next_attempt_at, delay, last_error, last_attempt_at),
         UPDATE (attempts, next_attempt_at, delay, last_error, last_attempt_at),
         DELETE ON webhook_deliveries;
+    INSERT (endpoint_id, position), UPDATE (position), DELETE ON webhook_late_announcements;
     INSERT (id, actor, api_key_id, action, resource, details) ON audit_log";
 
 /// Grants the role its privileges, if it exists, and hides the secrets from the roles that may read

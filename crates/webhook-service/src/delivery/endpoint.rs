@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Deliveries, attempt_span::AttemptSpan};
+use super::{Deliveries, attempt_span::AttemptSpan, places::Place};
 use crate::{
     round::{Attempt, Before},
     seal::SecretName,
@@ -88,6 +88,7 @@ struct Receiver<'a> {
     endpoint: Uuid,
     url: &'a Uri,
     keys: &'a [SigningKey],
+    place: &'a Place,
 }
 
 impl Deliveries {
@@ -98,18 +99,21 @@ impl Deliveries {
     pub(super) async fn serve(
         &self,
         endpoint: ClaimedEndpoint,
+        place: &Place,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
         let end = Instant::now() + TURN;
         let url: Uri = endpoint.url.parse().context("the stored URL")?;
         let keys = self.keys(endpoint.id).await?;
-        let mut before = Before { position: endpoint.position, failures: endpoint.failures };
+        let has_rows = endpoint.has_rows;
+        let (position, failures) = (endpoint.position, endpoint.failures);
+        let mut before = Before { position, failures, has_rows };
         loop {
             let work = self.read(&endpoint, before).await?;
             let (lost, through, has_more, is_full) =
                 (work.lost, work.through, work.has_more, work.is_full);
             let items = work.events.len();
-            let receiver = Receiver { endpoint: endpoint.id, url: &url, keys: &keys };
+            let receiver = Receiver { endpoint: endpoint.id, url: &url, keys: &keys, place };
             let (attempts, begun) = self.attempt(work.events, receiver, end, stop).await;
             let is_complete = begun.len() == items;
             let begun_new = || begun.iter().filter(|begun| begun.earlier.is_none());
@@ -156,7 +160,7 @@ impl Deliveries {
             if round.pause.is_some() {
                 return Ok(());
             }
-            before = Before { position: round.position, failures: round.failures };
+            before = Before { position: round.position, failures: round.failures, has_rows };
         }
     }
 
@@ -271,10 +275,11 @@ impl Deliveries {
                 begun.push(Begun { position, earlier });
                 let has_failed = &has_failed;
                 async move {
-                    let Receiver { endpoint, url, keys } = receiver;
+                    let Receiver { endpoint, url, keys, place } = receiver;
                     let at = Instant::now();
                     let span = AttemptSpan::begin(movement);
-                    let sent = self.sender.send(Delivery { url, keys, id: &id, body }).await;
+                    let sending = self.sender.send(Delivery { url, keys, id: &id, body });
+                    let sent = place.during(sending).await;
                     span.end(endpoint, url, &id, earlier, &sent);
                     let outcome = sent.outcome;
                     let is_delivered = outcome == Outcome::Delivered;

@@ -1,24 +1,26 @@
 //! Delivers events: claims due endpoints, and runs a task for each.
 //!
-//! A replica has a number of places, and an endpoint one of them. An endpoint that hangs keeps its
-//! place for the time limit of one request; then it is failing. Endpoints that fail or are slow get
-//! a quarter of the places.
+//! A replica has a number of places, and an endpoint one of them. Endpoints that fail or are slow
+//! get a quarter of the places. One that hangs leaves its healthy place to others after two seconds:
+//! [`places`].
 
 mod attempt_span;
 mod endpoint;
+mod places;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use account_service::events::EventLog;
 use runtime::postgres::{PgPool, limited};
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::Notify,
     task::{AbortHandle, JoinError, JoinSet},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::places::Places;
 use crate::{
     seal::SealingKeys,
     sender::Sender,
@@ -45,36 +47,12 @@ pub struct Deliveries {
 /// The limits of deliveries.
 #[derive(Debug, Clone, Copy)]
 pub struct DeliveryLimits {
-    /// Endpoints at a time.
+    /// Endpoints at a time. As many more may wait for an answer that takes long.
     pub places: usize,
     /// Requests at a time to one endpoint.
     pub in_flight: usize,
     /// An endpoint that fails for longer is disabled.
     pub disable_after: Duration,
-}
-
-/// The places of endpoints.
-struct Places {
-    healthy: Arc<Semaphore>,
-    failing: Arc<Semaphore>,
-}
-
-impl Places {
-    fn new(places: usize) -> Self {
-        let failing = places.div_ceil(4);
-        let semaphore = |places| Arc::new(Semaphore::new(places));
-        Self {
-            healthy: semaphore(places.saturating_sub(failing).max(1)),
-            failing: semaphore(failing),
-        }
-    }
-
-    fn of(&self, lane: Lane) -> &Arc<Semaphore> {
-        match lane {
-            Lane::Healthy => &self.healthy,
-            Lane::Failing => &self.failing,
-        }
-    }
 }
 
 /// The tasks of endpoints.
@@ -141,19 +119,16 @@ impl Deliveries {
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
         for lane in [Lane::Healthy, Lane::Failing] {
-            let semaphore = places.of(lane);
-            let free = i64::try_from(semaphore.available_permits()).unwrap_or(i64::MAX);
+            let free = places.free(lane);
             if free == 0 {
                 continue;
             }
             for endpoint in limited(store::claim(&self.pool, lane, free)).await?? {
-                // Only this task takes permits, so one is free.
-                let permit = Arc::clone(semaphore).try_acquire_owned();
+                let place = places.take(lane);
                 let (deliveries, stop) = (Arc::clone(self), stop.clone());
                 let id = endpoint.id;
                 serving.start(id, async move {
-                    let _permit = permit;
-                    if let Err(error) = deliveries.serve(endpoint, &stop).await {
+                    if let Err(error) = deliveries.serve(endpoint, &place, &stop).await {
                         // The lease ends by itself: that is the pause.
                         let error = format!("{error:#}");
                         tracing::warn!(webhook_endpoint = %id, error, "deliveries failed");

@@ -78,7 +78,8 @@ struct DeliveryView {
     timestamp: OffsetDateTime,
     #[schema(value_type = DeliveryStateSchema)]
     state: &'static str,
-    /// Failed attempts. A redelivery begins again at 0.
+    /// Failed attempts. They count from 0 after a redelivery was requested or the endpoint was
+    /// enabled, and from 8 at most after an outage.
     #[schema(minimum = 0)]
     attempts: i32,
     /// Why the last attempt failed; `null` before the first one.

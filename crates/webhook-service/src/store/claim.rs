@@ -33,6 +33,8 @@ pub struct ClaimedEndpoint {
     pub may_read: bool,
     /// Whether deliveries wait for a retry.
     pub has_waiting: bool,
+    /// Whether deliveries wait for a retry, or were given up.
+    pub has_rows: bool,
 }
 
 /// Claims due endpoints for a minute, those first that were served longest ago.
@@ -52,7 +54,9 @@ pub async fn claim(
                         ORDER BY due_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING id, fence, owner_id, url, types, position, announced, failures,
                announced > position AND not_before <= clock_timestamp() AS "may_read!",
-               retry_at < 'infinity' AS "has_waiting!""#,
+               retry_at < 'infinity' AS "has_waiting!",
+               EXISTS (SELECT FROM webhook_deliveries WHERE endpoint_id = webhook_endpoints.id)
+                   AS "has_rows!""#,
         lane == Lane::Failing,
         limit,
     )
@@ -77,6 +81,7 @@ pub async fn claim(
             failures: row.failures,
             may_read: row.may_read,
             has_waiting: row.has_waiting,
+            has_rows: row.has_rows,
         })
     });
     rows.collect()

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::{
     StoreError, audit,
     secrets::{SecretToStore, insert_secret},
-    settle::set_retry_at,
+    settle::{renew_deliveries, set_retry_at},
 };
 
 /// A new endpoint.
@@ -236,8 +236,8 @@ impl EndpointChanges<'_> {
     }
 }
 
-/// Changes an endpoint. Enabling it, or a new URL, ends its failures. What changes nothing writes
-/// nothing. `None` without such an endpoint.
+/// Changes an endpoint. Enabling it, or a new URL, ends its failures, and makes its failed
+/// deliveries due. What changes nothing writes nothing. `None` without such an endpoint.
 ///
 /// # Errors
 /// [`StoreError`]. The endpoint may be changed nevertheless.
@@ -291,6 +291,9 @@ pub async fn update_endpoint(
     )
     .fetch_one(&mut *transaction)
     .await?;
+    if changes.end_failures(&old) {
+        renew_deliveries(&mut *transaction, id, old.failing_since).await?;
+    }
     if changes_deliveries {
         set_retry_at(&mut transaction, &[id]).await?;
         if let Some(row) = find_endpoint(&mut *transaction, id).await? {
@@ -306,7 +309,7 @@ pub async fn update_endpoint(
 }
 
 /// The endpoint, with a lock that keeps it as it is.
-async fn lock_endpoint(
+pub(super) async fn lock_endpoint(
     database: impl PgExecutor<'_>,
     id: Uuid,
 ) -> Result<Option<EndpointRow>, StoreError> {

@@ -18,7 +18,7 @@ pub use endpoints::{
     EndpointChanges, EndpointRow, EndpointToStore, Insertion, delete_endpoint, find_endpoint,
     find_endpoint_by_key, insert_endpoint, list_endpoints, update_endpoint,
 };
-pub use fanout::{announce, find_announced};
+pub use fanout::{Announced, announce, announce_late, delete_late_of_deleted, find_announced};
 pub use replay::{Replay, replay};
 pub use secrets::{
     CurrentKey, OldSeal, SecretRow, SecretToStore, find_current_keys, find_old_seals, find_secrets,

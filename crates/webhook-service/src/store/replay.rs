@@ -7,6 +7,7 @@ use sqlx::types::Uuid;
 
 use super::{
     StoreError, audit,
+    endpoints::lock_endpoint,
     settle::{add_due, set_retry_at},
 };
 
@@ -31,6 +32,10 @@ pub async fn replay(
     asked_by: Actor<'_>,
 ) -> Result<bool, StoreError> {
     let mut transaction = pool.begin().await?;
+    // First: a request that waits for a held row holds up no announcement.
+    if lock_endpoint(&mut *transaction, endpoint).await?.is_none() {
+        return Ok(false);
+    }
     let details = match replay {
         Replay::After { id, position } => {
             // It has no later events than the log has.
@@ -45,9 +50,7 @@ pub async fn replay(
                 endpoint,
                 position,
             );
-            if changed.execute(&mut *transaction).await?.rows_affected() == 0 {
-                return Ok(false);
-            }
+            changed.execute(&mut *transaction).await?;
             Details::default().with("after", Some(id))
         }
         Replay::Event { id, position } => {
@@ -59,9 +62,7 @@ pub async fn replay(
                  WHERE id = $1",
                 endpoint,
             );
-            if changed.execute(&mut *transaction).await?.rows_affected() == 0 {
-                return Ok(false);
-            }
+            changed.execute(&mut *transaction).await?;
             add_due(&mut *transaction, endpoint, position).await?;
             Details::default().with("eventId", Some(id))
         }

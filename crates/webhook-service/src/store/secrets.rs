@@ -175,7 +175,8 @@ pub async fn find_old_seals(
     Ok(seals.fetch_all(database).await?)
 }
 
-/// Replaces the sealed form of a key, unless it has changed. Gives whether it was replaced.
+/// Replaces the sealed form of a key, unless it has changed, or another transaction holds it. Gives
+/// whether it was replaced.
 ///
 /// # Errors
 /// [`StoreError`]. It may be replaced nevertheless.
@@ -185,7 +186,9 @@ pub async fn replace_seal(
     sealed: &[u8],
 ) -> Result<bool, StoreError> {
     let replaced = sqlx::query!(
-        "UPDATE webhook_secrets SET sealed = $3 WHERE id = $1 AND sealed = $2",
+        "UPDATE webhook_secrets SET sealed = $3
+         WHERE id = (SELECT id FROM webhook_secrets WHERE id = $1 AND sealed = $2
+                     FOR NO KEY UPDATE SKIP LOCKED)",
         old.id,
         old.sealed,
         sealed,

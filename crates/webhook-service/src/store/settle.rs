@@ -6,9 +6,10 @@ use account_service::store::AuditAction;
 use contract::AuditEntryId;
 use runtime::postgres::{PgPool, PgTransaction};
 use sqlx::{PgExecutor, types::Uuid};
+use time::OffsetDateTime;
 
 use super::StoreError;
-use crate::NAME;
+use crate::{NAME, schedule};
 
 /// A failed delivery whose time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +86,7 @@ pub struct Round {
     pub is_gone: bool,
     /// Whether an attempt took long.
     pub is_slow: bool,
-    /// Retries that were taken, or whose events do not exist.
+    /// Deliveries whose rows end: they were taken, or their events do not exist.
     pub finished: Vec<i64>,
     pub failed: Vec<Failed>,
     /// New events up to the cursor whose attempt was cut off. They are due at once.
@@ -236,9 +237,10 @@ async fn update_deliveries(
             "UPDATE webhook_deliveries
              SET next_attempt_at = least(next_attempt_at,
                      clock_timestamp() + make_interval(secs => 60 * random())),
-                 delay = least(delay, 60)
+                 delay = least(delay, 60), attempts = least(attempts, $2)
              WHERE endpoint_id = $1 AND next_attempt_at IS NOT NULL",
             endpoint,
+            schedule::MOST_AFTER_OUTAGE,
         )
         .execute(&mut **transaction)
         .await?;
@@ -266,6 +268,25 @@ pub(super) async fn add_due(
     Ok(())
 }
 
+/// Makes due what waits, and what was given up since `failing_since`, with all attempts. The row of
+/// the endpoint is locked.
+pub(super) async fn renew_deliveries(
+    database: impl PgExecutor<'_>,
+    endpoint: Uuid,
+    failing_since: Option<OffsetDateTime>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE webhook_deliveries
+         SET attempts = 0, next_attempt_at = least(next_attempt_at, clock_timestamp()), delay = 0
+         WHERE endpoint_id = $1 AND (next_attempt_at IS NOT NULL OR last_attempt_at >= $2)",
+        endpoint,
+        failing_since,
+    )
+    .execute(database)
+    .await?;
+    Ok(())
+}
+
 /// Sets when the next delivery is tried again. During the pause of a failing endpoint, none is.
 /// Others take turns by their last service. The rows of the endpoints are locked.
 pub(super) async fn set_retry_at(
@@ -286,7 +307,8 @@ pub(super) async fn set_retry_at(
     Ok(())
 }
 
-/// Deletes some deliveries that were given up more than 30 days ago. Returns their number.
+/// Deletes some deliveries that were given up more than 30 days ago. Returns their number. A row
+/// that another transaction holds is left alone: a redelivery may have been requested.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -297,9 +319,7 @@ pub async fn delete_old(database: impl PgExecutor<'_>) -> Result<u64, StoreError
              SELECT endpoint_id, position FROM webhook_deliveries
              WHERE next_attempt_at IS NULL
                  AND last_attempt_at < clock_timestamp() - interval '30 days'
-             LIMIT 1000)
-             -- A redelivery may have been requested since.
-             AND next_attempt_at IS NULL",
+             LIMIT 1000 FOR UPDATE SKIP LOCKED)",
     );
     Ok(deleted.execute(database).await?.rows_affected())
 }
