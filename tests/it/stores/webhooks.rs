@@ -1,6 +1,8 @@
 //! The webhook-service's store.
 
-use account_service::store::EventMark;
+use account_service::store::{
+    EventMark, LogRange, list_events, list_events_of_account, list_events_of_owner,
+};
 use contract::AccountId;
 use runtime::postgres::PgPool;
 use tests::Stack;
@@ -20,6 +22,17 @@ async fn open(accounts: &PgPool, owner: &str, number: i32) -> EventMark {
     EventMark { position, account: AccountId::from_uuid(account), created_at }
 }
 
+/// How many events each statement lists in a database that must have this one.
+async fn listed(accounts: &PgPool, known: EventMark, newest: EventMark) -> [usize; 3] {
+    let (after, to) = (newest.position - 2, newest.position);
+    let range = LogRange { after, to, known: Some(known), limit: 10 };
+    let many = "many".to_owned().try_into().unwrap();
+    let all = list_events(accounts, range).await.unwrap();
+    let of_owner = list_events_of_owner(accounts, &many, range).await.unwrap();
+    let of_account = list_events_of_account(accounts, newest.account, range).await.unwrap();
+    [all.len(), of_owner.len(), of_account.len()]
+}
+
 /// Whether the oldest event that was never tried is an hour old.
 async fn is_old(accounts: &PgPool) -> bool {
     let age = find_backlog(accounts, &[]).await.unwrap().untried_age;
@@ -28,7 +41,7 @@ async fn is_old(accounts: &PgPool) -> bool {
 }
 
 #[tokio::test]
-async fn events_are_announced_up_to_one_that_the_log_has_and_the_next_of_many_accounts_is_found() {
+async fn events_are_read_up_to_one_that_the_log_has_and_the_next_of_many_accounts_is_found() {
     let stack = Stack::start_servers("announced-events").await;
     let accounts = stack.accounts().await;
     let begin = open(&accounts, "many", 1_001).await.position;
@@ -56,7 +69,9 @@ async fn events_are_announced_up_to_one_that_the_log_has_and_the_next_of_many_ac
         EventMark { position: newest.position + 1, ..newest },
     ] {
         assert!(!announced(from, lost).await, "{lost:?}");
+        assert_eq!(listed(&accounts, lost, newest).await, [0; 3], "{lost:?}");
     }
+    assert_eq!(listed(&accounts, newest, newest).await, [2, 2, 1]);
     assert!(!announced(from + 1, newest).await);
     assert!(!is_old(&accounts).await);
     assert!(announced(from, newest).await);

@@ -20,7 +20,8 @@
 //!
 //! A standby that is promoted without the last commits may lack the event at the horizon, or have
 //! another one at its position. Each step looks, in the statement that it needs anyway: the horizon
-//! begins again, and counts the loss. A reader that keeps a position compares the counts.
+//! begins again, and counts the loss. A reader that keeps a position compares the counts. The
+//! statement that reads a page looks for the event again: the promotion may come in between.
 //!
 //! A long transaction that writes, in any database of the server, delays the horizon. No lock is
 //! held, and no statement of the way of money waits.
@@ -68,6 +69,8 @@ struct Waiting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reached {
     pub position: i64,
+    /// The event at the horizon; `None` before the first one.
+    pub event: Option<EventMark>,
     /// How often the database was found to have lost events. A position that was reached with
     /// another number of losses may be that of another event now.
     pub losses: u64,
@@ -115,7 +118,7 @@ impl Horizon {
     /// The state is locked: the number of losses is that of its position.
     fn reached(&self, state: &State) -> Reached {
         let position = state.safe.map_or(0, |event| event.position);
-        Reached { position, losses: self.losses() }
+        Reached { position, event: state.safe, losses: self.losses() }
     }
 
     async fn step(&self, state: &mut State, deadline: Instant) -> Result<(), StoreError> {

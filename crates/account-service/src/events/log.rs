@@ -6,7 +6,11 @@ use contract::{AccountId, UserId};
 use runtime::postgres::{PgPool, limited};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
-use super::{EventIds, EventKind, LoggedEvent, event_id::Claimed, horizon::Horizon};
+use super::{
+    EventIds, EventKind, LoggedEvent,
+    event_id::Claimed,
+    horizon::{Horizon, Reached},
+};
 use crate::{
     places::{Place, Places},
     record::Record,
@@ -201,10 +205,26 @@ impl EventLog {
         limit: u16,
     ) -> Result<EventPage, StoreError> {
         let reached = self.inner.horizon.advance().await?;
-        self.read_to(filter, after, reached.position, limit).await
+        self.read_reached(filter, after, reached, limit).await
     }
 
-    /// As [`EventLog::read`], up to a horizon that the caller knows.
+    /// As [`EventLog::read`], up to a horizon that the caller knows. Nothing is read from a database
+    /// that lacks the event there.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn read_reached(
+        &self,
+        filter: &EventFilter,
+        after: i64,
+        reached: Reached,
+        limit: u16,
+    ) -> Result<EventPage, StoreError> {
+        let to = LogRange { after, to: reached.position, known: reached.event, limit };
+        self.read_range(filter, to).await
+    }
+
+    /// As [`EventLog::read`], up to a position that the database itself has as safe.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -215,6 +235,15 @@ impl EventLog {
         to: i64,
         limit: u16,
     ) -> Result<EventPage, StoreError> {
+        self.read_range(filter, LogRange { after, to, known: None, limit }).await
+    }
+
+    async fn read_range(
+        &self,
+        filter: &EventFilter,
+        asked: LogRange,
+    ) -> Result<EventPage, StoreError> {
+        let LogRange { after, to, limit, .. } = asked;
         let _turn = self.turn().await?;
         let mut page = EventPage { through: after, ..EventPage::default() };
         let source = self.read_source(&filter.source).await?;
@@ -226,7 +255,7 @@ impl EventLog {
             _ => one_more,
         };
         for _ in 0..MAX_CHUNKS {
-            let range = LogRange { after: page.through, to, limit: chunk };
+            let range = LogRange { after: page.through, limit: chunk, ..asked };
             let events = limited(self.chunk(source, range)).await??;
             let is_last = events.len() < usize::from(chunk);
             for event in events {

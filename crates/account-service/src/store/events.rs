@@ -45,11 +45,24 @@ fn events(rows: Vec<EventRow>) -> Result<Vec<LoggedEvent>, StoreError> {
 }
 
 /// Part of the log: the positions above `after`, up to `to`, and how many events at most.
+///
+/// With `known`, nothing is listed unless the log has this event. If it is the one at the horizon,
+/// a promoted standby that lacks it lists nothing: there, transactions may run below the horizon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogRange {
     pub after: i64,
     pub to: i64,
+    pub known: Option<EventMark>,
     pub limit: u16,
+}
+
+impl LogRange {
+    /// The position, the account and the time of `known`, as parameters.
+    fn known(&self) -> (Option<i64>, Option<Uuid>, Option<OffsetDateTime>) {
+        let known = self.known;
+        let account = known.map(|event| event.account.as_uuid());
+        (known.map(|event| event.position), account, known.map(|event| event.created_at))
+    }
 }
 
 /// The events of all accounts, by position.
@@ -60,16 +73,22 @@ pub async fn list_events(
     database: impl PgExecutor<'_>,
     range: LogRange,
 ) -> Result<Vec<LoggedEvent>, StoreError> {
+    let (known, account, created_at) = range.known();
     let rows = sqlx::query_as!(
         EventRow,
         "SELECT position, sequence, type AS kind, e.account_id, owner_id, record_id, e.created_at
          FROM (SELECT * FROM events WHERE position > $1 AND position <= $2
+               AND ($4::bigint IS NULL OR EXISTS (
+                   SELECT FROM events WHERE position = $4 AND account_id = $5 AND created_at = $6))
                ORDER BY position LIMIT $3) AS e
              JOIN accounts USING (account_id)
          ORDER BY position",
         range.after,
         range.to,
         i64::from(range.limit),
+        known,
+        account,
+        created_at,
     );
     events(rows.fetch_all(database).await?)
 }
@@ -83,11 +102,15 @@ pub async fn list_events_of_account(
     account: AccountId,
     range: LogRange,
 ) -> Result<Vec<LoggedEvent>, StoreError> {
+    let (known, its_account, created_at) = range.known();
     let rows = sqlx::query_as!(
         EventRow,
         "SELECT position, sequence, type AS kind, e.account_id, owner_id, record_id, e.created_at
          FROM (SELECT * FROM events
                WHERE (account_id, position) > ($1, $2) AND (account_id, position) <= ($1, $3)
+                   AND ($5::bigint IS NULL OR EXISTS (
+                       SELECT FROM events
+                       WHERE position = $5 AND account_id = $6 AND created_at = $7))
                ORDER BY account_id, position LIMIT $4) AS e
              JOIN accounts USING (account_id)
          ORDER BY position",
@@ -95,6 +118,9 @@ pub async fn list_events_of_account(
         range.after,
         range.to,
         i64::from(range.limit),
+        known,
+        its_account,
+        created_at,
     );
     events(rows.fetch_all(database).await?)
 }
@@ -110,6 +136,7 @@ pub async fn list_events_of_owner(
     owner: &UserId,
     range: LogRange,
 ) -> Result<Vec<LoggedEvent>, StoreError> {
+    let (known, account, created_at) = range.known();
     let rows = sqlx::query_as!(
         EventRow,
         r#"SELECT position AS "position!", sequence AS "sequence!", type AS "kind!",
@@ -122,6 +149,9 @@ pub async fn list_events_of_owner(
                          AND (account_id, position) <= (a.account_id, $3)
                      ORDER BY account_id, position LIMIT 1) AS next
                  WHERE owner_id = $1
+                     AND ($5::bigint IS NULL OR EXISTS (
+                         SELECT FROM events
+                         WHERE position = $5 AND account_id = $6 AND created_at = $7))
                  ORDER BY position LIMIT $4) AS first
                CROSS JOIN LATERAL (
                    SELECT * FROM events
@@ -133,6 +163,9 @@ pub async fn list_events_of_owner(
         range.after,
         range.to,
         i64::from(range.limit),
+        known,
+        account,
+        created_at,
     );
     events(rows.fetch_all(database).await?)
 }

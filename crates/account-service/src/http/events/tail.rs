@@ -100,7 +100,7 @@ impl EventTail {
             return Ok(false);
         }
         let all = EventFilter { source: Source::All, kind: None };
-        let page = self.log.read_to(&all, before.position, now.position, BATCH).await?;
+        let page = self.log.read_reached(&all, before.position, now, BATCH).await?;
         if page.through > before.position {
             // A stream that subscribes later reads pages up to this horizon or a later one.
             let (wanted, readers): (Vec<_>, Vec<_>) =
