@@ -40,7 +40,8 @@ pub(super) fn results(input: &[u8]) {
             assert!(result.transaction_id > 0);
             let written = serde_json::to_vec(&result).unwrap();
             assert_eq!(TransactionResult::parse(subject, &written), Ok(result));
-            let json: serde_json::Value = serde_json::from_slice(body).unwrap();
+            // A field that nobody reads may have bytes that are no text.
+            let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else { return };
             let balance = json["balanceAfter"].as_str().unwrap_or("0");
             let is_plain = |c: char| c.is_ascii_digit() || c == '.';
             assert!(balance.starts_with(|c: char| c.is_ascii_digit()), "{balance:?}");
