@@ -100,9 +100,10 @@ check_ignored() { # $@: the programs
 
 # Fails if the images' programs alone have other features of a dependency than together with the
 # workspace: then the build of the Dockerfile is another one, and may fail. `same` are those where
-# only a feature differs that names others.
+# only a feature differs that names others, or that only reqwest needs, in programs for development.
 check_features() { # $@: the arguments to `cargo build` of the Dockerfile
     local same='hashbrown|rand|regex-automata'
+    same+='|base64|hyper-util|ipnet|sync_wrapper|tower|tower-http'
     features() {
         cargo tree --quiet "$@" --edges normal,build --prefix none --format '{p} {f}' | sed 's/ (\*)$//' | sort -u
     }
