@@ -2,7 +2,7 @@
 //!
 //! A replica has a number of places, and an endpoint one of them. Endpoints that fail or are slow
 //! get a quarter of the places. One that hangs leaves its healthy place to others after two seconds:
-//! [`places`].
+//! `places`.
 
 mod attempt_span;
 mod endpoint;
