@@ -74,7 +74,7 @@ fn lines(stack: &Stack, service: &str) -> Vec<String> {
     lines.filter(|line| line.contains("a request was refused")).map(ToOwned::to_owned).collect()
 }
 
-/// Asserts that the service logged with its caller that the request was for what is another's.
+/// Asserts that the log has the caller of a request for another owner's resource.
 pub(crate) fn assert_hidden(stack: &Stack, service: &str, client: &Client, response: &Response) {
     let id = response.header("request-id").unwrap();
     let lines = lines(stack, service);
