@@ -49,11 +49,12 @@ impl Consumer {
     /// Waits until the consumer has read the last event of each account. Gives the accounts of
     /// which it did not read 1, 2, 3 … once and in order.
     pub(super) async fn findings(self, stack: &Stack) -> Result<Vec<String>> {
-        let accounts = "SELECT account_id::text, event_seq FROM accounts WHERE event_seq > 0";
-        let accounts: Vec<(String, i64)> =
-            sqlx::query_as(accounts).fetch_all(&stack.accounts().await).await?;
+        let pool = stack.accounts().await;
         let begun = Instant::now();
         loop {
+            // Each time anew: a repeated request of an unknown outcome may settle only now.
+            let accounts = "SELECT account_id::text, event_seq FROM accounts WHERE event_seq > 0";
+            let accounts: Vec<(String, i64)> = sqlx::query_as(accounts).fetch_all(&pool).await?;
             let wrong = self.wrong(&accounts);
             if wrong.is_empty() || begun.elapsed() > CAUGHT_UP_WITHIN {
                 return Ok(wrong);
