@@ -136,13 +136,14 @@ impl Monitored {
     /// before another begins.
     async fn fire(&mut self, alerts: &[&str]) {
         let begun = Instant::now();
-        let mut missing = alerts.to_vec();
-        let what = format!("{alerts:?} fire");
-        let none_is_missing = |firing: &BTreeSet<String>| {
+        let missing = RefCell::new(alerts.to_vec());
+        wait::poll("the alerts fire", SOON, INTERVAL, || async {
+            let firing = self.firing().await;
+            let mut missing = missing.borrow_mut();
             missing.retain(|alert| !firing.contains(*alert));
-            missing.is_empty()
-        };
-        self.until(&what, none_is_missing).await;
+            if missing.is_empty() { Ok(()) } else { Err(format!("missing: {missing:?}")) }
+        })
+        .await;
         println!("{:.1?}: {alerts:?}", begun.elapsed());
         self.fired.extend(alerts.iter().map(ToString::to_string));
     }
@@ -185,7 +186,7 @@ impl Monitored {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_alert_fires_on_its_condition_and_none_fires_in_a_healthy_system() {
     if !prometheus::installed() {
         return;

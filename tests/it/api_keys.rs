@@ -8,7 +8,7 @@ use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tests::{Client, Response, Stack, client::new_key, eventually};
+use tests::{Client, Response, Stack, client::new_key, eventually, stack::initialized_folder};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -242,6 +242,36 @@ async fn a_repeated_request_creates_one_key_and_shows_its_secret_once() {
     // Another caller's key is another one.
     let others = Client::user(stack, &new_key(), Scopes::all());
     assert_eq!(send(&others, &body).await.text("field"), "expiresAt");
+}
+
+#[tokio::test]
+async fn two_requests_at_once_with_one_idempotency_key_create_one_key() {
+    let arguments = ["--port", "0", "--account-replicas", "2", "--transaction-replicas", "0"];
+    let stack = Stack::start_in(&initialized_folder("api-keys-at-once").await, &arguments).await;
+    let (admin, accounts, key) = (Client::admin(&stack), stack.accounts().await, new_key());
+    let body = json!({ "name": "a", "scopes": ["accounts:read"] });
+    let send =
+        || async { admin.post("/v1/api-keys", &[("idempotency-key", key.as_str())], &body).await };
+    // Both find no earlier request, and wait before they store their keys.
+    let mut holder = accounts.begin().await.unwrap();
+    let lock = sqlx::raw_sql("LOCK TABLE api_keys IN SHARE MODE");
+    lock.execute(&mut *holder).await.unwrap();
+    let release = async {
+        eventually("both requests wait", SOON, async || {
+            let waiting = "SELECT count(*) FROM pg_stat_activity
+                           WHERE wait_event_type = 'Lock' AND query LIKE '%INTO api_keys%'";
+            let waiting = sqlx::query_scalar(waiting).fetch_one(&accounts).await;
+            let waiting: i64 = waiting.unwrap();
+            (waiting == 2).then_some(())
+        })
+        .await;
+        holder.rollback().await.unwrap();
+    };
+    let ((), first, second) = tokio::join!(release, send(), send());
+    assert_eq!((first.status, second.status), (201, 201), "{first:?} {second:?}");
+    assert_eq!(first.text("apiKeyId"), second.text("apiKeyId"));
+    let replayed = [&first, &second].map(|response| response.header("idempotent-replayed"));
+    assert!(replayed.contains(&Some("true")) && replayed.contains(&None), "{replayed:?}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use tests::{
     stack::initialized_folder,
     wait::eventually_now,
 };
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{net::TcpSocket, task::JoinSet};
 
 use crate::reports::statement;
 
@@ -25,7 +25,8 @@ const SERVICES: [&str; 4] =
     ["account-service-0", "transaction-service-0", "report-service-0", "webhook-service-0"];
 const SOON: Duration = Duration::from_secs(30);
 const DESCRIPTORS: &str = "300";
-const FLOOD: u32 = 400;
+/// Connections of each address. One address alone may take half of the places.
+const FLOOD: usize = 100;
 /// 128 descriptors are reserved.
 const ACCEPTED: usize = 172;
 /// How long there is no descriptor.
@@ -55,11 +56,15 @@ async fn a_flood_of_connections(stack: &Stack, account: &str) {
     let address: SocketAddr = address.parse().unwrap();
     let pid = stack.pid("account-service-0");
     let mut flood = JoinSet::new();
-    for _ in 0..FLOOD {
-        flood.spawn(async move {
-            let _connection = TcpStream::connect(address).await;
-            std::future::pending::<()>().await;
-        });
+    for source in [2, 3, 4, 5].map(|last| Ipv4Addr::new(127, 0, 0, last)) {
+        for _ in 0..FLOOD {
+            flood.spawn(async move {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind((source, 0).into()).unwrap();
+                let _connection = socket.connect(address).await;
+                std::future::pending::<()>().await;
+            });
+        }
     }
     let mut last = 0;
     eventually_now("the replica accepts no more", SOON, || {

@@ -22,7 +22,10 @@ use tests::{
     stack::initialized_folder,
 };
 
-const CLIENTS: usize = 16;
+/// At small size other tests run beside: these are about faults, and leave them processor time.
+fn clients() -> usize {
+    size(16, 6)
+}
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -48,7 +51,7 @@ async fn under_load(name: &str, cluster: bool, disruptions: Vec<Disruption>) -> 
     let experiment = Experiment {
         name: name.to_owned(),
         disruptions,
-        clients: CLIENTS,
+        clients: clients(),
         cluster,
         message_parts: 100,
         clock_of: "",

@@ -117,6 +117,20 @@ impl Standby {
         self.until(stack, "the replication has ended", ended).await;
     }
 
+    /// From now on, the replica shows no later commit of the primary.
+    pub async fn stops_replaying(&self, stack: &Stack) {
+        let mut replica = self.connect(stack).await;
+        sqlx::raw_sql("SELECT pg_wal_replay_pause()").execute(&mut replica).await.unwrap();
+        let paused = "SELECT pg_get_wal_replay_pause_state() = 'paused'";
+        self.until(stack, "the replay is paused", paused).await;
+    }
+
+    /// The replica shows the commits of the primary again.
+    pub async fn replays_again(&self, stack: &Stack) {
+        let mut replica = self.connect(stack).await;
+        sqlx::raw_sql("SELECT pg_wal_replay_resume()").execute(&mut replica).await.unwrap();
+    }
+
     /// Makes the replica a primary. The former one runs on: it stands for the other database.
     pub async fn promote(&self, stack: &Stack) {
         self.until(stack, "the replica is promoted", "SELECT pg_promote()").await;

@@ -11,7 +11,10 @@ use async_nats::{Client, HeaderMap, connection::State, jetstream};
 use contract::{Command, bundle::Bundle};
 use runtime::{
     failpoint,
-    nats::publish::{Outgoing, Sharing, publish_all},
+    nats::{
+        outgoing::{Outgoing, Sharing},
+        publish::publish_all,
+    },
     telemetry::{metrics::count, trace::Trace},
 };
 use tokio::{sync::mpsc, time::Instant};

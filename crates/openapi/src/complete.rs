@@ -6,6 +6,7 @@
 //! - A body, a bearer token, an id in the path, a query and an `Idempotency-Key` have their
 //!   problems, wherever they occur.
 //! - `Idempotency-Key` and `Prefer` have a header in each success.
+//! - A 304 has the `ETag`, a 429 and a 503 have `Retry-After`, a 401 has `WWW-Authenticate`.
 //! - A header of a response is required, unless it can be null or depends on the request.
 
 use std::collections::BTreeMap;
@@ -47,8 +48,9 @@ pub(crate) fn complete(document: &mut Value, types: &[ProblemType]) -> anyhow::R
 }
 
 fn headers() -> Map<String, Value> {
-    const REQUIRED: [&str; 3] = ["Retry-After", "WWW-Authenticate", "Request-Id"];
+    const REQUIRED: [&str; 4] = ["ETag", "Retry-After", "WWW-Authenticate", "Request-Id"];
     [
+        ("ETag", "string", "Of the representation that the client has."),
         ("Retry-After", "integer", "Seconds until the next try."),
         ("WWW-Authenticate", "string", "`Bearer`"),
         ("Request-Id", "string", "The trace of the request, also in the service's log."),
@@ -102,7 +104,11 @@ fn complete_operation(
             }
         }
         if number < 400 {
-            responses.insert(status, with_headers(response, number, &success_headers)?);
+            let headers = match number {
+                304 => &["ETag"],
+                _ => success_headers.as_slice(),
+            };
+            responses.insert(status, with_headers(response, headers)?);
             continue;
         }
         let slugs = response.get("description").and_then(Value::as_str).unwrap_or_default();
@@ -211,13 +217,11 @@ fn success_headers(operation: &Value) -> Vec<&'static str> {
     headers
 }
 
-fn with_headers(mut response: Value, status: u16, names: &[&str]) -> anyhow::Result<Value> {
-    if (200..300).contains(&status) && !names.is_empty() {
-        let headers = object(&mut response, "headers")?;
-        for name in names {
-            let reference = json!({ "$ref": format!("#/components/headers/{name}") });
-            headers.insert((*name).to_owned(), reference);
-        }
+fn with_headers(mut response: Value, names: &[&str]) -> anyhow::Result<Value> {
+    let headers = object(&mut response, "headers")?;
+    for name in names {
+        let reference = json!({ "$ref": format!("#/components/headers/{name}") });
+        headers.insert((*name).to_owned(), reference);
     }
     Ok(response)
 }

@@ -77,7 +77,7 @@ pub(crate) fn response(problems: &[&ProblemType]) -> Value {
     });
     let header = match problems.first().map_or(0, |problem| problem.status.as_u16()) {
         401 => Some("WWW-Authenticate"),
-        503 => Some("Retry-After"),
+        429 | 503 => Some("Retry-After"),
         _ => None,
     };
     if let (Some(name), Some(response)) = (header, response.as_object_mut()) {

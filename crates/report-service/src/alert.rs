@@ -10,7 +10,7 @@ use contract::{DEAD_LETTER, Job, ReportId, ReportQueue, dead_letter};
 use runtime::postgres::PgPool;
 use runtime::{
     http::client::HttpClient,
-    nats::publish::{Outgoing, publish_all},
+    nats::{outgoing::Outgoing, publish::publish_all},
     postgres::limited,
     tasks::sleep_unless_stopped,
     telemetry::trace::Trace,

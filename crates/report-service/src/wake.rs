@@ -4,7 +4,7 @@
 use async_nats::jetstream;
 use contract::{Job, ReportId};
 use runtime::{
-    nats::publish::{Outgoing, publish_all},
+    nats::{outgoing::Outgoing, publish::publish_all},
     telemetry::trace::Trace,
 };
 use tokio::sync::mpsc;

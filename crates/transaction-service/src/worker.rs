@@ -3,7 +3,7 @@
 use async_nats::HeaderMap;
 use contract::{Command, TransactionResult, bundle::Bundle};
 use runtime::{
-    nats::publish::{Outgoing, Sharing},
+    nats::outgoing::{Outgoing, Sharing},
     telemetry::trace::Commit,
     worker::{Delivery, Failure, Handler, Verdict},
 };

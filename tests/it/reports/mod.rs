@@ -20,6 +20,7 @@ mod renderer;
 mod requests;
 mod same_bytes;
 mod setup;
+mod standby;
 mod storage;
 mod unique;
 

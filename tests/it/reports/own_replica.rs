@@ -9,6 +9,14 @@ use std::{
 
 use tests::{Client, Stack, eventually, faketime, process::passbook};
 
+/// The settings of a service's first replica.
+pub(crate) fn settings(stack: &Stack, service: &str) -> Vec<(String, String)> {
+    let environment = fs::read(format!("/proc/{}/environ", stack.pid(&format!("{service}-0"))));
+    let environment = String::from_utf8(environment.unwrap()).unwrap();
+    let variables = environment.split('\0').filter_map(|variable| variable.split_once('='));
+    variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 /// A process with the settings of a service's first replica, and others. Ends when it is dropped.
 pub(crate) struct OwnReplica {
     pub(crate) child: Child,
@@ -32,13 +40,10 @@ impl OwnReplica {
     ) -> Self {
         let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (api, admin) = (free_port(), free_port());
-        let environment = fs::read(format!("/proc/{}/environ", stack.pid(&format!("{service}-0"))));
-        let environment = String::from_utf8(environment.unwrap()).unwrap();
-        let variables = environment.split('\0').filter_map(|variable| variable.split_once('='));
         let log = fs::File::create(stack.dir.join(log)).unwrap();
         let child = Command::new(passbook().with_file_name(service))
             .env_clear()
-            .envs(variables)
+            .envs(settings(stack, service))
             .env("PASSBOOK_LISTEN", api.to_string())
             .env("PASSBOOK_ADMIN_LISTEN", admin.to_string())
             .envs(more.iter().copied())

@@ -1,7 +1,8 @@
 //! The webhook-service's store.
 
-use account_service::store::{
-    EventMark, LogRange, list_events, list_events_of_account, list_events_of_owner,
+use account_service::{
+    events::{EventFilter, EventLog, Source, horizon::Reached},
+    store::{EventMark, LogRange, list_events, list_events_of_account, list_events_of_owner},
 };
 use contract::AccountId;
 use runtime::postgres::PgPool;
@@ -83,4 +84,20 @@ async fn events_are_read_up_to_one_that_the_log_has_and_the_next_of_many_account
     let nearer = "UPDATE webhook_endpoints SET position = position + 1";
     sqlx::query(nearer).execute(&accounts).await.unwrap();
     assert!(is_old(&accounts).await);
+}
+
+#[tokio::test]
+async fn a_page_up_to_an_event_that_the_database_has_lost_is_empty() {
+    let stack = Stack::start_servers("lost-horizon").await;
+    let accounts = stack.accounts().await;
+    let newest = open(&accounts, "many", 2).await;
+    let log = EventLog::new(accounts);
+    let all = EventFilter { source: Source::All, kind: None };
+    let read = async |event: EventMark| {
+        let reached = Reached { position: newest.position, event: Some(event), losses: 0 };
+        let page = log.read_reached(&all, newest.position - 2, reached, 10).await.unwrap();
+        page.events.len()
+    };
+    let lost = EventMark { created_at: newest.created_at - Duration::SECOND, ..newest };
+    assert_eq!((read(newest).await, read(lost).await), (2, 0));
 }

@@ -136,6 +136,20 @@ async fn a_rotation_ends_a_lease_and_no_pause() {
 }
 
 #[tokio::test]
+async fn a_rotation_gives_no_turn_before_others() {
+    let stack = shared().await;
+    let ann = customer(stack);
+    let receiver = Receiver::start().await;
+    let endpoint = Endpoint::create(&ann, &receiver).await;
+    let rotated = endpoint.post("rotate-secret", &json!({})).await;
+    assert_eq!(rotated.status, 200, "{rotated:?}");
+    let turn = "SELECT not_before >= created_at FROM webhook_endpoints WHERE id = $1";
+    let turn = sqlx::query_scalar(turn).bind(endpoint.id());
+    let is_last: bool = turn.fetch_one(&stack.accounts().await).await.unwrap();
+    assert!(is_last, "it would be served before those that wait");
+}
+
+#[tokio::test]
 async fn events_are_delivered_again_on_request() {
     let stack = shared().await;
     let (ann, bob) = (customer(stack), customer(stack));

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::{Client, Stack, wait};
+use sqlx::AssertSqlSafe;
+use tests::{Client, Stack, client::new_key, eventually, wait};
 
 use super::{
     Endpoint, SOON, customer, open_accounts,
     receiver::{Receiver, SILENT},
-    shared, start_with,
+    shared, start, start_with,
 };
 
 /// Well below the time of an answer that is slow.
@@ -89,6 +90,48 @@ async fn endpoints_that_answer_slowly_take_no_places_from_others() {
     for receiver in &slow {
         receiver.received_all(&opened, Duration::from_secs(60)).await;
     }
+}
+
+/// A policy makes the rows of an owner slow for the webhook-service.
+#[tokio::test]
+async fn deliveries_that_read_for_long_hold_up_no_announcement() {
+    let stack = start("webhooks-reads", "1").await;
+    let (accounts, name) = (stack.accounts().await, new_key());
+    let (ann, bob) = (Client::customer(&stack, &name), customer(&stack));
+    let receiver = Receiver::start().await;
+    for _ in 0..12 {
+        Endpoint::create(&ann, &receiver).await;
+    }
+    open_accounts(&ann, 1).await;
+    receiver.received(12, SOON).await;
+    let is = async |condition: &'static str| -> bool {
+        sqlx::query_scalar(condition).fetch_one(&accounts).await.unwrap()
+    };
+    eventually("the deliveries are settled", SOON, async || {
+        let settled = "SELECT bool_and(position = announced AND lease_until < now())
+                       FROM webhook_endpoints";
+        is(settled).await.then_some(())
+    })
+    .await;
+    let slow = format!(
+        "CREATE POLICY slow ON accounts USING (current_user <> 'webhook_service'
+             OR owner_id <> '{name}' OR pg_sleep(1.5) IS NOT NULL);
+         ALTER TABLE accounts ENABLE ROW LEVEL SECURITY;
+         UPDATE webhook_endpoints SET position = position - 1"
+    );
+    sqlx::raw_sql(AssertSqlSafe(slow)).execute(&accounts).await.unwrap();
+    eventually("deliveries read", SOON, async || {
+        let read = "SELECT count(*) >= 2 FROM pg_stat_activity
+                    WHERE usename = 'webhook_service' AND wait_event = 'PgSleep'";
+        is(read).await.then_some(())
+    })
+    .await;
+    open_accounts(&bob, 1).await;
+    eventually("the event is announced", IN_TIME, async || {
+        let announced = "SELECT position = (SELECT max(position) FROM events) FROM webhook_fanout";
+        is(announced).await.then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

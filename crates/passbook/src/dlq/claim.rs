@@ -13,7 +13,7 @@ use async_nats::{
     jetstream::{context::PublishErrorKind, message::PublishMessage},
 };
 use contract::dead_letter::{self, header_text};
-use runtime::nats::publish::{note_truncation, wire_size};
+use runtime::nats::outgoing::{note_truncation, wire_size};
 
 use super::{listing::Disposition, stream::DeadLetterStream};
 use crate::{

@@ -4,6 +4,7 @@
 pub mod broker_metrics;
 pub mod connection;
 pub(crate) mod max_payload;
+pub mod outgoing;
 pub mod publish;
 pub mod refusal;
 pub mod streams;

@@ -5,7 +5,7 @@ use async_nats::HeaderMap;
 use contract::{ConsumerSpec, dead_letter};
 
 use super::Delivery;
-use crate::nats::publish::Outgoing;
+use crate::nats::outgoing::Outgoing;
 
 /// Room for the headers beside the body, in bytes.
 const HEADER_ROOM: usize = 8 * 1024;

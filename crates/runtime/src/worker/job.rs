@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     failpoint,
-    nats::publish::{Outgoing, publish_all, wire_size},
+    nats::{
+        outgoing::{Outgoing, wire_size},
+        publish::publish_all,
+    },
     tasks::sleep_unless_stopped,
 };
 

@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use super::{Delivery, Failure, Handler, Verdict, dead_letter::dead_letter, delivery::Received};
 use crate::{
     failpoint,
-    nats::publish::{Outgoing, publish_all},
+    nats::{outgoing::Outgoing, publish::publish_all},
 };
 
 /// Decides the end of a message that is not redelivered any more.

@@ -35,7 +35,7 @@ pub use pull_loop::{Fetch, ProcessMessages, PullLoop};
 pub use sweep::WorkQueue;
 pub use unstored::UnstoredLetters;
 
-use crate::{nats::publish::Outgoing, postgres};
+use crate::{nats::outgoing::Outgoing, postgres};
 
 /// The worker loops.
 #[derive(Debug, Clone, Args)]

@@ -21,7 +21,8 @@ use crate::{
     failpoint,
     nats::{
         connection,
-        publish::{Outgoing, Unacknowledged, publish_all},
+        outgoing::Outgoing,
+        publish::{Unacknowledged, publish_all},
     },
     tasks::sleep_unless_stopped,
     telemetry::metrics::count,

@@ -20,7 +20,10 @@ use tokio_util::{bytes::Bytes, sync::CancellationToken};
 use super::settlement::HAND_BACK_DELAY;
 use crate::{
     health::{Health, Need},
-    nats::publish::{Outgoing, Unacknowledged, publish_all},
+    nats::{
+        outgoing::Outgoing,
+        publish::{Unacknowledged, publish_all},
+    },
     tasks::sleep_unless_stopped,
     telemetry::metrics::{count, float},
 };
