@@ -6,10 +6,11 @@ use account_service::{
 };
 use contract::AccountId;
 use runtime::postgres::PgPool;
+use sqlx::AssertSqlSafe;
 use tests::Stack;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
-use webhook_service::store::{announce, find_backlog};
+use webhook_service::store::{announce, cap_times, find_backlog};
 
 /// Opens accounts of this owner. A trigger writes their events. Gives the last one.
 async fn open(accounts: &PgPool, owner: &str, number: i32) -> EventMark {
@@ -84,6 +85,42 @@ async fn events_are_read_up_to_one_that_the_log_has_and_the_next_of_many_account
     let nearer = "UPDATE webhook_endpoints SET position = position + 1";
     sqlx::query(nearer).execute(&accounts).await.unwrap();
     assert!(is_old(&accounts).await);
+
+    // An event that waits to be announced counts, if there is an endpoint.
+    let taken = "UPDATE webhook_endpoints SET position = announced";
+    sqlx::query(taken).execute(&accounts).await.unwrap();
+    assert!(!is_old(&accounts).await);
+    let waiting = open(&accounts, "many", 1).await.position;
+    sqlx::query(old).bind(waiting).execute(&accounts).await.unwrap();
+    assert!(is_old(&accounts).await);
+    let disabled = "UPDATE webhook_endpoints SET enabled = false, disabled_because = 'request'";
+    sqlx::query(disabled).execute(&accounts).await.unwrap();
+    assert!(!is_old(&accounts).await);
+}
+
+#[tokio::test]
+async fn times_that_are_too_far_ahead_are_shortened_and_make_no_endpoint_a_failing_one() {
+    let stack = Stack::start_servers("webhook-times").await;
+    let accounts = stack.accounts().await;
+    for failing_since in ["NULL", "now() + interval '1 hour'"] {
+        let endpoint = format!(
+            "INSERT INTO webhook_endpoints
+                 (id, owner_id, url, created_by, request_hash, position, announced, lease_until,
+                  failing_since)
+             VALUES (gen_random_uuid(), 'ann', 'https://a', 'ann', '', 0, 0,
+                 now() + interval '1 hour', {failing_since})"
+        );
+        sqlx::query(AssertSqlSafe(endpoint)).execute(&accounts).await.unwrap();
+    }
+    let longest = std::time::Duration::from_secs(60);
+    assert_eq!(cap_times(&accounts, longest).await.unwrap(), 2);
+    let capped = "SELECT count(*) FILTER (WHERE failing_since IS NULL),
+                      count(*) FILTER (WHERE failing_since <= clock_timestamp())
+                  FROM webhook_endpoints
+                  WHERE lease_until <= clock_timestamp() + interval '60 seconds'";
+    let capped: (i64, i64) = sqlx::query_as(capped).fetch_one(&accounts).await.unwrap();
+    assert_eq!(capped, (1, 1));
+    assert_eq!(cap_times(&accounts, longest).await.unwrap(), 0);
 }
 
 #[tokio::test]

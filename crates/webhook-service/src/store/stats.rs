@@ -44,7 +44,7 @@ pub struct Backlog {
     /// last attempt failed.
     pub failing_age: f64,
     /// The age in seconds of the oldest event that was never tried, though its endpoint takes
-    /// deliveries.
+    /// deliveries, or that is not announced yet.
     pub untried_age: f64,
     /// Keys that sign, and are not sealed with the present key.
     pub old_seals: i64,
@@ -102,6 +102,11 @@ pub async fn find_backlog(
                    SELECT min(d.position)
                    FROM webhook_deliveries AS d JOIN webhook_endpoints AS e ON id = endpoint_id
                    WHERE enabled AND next_attempt_at IS NOT NULL)
+               UNION ALL
+               (SELECT false, created_at FROM events
+                WHERE position > (SELECT position FROM webhook_fanout WHERE only_row)
+                    AND EXISTS (SELECT FROM webhook_endpoints WHERE enabled)
+                ORDER BY position LIMIT 1)
            ), ages AS (
                SELECT is_failing, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age
                FROM next

@@ -37,7 +37,8 @@ pub async fn cap_times(pool: &PgPool, longest: Duration) -> Result<usize, StoreE
          SET lease_until = least(lease_until, clock_timestamp() + interval '60 seconds'),
              not_before = least(not_before,
                  clock_timestamp() + make_interval(secs => coalesce(pause, $2))),
-             failing_since = least(failing_since, clock_timestamp())
+             failing_since = CASE WHEN failing_since IS NOT NULL
+                 THEN least(failing_since, clock_timestamp()) END
          WHERE id = ANY($1)",
         &late,
         longest,
