@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{api, event_streams::EventStreams, stack::Stack};
 
 /// No receiver: the account has no movements.
-const URL: &str = "http://127.0.0.1:9/";
+const URL: &str = "http://127.0.0.1:65535/";
 
 /// Begins to follow. It ends when the streams are dropped.
 ///
