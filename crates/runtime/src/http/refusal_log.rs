@@ -2,7 +2,8 @@
 //! metric counts each one.
 //!
 //! Requests without a valid token have lines of their own: they do not hide those of a caller. Nor
-//! does one caller hide those of another.
+//! does one caller hide those of another. Addresses with too many of them have theirs, too: the
+//! tokens that are looked at would take every line, because both limits admit at the same instants.
 
 use std::{
     convert::Infallible,
@@ -28,6 +29,8 @@ const KINDS: [&str; 4] = ["unauthenticated", "address", "forbidden", "hidden"];
 
 /// Lines a second about requests without a valid token.
 const MAX_WITHOUT_CALLER: NonZeroU32 = NonZeroU32::new(10).unwrap();
+/// Lines a second about addresses with too many of them.
+const MAX_OF_ADDRESSES: NonZeroU32 = NonZeroU32::new(5).unwrap();
 /// Lines a second about a caller, and about all callers.
 const MAX_OF_CALLER: NonZeroU32 = NonZeroU32::new(5).unwrap();
 const MAX_OF_CALLERS: NonZeroU32 = NonZeroU32::new(50).unwrap();
@@ -58,13 +61,6 @@ impl Refusal {
         }
     }
 
-    const fn caller(&self) -> Option<&UserId> {
-        match self {
-            Self::Unauthenticated(_) | Self::Limited(_) => None,
-            Self::Forbidden(caller) | Self::Hidden(caller) => Some(caller),
-        }
-    }
-
     const fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Unauthenticated(address) => *address,
@@ -81,6 +77,7 @@ pub(super) struct RefusalLog(Arc<State>);
 #[derive(Debug)]
 struct State {
     without_caller: Lines,
+    addresses: Lines,
     callers: Lines,
     of_caller: Cache<UserId, Arc<DefaultDirectRateLimiter>>,
 }
@@ -115,6 +112,7 @@ impl Default for RefusalLog {
         KINDS.iter().for_each(|kind| counter!(REFUSALS, "kind" => *kind).increment(0));
         Self(Arc::new(State {
             without_caller: Lines::new(MAX_WITHOUT_CALLER),
+            addresses: Lines::new(MAX_OF_ADDRESSES),
             callers: Lines::new(MAX_OF_CALLERS),
             of_caller: Cache::new(CALLERS),
         }))
@@ -136,7 +134,7 @@ impl RefusalLog {
         let Some(refusal) = problem.refusal() else { return };
         let (kind, address) = (refusal.kind(), refusal.address().map(display));
         counter!(REFUSALS, "kind" => kind).increment(1);
-        if let Some(unlogged) = self.0.unlogged(refusal.caller()) {
+        if let Some(unlogged) = self.0.unlogged(refusal) {
             let (status, reason) = (problem.status().as_u16(), problem.detail());
             tracing::warn!(kind, status, reason, address, unlogged, "a request was refused");
         }
@@ -144,8 +142,12 @@ impl RefusalLog {
 }
 
 impl State {
-    fn unlogged(&self, caller: Option<&UserId>) -> Option<u64> {
-        let Some(caller) = caller else { return self.without_caller.next(true) };
+    fn unlogged(&self, refusal: &Refusal) -> Option<u64> {
+        let caller = match refusal {
+            Refusal::Unauthenticated(_) => return self.without_caller.next(true),
+            Refusal::Limited(_) => return self.addresses.next(true),
+            Refusal::Forbidden(caller) | Refusal::Hidden(caller) => caller,
+        };
         let new = || Ok(Arc::new(RateLimiter::direct(Quota::per_second(MAX_OF_CALLER))));
         let own = self.of_caller.get_or_insert_with::<_, Infallible>(caller, new);
         self.callers.next(own.is_ok_and(|own| own.check().is_ok()))
@@ -156,30 +158,31 @@ impl State {
 mod tests {
     use super::*;
 
-    fn user(name: &str) -> UserId {
-        UserId::try_from(name.to_owned()).unwrap()
+    fn of(name: &str) -> Refusal {
+        Refusal::Hidden(UserId::try_from(name.to_owned()).unwrap())
     }
 
     #[test]
     fn neither_invalid_tokens_nor_another_caller_hide_a_callers_refusal() {
         let RefusalLog(state) = RefusalLog::default();
-        let flood = |caller: Option<&UserId>| {
-            (0..1000).filter(|_| state.unlogged(caller).is_some()).count()
-        };
-        let (ann, bob) = (user("ann"), user("bob"));
-        let (invalid, of_ann) = (flood(None), flood(Some(&ann)));
+        let flood =
+            |refusal: &Refusal| (0..1000).filter(|_| state.unlogged(refusal).is_some()).count();
+        let (ann, bob) = (of("ann"), of("bob"));
+        let (invalid, of_ann) = (flood(&Refusal::Unauthenticated(None)), flood(&ann));
         // The limits are for a second. A slow machine takes longer.
         assert!((10..200).contains(&invalid) && (5..200).contains(&of_ann), "{invalid} {of_ann}");
         let unlogged = u64::try_from(1000 - of_ann).unwrap();
-        assert_eq!(state.unlogged(Some(&bob)), Some(unlogged));
-        assert_eq!(state.unlogged(Some(&bob)), Some(0));
+        assert_eq!(state.unlogged(&bob), Some(unlogged));
+        assert_eq!(state.unlogged(&bob), Some(0));
+        let address = Refusal::Limited(IpAddr::from([127, 0, 0, 2]));
+        assert_eq!(state.unlogged(&address), Some(0));
     }
 
     #[test]
     fn many_callers_take_bounded_memory_and_lines() {
         let RefusalLog(state) = RefusalLog::default();
-        let callers = (0..5000).map(|number| user(&number.to_string()));
-        let logged = callers.filter(|caller| state.unlogged(Some(caller)).is_some()).count();
+        let callers = (0..5000).map(|number| of(&number.to_string()));
+        let logged = callers.filter(|caller| state.unlogged(caller).is_some()).count();
         assert!((50..1000).contains(&logged), "{logged}");
         assert!(state.of_caller.len() <= CALLERS);
     }
