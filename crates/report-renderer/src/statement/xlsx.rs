@@ -71,10 +71,12 @@ fn workbook(
     progress: Progress<'_>,
 ) -> Result<(), RenderError> {
     let mut workbook = Workbook::new();
+    // Excel's dates begin in 1900. A statement of an earlier period has no entries.
+    let made = statement.period.to.to_offset(UtcOffset::UTC).max(OffsetDateTime::UNIX_EPOCH);
     let properties = DocProperties::new()
         .set_title(format!("Statement of account {}", statement.account_id))
         .set_author(&statement.issuer)
-        .set_creation_datetime(&date_time(statement.period.to.to_offset(UtcOffset::UTC))?);
+        .set_creation_datetime(&date_time(made)?);
     workbook.set_properties(&properties);
     let styles = Styles::new(statement.exponent);
     summary(workbook.add_worksheet_with_constant_memory()?, statement, &styles)?;
