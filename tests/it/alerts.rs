@@ -186,7 +186,7 @@ impl Monitored {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn each_alert_fires_on_its_condition_and_none_fires_in_a_healthy_system() {
     if !prometheus::installed() {
         return;

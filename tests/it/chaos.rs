@@ -9,14 +9,11 @@ use tests::{
     stack::initialized_folder,
 };
 
-/// At small size other tests run beside: these are about faults, and leave them processor time.
-fn clients() -> usize {
-    size(16, 6)
-}
+const CLIENTS: usize = 16;
 
 async fn invariants_hold(seed: u64, cluster: bool) {
     let length = Duration::from_secs(size(120, 25));
-    let experiment = Experiment::from_seed(seed, length, clients(), cluster);
+    let experiment = Experiment::from_seed(seed, length, CLIENTS, cluster);
     let report =
         chaos::run(&experiment, &initialized_folder(&format!("chaos-{seed}")).await, false).await;
     report.print(&experiment);

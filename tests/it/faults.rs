@@ -22,10 +22,7 @@ use tests::{
     stack::initialized_folder,
 };
 
-/// At small size other tests run beside: these are about faults, and leave them processor time.
-fn clients() -> usize {
-    size(16, 6)
-}
+const CLIENTS: usize = 16;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -51,7 +48,7 @@ async fn under_load(name: &str, cluster: bool, disruptions: Vec<Disruption>) -> 
     let experiment = Experiment {
         name: name.to_owned(),
         disruptions,
-        clients: clients(),
+        clients: CLIENTS,
         cluster,
         message_parts: 100,
         clock_of: "",

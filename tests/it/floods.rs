@@ -70,7 +70,11 @@ impl Attacker {
         let (mut limited, mut admitted) = (0, 0);
         while limited < LIMITED {
             let is_limited = sent.next().await.expect("enough are refused unseen");
-            *(if is_limited { &mut limited } else { &mut admitted }) += 1;
+            if is_limited {
+                limited += 1;
+            } else {
+                admitted += 1;
+            }
         }
         admitted
     }
