@@ -319,6 +319,9 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 /// extensions that the verifier must understand (RFC 7515, section 4.1.11).
 fn header(token: &str) -> Result<Header, Problem> {
     let header = decode_header(token).map_err(|_| UNAUTHENTICATED.because(NOT_A_TOKEN))?;
+    if !has_utf8_claims(token) {
+        return Err(UNAUTHENTICATED.because(NOT_A_TOKEN));
+    }
     if has_crit(token) {
         let detail = "The token's header has crit. No extension is supported.";
         return Err(UNAUTHENTICATED.because(detail));
@@ -335,6 +338,13 @@ fn has_crit(token: &str) -> bool {
     let header = token.split('.').next().and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
     let header = header.and_then(|json| serde_json::from_slice::<Map<String, Value>>(&json).ok());
     header.is_none_or(|header| header.contains_key("crit"))
+}
+
+/// Whether the claims are UTF-8 (RFC 7519, section 7.2). serde_json does not look at the text of a
+/// claim that nobody reads.
+fn has_utf8_claims(token: &str) -> bool {
+    let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    claims.is_some_and(|claims| str::from_utf8(&claims).is_ok())
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller
