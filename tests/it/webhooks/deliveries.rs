@@ -98,7 +98,7 @@ async fn during_a_rotation_both_secrets_sign() {
 }
 
 #[tokio::test]
-async fn a_rotation_ends_a_lease_and_no_pause() {
+async fn a_rotation_ends_a_lease_and_no_pause_and_gives_no_turn_before_others() {
     let stack = shared().await;
     let ann = customer(stack);
     let receiver = Receiver::start().await;
@@ -114,6 +114,8 @@ async fn a_rotation_ends_a_lease_and_no_pause() {
         let select = sqlx::query_scalar(sqlx::AssertSqlSafe(select)).bind(endpoint.id());
         select.fetch_one(&accounts).await.unwrap()
     };
+    rotate().await;
+    assert!(is("not_before >= created_at").await, "it would be served before those that wait");
     receiver.answer(SILENT);
     open_accounts(&ann, 1).await;
     receiver.received(1, SOON).await;
@@ -133,20 +135,6 @@ async fn a_rotation_ends_a_lease_and_no_pause() {
     .await;
     rotate().await;
     assert!(is("least(not_before, retry_at) > now() + interval '50 minutes'").await);
-}
-
-#[tokio::test]
-async fn a_rotation_gives_no_turn_before_others() {
-    let stack = shared().await;
-    let ann = customer(stack);
-    let receiver = Receiver::start().await;
-    let endpoint = Endpoint::create(&ann, &receiver).await;
-    let rotated = endpoint.post("rotate-secret", &json!({})).await;
-    assert_eq!(rotated.status, 200, "{rotated:?}");
-    let turn = "SELECT not_before >= created_at FROM webhook_endpoints WHERE id = $1";
-    let turn = sqlx::query_scalar(turn).bind(endpoint.id());
-    let is_last: bool = turn.fetch_one(&stack.accounts().await).await.unwrap();
-    assert!(is_last, "it would be served before those that wait");
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ pub async fn cap_times(pool: &PgPool, longest: Duration) -> Result<usize, StoreE
         transaction.rollback().await?;
         return Ok(0);
     }
+    // `least` takes NULL for no value: an endpoint that does not fail must not get a `failing_since`.
     sqlx::query!(
         "UPDATE webhook_endpoints
          SET lease_until = least(lease_until, clock_timestamp() + interval '60 seconds'),
