@@ -30,6 +30,17 @@ pub trait Explorable:
 
     /// The names of the situations that some world must reach.
     fn situations() -> Vec<&'static str>;
+
+    /// Explores every state, even if invariants break.
+    ///
+    /// Each model has its own: the checker is compiled once for it, and not again in each program
+    /// and test. That takes half a minute.
+    #[must_use]
+    fn explore(&self, threads: usize) -> Exploration<Self>;
+
+    /// A shortest path to a broken invariant. `None`: the invariant holds.
+    #[must_use]
+    fn shortest_path(&self, invariant: Self::Invariant) -> Option<Vec<Self::Action>>;
 }
 
 /// A world without some rules, and its broken invariants.
@@ -47,9 +58,8 @@ impl<P: Explorable, R> Case<P, R> {
     /// Explores the case. Returns the size, and the broken invariants as in [`Case::broken`].
     #[must_use]
     pub fn explore(&self, threads: usize) -> (Exploration<P>, Vec<(P::Invariant, usize)>) {
-        let exploration = explore(&self.protocol, threads);
-        let steps =
-            |invariant| shortest_path(&self.protocol, invariant).map_or(0, |path| path.len());
+        let exploration = self.protocol.explore(threads);
+        let steps = |invariant| self.protocol.shortest_path(invariant).map_or(0, |path| path.len());
         let broken =
             exploration.broken.iter().map(|invariant| (*invariant, steps(*invariant))).collect();
         (exploration, broken)
@@ -76,9 +86,8 @@ pub struct Exploration<P: Explorable> {
     pub reached: Vec<&'static str>,
 }
 
-/// Explores every state, even if invariants break.
-#[must_use]
-pub fn explore<P: Explorable>(protocol: &P, threads: usize) -> Exploration<P> {
+/// Implements [`Explorable::explore`].
+pub(crate) fn explore<P: Explorable>(protocol: &P, threads: usize) -> Exploration<P> {
     let begun = Instant::now();
     let checker = protocol.clone().checker().threads(threads).spawn_bfs().join();
     let found: BTreeSet<&str> = checker.discoveries().into_keys().collect();
@@ -93,12 +102,11 @@ pub fn explore<P: Explorable>(protocol: &P, threads: usize) -> Exploration<P> {
     }
 }
 
-/// A shortest path to a broken invariant. `None`: the invariant holds.
+/// Implements [`Explorable::shortest_path`].
 ///
 /// The checker searches breadth first, but may find a longer path before it
 /// stops. The search is therefore repeated until there is no shorter path.
-#[must_use]
-pub fn shortest_path<P: Explorable>(
+pub(crate) fn shortest_path<P: Explorable>(
     protocol: &P,
     invariant: P::Invariant,
 ) -> Option<Vec<P::Action>> {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use model::{
-    exploration::{Case, Explorable, Exploration, World, explore, shortest_path},
+    exploration::{Case, Explorable, Exploration, World},
     job,
     money::{
         cases, counterexample,
@@ -222,7 +222,7 @@ fn main() -> ExitCode {
 
 fn explore_worlds<P: Explorable>(worlds: Vec<World<P>>, threads: usize) -> bool {
     worlds.into_iter().fold(true, |all, (name, protocol, _)| {
-        let exploration = explore(&protocol, threads);
+        let exploration = protocol.explore(threads);
         println!("{name}: {}", size(&exploration));
         all & exploration.broken.is_empty()
     })
@@ -245,14 +245,14 @@ fn explore_world<P: Explorable>(
     threads: usize,
     describe: impl Fn(&P, &[P::Action]) -> Vec<String>,
 ) -> bool {
-    let exploration = explore(protocol, threads);
+    let exploration = protocol.explore(threads);
     println!("{}", size(&exploration));
     for situation in &exploration.reached {
         println!("reached: {situation}");
     }
     for invariant in &exploration.broken {
         println!("\nbroken: {invariant}");
-        let path = shortest_path(protocol, *invariant).unwrap_or_default();
+        let path = protocol.shortest_path(*invariant).unwrap_or_default();
         for (number, line) in (1..).zip(describe(protocol, &path)) {
             if number <= path.len() {
                 println!("{number:3}. {line}");

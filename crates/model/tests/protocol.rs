@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, thread};
 
 use model::{
-    exploration::{Case, Explorable, World, explore},
+    exploration::{Case, Explorable, World},
     job, money, redrive,
 };
 
@@ -68,7 +68,7 @@ fn keeps_every_invariant<P: Explorable>(worlds: Vec<World<P>>) {
     thread::scope(|scope| {
         for (name, protocol, situations) in &worlds {
             scope.spawn(move || {
-                let exploration = explore(protocol, 1);
+                let exploration = protocol.explore(1);
                 println!("{name}: {} states in {:.1?}", exploration.states, exploration.took);
                 assert!(exploration.broken.is_empty(), "{name}: {:?}", exploration.broken);
                 for situation in *situations {

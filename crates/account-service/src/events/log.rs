@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use contract::{AccountId, UserId};
+use quick_cache::sync::Cache;
 use runtime::postgres::{PgPool, limited};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
@@ -28,6 +29,8 @@ const MANY_ACCOUNTS: u16 = 1000;
 const MAX_READS: usize = 2;
 /// Concurrent reads of one caller.
 const READS_OF_CALLER: usize = 1;
+/// Maximum owners of accounts that are kept, some 100 bytes each.
+const OWNERS: usize = 50_000;
 /// Statements for one page. After them, the page ends early.
 const MAX_CHUNKS: usize = 10;
 
@@ -46,6 +49,8 @@ struct Inner {
     horizon: Horizon,
     ids: OnceCell<EventIds>,
     places: Places,
+    /// The owners of accounts. They never change.
+    owners: Cache<AccountId, UserId>,
 }
 
 /// A turn to read.
@@ -111,7 +116,8 @@ impl EventLog {
     pub fn new(pool: PgPool) -> Self {
         let (horizon, ids) = (Horizon::new(pool.clone()), OnceCell::new());
         let places = Places::new(READS_OF_CALLER);
-        let inner = Arc::new(Inner { pool, horizon, ids, places });
+        let owners = Cache::new(OWNERS);
+        let inner = Arc::new(Inner { pool, horizon, ids, places, owners });
         Self { inner, permits: Arc::new(Semaphore::new(MAX_READS)), caller: None }
     }
 
@@ -336,9 +342,37 @@ impl EventLog {
     ) -> Result<Vec<LoggedEvent>, StoreError> {
         let pool = &self.inner.pool;
         match source {
-            Source::All => store::list_events(pool, range).await,
+            Source::All => self.chunk_of_all(range).await,
             Source::Owner(owner) => store::list_events_of_owner(pool, owner, range).await,
             Source::Account(account) => store::list_events_of_account(pool, *account, range).await,
         }
+    }
+
+    /// Events of all accounts. Owners that are not known yet are read.
+    async fn chunk_of_all(&self, range: LogRange) -> Result<Vec<LoggedEvent>, StoreError> {
+        let Inner { pool, owners, .. } = &*self.inner;
+        let events = store::list_events(pool, range).await?;
+        let mut known = HashMap::new();
+        let mut unknown = Vec::new();
+        for event in &events {
+            let account = event.account();
+            match owners.get(&account) {
+                Some(owner) => drop(known.insert(account, owner)),
+                None => unknown.push(account),
+            }
+        }
+        if !unknown.is_empty() {
+            for (account, found) in store::find_owners(pool, &unknown).await? {
+                let (owner, _) = found?;
+                owners.insert(account, owner.clone());
+                known.insert(account, owner);
+            }
+        }
+        let owned = events.into_iter().map(|event| {
+            let missing = || StoreError::InvalidRow(format!("account {}", event.account()));
+            let owner = known.get(&event.account()).cloned().ok_or_else(missing)?;
+            event.owned_by(owner)
+        });
+        owned.collect()
     }
 }

@@ -27,15 +27,47 @@ impl TryFrom<EventRow> for LoggedEvent {
     type Error = StoreError;
 
     fn try_from(row: EventRow) -> Result<Self, StoreError> {
-        let invalid = || StoreError::InvalidRow(format!("event {}", row.position));
-        Ok(Self {
-            position: row.position,
-            sequence: row.sequence,
-            kind: EventKind::from_code(row.kind).ok_or_else(invalid)?,
-            account: AccountId::from_uuid(row.account_id),
-            owner: row.owner_id.clone().try_into().map_err(|_| invalid())?,
-            record: row.record_id.map(RecordId::from_uuid),
-            created_at: row.created_at,
+        let EventRow { position, sequence, kind, account_id, owner_id, record_id, created_at } =
+            row;
+        let owner = owner_id.try_into();
+        let owner = owner.map_err(|_| StoreError::InvalidRow(format!("event {position}")))?;
+        let event = UnownedEvent { position, sequence, kind, account_id, record_id, created_at };
+        event.owned_by(owner)
+    }
+}
+
+/// An event of the log, without the owner of its account.
+#[derive(Debug)]
+pub struct UnownedEvent {
+    position: i64,
+    sequence: i64,
+    kind: i16,
+    account_id: Uuid,
+    record_id: Option<Uuid>,
+    created_at: OffsetDateTime,
+}
+
+impl UnownedEvent {
+    /// The account.
+    #[must_use]
+    pub const fn account(&self) -> AccountId {
+        AccountId::from_uuid(self.account_id)
+    }
+
+    /// The event, of an account of this owner.
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidRow`]
+    pub fn owned_by(self, owner: UserId) -> Result<LoggedEvent, StoreError> {
+        let invalid = || StoreError::InvalidRow(format!("event {}", self.position));
+        Ok(LoggedEvent {
+            position: self.position,
+            sequence: self.sequence,
+            kind: EventKind::from_code(self.kind).ok_or_else(invalid)?,
+            account: self.account(),
+            owner,
+            record: self.record_id.map(RecordId::from_uuid),
+            created_at: self.created_at,
         })
     }
 }
@@ -65,24 +97,23 @@ impl LogRange {
     }
 }
 
-/// The events of all accounts, by position.
+/// The events of all accounts, by position. A reader that follows the log knows most owners.
 ///
 /// # Errors
 /// [`StoreError`]
 pub async fn list_events(
     database: impl PgExecutor<'_>,
     range: LogRange,
-) -> Result<Vec<LoggedEvent>, StoreError> {
+) -> Result<Vec<UnownedEvent>, StoreError> {
     let (known, account, created_at) = range.known();
     let rows = sqlx::query_as!(
-        EventRow,
-        "SELECT position, sequence, type AS kind, e.account_id, owner_id, record_id, e.created_at
-         FROM (SELECT * FROM events WHERE position > $1 AND position <= $2
-               AND ($4::bigint IS NULL OR EXISTS (
-                   SELECT FROM events WHERE position = $4 AND account_id = $5 AND created_at = $6))
-               ORDER BY position LIMIT $3) AS e
-             JOIN accounts USING (account_id)
-         ORDER BY position",
+        UnownedEvent,
+        "SELECT position, sequence, type AS kind, account_id, record_id, created_at
+         FROM events
+         WHERE position > $1 AND position <= $2
+             AND ($4::bigint IS NULL OR EXISTS (
+                 SELECT FROM events WHERE position = $4 AND account_id = $5 AND created_at = $6))
+         ORDER BY position LIMIT $3",
         range.after,
         range.to,
         i64::from(range.limit),
@@ -90,7 +121,7 @@ pub async fn list_events(
         account,
         created_at,
     );
-    events(rows.fetch_all(database).await?)
+    Ok(rows.fetch_all(database).await?)
 }
 
 /// The events of an account, by position.

@@ -30,8 +30,8 @@ pub use api_keys::{
 pub use audit_log::AuditAction;
 pub use error::StoreError;
 pub use events::{
-    EventMark, FenceState, LogEnd, LogRange, find_event, find_event_id_key, find_events,
-    find_fence, find_log_end, has_more_accounts, list_events, list_events_of_account,
+    EventMark, FenceState, LogEnd, LogRange, UnownedEvent, find_event, find_event_id_key,
+    find_events, find_fence, find_log_end, has_more_accounts, list_events, list_events_of_account,
     list_events_of_owner,
 };
 pub use insert::{Accepted, insert_all, insert_free, insert_unlocked};

@@ -12,7 +12,7 @@ use super::{
     state::{State, Stray},
     stream::Stream,
 };
-use crate::exploration::Explorable;
+use crate::exploration::{self, Explorable, Exploration};
 
 impl Model for Protocol {
     type State = State;
@@ -68,5 +68,13 @@ impl Explorable for Protocol {
 
     fn situations() -> Vec<&'static str> {
         situations::SITUATIONS.into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn explore(&self, threads: usize) -> Exploration<Self> {
+        exploration::explore(self, threads)
+    }
+
+    fn shortest_path(&self, invariant: Invariant) -> Option<Vec<Self::Action>> {
+        exploration::shortest_path(self, invariant)
     }
 }

@@ -5,7 +5,7 @@
 use stateright::{Model, Property};
 
 use crate::{
-    exploration::Explorable,
+    exploration::{self, Explorable, Exploration},
     money::{
         action::Action,
         databases::{Balance, Ledger, Record},
@@ -82,5 +82,13 @@ impl Explorable for Protocol {
 
     fn situations() -> Vec<&'static str> {
         situations::SITUATIONS.into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn explore(&self, threads: usize) -> Exploration<Self> {
+        exploration::explore(self, threads)
+    }
+
+    fn shortest_path(&self, invariant: Invariant) -> Option<Vec<Self::Action>> {
+        exploration::shortest_path(self, invariant)
     }
 }

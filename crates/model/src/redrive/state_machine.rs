@@ -3,7 +3,7 @@
 use stateright::{Model, Property};
 
 use super::{Invariant, Protocol, Rule, SITUATIONS, properties};
-use crate::exploration::Explorable;
+use crate::exploration::{self, Explorable, Exploration};
 
 /// The ids that clocks may make.
 const IDS: u8 = 3;
@@ -272,5 +272,13 @@ impl Explorable for Protocol {
 
     fn situations() -> Vec<&'static str> {
         SITUATIONS.to_vec()
+    }
+
+    fn explore(&self, threads: usize) -> Exploration<Self> {
+        exploration::explore(self, threads)
+    }
+
+    fn shortest_path(&self, invariant: Invariant) -> Option<Vec<Self::Action>> {
+        exploration::shortest_path(self, invariant)
     }
 }
