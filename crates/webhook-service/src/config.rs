@@ -79,10 +79,12 @@ pub struct WebhookConfig {
     pub webhook_reseal_after: Duration,
 }
 
-/// The lease of an endpoint bounds an attempt.
+/// The longest time limit for one attempt. The lease of an endpoint bounds it.
+pub(crate) const LONGEST_ATTEMPT: Duration = Duration::from_secs(20);
+
 fn parse_timeout(text: &str) -> Result<Duration, String> {
     let timeout = parse_duration(text)?;
-    let bounds = Duration::from_millis(100)..=Duration::from_secs(20);
+    let bounds = Duration::from_millis(100)..=LONGEST_ATTEMPT;
     if bounds.contains(&timeout) { Ok(timeout) } else { Err("must be 100ms to 20s".to_owned()) }
 }
 

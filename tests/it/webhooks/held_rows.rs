@@ -1,4 +1,4 @@
-//! Rows of webhooks that another transaction holds.
+//! Rows of webhooks, or a table, that another transaction holds.
 //!
 //! Such a transaction delays the events of a whole stack. So these tests have one of their own, and
 //! take turns.
@@ -8,7 +8,7 @@ use std::time::Duration;
 use runtime::postgres::{PgPool, PgTransaction};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
-use tests::{Client, Stack, eventually};
+use tests::{Client, Stack, eventually, process::read_log};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use super::{
@@ -150,4 +150,35 @@ async fn the_clean_up_leaves_out_a_delivery_whose_redelivery_is_being_requested(
     .await;
     redelivery.commit().await.unwrap();
     assert!(is_kept(held).await);
+}
+
+#[tokio::test]
+async fn after_a_turn_that_a_locked_table_ended_an_endpoint_is_served_again_within_seconds() {
+    let owners = Owners::new().await;
+    let (accounts, endpoint, receiver) =
+        (&owners.accounts, &owners.endpoints[0], &owners.receivers[0]);
+    receiver.received_all(&open_accounts(&owners.clients[0], 1).await, SOON).await;
+    eventually("the delivery is settled", SOON, async || {
+        let settled = "SELECT position = announced AND lease_until < now()
+                       FROM webhook_endpoints WHERE id = $1";
+        let settled = sqlx::query_scalar(settled).bind(endpoint.id());
+        let settled: bool = settled.fetch_one(accounts).await.unwrap();
+        settled.then_some(())
+    })
+    .await;
+    let secrets = owners.hold("LOCK TABLE webhook_secrets IN ACCESS EXCLUSIVE MODE").await;
+    // A new event would wait for the end of the transaction. So the last one is due again.
+    let due = "UPDATE webhook_endpoints SET position = position - 1 WHERE id = $1";
+    sqlx::query(due).bind(endpoint.id()).execute(accounts).await.unwrap();
+    let log = STACK.get().unwrap().dir.join("logs/webhook-service-0.log");
+    let id = endpoint.id().to_string();
+    eventually("its turn fails", SOON, async || {
+        let log = read_log(&log);
+        let mut lines = log.lines().filter(|line| line.contains("deliveries failed"));
+        lines.any(|line| line.contains(&id)).then_some(())
+    })
+    .await;
+    secrets.rollback().await.unwrap();
+    // A lease lasts for a minute.
+    receiver.received(2, Duration::from_secs(20)).await;
 }

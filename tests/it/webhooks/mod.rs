@@ -8,12 +8,14 @@ mod endpoints;
 mod failover;
 mod failures;
 mod held_rows;
+mod lost_answers;
 mod pauses;
 mod places;
 pub(crate) mod receiver;
 mod replicas;
 mod sealing;
 mod shown_failures;
+mod slow_reads;
 mod stops;
 mod transaction_ids;
 

@@ -23,11 +23,16 @@ use runtime::{
     postgres::limited,
     telemetry::{otlp, trace::Trace},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Deliveries, attempt_span::AttemptSpan, places::Place};
+use super::{
+    Deliveries,
+    attempt_span::AttemptSpan,
+    lease::{LEASE, READ, SlowReads, turn_end},
+    places::Place,
+};
 use crate::{
     round::{Attempt, Before},
     seal::SecretName,
@@ -36,9 +41,6 @@ use crate::{
     store::{self, ClaimedEndpoint, DueDelivery},
 };
 
-/// How long one lease is used. Then other endpoints get the place. With the last requests and
-/// their settlement, it is over before the lease ends.
-const TURN: Duration = Duration::from_secs(10);
 /// How long requests in flight may last after the stop.
 const LAST: Duration = Duration::from_secs(2);
 /// New events of a round.
@@ -93,28 +95,30 @@ struct Receiver<'a> {
 
 impl Deliveries {
     /// Delivers until there is nothing due, the endpoint fails, its turn is over, or `stop`.
+    /// `claimed` is when the claim was sent.
     ///
     /// # Errors
     /// If the database fails, or a secret does not open.
     pub(super) async fn serve(
         &self,
-        endpoint: ClaimedEndpoint,
+        endpoint: &ClaimedEndpoint,
+        claimed: Instant,
         place: &Place,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let end = Instant::now() + TURN;
         let url: Uri = endpoint.url.parse().context("the stored URL")?;
-        let keys = self.keys(endpoint.id).await?;
         let has_rows = endpoint.has_rows;
         let (position, failures) = (endpoint.position, endpoint.failures);
         let mut before = Before { position, failures, has_rows };
+        let first = self.read_first(endpoint, before);
+        let (keys, mut work) = timeout_at(claimed + READ, first).await.map_err(|_| SlowReads)??;
+        let end = turn_end(claimed, Instant::now());
+        let mut lease_end = claimed + LEASE;
         loop {
-            let work = self.read(&endpoint, before).await?;
-            let (lost, through, has_more, is_full) =
-                (work.lost, work.through, work.has_more, work.is_full);
-            let items = work.events.len();
+            let Work { events, through, lost, has_more, is_full } = work;
+            let items = events.len();
             let receiver = Receiver { endpoint: endpoint.id, url: &url, keys: &keys, place };
-            let (attempts, begun) = self.attempt(work.events, receiver, end, stop).await;
+            let (attempts, begun) = self.attempt(events, receiver, end, stop).await;
             let is_complete = begun.len() == items;
             let begun_new = || begun.iter().filter(|begun| begun.earlier.is_none());
             let last = begun_new().map(|begun| begun.position).max();
@@ -139,29 +143,27 @@ impl Deliveries {
                 let pause = if is_full { FULL_PAUSE } else { Duration::ZERO };
                 round.pause = Some(pause.as_secs_f64());
             }
-            let settle = store::settle(
-                &self.pool,
-                endpoint.id,
-                endpoint.fence,
-                &round,
-                self.limits.disable_after,
-            );
+            let sent = Instant::now();
+            let settling = self.settle(endpoint, &round, lease_end, stop);
             // Without the lease, the task ends.
-            let Some(settled) = limited(settle).await?? else { return Ok(()) };
-            if !settled.enabled {
-                let because = settled.disabled_because.unwrap_or_default();
-                tracing::info!(webhook_endpoint = %endpoint.id, because,
-                    "a webhook endpoint was disabled");
-                metrics::counter!("passbook_webhook_endpoints_disabled_total",
-                    "because" => because)
-                .increment(1);
+            let Some(settled) = place.during(settling).await? else { return Ok(()) };
+            if !settled.enabled || round.pause.is_some() {
                 return Ok(());
             }
-            if round.pause.is_some() {
-                return Ok(());
-            }
+            lease_end = sent + LEASE;
             before = Before { position: round.position, failures: round.failures, has_rows };
+            work = self.read(endpoint, before).await?;
         }
+    }
+
+    /// What the first round needs.
+    async fn read_first(
+        &self,
+        endpoint: &ClaimedEndpoint,
+        before: Before,
+    ) -> anyhow::Result<(Vec<SigningKey>, Work)> {
+        let keys = self.keys(endpoint.id).await?;
+        Ok((keys, self.read(endpoint, before).await?))
     }
 
     /// The keys that sign, the current one first.
@@ -190,9 +192,10 @@ impl Deliveries {
         }
         let has_more_due = i64::try_from(due.len()) == Ok(retries);
         let (mut events, mut earlier, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+        let positions: Vec<_> = due.iter().map(|due| due.position).collect();
+        let mut found = self.find_events(&positions).await?;
         for DueDelivery { position, attempts } in due {
-            let event = account_service::store::find_event(&self.pool, position);
-            match limited(event).await?? {
+            match found.remove(&position) {
                 Some(event) if may_get(endpoint, &event) => {
                     events.push(event);
                     earlier.push(Some(attempts));
@@ -224,6 +227,14 @@ impl Deliveries {
         }
         let events = self.items(events, earlier).await?;
         Ok(Work { events, through, lost, has_more: has_more_due || has_more_new, is_full })
+    }
+
+    /// The events of retries, in one statement: a slow database takes as long for each.
+    async fn find_events(&self, positions: &[i64]) -> anyhow::Result<HashMap<i64, LoggedEvent>> {
+        if positions.is_empty() {
+            return Ok(HashMap::new());
+        }
+        Ok(limited(account_service::store::find_events(&self.pool, positions)).await??)
     }
 
     async fn items(

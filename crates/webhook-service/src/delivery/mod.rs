@@ -6,21 +6,23 @@
 
 mod attempt_span;
 mod endpoint;
+mod lease;
 mod places;
+mod settlement;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use account_service::events::EventLog;
-use runtime::postgres::{PgPool, limited};
+use runtime::postgres::{CallError, PgPool, limited};
 use tokio::{
     sync::Notify,
     task::{AbortHandle, JoinError, JoinSet},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::places::Places;
+use self::{lease::LEASE, places::Places};
 use crate::{
     seal::SealingKeys,
     sender::Sender,
@@ -93,9 +95,10 @@ impl Deliveries {
         let places = Places::new(self.limits.places);
         let deliveries = Arc::new(self);
         let mut serving = Serving::default();
+        let mut lost = None;
         while !stop.is_cancelled() {
             serving.sweep();
-            let pause = match deliveries.claim(&places, &mut serving, &stop).await {
+            let pause = match deliveries.claim(&places, &mut serving, &mut lost, &stop).await {
                 Ok(()) => EVERY,
                 Err(error) => {
                     tracing::warn!(%error, "claiming webhook endpoints failed");
@@ -111,28 +114,39 @@ impl Deliveries {
         serving.end().await;
     }
 
-    /// Starts a task for each due endpoint, as places are free.
+    /// Starts a task for each due endpoint, as places are free. `lost` has the fence and the time of
+    /// a claim whose answer was lost: nobody serves its endpoints until their leases end.
     async fn claim(
         self: &Arc<Self>,
         places: &Places,
         serving: &mut Serving,
+        lost: &mut Option<(i64, Instant)>,
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
+        if let Some((fence, claimed)) = *lost {
+            if claimed.elapsed() < LEASE {
+                limited(store::end_leases(&self.pool, fence)).await??;
+            }
+            *lost = None;
+        }
         for lane in [Lane::Healthy, Lane::Failing] {
             let free = places.free(lane);
             if free == 0 {
                 continue;
             }
-            for endpoint in limited(store::claim(&self.pool, lane, free)).await?? {
+            let (fence, claimed) = (rand::random::<i64>(), Instant::now());
+            let claim = async { limited(store::claim(&self.pool, lane, free, fence)).await? };
+            let endpoints = claim.await.inspect_err(|error| {
+                if error.is_transient() && !error.stored_nothing() {
+                    *lost = Some((fence, claimed));
+                }
+            })?;
+            for endpoint in endpoints {
                 let place = places.take(lane);
                 let (deliveries, stop) = (Arc::clone(self), stop.clone());
                 let id = endpoint.id;
                 serving.start(id, async move {
-                    if let Err(error) = deliveries.serve(endpoint, &place, &stop).await {
-                        // The lease ends by itself: that is the pause.
-                        let error = format!("{error:#}");
-                        tracing::warn!(webhook_endpoint = %id, error, "deliveries failed");
-                    }
+                    deliveries.take_turn(endpoint, claimed, &place, &stop).await;
                 });
             }
         }

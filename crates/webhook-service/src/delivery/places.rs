@@ -66,7 +66,8 @@ struct Held {
 }
 
 impl Place {
-    /// Makes an attempt. Once it is slow, another endpoint may have the healthy place.
+    /// Makes an attempt, or a call to the database. Once it is slow, another endpoint may have the
+    /// healthy place.
     pub(super) async fn during<T>(&self, attempt: impl Future<Output = T>) -> T {
         let mut attempt = pin!(attempt);
         if let Ok(ended) = timeout(SLOW, attempt.as_mut()).await {

@@ -37,18 +37,20 @@ pub struct ClaimedEndpoint {
     pub has_rows: bool,
 }
 
-/// Claims due endpoints for a minute, those first that were served longest ago.
+/// Claims due endpoints for a minute, those first that were served longest ago. `fence` is random,
+/// as those of `webhook_fence()`, and of this claim only.
 ///
 /// # Errors
-/// [`StoreError`]. Endpoints may be claimed nevertheless, until their leases end.
+/// [`StoreError`]. Endpoints may be claimed nevertheless, until their leases end: [`end_leases`].
 pub async fn claim(
     database: impl PgExecutor<'_>,
     lane: Lane,
     limit: i64,
+    fence: i64,
 ) -> Result<Vec<ClaimedEndpoint>, StoreError> {
     let rows = sqlx::query!(
         r#"UPDATE webhook_endpoints
-           SET fence = webhook_fence(), lease_until = clock_timestamp() + interval '60 seconds'
+           SET fence = $3, lease_until = clock_timestamp() + interval '60 seconds'
            WHERE id IN (SELECT id FROM webhook_endpoints
                         WHERE (failures > 0 OR is_slow) = $1 AND due_at <= clock_timestamp()
                         ORDER BY due_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)
@@ -59,6 +61,7 @@ pub async fn claim(
                    AS "has_rows!""#,
         lane == Lane::Failing,
         limit,
+        fence,
     )
     .fetch_all(database)
     .await?;
@@ -85,4 +88,43 @@ pub async fn claim(
         })
     });
     rows.collect()
+}
+
+/// Ends the leases of a claim whose answer was lost. It reads all endpoints, and leaves out a row
+/// that another transaction holds: that lease runs out by itself. Gives their number.
+///
+/// # Errors
+/// [`StoreError`]. The leases may be ended nevertheless.
+pub async fn end_leases(database: impl PgExecutor<'_>, fence: i64) -> Result<u64, StoreError> {
+    let ended = sqlx::query!(
+        "UPDATE webhook_endpoints SET lease_until = '-infinity'
+         WHERE id IN (SELECT id FROM webhook_endpoints
+                      WHERE fence = $1 AND lease_until > clock_timestamp()
+                      FOR NO KEY UPDATE SKIP LOCKED)",
+        fence,
+    );
+    Ok(ended.execute(database).await?.rows_affected())
+}
+
+/// Lets a lease end after `rest` seconds, if it would not end before, and is still this one.
+///
+/// # Errors
+/// [`StoreError`]. The lease may be shortened nevertheless.
+pub async fn shorten_lease(
+    database: impl PgExecutor<'_>,
+    endpoint: Uuid,
+    fence: i64,
+    rest: f64,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE webhook_endpoints
+         SET lease_until = least(lease_until, clock_timestamp() + make_interval(secs => $3))
+         WHERE id = $1 AND fence = $2",
+        endpoint,
+        fence,
+        rest,
+    )
+    .execute(database)
+    .await?;
+    Ok(())
 }

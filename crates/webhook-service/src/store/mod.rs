@@ -12,7 +12,7 @@ mod stats;
 mod times;
 
 pub use account_service::store::StoreError;
-pub use claim::{ClaimedEndpoint, Lane, claim};
+pub use claim::{ClaimedEndpoint, Lane, claim, end_leases, shorten_lease};
 pub use deliveries::{DeliveryRow, list_deliveries};
 pub use endpoints::{
     EndpointChanges, EndpointRow, EndpointToStore, Insertion, delete_endpoint, find_endpoint,

@@ -104,7 +104,12 @@ pub struct Settled {
 }
 
 /// Settles a round. `None` if the lease is lost: then nothing is stored, and the events are
-/// delivered again. The entry in the audit log about an endpoint that is disabled is stored with it.
+/// delivered again. The entry in the audit log about an endpoint that is disabled is stored with it,
+/// under the id `entry`.
+///
+/// If the answer is lost, the round can be settled again under the same fence and the same `entry`:
+/// the endpoint, its deliveries and the audit log are as after the first time, but for times that
+/// are counted from now, and so is the answer.
 ///
 /// # Errors
 /// [`StoreError`]. The round may be settled nevertheless.
@@ -114,14 +119,16 @@ pub async fn settle(
     fence: i64,
     round: &Round,
     disable_after: Duration,
+    entry: AuditEntryId,
 ) -> Result<Option<Settled>, StoreError> {
     let has_deliveries =
         !round.finished.is_empty() || !round.failed.is_empty() || !round.cut_off.is_empty();
     if !has_deliveries && !round.has_recovered {
-        return update_endpoint(pool, endpoint, fence, round, disable_after).await;
+        return update_endpoint(pool, endpoint, fence, round, disable_after, entry).await;
     }
     let mut transaction = pool.begin().await?;
-    let settled = update_endpoint(&mut *transaction, endpoint, fence, round, disable_after).await?;
+    let settled =
+        update_endpoint(&mut *transaction, endpoint, fence, round, disable_after, entry).await?;
     if settled.is_none() {
         transaction.rollback().await?;
         return Ok(None);
@@ -139,6 +146,7 @@ async fn update_endpoint(
     fence: i64,
     round: &Round,
     disable_after: Duration,
+    entry: AuditEntryId,
 ) -> Result<Option<Settled>, StoreError> {
     let settled = sqlx::query_as!(
         Settled,
@@ -175,6 +183,8 @@ async fn update_endpoint(
              SELECT $10, $11, $12, '/v1/webhook-endpoints/' || id,
                  jsonb_build_object('because', disabled_because)
              FROM settled WHERE NOT enabled
+             -- The round is settled again.
+             ON CONFLICT DO NOTHING
          )
          SELECT enabled AS "enabled!", disabled_because FROM settled"#,
         endpoint,
@@ -186,7 +196,7 @@ async fn update_endpoint(
         round.has_delivered,
         round.is_gone,
         round.pause,
-        AuditEntryId::new().as_uuid(),
+        entry.as_uuid(),
         NAME,
         AuditAction::WebhookEndpointDisabled.as_str(),
         round.is_slow,
