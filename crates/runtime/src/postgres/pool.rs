@@ -13,6 +13,8 @@
 //! A dropped connection frees its slot at once. A keepalive alone would not do: the
 //! kernel of a frozen host, or a proxy, still answers it.
 
+mod executor;
+
 use std::{
     fmt, io,
     ops::{Deref, DerefMut},
@@ -20,18 +22,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{
-    TryStreamExt,
-    future::BoxFuture,
-    stream::{self, BoxStream, StreamExt},
-};
 use sqlx::{
-    Connection, Describe, Either, Execute, Executor, PgConnection, Postgres, SqlSafeStr, SqlStr,
+    Connection, PgConnection, Postgres, SqlSafeStr,
     pool::{PoolConnection, PoolConnectionMetadata},
-    postgres::{
-        PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTransactionManager,
-        PgTypeInfo,
-    },
+    postgres::{PgConnectOptions, PgPoolOptions, PgTransactionManager},
 };
 use sqlx_core::transaction::TransactionManager;
 use tokio::time::{error::Elapsed, timeout};
@@ -311,91 +305,5 @@ impl Deref for PgTransaction {
 impl DerefMut for PgTransaction {
     fn deref_mut(&mut self) -> &mut PgConnection {
         &mut self.connection
-    }
-}
-
-/// Each statement takes a connection for itself.
-impl<'p> Executor<'p> for &PgPool {
-    type Database = Postgres;
-
-    fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<PgQueryResult>>
-    where
-        'p: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let pool = self.clone();
-        Box::pin(async move {
-            let mut connection = pool.acquire().await?;
-            let answer = timeout(pool.limit, connection.execute(query)).await;
-            connection.answered(answer, pool.limit)
-        })
-    }
-
-    fn fetch_all<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Vec<PgRow>>>
-    where
-        'p: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let pool = self.clone();
-        Box::pin(async move {
-            let mut connection = pool.acquire().await?;
-            let answer = timeout(pool.limit, connection.fetch_all(query)).await;
-            connection.answered(answer, pool.limit)
-        })
-    }
-
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<PgRow>>>
-    where
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let pool = self.clone();
-        Box::pin(async move {
-            let mut connection = pool.acquire().await?;
-            let answer = timeout(pool.limit, connection.fetch_optional(query)).await;
-            connection.answered(answer, pool.limit)
-        })
-    }
-
-    /// Reads all rows first: a stream of many rows is read from a connection instead.
-    fn fetch_many<'e, 'q: 'e, E>(
-        self,
-        query: E,
-    ) -> BoxStream<'e, sqlx::Result<Either<PgQueryResult, PgRow>>>
-    where
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let pool = self.clone();
-        let all = async move {
-            let mut connection = pool.acquire().await?;
-            let answer = connection.fetch_many(query).try_collect::<Vec<_>>();
-            let answer = timeout(pool.limit, answer).await;
-            let all = connection.answered(answer, pool.limit)?;
-            Ok::<_, sqlx::Error>(stream::iter(all).map(Ok::<_, sqlx::Error>))
-        };
-        Box::pin(stream::once(all).try_flatten())
-    }
-
-    fn prepare_with<'e>(
-        self,
-        sql: SqlStr,
-        parameters: &'e [PgTypeInfo],
-    ) -> BoxFuture<'e, sqlx::Result<PgStatement>>
-    where
-        'p: 'e,
-    {
-        let pool = self.clone();
-        Box::pin(async move {
-            let mut connection = pool.acquire().await?;
-            let answer = timeout(pool.limit, connection.prepare_with(sql, parameters)).await;
-            connection.answered(answer, pool.limit)
-        })
-    }
-
-    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, sqlx::Result<Describe<Postgres>>>
-    where
-        'p: 'e,
-    {
-        let pool = self.clone();
-        Box::pin(async move { (*pool.acquire().await?).describe(sql).await })
     }
 }

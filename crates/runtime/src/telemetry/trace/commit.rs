@@ -4,7 +4,7 @@ use std::{fmt, time::SystemTime};
 
 use opentelemetry::{KeyValue, trace::SpanKind};
 
-use super::{Span, Trace};
+use super::{Trace, spans::Span};
 
 /// One commit for a batch of requests or messages.
 #[derive(Debug)]

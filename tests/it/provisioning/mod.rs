@@ -2,18 +2,15 @@
 //! privilege: `passbook provision`, `migrate`, `streams`, `wait` and `secrets`. Also
 //! the permissions of the auditor.
 
-use std::{
-    process::Output,
-    time::{Duration, Instant},
-};
+mod auditor;
+mod wait;
 
-use async_nats::jetstream::{self, stream};
-use contract::permissions;
-use devstack::Secrets;
+use std::process::Output;
+
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tests::{
-    Client, Stack, broker,
+    Stack,
     process::{run, run_with},
 };
 
@@ -257,142 +254,6 @@ async fn a_role_with_createrole_and_createdb_can_provision_a_server() {
     succeeds(&["migrate"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", owner.as_str())]).await;
     let service = as_role(&urls.account, "account_service", "it%27s%20%22second%22%20%5C");
     succeeds(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", service.as_str())]).await;
-}
-
-#[tokio::test]
-async fn wait_returns_once_the_streams_exist() {
-    let stack = Stack::start_servers("wait-for-streams").await;
-    let nats = stack.file().nats;
-    let url = [("PASSBOOK_NATS_URL", nats.as_str())];
-    for limit in ["0s", "5s"] {
-        let error = fails(&["wait"], &[url[0], ("PASSBOOK_WAIT", limit)]).await;
-        assert!(error.contains("passbook streams"), "{error}");
-    }
-
-    let with_wait = [url[0], ("PASSBOOK_WAIT", "60s")];
-    let (_, made) = tokio::join!(succeeds(&["wait"], &with_wait), succeeds(&["streams"], &url));
-    let made = text(&made);
-    assert!(made.contains("5 streams") && made.contains("7 consumers"), "{made}");
-    succeeds(&["streams"], &url).await;
-
-    // Drift that only a deletion can repair fails at once, although `PASSBOOK_WAIT` is set.
-    let jetstream = broker::connect(&stack).await;
-    jetstream.delete_stream("TRANSACTION").await.unwrap();
-    let other = stream::Config {
-        name: "TRANSACTION".to_owned(),
-        subjects: vec!["transaction.deposit".to_owned(), "transaction.withdrawal".to_owned()],
-        ..Default::default()
-    };
-    jetstream.create_stream(other).await.unwrap();
-    let begun = Instant::now();
-    let error = fails(&["streams"], &with_wait).await;
-    assert!(error.contains("retention"), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
-}
-
-#[tokio::test]
-async fn wait_times_out_on_a_silent_server() {
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = silent.local_addr().unwrap();
-    for (variable, url) in [
-        ("PASSBOOK_ACCOUNT_DATABASE_URL", format!("postgres://one:two@{address}/account")),
-        ("PASSBOOK_NATS_URL", format!("nats://one:two@{address}")),
-    ] {
-        let begun = Instant::now();
-        let error = fails(&["wait", "--wait", "1s"], &[(variable, url.as_str())]).await;
-        assert!(error.contains("within 1s"), "{error}");
-        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
-    }
-    // An invalid URL fails at once, although `--wait` is given.
-    let begun = Instant::now();
-    for (variable, url, form) in [
-        ("PASSBOOK_ACCOUNT_DATABASE_URL", "mysql://one", "postgres://user:password@host"),
-        ("PASSBOOK_NATS_URL", "nats://one:two@no place", "nats://user:password@host"),
-    ] {
-        let error = fails(&["wait", "--wait", "1h"], &[(variable, url)]).await;
-        assert!(error.contains(form), "{error}");
-    }
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-}
-
-/// Connects as the auditor.
-async fn auditor(stack: &Stack, secrets: &Secrets) -> jetstream::Context {
-    let nats = stack.file().nats;
-    let (_, address) = nats.split_once('@').unwrap();
-    let options = async_nats::ConnectOptions::with_user_and_password(
-        permissions::AUDITOR.to_owned(),
-        secrets.nats.of(permissions::AUDITOR).unwrap().to_owned(),
-    );
-    let prefix = permissions::inbox(permissions::AUDITOR);
-    let client = options.custom_inbox_prefix(prefix).connect(address).await.unwrap();
-    // A request without permission gets no reply.
-    jetstream::ContextBuilder::new().timeout(Duration::from_secs(1)).build(client)
-}
-
-#[tokio::test]
-async fn an_auditor_sees_everything_and_changes_nothing() {
-    let stack = Stack::start("auditor").await;
-    let client = Client::teller(&stack);
-    let account = client.open_account("KRW").await;
-    client.deposit(&account, "10000").await;
-    let secrets = Secrets::read(&stack.dir).unwrap();
-    let file = stack.file();
-    let password = secrets.postgres.of("auditor").unwrap();
-    let nats_password = secrets.nats.of(permissions::AUDITOR).unwrap();
-    let (_, address) = file.nats.split_once('@').unwrap();
-    let urls = [
-        as_role(&file.databases.account, "auditor", password),
-        as_role(&file.databases.transaction, "auditor", password),
-        format!("nats://{}:{nats_password}@{address}", permissions::AUDITOR),
-    ];
-    let settings = [
-        ("PASSBOOK_ACCOUNT_DATABASE_URL", urls[0].as_str()),
-        ("PASSBOOK_TRANSACTION_DATABASE_URL", urls[1].as_str()),
-        ("PASSBOOK_NATS_URL", urls[2].as_str()),
-    ];
-    let verified = run_with(&["verify", "-o", "json"], &settings).await;
-    let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();
-    assert_eq!(verified["streams"]["checked"], true, "{verified:#}");
-    succeeds(&["doctor"], &settings).await;
-    succeeds(&["dlq", "ls"], &settings).await;
-
-    let operator = broker::connect(&stack).await;
-    let before = broker::stream(&operator, "TRANSACTION_RESULT").await.state.messages;
-    let auditor = auditor(&stack, &secrets).await;
-    let results = auditor.get_stream("TRANSACTION_RESULT").await.unwrap();
-    auditor.client().publish("transaction.result.deposit", "{}".into()).await.unwrap();
-    assert!(results.purge().await.is_err());
-    assert!(results.delete_message(1).await.is_err());
-    assert!(auditor.delete_stream("DEAD_LETTER").await.is_err());
-    assert!(results.delete_consumer("account-result-consumer").await.is_err());
-    let changed = jetstream::consumer::pull::Config {
-        durable_name: Some("account-result-consumer".to_owned()),
-        ..Default::default()
-    };
-    assert!(results.create_consumer(changed).await.is_err());
-    // A push consumer could deliver to a subject the auditor may not publish to.
-    let push = jetstream::consumer::push::Config {
-        name: Some("pushing".to_owned()),
-        deliver_subject: "transaction.deposit".to_owned(),
-        ..Default::default()
-    };
-    assert!(results.create_consumer(push).await.is_err());
-    // So could a reply subject.
-    let client = auditor.client();
-    for (request, body) in [
-        ("STREAM.INFO.TRANSACTION", ""),
-        ("STREAM.MSG.GET.TRANSACTION_RESULT", r#"{"seq":1}"#),
-        ("DIRECT.GET.TRANSACTION_RESULT", r#"{"seq":1}"#),
-        ("DIRECT.GET.TRANSACTION_RESULT", r#"{"seq":1,"batch":2,"next_by_subj":">"}"#),
-    ] {
-        let request = format!("$JS.API.{request}");
-        let reply_to = "transaction.result.deposit";
-        client.publish_with_reply(request, reply_to, body.into()).await.unwrap();
-    }
-    // The requests above failed for lack of permission, because the connection still works.
-    assert!(results.get_raw_message(1).await.is_ok());
-    assert_eq!(broker::stream(&operator, "TRANSACTION").await.state.messages, 0);
-    assert_eq!(broker::stream(&operator, "TRANSACTION_RESULT").await.state.messages, before);
 }
 
 #[tokio::test]
