@@ -25,11 +25,11 @@ in two copies of its tables in turn, over one connection without fsync, while no
 one copy the function that hashes a link returns NULL, so no hash is computed or stored. Each figure \
 is the time, or the write-ahead log, divided by the number of deposits.";
 
-/// Copies of the ledger's tables. Its statement finds them by the search path.
+/// Copies of the ledger's tables, in the schema `@`. Its statement finds them by the search path.
 const COPIES: &str = "
-    CREATE SCHEMA SCHEMA;
-    CREATE TABLE SCHEMA.accounts (LIKE public.accounts INCLUDING ALL);
-    CREATE TABLE SCHEMA.transactions (LIKE public.transactions INCLUDING ALL);";
+    CREATE SCHEMA @;
+    CREATE TABLE @.accounts (LIKE public.accounts INCLUDING ALL);
+    CREATE TABLE @.transactions (LIKE public.transactions INCLUDING ALL);";
 /// Without hashes.
 const NO_HASH: &str = "
     ALTER TABLE plain.accounts ALTER COLUMN chain_hash DROP NOT NULL;
@@ -64,7 +64,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Section> {
     let accounts: Vec<_> = (0..ACCOUNTS).map(|_| AccountId::new()).collect();
     let mut ledgers = Vec::new();
     for (schema, _) in CASES {
-        sqlx::raw_sql(AssertSqlSafe(COPIES.replace("SCHEMA", schema)))
+        sqlx::raw_sql(AssertSqlSafe(COPIES.replace('@', schema)))
             .execute(&mut database)
             .await?;
         ledgers.push((schema, ledger(&stack.file.databases.transaction, schema)?));
