@@ -64,9 +64,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Section> {
     let accounts: Vec<_> = (0..ACCOUNTS).map(|_| AccountId::new()).collect();
     let mut ledgers = Vec::new();
     for (schema, _) in CASES {
-        sqlx::raw_sql(AssertSqlSafe(COPIES.replace('@', schema)))
-            .execute(&mut database)
-            .await?;
+        sqlx::raw_sql(AssertSqlSafe(COPIES.replace('@', schema))).execute(&mut database).await?;
         ledgers.push((schema, ledger(&stack.file.databases.transaction, schema)?));
     }
     sqlx::raw_sql(NO_HASH).execute(&mut database).await?;
