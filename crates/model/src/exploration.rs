@@ -33,8 +33,8 @@ pub trait Explorable:
 
     /// Explores every state, even if invariants break.
     ///
-    /// Each model has its own: the checker is compiled once for it, and not again in each program
-    /// and test. That takes half a minute.
+    /// Each model implements it by the same function. So the checker is compiled for it once, in this
+    /// library, and not again in each program and test.
     #[must_use]
     fn explore(&self, threads: usize) -> Exploration<Self>;
 

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Enough for what waits for no held row: a statement would wait for two seconds, again and again.
-const IN_TIME: Duration = Duration::from_secs(10);
+const IN_TIME: Duration = Duration::from_secs(4);
 
 static STACK: OnceCell<Stack> = OnceCell::const_new();
 static TURN: Mutex<()> = Mutex::const_new(());

@@ -1,8 +1,8 @@
 //! The time of a lease: how long a turn uses it, and how it ends after an error of the database.
 //!
-//! A lease ends a minute after its claim or the last settlement, by the database's clock. The turn
-//! is over before: another replica that claims the endpoint sends nothing twice. Reads of a slow
-//! database are no part of the turn's ten seconds, or no attempt would ever begin.
+//! A lease ends a minute after its claim or the last settlement, by the database's clock. The
+//! requests of the turn are over before, so another replica can claim the endpoint then. Reads of a
+//! slow database are no part of the turn's ten seconds, or no attempt would ever begin.
 
 use std::time::Duration;
 

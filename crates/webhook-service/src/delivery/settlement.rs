@@ -11,8 +11,8 @@ use crate::store::{self, ClaimedEndpoint, Round, Settled, StoreError};
 impl Deliveries {
     /// Settles a round, and tells of an endpoint that it disables. `None` if the lease is lost.
     ///
-    /// After an error that may pass, the round is settled again. A round that was stored gives the
-    /// same answer then: nothing that it has done stays untold, and nothing is told twice.
+    /// After an error that may pass, the round is settled again. If it was stored before, the answer
+    /// is the same: each effect is told once.
     ///
     /// # Errors
     /// [`StoreError`]. The round may be settled nevertheless.

@@ -90,8 +90,8 @@ pub async fn claim(
     rows.collect()
 }
 
-/// Ends the leases of a claim whose answer was lost. It reads all endpoints, and leaves out a row
-/// that another transaction holds: that lease runs out by itself. Gives their number.
+/// Ends the leases of a claim whose answer was lost. It reads all endpoints. A row held by another
+/// transaction is left out: its lease runs out by itself. Gives the number of ended leases.
 ///
 /// # Errors
 /// [`StoreError`]. The leases may be ended nevertheless.

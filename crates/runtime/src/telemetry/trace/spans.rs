@@ -125,8 +125,8 @@ impl Trace {
         });
     }
 
-    /// Records the span of processing a message. A redelivery links to the span
-    /// that published the message, which is also its parent.
+    /// Records the span of processing a message. Its parent is the span that published the message. A
+    /// redelivery links to that span, too.
     pub(crate) fn processed(&self, processed: Processed<'_>) {
         let subject = processed.subject;
         let mut attributes = messaging("process", "process", subject, processed.message_id);
