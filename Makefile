@@ -102,6 +102,8 @@ check-files: check-observability check-dependencies
 
 check-format:
 	cargo fmt --all --check
+	@if grep -rnF '#[test]' crates/model/src; then \
+		echo "cargo would not run these tests: move them to crates/model/tests"; exit 1; fi
 
 check-metadata: build-all
 	deploy/sqlx-metadata.sh check
