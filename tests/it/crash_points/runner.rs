@@ -67,10 +67,13 @@ impl Runner {
         running.clone()
     }
 
-    /// Whether the command line selects this test. A wrong guess only costs time.
+    /// Whether the command line selects this test. A number is the value of `--test-threads`. A wrong
+    /// guess only costs time.
     fn is_selected(&self, name: &str) -> bool {
         static FILTERS: LazyLock<Vec<String>> = LazyLock::new(|| {
-            env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect()
+            let is_value = |argument: &str| argument.parse::<u32>().is_ok();
+            let arguments = env::args().skip(1).filter(|argument| !argument.starts_with('-'));
+            arguments.filter(|argument| !is_value(argument)).collect()
         });
         let path = format!("{}::{name}", self.module);
         FILTERS.is_empty() || FILTERS.iter().any(|filter| path.contains(filter))
