@@ -150,9 +150,7 @@ impl Fixture {
     }
 
     pub(super) async fn open_account(&self) -> String {
-        let won = json!({ "currency": "KRW" });
-        let response = self.request(Method::POST, "/v1/accounts", &new_key(), Some(&won)).await;
-        response.text("accountId").to_owned()
+        self.client.open_account_within(SOON, "KRW").await
     }
 
     /// The record as the API shows it.
