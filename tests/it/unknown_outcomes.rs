@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use devstack::Fault;
+use futures::future::join_all;
 use reqwest::Method;
 use runtime::postgres::PgPool;
 use serde_json::json;
@@ -111,4 +112,27 @@ async fn without_a_connection_the_response_says_that_nothing_was_stored() {
     stack.fault(LINK, Fault::Pass).await;
     client.deposit(&account, "1").await;
     assert!(!stored(&accounts, &key).await);
+}
+
+/// A connection that was in use a moment ago is not pinged before its next use. Once one of them is
+/// found lost, all are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_connections_that_are_lost_together_one_costs_an_answer() {
+    let replicas = ["--account-replicas", "1", "--transaction-replicas", "1"];
+    let arguments = [&["--port", "0", "--faults"], &replicas[..]].concat();
+    let stack = Stack::start_in(&initialized_folder("lost-together").await, &arguments).await;
+    let client = Client::teller_at(&stack, "account-service-0");
+    for _ in 0..3 {
+        // Together they need several connections.
+        join_all((0..8).map(|_| client.open_account("KRW"))).await;
+        stack.fault(LINK, Fault::Cut).await;
+        let mut statuses = Vec::new();
+        for _ in 0..8 {
+            let won = json!({ "currency": "KRW" });
+            statuses.push(client.post("/v1/accounts", &[], &won).await.status);
+        }
+        let lost = statuses.iter().filter(|status| **status == 503).count();
+        let opened = statuses.iter().filter(|status| **status == 201).count();
+        assert!(lost <= 1 && lost + opened == 8, "{statuses:?}");
+    }
 }

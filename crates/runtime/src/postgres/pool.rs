@@ -30,7 +30,7 @@ use sqlx::{
 use sqlx_core::transaction::TransactionManager;
 use tokio::time::{error::Elapsed, timeout};
 
-use super::session::Sessions;
+use super::{renewal, session::Sessions};
 
 /// A connection is pinged before use if it was idle for longer than this.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
@@ -156,7 +156,7 @@ impl PgPool {
     }
 }
 
-/// Pings a connection before its use, unless it was in use just now.
+/// Pings a connection before its use, unless it was in use just now, and no other was lost since.
 ///
 /// # Errors
 /// If it is lost. The pool then opens another one.
@@ -164,7 +164,7 @@ pub(super) async fn check_idle(
     connection: &mut PgConnection,
     about: PoolConnectionMetadata,
 ) -> sqlx::Result<bool> {
-    if about.idle_for > TRUSTED_FOR {
+    if about.idle_for > TRUSTED_FOR || renewal::may_be_lost(about.idle_for) {
         let answer = timeout(PING_LIMIT, connection.ping()).await;
         answer.unwrap_or_else(|_| Err(no_answer(PING_LIMIT)))?;
     }

@@ -22,9 +22,16 @@ const SAME: Duration = Duration::from_secs(60);
 /// of its own.
 static OPENED_UNTIL: Mutex<Option<Instant>> = Mutex::new(None);
 
+/// When a connection was found lost.
+static LOST: Mutex<Option<Instant>> = Mutex::new(None);
+
 /// Closes the connections of the pool if the error concerns their server: it is read-only
-/// or shuts down, or a pooler mixed up the sessions.
+/// or shuts down, or a pooler mixed up the sessions. If the connection is lost, the others may be
+/// lost, too.
 pub fn note(error: &sqlx::Error) {
+    if matches!(error, sqlx::Error::Io(_)) {
+        *LOST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
     let sqlx::Error::Database(database) = error else { return };
     // SQLSTATE read_only_sql_transaction, admin_shutdown, crash_shutdown.
     let gone = database.code().is_some_and(|code| ["25006", "57P01", "57P02"].contains(&&*code));
@@ -46,6 +53,12 @@ pub(super) fn renew(reason: &dyn std::fmt::Display) {
     if pause.is_none_or(|pause| pause >= SAME) {
         tracing::warn!(%reason, "the connections to the database are closed and opened again");
     }
+}
+
+/// Whether another connection was lost after this one was last used.
+pub(super) fn may_be_lost(idle_for: Duration) -> bool {
+    let lost = *LOST.lock().unwrap_or_else(PoisonError::into_inner);
+    lost.is_some_and(|lost| lost.elapsed() <= idle_for)
 }
 
 /// Whether a connection of this age is closed instead of used.
