@@ -128,7 +128,7 @@ async fn no_descriptors(stack: &Stack, load: &Depositors) {
         assert!(log.contains("Too many open files"), "{service}: {log}");
     }
     let client = Client::teller(stack);
-    let account = client.open_account_within(SOON, "KRW").await;
+    let account = client.open_account("KRW").await;
     let report = client.report(&statement(&account, &["csv"]), 20).await;
     assert_eq!(report.text("state"), "SUCCEEDED", "{report:?}");
     assert_eq!(SERVICES.map(|name| stack.pid(name)), pids, "a service was restarted");

@@ -5,12 +5,17 @@ use std::time::Duration;
 use devstack::Fault;
 use futures::future::join_all;
 use reqwest::Method;
-use runtime::postgres::PgPool;
+use runtime::postgres::{DatabaseConfig, PgPool};
 use serde_json::json;
-use tests::{Client, Stack, client::new_key, eventually, invariants, stack::initialized_folder};
+use tests::{
+    Client, Stack, client::new_key, eventually, invariants, stack::initialized_folder,
+    wait::eventually_now,
+};
 
 const SOON: Duration = Duration::from_secs(20);
 const LINK: &str = "account-service-0/postgres";
+/// A connection that was idle for longer than a second is pinged before its use.
+const LONGER_THAN_TRUSTED: Duration = Duration::from_millis(1200);
 
 async fn stored(accounts: &PgPool, key: &str) -> bool {
     let stored = "SELECT EXISTS (SELECT FROM transaction_records WHERE idempotency_key = $1)";
@@ -118,9 +123,7 @@ async fn without_a_connection_the_response_says_that_nothing_was_stored() {
 /// found lost, all are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_connections_that_are_lost_together_one_costs_an_answer() {
-    let replicas = ["--account-replicas", "1", "--transaction-replicas", "1"];
-    let arguments = [&["--port", "0", "--faults"], &replicas[..]].concat();
-    let stack = Stack::start_in(&initialized_folder("lost-together").await, &arguments).await;
+    let stack = with_one_replica("lost-together").await;
     let client = Client::teller_at(&stack, "account-service-0");
     for _ in 0..3 {
         // Together they need several connections.
@@ -135,4 +138,41 @@ async fn of_connections_that_are_lost_together_one_costs_an_answer() {
         let opened = statuses.iter().filter(|status| **status == 201).count();
         assert!(lost <= 1 && lost + opened == 8, "{statuses:?}");
     }
+}
+
+/// The ping of an idle connection shows that those in use a moment ago are lost, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_whose_loss_a_ping_shows_cost_no_answer() {
+    let stack = with_one_replica("lost-idle").await;
+    let environment = format!("/proc/{}/environ", stack.pid("account-service-0"));
+    let environment = std::fs::read_to_string(environment).unwrap();
+    let mut settings = environment.split('\0');
+    // The address is that of the link.
+    let url = settings.find_map(|setting| setting.strip_prefix("PASSBOOK_DATABASE_URL="));
+    let config = DatabaseConfig {
+        database_url: url.unwrap().parse().unwrap(),
+        database_connections: 3,
+        database_timeout: SOON,
+        database_lifetime: Duration::from_secs(120),
+    };
+    let pool = runtime::postgres::pool(&config, "pings").unwrap();
+    drop(join_all([pool.acquire(), pool.acquire(), pool.acquire()]).await);
+    let all_are_idle =
+        || eventually_now("all are idle", SOON, || (pool.num_idle() == 3).then_some(()));
+    all_are_idle().await;
+    tokio::time::sleep(LONGER_THAN_TRUSTED).await;
+    let select = || sqlx::query_scalar::<_, i32>("SELECT 1").fetch_one(&pool);
+    // The one that was idle for longest is used.
+    select().await.unwrap();
+    all_are_idle().await;
+    stack.fault(LINK, Fault::Cut).await;
+    for _ in 0..3 {
+        assert_eq!(select().await.unwrap(), 1);
+    }
+}
+
+async fn with_one_replica(name: &str) -> Stack {
+    let replicas = ["--account-replicas", "1", "--transaction-replicas", "1"];
+    let arguments = [&["--port", "0", "--faults"], &replicas[..]].concat();
+    Stack::start_in(&initialized_folder(name).await, &arguments).await
 }

@@ -239,21 +239,6 @@ impl Client {
         response.text("accountId").to_owned()
     }
 
-    /// As [`Client::open_account`], while the system breaks: repeats the request with one key until
-    /// it is answered.
-    pub async fn open_account_within(&self, within: Duration, currency: &str) -> String {
-        let (key, body) = (new_key(), json!({ "currency": currency }).to_string());
-        let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
-        let response = eventually("an account is opened", within, || async {
-            let body = Some(body.clone().into());
-            let sent = self.send(Method::POST, "/v1/accounts", &headers, body).await;
-            sent.ok().filter(|response| response.status < 500)
-        })
-        .await;
-        assert!([200, 201].contains(&response.status), "{response:?}");
-        response.text("accountId").to_owned()
-    }
-
     /// Deposits with a new key and waits up to 20 s for the settled record.
     pub async fn deposit(&self, account: &str, amount: &str) -> Response {
         self.movement("deposits", account, amount, &new_key(), Some(20)).await

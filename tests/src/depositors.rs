@@ -20,8 +20,6 @@ use crate::{Client, Stack, broker, client::new_key, eventually, invariants, wait
 const PAUSE: Duration = Duration::from_millis(30);
 /// A client gives up a request after this time. It repeats it with the same key.
 const TIMEOUT: Duration = Duration::from_secs(8);
-/// A service whose connections were cut a moment ago answers 503 once for each that it used last.
-const OPENED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Clients that deposit 1 again and again into an account of their own.
 #[derive(Debug)]
@@ -39,8 +37,8 @@ impl Depositors {
     pub async fn start(stack: &Stack, clients: usize) -> Self {
         let file = stack.file();
         let client = Client::with_timeout(&file.api, &file.tokens.teller, TIMEOUT);
-        let account = client.open_account_within(OPENED_WITHIN, "KRW").await;
-        let other = client.open_account_within(OPENED_WITHIN, "KRW").await;
+        let account = client.open_account("KRW").await;
+        let other = client.open_account("KRW").await;
         let stop = Arc::new(AtomicBool::new(false));
         let deposit = |_| {
             let (client, account, stop) = (client.clone(), account.clone(), Arc::clone(&stop));

@@ -150,7 +150,9 @@ impl Fixture {
     }
 
     pub(super) async fn open_account(&self) -> String {
-        self.client.open_account_within(SOON, "KRW").await
+        let won = json!({ "currency": "KRW" });
+        let response = self.request(Method::POST, "/v1/accounts", &new_key(), Some(&won)).await;
+        response.text("accountId").to_owned()
     }
 
     /// The record as the API shows it.

@@ -104,8 +104,10 @@ impl PgPool {
     }
 
     /// For the error of a statement in a transaction of readers: refuses all sessions if another
-    /// client's statement answered.
+    /// client's statement answered. If the connection is lost, the others are pinged before their
+    /// next use.
     pub fn note(&self, error: &sqlx::Error) {
+        renewal::note_lost(error);
         note_mixed(self.sessions.as_ref(), error);
     }
 
@@ -156,7 +158,7 @@ impl PgPool {
     }
 }
 
-/// Pings a connection before its use, unless it was in use just now, and no other was lost since.
+/// Pings a connection before its use, unless it was in use just now and no other was lost since.
 ///
 /// # Errors
 /// If it is lost. The pool then opens another one.
@@ -166,7 +168,8 @@ pub(super) async fn check_idle(
 ) -> sqlx::Result<bool> {
     if about.idle_for > TRUSTED_FOR || renewal::may_be_lost(about.idle_for) {
         let answer = timeout(PING_LIMIT, connection.ping()).await;
-        answer.unwrap_or_else(|_| Err(no_answer(PING_LIMIT)))?;
+        let answer = answer.unwrap_or_else(|_| Err(no_answer(PING_LIMIT)));
+        answer.inspect_err(renewal::note_lost)?;
     }
     Ok(true)
 }

@@ -22,16 +22,14 @@ const SAME: Duration = Duration::from_secs(60);
 /// of its own.
 static OPENED_UNTIL: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// When a connection was found lost.
+/// When a connection was last found lost. One for all pools of the process.
 static LOST: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// Closes the connections of the pool if the error concerns their server: it is read-only
-/// or shuts down, or a pooler mixed up the sessions. If the connection is lost, the others may be
-/// lost, too.
+/// or shuts down, or a pooler mixed up the sessions. Notes a connection that is lost, as
+/// [`note_lost`].
 pub fn note(error: &sqlx::Error) {
-    if matches!(error, sqlx::Error::Io(_)) {
-        *LOST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
+    note_lost(error);
     let sqlx::Error::Database(database) = error else { return };
     // SQLSTATE read_only_sql_transaction, admin_shutdown, crash_shutdown.
     let gone = database.code().is_some_and(|code| ["25006", "57P01", "57P02"].contains(&&*code));
@@ -55,7 +53,15 @@ pub(super) fn renew(reason: &dyn std::fmt::Display) {
     }
 }
 
-/// Whether another connection was lost after this one was last used.
+/// Notes the time if the error says that a connection is lost. What cuts one can have cut all, so
+/// each of the others is pinged before its next use.
+pub(super) fn note_lost(error: &sqlx::Error) {
+    if matches!(error, sqlx::Error::Io(_)) {
+        *LOST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
+
+/// Whether another connection was found lost after this one was last used.
 pub(super) fn may_be_lost(idle_for: Duration) -> bool {
     let lost = *LOST.lock().unwrap_or_else(PoisonError::into_inner);
     lost.is_some_and(|lost| lost.elapsed() <= idle_for)
