@@ -26,8 +26,8 @@ static OPENED_UNTIL: Mutex<Option<Instant>> = Mutex::new(None);
 static LOST: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// Closes the connections of the pool if the error concerns their server: it is read-only
-/// or shuts down, or a pooler mixed up the sessions. Notes a connection that is lost, as
-/// [`note_lost`].
+/// or shuts down, or a pooler mixed up the sessions. After a lost connection, the pool pings the
+/// others before their next use.
 pub fn note(error: &sqlx::Error) {
     note_lost(error);
     let sqlx::Error::Database(database) = error else { return };
