@@ -4,6 +4,10 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,7 +21,7 @@ use tests::{
     stack::initialized_folder,
     wait::eventually_now,
 };
-use tokio::{net::TcpSocket, task::JoinSet};
+use tokio::{io::AsyncReadExt, net::TcpSocket, task::JoinSet};
 
 use crate::reports::statement;
 
@@ -25,10 +29,13 @@ const SERVICES: [&str; 4] =
     ["account-service-0", "transaction-service-0", "report-service-0", "webhook-service-0"];
 const SOON: Duration = Duration::from_secs(30);
 const DESCRIPTORS: &str = "300";
-/// Connections of each address. One address alone may take half of the places.
-const FLOOD: usize = 100;
-/// 128 descriptors are reserved. Once as many are open, the oldest are closed to make room, 16 at a
-/// time, and 16 more while these are not closed: fewer are left.
+/// Addresses that a flood comes from, and the connections of each. One address alone may take half
+/// of the places. Without a limit, more than can have a descriptor would always wait for one.
+const ADDRESSES: [u8; 4] = [2, 3, 4, 5];
+const FLOOD: usize = 200;
+/// Pause before a connection that was closed is opened again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// 128 descriptors are reserved.
 const ACCEPTED: usize = 172;
 /// How long there is no descriptor.
 const WITHOUT: Duration = Duration::from_secs(5);
@@ -40,6 +47,19 @@ async fn admin(stack: &Stack, service: &str, path: &str) -> Option<String> {
     let http = reqwest::Client::builder().timeout(Duration::from_secs(2)).build().unwrap();
     let response = http.get(format!("{}/{path}", process?.admin?)).send().await.ok()?;
     if response.status().is_success() { response.text().await.ok() } else { None }
+}
+
+/// Opens connections, one after the other, and says nothing until each is closed.
+async fn silent_connections(source: Ipv4Addr, server: SocketAddr, connected: Arc<AtomicUsize>) {
+    loop {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        if let Ok(mut connection) = socket.connect(server).await {
+            connected.fetch_add(1, Ordering::Relaxed);
+            let _closed = connection.read(&mut [0]).await;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 /// Clients open more connections than the process may have descriptors. It keeps enough for its
@@ -56,23 +76,16 @@ async fn a_flood_of_connections(stack: &Stack, account: &str) {
     let address = replica.unwrap().http.as_deref().unwrap().trim_start_matches("http://");
     let address: SocketAddr = address.parse().unwrap();
     let pid = stack.pid("account-service-0");
-    let mut flood = JoinSet::new();
-    for source in [2, 3, 4, 5].map(|last| Ipv4Addr::new(127, 0, 0, last)) {
+    let (mut flood, connected) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+    for source in ADDRESSES.map(|last| Ipv4Addr::new(127, 0, 0, last)) {
         for _ in 0..FLOOD {
-            flood.spawn(async move {
-                let socket = TcpSocket::new_v4().unwrap();
-                socket.bind((source, 0).into()).unwrap();
-                let _connection = socket.connect(address).await;
-                std::future::pending::<()>().await;
-            });
+            flood.spawn(silent_connections(source, address, Arc::clone(&connected)));
         }
     }
-    let mut last = 0;
-    eventually_now("the replica accepts no more", SOON, || {
+    eventually_now("the flood is there, and the replica at its limit", SOON, || {
         let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-        let accepts_no_more = open > ACCEPTED / 2 && open == last;
-        last = open;
-        accepts_no_more.then_some(())
+        let connected = connected.load(Ordering::Relaxed);
+        (connected >= ADDRESSES.len() * FLOOD && open > ACCEPTED).then_some(())
     })
     .await;
     for server in ["postgres", "nats"] {
