@@ -84,11 +84,12 @@ async fn nothing_fires_in_a_healthy_run(monitored: &Monitored, client: &Client, 
 }
 
 async fn findings_and_dead_letters(monitored: &mut Monitored, account: &str) {
-    const ALERTS: [&str; 4] = [
+    const ALERTS: [&str; 5] = [
         "PassbookDeadLetterMade",
         "PassbookDeadLettersOpen",
         "PassbookUsedUpWaiting",
         "PassbookVerifyFindings",
+        "PassbookVerifyReportFindings",
     ];
     let jetstream = broker::connect(&monitored.stack).await;
     let commands = jetstream.get_stream("TRANSACTION").await.unwrap();
@@ -110,11 +111,16 @@ async fn findings_and_dead_letters(monitored: &mut Monitored, account: &str) {
     let foreign_advisory = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.other.consumer";
     broker::publish(&jetstream, foreign_advisory, &new_key(), "{}").await;
     add(1).await.unwrap();
+    let reports = monitored.stack.reports().await;
+    let alert = "INSERT INTO report_alerts (report_id, payload, taken_at, dead_lettered_at)
+                 SELECT id, '{}', now(), now() FROM reports WHERE state = 'SUCCEEDED' LIMIT 1";
+    sqlx::raw_sql(alert).execute(&reports).await.unwrap();
     monitored.push("verify").await;
     monitored.fire(&ALERTS).await;
 
     commands.resume_consumer("withdrawal-consumer").await.unwrap();
     add(-1).await.unwrap();
+    sqlx::raw_sql("DELETE FROM report_alerts").execute(&reports).await.unwrap();
     jetstream.get_stream("USED_UP").await.unwrap().purge().await.unwrap();
     monitored.discard_dead_letters().await;
     monitored.verify_and_doctor().await;

@@ -72,6 +72,7 @@ mod tls;
 mod token_keys;
 mod traces;
 mod unknown_outcomes;
+mod unread_responses;
 mod vanished_hosts;
 mod verify;
 mod webhooks;

@@ -336,3 +336,55 @@ async fn streams_are_read_to_the_end_in_many_batches() {
     assert_eq!(report["dropped"]["compared"], 998, "{report:#}");
     assert_eq!(report["streams"]["deadLettersOpen"]["deposit-consumer"], 120, "{report:#}");
 }
+
+#[tokio::test]
+async fn a_run_that_judges_something_else_replaces_no_pushed_result() {
+    let stack = Stack::start_servers("verify-by-hand").await;
+    // No gateway listens there: a run that pushes fails.
+    let gateway = [("PASSBOOK_PUSHGATEWAY_URL", "http://127.0.0.1:1")];
+    let fixed = ["verify", "-o", "json", "--dir", stack.dir.to_str().unwrap()];
+    let scheduled: &[&str] = &[];
+    for (arguments, code) in [
+        (scheduled, 2),
+        (&["--pending-limit", "900s"][..], 2),
+        (&["--pending-limit", "2m"][..], 0),
+        (&["--no-streams"][..], 0),
+    ] {
+        let output = process::run_with(&[&fixed[..], arguments].concat(), &gateway).await;
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["notPushed"].is_string(), code == 0, "{report:#}");
+    }
+}
+
+#[tokio::test]
+async fn reports_that_ran_side_by_side_are_found_for_a_day() {
+    let stack = Stack::start_servers("verify-alone").await;
+    let reports = stack.reports().await;
+    for (id, from, to) in [(new_key(), 60, 50), (new_key(), 55, 45)] {
+        let ended = format!(
+            "INSERT INTO reports (id, kind, requested_by, idempotency_key, request_hash, parameters,
+                 formats, state, attempt, ended_at)
+             VALUES ('{id}', 'activity', 'auditor', '{id}', '', '{{}}', '{{csv}}', 'CANCELLED', 1,
+                 now());
+             INSERT INTO report_attempts (report_id, number, worker, started_at, ended_at, outcome)
+             VALUES ('{id}', 1, 'worker', now() - interval '{from} minutes',
+                 now() - interval '{to} minutes', 'CANCELLED')"
+        );
+        sqlx::raw_sql(AssertSqlSafe(ended)).execute(&reports).await.unwrap();
+    }
+    let (code, report) = invariants::verify(&stack).await;
+    assert_eq!((code, &report["alone"]["findings"]), (1, &json!(1)), "{report:#}");
+    // Two days later, and with an end that a wrong clock wrote.
+    for (change, compared) in [
+        ("started_at = started_at - interval '2 days', ended_at = ended_at - interval '2 days'", 0),
+        ("started_at = started_at + interval '2 days', ended_at = now() + interval '1 hour'", 0),
+        ("ended_at = now()", 2),
+    ] {
+        let change = format!("UPDATE report_attempts SET {change}");
+        sqlx::raw_sql(AssertSqlSafe(change)).execute(&reports).await.unwrap();
+        let (code, report) = invariants::verify(&stack).await;
+        assert_eq!(report["alone"]["compared"], json!(compared), "{report:#}");
+        assert_eq!(code, i32::from(compared > 0), "{report:#}");
+    }
+}

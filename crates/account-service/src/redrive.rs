@@ -196,10 +196,7 @@ impl Redrive {
         if outcome == Leave::Moved {
             self.seen = Some(SeenWindow::new(&self.pool, &next).await?);
         } else if seen.since.elapsed() > STALLED_AFTER {
-            let ranges = view.window.unread().into_iter().chain([inside.clone()]);
-            for range in ranges {
-                store::list_early(&self.pool, &range, LEFT_ROWS).await?;
-            }
+            seen.early = store::list_early(&self.pool, &view.window, seen.early, LEFT_ROWS).await?;
         }
         Ok(outcome == Leave::More)
     }
@@ -288,13 +285,15 @@ struct SeenWindow {
     /// Transactions that know an earlier window only have lower ids.
     fence: i64,
     fenced_at: Instant,
+    /// Where the next round lists records early.
+    early: RecordId,
 }
 
 impl SeenWindow {
     /// The fence is taken after the window was seen, so after its commit.
     async fn new(pool: &PgPool, inside: &Range<RecordId>) -> anyhow::Result<Self> {
-        let (inside, fence) = (inside.clone(), store::fence(pool).await?);
-        Ok(Self { inside, since: Instant::now(), fence, fenced_at: Instant::now() })
+        let (inside, fence, now) = (inside.clone(), store::fence(pool).await?, Instant::now());
+        Ok(Self { inside, since: now, fence, fenced_at: now, early: RecordId::FIRST })
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod database;
 mod faults;
+mod inheritance;
 mod lock;
 mod nats;
 mod options;

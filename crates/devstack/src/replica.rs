@@ -4,9 +4,11 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
+use tracing::warn;
 
 use crate::{
     faults::Network,
+    inheritance,
     nats::Nats,
     ports::Ports,
     postgres::Postgres,
@@ -73,6 +75,9 @@ impl ReplicaBuilder<'_> {
     ) -> Result<Vec<Replica>> {
         let mut all = Vec::new();
         for service in SERVICES {
+            if replicas.of(service) > 0 {
+                warn_of_withheld(service);
+            }
             for number in 0..replicas.of(service) {
                 all.push(self.build(service, number, network, ports)?);
             }
@@ -129,6 +134,16 @@ impl ReplicaBuilder<'_> {
             stop_signal: Signal::SIGTERM,
         };
         Ok(Replica { service, process, http, admin })
+    }
+}
+
+/// The values are not shown: they can be secrets.
+fn warn_of_withheld(service: &Service) {
+    for variable in inheritance::withheld(service.inherited_prefixes) {
+        warn!(
+            "{variable} is not passed to the {}: it may name a part of another system",
+            service.name
+        );
     }
 }
 

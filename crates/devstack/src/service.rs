@@ -48,7 +48,8 @@ pub struct Service {
     /// Settings of this service beside the ones of every service.
     pub(crate) environment: fn(StackParts<'_>) -> Result<Environment>,
     /// Prefixes of the variables that this service inherits from the caller of
-    /// the stack. They override the ones above.
+    /// the stack. They override the ones above, unless `inheritance` withholds
+    /// them: they may name a part of another system.
     pub(crate) inherited_prefixes: &'static [&'static str],
 }
 

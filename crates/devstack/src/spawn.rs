@@ -17,35 +17,7 @@ use tokio::{
     sync::Notify,
 };
 
-use crate::pdeathsig::User;
-
-/// Settings that children inherit from the caller: logging, tracing, the issuer of tokens, and
-/// the size of batches, workers, threads, pools and streams. The stack itself sets all other
-/// addresses and credentials.
-const INHERITED: [&str; 22] = [
-    "PASSBOOK_LOG",
-    "PASSBOOK_LOG_FORMAT",
-    "PASSBOOK_WORKER_BATCH",
-    "PASSBOOK_WORKERS",
-    "PASSBOOK_MESSAGE_PARTS",
-    "PASSBOOK_THREADS",
-    "PASSBOOK_CUSTOMER_RATE_LIMIT",
-    "PASSBOOK_RATE_LIMIT",
-    "PASSBOOK_CUSTOMER_BATCH_RATE_LIMIT",
-    "PASSBOOK_BATCH_RATE_LIMIT",
-    "PASSBOOK_FAILED_TOKEN_LIMIT",
-    "PASSBOOK_ADDRESS_CONNECTIONS",
-    "PASSBOOK_JWKS_URL",
-    "PASSBOOK_JWKS_REFRESH",
-    "PASSBOOK_JWKS_FILE",
-    "PASSBOOK_JWT_ISSUER",
-    "PASSBOOK_JWT_AUDIENCE",
-    "PASSBOOK_DATABASE_CONNECTIONS",
-    "PASSBOOK_DATABASE_LIFETIME",
-    contract::STREAM_STORAGE_VARIABLE,
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_TRACES_SAMPLER_ARG",
-];
+use crate::{inheritance, pdeathsig::User};
 
 /// A process to spawn.
 #[derive(Debug, Clone)]
@@ -58,18 +30,12 @@ pub(crate) struct ProcessSpec {
     /// Added to the inherited environment.
     pub(crate) environment: Vec<(&'static str, String)>,
     /// Prefixes of the variables that only this process inherits. They
-    /// override its environment.
+    /// override its environment, unless `inheritance` withholds them.
     pub(crate) inherited_prefixes: &'static [&'static str],
     /// `None` runs it as the present user.
     pub(crate) user: Option<User>,
     /// Sent to stop the process, and when the supervisor dies.
     pub(crate) stop_signal: Signal,
-}
-
-impl ProcessSpec {
-    fn inherits(&self, variable: &str) -> bool {
-        self.inherited_prefixes.iter().any(|prefix| variable.starts_with(prefix))
-    }
 }
 
 /// Spawns processes as children of this one.
@@ -111,16 +77,16 @@ impl Spawner {
             command.args(["--uid", &user.uid.to_string(), "--gid", &user.gid.to_string()]);
         }
         command.arg("--").arg(&process.program).args(&process.arguments);
-        for (name, _) in env::vars_os() {
-            let text = name.to_string_lossy();
-            let setting =
-                ["PASSBOOK_", "PG", "OTEL_"].iter().any(|prefix| text.starts_with(prefix));
-            if setting && !INHERITED.contains(&&*text) && !process.inherits(&text) {
+        let prefixes = process.inherited_prefixes;
+        for (name, value) in env::vars_os() {
+            if !inheritance::is_inherited(&name.to_string_lossy(), &value, prefixes) {
                 command.env_remove(name);
             }
         }
         let environment = process.environment.iter();
-        let overridden = |name: &str| process.inherits(name) && env::var_os(name).is_some();
+        let overridden = |name: &str| {
+            env::var_os(name).is_some_and(|value| inheritance::overrides(name, &value, prefixes))
+        };
         command
             .envs(
                 environment

@@ -41,6 +41,11 @@ impl PushgatewayArguments {
 }
 
 impl Pushgateway {
+    /// Whether a URL is given.
+    pub(crate) const fn is_given(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Replaces the metrics set by `record` in a group: a job and its labels, as
     /// `JOB/LABEL/VALUE`. The group's other metrics stay as an earlier run left them, such as the
     /// time of the last complete run. Does nothing without a Pushgateway.

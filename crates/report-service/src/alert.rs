@@ -28,8 +28,9 @@ const WEBHOOK_LIMIT: Duration = Duration::from_secs(10);
 /// The JSON of an alert. Slack and compatible receivers show `text`.
 #[must_use]
 pub fn alert(id: ReportId, kind: &str, failures: i32, error: &str) -> Value {
+    let times = if failures == 1 { "once".to_owned() } else { format!("{failures} times") };
     let text = format!(
-        "Report {id} ({kind}) failed {failures} times and is not tried again. Last error: {error}. \
+        "Report {id} ({kind}) failed {times} and is not tried again. Last error: {error}. \
          Retry it with `passbook reports retry {id}`."
     );
     json!({

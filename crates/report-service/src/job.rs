@@ -67,9 +67,9 @@ impl fmt::Display for State {
 pub enum Outcome {
     /// It failed; another attempt can succeed.
     Failed(String),
-    /// It failed; every other attempt would fail, too.
+    /// It failed; every other attempt would fail, too, until an operator has repaired something.
     FailedForGood(String),
-    /// The request can't be fulfilled. The client may read why.
+    /// The request can't be fulfilled. The client may read why, so no operator is needed.
     Impossible(String),
     /// Its lease ended: the worker crashed or was cut off.
     Lost,
@@ -149,8 +149,10 @@ pub fn after(outcome: &Outcome, failures: i32, cancel_requested: bool, tries: Tr
         Outcome::HandedOver => next(State::Queued),
         Outcome::FailedForGood(_) | Outcome::Impossible(_) => {
             let failures = failures.saturating_add(1);
-            // After the other failures, the report still needs an operator.
-            Next { failures, alert: failures >= tries.max_failures, ..next(State::Failed) }
+            // After other failures, also a request that can't be fulfilled needs an operator.
+            let is_last = failures >= tries.max_failures;
+            let alert = is_last || matches!(outcome, Outcome::FailedForGood(_));
+            Next { failures, alert, ..next(State::Failed) }
         }
         Outcome::Failed(_) | Outcome::Lost => {
             let failures = failures.saturating_add(1);
@@ -213,10 +215,15 @@ mod tests {
     }
 
     #[test]
-    fn a_permanent_failure_ends_at_once_without_an_alert() {
-        for outcome in [Outcome::FailedForGood, Outcome::Impossible] {
-            let next = after(&outcome("too long".into()), 0, false, TRIES);
-            assert_eq!((next.state, next.failures, next.alert), (State::Failed, 1, false));
+    fn a_permanent_failure_ends_at_once_and_alerts_unless_the_request_is_its_cause() {
+        for (outcome, failures, alert) in [
+            (Outcome::FailedForGood("a contradiction".into()), 0, true),
+            (Outcome::Impossible("too long".into()), 0, false),
+            (Outcome::Impossible("too long".into()), 4, true),
+        ] {
+            let next = after(&outcome, failures, false, TRIES);
+            let expected = (State::Failed, failures + 1, alert);
+            assert_eq!((next.state, next.failures, next.alert), expected, "{outcome:?}");
         }
     }
 

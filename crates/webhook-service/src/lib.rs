@@ -3,7 +3,8 @@
 //! The log is the queue. An endpoint has a cursor into it; a delivery has a row only while it has
 //! failed and waits for a retry. [`fanout`] announces new events to the endpoints, [`delivery`]
 //! claims those with work and sends, [`round`] decides what the answers mean, [`schedule`] when
-//! to try again. [`connector`] and [`address`] keep requests out of private networks.
+//! to try again, [`probe`] which event a failing endpoint gets. [`connector`] and [`address`] keep
+//! requests out of private networks.
 //!
 //! Deliveries are at least once. Several replicas may run: a lease with a fence makes one of them
 //! the sender of an endpoint. The service writes nothing that moves money waits for.
@@ -15,6 +16,7 @@ pub mod delivery;
 pub mod fanout;
 pub mod gauges;
 pub mod http;
+pub mod probe;
 pub mod reseal;
 pub mod round;
 pub mod schedule;

@@ -31,7 +31,8 @@ pub async fn run(
             Ok((sealed, unopened)) => tracing::error!(
                 sealed,
                 unopened,
-                "webhook secrets do not open: set the key that sealed them, or rotate them"
+                "webhook secrets do not open, and sign nothing: set the key that sealed them, or \
+                 rotate them; a rotated secret counts until it expires"
             ),
             Err(error) => tracing::warn!(%error, "sealing webhook secrets again failed"),
         }

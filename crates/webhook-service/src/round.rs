@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    schedule::{self, FAILING},
+    schedule::{self, FAILING, MOST_IN_OUTAGE},
     sender::Outcome,
     store::{Failed, Round},
 };
@@ -15,6 +15,8 @@ pub struct Attempt {
     pub position: i64,
     /// Failed attempts before; `None` for a new event.
     pub earlier: Option<i32>,
+    /// Whether the endpoint has taken another event since the last of them.
+    pub others_taken: bool,
     pub outcome: Outcome,
     pub took: Duration,
 }
@@ -39,6 +41,14 @@ impl Before {
         self.failures >= FAILING
     }
 
+    /// Whether the next probe of a failing endpoint is a new event, rather than a due retry. They
+    /// take turns: neither holds up the other one if the receiver always refuses it.
+    #[must_use]
+    pub const fn probes_new(self) -> bool {
+        // Each failed probe is one more failure. The first probe is a new event.
+        self.failures % 2 == FAILING % 2
+    }
+
     /// The round after these attempts, in the order of their ends. `through` is the cursor once
     /// all new events are taken or wait for a retry. `random` gives numbers between 0 and 1.
     #[must_use]
@@ -50,7 +60,7 @@ impl Before {
     ) -> Round {
         let mut round = Round { position: through, failures: self.failures, ..Round::default() };
         let mut asked: Option<Duration> = None;
-        for Attempt { position, earlier, outcome, took } in attempts {
+        for Attempt { position, earlier, others_taken, outcome, took } in attempts {
             round.is_slow |= took > SLOW;
             let failure = match outcome {
                 Outcome::Delivered => {
@@ -64,18 +74,16 @@ impl Before {
                 }
                 Outcome::Failed(failure) => failure,
             };
-            round.failures = round.failures.saturating_add(1);
-            if failure.is_overloaded {
-                round.failures = round.failures.max(FAILING);
+            // A receiver that has taken others since refuses the event: the endpoint does not fail.
+            if self.is_failing() || failure.is_gone || !others_taken {
+                round.failures = round.failures.saturating_add(1);
+                if failure.is_overloaded {
+                    round.failures = round.failures.max(FAILING);
+                }
             }
             round.is_gone |= failure.is_gone;
             round.last_error = Some(failure.error.clone());
             asked = asked.max(failure.retry_after);
-            if earlier.is_none() && self.is_failing() {
-                // The probe stays the head of the queue, and needs no row.
-                round.position = self.position;
-                continue;
-            }
             let attempts = earlier.unwrap_or(0).saturating_add(1);
             let next = schedule::after_attempts(attempts, failure.retry_after, random());
             round.failed.push(Failed {
@@ -85,13 +93,22 @@ impl Before {
                 error: failure.error,
             });
         }
+        if !self.is_failing() {
+            // The requests of a round begin before the first one fails. However many of them fail,
+            // the first pause is the shortest one.
+            round.failures = round.failures.min(FAILING);
+        }
         if asked.is_some() {
             // Its receiver is left alone, whatever else was taken meanwhile.
             round.failures = round.failures.max(1);
         }
         if round.failures >= FAILING {
-            // Only what fails while others are taken is given up.
-            for failed in round.failed.iter_mut().filter(|failed| failed.next_in.is_none()) {
+            // Only what fails while others are taken is given up: the last attempts do not count now.
+            // A recovery gives none back, or an event that makes its endpoint fail would be sent for
+            // ever.
+            let last = round.failed.iter_mut().filter(|failed| failed.attempts > MOST_IN_OUTAGE);
+            for failed in last {
+                failed.attempts = failed.attempts.saturating_sub(1);
                 failed.next_in = Some(schedule::during_outage(random()).as_secs_f64());
             }
         }
@@ -110,7 +127,7 @@ mod tests {
     use crate::sender::Failure;
 
     fn attempt(position: i64, earlier: Option<i32>, outcome: Outcome) -> Attempt {
-        Attempt { position, earlier, outcome, took: SLOW }
+        Attempt { position, earlier, others_taken: false, outcome, took: SLOW }
     }
 
     fn failed() -> Outcome {
@@ -149,13 +166,45 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_takes_nothing_keeps_its_events() {
-        for attempts in [9, 10, i32::MAX] {
-            let round = after(FAILING - 1, vec![attempt(5, Some(attempts), failed())], 10);
+        // The attempts after the eighth do not count.
+        for (failures, attempts) in [(FAILING - 1, 8), (FAILING - 1, 9), (FAILING, 9), (9, 10)] {
+            let round = after(failures, vec![attempt(5, Some(attempts), failed())], 10);
             let next = (round.failed[0].attempts, round.failed[0].next_in);
-            assert_eq!(next, (attempts.saturating_add(1), Some(86_400.0)));
+            assert_eq!(next, (attempts, Some(86_400.0)));
         }
+        let round = after(FAILING, vec![attempt(5, Some(7), failed())], 10);
+        assert_eq!((round.failed[0].attempts, round.failed[0].next_in), (8, Some(72_000.0)));
         let attempts = vec![attempt(5, Some(9), failed()), attempt(11, None, Outcome::Delivered)];
         assert_eq!(after(FAILING - 1, attempts, 11).failed[0].next_in, None);
+    }
+
+    #[test]
+    fn an_event_that_is_refused_while_others_are_taken_makes_no_endpoint_fail_and_is_given_up() {
+        let overloaded = Failure { is_overloaded: true, ..Failure::default() };
+        for outcome in [failed(), Outcome::Failed(overloaded)] {
+            let refused = |position| Attempt {
+                others_taken: true,
+                ..attempt(position, Some(9), outcome.clone())
+            };
+            let round = after(0, (1..=8).map(refused).collect(), 10);
+            assert_eq!((round.failures, round.pause), (0, None));
+            assert!(round.failed.iter().all(|row| (row.attempts, row.next_in) == (10, None)));
+            // A probe counts, or the pauses of an endpoint that takes nothing would not grow.
+            let round = after(FAILING, vec![refused(1)], 10);
+            assert_eq!((round.failures, round.failed[0].attempts), (FAILING + 1, 9));
+        }
+    }
+
+    #[test]
+    fn the_requests_of_one_round_begin_the_pauses_together() {
+        let round = after(4, (11..=18).map(|at| attempt(at, None, failed())).collect(), 18);
+        assert_eq!((round.failures, round.pause, round.failed.len()), (FAILING, Some(5.0), 8));
+    }
+
+    #[test]
+    fn new_events_and_retries_take_turns_as_probes() {
+        let probes_new = |failures| Before { position: 10, failures, has_rows: true }.probes_new();
+        assert_eq!([5, 6, 7, 8].map(probes_new), [true, false, true, false]);
     }
 
     #[test]
@@ -173,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_probe_stays_the_head_of_the_queue() {
+    fn a_failed_probe_waits_in_a_row_so_that_the_next_one_is_another_event() {
         let round = after(6, vec![attempt(11, None, failed())], 11);
-        assert_eq!((round.position, round.failures, round.pause), (10, 7, Some(20.0)));
-        assert!(round.failed.is_empty() && !round.has_recovered);
+        assert_eq!((round.position, round.failures, round.pause), (11, 7, Some(20.0)));
+        assert!(round.failed.len() == 1 && !round.has_recovered);
         let round = after(6, vec![attempt(11, None, Outcome::Delivered)], 11);
         assert_eq!((round.position, round.failures, round.pause), (11, 0, None));
         assert!(round.has_recovered);

@@ -10,8 +10,7 @@ const HOUR: u64 = 60 * MINUTE;
 const DELAYS: [u64; 9] =
     [5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
 
-/// From this number of failures in a row on, an endpoint gets no new events, only a probe now and
-/// then.
+/// From this number of failures in a row on, an endpoint gets one event now and then, as a probe.
 pub const FAILING: i32 = 5;
 
 const FIRST_PROBE: Duration = Duration::from_secs(5);
@@ -22,8 +21,9 @@ pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * HOUR);
 /// No delay or pause is longer: the last delay of a delivery, a tenth longer.
 pub const LONGEST: Duration = Duration::from_secs(24 * HOUR + 24 * HOUR / 10);
 
-/// After an outage, a delivery has at most this many attempts behind it: two are left.
-pub const MOST_AFTER_OUTAGE: i32 = 8;
+/// While an endpoint takes nothing, the attempts of a delivery count up to this number: two are
+/// left for afterwards.
+pub const MOST_IN_OUTAGE: i32 = 8;
 
 /// The delay after this many failed attempts of a delivery; `None` once it is given up. `random`
 /// is between 0 and 1: the delay varies by 10 %.
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(last.as_secs(), 75 * HOUR + 35 * MINUTE + 5);
         assert_eq!(after_attempts(9, None, 1.0), Some(LONGEST));
         assert_eq!(during_outage(1.0), LONGEST);
-        assert!(after_attempts(MOST_AFTER_OUTAGE + 1, None, 0.5).is_some());
+        assert!(after_attempts(MOST_IN_OUTAGE + 1, None, 0.5).is_some());
         for none in [0, -1, 10, 11, i32::MAX] {
             assert_eq!(after_attempts(none, None, 0.5), None);
         }

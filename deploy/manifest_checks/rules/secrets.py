@@ -49,7 +49,7 @@ def no_secret_in_a_file(manifests: Manifests) -> Violations:
 
 @rule(
     set_field(DEV, "StatefulSet nats", f"{CONTAINER} > env > 2 > valueFrom > secretKeyRef > key", "token"),
-    set_field(PROD, "Deployment report-renderer", f"{CONTAINER} > env > 5 > valueFrom > secretKeyRef > name",
+    set_field(PROD, "Deployment report-renderer", f"{CONTAINER} > env > 0 > valueFrom > secretKeyRef > name",
               "report-renderers"),
     set_field(PROD, "Cluster account-database", "spec > bootstrap > initdb > secret > name", "database-auditor"),
     set_field(RESTORED, "Cluster transaction-database-restored", "spec > bootstrap > recovery > secret > name",

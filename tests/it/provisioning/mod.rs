@@ -111,6 +111,11 @@ async fn a_bare_server_is_provisioned_with_least_privilege_roles() {
     let rename = "ALTER ROLE later RENAME TO auditor";
     sqlx::raw_sql(rename).execute(&mut admin).await.unwrap();
     succeeds(&["migrate"], &owners).await;
+    // As another administrator leaves a database: each role may connect.
+    let open = "GRANT ALL ON DATABASE account TO PUBLIC;
+                REVOKE CONNECT ON DATABASE account FROM account_service;
+                CREATE ROLE cnpg_metrics_exporter LOGIN PASSWORD 'eleventh'";
+    sqlx::raw_sql(open).execute(&mut admin).await.unwrap();
     assert_nothing_applied(&succeeds(&["migrate", "-o", "json"], &owners).await);
     let mut owner = PgConnection::connect(&account).await.unwrap();
     // The database after a newer release was rolled back.
@@ -135,6 +140,7 @@ async fn a_bare_server_is_provisioned_with_least_privilege_roles() {
     let report_reader = as_role(&urls.report, "report_reader", "eighth");
     let ledger_reader = as_role(&urls.transaction, "ledger_reader", "tenth");
     let reader_elsewhere = as_role(&urls.account, "ledger_reader", "tenth");
+    let exporter = as_role(&urls.account, "cnpg_metrics_exporter", "eleventh");
     let [as_service, as_auditor, as_reader] = [&service, &auditor, &reader].map(|url| url.as_str());
     succeeds(&["wait"], &[("PASSBOOK_ACCOUNT_DATABASE_URL", as_service)]).await;
     succeeds(&["wait"], &[("PASSBOOK_TRANSACTION_DATABASE_URL", ledger.as_str())]).await;
@@ -158,6 +164,7 @@ async fn a_bare_server_is_provisioned_with_least_privilege_roles() {
         (ledger_reader.as_str(), "SELECT reason, balance_after FROM reporting.transactions"),
         (ledger_reader.as_str(), "SELECT * FROM reporting.writers"),
         (as_auditor, "SELECT * FROM reporting.added, reporting.accounts"),
+        (exporter.as_str(), "SELECT * FROM pg_stat_database"),
     ] {
         let mut connection = PgConnection::connect(url).await.unwrap();
         sqlx::raw_sql(view).execute(&mut connection).await.unwrap();
@@ -175,6 +182,8 @@ async fn a_bare_server_is_provisioned_with_least_privilege_roles() {
         (as_service, "CREATE TABLE more (id int)"),
         (as_service, "UPDATE _sqlx_migrations SET success = false"),
         (foreign.as_str(), "SELECT 1"),
+        (exporter.as_str(), "SELECT * FROM accounts"),
+        (as_service, "CREATE TEMPORARY TABLE more (id int)"),
         (ledger.as_str(), "UPDATE transactions SET amount = 1"),
         (ledger.as_str(), "DELETE FROM transactions"),
         (as_auditor, "UPDATE accounts SET balance = 1"),

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use tests::{Client, client::new_key};
 
 use super::{
-    renderer::{AT_ONCE, Answer},
+    renderer::{AT_ONCE, Answer, DETAIL},
     setup::{Setup, errors, outcomes},
     statement,
 };
 
 /// What a customer reads about an error inside the service.
-const INTERNAL: &str = "An error inside the service. Its operator can see the cause.";
+pub(super) const INTERNAL: &str = "An error inside the service. Its operator can see the cause.";
 
 #[tokio::test]
 async fn a_token_without_accounts_any_reaches_no_report_of_others_that_its_user_asked_for() {
@@ -175,11 +175,10 @@ async fn a_customer_does_not_cancel_a_tellers_statement_and_reads_no_internal_er
     assert_eq!(cancel(&ann, retried.text("reportId")).await.status, 202);
 
     // An error that the customer can avoid.
-    setup.renderer.answer(|_| Answer::Status(StatusCode::UNPROCESSABLE_ENTITY));
+    setup.renderer.answer(|_| Answer::Problem("not-renderable"));
     let headers = [("idempotency-key", &*new_key()), ("prefer", "wait=20")];
     let failed = ann.post("/v1/reports", &headers, &request).await;
     assert_eq!(failed.text("state"), "FAILED", "{failed:?}");
-    let cause = "the function failed";
-    assert_eq!((failed.text("error"), errors(&failed)[0].as_str()), (cause, Some(cause)));
+    assert_eq!((failed.text("error"), errors(&failed)[0].as_str()), (DETAIL, Some(DETAIL)));
     setup.renderer.answer(|_| AT_ONCE);
 }

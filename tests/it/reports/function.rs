@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    renderer::{AT_ONCE, Answer},
+    renderer::{AT_ONCE, Answer, DETAIL},
     setup::{Setup, errors, limit, outcomes},
 };
 
@@ -120,12 +120,33 @@ async fn each_fault_of_the_function_costs_an_attempt_at_most() {
         .await;
     assert_eq!(setup.files(&report), ["2/result.csv"]);
 
-    // What the document itself rules out is not tried again.
-    setup.renderer.answer(|_| Answer::Status(StatusCode::UNPROCESSABLE_ENTITY));
+    only_a_document_that_can_not_be_rendered_is_not_tried_again(&setup).await;
+}
+
+/// The type of a problem decides. An earlier renderer answers 422 also during an upgrade, and if
+/// its storage is another one.
+async fn only_a_document_that_can_not_be_rendered_is_not_tried_again(setup: &Setup) {
+    let status = "the renderer answered 422 Unprocessable Entity";
+    let plain = Answer::Status(StatusCode::UNPROCESSABLE_ENTITY);
+    first_attempt(setup, plain, &format!("{status}: the function failed")).await;
+    first_attempt(setup, Answer::Problem("invalid-field"), &format!("{status}: {DETAIL}")).await;
+
+    setup.renderer.answer(|_| Answer::Problem("not-renderable"));
     let report = setup.ask().await;
     let ended = setup.ended(&report).await;
     assert_eq!((ended.text("state"), outcomes(&ended)), ("FAILED", vec!["FAILED"]));
     assert_eq!(setup.alerts.tries(), 0);
+
+    // A renderer that never fits: five attempts, one alert.
+    setup.renderer.answer(|_| Answer::Problem("invalid-field"));
+    let report = setup.ask().await;
+    let ended = setup.ended(&report).await;
+    assert_eq!((ended.text("state"), outcomes(&ended)), ("FAILED", vec!["FAILED"; 5]));
+    eventually("the alert is taken", limit(), || async {
+        (!setup.alerts.taken().is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(setup.alerts.taken()[0]["reportId"], json!(report));
 }
 
 /// As a standby that was promoted without the claim: the number of the attempt is given again.

@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -47,6 +47,8 @@ pub(super) enum Answer {
     /// These bytes.
     Bytes(Vec<u8>),
     Status(StatusCode),
+    /// 422 with a problem of this type.
+    Problem(&'static str),
     /// A JSON body, such as a reference.
     Reference(Value),
     /// The connection stays open.
@@ -55,6 +57,9 @@ pub(super) enum Answer {
 
 /// The file at once.
 pub(super) const AT_ONCE: Answer = Answer::File(Duration::ZERO);
+
+/// The detail of each problem.
+pub(super) const DETAIL: &str = "the function refuses the document";
 
 type Script = dyn Fn(&Call) -> Answer + Send + Sync;
 
@@ -151,6 +156,11 @@ async fn render(State(state): State<Arc<RendererState>>, Json(request): Json<Val
         }
         Answer::Bytes(bytes) => ([(CONTENT_TYPE, "text/csv")], bytes).into_response(),
         Answer::Status(status) => (status, "the function failed").into_response(),
+        Answer::Problem(slug) => {
+            let problem = json!({ "type": format!("/problems/{slug}"), "detail": DETAIL });
+            let content_type = [(CONTENT_TYPE, "application/problem+json")];
+            (StatusCode::UNPROCESSABLE_ENTITY, content_type, problem.to_string()).into_response()
+        }
         Answer::Reference(reference) => Json(reference).into_response(),
         Answer::Nothing => std::future::pending().await,
     };

@@ -90,13 +90,29 @@ async fn the_list_has_each_pending_record_outside_the_window() {
     assert_eq!(move_window(&accounts, 1000..1100).await, Leave::Moved);
     assert_eq!(listed(&accounts).await, [5, 15, 25, 30, 50, 150, 170, 210]);
 
-    // If the window can't move, its records are listed all the same.
-    insert(&accounts, 1001, "PENDING").await;
-    list_early(&accounts, &ids(1000..1100), 10).await.unwrap();
-    assert!(listed(&accounts).await.contains(&1001));
+    // If the window can't move, its records are listed all the same, however many there are.
+    for record in 1001..=1025 {
+        insert(&accounts, record, if record == 1025 { "PENDING" } else { "SUCCESS" }).await;
+    }
+    let early = async |from| {
+        let window = find_window(&accounts).await.unwrap().window;
+        list_early(&accounts, &window, from, 10).await.unwrap()
+    };
+    let unmoved = "UPDATE redrive_window SET moved_at = now() - interval '7 hours'";
+    execute(&accounts, unmoved).await;
+    assert_eq!(early(RecordId::FIRST).await, id(1011));
+    assert_eq!(early(id(1011)).await, id(1021));
+    assert!(!listed(&accounts).await.contains(&1025));
+    assert_eq!(early(id(1021)).await, RecordId::FIRST);
+    assert!(listed(&accounts).await.contains(&1025));
+    // A window that is looked after stays as it is, so that new ids are listed at once.
+    for record in [4000, 4001] {
+        insert(&accounts, record, "PENDING").await;
+        assert!(listed(&accounts).await.contains(&record));
+    }
 
     // Nothing has moved the window for long: it is opened, so that the list does not grow.
-    execute(&accounts, "UPDATE redrive_window SET moved_at = now() - interval '7 hours'").await;
+    execute(&accounts, unmoved).await;
     insert(&accounts, 5000, "PENDING").await;
     insert(&accounts, 5001, "PENDING").await;
     let rows = listed(&accounts).await;
@@ -115,7 +131,7 @@ async fn the_list_has_each_pending_record_outside_the_window() {
     )
     .await;
     let first = read_list(&accounts, RecordId::FIRST, AFTER, ALL).await.unwrap();
-    assert_eq!(listed(&accounts).await, [210, 1001, 5000, 5001]);
+    assert_eq!(listed(&accounts).await, [210, 1025, 4000, 4001, 5000, 5001]);
     assert_eq!(first.next, None);
 }
 
@@ -209,10 +225,11 @@ async fn a_listed_row_that_another_transaction_holds_delays_no_redrive() {
     assert_eq!(listed(&accounts).await, [3]);
 
     // The row of a record that is listed again is being deleted.
-    list_early(&accounts, &ids(100..200), 10).await.unwrap();
+    let window = find_window(&accounts).await.unwrap().window;
+    list_early(&accounts, &window, RecordId::FIRST, 10).await.unwrap();
     let mut hold = holder.begin().await.unwrap();
     sqlx::query("DELETE FROM pending_records").execute(&mut *hold).await.unwrap();
-    list_early(&accounts, &ids(100..200), 10).await.unwrap();
+    list_early(&accounts, &window, RecordId::FIRST, 10).await.unwrap();
     assert_eq!(move_window(&accounts, 110..210).await, Leave::Moved);
     assert_eq!(move_window(&accounts, 300..400).await, Leave::Moved);
     assert_eq!(move_window(&accounts, 300..400).await, Leave::Moved);

@@ -12,6 +12,7 @@ mod lost_answers;
 mod pauses;
 mod places;
 pub(crate) mod receiver;
+mod refused;
 mod replicas;
 mod sealing;
 mod shown_failures;

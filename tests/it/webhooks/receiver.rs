@@ -1,7 +1,7 @@
 //! A receiver of webhooks, and the checks of its library.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::Ipv4Addr,
     sync::{
         Arc, Mutex,
@@ -81,12 +81,24 @@ impl Delivery {
 #[derive(Debug, Clone)]
 struct Shared {
     status: Arc<AtomicU16>,
+    /// The answers to the events of some accounts.
+    by_account: Arc<Mutex<HashMap<String, u16>>>,
     location: Arc<Mutex<Option<String>>>,
     /// Milliseconds until each answer.
     delay: Arc<AtomicU64>,
     /// `Retry-After` of the answers with 429.
     retry_after: Arc<AtomicU64>,
     deliveries: Arc<Mutex<Vec<Delivery>>>,
+}
+
+impl Shared {
+    fn status_for(&self, body: &[u8]) -> u16 {
+        let event: Option<Value> = serde_json::from_slice(body).ok();
+        let account = event.as_ref().and_then(|event| event["accountId"].as_str());
+        let by_account = self.by_account.lock().unwrap();
+        let status = account.and_then(|account| by_account.get(account).copied());
+        status.unwrap_or_else(|| self.status.load(Ordering::Relaxed))
+    }
 }
 
 /// An HTTP server that keeps what it receives, and gives one answer.
@@ -107,6 +119,7 @@ impl Receiver {
         let status = Arc::new(AtomicU16::new(204));
         let shared = Shared {
             status,
+            by_account: Arc::default(),
             location: Arc::default(),
             delay: Arc::default(),
             retry_after: Arc::default(),
@@ -123,6 +136,11 @@ impl Receiver {
     /// Sets the answer, also of the requests to come.
     pub(crate) fn answer(&self, status: u16) {
         self.shared.status.store(status, Ordering::Relaxed);
+    }
+
+    /// Sets the answer to the events of this account, whatever the others get.
+    pub(crate) fn answer_to(&self, account: &str, status: u16) {
+        self.shared.by_account.lock().unwrap().insert(account.to_owned(), status);
     }
 
     /// Answers after this time.
@@ -176,7 +194,7 @@ impl Receiver {
 
 async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
     let text = |name: &str| headers[name].to_str().unwrap().to_owned();
-    let status = shared.status.load(Ordering::Relaxed);
+    let status = shared.status_for(&body);
     let delivery = Delivery {
         id: text("webhook-id"),
         timestamp: text("webhook-timestamp"),

@@ -3,6 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use runtime::postgres::PgPool;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use sqlx::types::Uuid;
 use tests::{eventually, metrics::Scrape};
@@ -58,7 +59,7 @@ async fn seal(accounts: &PgPool, endpoint: &Endpoint, key: [u8; 32]) {
 }
 
 #[tokio::test]
-async fn a_secret_of_an_earlier_key_is_sealed_with_the_present_one() {
+async fn a_secret_of_an_earlier_key_is_sealed_again_and_one_of_a_lost_key_can_be_rotated() {
     let stack = shared().await;
     let ann = customer(stack);
     let receivers = [Receiver::start().await, Receiver::start().await];
@@ -87,4 +88,11 @@ async fn a_secret_of_an_earlier_key_is_sealed_with_the_present_one() {
     })
     .await;
     assert!(receivers[1].deliveries().is_empty());
+    // If the key is lost, a new secret is the remedy, although the lost one is valid for a day.
+    let rotated = of_removed.post("rotate-secret", &json!({})).await;
+    assert_eq!(rotated.status, 200, "{rotated:?}");
+    let delivery = receivers[1].received(1, SOON).await.remove(0);
+    assert!(delivery.is_signed_by(rotated.text("secret")) && delivery.signatures.len() == 1);
+    open_accounts(&ann, 1).await;
+    receivers[1].received(2, SOON).await;
 }

@@ -155,18 +155,41 @@ pub async fn leave(
     Ok(outcome)
 }
 
-/// Lists the PENDING records in a range before it is left, by reading up to `limit`
-/// records: something keeps the window from moving.
+/// Lists PENDING records of the window and of the rest of the previous one, before these are left:
+/// something keeps the window from moving. Reads up to `limit` records, from the id `from` on.
+/// Returns where to go on: at the first id again once all were read, because a record can be
+/// committed behind the position.
+///
+/// Notes that the window is looked after: the trigger must not open it for all new ids. They could
+/// then be too many to be read soon.
 ///
 /// # Errors
 /// [`StoreError`]
 pub async fn list_early(
     pool: &PgPool,
-    range: &Range<RecordId>,
+    window: &Window,
+    from: RecordId,
     limit: u32,
-) -> Result<(), StoreError> {
-    list_range(&mut *pool.acquire().await?, range, Duration::ZERO, limit).await?;
-    Ok(())
+) -> Result<RecordId, StoreError> {
+    let mut connection = pool.acquire().await?;
+    sqlx::query!(
+        "UPDATE redrive_window SET moved_at = now()
+         WHERE only_row AND moved_at < now() - interval '1 hour'"
+    )
+    .execute(&mut *connection)
+    .await?;
+    let mut ranges: Vec<_> = window.unread().into_iter().chain([window.inside.clone()]).collect();
+    ranges.sort_by_key(|range| range.start);
+    let mut budget = limit;
+    for range in ranges {
+        let range = range.start.max(from)..range.end;
+        let read = list_range(&mut connection, &range, Duration::ZERO, budget).await?;
+        if let Some(last) = read.last.filter(|_| read.rows >= budget) {
+            return Ok(last.next());
+        }
+        budget -= read.rows;
+    }
+    Ok(RecordId::FIRST)
 }
 
 /// The part of a range that was read.

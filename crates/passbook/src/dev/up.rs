@@ -24,7 +24,8 @@ const DEFAULT_PORT: u16 = 8080;
 /// kept for the next run. The environment variables PASSBOOK_WORKER_BATCH, PASSBOOK_WORKERS,
 /// PASSBOOK_THREADS, PASSBOOK_DATABASE_CONNECTIONS and PASSBOOK_STREAM_STORAGE are passed to the
 /// services, those that begin with PASSBOOK_REPORT_ or PASSBOOK_LLM_ to the report-service only, and
-/// those that begin with PASSBOOK_WEBHOOK_ to the webhook-service only.
+/// those that begin with PASSBOOK_WEBHOOK_ to the webhook-service only. Not passed are those that can
+/// name a server, a folder or a credential of another system: a warning names them.
 #[derive(Debug, Args)]
 pub(crate) struct Up {
     #[command(flatten)]

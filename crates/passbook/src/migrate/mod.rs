@@ -6,8 +6,9 @@
 //! tables, then the migrations, so that no new table ever lacks them; one that the service never
 //! writes loses its writes at once. Last, the service's rights on the tables of this release are
 //! limited to the columns that it writes, and the ledger reader and the webhook-service get the
-//! columns that they use.
+//! columns that they use. Other roles can't connect: see [`access`].
 
+mod access;
 mod columns;
 mod index_pairs;
 mod ledger_reader;
@@ -43,8 +44,9 @@ const LOCK: i64 = 0x7061_7373_6d69_6772;
 ///
 /// Migrates each database with a given URL; the URL's user must own the database. A second run at
 /// the same time waits for the first. The roles of the service, of the auditor and of the readers of
-/// reports and of the ledger are granted their privileges. With --wait, the command also waits until these roles exist.
-/// Prints the applied migrations.
+/// reports and of the ledger are granted their privileges. Once all of them exist, only they may
+/// connect, and roles with a GRANT of their own: the right is taken from PUBLIC. With --wait, the
+/// command also waits until these roles exist. Prints the applied migrations.
 ///
 /// Safe beside running services and readers: a migration that needs a lock held by others waits for
 /// a second, then lets the requests go on and tries again.
@@ -197,6 +199,8 @@ async fn grant(connection: &mut PgConnection, database: &str) -> Result<()> {
              migrate again",
             missing.join(", and no role ")
         );
+    } else {
+        access::limit(connection, database, &roles(database)).await?;
     }
     if REPORTED.contains(&database) {
         let create = "CREATE SCHEMA IF NOT EXISTS reporting";

@@ -36,12 +36,15 @@ use report::{LISTED, Report};
 /// seconds after a node went or came back.
 const STREAMS_READABLE_WITHIN: Duration = Duration::from_secs(30);
 const STREAMS_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// The default of `--pending-limit`, and so the limit of scheduled runs.
+const PENDING_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Verify the invariants over the databases and the streams.
 ///
 /// Exits with 1 when an invariant is broken. Without a NATS URL, the streams are not checked; without
 /// the URL of the report database, the reports are not. Safe beside a running system: records and
-/// messages in flight are no findings.
+/// messages in flight are no findings. With --no-streams or another --pending-limit, nothing is sent
+/// to the Pushgateway, because it would replace the results of scheduled runs.
 #[cfg_attr(
     feature = "dev",
     doc = "",
@@ -117,9 +120,14 @@ impl Verify {
         if let Err(error) = &streams {
             report.streams.why = Some(error_chain::describe(error));
         }
+        report.not_pushed = self.reason_not_to_push().filter(|_| pushgateway.is_given());
         report.print(self.format.output)?;
         let complete = reports.is_ok() && streams.is_ok();
-        let pushed = push(&pushgateway, &report, begun.elapsed(), complete).await;
+        let pushed = if report.not_pushed.is_none() {
+            push(&pushgateway, &report, begun.elapsed(), complete).await
+        } else {
+            Ok(())
+        };
         if report.has_findings() {
             pushed.unwrap_or_else(|error| tracing::error!("{}", error_chain::describe(&error)));
             return Ok(ExitCode::FAILURE);
@@ -128,6 +136,18 @@ impl Verify {
         streams.context("the streams")?;
         pushed?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Why the results must not replace those of a scheduled run. `None` if such a run judges the
+    /// same.
+    fn reason_not_to_push(&self) -> Option<&'static str> {
+        if self.no_streams {
+            Some("--no-streams is given")
+        } else if self.pending_limit != PENDING_LIMIT {
+            Some("--pending-limit is not 15m")
+        } else {
+            None
+        }
     }
 
     async fn verify_reports(&self, system: &System, report: &mut Report) -> Result<()> {
@@ -233,4 +253,29 @@ async fn verify_databases(
     let findings = reconciliation::reconcile(&sources, limits, heads, &mut progress).await;
     bar.finish_and_clear();
     Ok(findings?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        verify: Verify,
+    }
+
+    #[test]
+    fn only_a_run_that_judges_as_a_scheduled_one_pushes() {
+        let reason = |arguments: &[&str]| {
+            let words = ["verify"].iter().chain(arguments).copied();
+            Command::try_parse_from(words).unwrap().verify.reason_not_to_push()
+        };
+        assert_eq!(reason(&[]), None);
+        assert_eq!(reason(&["--pending-limit", "900s"]), None);
+        assert!(reason(&["--pending-limit", "2m"]).is_some());
+        assert!(reason(&["--no-streams"]).is_some());
+    }
 }

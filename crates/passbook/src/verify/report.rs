@@ -64,6 +64,9 @@ pub(super) struct Report {
     /// Why the reports were not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reports_not_checked: Option<String>,
+    /// Why nothing is sent to the Pushgateway, although its URL is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) not_pushed: Option<&'static str>,
 }
 
 impl Report {
@@ -75,6 +78,7 @@ impl Report {
             streams: StreamCounts::default(),
             reports: None,
             reports_not_checked: None,
+            not_pushed: None,
         }
     }
 
@@ -157,6 +161,9 @@ impl Report {
         ))?;
         if let Some(why) = &self.reports_not_checked {
             output::line(&format!("the reports were not checked: {}", output::escape(why)))?;
+        }
+        if let Some(why) = self.not_pushed {
+            output::line(&format!("nothing is sent to the Pushgateway: {why}"))?;
         }
         let streams = &self.streams;
         if let Some(why) = &streams.why {

@@ -171,24 +171,33 @@ const COMPLETE: Query = Query {
 
 /// $1: the number of reports that may run at the same time. A lost attempt does not count: its lease
 /// was over before the next attempt began, but its end was written later.
+///
+/// Only the database's clock orders the attempts of different reports. If that clock jumps, attempts
+/// of both times overlap for ever. So only attempts of the last day are compared, and a finding ends.
+/// An end in the future is from a wrong clock.
 const ALONE: Query = Query {
     invariant: "alone",
     meaning: "reports run one at a time",
     of: "attempts",
-    count: "SELECT count(*) FROM report_attempts",
+    count: "SELECT count(*) FROM report_attempts
+            WHERE ended_at IS NULL OR ended_at BETWEEN now() - interval '1 day' AND now()",
     violations: "
-        WITH events AS (
-            SELECT started_at AS at, 1 AS change, report_id, number
-            FROM report_attempts WHERE outcome IS DISTINCT FROM 'LOST'
-            UNION ALL
-            SELECT coalesce(a.ended_at, r.lease_until), -1, a.report_id, a.number
+        WITH recent AS (
+            SELECT a.report_id, a.number, a.started_at AS began,
+                   coalesce(a.ended_at, r.lease_until) AS ended
             FROM report_attempts a JOIN reports r ON r.id = a.report_id
             WHERE a.outcome IS DISTINCT FROM 'LOST'
+                AND (a.ended_at IS NULL OR a.ended_at BETWEEN now() - interval '1 day' AND now())
+        ), events AS (
+            SELECT began AS at, 1 AS change, report_id, number FROM recent
+            UNION ALL
+            SELECT ended, -1, report_id, number FROM recent
         ), counted AS (
             SELECT *, sum(change) OVER (ORDER BY at, change ROWS UNBOUNDED PRECEDING) AS running
             FROM events
         )
-        SELECT report_id, format('began attempt %s while %s others ran, at %s', number, running - 1, at)
+        SELECT report_id, format('began attempt %s while %s others ran, at %s (reported for a day)',
+                                 number, running - 1, at)
         FROM counted WHERE change = 1 AND running > $1 ORDER BY at",
 };
 
@@ -227,3 +236,27 @@ const WOKEN: Query = Query {
         FROM reports r, silence
         WHERE r.state = 'RUNNING' AND r.lease_until < since",
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: &str = include_str!("../../../../deploy/observability/prometheus/rules.yaml");
+    const RUNBOOK: &str = include_str!("../../../../docs/runbook.md");
+
+    #[test]
+    fn findings_about_reports_open_a_ticket_and_never_page() {
+        let queries = [CLEAR, COMPLETE, ALONE, ALERTED, WOKEN];
+        let invariants = queries.map(|query| query.invariant);
+        let names = invariants.join("|");
+        for matcher in [format!("=~\"{names}\""), format!("!~\"dated|{names}\"")] {
+            let selector = format!("passbook_verify_findings{{invariant{matcher}}}");
+            assert!(RULES.contains(&selector), "rules.yaml has no {selector}");
+        }
+        let (_, entry) = RUNBOOK.split_once("\n### PassbookVerifyReportFindings\n").unwrap();
+        let (entry, _) = entry.split_once("\n### ").unwrap();
+        for invariant in invariants {
+            assert!(entry.contains(&format!("\n| `{invariant}` | ")), "no row of {invariant}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use tempfile::{NamedTempFile, TempPath};
 
 use super::{
     output::hex,
-    problems::{INVALID_DOCUMENT, from_io, from_storage, internal},
+    problems::{DEPLOYMENT_MISMATCH, INVALID_DOCUMENT, from_io, from_storage, internal},
 };
 
 /// A document, and the file of its entries.
@@ -25,6 +25,8 @@ pub(super) async fn document(
     storage: Option<&ArtifactStore>,
     scratch: &Path,
 ) -> Result<Input, Problem> {
+    // Before anything is read: a document of another layout may have other fields.
+    check_layout(request.template)?;
     if !request.kind.formats().contains(&request.format) {
         let detail = format!("A {} can't be made as {}.", request.kind, request.format);
         return Err(INVALID_FIELD.because(detail).at("format"));
@@ -43,7 +45,7 @@ pub(super) async fn document(
         }
         DocumentSource::Reference(reference) => {
             let storage = storage.ok_or_else(|| {
-                INVALID_FIELD.because("This function has no storage.").at("documentHref")
+                DEPLOYMENT_MISMATCH.because("This function has no storage.").at("documentHref")
             })?;
             let file = download(reference, storage, scratch).await?;
             let document = OwnedDocument::from_lines(kind, &file);
@@ -51,11 +53,17 @@ pub(super) async fn document(
             Input { document, file: Some(file) }
         }
     };
-    if request.template != TEMPLATE || input.document.template() != TEMPLATE {
-        let detail = format!("This renderer has the layout {TEMPLATE} only.");
-        return Err(INVALID_FIELD.because(detail).at("template"));
-    }
+    check_layout(input.document.template())?;
     Ok(input)
+}
+
+/// Another layout is that of another release.
+fn check_layout(template: u32) -> Result<(), Problem> {
+    if template == TEMPLATE {
+        return Ok(());
+    }
+    let detail = format!("This renderer has the layout {TEMPLATE} only.");
+    Err(DEPLOYMENT_MISMATCH.because(detail).at("template"))
 }
 
 async fn download(
@@ -71,13 +79,13 @@ async fn download(
     let found = match storage.download(&path, &file).await {
         Ok(found) => found,
         Err(StorageError::NotFound(_)) => {
-            return Err(INVALID_DOCUMENT.because(format!("{path} is not in the storage.")));
+            return Err(DEPLOYMENT_MISMATCH.because(format!("{path} is not in the storage.")));
         }
         Err(error) => return Err(from_storage(&error)),
     };
     if found.size == reference.size && hex(&found.sha256) == reference.sha256 {
         Ok(file)
     } else {
-        Err(INVALID_DOCUMENT.because(format!("{path} has another size or SHA-256.")))
+        Err(DEPLOYMENT_MISMATCH.because(format!("{path} has another size or SHA-256.")))
     }
 }

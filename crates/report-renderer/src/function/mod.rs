@@ -33,7 +33,7 @@ use runtime::http::{json_body::JsonBody, listener::Listening, problem::Problem, 
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub use self::{config::Config, config::FunctionConfig};
+pub use self::{config::Config, config::FunctionConfig, problems::NOT_RENDERABLE};
 use self::{problems::BUSY, rendering::Limits, token::Token};
 
 /// Maximum size of a request. A larger document is in the storage.

@@ -1,5 +1,8 @@
-//! The problems of the function. 422 is permanent: the same request fails again. Every
-//! other status is worth another try.
+//! The problems of the function. [`NOT_RENDERABLE`] is permanent: no try can render the document.
+//! The report-service tries again after every other one, and decides by the type.
+//!
+//! An earlier release of it takes every 422 as permanent, so a fault of the deployment has
+//! another status.
 
 use std::io;
 
@@ -21,10 +24,14 @@ problem_types! {
         "The rendering was stopped.",
         "Send the request again after the seconds in `Retry-After`.");
     /// The format can't hold the document.
-    const NOT_RENDERABLE: (UNPROCESSABLE_ENTITY, "not-renderable",
+    pub const NOT_RENDERABLE: (UNPROCESSABLE_ENTITY, "not-renderable",
         "The document can't be rendered in this format.",
         "Use another format.");
-    /// The document is missing, incomplete or of another kind.
+    /// The function's release or storage is another one than that of the report-service.
+    pub(super) const DEPLOYMENT_MISMATCH: (CONFLICT, "deployment-mismatch",
+        "The renderer does not fit the report-service.",
+        "Run both with one release and one storage, then send the request again.");
+    /// The document is incomplete or of another kind.
     pub(super) const INVALID_DOCUMENT: (UNPROCESSABLE_ENTITY, "invalid-document",
         "The document is invalid.",
         "Send the whole document of the named kind.");

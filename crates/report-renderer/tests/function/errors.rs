@@ -1,10 +1,10 @@
-//! Requests that are refused: 422 if another try is in vain.
+//! Requests that are refused. The type says whether another try is in vain.
 
 use report_document::{Document, Format, TEMPLATE};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::server::{REPORT, TOKEN, inline, request, small, start};
+use crate::server::{REPORT, Server, TOKEN, inline, request, small, start};
 
 #[tokio::test]
 async fn a_request_needs_the_token() {
@@ -21,8 +21,20 @@ async fn a_request_needs_the_token() {
     assert_eq!(get.status(), StatusCode::METHOD_NOT_ALLOWED);
 }
 
+/// A request, and the type and a part of the detail of its problem.
+type Refused = (Value, &'static str, &'static str);
+
+async fn assert_refused(server: &Server, status: StatusCode, requests: &[Refused]) {
+    for (body, problem, detail) in requests {
+        let (actual, problem_type, text) = server.refusal(body).await;
+        assert_eq!((actual, problem_type.as_str()), (status, *problem), "{text}");
+        assert!(text.contains(*detail), "{detail}: {text}");
+    }
+    assert_eq!(server.scratch_files(), 0);
+}
+
 #[tokio::test]
-async fn a_document_that_no_try_can_render_is_422() {
+async fn a_document_that_no_try_can_render_is_the_only_one_not_renderable() {
     let server = start(&["no-storage"]).await;
     let statement = small().statement("USD");
     let good = inline(&Document::Statement(&statement, &small()));
@@ -36,37 +48,47 @@ async fn a_document_that_no_try_can_render_is_422() {
         request[field] = value;
         request
     };
-    let href = json!(format!("{REPORT}/1/document.ndjson"));
-    let reference = json!({"documentHref": href, "documentSha256": "00", "documentSize": 1});
-    for (body, problem, detail) in [
-        (
-            changed("/credits/count", json!(2_000_000)),
-            "not-renderable",
-            "2000001 rows are too many",
-        ),
+    let too_long = changed("/credits/count", json!(2_000_000));
+    let refused = [
+        (too_long, "not-renderable", "2000001 rows are too many"),
         (changed("/credits/count", json!(3)), "invalid-document", "has 4 entries"),
         (changed("/entries/4/balanceAfter", json!("1.00")), "invalid-document", "balance 1.00"),
         (changed("/entries", json!({})), "invalid-document", "expected a sequence"),
         (changed("/opening", json!(7)), "invalid-document", "Position"),
-        (changed("/template", json!(TEMPLATE + 1)), "invalid-field", "layout 2 only"),
-        (with("template", json!(TEMPLATE - 1)), "invalid-field", "layout 2 only"),
         (with("format", json!("html")), "invalid-field", "can't be made as html"),
         (with("format", json!("docx")), "invalid-field", "docx"),
         (with("kind", json!("activity")), "invalid-field", "can't be made as xlsx"),
         (with("reportId", json!("../../etc")), "invalid-field", "UUID"),
         (with("document", Value::Null), "invalid-field", "either document"),
         (with("documentHref", json!("x")), "invalid-field", "either document"),
-        (request(Format::Csv, &reference), "invalid-field", "no storage"),
-    ] {
-        let (status, actual, text) = server.refusal(&body).await;
-        assert_eq!(
-            (status, actual.as_str()),
-            (StatusCode::UNPROCESSABLE_ENTITY, problem),
-            "{text}"
-        );
-        assert!(text.contains(detail), "{detail}: {text}");
-    }
-    assert_eq!(server.scratch_files(), 0);
+    ];
+    assert_refused(&server, StatusCode::UNPROCESSABLE_ENTITY, &refused).await;
+}
+
+/// An earlier report-service takes 422 as permanent: its reports would end FAILED during an
+/// upgrade.
+#[tokio::test]
+async fn another_layout_or_no_storage_is_a_fault_of_the_deployment() {
+    let server = start(&["no-storage"]).await;
+    let statement = small().statement("USD");
+    let good = inline(&Document::Statement(&statement, &small()));
+    let mut other_document = good.clone();
+    other_document["document"]["template"] = json!(TEMPLATE + 1);
+    let of_layout = |document: &Value| {
+        let mut request = request(Format::Xlsx, document);
+        request["template"] = json!(TEMPLATE - 1);
+        request
+    };
+    let href = json!(format!("{REPORT}/1/document.ndjson"));
+    let reference = json!({"documentHref": href, "documentSha256": "00", "documentSize": 1});
+    let refused = [
+        (request(Format::Xlsx, &other_document), "deployment-mismatch", "layout 2 only"),
+        (of_layout(&good), "deployment-mismatch", "layout 2 only"),
+        // The fields of another layout need not be these.
+        (of_layout(&json!({ "document": {} })), "deployment-mismatch", "layout 2 only"),
+        (request(Format::Csv, &reference), "deployment-mismatch", "no storage"),
+    ];
+    assert_refused(&server, StatusCode::CONFLICT, &refused).await;
 }
 
 #[tokio::test]
@@ -79,19 +101,19 @@ async fn a_stored_document_must_be_the_one_of_the_request() {
         reference[field] = value;
         request(Format::Csv, &reference)
     };
+    let at = |path: &str| with("documentHref", json!(format!("{REPORT}/{path}")));
     let other = json!("00".repeat(32));
-    for (body, detail) in [
-        (with("documentSha256", other), "another size or SHA-256"),
-        (with("documentSize", json!(1)), "another size or SHA-256"),
-        (with("documentHref", json!(format!("{REPORT}/1/none"))), "not in the storage"),
-        (with("documentHref", json!(format!("{REPORT}/2/document.ndjson"))), "either document"),
-        (with("documentHref", json!(format!("{REPORT}/1/../1/x"))), "either document"),
-    ] {
-        let (status, _, text) = server.refusal(&body).await;
-        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-        assert!(text.contains(detail), "{detail}: {text}");
-    }
-    assert_eq!(server.scratch_files(), 0);
+    let refused = [
+        (with("documentSha256", other), "deployment-mismatch", "another size or SHA-256"),
+        (with("documentSize", json!(1)), "deployment-mismatch", "another size or SHA-256"),
+        (at("1/none"), "deployment-mismatch", "not in the storage"),
+    ];
+    assert_refused(&server, StatusCode::CONFLICT, &refused).await;
+    let refused = [
+        (at("2/document.ndjson"), "invalid-field", "either document"),
+        (at("1/../1/x"), "invalid-field", "either document"),
+    ];
+    assert_refused(&server, StatusCode::UNPROCESSABLE_ENTITY, &refused).await;
 }
 
 #[tokio::test]

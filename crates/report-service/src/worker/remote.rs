@@ -4,14 +4,19 @@
 //! functions limit their requests. The answer is the file, or its place in the storage.
 //! An answer after the time limit reaches nobody: a file that it stored has no row, and
 //! the clean-up deletes it.
+//!
+//! The type of the function's problem decides whether an error is permanent, not the status. An
+//! earlier renderer answers 422 also if its release or its storage is another one, as in the
+//! middle of an upgrade.
 
 use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, ensure};
 use artifacts::{ArtifactPath, ArtifactStore, Stored};
-use axum::http::{Response, StatusCode, header::CONTENT_TYPE};
+use axum::http::{Response, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
 use report_document::{Format, OwnedDocument, RenderRequest, RenderedReference, TEMPLATE};
+use report_renderer::function::NOT_RENDERABLE;
 use runtime::{
     http::client::{HttpClient, Incoming},
     setting::Secret,
@@ -109,12 +114,11 @@ impl RemoteRenderer {
         let answer = answer.context("the renderer")?;
         let status = answer.status();
         if !status.is_success() {
-            let text = error_text(answer).await;
-            // The document itself is the reason, such as too many rows for a format.
-            if status == StatusCode::UNPROCESSABLE_ENTITY {
-                return Err(AttemptError::Impossible(text));
+            let error = FunctionError::read(answer).await;
+            if error.is_permanent() {
+                return Err(AttemptError::Impossible(error.text));
             }
-            return Err(anyhow!("the renderer answered {status}: {text}").into());
+            return Err(anyhow!("the renderer answered {status}: {}", error.text).into());
         }
         let is_json = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let is_json = is_json.is_some_and(|essence| essence.starts_with("application/json"));
@@ -218,18 +222,63 @@ async fn stored(
     Ok(Rendered::Stored(path, found))
 }
 
-/// The beginning of the function's error, as one line.
-async fn error_text(answer: Response<Incoming>) -> String {
-    let mut body = answer.into_body();
-    let mut bytes = Vec::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        bytes.extend(frame.into_data().unwrap_or_default());
-        if bytes.len() > 16 * MAX_ERROR {
-            break;
+/// An error of the function.
+#[derive(Debug)]
+struct FunctionError {
+    /// The type of the problem (RFC 9457), if the error is one.
+    problem_type: Option<String>,
+    /// The beginning of the problem's detail or of the body, as one line.
+    text: String,
+}
+
+impl FunctionError {
+    async fn read(answer: Response<Incoming>) -> Self {
+        let mut body = answer.into_body();
+        let mut bytes = Vec::new();
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes.extend(frame.into_data().unwrap_or_default());
+            if bytes.len() > 16 * MAX_ERROR {
+                break;
+            }
+        }
+        Self::parse(&bytes)
+    }
+
+    fn parse(body: &[u8]) -> Self {
+        let problem: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+        let member = |name: &str| -> Option<String> {
+            Some(problem.as_ref()?.get(name)?.as_str()?.to_owned())
+        };
+        let text = member("detail").unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+        let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_ERROR);
+        Self { problem_type: member("type"), text: text.collect() }
+    }
+
+    /// Whether the document itself is the cause, such as too many rows for a format: no attempt
+    /// can succeed.
+    fn is_permanent(&self) -> bool {
+        let slug = self.problem_type.as_deref().and_then(|name| name.strip_prefix("/problems/"));
+        slug == Some(NOT_RENDERABLE.slug)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_problem_of_one_type_is_permanent() {
+        for (body, is_permanent, text) in [
+            (r#"{"type":"/problems/not-renderable","detail":"too\nlong"}"#, true, "too long"),
+            (r#"{"type":"/problems/invalid-field","detail":"layout"}"#, false, "layout"),
+            (r#"{"type":"/problems/deployment-mismatch","detail":"d"}"#, false, "d"),
+            (r#"{"type":"not-renderable","detail":"d"}"#, false, "d"),
+            (r#"{"detail":"d"}"#, false, "d"),
+            ("/problems/not-renderable", false, "/problems/not-renderable"),
+            ("", false, ""),
+        ] {
+            let error = FunctionError::parse(body.as_bytes());
+            assert_eq!((error.is_permanent(), error.text.as_str()), (is_permanent, text), "{body}");
         }
     }
-    let problem: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
-    let detail = problem.as_ref().and_then(|problem| problem.get("detail")?.as_str());
-    let text = detail.map_or_else(|| String::from_utf8_lossy(&bytes).into_owned(), str::to_owned);
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_ERROR).collect()
 }

@@ -222,7 +222,7 @@ fn connections(descriptors: u64) -> u64 {
 }
 
 /// The memory limit of the container in bytes, if it has one (cgroup version 2).
-fn memory_limit() -> Option<u64> {
+pub(super) fn memory_limit() -> Option<u64> {
     std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok()?.trim().parse().ok()
 }
 

@@ -32,3 +32,4 @@ pub mod server;
 mod socket;
 pub mod streams;
 pub mod timestamp;
+mod unread;

@@ -1,5 +1,6 @@
 //! The places for connections. Where they are short, connections without a request in process
-//! are closed, so that silent and slow clients can't keep others out. `address_places` has the
+//! and those with a response that nobody reads are closed, so that silent and slow clients can't
+//! keep others out. `address_places` has the
 //! share of each address.
 
 use std::{sync::Arc, time::Duration};
@@ -96,7 +97,7 @@ impl Places {
 
     /// Closes connections that wait for a head, if there are too many: those with a large
     /// part of it first, then the oldest. Without a free place, it closes a part of those without
-    /// a request, too.
+    /// a request, too, and of those whose client does not read its response.
     pub(super) fn make_room(&mut self) {
         self.connections.retain(|connection| !connection.is_closed());
         self.added = 0;
@@ -110,6 +111,7 @@ impl Places {
             idle.extend(self.sorted(|connection| {
                 connection.idle_since().filter(|_| connection.in_head_since().is_none())
             }));
+            idle.extend(self.sorted(|connection| connection.stuck_since()));
             let closed = self.most.div_ceil(16).max(MIN_CLOSED.min(self.most / 4));
             idle.iter().take(closed).for_each(|connection| connection.close());
         }
@@ -127,7 +129,7 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::Version;
+    use axum::{body::Body, http::Version};
 
     use super::*;
 
@@ -168,5 +170,28 @@ mod tests {
         drop(open.remove(1));
         assert!(tokio::time::timeout(soon, places.take()).await.is_ok());
         drop(request);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_free_place_a_connection_whose_response_nobody_reads_is_closed() {
+        let mut places = Places::new(8);
+        let mut open = Vec::new();
+        for _ in 0..8 {
+            open.push(places.take().await);
+        }
+        let request = |(connection, _): &(Arc<Connection>, _)| connection.request(Version::HTTP_11);
+        let responses: Vec<_> = open[..2]
+            .iter()
+            .map(|each| request(each).respond(Body::from("unread"), None))
+            .collect();
+        let requests: Vec<_> = open[2..].iter().map(request).collect();
+        let soon = RETRY_AFTER / 2;
+        assert!(tokio::time::timeout(soon, places.take()).await.is_err());
+        assert!(open.iter().all(|(connection, _)| !connection.is_closed()));
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert!(tokio::time::timeout(soon, places.take()).await.is_err());
+        let closed: Vec<_> = open.iter().map(|(connection, _)| connection.is_closed()).collect();
+        assert_eq!(closed, [true, true, false, false, false, false, false, false]);
+        drop((responses, requests));
     }
 }

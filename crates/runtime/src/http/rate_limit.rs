@@ -27,6 +27,7 @@ use governor::{
 use super::{
     bearer::Caller,
     problem::{Problem, TOO_MANY_REQUESTS},
+    unread::UnreadResponses,
 };
 
 /// A caller may use the requests of this time at once.
@@ -47,6 +48,7 @@ pub struct RateLimits {
     requests: Limits,
     /// Of movements in batches.
     movements: Limits,
+    pub(super) unread: UnreadResponses,
 }
 
 /// The limits of one kind of work.
@@ -60,10 +62,6 @@ impl Limits {
     fn of(&self, caller: &Caller) -> Option<&Arc<RateLimit>> {
         let is_customer = !caller.scopes.contains(Scope::AccountsAny);
         if is_customer { self.customers.as_ref() } else { self.others.as_ref() }
-    }
-
-    const fn is_none(&self) -> bool {
-        self.customers.is_none() && self.others.is_none()
     }
 }
 
@@ -90,7 +88,7 @@ impl RateLimits {
             customers: limit("customer", "customer", customers),
             others: limit("caller", "caller", others),
         };
-        Self { requests, movements: Limits::default() }
+        Self { requests, ..Self::default() }
     }
 
     /// Adds limits in movements a second, of the batches of each customer and of each other caller.
@@ -107,19 +105,19 @@ impl RateLimits {
         Self { movements, ..self }
     }
 
-    /// Where the states of a request's caller are to be noted, if there is a limit.
-    pub(super) fn slot(&self) -> Option<RateSlot> {
-        (!self.requests.is_none() || !self.movements.is_none()).then(RateSlot::default)
-    }
-
-    /// Counts a request of this caller. Notes the state in the slot among `extensions`.
+    /// Counts a request of this caller. Notes the caller and the state in the slot among
+    /// `extensions`.
     ///
     /// # Errors
     /// `too-many-requests`
     pub(super) fn admit(&self, caller: &Caller, extensions: &Extensions) -> Result<(), Problem> {
+        let slot = extensions.get::<RateSlot>();
+        if let Some(slot) = slot {
+            let _ = slot.0.caller.set(caller.user_id.clone());
+        }
+        self.unread.admit(&caller.user_id)?;
         let Some(limit) = self.requests.of(caller) else { return Ok(()) };
-        let state = extensions.get::<RateSlot>().map(|slot| &slot.0.requests);
-        limit.admit(caller, NonZeroU32::MIN, state)
+        limit.admit(caller, NonZeroU32::MIN, slot.map(|slot| &slot.0.requests))
     }
 
     /// Counts the movements of a batch of this caller. Notes the state in the slot among the
@@ -220,19 +218,25 @@ impl RateState {
 
 #[derive(Debug, Default)]
 struct RateStates {
+    caller: OnceLock<UserId>,
     requests: OnceLock<RateState>,
     movements: OnceLock<RateState>,
 }
 
-/// Carries the states from where they are counted to the response. It is among the extensions of
-/// a request.
+/// Carries the caller and the states from where they are counted to the response. It is among the
+/// extensions of a request.
 #[derive(Debug, Clone, Default)]
 pub struct RateSlot(Arc<RateStates>);
 
 impl RateSlot {
+    /// The caller, if the request was authenticated.
+    pub(super) fn caller(&self) -> Option<&UserId> {
+        self.0.caller.get()
+    }
+
     /// Adds the header fields, if the request was counted.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
-        let RateStates { requests, movements } = &*self.0;
+        let RateStates { requests, movements, .. } = &*self.0;
         let states: Vec<_> = [requests, movements].into_iter().filter_map(OnceLock::get).collect();
         if states.is_empty() {
             return;
@@ -280,13 +284,13 @@ mod tests {
         let limits = RateLimits::new(0, 0).with_batches(2, 0, 100);
         let (ann, bob) = (caller("ann", Scopes::customer()), caller("bob", Scopes::customer()));
         let number = |number| NonZeroU32::new(number).unwrap();
-        let slot = limits.slot().unwrap();
+        let slot = RateSlot::default();
         limits.admit_movements(&ann, number(70), Some(&slot)).unwrap();
         let mut headers = HeaderMap::new();
         slot.write(&mut headers);
         assert_eq!(headers[POLICY], "\"customer-batch\";q=100;w=50");
         assert_eq!(headers[STATE], "\"customer-batch\";r=30;t=35");
-        let slot = limits.slot().unwrap();
+        let slot = RateSlot::default();
         let problem = limits.admit_movements(&ann, number(80), Some(&slot)).unwrap_err();
         assert_eq!(problem.status(), 429);
         slot.write(&mut headers);
@@ -300,7 +304,7 @@ mod tests {
     #[test]
     fn a_response_tells_the_state_of_the_limit() {
         let limits = RateLimits::new(2, 0);
-        let slot = limits.slot().unwrap();
+        let slot = RateSlot::default();
         let mut extensions = Extensions::new();
         extensions.insert(slot.clone());
         limits.admit(&caller("ann", Scopes::customer()), &extensions).unwrap();

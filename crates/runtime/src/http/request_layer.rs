@@ -22,7 +22,7 @@ use tracing::{Instrument, field::Empty};
 
 use super::{
     problem::{Problem, UNAVAILABLE},
-    rate_limit::RateLimits,
+    rate_limit::{RateLimits, RateSlot},
     refusal_log::RefusalLog,
 };
 use crate::telemetry::trace::{Served, Trace};
@@ -83,13 +83,12 @@ pub async fn request_layer(
     let recorded =
         trace.is_recorded().then(|| (SystemTime::now(), request.uri().path().to_owned()));
     request.extensions_mut().insert(trace);
-    let rate = limits.rates.slot();
-    if let Some(rate) = &rate {
-        request.extensions_mut().insert(rate.clone());
-    }
+    let rate = RateSlot::default();
+    request.extensions_mut().insert(rate.clone());
     let mut response = match limits.permits.try_acquire() {
         Ok(_permit) => {
             let response = next.run(request).instrument(span.clone()).await;
+            let response = limits.rates.unread.count(response, rate.caller(), method == "GET");
             span.in_scope(|| limits.refusals.note_response(&response));
             response
         }
@@ -99,9 +98,7 @@ pub async fn request_layer(
             .into_response(),
     };
     Problem::trace(&mut response, &id);
-    if let Some(rate) = rate {
-        rate.write(response.headers_mut());
-    }
+    rate.write(response.headers_mut());
     add_defaults(response.headers_mut(), &id);
     if limits.draining.is_cancelled() {
         ask_to_close(version, &mut response);

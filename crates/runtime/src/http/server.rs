@@ -182,7 +182,8 @@ async fn run(
             () = &mut closing, if !closed => {
                 // Its head may have arrived, and not been read.
                 let ended = tokio::time::timeout(LAST_HEAD, &mut serving).await.is_ok();
-                if ended || !connection.has_request() {
+                let may_end = !connection.has_request() || connection.stuck_since().is_some();
+                if ended || may_end {
                     break;
                 }
                 closed = true;
@@ -216,11 +217,12 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let in_process = connection.request(request.version());
-    let response = match check_head(&request) {
+    let mut response = match check_head(&request) {
         Ok(()) => router.call(request.map(Body::new)).await?,
         Err(problem) => problem.into_response(),
     };
-    Ok(response.map(|body| in_process.respond(body)))
+    let unread = response.extensions_mut().remove();
+    Ok(response.map(|body| in_process.respond(body, unread)))
 }
 
 /// Checks the head of a request: its lengths, and that it has one `Host`.

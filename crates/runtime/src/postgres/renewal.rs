@@ -56,7 +56,15 @@ pub(super) fn renew(reason: &dyn std::fmt::Display) {
 /// Notes the time if the error says that a connection is lost. What cuts one can have cut all, so
 /// each of the others is pinged before its next use.
 pub(super) fn note_lost(error: &sqlx::Error) {
-    if matches!(error, sqlx::Error::Io(_)) {
+    let is_lost = match error {
+        sqlx::Error::Io(_) => true,
+        // SQLSTATE admin_shutdown, crash_shutdown: the last words of a server.
+        sqlx::Error::Database(database) => {
+            database.code().is_some_and(|code| ["57P01", "57P02"].contains(&&*code))
+        }
+        _ => false,
+    };
+    if is_lost {
         *LOST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }

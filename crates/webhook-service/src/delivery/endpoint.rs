@@ -34,17 +34,20 @@ use super::{
     places::Place,
 };
 use crate::{
+    probe,
     round::{Attempt, Before},
     seal::SecretName,
     sender::{Delivery, Outcome},
     signature::{Algorithm, SigningKey},
-    store::{self, ClaimedEndpoint, DueDelivery},
+    store::{self, ClaimedEndpoint, DueDelivery, EventClass, SecretRow},
 };
 
 /// How long requests in flight may last after the stop.
 const LAST: Duration = Duration::from_secs(2);
 /// New events of a round.
 const PAGE: u16 = 100;
+/// New events among which a probe is chosen.
+const LOOKAHEAD: u16 = 250;
 /// Retries of a round.
 const MAX_RETRIES: i64 = 20;
 /// With more waiting retries, an endpoint gets no new events.
@@ -55,6 +58,8 @@ const FULL_PAUSE: Duration = Duration::from_secs(60);
 /// The events of a round.
 struct Work {
     events: Vec<WorkItem>,
+    /// New events that the probe passes over. They wait in rows once it was sent.
+    passed_over: Vec<i64>,
     /// The cursor after all new events.
     through: i64,
     /// Retries of events that do not exist any more, or that the endpoint may not get: a promoted
@@ -66,10 +71,22 @@ struct Work {
     is_full: bool,
 }
 
+/// The new events of a round.
+#[derive(Default)]
+struct NewEvents {
+    events: Vec<LoggedEvent>,
+    passed_over: Vec<i64>,
+    /// The cursor after all of them.
+    through: i64,
+    has_more: bool,
+}
+
 struct WorkItem {
     position: i64,
     /// Failed attempts before; `None` for a new event.
     earlier: Option<i32>,
+    /// Whether the endpoint has taken another event since the last of them.
+    others_taken: bool,
     id: String,
     body: Vec<u8>,
     /// The trace of the movement.
@@ -98,7 +115,7 @@ impl Deliveries {
     /// `claimed` is when the claim was sent.
     ///
     /// # Errors
-    /// If the database fails, or a secret does not open.
+    /// If the database fails, or the current secret does not open.
     pub(super) async fn serve(
         &self,
         endpoint: &ClaimedEndpoint,
@@ -115,7 +132,7 @@ impl Deliveries {
         let end = turn_end(claimed, Instant::now());
         let mut lease_end = claimed + LEASE;
         loop {
-            let Work { events, through, lost, has_more, is_full } = work;
+            let Work { events, passed_over, through, lost, has_more, is_full } = work;
             let items = events.len();
             let receiver = Receiver { endpoint: endpoint.id, url: &url, keys: &keys, place };
             let (attempts, begun) = self.attempt(events, receiver, end, stop).await;
@@ -124,19 +141,11 @@ impl Deliveries {
             let last = begun_new().map(|begun| begun.position).max();
             let ended: HashSet<_> = attempts.iter().map(|attempt| attempt.position).collect();
             let cut_off = begun_new().map(|begun| begun.position).filter(|at| !ended.contains(at));
-            let cut_off: Vec<_> = cut_off.collect();
-            // A probe that was cut off stays the head of the queue.
-            let stays = before.is_failing() && !cut_off.is_empty();
-            let cursor = match last {
-                _ if stays => before.position,
-                _ if is_complete => through,
-                last => last.unwrap_or(before.position),
-            };
+            let cursor = if is_complete { through } else { last.unwrap_or(before.position) };
+            let passed_over = passed_over.into_iter().filter(|position| *position <= cursor);
             let mut round = before.after(attempts, cursor, rand::random::<f64>);
             round.finished.extend(lost);
-            if !stays {
-                round.cut_off = cut_off;
-            }
+            round.deferred = cut_off.chain(passed_over).collect();
             // A slow endpoint goes on in another place.
             let is_over = stop.is_cancelled() || Instant::now() >= end || round.is_slow;
             if round.pause.is_none() && (is_over || (is_complete && !has_more)) {
@@ -166,67 +175,121 @@ impl Deliveries {
         Ok((keys, self.read(endpoint, before).await?))
     }
 
-    /// The keys that sign, the current one first.
+    /// The keys that sign, the current one first. An earlier secret that does not open is left out:
+    /// after the loss of a sealing key, the endpoints whose secrets were rotated go on. `reseal`
+    /// reports such secrets.
     async fn keys(&self, endpoint: Uuid) -> anyhow::Result<Vec<SigningKey>> {
         let rows = limited(store::find_secrets(&self.pool, endpoint)).await??;
-        let keys = rows.into_iter().map(|row| {
-            let name = SecretName { endpoint, secret: row.id };
-            let algorithm = Algorithm::from_code(row.algorithm).context("unknown algorithm")?;
-            let secret = self.sealing.open(name, &row.sealed)?;
-            Ok(SigningKey::new(algorithm, &secret)?)
-        });
-        let keys: Vec<_> = keys.collect::<anyhow::Result<_>>()?;
+        let mut keys = Vec::new();
+        for row in rows {
+            match self.open(endpoint, &row) {
+                Ok(key) => keys.push(key),
+                Err(error) if keys.is_empty() => return Err(error),
+                Err(_) => {}
+            }
+        }
         anyhow::ensure!(!keys.is_empty(), "the endpoint has no secret");
         Ok(keys)
     }
 
-    /// Due retries first, then new events. A failing endpoint gets one of them.
+    fn open(&self, endpoint: Uuid, row: &SecretRow) -> anyhow::Result<SigningKey> {
+        let name = SecretName { endpoint, secret: row.id };
+        let algorithm = Algorithm::from_code(row.algorithm).context("unknown algorithm")?;
+        let secret = self.sealing.open(name, &row.sealed)?;
+        Ok(SigningKey::new(algorithm, &secret)?)
+    }
+
+    /// New events and due retries. A failing endpoint gets one of them.
     async fn read(&self, endpoint: &ClaimedEndpoint, before: Before) -> anyhow::Result<Work> {
-        let retries = if before.is_failing() { 1 } else { MAX_RETRIES };
-        let mut due = Vec::new();
-        let mut is_full = false;
+        let is_failing = before.is_failing();
+        let most = if is_failing { 1 } else { MAX_RETRIES };
+        let (mut due, mut waiting) = (Vec::new(), 0);
         if endpoint.has_waiting || before.failures > 0 {
-            due = limited(store::find_due(&self.pool, endpoint.id, retries)).await??;
-            let waiting = store::count_waiting(&self.pool, endpoint.id, MAX_WAITING);
-            is_full = limited(waiting).await?? >= MAX_WAITING;
+            due = limited(store::find_due(&self.pool, endpoint.id, most)).await??;
+            let count = store::count_waiting(&self.pool, endpoint.id, MAX_WAITING);
+            waiting = limited(count).await??;
         }
-        let has_more_due = i64::try_from(due.len()) == Ok(retries);
-        let (mut events, mut earlier, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+        let has_more_due = i64::try_from(due.len()) == Ok(most);
+        let (mut retries, mut lost) = (Vec::new(), Vec::new());
         let positions: Vec<_> = due.iter().map(|due| due.position).collect();
         let mut found = self.find_events(&positions).await?;
-        for DueDelivery { position, attempts } in due {
-            match found.remove(&position) {
-                Some(event) if may_get(endpoint, &event) => {
-                    events.push(event);
-                    earlier.push(Some(attempts));
-                }
-                _ => lost.push(position),
+        for due in due {
+            match found.remove(&due.position) {
+                Some(event) if may_get(endpoint, &event) => retries.push((event, Some(due))),
+                _ => lost.push(due.position),
             }
         }
+        let is_full = waiting >= MAX_WAITING;
         let may_read = endpoint.may_read && before.position < endpoint.announced && !is_full;
-        let mut through = before.position;
-        let mut has_more_new = false;
-        let is_probed = before.is_failing() && !events.is_empty();
-        if may_read && !is_probed {
-            let filter = EventFilter { source: endpoint.source.clone(), kind: None };
-            let page = self.log.read_to(&filter, before.position, endpoint.announced, PAGE).await?;
-            has_more_new = page.has_more;
-            through = page.through;
-            let mut new: Vec<_> =
-                page.events.into_iter().filter(|event| is_wanted(endpoint, event)).collect();
-            if before.is_failing() && new.len() > 1 {
-                new.truncate(1);
-                through = new.first().map_or(before.position, |event| event.position);
-                has_more_new = true;
-            }
-            // A replay may be of an event that waits for a retry: it is sent once in this round.
-            let retried: HashSet<_> = events.iter().map(|event| event.position).collect();
-            new.retain(|event| !retried.contains(&event.position));
-            earlier.extend(std::iter::repeat_n(None, new.len()));
-            events.extend(new);
+        let takes_new = !is_failing || before.probes_new() || retries.is_empty();
+        let new = if may_read && takes_new {
+            self.read_new(endpoint, before, waiting).await?
+        } else {
+            NewEvents { through: before.position, ..NewEvents::default() }
+        };
+        let NewEvents { events: new, passed_over, through, has_more: has_more_new } = new;
+        if is_failing && !new.is_empty() {
+            retries.clear();
         }
-        let events = self.items(events, earlier).await?;
-        Ok(Work { events, through, lost, has_more: has_more_due || has_more_new, is_full })
+        // A replay may be of an event that waits for a retry: it is sent once in this round.
+        let retried: HashSet<_> = retries.iter().map(|(event, _)| event.position).collect();
+        let new = new.into_iter().filter(|event| !retried.contains(&event.position));
+        let events = self.items(by_turns(new.map(|event| (event, None)), retries)).await?;
+        let has_more = has_more_due || has_more_new;
+        Ok(Work { events, passed_over, through, lost, has_more, is_full })
+    }
+
+    /// A page of new events; for a failing endpoint, one of them as a probe. `waiting` is the number
+    /// of deliveries that wait for a retry.
+    async fn read_new(
+        &self,
+        endpoint: &ClaimedEndpoint,
+        before: Before,
+        waiting: i64,
+    ) -> anyhow::Result<NewEvents> {
+        let filter = EventFilter { source: endpoint.source.clone(), kind: None };
+        let limit = if before.is_failing() { LOOKAHEAD } else { PAGE };
+        let page = self.log.read_to(&filter, before.position, endpoint.announced, limit).await?;
+        let events = page.events.into_iter().filter(|event| is_wanted(endpoint, event));
+        let mut new = NewEvents {
+            events: events.collect(),
+            passed_over: Vec::new(),
+            through: page.through,
+            has_more: page.has_more,
+        };
+        if before.is_failing() && new.events.len() > 1 {
+            let probe = self.choose_probe(endpoint.id, &new.events, waiting).await?;
+            let mut rest = new.events.split_off(probe);
+            new.passed_over = new.events.iter().map(|event| event.position).collect();
+            if rest.len() > 1 {
+                rest.truncate(1);
+                new.through = rest.first().map_or(before.position, |event| event.position);
+                new.has_more = true;
+            }
+            new.events = rest;
+        }
+        Ok(new)
+    }
+
+    /// The index of the new event that a failing endpoint gets. Those before it get rows, of which
+    /// there is a limit.
+    async fn choose_probe(
+        &self,
+        endpoint: Uuid,
+        new: &[LoggedEvent],
+        waiting: i64,
+    ) -> anyhow::Result<usize> {
+        if waiting == 0 {
+            return Ok(0);
+        }
+        let refused = limited(store::find_refused(&self.pool, endpoint)).await??;
+        let class = |event: &LoggedEvent| EventClass {
+            account: event.account.as_uuid(),
+            kind: event.kind.code(),
+        };
+        let new: Vec<_> = new.iter().map(class).collect();
+        let most = usize::try_from(MAX_WAITING.saturating_sub(waiting)).unwrap_or_default();
+        Ok(probe::choose(&new, &refused, most))
     }
 
     /// The events of retries, in one statement: a slow database takes as long for each.
@@ -239,16 +302,18 @@ impl Deliveries {
 
     async fn items(
         &self,
-        events: Vec<LoggedEvent>,
-        earlier: Vec<Option<i32>>,
+        events: Vec<(LoggedEvent, Option<DueDelivery>)>,
     ) -> anyhow::Result<Vec<WorkItem>> {
+        let (events, due): (Vec<_>, Vec<_>) = events.into_iter().unzip();
         let details = self.log.details(&events).await?;
         let ids = self.log.ids().await?;
         let traces = self.traces(&events).await?;
-        let items = events.iter().zip(earlier).zip(&details).map(|((event, earlier), detail)| {
+        let items = events.iter().zip(due).zip(&details).map(|((event, due), detail)| {
             let (id, body) = event_json(ids, event, detail)?;
             let movement = event.record.and_then(|record| traces.get(&record).copied());
-            Ok(WorkItem { position: event.position, earlier, id, body, movement })
+            let earlier = due.map(|due| due.attempts);
+            let others_taken = due.is_some_and(|due| due.others_taken);
+            Ok(WorkItem { position: event.position, earlier, others_taken, id, body, movement })
         });
         items.collect()
     }
@@ -282,7 +347,7 @@ impl Deliveries {
         let mut begun = Vec::new();
         let attempts = stream::iter(items)
             .take_while(|_| ready(may_begin()))
-            .map(|WorkItem { position, earlier, id, body, movement }| {
+            .map(|WorkItem { position, earlier, others_taken, id, body, movement }| {
                 begun.push(Begun { position, earlier });
                 let has_failed = &has_failed;
                 async move {
@@ -300,7 +365,7 @@ impl Deliveries {
                     let label = if is_delivered { "delivered" } else { "failed" };
                     metrics::counter!("passbook_webhook_attempts_total", "outcome" => label)
                         .increment(1);
-                    Attempt { position, earlier, outcome, took: at.elapsed() }
+                    Attempt { position, earlier, others_taken, outcome, took: at.elapsed() }
                 }
             })
             .buffer_unordered(self.limits.in_flight)
@@ -308,6 +373,17 @@ impl Deliveries {
         let attempts = attempts.collect().await;
         (attempts, begun)
     }
+}
+
+/// One of each by turns, so that neither waits for all of the others: a failure ends a round.
+fn by_turns<T>(first: impl Iterator<Item = T>, second: Vec<T>) -> Vec<T> {
+    let (mut turns, mut second) = (Vec::new(), second.into_iter());
+    for item in first {
+        turns.push(item);
+        turns.extend(second.next());
+    }
+    turns.extend(second);
+    turns
 }
 
 fn is_wanted(endpoint: &ClaimedEndpoint, event: &LoggedEvent) -> bool {

@@ -29,7 +29,7 @@ impl Deliveries {
             limited(store::settle(&self.pool, *id, *fence, round, after, entry)).await?
         };
         let settled = repeat(settle, lease_end, stop).await?;
-        if let Some(Settled { enabled: false, disabled_because }) = &settled {
+        if let Some(Settled { enabled: false, disabled_because, .. }) = &settled {
             let because = disabled_because.clone().unwrap_or_default();
             tracing::info!(webhook_endpoint = %endpoint.id, because,
                 "a webhook endpoint was disabled");

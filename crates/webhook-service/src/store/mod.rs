@@ -25,7 +25,8 @@ pub use secrets::{
     replace_seal, rotate_secret,
 };
 pub use settle::{
-    DueDelivery, Failed, Round, Settled, count_waiting, delete_old, find_due, settle,
+    DueDelivery, EventClass, Failed, Round, Settled, count_waiting, delete_old, find_due,
+    find_refused, settle,
 };
 pub use stats::{Backlog, EndpointCounts, count_endpoints_by_state, find_backlog};
 pub use times::cap_times;

@@ -63,7 +63,7 @@ pub async fn replay(
                 endpoint,
             );
             changed.execute(&mut *transaction).await?;
-            add_due(&mut *transaction, endpoint, position).await?;
+            add_due(&mut *transaction, endpoint, &[position]).await?;
             Details::default().with("eventId", Some(id))
         }
     };

@@ -9,7 +9,7 @@ use sqlx::{PgExecutor, types::Uuid};
 use time::OffsetDateTime;
 
 use super::StoreError;
-use crate::{NAME, schedule};
+use crate::NAME;
 
 /// A failed delivery whose time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,9 +18,12 @@ pub struct DueDelivery {
     pub position: i64,
     /// Failed attempts so far.
     pub attempts: i32,
+    /// Whether the endpoint has taken another event since the last of them.
+    pub others_taken: bool,
 }
 
-/// Deliveries that wait for a retry no longer.
+/// Deliveries that wait for a retry no longer. A delivery in the future, by a clock that was ahead,
+/// is no evidence that the endpoint has taken another event.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -31,9 +34,13 @@ pub async fn find_due(
 ) -> Result<Vec<DueDelivery>, StoreError> {
     let due = sqlx::query_as!(
         DueDelivery,
-        "SELECT position, attempts FROM webhook_deliveries
-         WHERE endpoint_id = $1 AND next_attempt_at <= clock_timestamp()
-         ORDER BY next_attempt_at LIMIT $2",
+        r#"SELECT position, attempts, coalesce(last_attempt_at < (
+                      SELECT last_delivered_at FROM webhook_endpoints
+                      WHERE id = $1 AND last_delivered_at <= clock_timestamp()), false)
+                      AS "others_taken!"
+           FROM webhook_deliveries
+           WHERE endpoint_id = $1 AND next_attempt_at <= clock_timestamp()
+           ORDER BY next_attempt_at LIMIT $2"#,
         endpoint,
         limit,
     );
@@ -57,6 +64,32 @@ pub async fn count_waiting(
         most,
     );
     Ok(count.fetch_one(database).await?)
+}
+
+/// What events have in common that a receiver refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventClass {
+    pub account: Uuid,
+    /// As in the table of events.
+    pub kind: i16,
+}
+
+/// The classes of the events that were refused and wait for a retry.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn find_refused(
+    database: impl PgExecutor<'_>,
+    endpoint: Uuid,
+) -> Result<Vec<EventClass>, StoreError> {
+    let refused = sqlx::query_as!(
+        EventClass,
+        r#"SELECT DISTINCT account_id AS "account!", type AS "kind!"
+           FROM webhook_deliveries JOIN events USING (position)
+           WHERE endpoint_id = $1 AND next_attempt_at IS NOT NULL AND attempts > 0"#,
+        endpoint,
+    );
+    Ok(refused.fetch_all(database).await?)
 }
 
 /// A failed attempt.
@@ -89,8 +122,9 @@ pub struct Round {
     /// Deliveries whose rows end: they were taken, or their events do not exist.
     pub finished: Vec<i64>,
     pub failed: Vec<Failed>,
-    /// New events up to the cursor whose attempt was cut off. They are due at once.
-    pub cut_off: Vec<i64>,
+    /// New events up to the cursor whose attempt was cut off, or that a probe passed over. They are
+    /// due at once.
+    pub deferred: Vec<i64>,
     /// Seconds until new events are tried. `None`: the lease goes on.
     pub pause: Option<f64>,
 }
@@ -101,6 +135,8 @@ pub struct Settled {
     pub enabled: bool,
     /// Why this round disabled it: `gone` or `failing`.
     pub disabled_because: Option<String>,
+    /// The first of the failures in a row before this round.
+    pub failing_since: Option<OffsetDateTime>,
 }
 
 /// Settles a round. `None` if the lease is lost: then nothing is stored, and the events are
@@ -122,21 +158,21 @@ pub async fn settle(
     entry: AuditEntryId,
 ) -> Result<Option<Settled>, StoreError> {
     let has_deliveries =
-        !round.finished.is_empty() || !round.failed.is_empty() || !round.cut_off.is_empty();
+        !round.finished.is_empty() || !round.failed.is_empty() || !round.deferred.is_empty();
     if !has_deliveries && !round.has_recovered {
         return update_endpoint(pool, endpoint, fence, round, disable_after, entry).await;
     }
     let mut transaction = pool.begin().await?;
     let settled =
         update_endpoint(&mut *transaction, endpoint, fence, round, disable_after, entry).await?;
-    if settled.is_none() {
+    let Some(settled) = settled else {
         transaction.rollback().await?;
         return Ok(None);
-    }
+    };
     // The row of the endpoint is locked: no one else changes its deliveries.
-    update_deliveries(&mut transaction, endpoint, round).await?;
+    update_deliveries(&mut transaction, endpoint, round, settled.failing_since).await?;
     transaction.commit().await?;
-    Ok(settled)
+    Ok(Some(settled))
 }
 
 /// `None` if the lease is lost.
@@ -151,7 +187,7 @@ async fn update_endpoint(
     let settled = sqlx::query_as!(
         Settled,
         r#"WITH held AS (
-             SELECT id, $4 > 0 AND failing_since
+             SELECT id, failing_since AS failed_since, $4 > 0 AND failing_since
                         < clock_timestamp() - make_interval(secs => $5::float8) AS is_failing_for_long
              FROM webhook_endpoints WHERE id = $1 AND fence = $2 FOR NO KEY UPDATE
          ), settled AS (
@@ -177,7 +213,7 @@ async fn update_endpoint(
                  lease_until = CASE WHEN $9::float8 IS NULL
                      THEN clock_timestamp() + interval '60 seconds' ELSE '-infinity' END
              FROM held WHERE e.id = held.id
-             RETURNING e.id, enabled, disabled_because
+             RETURNING e.id, enabled, disabled_because, failed_since
          ), audited AS (
              INSERT INTO audit_log (id, actor, action, resource, details)
              SELECT $10, $11, $12, '/v1/webhook-endpoints/' || id,
@@ -186,7 +222,8 @@ async fn update_endpoint(
              -- The round is settled again.
              ON CONFLICT DO NOTHING
          )
-         SELECT enabled AS "enabled!", disabled_because FROM settled"#,
+         SELECT enabled AS "enabled!", disabled_because, failed_since AS "failing_since?"
+         FROM settled"#,
         endpoint,
         fence,
         round.position,
@@ -208,6 +245,7 @@ async fn update_deliveries(
     transaction: &mut PgTransaction,
     endpoint: Uuid,
     round: &Round,
+    failing_since: Option<OffsetDateTime>,
 ) -> Result<(), StoreError> {
     if !round.finished.is_empty() {
         sqlx::query!(
@@ -238,19 +276,21 @@ async fn update_deliveries(
         .execute(&mut **transaction)
         .await?;
     }
-    for position in &round.cut_off {
-        add_due(&mut **transaction, endpoint, *position).await?;
+    if !round.deferred.is_empty() {
+        add_due(&mut **transaction, endpoint, &round.deferred).await?;
     }
     if round.has_recovered {
-        // Spread over a minute, so that the receiver is not overloaded again.
+        // What has failed since then may be taken now. What was refused before, while others were
+        // taken, keeps its schedule. Spread over a minute, so that the receiver is not overloaded
+        // again.
         sqlx::query!(
             "UPDATE webhook_deliveries
              SET next_attempt_at = least(next_attempt_at,
                      clock_timestamp() + make_interval(secs => 60 * random())),
-                 delay = least(delay, 60), attempts = least(attempts, $2)
-             WHERE endpoint_id = $1 AND next_attempt_at IS NOT NULL",
+                 delay = least(delay, 60)
+             WHERE endpoint_id = $1 AND next_attempt_at IS NOT NULL AND last_attempt_at >= $2",
             endpoint,
-            schedule::MOST_AFTER_OUTAGE,
+            failing_since,
         )
         .execute(&mut **transaction)
         .await?;
@@ -258,20 +298,21 @@ async fn update_deliveries(
     set_retry_at(transaction, &[endpoint]).await
 }
 
-/// Makes the delivery of an event due, with all its attempts. The row of the endpoint is locked.
+/// Makes the deliveries of events due, with all their attempts. The row of the endpoint is locked.
 pub(super) async fn add_due(
     database: impl PgExecutor<'_>,
     endpoint: Uuid,
-    position: i64,
+    positions: &[i64],
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "INSERT INTO webhook_deliveries
              (endpoint_id, position, attempts, next_attempt_at, delay, last_error, last_attempt_at)
-         VALUES ($1, $2, 0, clock_timestamp(), 0, '', clock_timestamp())
+         SELECT $1, due.position, 0, clock_timestamp(), 0, '', clock_timestamp()
+         FROM unnest($2::bigint[]) AS due (position)
          ON CONFLICT (endpoint_id, position) DO UPDATE
          SET attempts = 0, next_attempt_at = excluded.next_attempt_at, delay = 0",
         endpoint,
-        position,
+        positions,
     )
     .execute(database)
     .await?;
