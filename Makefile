@@ -48,7 +48,8 @@ chaos: build-all ## inject faults in a random order: make chaos ARGS="--seed 7 -
 RELIABILITY = faults:: chaos:: graceful_stop:: reports:: frozen:: slow_disks:: addresses:: vanished_hosts:: older_store:: \
               memory_limit:: descriptors:: row_locks:: poison:: invalid_messages:: max_deliveries:: redrive:: clocks:: \
               storage:: streams:: database_modes:: asynchronous_standby:: long_reads:: unknown_outcomes:: restore:: \
-              stores:: events:: webhooks:: token_keys:: silent_connections:: api_keys::
+              stores:: events:: webhooks:: token_keys:: silent_connections:: \
+              unread_responses:: api_keys::
 
 reliability: build-all release ## the fault tests at the sizes of docs/reliability.md, with figures (over an hour)
 	PASSBOOK_TESTS_FULL_SIZE=1 cargo test -p tests --test it -- --nocapture --test-threads 1 $(RELIABILITY)

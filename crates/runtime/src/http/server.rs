@@ -254,6 +254,7 @@ pub fn check_head<B>(request: &Request<B>) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
+    use http_body_util::BodyExt;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpSocket,
@@ -293,6 +294,33 @@ mod tests {
         next.read_exact(&mut [0; 1024]).await.unwrap();
         stop.cancel();
         drop(next);
+        serving.await.unwrap().unwrap();
+    }
+    #[tokio::test]
+    async fn an_http2_connection_whose_response_is_read_makes_room_at_once() {
+        let listening = listen("x", ([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listening.local_addr();
+        let router = Router::new().route("/", get(|| async { vec![b'x'; 1 << 20] }));
+        let stop = CancellationToken::new();
+        let listener = Listener::new(listening, "test");
+        let drained = stop.clone().cancelled_owned();
+        let grace = Duration::from_secs(1);
+        let serving = tokio::spawn(serve_until(drained, listener, router, Places::new(1), grace));
+        let socket = TokioIo::new(TcpStream::connect(address).await.unwrap());
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), socket);
+        let (mut sender, connection) = handshake.await.unwrap();
+        let ending = tokio::spawn(connection);
+        let request = Request::get(format!("http://{address}/")).body(Body::empty()).unwrap();
+        let body = sender.send_request(request).await.unwrap().into_body();
+        assert_eq!(body.collect().await.unwrap().to_bytes().len(), 1 << 20);
+        let mut next = TcpStream::connect(address).await.unwrap();
+        next.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut head = [0; 1024];
+        let answer = tokio::time::timeout(Duration::from_secs(5), next.read_exact(&mut head));
+        answer.await.unwrap().unwrap();
+        let _closed = ending.await.unwrap();
+        drop((sender, next));
+        stop.cancel();
         serving.await.unwrap().unwrap();
     }
 }
