@@ -456,16 +456,17 @@ mod tests {
         let request = connection.request(Version::HTTP_11);
         let mut body = request.respond(Body::from(vec![7; 3 * PART + 1]), None);
         assert_eq!(body.size_hint().exact(), u64::try_from(3 * PART + 1).ok());
-        let mut size = 0;
+        let (mut size, mut parts) = (0, 0);
         while !body.is_end_stream() {
             size += next(&mut body).await.len();
+            parts += 1;
             assert_eq!(connection.stuck_since(), None);
             advance(STUCK_AFTER).await;
             assert!(connection.stuck_since().is_some());
             advance(Duration::from_secs(50)).await;
             assert!(connection.next_check(None).is_some());
         }
-        assert_eq!(size, 3 * PART + 1);
+        assert_eq!((size, parts), (3 * PART + 1, 4));
         drop(body);
         assert_eq!(connection.stuck_since(), None);
     }
